@@ -1,0 +1,27 @@
+//! The delivery worker: posts what the store has committed.
+
+pub mod client;
+pub mod connect;
+pub mod format;
+pub mod guard;
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// What the operator decides about deliveries.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Deliveries in flight at once, over all webhooks.
+    pub in_flight_max: usize,
+    /// Deliveries in flight at once to one webhook.
+    pub webhook_in_flight_max: usize,
+    /// Bytes of messages held in memory while they wait to be sent.
+    pub loaded_bytes_max: usize,
+    /// Bytes read of an answer's body.
+    pub answer_bytes_max: usize,
+    /// Networks that may be delivered to although the guard forbids them.
+    pub allow_targets: Vec<IpNet>,
+    /// How long deliveries in flight may take to end when the server stops.
+    pub grace: Duration,
+}

@@ -1,0 +1,206 @@
+//! Deliveries: one event on its way to one webhook, and each try at it.
+
+use std::time::Duration;
+
+use super::id::{EventId, IncrementId, WebhookId};
+use super::time::Timestamp;
+use super::topic::Topic;
+
+/// Where a delivery is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Will be tried, or tried again.
+    Pending,
+    /// The receiver answered 2xx.
+    Delivered,
+    /// The retry policy is exhausted.
+    Abandoned,
+    /// Will not be tried any more, because somebody decided so.
+    Cancelled,
+}
+
+impl DeliveryState {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Abandoned, Self::Cancelled];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Abandoned => "abandoned",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// Why a delivery ended without being delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
+    /// Every attempt of the policy failed.
+    RetriesExhausted,
+    /// Its webhook was deleted.
+    WebhookDeleted,
+}
+
+impl EndReason {
+    /// Its name on the wire and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::WebhookDeleted => "webhook_deleted",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::RetriesExhausted, Self::WebhookDeleted].into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// A delivery, as its webhook's owner sees it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its webhook.
+    pub webhook_id: WebhookId,
+    /// Its number.
+    pub increment_id: IncrementId,
+    /// The event.
+    pub event_id: EventId,
+    /// The event's topic.
+    pub topic: Topic,
+    /// Where it is in its life.
+    pub state: DeliveryState,
+    /// Tries so far.
+    pub attempts: u32,
+    /// When it was numbered.
+    pub created_at: Timestamp,
+    /// When it is tried next, while it is pending.
+    pub next_attempt_at: Option<Timestamp>,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended, unless it was delivered.
+    pub reason: Option<EndReason>,
+}
+
+/// Which deliveries of a webhook to list.
+#[derive(Clone, Copy, Debug)]
+pub struct DeliveryFilter {
+    /// Only numbers above this one.
+    pub after: IncrementId,
+    /// Only those in this state.
+    pub state: Option<DeliveryState>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Why an attempt got no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The address guard forbids every address of the host.
+    AddressRefused,
+    /// The name could not be resolved.
+    Dns,
+    /// No connection.
+    Connect,
+    /// No secure connection.
+    Tls,
+    /// Too slow.
+    Timeout,
+    /// The answer was cut off or is no HTTP.
+    Protocol,
+    /// An answer came, but no 2xx.
+    Status,
+}
+
+impl ErrorClass {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::AddressRefused,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Status,
+    ];
+
+    /// Its name on the wire and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AddressRefused => "address_refused",
+            Self::Dns => "dns",
+            Self::Connect => "connect",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+            Self::Status => "status",
+        }
+    }
+
+    /// The class of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+/// What went wrong in an attempt: the class for programs, the words for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptError {
+    /// For programs.
+    pub class: ErrorClass,
+    /// For people.
+    pub detail: String,
+}
+
+/// One try at a delivery, as the log keeps it. Credentials are redacted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub attempt: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, to the end of the answer.
+    pub duration: Duration,
+    /// The answer's status, if there was an answer.
+    pub status_code: Option<u16>,
+    /// What went wrong; `None` for a success.
+    pub error: Option<AttemptError>,
+    /// One `name: value` a line.
+    pub request_headers: String,
+    /// One `name: value` a line.
+    pub response_headers: String,
+    /// As far as it was read.
+    pub response_body: Vec<u8>,
+}
+
+/// What becomes of a delivery after an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is delivered.
+    Delivered,
+    /// It is tried again then.
+    Retry(Timestamp),
+    /// It ends: the policy is exhausted.
+    Abandoned,
+    /// It waits, and its webhook is disabled: the receiver answered 410.
+    Gone,
+}
+
+/// An attempt and its verdict, on the way to the store.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The webhook.
+    pub webhook_id: WebhookId,
+    /// The delivery's number.
+    pub increment_id: IncrementId,
+    /// What happened.
+    pub attempt: Attempt,
+    /// What becomes of the delivery.
+    pub verdict: Verdict,
+}

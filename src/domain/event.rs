@@ -1,0 +1,117 @@
+//! Events: what a publisher says happened.
+
+use std::sync::Arc;
+
+use super::fault::Violation;
+use super::id::{EventId, IncrementId, MerchantId, WebhookId};
+use super::time::Timestamp;
+use super::topic::Topic;
+
+/// The longest idempotency key, in characters.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+
+/// The publisher's object, byte for byte as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message(Arc<str>);
+
+impl Message {
+    /// Accepts the text of a JSON object. `text` must be valid JSON without
+    /// white space around it, as `serde_json`'s `RawValue` holds it.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        if text.starts_with('{') {
+            return Ok(Self(text.into()));
+        }
+        let kind = match text.as_bytes().first() {
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        };
+        Err(Violation::new("message", format!("is {kind}; it must be a JSON object, such as {{\"order_id\": 7}}.")))
+    }
+
+    /// What a store gives back: it went in through [`Self::try_new`].
+    pub fn from_store(text: String) -> Self {
+        Self(text.into())
+    }
+
+    /// The object's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A key that makes a repeated publish the same publish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    /// Accepts 1 to [`IDEMPOTENCY_KEY_CHARS_MAX`] characters.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let chars = text.chars().count();
+        if (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&chars) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(Violation::new("idempotency_key", format!("has {chars} characters; use 1 to {IDEMPOTENCY_KEY_CHARS_MAX}.")))
+        }
+    }
+
+    /// The key's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An event to publish.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// What kind of thing happened.
+    pub topic: Topic,
+    /// The publisher's object.
+    pub message: Message,
+    /// When it happened; the publisher may say so, else now.
+    pub created_at: Timestamp,
+    /// Makes a repetition harmless.
+    pub idempotency_key: Option<IdempotencyKey>,
+}
+
+/// A published event.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Its id.
+    pub event_id: EventId,
+    /// Who published it.
+    pub merchant_id: MerchantId,
+    /// The merchant's code.
+    pub merchant_code: Arc<str>,
+    /// What kind of thing happened.
+    pub topic: Topic,
+    /// The publisher's object.
+    pub message: Message,
+    /// When it happened.
+    pub created_at: Timestamp,
+}
+
+/// What a publisher gets for an event: its id, and the number each matching
+/// webhook gave it. All of it is on disk by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's id.
+    pub event_id: EventId,
+    /// One delivery for each matching webhook, in the order of their ids.
+    pub deliveries: Vec<(WebhookId, IncrementId)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_objects() {
+        assert_eq!(Message::try_new("{ \"b\":1.0, \"a\":2 }").unwrap().as_str(), "{ \"b\":1.0, \"a\":2 }");
+        for bad in ["[]", "\"x\"", "null", "true", "7"] {
+            assert!(Message::try_new(bad).is_err());
+        }
+    }
+}

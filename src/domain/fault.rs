@@ -1,0 +1,214 @@
+//! Every fault a caller can be told of, in one table.
+//!
+//! 0–6 and 100–106 are the vendor's (seed 003 and its documentation), with
+//! the vendor's own words; from 107 on they are ours. The floors above turn a
+//! [`Fault`] into whatever their protocol says an error looks like.
+
+use std::fmt;
+use std::time::Duration;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $scope:literal, $message:literal;)*) => {
+        /// What went wrong, by number. See [`FAULTS`] for the words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum FaultCode {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        /// The whole table, in the order of the numbers.
+        pub const FAULTS: &[FaultEntry] = &[
+            $(FaultEntry { code: FaultCode::$name, scope: $scope, message: $message },)*
+        ];
+
+        impl FaultCode {
+            /// The row of the table.
+            pub fn entry(self) -> &'static FaultEntry {
+                match self {
+                    $(Self::$name => {
+                        const ENTRY: FaultEntry = FaultEntry {
+                            code: FaultCode::$name, scope: $scope, message: $message,
+                        };
+                        &ENTRY
+                    })*
+                }
+            }
+        }
+    };
+}
+
+/// One row of the fault table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct FaultEntry {
+    /// The number on the wire.
+    pub code: FaultCode,
+    /// `global`, or the resource whose methods raise it.
+    pub scope: &'static str,
+    /// The words on the wire. A trailing "Details in error message." stands
+    /// for the details, and is replaced by them where there are any.
+    pub message: &'static str,
+}
+
+faults! {
+    /// The fallback for what has no number.
+    Unknown = 0, "global", "Unknown Error";
+    /// A failure of the server that has no number of its own.
+    Internal = 1, "global", "Internal Error. Please see log for details.";
+    /// Wrong credentials, or a permission is missing.
+    AccessDenied = 2, "global", "Access denied.";
+    /// `call` was given a path that does not exist.
+    InvalidPath = 3, "global", "Invalid api path.";
+    /// `call` was given a bare resource, or a method that is none of a resource.
+    NotCallable = 4, "global", "Resource path is not callable.";
+    /// The session is unknown or has expired.
+    SessionExpired = 5, "global", "Session expired. Try to relogin.";
+    /// `call` was given too few arguments.
+    MissingParameter = 6, "global", "Required parameter is missing, for more details see \"exception.log\".";
+
+    /// No such selection, an unknown key, a bad status, or the store failed.
+    StatusNotChanged = 100, "webhook", "Error changing status for specified webhook. Details in error message.";
+    /// The webhook's data breaks a rule.
+    InvalidWebhook = 101, "webhook", "Invalid data given. Details in error message.";
+    /// The store failed.
+    CreateFailed = 102, "webhook", "An unexpected error occurred while creating the webhook.";
+    /// The merchant has no webhook of that id.
+    NoWebhook = 103, "webhook", "Webhook not exists.";
+    /// The store failed.
+    DeleteFailed = 104, "webhook", "An unexpected error occurred while deleting the webhook.";
+    /// Refused though the data was right: shutting down, or the write queue is full.
+    DeleteRefused = 105, "webhook", "Webhook not deleted. Details in error message.";
+    /// Refused though the data was right: quota, shutting down, or the write queue is full.
+    CreateRefused = 106, "webhook", "Webhook not created. Details in error message.";
+
+    /// The event's data breaks a rule.
+    InvalidEvent = 107, "event", "Invalid event. Details in error message.";
+    /// The idempotency key was used before, for another event.
+    IdempotencyConflict = 108, "event", "Idempotency key already used for another event. Details in error message.";
+    /// Refused though the event was right: shutting down, or the write queue is full.
+    EventRefused = 109, "event", "Event not accepted. Details in error message.";
+    /// The webhook has no delivery of that number.
+    NoDelivery = 110, "delivery", "Delivery not exists.";
+    /// A filter, number or limit that cannot be.
+    InvalidSelection = 111, "delivery", "Invalid selection. Details in error message.";
+}
+
+impl FaultCode {
+    /// The number on the wire.
+    pub fn number(self) -> i32 {
+        self as i32
+    }
+}
+
+/// A use case refused or failed, told in terms of the caller's own data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which row of the table.
+    pub code: FaultCode,
+    /// What was wrong, where, and what would be right. Never a secret.
+    pub detail: Option<String>,
+    /// The member of the input that was wrong.
+    pub field: Option<String>,
+    /// Which item of a list of inputs was wrong, from 0.
+    pub index: Option<usize>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Fault {
+    /// A fault without further words.
+    pub fn new(code: FaultCode) -> Self {
+        Self { code, detail: None, field: None, index: None, retry_after: None }
+    }
+
+    /// Adds what was wrong and what would be right.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Names the member that was wrong; goes before the detail on the wire.
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Names the item that was wrong, from 0.
+    pub fn index(mut self, index: usize) -> Self {
+        self.index = Some(index);
+        self
+    }
+
+    /// Says when trying again makes sense.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<FaultCode> for Fault {
+    fn from(code: FaultCode) -> Self {
+        Self::new(code)
+    }
+}
+
+/// The message on the wire: the table's words, then where, then what.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.code.entry().message;
+        let Some(detail) = &self.detail else {
+            return f.write_str(words);
+        };
+        f.write_str(words.strip_suffix(" Details in error message.").unwrap_or(words))?;
+        if let Some(index) = self.index {
+            write!(f, " Item {index}:")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, " {field}:")?;
+        }
+        write!(f, " {detail}")
+    }
+}
+
+impl std::error::Error for Fault {}
+
+/// A rule of the domain was broken: which member, and what would be right.
+/// The use case that asked decides which [`FaultCode`] that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The member that was wrong.
+    pub field: &'static str,
+    /// What was wrong with it, and what would be right.
+    pub problem: String,
+}
+
+impl Violation {
+    /// `problem` with `field`.
+    pub fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+
+    /// As a fault of the use case that asked.
+    pub fn into_fault(self, code: FaultCode) -> Fault {
+        Fault::new(code).field(self.field).detail(self.problem)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_unique_and_ascend() {
+        assert!(FAULTS.windows(2).all(|pair| pair[0].code.number() < pair[1].code.number()));
+        assert!(FAULTS.iter().all(|entry| entry.code.entry() == entry));
+    }
+
+    #[test]
+    fn details_take_the_place_of_their_announcement() {
+        let fault = Fault::new(FaultCode::InvalidWebhook).field("url").detail("is missing.");
+        assert_eq!(fault.to_string(), "Invalid data given. url: is missing.");
+        let plain = Fault::new(FaultCode::InvalidWebhook);
+        assert_eq!(plain.to_string(), "Invalid data given. Details in error message.");
+        let item = Fault::new(FaultCode::InvalidEvent).index(3).field("topic").detail("is empty.");
+        assert_eq!(item.to_string(), "Invalid event. Item 3: topic: is empty.");
+    }
+}

@@ -1,0 +1,114 @@
+//! Headers a webhook's owner adds to every delivery.
+
+use super::fault::Violation;
+
+/// The longest text, in bytes.
+pub const EXTRA_HEADERS_BYTES_MAX: usize = 8_192;
+/// The most headers.
+pub const EXTRA_HEADERS_MAX: usize = 50;
+
+/// Headers that the server sets itself, or that belong to a connection
+/// (RFC 9110 §7.6.1): an owner must not set them.
+const OWNED: &[&str] = &[
+    "host",
+    "content-length",
+    "content-encoding",
+    "transfer-encoding",
+    "connection",
+    "proxy-connection",
+    "proxy-authorization",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "tallyhook-increment-id",
+    "x-plugin-hmac-sha256",
+];
+
+/// Headers as their owner wrote them, one `Name: value` a line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExtraHeaders {
+    text: String,
+    list: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl ExtraHeaders {
+    /// Reads lines of `Name: value`; blank lines are passed over, and the
+    /// text is kept as it came.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let problem = |problem: String| Violation::new("extra_headers", problem);
+        if text.len() > EXTRA_HEADERS_BYTES_MAX {
+            return Err(problem(format!("is {} bytes long; up to {EXTRA_HEADERS_BYTES_MAX} are allowed.", text.len())));
+        }
+        let mut list = Vec::new();
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.trim().is_empty() {
+                continue;
+            }
+            // The value may be a credential: messages name the line, never show it.
+            let Some((name, value)) = line.split_once(':') else {
+                return Err(problem(format!("line {number} has no colon; write one \"Name: value\" a line.")));
+            };
+            let Ok(name) = http::HeaderName::from_bytes(name.trim().as_bytes()) else {
+                return Err(problem(format!("line {number} does not start with a header name (letters, digits and - only).")));
+            };
+            if OWNED.contains(&name.as_str()) {
+                return Err(problem(format!("{name} is set by the server; leave it out.")));
+            }
+            let Ok(mut value) = http::HeaderValue::from_str(value.trim()) else {
+                return Err(problem(format!("the value of {name} has characters that a header can't hold; use visible ASCII.")));
+            };
+            value.set_sensitive(true);
+            list.push((name, value));
+        }
+        if list.len() > EXTRA_HEADERS_MAX {
+            return Err(problem(format!("{} headers are too many; up to {EXTRA_HEADERS_MAX} are allowed.", list.len())));
+        }
+        Ok(Self { text: text.to_owned(), list })
+    }
+
+    /// As the owner wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Name and value of each.
+    pub fn list(&self) -> &[(http::HeaderName, http::HeaderValue)] {
+        &self.list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_text_and_reads_the_lines() {
+        let text = "Authorization: Basic abc=\r\n\nX-Shop:  7 : 8 ";
+        let headers = ExtraHeaders::try_new(text).unwrap();
+        assert_eq!(headers.as_str(), text);
+        let pairs: Vec<_> = headers.list().iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
+        assert_eq!(pairs, [("authorization", "Basic abc="), ("x-shop", "7 : 8")]);
+        assert!(ExtraHeaders::try_new("").unwrap().list().is_empty());
+    }
+
+    #[test]
+    fn refuses_what_would_break_a_request() {
+        for bad in ["no colon", ": value", "Bad Name: x", "Host: evil", "Webhook-Id: 1", "X: a\u{7}b", "Content-Length: 0", "X: ä"] {
+            let refused = ExtraHeaders::try_new(bad);
+            assert!(refused.is_err(), "{bad:?}");
+        }
+        assert!(ExtraHeaders::try_new(&"A: b\n".repeat(51)).is_err());
+        assert!(ExtraHeaders::try_new(&format!("A: {}", "b".repeat(9000))).is_err());
+    }
+
+    #[test]
+    fn messages_do_not_repeat_values() {
+        let refused = ExtraHeaders::try_new("Authorization hunter2").unwrap_err();
+        assert!(!refused.problem.contains("hunter2"));
+    }
+}

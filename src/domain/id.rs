@@ -1,0 +1,60 @@
+//! Identifiers. All are counted up from 1 by the store and never reused.
+
+use std::fmt;
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A tenant: whoever owns users, webhooks and events.
+    MerchantId
+    /// A login of a merchant.
+    UserId
+    /// A registered receiver.
+    WebhookId
+    /// A published event.
+    EventId
+    /// The number of a delivery within its webhook: 1, 2, 3 … without holes,
+    /// in the order of commits.
+    IncrementId
+}
+
+impl IncrementId {
+    /// What a webhook counts from: "no number given out yet".
+    pub const ZERO: Self = Self(0);
+
+    /// The number that follows this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Eight random characters made with a store, part of every `webhook-id`, so
+/// that two stores never name two payloads alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreId(pub String);
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StoreId {
+    /// The `webhook-id` of a delivery: `msg_<store>_<webhook>_<increment>`,
+    /// the same over every retry and replay.
+    pub fn message_id(&self, webhook: WebhookId, increment: IncrementId) -> String {
+        format!("msg_{self}_{webhook}_{increment}")
+    }
+}

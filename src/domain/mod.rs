@@ -1,0 +1,17 @@
+//! The words of the trade and their rules: no I/O, no wire format.
+//!
+//! Nothing here can be serialised; the floors above translate.
+
+pub mod delivery;
+pub mod event;
+pub mod fault;
+pub mod headers;
+pub mod id;
+pub mod retry;
+pub mod secret;
+pub mod signature;
+pub mod subscription;
+pub mod time;
+pub mod topic;
+pub mod user;
+pub mod webhook;

@@ -1,0 +1,155 @@
+//! Secrets: what signs deliveries, what opens sessions. None can be printed
+//! by accident: `Debug` shows only that there is one.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::fault::Violation;
+
+/// The shortest secret an owner may choose, in characters.
+pub const SECRET_CHARS_MIN: usize = 8;
+/// The longest secret an owner may choose, in characters.
+pub const SECRET_CHARS_MAX: usize = 256;
+/// Marks a secret whose rest is base64 of the key (Standard Webhooks).
+const WHSEC: &str = "whsec_";
+
+/// Signs the deliveries of a webhook.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretKey(String);
+
+impl SecretKey {
+    /// Accepts 8 to 256 characters; after `whsec_` they must be base64.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let problem = |problem: String| Violation::new("secret_key", problem);
+        let chars = text.chars().count();
+        if !(SECRET_CHARS_MIN..=SECRET_CHARS_MAX).contains(&chars) {
+            return Err(problem(format!(
+                "has {chars} characters; use {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX}, or leave it out and one is made."
+            )));
+        }
+        if text.strip_prefix(WHSEC).is_some_and(|rest| STANDARD.decode(rest).map_or(true, |key| key.is_empty())) {
+            return Err(problem("starts with whsec_ but what follows is no padded base64.".to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// A new one: `whsec_` and base64 of 32 random bytes.
+    pub fn generate() -> Self {
+        Self(format!("{WHSEC}{}", STANDARD.encode(random::<32>())))
+    }
+
+    /// The secret itself, for its owner.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The bytes to sign with in formats that follow Standard Webhooks: what
+    /// the base64 after `whsec_` stands for, else the UTF-8 of the secret.
+    pub fn signing_key(&self) -> Vec<u8> {
+        self.0
+            .strip_prefix(WHSEC)
+            .and_then(|rest| STANDARD.decode(rest).ok())
+            .unwrap_or_else(|| self.0.as_bytes().to_vec())
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
+/// SHA-256 of an API or session key: all that a store ever sees of one.
+/// Such keys are 128 or 256 random bits, so a plain hash can't be guessed.
+#[derive(Clone, Copy)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl KeyHash {
+    /// The hash of `key`.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+}
+
+/// Compares in constant time.
+impl PartialEq for KeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for KeyHash {}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}
+
+/// A new session key: 128 random bits as 32 lower-case hex characters.
+pub fn generate_session_key() -> String {
+    hex(&random::<16>())
+}
+
+/// A new API key: `tk_` and 256 random bits in hex.
+pub fn generate_api_key() -> String {
+    format!("tk_{}", hex(&random::<32>()))
+}
+
+/// Eight random characters of `a-z0-9`, for a store's name.
+pub fn generate_store_id() -> String {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    // 16 bits each, so that the remainder's bias is below 1 in 1,800.
+    random::<16>()
+        .chunks_exact(2)
+        .map(|pair| char::from(ALPHABET[usize::from(u16::from_le_bytes([pair[0], pair[1]])) % ALPHABET.len()]))
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes; without them no key is safe");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_have_bounds() {
+        assert!(SecretKey::try_new("2RUJ8NXLnLRrAj3").is_ok());
+        assert!(SecretKey::try_new("1234567").is_err());
+        assert!(SecretKey::try_new(&"a".repeat(257)).is_err());
+        assert!(SecretKey::try_new("whsec_not base64").is_err());
+        let made = SecretKey::generate();
+        assert_eq!(made.signing_key().len(), 32);
+        assert!(SecretKey::try_new(made.expose()).is_ok());
+    }
+
+    #[test]
+    fn keys_have_their_shapes_and_differ() {
+        let session = generate_session_key();
+        assert!(session.len() == 32 && session.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')));
+        assert!(generate_api_key().len() == 3 + 64);
+        assert!(generate_store_id().len() == 8);
+        assert_ne!(generate_session_key(), generate_session_key());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert!(!format!("{:?}", SecretKey::try_new("hunter2hunter2").unwrap()).contains("hunter2"));
+    }
+}

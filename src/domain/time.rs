@@ -1,0 +1,113 @@
+//! Points in time, and where "now" comes from.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Milliseconds since 1970-01-01T00:00:00Z.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// The last instant that RFC 3339 can print: the end of the year 9999.
+const LAST_MS: i64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// Reads an RFC 3339 time such as `2026-11-22T03:04:05.678Z`, cut to
+    /// milliseconds. `None` if it is no such time, or is before 1970.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let ms = text.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+        (0..=LAST_MS).contains(&ms).then_some(Self(ms))
+    }
+
+    /// Whole seconds since 1970.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// `2026-11-22T03:04:05.678Z`.
+    pub fn rfc3339_ms(self) -> String {
+        self.print("%Y-%m-%dT%H:%M:%S%.3fZ")
+    }
+
+    /// `2026-11-22T03:04:05+00:00`.
+    pub fn rfc3339_s(self) -> String {
+        self.print("%Y-%m-%dT%H:%M:%S+00:00")
+    }
+
+    /// This much later; stops at the end of the year 9999.
+    pub fn after(self, by: Duration) -> Self {
+        let ms = i64::try_from(by.as_millis()).unwrap_or(LAST_MS);
+        Self(self.0.saturating_add(ms).min(LAST_MS))
+    }
+
+    /// How long from `earlier` to this; zero if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    fn print(self, format: &str) -> String {
+        jiff::Timestamp::from_millisecond(self.0.clamp(0, LAST_MS))
+            .expect("the clamp keeps it within what jiff can hold")
+            .strftime(format)
+            .to_string()
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rfc3339_ms())
+    }
+}
+
+/// Where the present time comes from; tests bring their own.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Clock {
+    /// The machine's clock.
+    pub fn system() -> Self {
+        Self::from_fn(|| {
+            let since_epoch = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default();
+            Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(LAST_MS))
+        })
+    }
+
+    /// A clock of the caller's own.
+    pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The present time.
+    pub fn now(&self) -> Timestamp {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prints_and_reads_rfc3339() {
+        let t = Timestamp::parse_rfc3339("2021-12-07T16:08:15.5+00:00").unwrap();
+        assert_eq!(t.rfc3339_ms(), "2021-12-07T16:08:15.500Z");
+        assert_eq!(t.rfc3339_s(), "2021-12-07T16:08:15+00:00");
+        assert_eq!(Timestamp::parse_rfc3339(&t.rfc3339_ms()), Some(t));
+        assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
+        assert_eq!(Timestamp::parse_rfc3339("1969-12-31T23:59:59Z"), None);
+    }
+
+    #[test]
+    fn arithmetic_stops_at_the_ends() {
+        assert_eq!(Timestamp(i64::MAX).after(Duration::MAX).0, LAST_MS);
+        assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
+    }
+}

@@ -1,0 +1,184 @@
+//! Topics of events, and the patterns webhooks subscribe with.
+
+use std::fmt;
+
+use super::fault::Violation;
+
+/// The longest word on either side of the colon, in characters (WIRE: topics).
+pub const TOPIC_WORD_CHARS_MAX: usize = 64;
+/// The most patterns one webhook may list.
+pub const PATTERNS_MAX: usize = 100;
+
+const RULE: &str = "two words joined by a colon, such as order:created, each 1 to 64 of A-Z a-z 0-9 _ . -";
+
+/// What happened, as `resource:verb`, e.g. `order:created`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Topic(String);
+
+impl Topic {
+    /// Accepts `word:word`, each word `[A-Za-z0-9_.-]{1,64}`.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        match text.split_once(':') {
+            Some((resource, verb)) if is_word(resource) && is_word(verb) => Ok(Self(text.to_owned())),
+            _ => Err(Violation::new("topic", format!("{} is no topic; write {RULE}.", shown(text)))),
+        }
+    }
+
+    /// The whole topic.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The word before the colon.
+    pub fn resource(&self) -> &str {
+        self.0.split_once(':').map_or(&self.0, |(resource, _)| resource)
+    }
+
+    /// True for topics that only the server itself may publish.
+    pub fn is_reserved(&self) -> bool {
+        matches!(self.resource(), "tallyhook" | "test")
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One entry of a webhook's list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Pattern {
+    /// `*`: every topic but the server's own (`tallyhook:…`).
+    Everything,
+    /// `order:*`: every topic of a resource.
+    Resource(String),
+    /// `order:created`: that topic.
+    Exact(Topic),
+}
+
+impl Pattern {
+    /// Accepts `*`, `word:*` and `word:word`.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        if text == "*" {
+            return Ok(Self::Everything);
+        }
+        if let Some(resource) = text.strip_suffix(":*").filter(|word| is_word(word)) {
+            return Ok(Self::Resource(resource.to_owned()));
+        }
+        Topic::try_new(text).map(Self::Exact).map_err(|_| {
+            Violation::new("topics", format!("{} is no topic; write * for everything, order:* for all of a resource, or {RULE}.", shown(text)))
+        })
+    }
+
+    /// True if an event of `topic` goes to a webhook with this entry.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        match self {
+            Self::Everything => topic.resource() != "tallyhook",
+            Self::Resource(resource) => topic.resource() == resource,
+            Self::Exact(exact) => exact == topic,
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Everything => f.write_str("*"),
+            Self::Resource(resource) => write!(f, "{resource}:*"),
+            Self::Exact(topic) => write!(f, "{topic}"),
+        }
+    }
+}
+
+/// A webhook's list of patterns, in the words of its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patterns {
+    text: String,
+    list: Vec<Pattern>,
+}
+
+impl Patterns {
+    /// Reads one pattern, or several with commas between them. The text is
+    /// kept as it came; up to [`PATTERNS_MAX`] entries.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let list = text.split(',').map(|entry| Pattern::try_new(entry.trim())).collect::<Result<Vec<_>, _>>()?;
+        if list.len() > PATTERNS_MAX {
+            return Err(Violation::new("topics", format!("{} topics are too many; a webhook takes up to {PATTERNS_MAX}, and order:* covers a whole resource.", list.len())));
+        }
+        Ok(Self { text: text.to_owned(), list })
+    }
+
+    /// As the owner wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The entries, as listed.
+    pub fn list(&self) -> &[Pattern] {
+        &self.list
+    }
+
+    /// True if any entry matches.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.list.iter().any(|pattern| pattern.matches(topic))
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    (1..=TOPIC_WORD_CHARS_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+/// Input repeated in a message: quoted, and cut so that it cannot flood a log.
+fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    if text.chars().count() <= CHARS_MAX {
+        format!("{text:?}")
+    } else {
+        format!("{:?}…", text.chars().take(CHARS_MAX).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(text: &str) -> Topic {
+        Topic::try_new(text).unwrap()
+    }
+
+    #[test]
+    fn topics_are_two_words() {
+        for good in ["order:created", "a:b", "order.v2:status_changed", "X-1:y", "product_media:created"] {
+            assert!(Topic::try_new(good).is_ok(), "{good}");
+        }
+        let long = format!("{}:b", "a".repeat(65));
+        for bad in ["", ":", "order", "order:", ":created", "a:b:c", "order created", "order:*", "*", "ö:b", " a:b", &long] {
+            assert!(Topic::try_new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_match_what_they_say() {
+        let matches = |pattern: &str, t: &str| Patterns::try_new(pattern).unwrap().matches(&topic(t));
+        assert!(matches("order:*", "order:created"));
+        assert!(!matches("order:*", "orders:created"));
+        assert!(matches("order:created", "order:created"));
+        assert!(!matches("order:created", "order:Created"));
+        assert!(matches("product:*, order:created", "order:created"));
+        assert!(matches("*", "order:created"));
+        assert!(matches("*", "test:ping"));
+        assert!(!matches("*", "tallyhook:webhook_disabled"));
+        assert!(matches("tallyhook:*", "tallyhook:webhook_disabled"));
+    }
+
+    #[test]
+    fn patterns_refuse_what_they_cannot_mean() {
+        for bad in ["", ",", "order:created,", "*:created", "or*:created", "order:cre*", "**", "a:b c:d"] {
+            assert!(Patterns::try_new(bad).is_err(), "{bad}");
+        }
+        assert!(Patterns::try_new(&vec!["a:b"; 100].join(",")).is_ok());
+        assert!(Patterns::try_new(&vec!["a:b"; 101].join(",")).is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! The store boundary, in the words of the domain.
+//!
+//! The store is the queue: an event and its numbered deliveries are committed
+//! in one transaction before [`Store::publish`] answers, and whatever is
+//! pending after a crash is found here again. Behind the boundary lies
+//! SQLite ([`sqlite`]); PostgreSQL is to follow.
+
+pub mod mailbox;
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
+use crate::domain::event::{Event, NewEvent, Receipt};
+use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
+use crate::domain::secret::KeyHash;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Pattern;
+use crate::domain::user::User;
+use crate::domain::webhook::{Format, Webhook, WebhookSpec};
+
+/// Why a store did not do what it was asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The write queue is full; nothing was done.
+    #[error("the write queue is full")]
+    Busy {
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// The store is closing; nothing was done.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The merchant has no such webhook.
+    #[error("no such webhook")]
+    NoWebhook,
+    /// The merchant has no such delivery.
+    #[error("no such delivery")]
+    NoDelivery,
+    /// The merchant has as many webhooks as it may.
+    #[error("the merchant has {max} webhooks, the most it may have")]
+    WebhookQuota {
+        /// The most it may have.
+        max: u32,
+    },
+    /// The idempotency key was used before, for another event.
+    #[error("the idempotency key was used before, for another event")]
+    IdempotencyConflict {
+        /// Which of the events, from 0.
+        index: usize,
+        /// The event it was used for.
+        event_id: EventId,
+    },
+    /// Anything else; whether it was done is unknown only after a failed
+    /// commit. The text is for the log, not for callers.
+    #[error("{0}")]
+    Failed(Arc<str>),
+}
+
+impl StoreError {
+    /// A failure to be logged where it is handled.
+    pub fn failed(cause: impl ToString) -> Self {
+        Self::Failed(cause.to_string().into())
+    }
+}
+
+/// A session, and whose it is.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Whose it is.
+    pub user: User,
+    /// When it ends unless it is used.
+    pub expires_at: Timestamp,
+}
+
+/// Which webhooks of a merchant to change.
+#[derive(Clone, Debug)]
+pub enum WebhookSelector {
+    /// All of them.
+    All,
+    /// That one.
+    Id(WebhookId),
+    /// Those whose own list holds exactly this entry.
+    Listing(Pattern),
+}
+
+/// A delivery that is ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Parcel {
+    /// Its number.
+    pub increment_id: IncrementId,
+    /// Tries so far.
+    pub attempts: u32,
+    /// How its body is built; pinned when it was numbered.
+    pub format: Format,
+    /// What happened.
+    pub event: Arc<Event>,
+}
+
+impl Parcel {
+    /// What it weighs in memory, about, in bytes.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        self.event.message.as_str().len() + OVERHEAD
+    }
+}
+
+/// Retries of a webhook that are due.
+#[derive(Clone, Debug)]
+pub struct DuePage {
+    /// Those that are due, the longest due first.
+    pub parcels: Vec<Parcel>,
+    /// When the next one after these falls due.
+    pub next_due: Option<Timestamp>,
+}
+
+/// How much to read at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PageLimit {
+    /// At most so many.
+    pub count: usize,
+    /// No further once they weigh this much; at least one is read.
+    pub bytes: usize,
+}
+
+/// What the floors above need to know and to have changed. Every caller's
+/// look-up happens within a merchant, so nobody sees another's data.
+///
+/// Any method fails with [`StoreError::Failed`] if the store can't be read or
+/// written, and those that change something with [`StoreError::Busy`] or
+/// [`StoreError::ShuttingDown`], having done nothing. When one that changes
+/// something has answered, the change is on disk.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The store's name, part of every `webhook-id`.
+    fn store_id(&self) -> &StoreId;
+
+    /// The user of that name, with the hash of its key.
+    async fn user_by_name(&self, name: &str) -> Result<Option<(User, KeyHash)>, StoreError>;
+
+    /// The user with that API key.
+    async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError>;
+
+    /// The session with that key, expired or not.
+    async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError>;
+
+    /// Opens a session.
+    async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError>;
+
+    /// Moves a session's end, soon and without waiting; a failure is dropped,
+    /// for the next use of the session will ask again.
+    fn renew_session(&self, key: KeyHash, expires_at: Timestamp);
+
+    /// Ends a session, if there is one.
+    async fn end_session(&self, key: KeyHash) -> Result<(), StoreError>;
+
+    /// The merchant's webhooks, in the order of their ids.
+    async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError>;
+
+    /// One of them; fails with [`StoreError::NoWebhook`].
+    async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
+
+    /// Registers a webhook; events published after the answer go to it. Fails
+    /// with [`StoreError::WebhookQuota`] if the merchant has `quota` already.
+    async fn create_webhook(&self, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError>;
+
+    /// Switches webhooks on (which also lifts a disablement) or off, and says
+    /// how many were selected.
+    async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError>;
+
+    /// Deletes a webhook. Its number is never reused; what is pending becomes
+    /// cancelled soon after. Fails with [`StoreError::NoWebhook`].
+    async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError>;
+
+    /// Accepts events, all or none: each is stored once, and numbered for each
+    /// webhook that matches. Fails with [`StoreError::IdempotencyConflict`].
+    async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError>;
+
+    /// Deliveries of a webhook by number; fails with [`StoreError::NoWebhook`].
+    async fn deliveries(&self, merchant: MerchantId, id: WebhookId, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
+
+    /// Attempts at a delivery in their order; fails with
+    /// [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].
+    async fn attempts(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<Vec<Attempt>, StoreError>;
+
+    /// Every webhook there is, for the lanes at the start.
+    async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
+
+    /// Pending deliveries above `after` that were never tried, by number.
+    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Vec<Parcel>, StoreError>;
+
+    /// Pending deliveries that were tried before and are due at `now`.
+    async fn due(&self, id: WebhookId, now: Timestamp, limit: PageLimit) -> Result<DuePage, StoreError>;
+
+    /// Records attempts. Each counts only if it is the attempt that follows
+    /// those on record, so recording twice is recording once.
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError>;
+}
