@@ -1,6 +1,25 @@
 //! One listener, one port.
 
+pub mod rpc;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinHandle;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use crate::service::Service;
+
+/// How long to wait after the system refused a connection (out of files, say).
+const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// What the operator decides about the listener.
 #[derive(Clone, Debug)]
@@ -9,10 +28,104 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// The most calls in one JSON-RPC batch.
     pub batch_calls_max: usize,
-    /// The most connections at once.
+    /// The most connections at once; further ones wait to be accepted.
     pub connections_max: usize,
-    /// How long a client may take to send a request's headers.
+    /// How long a connection may be idle, and how long a client may take to
+    /// send a request's headers, or its body.
     pub header_timeout: Duration,
     /// How long calls in progress may take to end when the server stops.
     pub grace: Duration,
+}
+
+/// Who is at the other end of the connection; part of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// The running listener.
+pub struct Listener {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Listener {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, and lets calls in progress end within the grace period.
+    pub async fn shutdown(self) {
+        // If the task is gone, there is nobody to tell.
+        let _ = self.stop.send(());
+        if self.task.await.is_err() {
+            tracing::error!("the listener panicked");
+        }
+    }
+}
+
+/// Answers on `socket` from now on.
+pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
+    let address = socket.local_addr()?;
+    let router = Router::new().merge(rpc::router(&config, service));
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(accept(config, socket, router, stopped));
+    Ok(Listener { address, stop, task })
+}
+
+async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
+    let places = Arc::new(Semaphore::new(config.connections_max));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place.expect("the semaphore is never closed"), socket.accept().await)
+        };
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            (place, accepted) = next => match accepted {
+                Ok((stream, peer)) => serve(&config, &graceful, router.clone(), stream, peer, place),
+                Err(cause) => {
+                    warn!(%cause, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_REST).await;
+                }
+            },
+        }
+    }
+    drop(socket);
+    if tokio::time::timeout(config.grace, graceful.shutdown()).await.is_err() {
+        warn!("stopped before all calls had been answered");
+    }
+}
+
+fn serve(
+    config: &Config,
+    graceful: &GracefulShutdown,
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
+    if let Err(cause) = stream.set_nodelay(true) {
+        debug!(%cause, "no TCP_NODELAY");
+    }
+    // An IPv4 client of a dual-stack socket is the same client on either.
+    let peer = Peer(peer.ip().to_canonical());
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        router.clone().oneshot(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(config.header_timeout)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(cause) = connection.await {
+            debug!(%cause, "a connection broke off");
+        }
+        drop(place);
+    });
 }

@@ -4,6 +4,9 @@ pub mod client;
 pub mod connect;
 pub mod format;
 pub mod guard;
+mod lane;
+mod scheduler;
+pub mod worker;
 
 use std::time::Duration;
 

@@ -59,7 +59,8 @@ impl ExtraHeaders {
             if OWNED.contains(&name.as_str()) {
                 return Err(problem(format!("{name} is set by the server; leave it out.")));
             }
-            let Ok(mut value) = http::HeaderValue::from_str(value.trim()) else {
+            let value = Some(value.trim()).filter(|value| value.is_ascii());
+            let Some(Ok(mut value)) = value.map(http::HeaderValue::from_str) else {
                 return Err(problem(format!("the value of {name} has characters that a header can't hold; use visible ASCII.")));
             };
             value.set_sensitive(true);

@@ -1,6 +1,20 @@
-//! Use cases.
+//! Use cases: one function each, with its permission checks. Every dialect
+//! calls these, and none of them knows a dialect.
 
+mod attempts;
+pub mod auth;
+pub mod delivery;
+pub mod event;
+pub mod webhook;
+
+use std::sync::Arc;
 use std::time::Duration;
+
+use self::attempts::FailedLogins;
+use crate::delivery::guard::Guard;
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::time::Clock;
+use crate::store::{Store, StoreError};
 
 /// What the operator decides about use cases.
 #[derive(Clone, Debug)]
@@ -19,4 +33,74 @@ pub struct Config {
     pub calls_max: usize,
     /// Whether the demo user may log in.
     pub dev: bool,
+}
+
+/// The use cases.
+pub struct Service {
+    config: Config,
+    store: Arc<dyn Store>,
+    guard: Arc<Guard>,
+    clock: Clock,
+    failed_logins: FailedLogins,
+}
+
+impl Service {
+    /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
+    pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
+        let failed_logins = FailedLogins::new(config.login_failures_max);
+        Self { config, store, guard, clock, failed_logins }
+    }
+
+    /// The most calls one multiCall may carry.
+    pub fn calls_max(&self) -> usize {
+        self.config.calls_max
+    }
+}
+
+/// Which faults a use case has for the failures that any change can meet.
+#[derive(Clone, Copy)]
+struct Failures {
+    /// Refused though the data was right.
+    refused: FaultCode,
+    /// The store failed.
+    failed: FaultCode,
+}
+
+impl Failures {
+    /// Those of look-ups: nothing of their own.
+    const LOOK_UP: Self = Self { refused: FaultCode::Internal, failed: FaultCode::Internal };
+
+    /// The fault for what the store said. Its own words go to the log, here
+    /// and nowhere else, and never to the caller.
+    fn fault(self, cause: StoreError) -> Fault {
+        match cause {
+            StoreError::Busy { retry_after } => {
+                let wait_ms = retry_after.as_millis();
+                Fault::new(self.refused)
+                    .detail(format!("The write queue is full. Retry in {wait_ms} ms."))
+                    .retry_after(retry_after)
+            }
+            StoreError::ShuttingDown => {
+                Fault::new(self.refused).detail("The server is shutting down. Retry once it is back.")
+            }
+            StoreError::NoWebhook => Fault::new(FaultCode::NoWebhook),
+            StoreError::NoDelivery => Fault::new(FaultCode::NoDelivery),
+            StoreError::WebhookQuota { max } => Fault::new(self.refused)
+                .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
+            StoreError::IdempotencyConflict { index, event_id } => {
+                Fault::new(FaultCode::IdempotencyConflict).index(index).field("idempotency_key").detail(format!(
+                    "was used for event {event_id} with another topic or message; use a new key for a new event."
+                ))
+            }
+            StoreError::Failed(cause) => {
+                tracing::error!(%cause, fault = self.failed.number(), "the store failed");
+                let fault = Fault::new(self.failed);
+                if self.failed == FaultCode::StatusNotChanged {
+                    fault.detail("The store failed; see the server's log.")
+                } else {
+                    fault
+                }
+            }
+        }
+    }
 }

@@ -94,6 +94,8 @@ pub struct Parcel {
     pub increment_id: IncrementId,
     /// Tries so far.
     pub attempts: u32,
+    /// When it is due, if it was tried before.
+    pub due_at: Option<Timestamp>,
     /// How its body is built; pinned when it was numbered.
     pub format: Format,
     /// What happened.
@@ -108,13 +110,27 @@ impl Parcel {
     }
 }
 
-/// Retries of a webhook that are due.
+/// Some pending deliveries of a webhook.
 #[derive(Clone, Debug)]
-pub struct DuePage {
-    /// Those that are due, the longest due first.
+pub struct Page {
+    /// In the order asked for.
     pub parcels: Vec<Parcel>,
-    /// When the next one after these falls due.
-    pub next_due: Option<Timestamp>,
+    /// True if there are no more behind these.
+    pub is_last: bool,
+}
+
+/// A place in the order in which retries fall due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DueKey {
+    /// When it is due.
+    pub due_at: Timestamp,
+    /// Its number, among those that are due at once.
+    pub increment_id: IncrementId,
+}
+
+impl DueKey {
+    /// Before all others.
+    pub const START: Self = Self { due_at: Timestamp(i64::MIN), increment_id: IncrementId::ZERO };
 }
 
 /// How much to read at once.
@@ -190,10 +206,15 @@ pub trait Store: Send + Sync + 'static {
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
 
     /// Pending deliveries above `after` that were never tried, by number.
-    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Vec<Parcel>, StoreError>;
+    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// Pending deliveries that were tried before and are due at `now`.
-    async fn due(&self, id: WebhookId, now: Timestamp, limit: PageLimit) -> Result<DuePage, StoreError>;
+    /// Pending deliveries that were tried before and are due by `now`, those
+    /// after `after` in the order of due time and number.
+    async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError>;
+
+    /// When the first pending delivery that was tried before and is not due
+    /// at `now` falls due.
+    async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
     /// Records attempts. Each counts only if it is the attempt that follows
     /// those on record, so recording twice is recording once.

@@ -1,7 +1,42 @@
 //! The store in one SQLite file.
+//!
+//! One thread writes ([`writer`]), a pool of connections reads. In WAL mode
+//! neither waits for the other.
+
+pub mod admin;
+mod changes;
+mod housekeeping;
+mod memory;
+pub mod open;
+mod queue;
+mod rows;
+mod writer;
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use async_trait::async_trait;
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{Semaphore, oneshot};
+
+use self::open::{OpenError, ServeLock};
+use self::queue::{Queue, Refused};
+use self::writer::{Change, Tx, Writer};
+use super::mailbox::Mailbox;
+use super::{DueKey, Page, PageLimit, Session, Store, StoreError, WebhookSelector};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
+use crate::domain::event::{NewEvent, Receipt};
+use crate::domain::id::{IncrementId, MerchantId, StoreId, UserId, WebhookId};
+use crate::domain::secret::KeyHash;
+use crate::domain::time::{Clock, Timestamp};
+use crate::domain::user::User;
+use crate::domain::webhook::{Webhook, WebhookSpec};
+
+/// When to try again after the write queue was full.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How hard a commit is pressed to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,4 +63,314 @@ pub struct Config {
     pub write_queue_max: usize,
     /// How long an idempotency key counts.
     pub idempotency_ttl: Duration,
+}
+
+/// A store in one SQLite file, served by this process alone.
+pub struct SqliteStore {
+    store_id: StoreId,
+    queue: Arc<Queue<Change>>,
+    readers: r2d2::Pool<SqliteConnectionManager>,
+    /// As many permits as there are readers, so that a thread which has one
+    /// finds a connection free.
+    reading: Arc<Semaphore>,
+    idempotency_ttl: Duration,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteStore {
+    /// Opens the file, makes it if it is missing, and starts the writer, which
+    /// announces in `mailbox` what it commits. Fails if the file is not ours,
+    /// is newer than this program, or is being served by another process.
+    pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>) -> Result<Self, OpenError> {
+        open::check_magic(&config.path)?;
+        let lock = ServeLock::take(&config.path)?;
+        let conn = open::open_current(&config)?;
+        let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
+        let store_id = conn
+            .query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0).map(StoreId))
+            .map_err(failed)?;
+        let readers = open::open_readers(&config)?;
+        let queue = Arc::new(Queue::new(config.write_queue_max));
+        let writer =
+            Writer::new(config.clone(), clock, Arc::clone(&queue), mailbox, conn, lock).map_err(failed)?;
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
+        let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
+        Ok(Self {
+            store_id,
+            queue,
+            readers,
+            reading: Arc::new(Semaphore::new(config.readers_max as usize)),
+            idempotency_ttl: config.idempotency_ttl,
+            writer: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Commits what waits, refuses what comes, and closes the file. Blocks.
+    pub fn close(&self) {
+        self.queue.close();
+        let thread = self.writer.lock().expect("nothing panics while it holds the handle").take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the writer thread panicked");
+        }
+    }
+
+    /// Has the writer do something, and waits until it is on disk.
+    async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        // Whoever asked may have gone; the change stands all the same.
+        let change = writer::change(work, move |result| drop(reply.send(result)));
+        self.queue.push(change).map_err(refused)?;
+        answered(answer).await
+    }
+
+    /// Has a reader look something up, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.reading).acquire_owned().await.map_err(StoreError::failed)?;
+        let readers = self.readers.clone();
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let conn = readers.get().map_err(StoreError::failed)?;
+            let found = work(&conn);
+            drop((conn, permit));
+            found
+        });
+        looked_up.await.map_err(StoreError::failed)?
+    }
+}
+
+fn refused(why: Refused) -> StoreError {
+    match why {
+        Refused::Full => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
+        Refused::Closed => StoreError::ShuttingDown,
+    }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    answer.await.unwrap_or_else(|_| Err(StoreError::failed("the writer thread is gone")))
+}
+
+/// Fails with [`StoreError::NoWebhook`] unless the merchant has that webhook.
+fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
+    let exists = conn
+        .prepare_cached("SELECT 1 FROM webhook WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL")?
+        .exists([id.0, merchant.0])?;
+    if exists { Ok(()) } else { Err(StoreError::NoWebhook) }
+}
+
+/// Reads parcels until they are as many or weigh as much as they may.
+fn read_page(
+    conn: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    limit: PageLimit,
+) -> Result<Page, StoreError> {
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut parcels = Vec::new();
+    let mut bytes = 0;
+    for parcel in statement.query_map(parameters, rows::parcel)? {
+        let parcel = parcel?;
+        bytes += parcel.weight();
+        if !parcels.is_empty() && (parcels.len() >= limit.count || bytes > limit.bytes) {
+            return Ok(Page { parcels, is_last: false });
+        }
+        parcels.push(parcel);
+    }
+    Ok(Page { parcels, is_last: true })
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn store_id(&self) -> &StoreId {
+        &self.store_id
+    }
+
+    async fn user_by_name(&self, name: &str) -> Result<Option<(User, KeyHash)>, StoreError> {
+        let name = name.to_owned();
+        self.read(move |conn| {
+            let sql = format!("{} WHERE user.name = ?1", rows::USER);
+            Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user_and_key).optional()?)
+        })
+        .await
+    }
+
+    async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError> {
+        self.read(move |conn| {
+            let sql = format!("{} WHERE user.key_hash = ?1", rows::USER);
+            Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
+        })
+        .await
+    }
+
+    async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError> {
+        self.read(move |conn| {
+            let expires_at = conn
+                .prepare_cached("SELECT user_id, expires_at FROM session WHERE key_hash = ?1")?
+                .query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, Timestamp(row.get(1)?))))
+                .optional()?;
+            let Some((user_id, expires_at)) = expires_at else { return Ok(None) };
+            let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
+            let user = conn.prepare_cached(&sql)?.query_row([user_id], rows::user).optional()?;
+            Ok(user.map(|user| Session { user, expires_at }))
+        })
+        .await
+    }
+
+    async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| changes::open_session(tx, user, key, expires_at)).await
+    }
+
+    fn renew_session(&self, key: KeyHash, expires_at: Timestamp) {
+        let change = writer::change(
+            move |tx| changes::renew_session(tx, key, expires_at),
+            |renewed| {
+                if let Err(cause) = renewed {
+                    tracing::warn!(%cause, "a session could not be renewed");
+                }
+            },
+        );
+        // A full queue has better things to do; the session's next use asks again.
+        let _ = self.queue.push(change);
+    }
+
+    async fn end_session(&self, key: KeyHash) -> Result<(), StoreError> {
+        self.write(move |tx| changes::end_session(tx, key)).await
+    }
+
+    async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {
+        self.read(move |conn| {
+            let sql = format!("{} WHERE merchant_id = ?1 AND deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
+            Ok(conn.prepare_cached(&sql)?.query_map([merchant.0], rows::webhook)?.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
+        self.read(move |conn| {
+            let sql = format!("{} WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL", rows::WEBHOOK);
+            let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], rows::webhook).optional()?;
+            found.ok_or(StoreError::NoWebhook)
+        })
+        .await
+    }
+
+    async fn create_webhook(&self, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError> {
+        self.write(move |tx| changes::create_webhook(tx, merchant, spec, quota)).await
+    }
+
+    async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
+        self.write(move |tx| changes::set_active(tx, merchant, &which, on)).await
+    }
+
+    async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
+        self.write(move |tx| changes::delete_webhook(tx, merchant, id)).await
+    }
+
+    async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
+        let ttl = self.idempotency_ttl;
+        self.write(move |tx| changes::publish(tx, merchant, events, ttl)).await
+    }
+
+    async fn deliveries(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: DeliveryFilter,
+    ) -> Result<Vec<Delivery>, StoreError> {
+        self.read(move |conn| {
+            check_webhook(conn, merchant, id)?;
+            let sql = format!(
+                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND (?3 IS NULL OR d.state = ?3)
+                    ORDER BY d.increment_id LIMIT ?4",
+                rows::DELIVERY
+            );
+            let parameters = params![id.0, filter.after.0, filter.state.map(rows::state_code), filter.limit];
+            Ok(conn.prepare_cached(&sql)?.query_map(parameters, rows::delivery)?.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn attempts(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+    ) -> Result<Vec<Attempt>, StoreError> {
+        self.read(move |conn| {
+            check_webhook(conn, merchant, id)?;
+            let exists = conn
+                .prepare_cached("SELECT 1 FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2")?
+                .exists([id.0, number.0])?;
+            if !exists {
+                return Err(StoreError::NoDelivery);
+            }
+            let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
+            let attempts = conn.prepare_cached(&sql)?.query_map([id.0, number.0], rows::attempt)?.collect::<Result<_, _>>();
+            Ok(attempts?)
+        })
+        .await
+    }
+
+    async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
+        self.read(|conn| {
+            let sql = format!("{} WHERE deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
+            Ok(conn.prepare_cached(&sql)?.query_map([], rows::webhook)?.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
+        self.read(move |conn| {
+            let sql = format!(
+                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 AND d.attempts = 0
+                    ORDER BY d.increment_id",
+                rows::PARCEL
+            );
+            read_page(conn, &sql, params![id.0, after.0], limit)
+        })
+        .await
+    }
+
+    async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError> {
+        self.read(move |conn| {
+            let sql = format!(
+                "{} WHERE d.webhook_id = ?1 AND d.state = 0 AND d.attempts > 0 AND d.next_attempt_at <= ?4
+                    AND (d.next_attempt_at, d.increment_id) > (?2, ?3)
+                    ORDER BY d.next_attempt_at, d.increment_id",
+                rows::PARCEL
+            );
+            read_page(conn, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
+        })
+        .await
+    }
+
+    async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.read(move |conn| {
+            let next: Option<i64> = conn
+                .prepare_cached(
+                    "SELECT min(next_attempt_at) FROM delivery
+                        WHERE webhook_id = ?1 AND state = 0 AND attempts > 0 AND next_attempt_at > ?2",
+                )?
+                .query_row(params![id.0, now.0], |row| row.get(0))?;
+            Ok(next.map(Timestamp))
+        })
+        .await
+    }
+
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let change = writer::change(move |tx| changes::record(tx, &outcomes), move |result| drop(reply.send(result)));
+        self.queue.push_first(change).map_err(refused)?;
+        answered(answer).await
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
+    }
 }

@@ -1,0 +1,111 @@
+-- The current SQLite schema of tallyhook, embedded in the binary and applied
+-- to a new store. Older stores are brought here by src/store/sqlite/migrations.
+--
+-- Times are milliseconds since 1970-01-01T00:00:00Z. Keys are stored as their
+-- SHA-256 only. A number that has ended stays as a row: its tombstone.
+
+-- Facts about the store itself: store_id.
+CREATE TABLE meta (
+    key   TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE merchant (
+    merchant_id INTEGER PRIMARY KEY AUTOINCREMENT,
+    code        TEXT    NOT NULL UNIQUE,
+    created_at  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE user (
+    user_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id INTEGER NOT NULL REFERENCES merchant,
+    name        TEXT    NOT NULL UNIQUE,
+    key_hash    BLOB    NOT NULL UNIQUE,
+    permissions INTEGER NOT NULL,           -- bits: 1 webhook_read, 2 webhook_write, 4 event_write, 8 admin
+    is_demo     INTEGER NOT NULL DEFAULT 0, -- 1: only a server in dev mode lets it in
+    created_at  INTEGER NOT NULL,
+    revoked_at  INTEGER
+) STRICT;
+
+CREATE TABLE session (
+    key_hash   BLOB    NOT NULL PRIMARY KEY,
+    user_id    INTEGER NOT NULL REFERENCES user,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX session_by_expiry ON session (expires_at);
+
+CREATE TABLE webhook (
+    webhook_id           INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id          INTEGER NOT NULL REFERENCES merchant,
+    is_active            INTEGER NOT NULL,
+    topics               TEXT    NOT NULL,            -- as its owner wrote them
+    url                  TEXT    NOT NULL,
+    extra_headers        TEXT    NOT NULL,
+    secret_key           TEXT    NOT NULL,
+    format               TEXT    NOT NULL,
+    retry                TEXT    NOT NULL,
+    last_increment_id    INTEGER NOT NULL DEFAULT 0,  -- the last number given out
+    settled_through      INTEGER NOT NULL DEFAULT 0,  -- all numbers up to this one have ended
+    consecutive_failures INTEGER NOT NULL DEFAULT 0,
+    failing_since        INTEGER,
+    disabled_reason      TEXT,                        -- why the server paused it
+    created_at           INTEGER NOT NULL,
+    updated_at           INTEGER NOT NULL,
+    deleted_at           INTEGER
+) STRICT;
+
+CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;
+
+CREATE TABLE event (
+    event_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id  INTEGER NOT NULL REFERENCES merchant,
+    topic        TEXT    NOT NULL,
+    message      TEXT    NOT NULL,                    -- the publisher's object, byte for byte
+    created_at   INTEGER NOT NULL,                    -- when it happened, in the publisher's words
+    published_at INTEGER NOT NULL                     -- when it was accepted
+) STRICT;
+
+CREATE TABLE idempotency (
+    merchant_id  INTEGER NOT NULL REFERENCES merchant,
+    key          TEXT    NOT NULL,
+    content_hash BLOB    NOT NULL,                    -- SHA-256 of topic and raw message
+    event_id     INTEGER NOT NULL,
+    receipt      TEXT    NOT NULL,                    -- webhook:number pairs of the first answer
+    expires_at   INTEGER NOT NULL,
+    PRIMARY KEY (merchant_id, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+
+CREATE TABLE delivery (
+    webhook_id      INTEGER NOT NULL REFERENCES webhook,
+    increment_id    INTEGER NOT NULL,                 -- 1, 2, 3 … within the webhook, without holes
+    event_id        INTEGER NOT NULL REFERENCES event,
+    state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream
+    created_at      INTEGER NOT NULL,
+    next_attempt_at INTEGER,                          -- of pending ones that were tried before
+    ended_at        INTEGER,
+    reason          TEXT,                             -- why it ended undelivered
+    PRIMARY KEY (webhook_id, increment_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX delivery_due ON delivery (webhook_id, next_attempt_at) WHERE state = 0 AND attempts > 0;
+
+CREATE TABLE attempt (
+    webhook_id       INTEGER NOT NULL,
+    increment_id     INTEGER NOT NULL,
+    attempt          INTEGER NOT NULL,                -- from 1
+    started_at       INTEGER NOT NULL,
+    duration_us      INTEGER NOT NULL,
+    status_code      INTEGER,
+    error_class      TEXT,                            -- NULL for a success
+    error_detail     TEXT,
+    request_headers  TEXT    NOT NULL,                -- one "name: value" a line, credentials redacted
+    response_headers TEXT    NOT NULL,
+    response_body    BLOB    NOT NULL,
+    PRIMARY KEY (webhook_id, increment_id, attempt),
+    FOREIGN KEY (webhook_id, increment_id) REFERENCES delivery
+) STRICT;

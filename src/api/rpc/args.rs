@@ -1,0 +1,223 @@
+//! Parameters, by position or by name, decoded into the type that a method
+//! declares. Values are borrowed text until then, so a message keeps its bytes.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::de::value::MapDeserializer;
+use serde_json::value::RawValue;
+
+use crate::domain::fault::{Fault, FaultCode};
+
+/// A parameter that a method declares.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name, when parameters are given by name.
+    pub name: &'static str,
+    /// Whether it may be left out.
+    pub is_required: bool,
+}
+
+/// A parameter that must be given.
+pub const fn required(name: &'static str) -> Param {
+    Param { name, is_required: true }
+}
+
+/// A parameter that may be left out.
+pub const fn optional(name: &'static str) -> Param {
+    Param { name, is_required: false }
+}
+
+/// The parameters of one call.
+#[derive(Debug)]
+pub enum Args<'a> {
+    /// In the order declared.
+    Positional(Vec<&'a RawValue>),
+    /// In any order.
+    Named(BTreeMap<String, &'a RawValue>),
+}
+
+/// What stands in the place of the session.
+#[derive(Debug, PartialEq, Eq)]
+pub enum SessionArg {
+    /// Nothing, null or "": the Authorization header counts.
+    Absent,
+    /// A key.
+    Key(String),
+    /// Something that is no key.
+    Unusable,
+}
+
+impl<'a> Args<'a> {
+    /// Reads the params of a registered method.
+    pub fn read(params: Option<&'a str>) -> Self {
+        let none = Self::Positional(Vec::new());
+        match params {
+            // The envelope has checked that it is an array or an object.
+            Some(text) if text.starts_with('{') => serde_json::from_str(text).map_or(none, Self::Named),
+            Some(text) => serde_json::from_str(text).map_or(none, Self::Positional),
+            None => none,
+        }
+    }
+
+    /// Reads the args of `call`: an array holds the arguments, nothing or null
+    /// means none, and anything else is the sole argument.
+    pub fn of_call(args: Option<&'a RawValue>) -> Self {
+        match args {
+            None => Self::Positional(Vec::new()),
+            Some(args) if args.get() == "null" => Self::Positional(Vec::new()),
+            Some(args) if args.get().starts_with('[') => Self::read(Some(args.get())),
+            Some(sole) => Self::Positional(vec![sole]),
+        }
+    }
+
+    /// Takes the session out: the first by position, or the one of that name.
+    pub fn take_session(&mut self) -> SessionArg {
+        let session = match self {
+            Self::Positional(values) if values.is_empty() => None,
+            Self::Positional(values) => Some(values.remove(0)),
+            Self::Named(values) => values.remove("session"),
+        };
+        match session.map(|raw| serde_json::from_str::<Option<String>>(raw.get())) {
+            None => SessionArg::Absent,
+            Some(Ok(key)) => key.filter(|key| !key.is_empty()).map_or(SessionArg::Absent, SessionArg::Key),
+            Some(Err(_)) => SessionArg::Unusable,
+        }
+    }
+
+    /// Decodes what `method` declares. Fails with fault 6 if something
+    /// required is missing or null, and with `invalid` if a value is wrong.
+    pub fn decode<P: DeserializeOwned>(self, method: &str, params: &[Param], invalid: FaultCode) -> Result<P, Fault> {
+        let takes = || signature(method, params);
+        let by_name: Vec<(&str, &RawValue)> = match self {
+            Self::Positional(values) => {
+                if let Some(surplus) = values.iter().skip(params.len()).find(|value| !is_empty(value)) {
+                    let shown: String = surplus.get().chars().take(40).collect();
+                    return Err(Fault::new(invalid).detail(format!("{shown} is one parameter too many; {}.", takes())));
+                }
+                params.iter().map(|param| param.name).zip(values).collect()
+            }
+            Self::Named(values) => {
+                let declared = |name: &str| params.iter().find(|param| param.name == name);
+                let mut by_name = Vec::with_capacity(values.len());
+                for (name, value) in values {
+                    let Some(param) = declared(&name) else {
+                        return Err(Fault::new(invalid).field(name).detail(format!("is no parameter; {}.", takes())));
+                    };
+                    by_name.push((param.name, value));
+                }
+                by_name
+            }
+        };
+        let given: Vec<_> = by_name.into_iter().filter(|(_, value)| value.get() != "null").collect();
+        let is_given = |param: &&Param| given.iter().any(|(name, _)| *name == param.name);
+        if let Some(missing) = params.iter().filter(|param| param.is_required).find(|param| !is_given(param)) {
+            let fault = Fault::new(FaultCode::MissingParameter).field(missing.name);
+            return Err(fault.detail(format!("{} is missing; {}.", missing.name, takes())));
+        }
+        let deserializer = MapDeserializer::<_, serde_json::Error>::new(given.into_iter());
+        serde_path_to_error::deserialize(deserializer).map_err(|cause| {
+            let path = cause.path().to_string();
+            Fault::new(invalid).field(inner(&path)).detail(format!("{}.", without_place(&cause.into_inner())))
+        })
+    }
+}
+
+/// Deserialises from the text of a value that was kept raw.
+pub fn from_raw<T: for<'de> Deserialize<'de>>(raw: &RawValue, field: &str, invalid: FaultCode) -> Result<T, Fault> {
+    let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+    serde_path_to_error::deserialize(&mut deserializer).map_err(|cause| {
+        let path = cause.path().to_string();
+        let field = if path == "." { field } else { &path };
+        Fault::new(invalid).field(field).detail(format!("{}.", without_place(&cause.into_inner())))
+    })
+}
+
+/// Of `webhook.url` the part that its owner wrote: `url`.
+fn inner(path: &str) -> &str {
+    path.split_once('.').map_or(path, |(_, rest)| rest)
+}
+
+/// serde_json ends its messages with a line and column, which mean nothing
+/// here: each value is parsed on its own.
+fn without_place(cause: &serde_json::Error) -> String {
+    let text = cause.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message).to_owned()
+}
+
+/// `null`, `[]`, `{}` and `""`: what clients send in place of nothing.
+fn is_empty(value: &RawValue) -> bool {
+    let text: String = value.get().split_whitespace().collect();
+    matches!(text.as_str(), "null" | "[]" | "{}" | "\"\"")
+}
+
+/// `webhook.create takes (webhook, return_webhook?)`.
+fn signature(method: &str, params: &[Param]) -> String {
+    if params.is_empty() {
+        return format!("{method} takes no parameters");
+    }
+    let names: Vec<_> =
+        params.iter().map(|param| format!("{}{}", param.name, if param.is_required { "" } else { "?" })).collect();
+    format!("{method} takes ({})", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct P {
+        id: i64,
+        message: Option<Box<str>>,
+        #[serde(skip)]
+        _unit: (),
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Raw {
+        message: Box<RawValue>,
+    }
+
+    const PARAMS: &[Param] = &[required("id"), optional("message")];
+
+    fn decode(text: &str) -> Result<P, Fault> {
+        Args::read(Some(text)).decode("m", PARAMS, FaultCode::InvalidEvent)
+    }
+
+    #[test]
+    fn position_and_name_mean_the_same() {
+        let expected = P { id: 7, message: Some("x".into()), _unit: () };
+        assert_eq!(decode(r#"[7, "x"]"#), Ok(P { id: 7, message: Some("x".into()), _unit: () }));
+        assert_eq!(decode(r#"{"message": "x", "id": 7}"#), Ok(expected));
+        assert_eq!(decode(r#"[7, null, [], {}]"#).unwrap().message, None);
+    }
+
+    #[test]
+    fn faults_say_what_is_wrong() {
+        let told = |text: &str| decode(text).unwrap_err();
+        assert_eq!(told("[]").code, FaultCode::MissingParameter);
+        assert!(told("[null]").to_string().ends_with("id is missing; m takes (id, message?)."));
+        assert_eq!(told(r#"["seven"]"#).field.as_deref(), Some("id"));
+        assert!(told(r#"[7, "x", 8]"#).to_string().contains("8 is one parameter too many"));
+        assert_eq!(told(r#"{"id": 7, "nr": 8}"#).field.as_deref(), Some("nr"));
+    }
+
+    #[test]
+    fn raw_values_keep_their_bytes() {
+        let text = r#"[{ "b":1.00,"a" : "\u00e9" }]"#;
+        let raw: Raw = Args::read(Some(text)).decode("m", &[required("message")], FaultCode::InvalidEvent).unwrap();
+        assert_eq!(raw.message.get(), r#"{ "b":1.00,"a" : "\u00e9" }"#);
+    }
+
+    #[test]
+    fn sessions_come_first_or_by_name() {
+        let session = |text: &str| Args::read(Some(text)).take_session();
+        assert_eq!(session(r#"["k", 1]"#), SessionArg::Key("k".to_owned()));
+        assert_eq!(session(r#"{"id": 1, "session": "k"}"#), SessionArg::Key("k".to_owned()));
+        assert_eq!(session("[null]"), SessionArg::Absent);
+        assert_eq!(session(r#"[""]"#), SessionArg::Absent);
+        assert_eq!(session("[]"), SessionArg::Absent);
+        assert_eq!(session("[5]"), SessionArg::Unusable);
+    }
+}

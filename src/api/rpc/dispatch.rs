@@ -1,0 +1,231 @@
+//! From a body to an answer: reads the envelope, has jsonrpsee run each call,
+//! writes the envelope.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use jsonrpsee::server::{ConnectionId, MethodCallback, Methods};
+use jsonrpsee::types::{Id, Params};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::envelope::{
+    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call, write_answer,
+};
+use super::fault::specification_error;
+use super::method::Context;
+
+/// Runs calls against a set of methods.
+pub struct Dispatcher {
+    methods: Methods,
+    batch_calls_max: usize,
+}
+
+/// The part of jsonrpsee's answer that matters; the envelope is ours.
+#[derive(Deserialize)]
+struct Outcome<'a> {
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Dispatcher {
+    /// Runs these methods; a batch may hold up to `batch_calls_max` calls.
+    pub fn new(methods: impl Into<Methods>, batch_calls_max: usize) -> Self {
+        Self { methods: methods.into(), batch_calls_max }
+    }
+
+    /// The answer to a body; `None` if there is nothing to answer.
+    pub async fn run(&self, body: &[u8], context: &Context) -> Option<String> {
+        let whole = |code, problem| Some(write_answer(Shape::Text, None, Err(&specification_error(code, problem))));
+        match read_body(body) {
+            None => whole(PARSE_ERROR, None),
+            Some(Body::Single(raw)) => self.answer(raw, context).await,
+            Some(Body::Batch(calls)) if calls.is_empty() => whole(INVALID_REQUEST, None),
+            Some(Body::Batch(calls)) if calls.len() > self.batch_calls_max => {
+                let problem = format!("{} calls are too many for one batch; up to {} are run.", calls.len(), self.batch_calls_max);
+                whole(INVALID_REQUEST, Some(&problem))
+            }
+            Some(Body::Batch(calls)) => {
+                let mut answers = Vec::new();
+                for raw in calls {
+                    answers.extend(self.answer(raw, context).await);
+                }
+                (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
+            }
+        }
+    }
+
+    async fn answer(&self, raw: &RawValue, context: &Context) -> Option<String> {
+        let call = match read_call(raw) {
+            Ok(call) => call,
+            Err(malformed) => {
+                // Text without an id where there was no JSON object at all, as the specification prints it.
+                let problem = raw.get().starts_with('{').then_some(malformed.problem);
+                let error = specification_error(INVALID_REQUEST, problem);
+                return Some(write_answer(malformed.shape, malformed.id.map(RawValue::get), Err(&error)));
+            }
+        };
+        let answer = self.call(&call, context).await;
+        let outcome = answer.as_ref().map(String::as_str).map_err(String::as_str);
+        (!call.is_notification()).then(|| write_answer(call.shape, call.id.map(RawValue::get), outcome))
+    }
+
+    /// Has jsonrpsee run a call. The id it is given is a stand-in.
+    async fn call(&self, call: &Call<'_>, context: &Context) -> Result<String, String> {
+        let Some(MethodCallback::Async(callback)) = self.methods.method(&call.method) else {
+            return Err(specification_error(METHOD_NOT_FOUND, None));
+        };
+        let params = Params::new(call.params.map(RawValue::get)).into_owned();
+        let mut extensions = http::Extensions::new();
+        extensions.insert(context.clone());
+        let running = callback(Id::Number(0), params, ConnectionId(0), usize::MAX, extensions);
+        let Ok(response) = AssertUnwindSafe(running).catch_unwind().await else {
+            tracing::error!(method = call.method, "a method panicked");
+            return Err(specification_error(INTERNAL_ERROR, None));
+        };
+        let outcome: Outcome<'_> = serde_json::from_str(response.as_json().get()).map_err(|cause| {
+            tracing::error!(%cause, method = call.method, "a method's answer is no answer");
+            specification_error(INTERNAL_ERROR, None)
+        })?;
+        match (outcome.error, outcome.result) {
+            (Some(error), _) => Err(error.get().to_owned()),
+            (None, result) => Ok(result.map_or("null", RawValue::get).to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use jsonrpsee::RpcModule;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::rpc::fault::Codes;
+    use crate::service::auth::Credentials;
+
+    /// The methods that the specification's examples call.
+    fn specification() -> Dispatcher {
+        let mut module = RpcModule::new(());
+        #[derive(Deserialize)]
+        struct Subtract {
+            minuend: i64,
+            subtrahend: i64,
+        }
+        let register = |module: &mut RpcModule<()>, name, run: fn(Params<'_>) -> Value| {
+            module.register_async_method(name, move |params, _, _| async move { run(params) }).unwrap();
+        };
+        register(&mut module, "subtract", |params| {
+            let Subtract { minuend, subtrahend } = params.parse().unwrap();
+            json!(minuend - subtrahend)
+        });
+        register(&mut module, "sum", |params| json!(params.parse::<Vec<i64>>().unwrap().iter().sum::<i64>()));
+        register(&mut module, "get_data", |_| json!(["hello", 5]));
+        for name in ["update", "notify_hello", "notify_sum"] {
+            register(&mut module, name, |_| Value::Null);
+        }
+        register(&mut module, "nothing", |_| Value::Null);
+        register(&mut module, "panics", |_| panic!("on purpose"));
+        Dispatcher::new(module, 10)
+    }
+
+    async fn run(body: &str) -> Option<String> {
+        let context =
+            Context { credentials: Credentials::None, peer: IpAddr::V4(Ipv4Addr::LOCALHOST), codes: Codes::Native };
+        specification().run(body.as_bytes(), &context).await
+    }
+
+    /// Equal but for the `data` that says what was wrong with a request.
+    async fn check(body: &str, expected: Option<&str>) {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let mut answer = run(body).await.map(|text| parse(&text));
+        for error in answer.iter_mut().flat_map(|answer| match answer {
+            Value::Array(items) => items.iter_mut().collect(),
+            single => vec![single],
+        }) {
+            if let Some(error) = error.get_mut("error").and_then(Value::as_object_mut) {
+                error.remove("data");
+            }
+        }
+        assert_eq!(answer, expected.map(parse), "{body}");
+    }
+
+    /// Section 7 of the JSON-RPC 2.0 specification, in its order.
+    #[tokio::test]
+    async fn the_examples_of_the_specification() {
+        const PARSE: &str = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}"#;
+        const INVALID: &str = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":null}"#;
+        for (body, answer) in [
+            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 1}"#)),
+            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}"#, Some(r#"{"jsonrpc": "2.0", "result": -19, "id": 2}"#)),
+            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 3}"#)),
+            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"minuend": 42, "subtrahend": 23}, "id": 4}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 4}"#)),
+            (r#"{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}"#, None),
+            (r#"{"jsonrpc": "2.0", "method": "foobar"}"#, None),
+            (r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#, Some(r#"{"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}, "id": "1"}"#)),
+            (r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, Some(PARSE)),
+            (r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, Some(INVALID)),
+            (r#"[ {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}, {"jsonrpc": "2.0", "method" ]"#, Some(PARSE)),
+            ("[]", Some(INVALID)),
+            ("[1]", Some(&format!("[{INVALID}]"))),
+            ("[1,2,3]", Some(&format!("[{INVALID},{INVALID},{INVALID}]"))),
+            (
+                r#"[
+                    {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"},
+                    {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]},
+                    {"jsonrpc": "2.0", "method": "subtract", "params": [42,23], "id": "2"},
+                    {"foo": "boo"},
+                    {"jsonrpc": "2.0", "method": "foo.get", "params": {"name": "myself"}, "id": "5"},
+                    {"jsonrpc": "2.0", "method": "get_data", "id": "9"}
+                ]"#,
+                Some(&format!(
+                    r#"[
+                        {{"jsonrpc": "2.0", "result": 7, "id": "1"}},
+                        {{"jsonrpc": "2.0", "result": 19, "id": "2"}},
+                        {INVALID},
+                        {{"jsonrpc": "2.0", "error": {{"code": -32601, "message": "Method not found"}}, "id": "5"}},
+                        {{"jsonrpc": "2.0", "result": ["hello", 5], "id": "9"}}
+                    ]"#
+                )),
+            ),
+            (
+                r#"[{"jsonrpc": "2.0", "method": "notify_sum", "params": [1,2,4]}, {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]}]"#,
+                None,
+            ),
+        ] {
+            check(body, answer).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_seeds_shape() {
+        let answer = run(r#"{"jsonrpc": 2.0, "method": "sum", "params": [1]}"#).await;
+        assert_eq!(answer.as_deref(), Some(r#"{"jsonrpc":2.0,"error":null,"result":1}"#));
+        let answer = run(r#"{"jsonrpc": 2.0, "id": 1234, "method": "foobar"}"#).await;
+        let expected = r#"{"jsonrpc":2.0,"id":1234,"error":{"code":-32601,"message":"Method not found"},"result":null}"#;
+        assert_eq!(answer.as_deref(), Some(expected));
+        let answer = run(r#"[{"jsonrpc": 2.0, "id": "a", "method": "nothing"}, {"jsonrpc": "2.0", "id": -1.5, "method": "nothing"}]"#).await;
+        let expected = r#"[{"jsonrpc":2.0,"id":"a","error":null,"result":null},{"jsonrpc":"2.0","result":null,"id":-1.5}]"#;
+        assert_eq!(answer.as_deref(), Some(expected));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_internal_error() {
+        check(
+            r#"{"jsonrpc": "2.0", "method": "panics", "id": 1}"#,
+            Some(r#"{"jsonrpc": "2.0", "error": {"code": -32603, "message": "Internal error"}, "id": 1}"#),
+        )
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_batch_has_a_bound() {
+        let call = r#"{"jsonrpc":"2.0","method":"get_data","id":1}"#;
+        assert!(run(&format!("[{}]", [call; 10].join(","))).await.unwrap().starts_with('['));
+        let refused = run(&format!("[{}]", [call; 11].join(","))).await.unwrap();
+        assert!(refused.contains("-32600") && refused.contains("up to 10"), "{refused}");
+    }
+}

@@ -1,0 +1,179 @@
+//! The JSON-RPC envelope: read from the wire, and written to it.
+//!
+//! Where this differs from jsonrpsee's own reading:
+//! - `"jsonrpc": 2.0` as a number is taken, as the seed and real clients send
+//!   it, and answered in the seed's shape: the number, and `"error": null`
+//!   beside a result (or `"result": null` beside an error). It is always
+//!   answered, also without an id.
+//! - An id is echoed as it came: jsonrpsee takes no negative or broken numbers.
+//! - The words of errors are the specification's ("Invalid Request"), and an
+//!   empty batch or one that is no valid JSON is answered as it prints it.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The specification's codes.
+pub const PARSE_ERROR: i32 = -32700;
+pub const INVALID_REQUEST: i32 = -32600;
+pub const METHOD_NOT_FOUND: i32 = -32601;
+pub const INVALID_PARAMS: i32 = -32602;
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// The specification's words for its codes.
+pub fn words(code: i32) -> &'static str {
+    match code {
+        PARSE_ERROR => "Parse error",
+        INVALID_REQUEST => "Invalid Request",
+        METHOD_NOT_FOUND => "Method not found",
+        INVALID_PARAMS => "Invalid params",
+        _ => "Internal error",
+    }
+}
+
+/// Which of the two shapes a request has, and its answer gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// `"jsonrpc": "2.0"`, as the specification has it.
+    Text,
+    /// `"jsonrpc": 2.0`, as the seed has it.
+    Number,
+}
+
+/// A call that can be run.
+#[derive(Debug)]
+pub struct Call<'a> {
+    pub shape: Shape,
+    /// As it came: a string, a number or null.
+    pub id: Option<&'a RawValue>,
+    pub method: String,
+    /// An array or an object.
+    pub params: Option<&'a RawValue>,
+}
+
+impl Call<'_> {
+    /// True if nobody waits for an answer.
+    pub fn is_notification(&self) -> bool {
+        self.id.is_none() && self.shape == Shape::Text
+    }
+}
+
+/// What can't be run, and how to say so.
+#[derive(Debug)]
+pub struct Malformed<'a> {
+    pub shape: Shape,
+    pub id: Option<&'a RawValue>,
+    /// What was wrong, and what would be right.
+    pub problem: &'static str,
+}
+
+/// What a body holds.
+#[derive(Debug)]
+pub enum Body<'a> {
+    Single(&'a RawValue),
+    Batch(Vec<&'a RawValue>),
+}
+
+/// Splits a body into calls; `None` if it is no JSON.
+pub fn read_body(body: &[u8]) -> Option<Body<'_>> {
+    let whole: &RawValue = serde_json::from_slice(body).ok()?;
+    if whole.get().starts_with('[') {
+        serde_json::from_str(whole.get()).ok().map(Body::Batch)
+    } else {
+        Some(Body::Single(whole))
+    }
+}
+
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow)]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+}
+
+/// Tells a member that is null from one that is left out.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads one call.
+pub fn read_call(raw: &RawValue) -> Result<Call<'_>, Malformed<'_>> {
+    let malformed = |shape, id, problem| Err(Malformed { shape, id, problem });
+    let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else {
+        return malformed(Shape::Text, None, "A call is an object with each member once.");
+    };
+    let is_id = |id: &&RawValue| matches!(id.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
+    let id = members.id.filter(is_id);
+    let shape = match members.jsonrpc.map(RawValue::get) {
+        Some("\"2.0\"") => Shape::Text,
+        Some(number) if number.parse::<f64>() == Ok(2.0) => Shape::Number,
+        _ => return malformed(Shape::Text, id, "The member jsonrpc must be \"2.0\" (or the number 2.0)."),
+    };
+    if members.id.is_some() && id.is_none() {
+        return malformed(shape, None, "The member id must be a string, a number or null.");
+    }
+    let Some(method) = members.method.and_then(|method| serde_json::from_str(method.get()).ok()) else {
+        return malformed(shape, id, "The member method must be a string.");
+    };
+    match members.params.map(|params| params.get().as_bytes()[0]) {
+        None | Some(b'[' | b'{') => Ok(Call { shape, id, method, params: members.params }),
+        Some(_) => malformed(shape, id, "The member params must be an array or an object."),
+    }
+}
+
+/// Writes an answer. `outcome` is the text of the result, or of the error.
+pub fn write_answer(shape: Shape, id: Option<&str>, outcome: Result<&str, &str>) -> String {
+    let id = match (shape, id) {
+        (_, Some(id)) => format!(",\"id\":{id}"),
+        // A spec's answer always has an id; the seed's only if the call had one.
+        (Shape::Text, None) => ",\"id\":null".to_owned(),
+        (Shape::Number, None) => String::new(),
+    };
+    match (shape, outcome) {
+        (Shape::Text, Ok(result)) => format!("{{\"jsonrpc\":\"2.0\",\"result\":{result}{id}}}"),
+        (Shape::Text, Err(error)) => format!("{{\"jsonrpc\":\"2.0\",\"error\":{error}{id}}}"),
+        (Shape::Number, Ok(result)) => format!("{{\"jsonrpc\":2.0{id},\"error\":null,\"result\":{result}}}"),
+        (Shape::Number, Err(error)) => format!("{{\"jsonrpc\":2.0{id},\"error\":{error},\"result\":null}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn both_versions_are_taken() {
+        for (version, shape) in [("\"2.0\"", Shape::Text), ("2.0", Shape::Number), ("2", Shape::Number), ("2e0", Shape::Number)] {
+            let text = raw(&format!(r#"{{"jsonrpc":{version},"method":"a","id":-1.50}}"#));
+            let call = read_call(&text).unwrap();
+            assert_eq!((call.shape, call.id.unwrap().get()), (shape, "-1.50"));
+        }
+        for version in ["\"1.0\"", "1.0", "\"2\"", "null", "true", "[2.0]"] {
+            assert!(read_call(&raw(&format!(r#"{{"jsonrpc":{version},"method":"a","id":1}}"#))).is_err());
+        }
+    }
+
+    #[test]
+    fn an_id_of_null_is_an_id() {
+        assert!(!read_call(&raw(r#"{"jsonrpc":"2.0","method":"a","id":null}"#)).unwrap().is_notification());
+        assert!(read_call(&raw(r#"{"jsonrpc":"2.0","method":"a"}"#)).unwrap().is_notification());
+        assert!(!read_call(&raw(r#"{"jsonrpc":2.0,"method":"a"}"#)).unwrap().is_notification());
+    }
+
+    #[test]
+    fn malformed_calls_keep_what_can_be_echoed() {
+        let id = |text: &str| read_call(&raw(text)).unwrap_err().id.map(|id| id.get().to_owned());
+        assert_eq!(id(r#"{"jsonrpc":"2.0","method":1,"id":"x"}"#).as_deref(), Some("\"x\""));
+        assert_eq!(id(r#"{"jsonrpc":"2.0","method":"a","id":[1]}"#), None);
+        assert_eq!(id("1"), None);
+        assert_eq!(id(r#"{"jsonrpc":"2.0","jsonrpc":"2.0","method":"a","id":1}"#), None);
+    }
+}

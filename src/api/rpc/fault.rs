@@ -1,0 +1,68 @@
+//! Faults and protocol errors as JSON-RPC error objects.
+
+use jsonrpsee::types::ErrorObjectOwned;
+use serde::Serialize;
+
+use super::envelope::{INVALID_PARAMS, Shape, words, write_answer};
+use crate::domain::fault::{Fault, FaultCode};
+
+/// Which codes faults carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// The number of the seed's tables: 101.
+    Native,
+    /// −(32000 + n), as the vendor's documentation and client have it: −32101.
+    Vendor,
+}
+
+/// What a program can use of a fault.
+#[derive(Serialize)]
+struct Data<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+/// A fault as an error object.
+pub fn error_object(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
+    let number = fault.code.number();
+    let code = match codes {
+        Codes::Native => number,
+        Codes::Vendor => -(32_000 + number),
+    };
+    ErrorObjectOwned::owned(code, fault.to_string(), data(fault))
+}
+
+/// A fault of a registered method: there, a missing parameter is the
+/// specification's own error.
+pub fn registered_error(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
+    if fault.code != FaultCode::MissingParameter {
+        return error_object(fault, codes);
+    }
+    let detail = fault.detail.as_deref().unwrap_or("a parameter is missing.");
+    ErrorObjectOwned::owned(INVALID_PARAMS, format!("{}: {detail}", words(INVALID_PARAMS)), data(fault))
+}
+
+fn data(fault: &Fault) -> Option<Data<'_>> {
+    let retry_after_ms = fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let data = Data { field: fault.field.as_deref(), index: fault.index, retry_after_ms };
+    (data.field.is_some() || data.index.is_some() || data.retry_after_ms.is_some()).then_some(data)
+}
+
+/// One of the specification's errors; the problem goes to `data`, so that the
+/// message is the specification's.
+pub fn specification_error(code: i32, problem: Option<&str>) -> String {
+    let data = problem.map(|problem| serde_json::json!({ "problem": problem }));
+    let error = ErrorObjectOwned::owned(code, words(code), data);
+    serde_json::to_string(&error).expect("an error object has only string keys")
+}
+
+/// A whole answer for what was refused before a call could be read.
+pub fn protocol_error(code: i32, problem: &str) -> String {
+    let error = ErrorObjectOwned::owned(code, problem, None::<()>);
+    let error = serde_json::to_string(&error).expect("an error object has only string keys");
+    write_answer(Shape::Text, None, Err(&error))
+}

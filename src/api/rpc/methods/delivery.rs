@@ -1,0 +1,75 @@
+//! delivery.*
+
+use serde::Deserialize;
+
+use crate::api::rpc::args::{optional, required};
+use crate::api::rpc::method::{Method, Request, Spec};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Whole};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::user::Permission;
+use crate::service::auth::Caller;
+use crate::service::delivery::DeliverySelection;
+
+/// The methods of the resource.
+pub fn methods() -> Vec<Method> {
+    vec![
+        Method::with_session(
+            Spec {
+                name: "delivery.list",
+                summary: "Lists a webhook's deliveries in the order of their numbers.",
+                params: const { &[required("webhook_id"), optional("options")] },
+                permission: Some(Permission::WebhookRead),
+                invalid: FaultCode::InvalidSelection,
+            },
+            list,
+        ),
+        Method::with_session(
+            Spec {
+                name: "delivery.attempts",
+                summary: "Lists the attempts at a delivery, with what was sent and answered.",
+                params: const { &[required("webhook_id"), required("increment_id")] },
+                permission: Some(Permission::WebhookRead),
+                invalid: FaultCode::InvalidSelection,
+            },
+            attempts,
+        ),
+    ]
+}
+
+#[derive(Deserialize)]
+struct List {
+    webhook_id: Whole,
+    options: Option<Options>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    after_increment_id: Option<Whole>,
+    state: Option<String>,
+    limit: Option<Whole>,
+}
+
+async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<DeliveryItem>, Fault> {
+    let options = params.options.unwrap_or_default();
+    let selection = DeliverySelection {
+        after_increment_id: options.after_increment_id.map(|number| number.0),
+        state: options.state,
+        limit: options.limit.map(|number| number.0),
+    };
+    let found = request.service.list_deliveries(&caller, WebhookId(params.webhook_id.0), selection).await?;
+    Ok(found.into_iter().map(DeliveryItem::from).collect())
+}
+
+#[derive(Deserialize)]
+struct Attempts {
+    webhook_id: Whole,
+    increment_id: Whole,
+}
+
+async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<Vec<AttemptItem>, Fault> {
+    let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
+    let found = request.service.list_attempts(&caller, id, number).await?;
+    Ok(found.into_iter().map(AttemptItem::from).collect())
+}

@@ -1,0 +1,39 @@
+//! The methods: thin, each decodes, calls a use case, encodes.
+
+mod delivery;
+mod event;
+mod session;
+mod webhook;
+
+use serde::Deserialize;
+
+use super::method::Method;
+
+/// All methods, in the order in which they are described.
+pub fn all() -> Vec<Method> {
+    let mut methods = session::methods();
+    methods.extend(webhook::methods());
+    methods.extend(event::methods());
+    methods.extend(delivery::methods());
+    methods
+}
+
+/// For methods without parameters.
+#[derive(Deserialize)]
+struct NoParams {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_method_stands_in_the_table_once_and_is_described() {
+        let mut names = HashSet::new();
+        for method in all() {
+            assert!(names.insert(method.spec.name), "{} stands there twice", method.spec.name);
+            assert!(method.spec.summary.ends_with('.'), "{}", method.spec.name);
+        }
+    }
+}

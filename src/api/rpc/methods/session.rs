@@ -1,0 +1,222 @@
+//! Logging in, and the methods that call or describe others.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::NoParams;
+use crate::api::rpc::args::{from_raw, optional, required};
+use crate::api::rpc::method::{Method, Request, Spec, Table};
+use crate::domain::fault::{FAULTS, Fault, FaultCode};
+use crate::service::auth::{Caller, Credentials};
+
+/// The methods without a resource.
+pub fn methods() -> Vec<Method> {
+    let spec = |name, summary, params| Spec { name, summary, params, permission: None, invalid: FaultCode::MissingParameter };
+    vec![
+        Method::open(
+            spec("login", "Opens a session for a user and returns its key.", const { &[required("username"), required("api_key")] }),
+            login,
+        ),
+        Method::open(spec("startSession", "Opens a session for the user of the Authorization header.", &[]), start_session),
+        Method::open(spec("endSession", "Ends a session.", const { &[optional("session")] }), end_session),
+        Method::with_session(spec("call", "Calls a resource method.", const { &[required("path"), optional("args")] }), call),
+        Method::with_session(
+            spec("multiCall", "Calls several resource methods in turn.", const { &[required("calls"), optional("options")] }),
+            multi_call,
+        ),
+        Method::with_session(spec("resources", "Lists the resources and their methods.", &[]), resources),
+        Method::with_session(
+            spec("resourceFaults", "Lists the faults of a resource.", const { &[required("resource")] }),
+            resource_faults,
+        ),
+        Method::with_session(spec("globalFaults", "Lists the faults that any method may raise.", &[]), global_faults),
+    ]
+}
+
+#[derive(Deserialize)]
+struct Login {
+    username: String,
+    api_key: String,
+}
+
+async fn login(request: Request, params: Login) -> Result<String, Fault> {
+    request.service.login(&params.username, &params.api_key, request.context.peer).await
+}
+
+async fn start_session(request: Request, _: NoParams) -> Result<String, Fault> {
+    let Request { service, context, .. } = request;
+    if matches!(context.credentials, Credentials::None) {
+        return Err(Fault::new(FaultCode::AccessDenied)
+            .detail("Send an Authorization header, or call login with username and API key."));
+    }
+    let caller = service.authenticate(&context.credentials, context.peer).await?;
+    service.start_session(&caller).await
+}
+
+#[derive(Deserialize)]
+struct EndSession {
+    session: Option<String>,
+}
+
+async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault> {
+    if let Some(key) = params.session {
+        request.service.end_session(&key).await?;
+    }
+    Ok(true)
+}
+
+#[derive(Deserialize)]
+struct Call {
+    path: String,
+    args: Option<Box<RawValue>>,
+}
+
+async fn call(request: Request, caller: Caller, params: Call) -> Result<Box<RawValue>, Fault> {
+    Table::call(request, caller, &params.path, params.args.as_deref()).await
+}
+
+#[derive(Deserialize)]
+struct MultiCall {
+    calls: Vec<Box<RawValue>>,
+    options: Option<Options>,
+}
+
+/// PHP writes an empty object as an empty array, so both are taken.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Options {
+    Object {
+        #[serde(rename = "break")]
+        stop: Option<Box<RawValue>>,
+    },
+    Empty([(); 0]),
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ItemResult {
+    Done(Box<RawValue>),
+    Fault {
+        #[serde(rename = "isFault")]
+        is_fault: bool,
+        #[serde(rename = "faultCode")]
+        fault_code: i32,
+        #[serde(rename = "faultMessage")]
+        fault_message: String,
+    },
+}
+
+async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Result<Vec<ItemResult>, Fault> {
+    let max = request.service.calls_max();
+    if params.calls.len() > max {
+        let count = params.calls.len();
+        return Err(Fault::new(FaultCode::MissingParameter)
+            .field("calls")
+            .detail(format!("{count} calls are too many for one multiCall; up to {max} are run.")));
+    }
+    let stops = match params.options {
+        Some(Options::Object { stop: Some(stop) }) => !matches!(stop.get(), "0" | "false" | "null" | "\"0\"" | "\"\""),
+        _ => false,
+    };
+    let mut results = Vec::with_capacity(params.calls.len());
+    for item in &params.calls {
+        let result = run_item(&request, &caller, item).await;
+        let failed = result.is_err();
+        results.push(result.map_or_else(
+            |fault| ItemResult::Fault {
+                is_fault: true,
+                fault_code: fault.code.number(),
+                fault_message: fault.to_string(),
+            },
+            ItemResult::Done,
+        ));
+        if failed && stops {
+            break;
+        }
+    }
+    Ok(results)
+}
+
+async fn run_item(request: &Request, caller: &Caller, item: &RawValue) -> Result<Box<RawValue>, Fault> {
+    let (path, args) = match split_item(item) {
+        Some(parts) => parts,
+        None => return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]].")),
+    };
+    Table::call(request.clone(), caller.clone(), &path, args.as_deref()).await
+}
+
+/// One call of many: `[path]`, `[path, args]`, or just the path. Not through
+/// an untagged enum, which would take the arguments apart.
+fn split_item(item: &RawValue) -> Option<(String, Option<Box<RawValue>>)> {
+    if item.get().starts_with('"') {
+        return Some((serde_json::from_str(item.get()).ok()?, None));
+    }
+    let mut parts: Vec<Box<RawValue>> = from_raw(item, "calls", FaultCode::InvalidPath).ok()?;
+    if parts.is_empty() || parts.len() > 2 {
+        return None;
+    }
+    let args = (parts.len() == 2).then(|| parts.swap_remove(1));
+    Some((serde_json::from_str(parts[0].get()).ok()?, args))
+}
+
+#[derive(Serialize)]
+struct ResourceItem {
+    name: &'static str,
+    title: String,
+    aliases: [(); 0],
+    methods: Vec<MethodItem>,
+}
+
+#[derive(Serialize)]
+struct MethodItem {
+    name: &'static str,
+    title: &'static str,
+    path: &'static str,
+    aliases: [(); 0],
+}
+
+async fn resources(request: Request, _: Caller, _: NoParams) -> Result<Vec<ResourceItem>, Fault> {
+    let mut resources: Vec<ResourceItem> = Vec::new();
+    for method in request.table.methods() {
+        let Some((resource, verb)) = method.spec.name.split_once('.') else { continue };
+        let item = MethodItem { name: verb, title: method.spec.summary, path: method.spec.name, aliases: [] };
+        match resources.iter_mut().find(|entry| entry.name == resource) {
+            Some(entry) => entry.methods.push(item),
+            None => resources.push(ResourceItem {
+                name: resource,
+                title: format!("{}{}", resource[..1].to_uppercase(), &resource[1..]),
+                aliases: [],
+                methods: vec![item],
+            }),
+        }
+    }
+    Ok(resources)
+}
+
+#[derive(Serialize)]
+struct FaultItem {
+    code: i32,
+    message: &'static str,
+}
+
+fn faults_of(scope: &str) -> Vec<FaultItem> {
+    let rows = FAULTS.iter().filter(|entry| entry.scope == scope);
+    rows.map(|entry| FaultItem { code: entry.code.number(), message: entry.message }).collect()
+}
+
+#[derive(Deserialize)]
+struct ResourceFaults {
+    resource: String,
+}
+
+async fn resource_faults(request: Request, _: Caller, params: ResourceFaults) -> Result<Vec<FaultItem>, Fault> {
+    let resource = params.resource.as_str();
+    if !request.table.methods().iter().any(|method| method.resource() == Some(resource)) {
+        return Err(Fault::new(FaultCode::InvalidPath).detail("There is no such resource; \"resources\" lists them."));
+    }
+    Ok(faults_of(resource))
+}
+
+async fn global_faults(_: Request, _: Caller, _: NoParams) -> Result<Vec<FaultItem>, Fault> {
+    Ok(faults_of("global"))
+}

@@ -1,0 +1,140 @@
+//! JSON-RPC 2.0 over HTTP POST.
+//!
+//! jsonrpsee holds the methods and runs them. In front of it lies a thin
+//! layer that reads and writes the envelope, because real clients differ from
+//! what jsonrpsee takes: [`envelope`] says how.
+
+mod args;
+mod dispatch;
+mod envelope;
+mod fault;
+mod method;
+mod methods;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::post;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use self::dispatch::Dispatcher;
+use self::fault::{Codes, protocol_error};
+use self::method::{Context, Table};
+use super::{Config, Peer};
+use crate::service::Service;
+use crate::service::auth::Credentials;
+
+/// Our own paths.
+const NATIVE_PATHS: [&str; 2] = ["/", "/rpc"];
+/// The vendor's paths, on which faults have the vendor's codes.
+const VENDOR_PATHS: [&str; 2] = ["/api/jsonrpc", "/backend/api/jsonrpc"];
+/// The error code of what was refused before a call could be read, other than
+/// by the specification's own −32600.
+const REFUSED: i32 = -32000;
+
+/// One of the two kinds of paths.
+#[derive(Clone)]
+struct Endpoint {
+    dispatcher: Arc<Dispatcher>,
+    codes: Codes,
+    config: Config,
+}
+
+/// The routes.
+pub fn router(config: &Config, service: Arc<Service>) -> Router {
+    let table = Arc::new(Table::new(methods::all(), service));
+    let dispatcher = Arc::new(Dispatcher::new(table.module(), config.batch_calls_max));
+    let mut router = Router::new();
+    for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
+        let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };
+        for path in paths {
+            router = router.route(path, post(handle).fallback(refuse_method).with_state(endpoint.clone()));
+        }
+    }
+    router.fallback(refuse_path)
+}
+
+async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    if !is_json(&parts.headers) {
+        return refusal(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            envelope::INVALID_REQUEST,
+            "The body must be JSON; send the header \"Content-Type: application/json\".",
+        );
+    }
+    let max = endpoint.config.body_bytes_max;
+    let reading = Limited::new(body, max).collect();
+    let body = match tokio::time::timeout(endpoint.config.header_timeout, reading).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
+            let problem = format!("The body is longer than {max} bytes, the most that is accepted.");
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, envelope::INVALID_REQUEST, &problem);
+        }
+        Ok(Err(_)) => return refusal(StatusCode::BAD_REQUEST, envelope::INVALID_REQUEST, "The body broke off."),
+        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, REFUSED, "The body took too long to arrive."),
+    };
+    let Some(Peer(peer)) = parts.extensions.get().copied() else {
+        return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
+    };
+    let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes };
+    answer(StatusCode::OK, endpoint.dispatcher.run(&body, &context).await)
+}
+
+async fn refuse_method() -> Response {
+    let problem = "JSON-RPC calls are made by POST; \"tallyhook call --help\" shows how.";
+    let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, envelope::INVALID_REQUEST, problem);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
+}
+
+async fn refuse_path() -> Response {
+    let problem = "There is nothing at this path; JSON-RPC calls go to / or /rpc.";
+    refusal(StatusCode::NOT_FOUND, envelope::INVALID_REQUEST, problem)
+}
+
+/// No Content-Type at all is taken for JSON; some clients send none.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return true };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(essence.as_str(), "application/json" | "application/json-rpc" | "application/jsonrequest" | "text/json")
+        || essence.ends_with("+json")
+}
+
+fn credentials(headers: &HeaderMap) -> Credentials {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Credentials::None };
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return Credentials::Unreadable;
+    };
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
+        return Credentials::Bearer(rest.to_owned());
+    }
+    let pair = STANDARD.decode(rest).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    match pair.as_deref().and_then(|pair| pair.split_once(':')) {
+        Some((name, key)) if scheme.eq_ignore_ascii_case("basic") => {
+            Credentials::Basic { name: name.to_owned(), key: key.to_owned() }
+        }
+        _ => Credentials::Unreadable,
+    }
+}
+
+/// What is refused before a call could be read.
+fn refusal(status: StatusCode, code: i32, problem: &str) -> Response {
+    answer(status, Some(protocol_error(code, problem)))
+}
+
+/// An empty body if there is nothing to say: a notification is answered by
+/// 200, since a stock client takes 204 for an error.
+fn answer(status: StatusCode, body: Option<String>) -> Response {
+    let mut response = Response::new(axum::body::Body::from(body.unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,103 @@
+//! Wires everything, starts it in order, and stops it in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::api::{self, Listener};
+use crate::config::Config;
+use crate::delivery::connect::{Resolve, SystemResolver};
+use crate::delivery::guard::Guard;
+use crate::delivery::worker::{self, Worker};
+use crate::domain::time::Clock;
+use crate::service::Service;
+use crate::store::mailbox::Mailbox;
+use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::open::OpenError;
+
+/// What a server takes from the world; tests bring their own.
+pub struct Hooks {
+    /// The time.
+    pub clock: Clock,
+    /// Looks names of receivers up.
+    pub resolver: Arc<dyn Resolve>,
+    /// Numbers in 0..1, for jitter.
+    pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self { clock: Clock::system(), resolver: Arc::new(SystemResolver), random: Arc::new(fastrand::f64) }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {cause}; name another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The store can't be opened.
+    #[error("{0}")]
+    Store(#[from] OpenError),
+    /// Deliveries can't be made.
+    #[error("{0}")]
+    Worker(#[from] worker::StartError),
+}
+
+/// A running server.
+pub struct Server {
+    listener: Listener,
+    worker: Worker,
+    store: Arc<SqliteStore>,
+}
+
+impl Server {
+    /// Opens the store, resumes what is pending, and listens.
+    pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
+        let Hooks { clock, resolver, random } = hooks;
+        let socket = TcpListener::bind(config.listen)
+            .await
+            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let mailbox = Arc::new(Mailbox::default());
+        let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::clone(&mailbox))?);
+        let guard = Arc::new(Guard::new(config.delivery.allow_targets.clone()));
+        let parts = worker::Parts {
+            store: Arc::clone(&store) as _,
+            mailbox,
+            resolver,
+            clock: clock.clone(),
+            random,
+        };
+        let worker = Worker::start(config.delivery, parts).await?;
+        let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock));
+        let listener = api::listen(config.api, socket, service)
+            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        Ok(Self { listener, worker, store })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// Accepts no more, lets calls and then deliveries in progress end within
+    /// the grace period, and closes the store.
+    pub async fn shutdown(self) {
+        self.listener.shutdown().await;
+        let Self { worker, store, .. } = self;
+        let stopping = tokio::task::spawn_blocking(move || {
+            worker.stop();
+            store.close();
+        });
+        if stopping.await.is_err() {
+            tracing::error!("stopping the delivery worker panicked");
+        }
+    }
+}

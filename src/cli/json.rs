@@ -1,0 +1,103 @@
+//! JSON for people's eyes.
+
+/// Lays out valid JSON over lines. Keys stay in their order and numbers as
+/// they were written, which reading it into values would not promise. What
+/// a terminal might take for a command is escaped.
+pub fn pretty(json: &str) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0;
+    let mut rest = json.trim();
+    while let Some(c) = rest.chars().next() {
+        let after = rest[c.len_utf8()..].trim_start();
+        match c {
+            '"' => {
+                let (string, tail) = rest.split_at(string_len(rest));
+                string.chars().for_each(|c| push_safe(&mut out, c));
+                rest = tail.trim_start();
+                continue;
+            }
+            '{' | '[' => {
+                out.push(c);
+                // An empty one stays on its line.
+                if !after.starts_with(['}', ']']) {
+                    depth += 1;
+                    new_line(&mut out, depth);
+                }
+            }
+            '}' | ']' => {
+                if !out.ends_with(['{', '[']) {
+                    depth = depth.saturating_sub(1);
+                    new_line(&mut out, depth);
+                }
+                out.push(c);
+            }
+            ',' => {
+                out.push(c);
+                new_line(&mut out, depth);
+            }
+            ':' => out.push_str(": "),
+            other => push_safe(&mut out, other),
+        }
+        rest = after;
+    }
+    out
+}
+
+/// How many bytes the string at the start of `text` takes, quotes included.
+fn string_len(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+fn new_line(out: &mut String, depth: usize) {
+    out.push('\n');
+    out.extend(std::iter::repeat_n("  ", depth));
+}
+
+/// JSON escapes C0 itself, but allows DEL and C1 as they are.
+fn push_safe(out: &mut String, c: char) {
+    if c.is_control() {
+        out.push_str(&format!("\\u{:04x}", u32::from(c)));
+    } else {
+        out.push(c);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_order_and_numbers_and_lays_out() {
+        let json = r#"{"b":1.0,"a" : [1e3, {}, [ ],"x, {y}: \"z\" \\"],"c":{"d":null}}"#;
+        let expected = r#"{
+  "b": 1.0,
+  "a": [
+    1e3,
+    {},
+    [],
+    "x, {y}: \"z\" \\"
+  ],
+  "c": {
+    "d": null
+  }
+}"#;
+        assert_eq!(pretty(json), expected);
+        assert_eq!(pretty(" true "), "true");
+        assert_eq!(pretty("\"[\""), "\"[\"");
+        assert_eq!(pretty("[\"[\"]"), "[\n  \"[\"\n]");
+    }
+
+    #[test]
+    fn terminals_get_no_commands() {
+        assert_eq!(pretty("\"a\u{9b}31m ü\""), "\"a\\u009b31m ü\"");
+    }
+}

@@ -1,0 +1,88 @@
+//! `tallyhook listen`: a receiver for developers.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::client::{Http, Target};
+use super::receiver::{Answers, Receiver, Rules, Sight};
+use super::signals::Signals;
+use super::{Failure, block_on, print};
+use crate::config::SECRET_VARIABLE;
+use crate::domain::secret::SecretKey;
+
+/// What its help ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  tallyhook listen --secret my-first-secret
+  tallyhook listen --port 9001 --secret whsec_… --forward http://127.0.0.1:3000/webhooks
+  tallyhook listen --secret my-first-secret --once       ends after one delivery, for scripts
+
+Every delivery is a line with its time, webhook, number and topic, and whether its signature is right.
+GAP: 42 is missing       42 has not come, though later numbers have, and --gap-after-s has passed
+DUPLICATE 41             41 was accepted before, but the answer got lost on its way
+LATE: 42 has come        and fills the gap that was reported
+What is verified is answered with 200, or with what --forward answers; what is not, with 401.";
+
+/// Where to receive, and what to believe.
+#[derive(Args)]
+pub struct ListenArgs {
+    /// The port to receive on, at 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 9000)]
+    port: u16,
+    /// The webhook's secret_key
+    #[arg(long, env = SECRET_VARIABLE, hide_env_values = true)]
+    secret: String,
+    /// Post every verified delivery on to this URL, same headers and body, and answer what it answers
+    #[arg(long, value_name = "URL")]
+    forward: Option<String>,
+    /// End after so many verified deliveries
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after one verified delivery
+    #[arg(long, conflicts_with = "count")]
+    once: bool,
+    /// How long a number may be overtaken by later ones before it is called missing
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    gap_after_s: u64,
+}
+
+/// Receives until a signal comes, or enough has.
+pub fn run(args: ListenArgs) -> Result<(), Failure> {
+    let wrong_secret = |violation: crate::domain::fault::Violation| format!("--secret {}", violation.problem);
+    let secret = SecretKey::try_new(&args.secret).map_err(wrong_secret).map_err(Failure::usage)?;
+    let answers = match &args.forward {
+        Some(url) => {
+            let target = Target::try_new(url).map_err(Failure::usage)?;
+            Answers::Forward(Box::new(Http::new(target).map_err(Failure::failed)?))
+        }
+        None => Answers::Accept,
+    };
+    let rules = Rules { secret, answers, patience: Duration::from_secs(args.gap_after_s) };
+    let count = if args.once { Some(1) } else { args.count };
+    block_on(listen(args.port, rules, count))
+}
+
+async fn listen(port: u16, rules: Rules, count: Option<u64>) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    let cannot = |cause| Failure::failed(format!("can't listen on port {port}: {cause}; name another one with --port"));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot)?;
+    let mut receiver = Receiver::start(listener, rules).map_err(cannot)?;
+    print(&format!("tallyhook receiving on http://{}/", receiver.address()))?;
+    let mut verified = 0;
+    while count.is_none_or(|count| verified < count) {
+        let sight = tokio::select! {
+            sight = receiver.next() => sight,
+            () = signals.next() => break,
+        };
+        let Some(sight) = sight else { return Err(Failure::failed("the receiver has stopped by itself")) };
+        print(&sight.to_string())?;
+        verified += u64::from(matches!(&sight, Sight::Request(report) if report.delivery.is_ok()));
+    }
+    tokio::select! {
+        () = receiver.stop() => Ok(()),
+        () = signals.next() => Err(Failure::interrupted()),
+    }
+}

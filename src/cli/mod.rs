@@ -1,0 +1,185 @@
+//! What a person types. Results go to stdout, everything else to stderr; the
+//! exit code is 0 if all went well, 1 for a failure, 2 for a wrong command
+//! line or configuration.
+
+mod call;
+mod client;
+mod demo;
+mod flags;
+mod json;
+mod listen;
+mod number_log;
+mod receiver;
+mod serve;
+mod signals;
+mod user;
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind as ClapErrorKind;
+use clap::{Parser, Subcommand};
+
+/// The merchant that `serve --dev` and `demo` make.
+const DEMO_MERCHANT: &str = "demo";
+/// Its user.
+const DEMO_USER: &str = "demo";
+/// The user's API key, which everybody knows; a server that is not in dev mode refuses the user.
+const DEMO_KEY: &str = "demo-key";
+/// Ended by a signal (128 + SIGINT).
+const EXIT_INTERRUPTED: u8 = 130;
+
+const EXAMPLES: &str = "\
+Start here:
+  tallyhook demo                      the whole story in a few seconds
+  tallyhook serve --dev               a server for trying things out, and how to call it
+
+In earnest:
+  tallyhook user create shop --merchant acme         prints the API key, once
+  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/var/lib/tallyhook/tallyhook.db
+
+Exit codes: 0 all went well, 1 a failure, 2 a wrong command line or configuration.";
+
+/// A webhook server that loses nothing it has accepted, and numbers what it sends without gaps.
+#[derive(Parser)]
+#[command(name = "tallyhook", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server.
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(flags::ServeFlags),
+    /// Make, list and revoke users, beside a running server or without one.
+    #[command(subcommand, after_help = user::EXAMPLES)]
+    User(user::UserCommand),
+    /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
+    #[command(after_help = listen::EXAMPLES)]
+    Listen(listen::ListenArgs),
+    /// Log in to a server, call a method, and print its result.
+    #[command(after_help = call::EXAMPLES)]
+    Call(call::CallArgs),
+    /// Show it all at work: server, receiver, webhook, events, a failure and its retry.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::DemoArgs),
+}
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: Option<String>,
+}
+
+impl Failure {
+    /// The command line or the configuration is wrong.
+    fn usage(message: impl Display) -> Self {
+        Self { code: 2, message: Some(message.to_string()) }
+    }
+
+    /// Something else is.
+    fn failed(message: impl Display) -> Self {
+        Self { code: 1, message: Some(message.to_string()) }
+    }
+
+    /// Somebody was in a hurry.
+    fn interrupted() -> Self {
+        Self { code: EXIT_INTERRUPTED, message: None }
+    }
+}
+
+/// Runs the program on the process's own command line.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return explain(&error),
+    };
+    let done = match cli.command {
+        Command::Serve(flags) => serve::run(&flags),
+        Command::User(command) => user::run(command),
+        Command::Listen(args) => listen::run(args),
+        Command::Call(args) => call::run(args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message {
+                say(&format!("tallyhook: {message}"));
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Help and version are what was asked for; the rest is a wrong command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    if error.kind() == ClapErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() {
+        // A reader that has gone away is no reason to fail.
+        let _ = error.print();
+    } else {
+        let text = error.render().to_string();
+        say(&format!("tallyhook: {}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Writes a line of result.
+fn print(line: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        // The reader has seen enough, as `head` does.
+        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Err(Failure { code: 1, message: None }),
+        Err(cause) => Err(Failure::failed(format!("can't write to stdout: {cause}"))),
+    }
+}
+
+/// Writes a line for the person at the terminal, if there is one.
+fn say(line: &str) {
+    // Without stderr there is nowhere left to complain.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Runs a command that waits for things, on a runtime of its own.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Failure::failed(format!("the system gives no threads: {cause}")))?;
+    let done = runtime.block_on(command);
+    // Whatever still runs is not waited for: what had to end has ended.
+    runtime.shutdown_background();
+    done
+}
+
+/// How the person called this program, to be repeated in what they may copy.
+fn program() -> String {
+    let typed = std::env::args().next().unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-');
+    if !typed.is_empty() && typed.bytes().all(plain) { typed } else { "tallyhook".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_teaches_with_examples() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains(&format!("tallyhook {}", command.get_name())), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! A receiver of deliveries on this machine: verifies, answers, and watches
+//! the numbers. `listen` and `demo` both show what it sees.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Request, State};
+use http::{HeaderMap, HeaderName, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use super::client::Http;
+use super::number_log::{Arrival, Gap, NumberLog};
+use crate::domain::secret::SecretKey;
+use crate::domain::signature::verify_standard_webhooks;
+use crate::domain::time::{Clock, Timestamp};
+
+/// How far a delivery's timestamp may lie from now, in seconds: what the
+/// official libraries of Standard Webhooks allow.
+const AGE_MAX_S: u64 = 300;
+/// The longest body that is read, in bytes.
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Reports that may wait to be shown; then receiving waits.
+const REPORTS_MAX: usize = 1_024;
+/// How long answers may take to leave when the receiver stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What a delivery that was verified says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The `webhook-id` header.
+    pub message_id: String,
+    /// The webhook and the number in it, if it is one of ours.
+    pub number: Option<Number>,
+    /// The topic in the body, or what stands for it.
+    pub topic: String,
+}
+
+/// The signed number of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// The store that gave it.
+    pub store: String,
+    /// The webhook's id.
+    pub webhook_id: String,
+    /// The number.
+    pub increment_id: i64,
+}
+
+/// How verified deliveries are answered.
+pub enum Answers {
+    /// 200.
+    Accept,
+    /// 503 to the first try of that number, 200 to everything else.
+    TurnAwayOnce(i64, AtomicBool),
+    /// Whatever the other answers.
+    Forward(Box<Http>),
+}
+
+/// What a receiver goes by.
+pub struct Rules {
+    /// The webhook's secret.
+    pub secret: SecretKey,
+    /// How to answer.
+    pub answers: Answers,
+    /// How long a number may be overtaken before it is called missing.
+    pub patience: Duration,
+}
+
+/// Something worth a line.
+#[derive(Debug)]
+pub enum Sight {
+    /// A request came and was answered.
+    Request(Report),
+    /// A number is overdue.
+    Missing(Gap),
+}
+
+/// One request, and what became of it.
+#[derive(Debug)]
+pub struct Report {
+    at: Timestamp,
+    arrived: Instant,
+    /// What it says of itself; or why it was not believed.
+    pub delivery: Result<Delivery, String>,
+    /// How it was answered.
+    pub status: StatusCode,
+    /// Why so, if it was verified and yet not simply accepted.
+    note: Option<String>,
+    /// What its number means, if it was accepted.
+    pub arrival: Option<Arrival>,
+}
+
+impl Report {
+    /// The number of a delivery that was verified and accepted.
+    pub fn accepted_number(&self) -> Option<i64> {
+        let delivery = self.delivery.as_ref().ok().filter(|_| self.status.is_success())?;
+        delivery.number.as_ref().map(|number| number.increment_id)
+    }
+}
+
+/// A running receiver.
+pub struct Receiver {
+    address: SocketAddr,
+    reports: mpsc::Receiver<Report>,
+    log: NumberLog,
+    gaps: VecDeque<Gap>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+struct Shared {
+    secret: SecretKey,
+    answers: Answers,
+    clock: Clock,
+    reports: mpsc::Sender<Report>,
+}
+
+impl Receiver {
+    /// Receives from now on. Must be called within a runtime.
+    pub fn start(listener: TcpListener, rules: Rules) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (sender, reports) = mpsc::channel(REPORTS_MAX);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shared = Shared { secret: rules.secret, answers: rules.answers, clock: Clock::system(), reports: sender };
+        let router = Router::new().fallback(receive).with_state(Arc::new(shared));
+        let serving = axum::serve(listener, router).with_graceful_shutdown(async {
+            // A receiver that is dropped stops, too.
+            let _ = stopped.await;
+        });
+        let task = tokio::spawn(async { serving.await });
+        let log = NumberLog::new(rules.patience);
+        Ok(Self { address, reports, log, gaps: VecDeque::new(), stop, task })
+    }
+
+    /// Where it receives.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the next thing worth a line; `None` if there won't be one.
+    /// Nothing is lost if the wait is given up.
+    pub async fn next(&mut self) -> Option<Sight> {
+        loop {
+            if let Some(gap) = self.gaps.pop_front() {
+                return Some(Sight::Missing(gap));
+            }
+            let overdue = self.log.next_overdue();
+            tokio::select! {
+                report = self.reports.recv() => return report.map(|report| Sight::Request(self.judge(report))),
+                () = until(overdue) => self.gaps.extend(self.log.overdue(Instant::now())),
+            }
+        }
+    }
+
+    /// Lets answers leave, and stops.
+    pub async fn stop(self) {
+        // It may have stopped by itself, which is as good.
+        let _ = self.stop.send(());
+        drop(self.reports);
+        let abort = self.task.abort_handle();
+        if tokio::time::timeout(STOP_GRACE, self.task).await.is_err() {
+            abort.abort();
+        }
+    }
+
+    fn judge(&mut self, mut report: Report) -> Report {
+        if let Ok(Delivery { number: Some(number), .. }) = &report.delivery {
+            let webhook = number.webhook();
+            if report.status.is_success() {
+                report.arrival = Some(self.log.accepted(&webhook, number.increment_id, report.arrived));
+            } else {
+                self.log.turned_away(&webhook, number.increment_id, report.arrived);
+            }
+        }
+        report
+    }
+}
+
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> StatusCode {
+    let (parts, body) = request.into_parts();
+    let (at, arrived) = (shared.clock.now(), Instant::now());
+    let (delivery, status, note) = match to_bytes(body, BODY_BYTES_MAX).await {
+        Err(_) => (
+            Err(format!("its body broke off, or is longer than {BODY_BYTES_MAX} bytes")),
+            StatusCode::BAD_REQUEST,
+            None,
+        ),
+        Ok(body) => match verify(&shared.secret, &parts.headers, &body, at) {
+            Err(problem) => (Err(problem), StatusCode::UNAUTHORIZED, None),
+            Ok(delivery) => {
+                let (status, note) = shared.answers.answer(&delivery, parts.headers, body).await;
+                (Ok(delivery), status, note)
+            }
+        },
+    };
+    let report = Report { at, arrived, delivery, status, note, arrival: None };
+    // Nobody looks any more while the receiver stops; the answer still counts.
+    let _ = shared.reports.send(report).await;
+    status
+}
+
+impl Answers {
+    async fn answer(&self, delivery: &Delivery, headers: HeaderMap, body: Bytes) -> (StatusCode, Option<String>) {
+        match self {
+            Self::Accept => (StatusCode::OK, None),
+            Self::TurnAwayOnce(number, done) => {
+                let is_it = delivery.number.as_ref().is_some_and(|found| found.increment_id == *number);
+                if is_it && !done.swap(true, Ordering::Relaxed) {
+                    (StatusCode::SERVICE_UNAVAILABLE, Some("as if the receiver were down".to_owned()))
+                } else {
+                    (StatusCode::OK, None)
+                }
+            }
+            Self::Forward(http) => {
+                let url = http.target().as_str();
+                match http.post(end_to_end(headers), body).await {
+                    Ok((status, _)) => (status, Some(format!("said {url}"))),
+                    Err(problem) => (StatusCode::BAD_GATEWAY, Some(format!("{url}: {problem}"))),
+                }
+            }
+        }
+    }
+}
+
+/// The headers that concern the delivery rather than this one connection
+/// (RFC 9110, section 7.6.1).
+fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
+    const OF_THE_CONNECTION: [&str; 10] = [
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    for name in OF_THE_CONNECTION {
+        headers.remove(HeaderName::from_static(name));
+    }
+    headers
+}
+
+/// Believes a delivery that the secret signed within the last minutes, or
+/// says why not.
+fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+    let header = |name: &str| {
+        let value = headers.get(name).ok_or_else(|| format!("it has no {name} header"))?;
+        value.to_str().map_err(|_| format!("its {name} header is no plain text"))
+    };
+    let (id, signature) = (header("webhook-id")?, header("webhook-signature")?);
+    let timestamp: i64 =
+        header("webhook-timestamp")?.parse().map_err(|_| "its webhook-timestamp is no number of seconds".to_owned())?;
+    if !verify_standard_webhooks(secret, id, timestamp, body, signature) {
+        return Err(format!(
+            "its signature is not by this secret; is --secret the webhook's secret_key? (webhook-id {id})"
+        ));
+    }
+    let age_s = timestamp.abs_diff(now.unix_seconds());
+    if age_s > AGE_MAX_S {
+        return Err(format!(
+            "it was signed {age_s} s away from now, and up to {AGE_MAX_S} are right; is a clock wrong? (webhook-id {id})"
+        ));
+    }
+    let number = Number::of(id);
+    let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    // The envelope has the number at the top, ShipStream's body within the message.
+    let inside = body.get("increment_id").or_else(|| body.pointer("/message/webhook_increment_id"));
+    if let (Some(number), Some(inside)) = (&number, inside.and_then(serde_json::Value::as_i64))
+        && number.increment_id != inside
+    {
+        return Err(format!("its body says number {inside}, its webhook-id {id}"));
+    }
+    let topic = body.get("topic").and_then(serde_json::Value::as_str).unwrap_or("(no topic)");
+    Ok(Delivery { message_id: id.to_owned(), number, topic: topic.escape_debug().to_string() })
+}
+
+impl Number {
+    /// Reads `msg_<store>_<webhook>_<number>`.
+    fn of(message_id: &str) -> Option<Self> {
+        let mut parts = message_id.strip_prefix("msg_")?.split('_');
+        let (store, webhook_id, number) = (parts.next()?, parts.next()?, parts.next()?);
+        let increment_id: i64 = number.parse().ok()?;
+        let is_ours = parts.next().is_none() && increment_id > 0 && webhook_id.parse::<i64>().is_ok();
+        is_ours.then(|| Self { store: store.to_owned(), webhook_id: webhook_id.to_owned(), increment_id })
+    }
+
+    fn webhook(&self) -> String {
+        format!("webhook {} of store {}", self.webhook_id, self.store)
+    }
+}
+
+impl fmt::Display for Sight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(gap) => gap.fmt(f),
+            Self::Request(report) => report.fmt(f),
+        }
+    }
+}
+
+/// One line, and one more if the number is worth shouting about.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.as_u16();
+        let delivery = match &self.delivery {
+            Ok(delivery) => delivery,
+            Err(problem) => return write!(f, "{}  NOT VERIFIED, answered {status}: {problem}", self.at),
+        };
+        match &delivery.number {
+            Some(number) => write!(f, "{}  webhook {}  number {}", self.at, number.webhook_id, number.increment_id)?,
+            None => write!(f, "{}  {}  no number", self.at, delivery.message_id)?,
+        }
+        write!(f, "  {}  signature ok", delivery.topic)?;
+        match &self.note {
+            Some(note) => write!(f, ", answered {status}: {note}")?,
+            None if !self.status.is_success() => write!(f, ", answered {status}")?,
+            None => {}
+        }
+        let (Some(arrival), Some(number)) = (self.arrival, &delivery.number) else { return Ok(()) };
+        let (webhook, number) = (number.webhook(), number.increment_id);
+        match arrival {
+            Arrival::New => Ok(()),
+            Arrival::Early => write!(f, " (below the first number seen here)"),
+            Arrival::Duplicate => write!(f, "\nDUPLICATE {number} ({webhook})"),
+            Arrival::Late => write!(f, "\nLATE: {number} has come and fills its gap ({webhook})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::signature::standard_webhooks;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn secret() -> SecretKey {
+        SecretKey::try_new("a-secret-of-tests").unwrap()
+    }
+
+    fn signed(id: &str, at_s: i64, body: &str) -> HeaderMap {
+        let signature = standard_webhooks(&secret(), id, at_s, body.as_bytes());
+        let headers =
+            [("webhook-id", id.to_owned()), ("webhook-timestamp", at_s.to_string()), ("webhook-signature", signature)];
+        headers.into_iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn check(id: &str, age_s: i64, body: &str) -> Result<Delivery, String> {
+        verify(&secret(), &signed(id, NOW.unix_seconds() - age_s, body), body.as_bytes(), NOW)
+    }
+
+    #[test]
+    fn both_bodies_are_understood() {
+        let envelope =
+            check("msg_abcd1234_3_42", 0, r#"{"webhook_id":3,"increment_id":42,"topic":"order:created","message":{}}"#);
+        let shipstream =
+            check("msg_abcd1234_3_42", 0, r#"{"topic":"order:created","message":{"webhook_increment_id":42}}"#);
+        assert_eq!(envelope, shipstream);
+        let delivery = envelope.unwrap();
+        assert_eq!(delivery.topic, "order:created");
+        let number = delivery.number.unwrap();
+        assert_eq!((number.increment_id, number.webhook().as_str()), (42, "webhook 3 of store abcd1234"));
+    }
+
+    #[test]
+    fn other_senders_have_no_number() {
+        for id in [
+            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+            "msg_abcd1234_3_42-44",
+            "msg_abcd1234_3_0",
+            "evt_a_1_1",
+            "msg_a_b_1",
+            "msg_a_1_1_1",
+        ] {
+            assert_eq!(check(id, 0, "no JSON").unwrap().number, None, "{id}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_believed_is_told_why() {
+        let body = r#"{"increment_id":41}"#;
+        assert!(check("msg_abcd1234_3_41", 300, body).is_ok() && check("msg_abcd1234_3_41", -300, body).is_ok());
+        assert!(check("msg_abcd1234_3_41", 301, body).unwrap_err().contains("301 s"));
+        assert!(check("msg_abcd1234_3_41", -301, body).unwrap_err().contains("301 s"));
+        assert!(check("msg_abcd1234_3_42", 0, body).unwrap_err().contains("number 41"));
+        let mut headers = signed("msg_abcd1234_3_41", NOW.unix_seconds(), body);
+        assert!(verify(&secret(), &headers, b"{}", NOW).unwrap_err().contains("secret"));
+        headers.remove("webhook-signature");
+        assert!(verify(&secret(), &headers, body.as_bytes(), NOW).unwrap_err().contains("webhook-signature"));
+    }
+
+    #[test]
+    fn only_headers_of_the_delivery_are_forwarded() {
+        let mut headers = signed("msg_abcd1234_3_41", 1, "{}");
+        headers.insert("host", "a".parse().unwrap());
+        headers.insert("content-length", "2".parse().unwrap());
+        headers.insert("content-type", "application/json".parse().unwrap());
+        let forwarded = end_to_end(headers);
+        assert_eq!(forwarded.len(), 4);
+        assert!(forwarded.contains_key("webhook-id") && forwarded.contains_key("content-type"));
+    }
+
+    #[test]
+    fn lines_shout_where_they_should() {
+        let delivery = check("msg_abcd1234_3_41", 0, r#"{"topic":"order:created"}"#);
+        let mut report =
+            Report { at: NOW, arrived: Instant::now(), delivery, status: StatusCode::OK, note: None, arrival: None };
+        assert_eq!(report.to_string(), "2023-11-14T22:13:20.000Z  webhook 3  number 41  order:created  signature ok");
+        report.arrival = Some(Arrival::Duplicate);
+        assert!(report.to_string().ends_with("\nDUPLICATE 41 (webhook 3 of store abcd1234)"));
+        report.delivery = Err("it has no webhook-id header".to_owned());
+        report.status = StatusCode::UNAUTHORIZED;
+        assert!(report.to_string().ends_with("NOT VERIFIED, answered 401: it has no webhook-id header"));
+        assert_eq!(report.accepted_number(), None);
+    }
+}

@@ -1,0 +1,91 @@
+//! `tallyhook serve`: the server, until a signal stops it.
+
+use std::net::SocketAddr;
+
+use super::flags::ServeFlags;
+use super::signals::Signals;
+use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, print, program, say};
+use crate::app::{Hooks, Server};
+use crate::config::Config;
+use crate::domain::secret::KeyHash;
+use crate::domain::time::Clock;
+use crate::store::sqlite;
+use crate::store::sqlite::admin::Admin;
+use crate::telemetry;
+
+/// What its help ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  tallyhook serve --dev                        user demo, API key demo-key, on loopback only
+  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/var/lib/tallyhook/tallyhook.db
+  tallyhook serve --config tallyhook.toml      with lines such as session_ttl_s = 600
+  TALLYHOOK_LOG=debug tallyhook serve --allow-target 10.1.0.0/16 --allow-target 192.168.7.9
+
+When it is ready it prints one line: tallyhook listening on http://ADDRESS
+SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one ends it at once.";
+
+/// Serves until a signal comes.
+pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
+    let config = flags.load()?;
+    telemetry::init(&config.log).map_err(Failure::usage)?;
+    if config.dev {
+        make_demo_user(&config.store)?;
+    }
+    block_on(serve(config))
+}
+
+/// Makes the user that everybody knows, if it is missing.
+pub fn make_demo_user(store: &sqlite::Config) -> Result<(), Failure> {
+    Admin::open(store)
+        .map_err(Failure::failed)?
+        .ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), Clock::system().now())
+        .map_err(Failure::failed)
+}
+
+/// Lets what is in progress end, unless another signal comes.
+pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> {
+    tokio::select! {
+        () = server.shutdown() => Ok(()),
+        () = signals.next() => Err(Failure::interrupted()),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let mut signals = Signals::catch()?;
+    let dev = config.dev;
+    let server = tokio::select! {
+        server = Server::start(config, Hooks::default()) => server.map_err(Failure::failed)?,
+        () = signals.next() => return Ok(()),
+    };
+    let address = server.local_addr();
+    print(&format!("tallyhook listening on http://{address}"))?;
+    if dev {
+        say(&first_call(&program(), address));
+    }
+    signals.next().await;
+    stop(server, &mut signals).await
+}
+
+/// How to make a first call, to be copied and pasted.
+fn first_call(program: &str, address: SocketAddr) -> String {
+    const SECRET: &str = "my-first-secret";
+    let url = format!("http://{address}");
+    format!(
+        r#"
+This server is for trying things out: anyone on this machine can log in as {DEMO_USER} with the API key {DEMO_KEY}.
+
+In a second terminal, receive:
+  {program} listen --port 9000 --secret {SECRET}
+
+In a third, register that receiver, publish, and look at what became of it:
+  export TALLYHOOK_URL={url}
+  {program} call webhook.create '{{"url": "http://127.0.0.1:9000/", "topics": "*", "secret_key": "{SECRET}"}}'
+  {program} call event.publish order:created '{{"order_id": 7}}'
+  {program} call delivery.list 1
+
+The same with curl:
+  curl -su {DEMO_USER}:{DEMO_KEY} {url}/ -H 'content-type: application/json' \
+    -d '{{"jsonrpc": "2.0", "id": 1, "method": "event.publish", "params": [null, "order:created", {{"order_id": 8}}]}}'
+"#
+    )
+}

@@ -1,0 +1,156 @@
+//! `tallyhook user`: who may call.
+
+use clap::{Args, Subcommand};
+
+use super::flags::StoreFlags;
+use super::{Failure, print, say};
+use crate::domain::secret::{KeyHash, generate_api_key};
+use crate::domain::time::Clock;
+use crate::domain::user::{Permissions, User, check_name};
+use crate::store::sqlite;
+use crate::store::sqlite::admin::Admin;
+
+/// What its help ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  tallyhook user create shop --merchant acme                     may see and change webhooks, and publish
+  tallyhook user create viewer --merchant acme --permissions webhook_read
+  KEY=$(tallyhook user create ci --merchant acme)                stdout has the API key, and nothing else
+  tallyhook user list
+  tallyhook user revoke viewer
+
+All work beside a running server, which notices at once. The API key is stored only as a hash, so it is
+shown once, when the user is made.";
+
+/// What can be done with users.
+#[derive(Subcommand)]
+pub enum UserCommand {
+    /// Make a user, and its merchant if that is missing, and print the new API key.
+    Create(CreateArgs),
+    /// List all users.
+    List(StoreFlags),
+    /// Make a user's API key worthless and end its sessions.
+    Revoke(RevokeArgs),
+}
+
+/// Whom to make.
+#[derive(Args)]
+pub struct CreateArgs {
+    /// The user's name, unique in the store: letters, digits and _ . @ -
+    name: String,
+    /// The merchant it acts for
+    #[arg(long, value_name = "NAME")]
+    merchant: String,
+    /// What it may do, with commas: webhook_read, webhook_write, event_write, admin
+    #[arg(long, value_name = "LIST", default_value = "webhook_read,webhook_write,event_write")]
+    permissions: String,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// Whom to revoke.
+#[derive(Args)]
+pub struct RevokeArgs {
+    /// The user's name
+    name: String,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// Does it.
+pub fn run(command: UserCommand) -> Result<(), Failure> {
+    match command {
+        UserCommand::Create(args) => create(&args),
+        UserCommand::List(store) => list(&store),
+        UserCommand::Revoke(args) => revoke(&args),
+    }
+}
+
+fn create(args: &CreateArgs) -> Result<(), Failure> {
+    let wrong = |violation: crate::domain::fault::Violation| {
+        Failure::usage(format!("{}: {}", violation.field, violation.problem))
+    };
+    check_name("name", &args.name).map_err(wrong)?;
+    check_name("merchant", &args.merchant).map_err(wrong)?;
+    let permissions = Permissions::try_new(&args.permissions).map_err(wrong)?;
+    let config = args.store.load()?.store;
+    let key = generate_api_key();
+    let user = Admin::open(&config)
+        .map_err(Failure::failed)?
+        .create_user(&args.name, &args.merchant, permissions, KeyHash::of(&key), false, Clock::system().now())
+        .map_err(Failure::failed)?;
+    say(&format!(
+        "tallyhook: made user {} of merchant {}, with {}. Its API key is shown only now:",
+        user.name, user.merchant_code, user.permissions
+    ));
+    print(&key)
+}
+
+fn list(store: &StoreFlags) -> Result<(), Failure> {
+    let users = open_existing(&store.load()?.store)?.users().map_err(Failure::failed)?;
+    print(&table(&users))
+}
+
+fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
+    open_existing(&args.store.load()?.store)?
+        .revoke_user(&args.name, Clock::system().now())
+        .map_err(Failure::failed)?;
+    say(&format!("tallyhook: revoked {}; its API key is worthless and its sessions have ended.", args.name));
+    Ok(())
+}
+
+/// A store that is looked at or taken from must be there: making an empty
+/// one would hide that its name was mistyped.
+fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
+    if !config.path.exists() {
+        let path = config.path.display();
+        return Err(Failure::failed(format!("{path}: there is no such store; name it with --store sqlite:PATH")));
+    }
+    Admin::open(config).map_err(Failure::failed)
+}
+
+/// Columns as wide as their widest entry.
+fn table(users: &[User]) -> String {
+    let mut rows = vec![["NAME", "MERCHANT", "PERMISSIONS", "CREATED", "REVOKED"].map(str::to_owned)];
+    rows.extend(users.iter().map(|user| {
+        [
+            user.name.clone(),
+            user.merchant_code.clone(),
+            user.permissions.to_string(),
+            user.created_at.rfc3339_ms(),
+            user.revoked_at.map_or_else(|| "-".to_owned(), |at| at.rfc3339_ms()),
+        ]
+    }));
+    let widths: [usize; 5] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let line = |row: &[String; 5]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{MerchantId, UserId};
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn the_table_lines_up() {
+        let user = |name: &str, revoked_at| User {
+            user_id: UserId(1),
+            merchant_id: MerchantId(1),
+            merchant_code: "acme".to_owned(),
+            name: name.to_owned(),
+            permissions: Permissions::try_new("event_write").unwrap(),
+            is_demo: false,
+            created_at: Timestamp(0),
+            revoked_at,
+        };
+        let expected = "\
+NAME         MERCHANT  PERMISSIONS  CREATED                   REVOKED
+shop         acme      event_write  1970-01-01T00:00:00.000Z  -
+a-long-name  acme      event_write  1970-01-01T00:00:00.000Z  1970-01-01T00:00:01.000Z";
+        assert_eq!(table(&[user("shop", None), user("a-long-name", Some(Timestamp(1_000)))]), expected);
+    }
+}

@@ -1,0 +1,385 @@
+//! What the operator decides: flags, `TALLYHOOK_…` variables and one TOML
+//! file, in this order of precedence, turned into each floor's own `Config`.
+//! All mistakes are reported at once, each with where it stands.
+//!
+//! A key is defined in one place, the table [`KEYS`] below; its flag, its
+//! variable, its line of help and its row in the README follow from there.
+
+mod layers;
+mod setting;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::config::{Map, Value};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
+use self::setting::{Filter, Networks, Setting, StorePath};
+use crate::store::sqlite::Durability;
+use crate::{api, delivery, service, store};
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "TALLYHOOK_";
+/// Names the TOML file.
+pub const CONFIG_VARIABLE: &str = "TALLYHOOK_CONFIG";
+/// The server that `tallyhook call` talks to.
+pub const URL_VARIABLE: &str = "TALLYHOOK_URL";
+/// Who `tallyhook call` logs in as.
+pub const USER_VARIABLE: &str = "TALLYHOOK_USER";
+/// What `tallyhook call` logs in with.
+pub const KEY_VARIABLE: &str = "TALLYHOOK_KEY";
+/// What `tallyhook listen` verifies with.
+pub const SECRET_VARIABLE: &str = "TALLYHOOK_SECRET";
+/// Variables that are ours but no key's.
+const OTHER_VARIABLES: [&str; 5] = [CONFIG_VARIABLE, URL_VARIABLE, USER_VARIABLE, KEY_VARIABLE, SECRET_VARIABLE];
+
+/// The store of a server in dev mode, unless one is named.
+const DEV_STORE: &str = "tallyhook-dev.db";
+/// What a server in dev mode may deliver to besides.
+const DEV_TARGETS: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
+/// Where a value comes from that nobody set.
+const DEFAULT_ORIGIN: &str = "default";
+
+/// Everything the operator decides, floor by floor.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether this is a server for trying things out, with a user and a key
+    /// that everybody knows.
+    pub dev: bool,
+    /// What to log, as a filter of `tracing`.
+    pub log: String,
+    /// The store.
+    pub store: store::sqlite::Config,
+    /// The use cases.
+    pub service: service::Config,
+    /// The deliveries.
+    pub delivery: delivery::Config,
+    /// The listener.
+    pub api: api::Config,
+}
+
+/// Where a configuration is read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Keys with what flags say, as one would write it in a variable.
+    pub flags: Vec<(&'static str, String)>,
+    /// Environment variables; those that are not ours are passed over.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The TOML file.
+    pub file: Option<PathBuf>,
+}
+
+/// All that is wrong with a configuration, one line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Mistakes(Vec<String>);
+
+/// One key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its name in the file: snake case, the unit last.
+    pub name: &'static str,
+    /// What counts when nobody sets it, as one would write it in a variable.
+    pub default: &'static str,
+    /// What it may be.
+    pub rule: Rule,
+    /// What it does; lines of one sentence or more.
+    pub help: &'static [&'static str],
+}
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// An IP address and a port.
+    Address,
+    /// `sqlite:PATH`.
+    Store,
+    /// `full` or `normal`.
+    Durability,
+    /// `true` or `false`.
+    Switch,
+    /// A list of networks or single addresses.
+    Networks,
+    /// A filter of `tracing`.
+    Filter,
+    /// A whole number.
+    Number {
+        /// What it counts.
+        unit: Unit,
+        /// The least it may be.
+        min: u64,
+        /// The most it may be.
+        max: u64,
+    },
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+}
+
+const fn count(min: u64, max: u64) -> Rule {
+    Rule::Number { unit: Unit::Count, min, max }
+}
+
+const fn bytes(min: u64, max: u64) -> Rule {
+    Rule::Number { unit: Unit::Bytes, min, max }
+}
+
+const fn seconds(min: u64, max: u64) -> Rule {
+    Rule::Number { unit: Unit::Seconds, min, max }
+}
+
+const fn millis(min: u64, max: u64) -> Rule {
+    Rule::Number { unit: Unit::Millis, min, max }
+}
+
+macro_rules! keys {
+    ($($(#[doc = $help:literal])+ $name:ident: $type:ty = $default:literal, $rule:expr;)*) => {
+        /// The whole table, in the order in which people read of it.
+        pub const KEYS: &[Key] = &[
+            $(Key { name: stringify!($name), default: $default, rule: $rule, help: &[$($help),+] },)*
+        ];
+
+        /// The value of every key; `None` is a mistake that has been noted.
+        struct Settings {
+            $($name: Option<$type>,)*
+        }
+
+        impl Settings {
+            fn read(values: &Map<String, Value>, mistakes: &mut Vec<String>) -> Self {
+                Self { $($name: read_key(stringify!($name), $rule, values, mistakes),)* }
+            }
+        }
+    };
+}
+
+keys! {
+    /// Where to listen; port 0 takes a free one.
+    listen: SocketAddr = "127.0.0.1:8080", Rule::Address;
+    /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
+    store: StorePath = "sqlite:tallyhook.db", Rule::Store;
+    /// What an answer promises: with full, what was accepted survives a power cut;
+    /// with normal, a crash of the process.
+    durability: Durability = "full", Rule::Durability;
+    /// A server for trying things out: loopback only, with the user demo and its API key
+    /// demo-key made if missing, and loopback targets allowed.
+    dev: bool = "false", Rule::Switch;
+    /// A network to deliver to although the address guard forbids it. As a flag it may
+    /// repeat, as a variable it is a list with commas, in the file an array.
+    allow_target: Networks = "", Rule::Networks;
+    /// What to log to stderr, such as debug or info,tallyhook::delivery=debug.
+    log: Filter = "info", Rule::Filter;
+    /// How long a session lives after its last use.
+    session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
+    /// Failed logins of one user from one address in a minute before more are refused.
+    login_failures_max: u32 = "10", count(1, 1_000_000);
+    /// The most webhooks a merchant may have.
+    webhooks_max: u32 = "1000", count(1, 1_000_000);
+    /// The most events in one publish_many.
+    events_max: usize = "1000", count(1, 100_000);
+    /// The most deliveries in one list.
+    list_limit_max: u32 = "1000", count(1, 100_000);
+    /// The most calls in one multiCall.
+    multi_calls_max: usize = "100", count(1, 10_000);
+    /// The longest request body.
+    body_bytes_max: usize = "1048576", bytes(1_024, 268_435_456);
+    /// The most calls in one JSON-RPC batch.
+    batch_calls_max: usize = "100", count(1, 10_000);
+    /// The most connections at once.
+    connections_max: usize = "4096", count(1, 1_000_000);
+    /// How long a client may take to send a request's headers.
+    header_timeout_ms: Duration = "10000", millis(100, 600_000);
+    /// How long calls and deliveries in progress may take to end when the server stops.
+    grace_ms: Duration = "10000", millis(0, 600_000);
+    /// Changes that may wait for the store's writer before more are refused.
+    write_queue_max: usize = "4096", count(1, 1_000_000);
+    /// How long to wait for another process that writes to the store.
+    busy_timeout_ms: Duration = "5000", millis(0, 600_000);
+    /// Connections that read the store.
+    readers_max: u32 = "4", count(1, 256);
+    /// How long an idempotency key counts.
+    idempotency_ttl_s: Duration = "86400", seconds(1, 31_536_000);
+    /// Deliveries in flight at once.
+    in_flight_max: usize = "512", count(1, 100_000);
+    /// Deliveries in flight at once to one webhook.
+    webhook_in_flight_max: usize = "8", count(1, 10_000);
+    /// Bytes of messages in memory while they wait to be sent.
+    loaded_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
+    /// How much of an answer's body is read for the log of attempts.
+    answer_bytes_max: usize = "100000", bytes(0, 1_048_576);
+}
+
+impl Config {
+    /// Reads the sources; fails with every mistake in them.
+    pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
+        let mut mistakes = Vec::new();
+        let layers = [
+            default_layer(),
+            file_layer(sources.file.as_ref(), &mut mistakes),
+            variable_layer(&sources.variables, &mut mistakes),
+            flag_layer(&sources.flags),
+        ];
+        let merged = layers.into_iter().fold(::config::Config::builder(), |builder, layer| builder.add_source(layer));
+        let values = match merged.build().and_then(|merged| merged.cache.into_table()) {
+            Ok(values) => values,
+            Err(cause) => return Err(Mistakes(vec![cause.to_string()])),
+        };
+        let settings = Settings::read(&values, &mut mistakes);
+        if let (Some(true), Some(listen)) = (settings.dev, settings.listen)
+            && !listen.ip().to_canonical().is_loopback()
+        {
+            let origin = origin("listen", &values);
+            mistakes.push(format!(
+                "listen ({origin}): others can reach {listen}, and with dev everybody knows the key; listen on loopback, such as 127.0.0.1:8080"
+            ));
+        }
+        let named_store = origin("store", &values) != DEFAULT_ORIGIN;
+        match settings.into_config(named_store) {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(Mistakes(mistakes)),
+        }
+    }
+}
+
+impl Settings {
+    /// Hands each floor its own; `None` if there was a mistake.
+    fn into_config(self, named_store: bool) -> Option<Config> {
+        let dev = self.dev?;
+        let mut allow_targets = self.allow_target?.0;
+        if dev {
+            allow_targets.extend(DEV_TARGETS);
+        }
+        let path = self.store?.0;
+        Some(Config {
+            listen: self.listen?,
+            dev,
+            log: self.log?.0,
+            store: store::sqlite::Config {
+                path: if dev && !named_store { DEV_STORE.into() } else { path },
+                durability: self.durability?,
+                busy_timeout: self.busy_timeout_ms?,
+                readers_max: self.readers_max?,
+                write_queue_max: self.write_queue_max?,
+                idempotency_ttl: self.idempotency_ttl_s?,
+            },
+            service: service::Config {
+                session_ttl: self.session_ttl_s?,
+                login_failures_max: self.login_failures_max?,
+                webhooks_max: self.webhooks_max?,
+                events_max: self.events_max?,
+                list_limit_max: self.list_limit_max?,
+                calls_max: self.multi_calls_max?,
+                dev,
+            },
+            delivery: delivery::Config {
+                in_flight_max: self.in_flight_max?,
+                webhook_in_flight_max: self.webhook_in_flight_max?,
+                loaded_bytes_max: self.loaded_bytes_max?,
+                answer_bytes_max: self.answer_bytes_max?,
+                allow_targets,
+                grace: self.grace_ms?,
+            },
+            api: api::Config {
+                body_bytes_max: self.body_bytes_max?,
+                batch_calls_max: self.batch_calls_max?,
+                connections_max: self.connections_max?,
+                header_timeout: self.header_timeout_ms?,
+                grace: self.grace_ms?,
+            },
+        })
+    }
+}
+
+impl Key {
+    /// Its flag, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Its environment variable.
+    pub fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+
+    /// What it does, in one line.
+    pub fn help_line(&self) -> String {
+        self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl Rule {
+    /// What may be written, for people.
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Address => "ADDRESS:PORT".to_owned(),
+            Self::Store => "sqlite:PATH".to_owned(),
+            Self::Durability => "full or normal".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Networks => "networks or addresses".to_owned(),
+            Self::Filter => "a filter of tracing".to_owned(),
+            Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
+        }
+    }
+}
+
+impl Unit {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Count => "",
+            Self::Bytes => " bytes",
+            Self::Seconds => " s",
+            Self::Millis => " ms",
+        }
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [one] => write!(f, "the configuration has a mistake:\n  {one}"),
+            all => write!(f, "the configuration has {} mistakes:\n  {}", all.len(), all.join("\n  ")),
+        }
+    }
+}
+
+/// The table of the keys in Markdown, as the README has it.
+pub fn markdown_table() -> String {
+    let mut table = String::from(
+        "| key in the file | flag | variable | default | allowed | what it does |\n|---|---|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+        let (flag, variable, allowed, help) = (key.flag(), key.variable(), key.rule.allowed(), key.help_line());
+        table += &format!("| `{}` | `--{flag}` | `{variable}` | {default} | {allowed} | {help} |\n", key.name);
+    }
+    table
+}
+
+fn origin(key: &str, values: &Map<String, Value>) -> String {
+    values.get(key).and_then(Value::origin).unwrap_or(DEFAULT_ORIGIN).to_owned()
+}
+
+fn read_key<T: Setting>(key: &str, rule: Rule, values: &Map<String, Value>, mistakes: &mut Vec<String>) -> Option<T> {
+    let value = values.get(key)?;
+    T::read(rule, value).map_err(|problem| mistakes.push(format!("{key} ({}): {problem}", origin(key, values)))).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! The sources of a configuration: each becomes a layer of values that know
+//! where they stand; names that no key has are mistakes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use ::config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
+
+use super::{DEFAULT_ORIGIN, KEYS, Key, OTHER_VARIABLES, PREFIX};
+
+/// One source, its values marked with where each stands.
+#[derive(Clone, Debug)]
+pub struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// What counts when nobody sets it.
+pub fn default_layer() -> Layer {
+    let origin = DEFAULT_ORIGIN.to_owned();
+    Layer(KEYS.iter().map(|key| (key.name.to_owned(), Value::new(Some(&origin), key.default))).collect())
+}
+
+/// The TOML file.
+pub fn file_layer(path: Option<&PathBuf>, mistakes: &mut Vec<String>) -> Layer {
+    let Some(path) = path else { return Layer(Map::new()) };
+    let origin = format!("file {}", path.display());
+    let table = std::fs::read_to_string(path).map_err(|cause| format!("it can't be read: {cause}")).and_then(|text| {
+        File::from_str(&text, FileFormat::Toml).collect().map_err(|cause| format!("no TOML: {cause}"))
+    });
+    let table = table.unwrap_or_else(|problem| {
+        mistakes.push(format!("{origin}: {}", problem.trim_end().replace('\n', "\n    ")));
+        Map::new()
+    });
+    let mut layer = Map::new();
+    // In the order of the names, so that the same file gets the same answer.
+    for (name, value) in table.into_iter().collect::<BTreeMap<_, _>>() {
+        if matches!(value.kind, ValueKind::Table(_)) {
+            mistakes.push(format!("{name:?} ({origin}): there are no sections; write every key at the top level"));
+        } else if KEYS.iter().any(|key| key.name == name) {
+            layer.insert(name, Value::new(Some(&origin), value.kind));
+        } else {
+            let guess = KEYS.iter().map(|key| key.name.to_owned());
+            mistakes.push(format!("{name:?} ({origin}): there is no such key{}", did_you_mean(&name, guess)));
+        }
+    }
+    Layer(layer)
+}
+
+/// The environment; variables that are not ours are passed over.
+pub fn variable_layer(variables: &[(OsString, OsString)], mistakes: &mut Vec<String>) -> Layer {
+    let mut layer = Map::new();
+    for (name, value) in variables {
+        let name = name.to_string_lossy();
+        if !name.to_ascii_uppercase().starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_ref()) {
+            continue;
+        }
+        let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+            let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.map(str::to_owned));
+            mistakes.push(format!("variable {name}: there is no such setting{}", did_you_mean(&name, known)));
+            continue;
+        };
+        match value.to_str() {
+            Some(text) => _ = layer.insert(key.name.to_owned(), Value::new(Some(&format!("variable {name}")), text)),
+            None => {
+                mistakes.push(format!("{} (variable {name}): it is not UTF-8; write {}", key.name, key.rule.allowed()))
+            }
+        }
+    }
+    Layer(layer)
+}
+
+/// The command line, whose names are known to be right.
+pub fn flag_layer(flags: &[(&'static str, String)]) -> Layer {
+    let value = |name: &str, text: &str| Value::new(Some(&format!("flag --{}", name.replace('_', "-"))), text);
+    Layer(flags.iter().map(|(name, text)| ((*name).to_owned(), value(name, text))).collect())
+}
+
+/// `; did you mean …?` with the closest of the known names, if one is close.
+fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
+    const DISTANCE_MAX: usize = 3;
+    // What all our variables share says nothing of how close two of them are.
+    let word = |name: &str| {
+        let folded = name.to_ascii_uppercase().replace('-', "_");
+        folded.strip_prefix(PREFIX).unwrap_or(&folded).to_owned()
+    };
+    let near = (word(name).len() / 3).clamp(1, DISTANCE_MAX);
+    known
+        .map(|known| (distance(&word(name), &word(&known)), known))
+        .filter(|(distance, _)| *distance <= near)
+        .min()
+        .map_or_else(|| "; see tallyhook serve --help".to_owned(), |(_, known)| format!("; did you mean {known}?"))
+}
+
+/// How many characters must be added, dropped or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}

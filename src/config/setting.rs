@@ -1,0 +1,183 @@
+//! Values of a configuration, read from what an operator wrote.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::config::{Value, ValueKind};
+use ipnet::IpNet;
+use tracing_subscriber::EnvFilter;
+
+use super::{Rule, Unit};
+use crate::store::sqlite::Durability;
+
+/// A value that can be read from what an operator wrote. The error says what
+/// was wrong and what would be right.
+pub trait Setting: Sized {
+    /// Reads it.
+    fn read(rule: Rule, value: &Value) -> Result<Self, String>;
+}
+
+/// The file of a `sqlite:` store.
+pub struct StorePath(pub PathBuf);
+/// Networks, each without bits beyond its prefix.
+pub struct Networks(pub Vec<IpNet>);
+/// A filter that `tracing` understands.
+pub struct Filter(pub String);
+
+impl Setting for SocketAddr {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        text(value).and_then(|text| text.parse().ok()).ok_or_else(|| {
+            format!(
+                "{} is no address with a port; write {}, such as 127.0.0.1:8080 or [::1]:8080",
+                shown(value),
+                rule.allowed()
+            )
+        })
+    }
+}
+
+impl Setting for StorePath {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        let problem = |problem: &str| Err(format!("{} {problem}", shown(value)));
+        let Some(text) = text(value) else { return problem("is no store; write sqlite:PATH") };
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            return Err("PostgreSQL is not supported in this version; write sqlite:PATH".to_owned());
+        }
+        match text.strip_prefix("sqlite:") {
+            None => problem("is no store; write sqlite:PATH, such as sqlite:tallyhook.db"),
+            Some("") => problem("names no file; write sqlite:PATH, such as sqlite:tallyhook.db"),
+            Some(path) if path.starts_with("//") => {
+                problem("has two slashes; write sqlite:name.db, or sqlite:/a/name.db for an absolute path")
+            }
+            // To SQLite these are no paths, and would lose what was accepted.
+            Some(path) if path.starts_with(':') || path.starts_with("file:") => {
+                problem("is no plain path; write sqlite:PATH")
+            }
+            Some(path) => Ok(Self(path.into())),
+        }
+    }
+}
+
+impl Setting for Durability {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("full") => Ok(Self::Full),
+            Some("normal") => Ok(Self::Normal),
+            _ => Err(format!("{} is no durability; write {}", shown(value), rule.allowed())),
+        }
+    }
+}
+
+impl Setting for bool {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match (&value.kind, text(value)) {
+            (ValueKind::Boolean(on), _) => Ok(*on),
+            (_, Some("true" | "1")) => Ok(true),
+            (_, Some("false" | "0")) => Ok(false),
+            _ => Err(format!("{} is neither; write {}", shown(value), rule.allowed())),
+        }
+    }
+}
+
+impl Setting for Networks {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        let items = match &value.kind {
+            ValueKind::Array(items) => items.as_slice(),
+            _ => std::slice::from_ref(value),
+        };
+        let mut networks = Vec::new();
+        for item in items {
+            let text = text(item)
+                .ok_or_else(|| format!("{} is no network; write it in quotes, such as \"10.1.0.0/16\"", shown(item)))?;
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            networks.extend(parts.map(network).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(Self(networks))
+    }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let network =
+        network.map_err(|_| format!("{text:?} is no network; write a CIDR such as 10.1.0.0/16, or an address"))?;
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        Err(format!(
+            "{text:?} is an address within a network; write {} for the network, or {} alone",
+            network.trunc(),
+            network.addr()
+        ))
+    }
+}
+
+impl Setting for Filter {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        // tracing takes a misspelt level for the name of a target, and then logs nothing else.
+        let is_level = |part: &str| part.contains('=') || LEVELS.contains(&part.trim().to_ascii_lowercase().as_str());
+        match text(value) {
+            Some(text) if (text.contains('[') || text.split(',').all(is_level)) && EnvFilter::try_new(text).is_ok() => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(format!(
+                "{} is no filter; write one of {}, or such as info,tallyhook::delivery=debug",
+                shown(value),
+                LEVELS.join(", ")
+            )),
+        }
+    }
+}
+
+impl Setting for Duration {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        let number = number(rule, value)?;
+        match rule {
+            Rule::Number { unit: Unit::Millis, .. } => Ok(Self::from_millis(number)),
+            _ => Ok(Self::from_secs(number)),
+        }
+    }
+}
+
+impl Setting for u32 {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        number(rule, value)?.try_into().map_err(|_| format!("{} is too much for this machine", shown(value)))
+    }
+}
+
+impl Setting for usize {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        number(rule, value)?.try_into().map_err(|_| format!("{} is too much for this machine", shown(value)))
+    }
+}
+
+fn number(rule: Rule, value: &Value) -> Result<u64, String> {
+    let number = match (&value.kind, text(value)) {
+        (ValueKind::I64(number), _) => u64::try_from(*number).ok(),
+        (_, Some(text)) if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok(),
+        _ => None,
+    };
+    match (rule, number) {
+        (Rule::Number { min, max, .. }, Some(number)) if (min..=max).contains(&number) => Ok(number),
+        (_, Some(number)) => Err(format!("{number} is out of bounds; write {}", rule.allowed())),
+        (_, None) => Err(format!("{} is no whole number; write {}", shown(value), rule.allowed())),
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match &value.kind {
+        ValueKind::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// A value as a message repeats it.
+fn shown(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Array(_) => "a list".to_owned(),
+        ValueKind::Table(_) => "a section".to_owned(),
+        other => other.to_string(),
+    }
+}

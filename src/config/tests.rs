@@ -1,0 +1,154 @@
+use std::io::Write;
+
+use super::*;
+
+fn flags(flags: &[(&'static str, &str)]) -> Sources {
+    let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
+    Sources { flags, ..Sources::default() }
+}
+
+fn variables(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+    variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
+}
+
+/// The file lives as long as the handle.
+fn file(text: &str) -> (tempfile::NamedTempFile, Option<PathBuf>) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = Some(file.path().to_owned());
+    (file, path)
+}
+
+fn mistakes(sources: &Sources) -> Vec<String> {
+    Config::load(sources).unwrap_err().0
+}
+
+#[test]
+fn nothing_set_is_right() {
+    let config = Config::load(&Sources::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.store.path, PathBuf::from("tallyhook.db"));
+    assert_eq!(config.store.durability, Durability::Full);
+    assert_eq!(config.service.session_ttl, Duration::from_secs(3_600));
+    assert_eq!(config.api.grace, Duration::from_secs(10));
+    assert!(!config.dev && !config.service.dev && config.delivery.allow_targets.is_empty());
+}
+
+#[test]
+fn flags_go_before_variables_before_the_file() {
+    let (_file, path) =
+        file("readers_max = 5\nevents_max = 5\nwebhooks_max = 5\nallow_target = [\"10.0.0.0/8\", \"192.0.2.1\"]\n");
+    let sources = Sources {
+        variables: variables(&[("TALLYHOOK_EVENTS_MAX", "6"), ("TALLYHOOK_WEBHOOKS_MAX", "6"), ("HOME", "/")]),
+        file: path,
+        ..flags(&[("webhooks_max", "7")])
+    };
+    let config = Config::load(&sources).unwrap();
+    assert_eq!((config.store.readers_max, config.service.events_max, config.service.webhooks_max), (5, 6, 7));
+    assert_eq!(
+        config.delivery.allow_targets,
+        ["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse::<IpNet>().unwrap()]
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_place() {
+    let (_file, path) =
+        file("sesion_ttl_s = 5\nreaders_max = 4.5\ngrace_ms = \"10s\"\n[delivery]\nin_flight_max = 9\n");
+    let sources = Sources {
+        variables: variables(&[
+            ("TALLYHOOK_LISTN", "x"),
+            ("TALLYHOOK_EVENTS_MAX", "0"),
+            ("TALLYHOOK_DURABILITY", "Full"),
+        ]),
+        file: path,
+        ..flags(&[
+            ("listen", "localhost:80"),
+            ("store", "postgres://a/b"),
+            ("log", "inof"),
+            ("allow_target", "10.0.0.1/8"),
+        ])
+    };
+    let all = mistakes(&sources);
+    let expected = [
+        ("\"delivery\" (file", "no sections"),
+        ("\"sesion_ttl_s\" (file", "did you mean session_ttl_s?"),
+        ("variable TALLYHOOK_LISTN:", "did you mean TALLYHOOK_LISTEN?"),
+        ("listen (flag --listen)", "127.0.0.1:8080"),
+        ("store (flag --store)", "not supported in this version"),
+        ("durability (variable TALLYHOOK_DURABILITY)", "full or normal"),
+        ("allow_target (flag --allow-target)", "10.0.0.0/8"),
+        ("log (flag --log)", "debug"),
+        ("events_max (variable TALLYHOOK_EVENTS_MAX)", "1 to 100000"),
+        ("grace_ms (file", "0 to 600000 ms"),
+        ("readers_max (file", "1 to 256"),
+    ];
+    assert_eq!(all.len(), expected.len(), "{all:#?}");
+    for (mistake, (place, words)) in all.iter().zip(expected) {
+        assert!(mistake.starts_with(place) && mistake.contains(words), "{mistake} should have {place} and {words}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_mistake() {
+    let sources = Sources { file: Some("/nonexistent/tallyhook.toml".into()), ..flags(&[("dev", "maybe")]) };
+    let all = mistakes(&sources);
+    assert!(all.len() == 2 && all[0].contains("can't be read") && all[1].contains("true or false"), "{all:?}");
+    let (_file, path) = file("listen = ");
+    let all = mistakes(&Sources { file: path, ..Sources::default() });
+    assert!(all.len() == 1 && all[0].contains("no TOML"), "{all:?}");
+}
+
+#[test]
+fn dev_has_its_own_store_and_stays_on_loopback() {
+    let config = Config::load(&flags(&[("dev", "true")])).unwrap();
+    assert!(config.dev && config.service.dev);
+    assert_eq!(config.store.path, PathBuf::from("tallyhook-dev.db"));
+    assert_eq!(config.delivery.allow_targets.len(), 2);
+    let named = Config::load(&flags(&[("dev", "true"), ("store", "sqlite:mine.db"), ("listen", "[::1]:0")])).unwrap();
+    assert_eq!(named.store.path, PathBuf::from("mine.db"));
+    for listen in ["0.0.0.0:8080", "192.0.2.1:80", "[::]:80"] {
+        let all = mistakes(&flags(&[("dev", "true"), ("listen", listen), ("log", "?")]));
+        assert!(all.len() == 2 && all.iter().any(|mistake| mistake.contains("loopback")), "{all:?}");
+    }
+}
+
+#[test]
+fn stores_are_plain_files() {
+    for bad in
+        ["", "tallyhook.db", "sqlite:", "sqlite://a.db", "sqlite::memory:", "sqlite:file:a.db?mode=memory", "mysql://a"]
+    {
+        let all = mistakes(&flags(&[("store", bad)]));
+        assert!(all.len() == 1 && all[0].contains("sqlite:"), "{bad}: {all:?}");
+    }
+    assert_eq!(Config::load(&flags(&[("store", "sqlite:/a/b.db")])).unwrap().store.path, PathBuf::from("/a/b.db"));
+}
+
+#[test]
+fn lists_of_networks_take_commas_and_single_addresses() {
+    let config = Config::load(&flags(&[("allow_target", "10.0.0.0/8, ::1,fd00::/8,")])).unwrap();
+    let shown: Vec<String> = config.delivery.allow_targets.iter().map(IpNet::to_string).collect();
+    assert_eq!(shown, ["10.0.0.0/8", "::1/128", "fd00::/8"]);
+    assert!(mistakes(&flags(&[("allow_target", "example.com")]))[0].contains("CIDR"));
+}
+
+#[test]
+fn both_bounds_of_every_number_are_right_and_beyond_is_wrong() {
+    for key in KEYS {
+        let Rule::Number { min, max, .. } = key.rule else { continue };
+        for good in [min, max] {
+            assert!(Config::load(&flags(&[(key.name, &good.to_string())])).is_ok(), "{} = {good}", key.name);
+        }
+        assert_eq!(mistakes(&flags(&[(key.name, &(max + 1).to_string())])).len(), 1, "{}", key.name);
+        if min > 0 {
+            assert_eq!(mistakes(&flags(&[(key.name, &(min - 1).to_string())])).len(), 1, "{}", key.name);
+        }
+    }
+}
+
+#[test]
+fn the_table_names_every_key_three_ways() {
+    let table = markdown_table();
+    assert_eq!(table.lines().count(), KEYS.len() + 2);
+    assert!(table.contains("| `session_ttl_s` | `--session-ttl-s` | `TALLYHOOK_SESSION_TTL_S` | `3600` | 1 to 2592000 s | How long a session lives after its last use. |"));
+}

@@ -1,0 +1,364 @@
+//! How the HTTP client gets its connections: look the name up, ask the guard
+//! about every address, connect to one that passed.
+//!
+//! No address is connected to that the guard has not seen, for a name is
+//! looked up once and the connection is made to an address, not to the name.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service;
+
+use super::guard::{Guard, Refused};
+
+/// How many addresses of a name are tried. A name may have thousands, and the
+/// time for each is a part of the whole.
+const ADDRESSES_TRIED_MAX: usize = 4;
+/// Look-ups at once. One occupies a thread until the operating system gives
+/// up, long after whoever asked has.
+const LOOKUPS_MAX: usize = 256;
+
+/// What a connector in the HTTP stack may fail with.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Turns names into addresses.
+pub trait Resolve: Send + Sync + 'static {
+    /// The addresses of `host`, best first. Fails if there is no such name, or
+    /// nobody to ask. The caller bounds the time.
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// The operating system's resolver, with its hosts file and search list. Up
+/// to 256 look-ups run at once, and the others wait their turn.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemResolver;
+
+/// Of the process, for what it keeps is the process's threads.
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+
+impl Resolve for SystemResolver {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        async move {
+            let permit = LOOKUPS.acquire().await.map_err(io::Error::other)?;
+            // In a task of its own, which nobody cancels: the permit comes back
+            // when the thread does, not when the caller stops waiting.
+            let lookup = tokio::spawn(async move {
+                let _permit = permit;
+                let addresses = tokio::net::lookup_host((host, 0)).await?;
+                Ok(addresses.map(|address| address.ip()).collect())
+            });
+            lookup.await.map_err(io::Error::other)?
+        }
+        .boxed()
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The guard forbids every address of the host; this is the first.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The name has no address, or could not be looked up.
+    #[error("the host name could not be resolved: {0}")]
+    Dns(#[source] io::Error),
+    /// The address that was tried last did not take the connection.
+    #[error("could not connect to {0}: {1}")]
+    Connect(SocketAddr, #[source] io::Error),
+    /// Connected, but not securely.
+    #[error("no secure connection: {0}")]
+    Tls(#[source] BoxError),
+    /// It took too long.
+    #[error("connecting took too long")]
+    Timeout,
+}
+
+/// Connects to what the guard lets pass. See [`ConnectError`] for how it fails.
+#[derive(Clone)]
+pub struct GuardedConnector {
+    /// Judges every address.
+    pub guard: Arc<Guard>,
+    /// Looks names up; never asked about literal addresses.
+    pub resolver: Arc<dyn Resolve>,
+    /// Bounds look-up and connection together, over all addresses tried.
+    pub connect_timeout: Duration,
+}
+
+impl GuardedConnector {
+    async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
+        let deadline = Instant::now() + self.connect_timeout;
+        let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+        let port = uri.port_u16().unwrap_or(default_port);
+        let addresses = timeout_at(deadline, self.addresses(&uri)).await.map_err(|_| ConnectError::Timeout)??;
+
+        let mut last = ConnectError::Timeout;
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let address = SocketAddr::new(*address, port);
+            match timeout(share(deadline.saturating_duration_since(Instant::now()), left), open(address)).await {
+                Ok(Ok(stream)) => return Ok(TokioIo::new(stream)),
+                Ok(Err(error)) => last = ConnectError::Connect(address, error),
+                Err(_) => last = ConnectError::Timeout,
+            }
+        }
+        Err(last)
+    }
+
+    /// The addresses to try, all of which have passed the guard; at least one.
+    async fn addresses(&self, uri: &Uri) -> Result<Vec<IpAddr>, ConnectError> {
+        let host = uri.host().unwrap_or_default();
+        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let found = match literal.parse() {
+            Ok(address) => vec![address],
+            Err(_) => self.resolver.resolve(host.to_owned()).await.map_err(ConnectError::Dns)?,
+        };
+        let mut refused = None;
+        let mut passed = Vec::new();
+        for address in found {
+            match self.guard.check(address) {
+                Ok(()) => passed.push(address),
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        match refused {
+            _ if !passed.is_empty() => Ok(in_turn(passed)),
+            Some(refused) => Err(ConnectError::Refused(refused)),
+            None => Err(ConnectError::Dns(io::Error::new(io::ErrorKind::NotFound, "it has no addresses"))),
+        }
+    }
+}
+
+impl Service<Uri> for GuardedConnector {
+    type Response = TokioIo<TcpStream>;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        self.clone().connect(uri).boxed()
+    }
+}
+
+/// Bounds everything that a connector does, the TLS handshake included, and
+/// names its errors: what is no [`ConnectError`] came from the TLS layer.
+///
+/// The bound must be here and not only around the request: the HTTP client
+/// finishes a connection in the background when another becomes free first,
+/// and a receiver that never finishes its handshake would keep that forever.
+#[derive(Clone)]
+pub struct Bounded<S> {
+    /// Makes the connections.
+    pub connector: S,
+    /// How long one may take.
+    pub connect_timeout: Duration,
+}
+
+impl<S> Service<Uri> for Bounded<S>
+where
+    S: Service<Uri, Error = BoxError>,
+    S::Response: 'static,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = ConnectError;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.connector.poll_ready(context).map_err(named)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = timeout(self.connect_timeout, self.connector.call(uri));
+        async move { connecting.await.map_err(|_| ConnectError::Timeout)?.map_err(named) }.boxed()
+    }
+}
+
+fn named(error: BoxError) -> ConnectError {
+    error.downcast().map_or_else(ConnectError::Tls, |error| *error)
+}
+
+async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    // A request is written at once; waiting to fill a packet only delays it.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// How long to wait for the next of `left` addresses: each gets an equal part
+/// of what remains, so a dead one leaves time for the others, and what one
+/// does not use up goes to the rest.
+fn share(remaining: Duration, left: usize) -> Duration {
+    remaining / u32::try_from(left).unwrap_or(u32::MAX).max(1)
+}
+
+/// The first few, in their order, but the families by turns (RFC 8305 §4): if
+/// a network's IPv6 leads nowhere, an IPv4 address must be among them.
+fn in_turn(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let family = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (preferred, other): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == family);
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    let pairs = std::iter::repeat_with(|| [preferred.next(), other.next()]).take(ADDRESSES_TRIED_MAX);
+    pairs.flatten().flatten().take(ADDRESSES_TRIED_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const GENEROUS: Duration = Duration::from_secs(60);
+
+    /// Answers from a script, and notes who was asked for.
+    #[derive(Default)]
+    struct Script {
+        answers: Mutex<Vec<io::Result<Vec<IpAddr>>>>,
+        asked: Mutex<Vec<String>>,
+    }
+
+    impl Script {
+        fn answering(addresses: &[&str]) -> Arc<Self> {
+            let answer = addresses.iter().map(|address| address.parse().unwrap()).collect();
+            Arc::new(Self { answers: Mutex::new(vec![Ok(answer)]), asked: Mutex::default() })
+        }
+    }
+
+    impl Resolve for Script {
+        fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            self.asked.lock().unwrap().push(host);
+            let answer = self.answers.lock().unwrap().pop();
+            async { answer.unwrap_or_else(|| Err(io::Error::other("asked too often"))) }.boxed()
+        }
+    }
+
+    async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
+        let guard = Arc::new(Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect()));
+        let connector = GuardedConnector { guard, resolver, connect_timeout: GENEROUS };
+        tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
+    }
+
+    async fn listener() -> (TcpListener, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        (listener, port)
+    }
+
+    #[tokio::test]
+    async fn connects_to_the_address_of_the_name() {
+        let (_listener, port) = listener().await;
+        let resolver = Script::answering(&["127.0.0.1"]);
+        let stream = dial(&["127.0.0.0/8"], resolver.clone(), &format!("http://a.test:{port}/")).await.unwrap();
+        assert_eq!(stream.inner().peer_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], port)));
+        assert!(stream.inner().nodelay().unwrap());
+        assert_eq!(*resolver.asked.lock().unwrap(), ["a.test"]);
+    }
+
+    #[tokio::test]
+    async fn a_name_for_a_forbidden_address_is_refused() {
+        let (_listener, port) = listener().await;
+        let resolver = Script::answering(&["127.0.0.1", "::1"]);
+        let error = dial(&[], resolver, &format!("http://a.test:{port}/")).await.unwrap_err();
+        let ConnectError::Refused(refused) = error else { panic!("{error:?}") };
+        assert_eq!(refused.address, IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[tokio::test]
+    async fn forbidden_addresses_are_passed_over() {
+        let (_listener, port) = listener().await;
+        let resolver = Script::answering(&["10.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]);
+        let stream = dial(&["127.0.0.1/32"], resolver, &format!("http://a.test:{port}/")).await.unwrap();
+        assert_eq!(stream.inner().peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried() {
+        let (_listener, port) = listener().await;
+        // Nothing listens on the first.
+        let resolver = Script::answering(&["127.0.0.2", "127.0.0.1"]);
+        let stream = dial(&["127.0.0.0/8"], resolver, &format!("http://a.test:{port}/")).await.unwrap();
+        assert_eq!(stream.inner().peer_addr().unwrap().ip(), IpAddr::from([127, 0, 0, 1]));
+    }
+
+    #[tokio::test]
+    async fn literals_are_judged_and_never_looked_up() {
+        let (_listener, port) = listener().await;
+        let resolver = Arc::new(Script::default());
+        let literal = format!("http://127.0.0.1:{port}/");
+        assert!(dial(&["127.0.0.1/32"], resolver.clone(), &literal).await.is_ok());
+        for uri in [&literal, "http://[::1]:1/", "https://[::ffff:127.0.0.1]/", "http://169.254.169.254/"] {
+            let error = dial(&[], resolver.clone(), uri).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Refused(_)), "{uri}: {error:?}");
+        }
+        assert!(resolver.asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn failures_have_their_names() {
+        let error = dial(&[], Arc::new(Script::default()), "http://a.test/").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Dns(_)), "{error:?}");
+        let error = dial(&[], Script::answering(&[]), "http://a.test/").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Dns(_)), "{error:?}");
+
+        let (listener, port) = listener().await;
+        drop(listener);
+        let error = dial(&["127.0.0.0/8"], Script::answering(&["127.0.0.1"]), &format!("http://a.test:{port}/")).await;
+        let error = error.unwrap_err();
+        assert!(matches!(&error, ConnectError::Connect(address, _) if address.port() == port), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_look_up_counts_against_the_time() {
+        struct Silent;
+        impl Resolve for Silent {
+            fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+                std::future::pending().boxed()
+            }
+        }
+        let connector = GuardedConnector {
+            guard: Arc::new(Guard::new(Vec::new())),
+            resolver: Arc::new(Silent),
+            connect_timeout: Duration::from_millis(10),
+        };
+        let error = tower::ServiceExt::oneshot(connector, Uri::from_static("http://a.test/")).await.unwrap_err();
+        assert!(matches!(error, ConnectError::Timeout), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn the_system_knows_this_machine() {
+        let addresses = SystemResolver.resolve("localhost".to_owned()).await.unwrap();
+        assert!(!addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
+    }
+
+    #[test]
+    fn time_is_shared_among_what_is_left() {
+        let second = Duration::from_secs(1);
+        assert_eq!(share(second * 3, 3), second);
+        assert_eq!(share(second, 1), second);
+        assert_eq!(share(Duration::ZERO, 2), Duration::ZERO);
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let addresses = |text: &[&str]| text.iter().map(|address| address.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let in_turn = |text: &[&str]| in_turn(addresses(text));
+        assert_eq!(in_turn(&["::1", "::2", "::3", "::4", "1.1.1.1"]), addresses(&["::1", "1.1.1.1", "::2", "::3"]));
+        assert_eq!(in_turn(&["1.1.1.1", "::1", "::2", "2.2.2.2"]), addresses(&["1.1.1.1", "::1", "2.2.2.2", "::2"]));
+        assert_eq!(in_turn(&["1.1.1.1"; 9]).len(), ADDRESSES_TRIED_MAX);
+        assert!(in_turn(&[]).is_empty());
+    }
+}

@@ -1,0 +1,239 @@
+//! What a delivery looks like on the wire: its body and its headers.
+//!
+//! A body depends on the delivery alone, so every retry and replay sends the
+//! same bytes; headers depend on the webhook as it is now, and on the time.
+//! The publisher's message is spliced in byte for byte: nothing here parses it.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::domain::event::Event;
+use crate::domain::id::{IncrementId, StoreId, WebhookId};
+use crate::domain::signature;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{Format, Webhook};
+use crate::store::Parcel;
+
+const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
+const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const TALLYHOOK_INCREMENT_ID: HeaderName = HeaderName::from_static("tallyhook-increment-id");
+const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-sha256");
+
+/// The body of a delivery, in the format that was pinned when it was numbered.
+/// The same parcel gives the same bytes, whenever it is asked.
+pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
+    let Parcel { increment_id, event, .. } = parcel;
+    match parcel.format {
+        Format::Envelope => envelope(webhook_id, *increment_id, event),
+        Format::Shipstream => shipstream(*increment_id, event),
+    }
+    .into()
+}
+
+/// The headers of one attempt at `now` that sends `body`: the server's own
+/// defaults, which the webhook's owner may replace; the owner's; then number,
+/// time and signature, which the owner can't touch.
+pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Timestamp, body: &[u8]) -> HeaderMap {
+    let extra = webhook.spec.extra_headers.list();
+    let secret = &webhook.spec.secret_key;
+    let id = store_id.message_id(webhook.webhook_id, parcel.increment_id);
+    let timestamp = now.unix_seconds();
+
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
+    for (name, _) in extra {
+        headers.remove(name);
+    }
+    for (name, value) in extra {
+        headers.append(name, value.clone());
+    }
+    headers.insert(WEBHOOK_ID, plain(&id));
+    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
+    headers.insert(WEBHOOK_SIGNATURE, plain(&signature::standard_webhooks(secret, &id, timestamp, body)));
+    headers.insert(TALLYHOOK_INCREMENT_ID, HeaderValue::from(parcel.increment_id.0));
+    if parcel.format == Format::Shipstream {
+        headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(secret, body)));
+    }
+    headers
+}
+
+/// WIRE §2.
+fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> String {
+    format!(
+        r#"{{"webhook_id": {webhook_id}, "increment_id": {increment_id}, "topic": {}, "created_at": "{}", "message": {}}}"#,
+        quoted(event.topic.as_str()),
+        event.created_at.rfc3339_ms(),
+        event.message.as_str(),
+    )
+}
+
+/// WIRE §1: the number and the time go inside the publisher's object, at its
+/// end, so that they win over members of the same name in most readers.
+fn shipstream(increment_id: IncrementId, event: &Event) -> String {
+    let members = event.message.as_str().strip_suffix('}').expect("a message is the text of a JSON object");
+    let is_empty = members.trim_end_matches([' ', '\t', '\n', '\r']) == "{";
+    format!(
+        r#"{{"topic": {}, "message": {members}{}"webhook_increment_id": {increment_id}, "event_timestamp": "{}"}}, "merchant_id": {}, "merchant_code": {}}}"#,
+        quoted(event.topic.as_str()),
+        if is_empty { "" } else { ", " },
+        event.created_at.rfc3339_s(),
+        event.merchant_id,
+        quoted(&event.merchant_code),
+    )
+}
+
+fn quoted(text: &str) -> serde_json::Value {
+    text.into()
+}
+
+fn plain(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("ids and signatures are of letters, digits and -_,+/=")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::event::Message;
+    use crate::domain::headers::ExtraHeaders;
+    use crate::domain::id::{EventId, MerchantId};
+    use crate::domain::retry::RetryPolicy;
+    use crate::domain::secret::SecretKey;
+    use crate::domain::topic::{Patterns, Topic};
+    use crate::domain::webhook::{TargetUrl, WebhookSpec};
+
+    const NOW: Timestamp = Timestamp(1_649_367_553_999);
+
+    fn parcel(format: Format, message: &str) -> Parcel {
+        Parcel {
+            increment_id: IncrementId(42),
+            attempts: 3,
+            due_at: None,
+            format,
+            event: Arc::new(Event {
+                event_id: EventId(7),
+                merchant_id: MerchantId(5),
+                merchant_code: "acme".into(),
+                topic: Topic::try_new("order:created").unwrap(),
+                message: Message::try_new(message).unwrap(),
+                created_at: Timestamp::parse_rfc3339("2021-12-07T16:08:15.678Z").unwrap(),
+            }),
+        }
+    }
+
+    fn webhook(extra_headers: &str) -> Webhook {
+        Webhook {
+            webhook_id: WebhookId(1),
+            merchant_id: MerchantId(5),
+            spec: WebhookSpec {
+                is_active: true,
+                topics: Patterns::try_new("*").unwrap(),
+                url: TargetUrl::try_new("https://example.com/").unwrap(),
+                extra_headers: ExtraHeaders::try_new(extra_headers).unwrap(),
+                secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
+                // Differs from the parcels': theirs is pinned and counts.
+                format: Format::Envelope,
+                retry: RetryPolicy::Default,
+            },
+            last_increment_id: IncrementId(42),
+            settled_through: IncrementId(41),
+            consecutive_failures: 0,
+            failing_since: None,
+            disabled: None,
+            created_at: NOW,
+            updated_at: NOW,
+        }
+    }
+
+    fn text(format: Format, message: &str) -> String {
+        String::from_utf8(render(WebhookId(1), &parcel(format, message)).to_vec()).unwrap()
+    }
+
+    fn sent(parcel: &Parcel, extra_headers: &str, body: &[u8]) -> Vec<(String, String)> {
+        let headers = headers(&StoreId("a1b2c3d4".to_owned()), &webhook(extra_headers), parcel, NOW, body);
+        headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    }
+
+    #[test]
+    fn an_envelope_holds_the_message_as_it_came() {
+        assert_eq!(
+            text(Format::Envelope, r#"{ "b":1.0,"a" : "é\u00e9" }"#),
+            r#"{"webhook_id": 1, "increment_id": 42, "topic": "order:created", "created_at": "2021-12-07T16:08:15.678Z", "message": { "b":1.0,"a" : "é\u00e9" }}"#
+        );
+    }
+
+    #[test]
+    fn shipstream_adds_its_members_inside_the_message() {
+        assert_eq!(
+            text(Format::Shipstream, r#"{"b":1.0,"a":{}}"#),
+            r#"{"topic": "order:created", "message": {"b":1.0,"a":{}, "webhook_increment_id": 42, "event_timestamp": "2021-12-07T16:08:15+00:00"}, "merchant_id": 5, "merchant_code": "acme"}"#
+        );
+    }
+
+    #[test]
+    fn an_empty_message_needs_no_comma() {
+        for (message, start) in [
+            ("{}", r#"{"webhook_increment_id""#),
+            ("{ \t\r\n}", "{ \t\r\n\"webhook_increment_id\""),
+            (r#"{"a":"{"}"#, r#"{"a":"{", "webhook_increment_id""#),
+            ("{\"a\":{ }\n}", "{\"a\":{ }\n, \"webhook_increment_id\""),
+        ] {
+            let text = text(Format::Shipstream, message);
+            let whole: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(whole["message"]["webhook_increment_id"], 42);
+            assert!(text.contains(&format!("\"message\": {start}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_code_that_needs_escapes_gets_them() {
+        let mut parcel = parcel(Format::Shipstream, "{}");
+        Arc::get_mut(&mut parcel.event).unwrap().merchant_code = "a\"b".into();
+        let whole: serde_json::Value = serde_json::from_slice(&render(WebhookId(1), &parcel)).unwrap();
+        assert_eq!(whole["merchant_code"], "a\"b");
+    }
+
+    #[test]
+    fn an_envelope_is_signed_and_numbered() {
+        let user_agent = concat!("tallyhook/", env!("CARGO_PKG_VERSION"));
+        let secret = SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap();
+        let signature = signature::standard_webhooks(&secret, "msg_a1b2c3d4_1_42", 1_649_367_553, b"{}");
+        let expected = [
+            ("content-type", "application/json"),
+            ("user-agent", user_agent),
+            ("webhook-id", "msg_a1b2c3d4_1_42"),
+            ("webhook-timestamp", "1649367553"),
+            ("webhook-signature", &signature),
+            ("tallyhook-increment-id", "42"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(sent(&parcel(Format::Envelope, "{}"), "", b"{}"), expected);
+    }
+
+    #[test]
+    fn shipstream_is_signed_in_both_ways() {
+        let sent = sent(&parcel(Format::Shipstream, "{}"), "", b"the body");
+        let secret = SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap();
+        let expected = ("x-plugin-hmac-sha256".to_owned(), signature::shipstream(&secret, b"the body"));
+        assert_eq!(sent.last(), Some(&expected));
+        assert!(sent.iter().any(|(name, _)| name == "webhook-signature"));
+    }
+
+    #[test]
+    fn owners_replace_defaults_and_repeat_their_own() {
+        let extra = "Content-Type: text/x\nUSER-AGENT: mine\nX-Tag: a\nAuthorization: Bearer b\nX-Tag: c";
+        let sent = sent(&parcel(Format::Envelope, "{}"), extra, b"{}");
+        let values = |wanted: &str| {
+            sent.iter().filter(|(name, _)| name == wanted).map(|(_, value)| value.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(values("content-type"), ["text/x"]);
+        assert_eq!(values("user-agent"), ["mine"]);
+        assert_eq!(values("x-tag"), ["a", "c"]);
+        assert_eq!(values("authorization"), ["Bearer b"]);
+        assert_eq!(sent.len(), 9);
+    }
+}

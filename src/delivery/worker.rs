@@ -1,0 +1,306 @@
+//! The delivery worker: one thread with a runtime of its own, so that neither
+//! deliveries nor calls can starve the other.
+//!
+//! It asks the [`Scheduler`] what to do, does it, and hands the outcomes to
+//! the store in batches: while one batch is being committed, the next gathers.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::client::{self, Client, PostRequest, PostResult};
+use super::connect::Resolve;
+use super::lane::Want;
+use super::scheduler::{Action, Reading, Scheduler};
+use super::{Config, format};
+use crate::domain::delivery::{Attempt, Outcome, Verdict};
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::time::{Clock, Timestamp};
+use crate::domain::webhook::Webhook;
+use crate::store::mailbox::Mailbox;
+use crate::store::{Parcel, Store, StoreError};
+
+/// How long the worker sleeps at the most. It wakes for every event; this is
+/// only for a clock that jumps.
+const SLEEP_MAX: Duration = Duration::from_secs(15);
+/// How long to wait before outcomes that could not be recorded are tried again.
+const RECORD_INTERVAL: Duration = Duration::from_millis(500);
+/// Reports of tasks that wait for the worker.
+const REPORTS_MAX: usize = 1_024;
+
+/// What the worker is given.
+pub struct Parts {
+    /// The queue.
+    pub store: Arc<dyn Store>,
+    /// What the store announces.
+    pub mailbox: Arc<Mailbox>,
+    /// Looks names up.
+    pub resolver: Arc<dyn Resolve>,
+    /// The time.
+    pub clock: Clock,
+    /// Numbers in 0..1, for jitter.
+    pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+/// Why the worker could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be read.
+    #[error("the webhooks could not be read: {0}")]
+    Store(#[from] StoreError),
+    /// No thread, or no runtime.
+    #[error("the delivery worker could not be started: {0}")]
+    System(#[from] std::io::Error),
+    /// No secure connections.
+    #[error("TLS could not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// The running worker.
+pub struct Worker {
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Reads what is pending, and starts to deliver it.
+    pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
+        let client = Client::new(&config, Arc::clone(&parts.resolver))?;
+        let webhooks = parts.store.all_webhooks().await?;
+        let scheduler = Scheduler::new(&config, webhooks);
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
+            let (reports, reported) = mpsc::channel(REPORTS_MAX);
+            let hands = Hands { client: Arc::new(client), store: parts.store, clock: parts.clock, random: parts.random, reports };
+            let run = Run { scheduler, hands, outcomes: Vec::new(), is_recording: false };
+            runtime.block_on(run.run(parts.mailbox, reported, stopped, config.grace));
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Sends nothing more, lets what is in flight end within the grace period,
+    /// and records it. Blocks.
+    pub fn stop(self) {
+        // If the thread is gone, there is nobody to tell.
+        let _ = self.stop.send(());
+        if self.thread.join().is_err() {
+            error!("the delivery worker panicked");
+        }
+    }
+}
+
+/// What a task tells the worker.
+enum Report {
+    Sent(Outcome),
+    Read { webhook_id: WebhookId, want: Want, through: IncrementId, reading: Result<Reading, StoreError> },
+    Recorded(Vec<Outcome>, Result<(), StoreError>),
+}
+
+/// What tasks work with.
+#[derive(Clone)]
+struct Hands {
+    client: Arc<Client>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    random: Arc<dyn Fn() -> f64 + Send + Sync>,
+    reports: mpsc::Sender<Report>,
+}
+
+/// The loop's own state.
+struct Run {
+    scheduler: Scheduler,
+    hands: Hands,
+    /// Ended, and to be recorded with the next batch.
+    outcomes: Vec<Outcome>,
+    is_recording: bool,
+}
+
+impl Run {
+    async fn run(
+        mut self,
+        mailbox: Arc<Mailbox>,
+        mut reported: mpsc::Receiver<Report>,
+        mut stopped: oneshot::Receiver<()>,
+        grace: Duration,
+    ) {
+        loop {
+            self.scheduler.absorb(mailbox.take());
+            let now = self.hands.clock.now();
+            while let Some(action) = self.scheduler.next(now) {
+                self.act(action);
+            }
+            self.record();
+            let sleep = self.scheduler.alarm().map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
+            tokio::select! {
+                biased;
+                _ = &mut stopped => break,
+                Some(report) = reported.recv() => {
+                    self.hear(report, &mailbox);
+                    while let Ok(report) = reported.try_recv() {
+                        self.hear(report, &mailbox);
+                    }
+                }
+                () = mailbox.arrived() => {}
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+        self.drain(&mailbox, &mut reported, grace).await;
+    }
+
+    /// Waits for what is in flight, and records it.
+    async fn drain(&mut self, mailbox: &Mailbox, reported: &mut mpsc::Receiver<Report>, grace: Duration) {
+        let deadline = tokio::time::Instant::now() + grace;
+        while self.scheduler.in_flight() > 0 || self.is_recording || !self.outcomes.is_empty() {
+            self.record();
+            match tokio::time::timeout_at(deadline, reported.recv()).await {
+                Ok(Some(report)) => self.hear(report, mailbox),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        let (in_flight, unrecorded) = (self.scheduler.in_flight(), self.outcomes.len());
+        if in_flight > 0 || unrecorded > 0 || self.is_recording {
+            warn!(in_flight, unrecorded, "stopped before all attempts had ended; they will be made again");
+        } else {
+            info!("all deliveries in flight have ended");
+        }
+    }
+
+    fn act(&self, action: Action) {
+        let hands = self.hands.clone();
+        match action {
+            Action::Send(webhook, parcel) => tokio::spawn(async move {
+                let outcome = hands.deliver(&webhook, &parcel).await;
+                hands.report(Report::Sent(outcome)).await;
+            }),
+            Action::Read { webhook_id, want, through, limit } => tokio::spawn(async move {
+                let now = hands.clock.now();
+                let reading = match want {
+                    Want::Fresh(after) => {
+                        hands.store.fresh(webhook_id, after, limit).await.map(|page| Reading { page, next_due: None })
+                    }
+                    // Both look at the same `now`: what is not due in one is to come in the other.
+                    Want::Due(after) => match hands.store.due(webhook_id, after, now, limit).await {
+                        Ok(page) => hands
+                            .store
+                            .next_due(webhook_id, now)
+                            .await
+                            .map(|next_due| Reading { page, next_due }),
+                        Err(cause) => Err(cause),
+                    },
+                };
+                hands.report(Report::Read { webhook_id, want, through, reading }).await;
+            }),
+        };
+    }
+
+    fn hear(&mut self, report: Report, mailbox: &Mailbox) {
+        match report {
+            Report::Sent(outcome) => {
+                self.scheduler.sent(outcome.webhook_id);
+                self.outcomes.push(outcome);
+            }
+            Report::Read { webhook_id, want, through, reading } => {
+                if let Err(cause) = &reading {
+                    error!(%cause, %webhook_id, "pending deliveries could not be read; trying again");
+                }
+                self.scheduler.read(webhook_id, want, through, reading.ok(), self.hands.clock.now());
+            }
+            Report::Recorded(outcomes, Ok(())) => {
+                self.is_recording = false;
+                // What the commit changed was announced before it was answered:
+                // a webhook that answered 410 stops before its numbers are free.
+                self.scheduler.absorb(mailbox.take());
+                for outcome in outcomes {
+                    let retry_at = match outcome.verdict {
+                        Verdict::Retry(at) => Some(at),
+                        Verdict::Delivered | Verdict::Abandoned | Verdict::Gone => None,
+                    };
+                    self.scheduler.recorded(outcome.webhook_id, outcome.increment_id, retry_at);
+                }
+            }
+            Report::Recorded(mut outcomes, Err(cause)) => {
+                self.is_recording = false;
+                error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
+                outcomes.append(&mut self.outcomes);
+                self.outcomes = outcomes;
+            }
+        }
+    }
+
+    /// Hands the outcomes to the store, one batch at a time. A batch that
+    /// failed reports only after a rest, which is what spaces the tries.
+    fn record(&mut self) {
+        if self.is_recording || self.outcomes.is_empty() {
+            return;
+        }
+        self.is_recording = true;
+        let outcomes = std::mem::take(&mut self.outcomes);
+        let hands = self.hands.clone();
+        tokio::spawn(async move {
+            let recorded = hands.store.record(outcomes.clone()).await;
+            if recorded.is_err() {
+                tokio::time::sleep(RECORD_INTERVAL).await;
+            }
+            hands.report(Report::Recorded(outcomes, recorded)).await;
+        });
+    }
+}
+
+impl Hands {
+    /// One attempt at a delivery.
+    async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> Outcome {
+        let started_at = self.clock.now();
+        let body = format::render(webhook.webhook_id, parcel);
+        let headers = format::headers(self.store.store_id(), webhook, parcel, started_at, &body);
+        let request_headers = client::log_headers(&headers);
+        let request = PostRequest {
+            url: webhook.spec.url.url(),
+            headers,
+            body,
+            timeouts: webhook.spec.format.timeouts(),
+        };
+        let result = self.client.post(request).await;
+        let attempt = parcel.attempts + 1;
+        let verdict = judge(webhook, attempt, &result, self.clock.now(), (self.random)());
+        Outcome {
+            webhook_id: webhook.webhook_id,
+            increment_id: parcel.increment_id,
+            attempt: Attempt {
+                attempt,
+                started_at,
+                duration: result.duration,
+                status_code: result.status,
+                error: result.error,
+                request_headers,
+                response_headers: client::log_headers(&result.response_headers),
+                response_body: result.response_body,
+            },
+            verdict,
+        }
+    }
+
+    async fn report(&self, report: Report) {
+        // The worker stops listening only when it stops altogether.
+        let _ = self.reports.send(report).await;
+    }
+}
+
+/// What becomes of a delivery after attempt number `attempt`.
+fn judge(webhook: &Webhook, attempt: u32, result: &PostResult, now: Timestamp, random: f64) -> Verdict {
+    if result.error.is_none() {
+        return Verdict::Delivered;
+    }
+    if result.status == Some(StatusCode::GONE.as_u16()) {
+        return Verdict::Gone;
+    }
+    let asked = client::retry_after(&result.response_headers, now);
+    match webhook.spec.retry.next_attempt(attempt, now, asked, random) {
+        Some(at) => Verdict::Retry(at),
+        None => Verdict::Abandoned,
+    }
+}

@@ -1,0 +1,7 @@
+//! The program; see [`tallyhook::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tallyhook::cli::main()
+}

@@ -1,0 +1,150 @@
+//! Who is calling: logins, sessions, keys.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Failures, Service};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::id::{MerchantId, UserId};
+use crate::domain::secret::{KeyHash, generate_session_key};
+use crate::domain::user::{Permission, Permissions, User};
+
+/// A session that is used is renewed at most this often, so that most calls
+/// cost no write.
+const RENEW_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What a call brings along to say who makes it.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A session key, as a parameter.
+    Session(String),
+    /// A user's name and API key, from HTTP Basic.
+    Basic {
+        /// The user's name.
+        name: String,
+        /// Its API key.
+        key: String,
+    },
+    /// A session key or an API key, from `Authorization: Bearer`.
+    Bearer(String),
+    /// An Authorization header that is neither.
+    Unreadable,
+    /// Nothing.
+    None,
+}
+
+/// Who a call is made by.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The user.
+    pub user_id: UserId,
+    /// The merchant it acts for; all it names is looked up within that.
+    pub merchant_id: MerchantId,
+    /// What it may do.
+    pub permissions: Permissions,
+}
+
+impl Caller {
+    /// Fails with fault 2 unless the caller has the permission.
+    pub fn check(&self, permission: Permission) -> Result<(), Fault> {
+        if self.permissions.allow(permission) {
+            Ok(())
+        } else {
+            Err(Fault::new(FaultCode::AccessDenied).detail(format!("This needs the permission {}.", permission.name())))
+        }
+    }
+}
+
+impl From<User> for Caller {
+    fn from(user: User) -> Self {
+        Self { user_id: user.user_id, merchant_id: user.merchant_id, permissions: user.permissions }
+    }
+}
+
+impl Service {
+    /// Opens a session for a user and returns its key. Fails with fault 2 if
+    /// name and key do not go together, or too often did not.
+    pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
+        let user = self.check_key(name, key, peer).await?;
+        self.open_session(user.user_id).await
+    }
+
+    /// Opens a session for whoever is calling.
+    pub async fn start_session(&self, caller: &Caller) -> Result<String, Fault> {
+        self.open_session(caller.user_id).await
+    }
+
+    /// Ends a session; one that is unknown has ended already.
+    pub async fn end_session(&self, key: &str) -> Result<(), Fault> {
+        self.store.end_session(KeyHash::of(key)).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// Finds out who is calling. Fails with fault 5 for a session that is
+    /// unknown or over, or nothing at all, and with fault 2 for a wrong key.
+    pub async fn authenticate(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
+        match credentials {
+            Credentials::Session(key) => match self.session(key).await? {
+                Some(user) => Ok(user.into()),
+                None => Err(FaultCode::SessionExpired.into()),
+            },
+            Credentials::Basic { name, key } => self.check_key(name, key, peer).await.map(Caller::from),
+            Credentials::Bearer(key) => {
+                if let Some(user) = self.session(key).await? {
+                    return Ok(user.into());
+                }
+                let user = self.store.user_by_key(KeyHash::of(key)).await;
+                let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+                user.filter(|user| self.admits(user)).map(Caller::from).ok_or_else(|| FaultCode::AccessDenied.into())
+            }
+            Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
+                .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
+            Credentials::None => Err(FaultCode::SessionExpired.into()),
+        }
+    }
+
+    async fn open_session(&self, user: UserId) -> Result<String, Fault> {
+        let key = generate_session_key();
+        let expires_at = self.clock.now().after(self.config.session_ttl);
+        let opened = self.store.open_session(user, KeyHash::of(&key), expires_at).await;
+        opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// The user of a session that lives, which is renewed by being used.
+    async fn session(&self, key: &str) -> Result<Option<User>, Fault> {
+        let hash = KeyHash::of(key);
+        let session = self.store.session(hash).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let now = self.clock.now();
+        let Some(session) = session.filter(|session| session.expires_at > now && self.admits(&session.user)) else {
+            return Ok(None);
+        };
+        let renewed = now.after(self.config.session_ttl);
+        if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
+            self.store.renew_session(hash, renewed);
+        }
+        Ok(Some(session.user))
+    }
+
+    /// The user of that name, if the key is its key.
+    async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
+        let now = self.clock.now();
+        if let Some(wait) = self.failed_logins.wait(name, peer, now) {
+            let wait_s = wait.as_secs() + 1;
+            return Err(Fault::new(FaultCode::AccessDenied)
+                .detail(format!("Too many attempts. Retry in {wait_s} s."))
+                .retry_after(wait));
+        }
+        let found = self.store.user_by_name(name).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        match found {
+            Some((user, hash)) if hash == KeyHash::of(key) && self.admits(&user) => Ok(user),
+            _ => {
+                self.failed_logins.count(name, peer, now);
+                Err(FaultCode::AccessDenied.into())
+            }
+        }
+    }
+
+    /// True unless the user was revoked, or is the demo user of another mode.
+    fn admits(&self, user: &User) -> bool {
+        user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
+    }
+}

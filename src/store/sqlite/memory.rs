@@ -1,0 +1,200 @@
+//! What the writer knows by heart: who subscribes to what, and the counters
+//! of every webhook. It is altered only by the writer, and seen by nobody
+//! else before the commit; after a failed one it is read again from the file.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::rows;
+use super::writer::Announcement;
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::subscription::SubscriptionIndex;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Topic;
+use crate::domain::webhook::Webhook;
+
+/// The writer's memory.
+#[derive(Default)]
+pub struct Memory {
+    webhooks: HashMap<WebhookId, Entry>,
+    by_merchant: HashMap<MerchantId, BTreeSet<WebhookId>>,
+    index: SubscriptionIndex,
+    codes: HashMap<MerchantId, Arc<str>>,
+    dirty: HashSet<WebhookId>,
+    chores: BTreeSet<WebhookId>,
+}
+
+/// One webhook: its definition as announced, and its counters, which change
+/// with every delivery and so are kept beside it.
+pub struct Entry {
+    /// As it was last announced; its counters are those of that moment.
+    pub webhook: Arc<Webhook>,
+    /// The counters as they are now.
+    pub counters: Counters,
+    /// Deleted, and its pending deliveries are being cancelled.
+    pub is_deleted: bool,
+}
+
+/// What the store keeps of a webhook's deliveries.
+#[derive(Clone, Copy, Debug)]
+pub struct Counters {
+    /// The last number given out.
+    pub last: IncrementId,
+    /// All numbers up to this one have ended.
+    pub settled_through: IncrementId,
+    /// Failures since the last success.
+    pub consecutive_failures: u32,
+    /// When the present run of failures began.
+    pub failing_since: Option<Timestamp>,
+}
+
+impl Memory {
+    /// Reads what the file holds.
+    pub fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut memory = Self::default();
+        let mut statement = conn.prepare(&format!("{} WHERE deleted_at IS NULL", rows::WEBHOOK))?;
+        for webhook in statement.query_map([], rows::webhook)? {
+            memory.put_webhook(Arc::new(webhook?));
+        }
+        // Deleted in an earlier life, with deliveries still to be cancelled.
+        let unfinished = format!("{} WHERE deleted_at IS NOT NULL AND settled_through < last_increment_id", rows::WEBHOOK);
+        for webhook in conn.prepare(&unfinished)?.query_map([], rows::webhook)? {
+            let webhook = Arc::new(webhook?);
+            memory.put_webhook(Arc::clone(&webhook));
+            memory.delete_webhook(webhook.webhook_id);
+        }
+        Ok(memory)
+    }
+
+    /// Adds a webhook, or puts a changed definition in place of the old one.
+    pub fn put_webhook(&mut self, webhook: Arc<Webhook>) {
+        let (id, merchant) = (webhook.webhook_id, webhook.merchant_id);
+        let counters = match self.webhooks.get(&id) {
+            Some(old) => {
+                self.index.remove(merchant, id, &old.webhook.spec.topics);
+                old.counters
+            }
+            None => Counters {
+                last: webhook.last_increment_id,
+                settled_through: webhook.settled_through,
+                consecutive_failures: webhook.consecutive_failures,
+                failing_since: webhook.failing_since,
+            },
+        };
+        if webhook.spec.is_active {
+            self.index.insert(merchant, id, &webhook.spec.topics);
+        }
+        self.by_merchant.entry(merchant).or_default().insert(id);
+        if counters.settled_through < counters.last {
+            // Whatever ended while nobody counted is found by the next step.
+            self.chores.insert(id);
+        }
+        self.webhooks.insert(id, Entry { webhook, counters, is_deleted: false });
+    }
+
+    /// Takes a webhook out of sight; its entry stays until all is cancelled.
+    pub fn delete_webhook(&mut self, id: WebhookId) {
+        let Some(entry) = self.webhooks.get_mut(&id) else { return };
+        let merchant = entry.webhook.merchant_id;
+        entry.is_deleted = true;
+        self.index.remove(merchant, id, &entry.webhook.spec.topics);
+        if let Some(ids) = self.by_merchant.get_mut(&merchant) {
+            ids.remove(&id);
+        }
+        self.chores.insert(id);
+    }
+
+    /// The merchant's webhooks, in the order of their ids.
+    pub fn webhooks_of(&self, merchant: MerchantId) -> impl Iterator<Item = &Entry> {
+        self.by_merchant.get(&merchant).into_iter().flatten().filter_map(|id| self.webhooks.get(id))
+    }
+
+    /// A webhook that is not deleted, if it is the merchant's.
+    pub fn webhook_of(&self, merchant: MerchantId, id: WebhookId) -> Option<&Entry> {
+        self.webhooks.get(&id).filter(|entry| entry.webhook.merchant_id == merchant && !entry.is_deleted)
+    }
+
+    /// Any webhook, deleted or not.
+    pub fn entry(&self, id: WebhookId) -> Option<&Entry> {
+        self.webhooks.get(&id)
+    }
+
+    /// The webhooks an event goes to.
+    pub fn matching(&self, merchant: MerchantId, topic: &Topic) -> Vec<WebhookId> {
+        self.index.matching(merchant, topic)
+    }
+
+    /// The counters, to be altered; they are written with this transaction.
+    pub fn counters_mut(&mut self, id: WebhookId) -> Option<&mut Counters> {
+        let entry = self.webhooks.get_mut(&id)?;
+        self.dirty.insert(id);
+        Some(&mut entry.counters)
+    }
+
+    /// The merchant's code, read once.
+    pub fn merchant_code(&mut self, conn: &Connection, merchant: MerchantId) -> rusqlite::Result<Arc<str>> {
+        if let Some(code) = self.codes.get(&merchant) {
+            return Ok(Arc::clone(code));
+        }
+        let code: Option<String> = conn
+            .query_row("SELECT code FROM merchant WHERE merchant_id = ?1", [merchant.0], |row| row.get(0))
+            .optional()?;
+        let code: Arc<str> = code.unwrap_or_default().into();
+        self.codes.insert(merchant, Arc::clone(&code));
+        Ok(code)
+    }
+
+    /// Marks a webhook whose lowest open number has ended, or that is deleted:
+    /// the next step finds out how far it is settled.
+    pub fn add_chore(&mut self, id: WebhookId) {
+        self.chores.insert(id);
+    }
+
+    /// True while a step of the chores would find something to do.
+    pub fn has_chores(&self) -> bool {
+        !self.chores.is_empty()
+    }
+
+    /// Takes the next chore.
+    pub fn pop_chore(&mut self) -> Option<WebhookId> {
+        self.chores.pop_first()
+    }
+
+    /// Forgets a deleted webhook whose deliveries have all ended.
+    pub fn forget(&mut self, id: WebhookId) {
+        self.dirty.remove(&id);
+        self.webhooks.remove(&id);
+    }
+
+    /// Writes the counters that changed, once each, however many deliveries
+    /// of the transaction changed them.
+    pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut statement = conn.prepare_cached(
+            "UPDATE webhook SET last_increment_id = ?2, settled_through = ?3, consecutive_failures = ?4,
+                failing_since = ?5 WHERE webhook_id = ?1",
+        )?;
+        for id in self.dirty.drain() {
+            let Some(Entry { counters, .. }) = self.webhooks.get(&id) else { continue };
+            statement.execute(params![
+                id.0,
+                counters.last.0,
+                counters.settled_through.0,
+                counters.consecutive_failures,
+                counters.failing_since.map(|time| time.0),
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Everything there is to announce, after the file was read again.
+    pub fn everything(&self) -> Vec<Announcement> {
+        let mut news = Vec::new();
+        for (&id, entry) in self.webhooks.iter().filter(|(_, entry)| !entry.is_deleted) {
+            news.push(Announcement::Webhook(id, Some(Arc::clone(&entry.webhook))));
+            news.push(Announcement::Through(id, entry.counters.last));
+        }
+        news
+    }
+}

@@ -1,0 +1,224 @@
+//! Opening the file: is it ours, is it free, is it current.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::{Config, Durability};
+use crate::domain::secret::generate_store_id;
+
+/// Marks a SQLite file as a tallyhook store: "tlyh" (`PRAGMA application_id`).
+const APPLICATION_ID: i32 = 0x746c_7968;
+/// What every SQLite file starts with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+const SCHEMA: &str = include_str!("../../../schema.sql");
+/// Each brings the schema from its index to the next version. The first is
+/// the schema of version 1, so that a test can walk all the way.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+/// The schema that this program writes (`PRAGMA user_version`).
+const SCHEMA_VERSION: usize = MIGRATIONS.len();
+/// Statements that a connection keeps prepared.
+const STATEMENTS_MAX: usize = 64;
+
+/// Why a file can't be opened as a store. It was left as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The path can't be read or made.
+    #[error("{path}: {cause}", path = path.display())]
+    Io {
+        /// The store or its lock.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Something else lies there.
+    #[error("{path}: is no tallyhook store, but {what}; name another file with --store", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it seems to be.
+        what: &'static str,
+    },
+    /// A newer program has been here.
+    #[error("{path}: was written by a newer tallyhook (schema {found}; this one knows up to {known}); upgrade the program", path = path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// The newest schema that this program knows.
+        known: usize,
+    },
+    /// One server a store.
+    #[error("{path}: is being served by another process; stop it first, or name another file with --store", path = path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// SQLite refused.
+    #[error("{path}: {cause}", path = path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        cause: rusqlite::Error,
+    },
+}
+
+/// Held for as long as a server serves the store; the system lets go of it
+/// when the process ends, however it ends.
+#[derive(Debug)]
+pub struct ServeLock {
+    _file: File,
+}
+
+impl ServeLock {
+    /// Takes the lock that lies beside the store. Fails with
+    /// [`OpenError::InUse`] if another process holds it.
+    pub fn take(store: &Path) -> Result<Self, OpenError> {
+        let mut name = store.as_os_str().to_owned();
+        name.push("-lock");
+        let path = PathBuf::from(name);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: store.to_owned() }),
+            Err(TryLockError::Error(cause)) => Err(OpenError::Io { path, cause }),
+        }
+    }
+}
+
+/// Opens the store for writing, makes it if there is none, and brings an
+/// older one up to date. What isn't ours is left as it was.
+pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
+    let path = &config.path;
+    check_magic(path)?;
+    let failed = |cause| OpenError::Sqlite { path: path.clone(), cause };
+    let mut conn = Connection::open(path).map_err(failed)?;
+    conn.busy_timeout(config.busy_timeout).map_err(failed)?;
+    let version = check_owner(&conn, path)?;
+    if version < SCHEMA_VERSION {
+        migrate(&mut conn).map_err(failed)?;
+    }
+    set_up(&conn, config).map_err(failed)?;
+    Ok(conn)
+}
+
+/// A file of another kind is told by its first bytes, before SQLite sees it.
+pub fn check_magic(path: &Path) -> Result<(), OpenError> {
+    let failed = |cause| OpenError::Io { path: path.to_owned(), cause };
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(MAGIC.len() as u64).read_to_end(&mut start).map_err(failed)?,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => return Err(failed(cause)),
+    };
+    if start.is_empty() || start == MAGIC {
+        Ok(())
+    } else {
+        Err(OpenError::Foreign { path: path.to_owned(), what: "no database at all" })
+    }
+}
+
+/// The version of a store of ours, 0 for an empty file. Only reads.
+fn check_owner(conn: &Connection, path: &Path) -> Result<usize, OpenError> {
+    let failed = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
+    let application: i32 =
+        conn.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    let found = read_version(conn).map_err(failed)?;
+    if application == APPLICATION_ID {
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+        }
+        return Ok(found);
+    }
+    let tables: i64 =
+        conn.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(failed)?;
+    if application == 0 && found == 0 && tables == 0 {
+        Ok(0)
+    } else {
+        Err(OpenError::Foreign { path: path.to_owned(), what: "a database of another program" })
+    }
+}
+
+fn read_version(conn: &Connection) -> rusqlite::Result<usize> {
+    let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(0))
+}
+
+/// Brings the schema up to date in one transaction. Two processes may try at
+/// once, so the version is read again inside it.
+fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
+    // Before the first table, or it has no effect: lets later versions give space back in steps.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = read_version(&tx)?;
+    if version == 0 {
+        tx.execute_batch(SCHEMA)?;
+        tx.execute("INSERT INTO meta (key, value) VALUES ('store_id', ?1)", [generate_store_id()])?;
+    } else {
+        for step in MIGRATIONS.iter().skip(version) {
+            tx.execute_batch(step)?;
+        }
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", i64::try_from(SCHEMA_VERSION).unwrap_or(i64::MAX))?;
+    tx.commit()
+}
+
+/// Settings belong to every connection, not to the file.
+fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    conn.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match config.durability {
+        Durability::Full => "FULL",
+        Durability::Normal => "NORMAL",
+    };
+    conn.pragma_update(None, "synchronous", synchronous)?;
+    // The writer keeps the references right itself; checking each row again costs a look-up.
+    conn.pragma_update(None, "foreign_keys", cfg!(debug_assertions))
+}
+
+/// The readers' pool. They read what was committed, and never wait for the writer.
+pub fn open_readers(config: &Config) -> Result<r2d2::Pool<r2d2_sqlite::SqliteConnectionManager>, OpenError> {
+    let busy_timeout = config.busy_timeout;
+    let manager = r2d2_sqlite::SqliteConnectionManager::file(&config.path)
+        .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .with_init(move |conn| {
+            conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+            conn.busy_timeout(busy_timeout)
+        });
+    r2d2::Pool::builder()
+        .max_size(config.readers_max)
+        .test_on_check_out(false)
+        .build(manager)
+        .map_err(|cause| OpenError::Io { path: config.path.clone(), cause: std::io::Error::other(cause) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objects(conn: &Connection) -> Vec<(String, String)> {
+        let mut statement = conn
+            .prepare("SELECT name, coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn a_migrated_store_is_like_a_fresh_one() {
+        let fresh = Connection::open_in_memory().unwrap();
+        fresh.execute_batch(SCHEMA).unwrap();
+        let migrated = Connection::open_in_memory().unwrap();
+        for step in MIGRATIONS {
+            migrated.execute_batch(step).unwrap();
+        }
+        assert_eq!(objects(&migrated), objects(&fresh));
+        assert!(!objects(&fresh).is_empty());
+    }
+}

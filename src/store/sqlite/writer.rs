@@ -1,0 +1,225 @@
+//! The one thread that writes.
+//!
+//! It takes whatever waits, runs it as one transaction (group commit), presses
+//! that to disk, and only then answers everyone and announces the news. Each
+//! change runs in a savepoint of its own, so one that fails takes nothing else
+//! with it. A COMMIT that fails leaves it unknown what the disk holds: the
+//! connection is closed, the file is read again, and everyone gets a fault.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tracing::{error, info};
+
+use super::memory::Memory;
+use super::open::{ServeLock, open_current};
+use super::queue::Queue;
+use super::{Config, housekeeping};
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::time::{Clock, Timestamp};
+use crate::domain::webhook::Webhook;
+use crate::store::mailbox::Mailbox;
+use crate::store::{Parcel, StoreError};
+
+/// The most changes that share a commit.
+const CHANGES_PER_COMMIT_MAX: usize = 512;
+/// How often expired sessions and idempotency keys are swept out.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How long to wait before a file that could not be reopened is tried again.
+const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A change to the store. It gets the transaction, or why there is none, and
+/// gives back what is to be told once the commit's fate is known.
+pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Answer + Send>;
+/// Tells whoever asked for a change.
+pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// What a change may use: the connection, within a transaction; the writer's
+/// memory, to be altered only when nothing can fail any more; one `now` for
+/// the whole transaction; and the news to announce after the commit.
+pub struct Tx<'a> {
+    pub conn: &'a Connection,
+    pub memory: &'a mut Memory,
+    pub now: Timestamp,
+    pub news: &'a mut Vec<Announcement>,
+}
+
+/// Something to announce once it is committed.
+pub enum Announcement {
+    /// A webhook is new, changed, or (`None`) deleted.
+    Webhook(WebhookId, Option<Arc<Webhook>>),
+    /// All numbers up to this one are committed.
+    Through(WebhookId, IncrementId),
+    /// A new delivery.
+    Parcel(WebhookId, Parcel),
+}
+
+/// The writer thread's own state.
+pub struct Writer {
+    config: Config,
+    clock: Clock,
+    queue: Arc<Queue<Change>>,
+    mailbox: Arc<Mailbox>,
+    memory: Memory,
+    /// `None` after a failed COMMIT, until the file could be opened again.
+    conn: Option<Connection>,
+    /// The last transaction could not be begun: the chores wait, too.
+    is_stuck: bool,
+    next_sweep: Instant,
+    _lock: ServeLock,
+}
+
+impl Writer {
+    /// Reads the memory from the file.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        queue: Arc<Queue<Change>>,
+        mailbox: Arc<Mailbox>,
+        conn: Connection,
+        lock: ServeLock,
+    ) -> rusqlite::Result<Self> {
+        let memory = Memory::load(&conn)?;
+        Ok(Self { config, clock, queue, mailbox, memory, conn: Some(conn), is_stuck: false, next_sweep: Instant::now(), _lock: lock })
+    }
+
+    /// Works until the queue is closed and empty.
+    pub fn run(mut self) {
+        loop {
+            let patience = self.patience();
+            let Some(changes) = self.queue.take(CHANGES_PER_COMMIT_MAX, patience) else { break };
+            if self.conn.is_none() {
+                self.reopen();
+            }
+            let chores_due = self.memory.has_chores() || Instant::now() >= self.next_sweep;
+            if !changes.is_empty() || chores_due {
+                self.commit(changes);
+            }
+        }
+    }
+
+    /// How long it may wait for changes before there is something else to do.
+    fn patience(&self) -> Duration {
+        if self.conn.is_none() || self.is_stuck {
+            REOPEN_INTERVAL
+        } else if self.memory.has_chores() {
+            Duration::ZERO
+        } else {
+            self.next_sweep.saturating_duration_since(Instant::now())
+        }
+    }
+
+    /// Runs the changes, and a bounded step of the chores, as one transaction.
+    fn commit(&mut self, changes: Vec<Change>) {
+        let begun = match &self.conn {
+            Some(conn) => conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
+                error!(%cause, "the store can't be written");
+                StoreError::failed(cause)
+            }),
+            None => Err(StoreError::failed("the store could not be opened again after a failed commit")),
+        };
+        self.is_stuck = begun.is_err();
+        let (Ok(()), Some(conn)) = (&begun, &self.conn) else {
+            let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
+            for change in changes {
+                change(Err(cause.clone()))(Err(cause.clone()));
+            }
+            return;
+        };
+
+        let mut news = Vec::new();
+        let mut tx = Tx { conn, memory: &mut self.memory, now: self.clock.now(), news: &mut news };
+        let answers: Vec<Answer> = changes.into_iter().map(|change| change(Ok(&mut tx))).collect();
+        let finished = finish(&mut tx, &mut self.next_sweep).and_then(|()| conn.execute_batch("COMMIT"));
+        match finished {
+            Ok(()) => {
+                announce(&self.mailbox, news);
+                answers.into_iter().for_each(|answer| answer(Ok(())));
+            }
+            Err(cause) => {
+                error!(%cause, "a commit failed; reading the store again");
+                self.conn = None;
+                self.reopen();
+                let cause = StoreError::failed(cause);
+                answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
+            }
+        }
+    }
+
+    /// Opens the file again and forgets whatever only memory knew.
+    fn reopen(&mut self) {
+        let opened = open_current(&self.config).map_err(|cause| cause.to_string());
+        let loaded = opened.and_then(|conn| match Memory::load(&conn) {
+            Ok(memory) => Ok((conn, memory)),
+            Err(cause) => Err(cause.to_string()),
+        });
+        match loaded {
+            Ok((conn, memory)) => {
+                info!("the store is open again");
+                self.conn = Some(conn);
+                self.memory = memory;
+                announce(&self.mailbox, self.memory.everything());
+            }
+            Err(cause) => error!(cause, "the store can't be opened again; trying on"),
+        }
+    }
+}
+
+/// What every transaction ends with: chores, and the counters that changed.
+fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> rusqlite::Result<()> {
+    housekeeping::step(tx)?;
+    if Instant::now() >= *next_sweep {
+        housekeeping::sweep(tx)?;
+        *next_sweep = Instant::now() + SWEEP_INTERVAL;
+    }
+    tx.memory.flush(tx.conn)
+}
+
+fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
+    let mut parcels = Vec::new();
+    for item in news {
+        match item {
+            Announcement::Webhook(id, webhook) => mailbox.announce_webhook(id, webhook),
+            Announcement::Through(id, through) => mailbox.announce_through(id, through),
+            Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
+        }
+    }
+    mailbox.announce_parcels(parcels);
+}
+
+/// Wraps `work` as a change in a savepoint of its own, whose result goes to
+/// `reply` once the commit's fate is known.
+pub fn change<T: Send + 'static>(
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    reply: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+) -> Change {
+    Box::new(move |tx| {
+        let result = tx.and_then(|tx| in_savepoint(tx, work));
+        Box::new(move |committed| reply(committed.and(result)))
+    })
+}
+
+fn in_savepoint<T>(
+    tx: &mut Tx<'_>,
+    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    run(tx.conn, "SAVEPOINT change")?;
+    let result = work(tx);
+    if result.is_err() {
+        run(tx.conn, "ROLLBACK TO change")?;
+    }
+    run(tx.conn, "RELEASE change")?;
+    result
+}
+
+fn run(conn: &Connection, sql: &str) -> Result<(), StoreError> {
+    conn.prepare_cached(sql)?.execute([])?;
+    Ok(())
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(cause: rusqlite::Error) -> Self {
+        Self::failed(cause)
+    }
+}

@@ -1,0 +1,402 @@
+//! What the README says: its examples are those of `rpc-examples/`, its tables
+//! those of the code, its commands and receivers work as they stand there.
+
+mod common;
+mod examples;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tallyhook::domain::fault::FAULTS;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// How long anything that a test waits for may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
+
+fn readme() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    std::fs::read_to_string(path).expect("the README can be read")
+}
+
+/// A fenced block, with the marker comment that stands before it or before
+/// the block that it follows on.
+struct Block {
+    marker: Option<String>,
+    language: String,
+    text: String,
+}
+
+fn blocks(readme: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut marker = None;
+    let mut lines = readme.lines();
+    while let Some(line) = lines.next() {
+        if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
+            marker = Some(comment.to_owned());
+        } else if let Some(language) = line.strip_prefix("```") {
+            let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+            blocks.push(Block { marker: marker.clone(), language: language.to_owned(), text });
+        } else {
+            marker = None;
+        }
+    }
+    blocks
+}
+
+fn snippets() -> BTreeMap<String, String> {
+    let named = |block: Block| Some((block.marker?.strip_prefix("snippet: ")?.to_owned(), block.text));
+    blocks(&readme()).into_iter().filter_map(named).collect()
+}
+
+#[test]
+fn its_examples_are_those_of_the_folder() {
+    let examples = examples::load();
+    let mut shown: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for block in blocks(&readme()).into_iter().filter(|block| block.language == "json") {
+        let marker = block.marker.unwrap_or_default();
+        let name =
+            marker.strip_prefix("example: ").unwrap_or_else(|| panic!("this block names no example:\n{}", block.text));
+        let value = serde_json::from_str(&block.text).unwrap_or_else(|e| panic!("{name}: {e}\n{}", block.text));
+        shown.entry(name.to_owned()).or_default().push(value);
+    }
+    assert!(shown.len() >= 5, "the README shows {} examples", shown.len());
+    for (name, values) in shown {
+        let example = examples.get(&name).unwrap_or_else(|| panic!("there is no example {name}"));
+        let [request, response] = values.as_slice() else {
+            panic!("{name}: a request and a response, not {} blocks", values.len())
+        };
+        for (part, shown) in [("request", request), ("response", response)] {
+            let lines = examples::differences(&examples::with_free_values(&example[part]), shown);
+            assert!(lines.is_empty(), "{name}, {part}: {lines:#?}");
+        }
+    }
+}
+
+/// The cells of the rows of the table under this heading.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let readme = readme();
+    let section = readme.split("\n## ").find(|section| section.starts_with(heading)).expect("there is such a section");
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+#[test]
+fn its_faults_are_those_of_the_table() {
+    let shown: Vec<_> = table("Faults").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+    let known: Vec<_> =
+        FAULTS.iter().map(|entry| (entry.code.number().to_string(), entry.message.to_owned())).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn its_methods_are_those_of_the_examples() {
+    let shown: BTreeSet<_> = table("Methods").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    let unknown = ["foobar"];
+    let examples = examples::load();
+    let methods = examples.values().filter_map(|example| example["request"]["method"].as_str());
+    let known: BTreeSet<_> = methods.filter(|method| !unknown.contains(method)).map(str::to_owned).collect();
+    assert_eq!(shown, known);
+}
+
+#[test]
+fn its_configuration_table_is_that_of_the_code() {
+    let readme = readme();
+    let shown = readme.split_once("<!-- config table -->\n").and_then(|(_, rest)| rest.split_once("<!-- end -->"));
+    let (shown, _) = shown.expect("the table stands between its markers");
+    let known = tallyhook::config::markdown_table();
+    assert_eq!(shown.trim(), known.trim(), "the table must read:\n{known}");
+}
+
+#[test]
+fn it_names_the_lowest_rust_version() {
+    let cargo = include_str!("../Cargo.toml");
+    let lowest = cargo
+        .lines()
+        .find_map(|line| line.strip_prefix("rust-version = "))
+        .expect("Cargo.toml names it")
+        .trim_matches('"');
+    assert!(readme().contains(&format!("a Rust toolchain, {lowest} or newer")), "{lowest}");
+}
+
+#[test]
+fn its_links_lead_somewhere() {
+    let readme = readme();
+    let targets: Vec<_> = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    let local: Vec<_> = targets.into_iter().filter(|target| !target.starts_with("https://")).collect();
+    assert!(!local.is_empty());
+    for target in local {
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target}");
+    }
+}
+
+/// A child process whose lines can be waited for; ends with this.
+struct Process {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+}
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        // Variables of the tests, which the program would take for misspelt settings.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TALLYHOOK_TEST")) {
+            command.env_remove(name);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the process starts");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+        line.expect("the process prints in time").expect("the process is still there")
+    }
+
+    /// What follows `start` on the next line.
+    async fn line_after(&mut self, start: &str) -> String {
+        let line = self.line().await;
+        line.strip_prefix(start).unwrap_or_else(|| panic!("{line:?} starts with {start:?}")).to_owned()
+    }
+
+    /// Everything up to the end of the process, which must be a good one.
+    async fn to_end(mut self) -> String {
+        let mut text = String::new();
+        let reading = async {
+            while let Some(line) = self.lines.recv().await {
+                text += &line;
+                text.push('\n');
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.expect("the process ends in time");
+        assert!(self.child.wait().expect("it can be waited for").success(), "{text}");
+        text
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Says loudly that a part was not tested; fails if nothing may be left out.
+fn left_out(what: &str) {
+    // Not eprintln: what that prints is shown only when the test fails.
+    _ = writeln!(std::io::stderr(), "\nLEFT OUT: {what}");
+    assert!(std::env::var_os("TALLYHOOK_TESTS_COMPLETE").is_none_or(|value| value != "1"), "left out: {what}");
+}
+
+fn runs(program: impl AsRef<std::ffi::OsStr>) -> bool {
+    Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+/// What `tests/run` has installed: named by a variable, or where it puts it.
+fn installed(variable: &str, place: &str) -> Option<PathBuf> {
+    let usual =
+        || Some(Path::new(env!("CARGO_MANIFEST_DIR")).join(".test-tools").join(place)).filter(|path| path.exists());
+    std::env::var_os(variable).map(PathBuf::from).or_else(usual)
+}
+
+/// How to run a receiver of the README: the interpreter, and where its modules lie.
+struct Interpreter {
+    program: OsString,
+    node_modules: Option<PathBuf>,
+}
+
+/// `None`, said loudly, if it can't be run here.
+fn interpreter(file: &str) -> Option<Interpreter> {
+    let is_plain = file.starts_with("plain_");
+    let found = if file.ends_with(".py") {
+        let with_library = installed("TALLYHOOK_TEST_PYTHON", "venv/bin/python").map(OsString::from);
+        let program = with_library.or_else(|| (is_plain && runs("python3")).then(|| "python3".into()));
+        program.map(|program| Interpreter { program, node_modules: None })
+    } else {
+        let node_modules = installed("TALLYHOOK_TEST_NODE_PREFIX", "npm").map(|prefix| prefix.join("node_modules"));
+        let is_ready = runs("node") && (is_plain || node_modules.is_some());
+        is_ready.then(|| Interpreter { program: "node".into(), node_modules })
+    };
+    if found.is_none() {
+        left_out(&format!("{file} of the README: its interpreter or library is missing; tests/run installs them"));
+    }
+    found
+}
+
+/// Runs a receiver of the README with a secret; gives the URL it listens on too.
+async fn start_receiver(folder: &Path, file: &str, with: &Interpreter, secret: &str) -> (Process, String) {
+    let path = folder.join(file);
+    std::fs::write(&path, &snippets()[file]).expect("a snippet can be written");
+    let modules = folder.join("node_modules");
+    if let Some(node_modules) = with.node_modules.as_ref().filter(|_| !modules.exists()) {
+        std::os::unix::fs::symlink(node_modules, modules).expect("modules can be linked");
+    }
+    let mut process = Process::start(Command::new(&with.program).arg(path).args(["0", secret]));
+    let port = process.line_after("listening on ").await;
+    (process, format!("http://127.0.0.1:{port}/"))
+}
+
+/// Calls methods of a server in dev mode.
+struct Caller(common::TestServer);
+
+impl Caller {
+    async fn call(&self, method: &str, mut args: Vec<Value>) -> Value {
+        args.insert(0, Value::Null);
+        let request = json!({"jsonrpc": "2.0", "method": method, "params": args, "id": 1});
+        let basic = format!("Basic {}", STANDARD.encode("demo:demo-key"));
+        let headers = [("content-type", "application/json"), ("authorization", basic.as_str())];
+        let (_, answer) = self.0.post("/", &headers, request.to_string()).await;
+        let mut answer: Value = serde_json::from_str(&answer).expect("the answer is JSON");
+        assert_eq!(answer.get("error"), None, "{method}");
+        answer["result"].take()
+    }
+
+    async fn create(&self, topic: &str, url: &str, secret: &str) -> Value {
+        let webhook = json!({"topics": topic, "url": url, "secret_key": secret});
+        self.call("webhook.create", vec![webhook, json!(true)]).await["webhook_id"].take()
+    }
+
+    /// The first attempt at a webhook's number 1, once it is on record.
+    async fn first_attempt(&self, webhook_id: &Value) -> Value {
+        let asking = async {
+            loop {
+                let mut attempts = self.call("delivery.attempts", vec![webhook_id.clone(), json!(1)]).await;
+                if attempts[0].is_object() {
+                    return attempts[0].take();
+                }
+                // Nothing tells a caller of outcomes, so they must be asked for.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.expect("the attempt is made in time")
+    }
+}
+
+async fn a_receiver_verifies(file: &str) {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let Some(interpreter) = interpreter(file) else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let server = Caller(common::TestServer::start().await);
+    let (mut receiver, url) = start_receiver(folder.path(), file, &interpreter, SECRET).await;
+
+    let wrong = server.create("wrong:secret", &url, OTHER).await;
+    server.call("event.publish", vec![json!("wrong:secret"), json!({})]).await;
+    assert_eq!(server.first_attempt(&wrong).await["status_code"], 401);
+
+    let right = server.create("order:*", &url, SECRET).await;
+    // The text and the long number would not survive a careless reader of the body.
+    server
+        .call("event.publish", vec![json!("order:created"), json!({"name": "Ünï ☃", "id": 9_007_199_254_740_993_i64})])
+        .await;
+    assert_eq!(receiver.line().await, "1 order:created");
+    assert_eq!(server.first_attempt(&right).await["status_code"], 204);
+    server.call("event.publish", vec![json!("order:canceled"), json!({})]).await;
+    assert_eq!(receiver.line().await, "2 order:canceled");
+
+    if file.starts_with("plain_") {
+        // The plain ones take any secret, whether it is base64 or not.
+        let (mut receiver, url) = start_receiver(folder.path(), file, &interpreter, "my-first-secret").await;
+        server.create("product:*", &url, "my-first-secret").await;
+        server.call("event.publish", vec![json!("product:created"), json!({})]).await;
+        assert_eq!(receiver.line().await, "1 product:created");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_receiver_verifies() {
+    a_receiver_verifies("receiver.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plain_python_receiver_verifies() {
+    a_receiver_verifies("plain_receiver.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_javascript_receiver_verifies() {
+    a_receiver_verifies("receiver.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plain_javascript_receiver_verifies() {
+    a_receiver_verifies("plain_receiver.mjs").await;
+}
+
+#[test]
+fn every_snippet_is_tested() {
+    let tested = [
+        "first-delivery-calls.sh",
+        "first-delivery-curl.sh",
+        "first-delivery-receiver.sh",
+        "first-delivery-server.sh",
+        "plain_receiver.mjs",
+        "plain_receiver.py",
+        "receiver.mjs",
+        "receiver.py",
+    ];
+    assert_eq!(snippets().into_keys().collect::<Vec<_>>(), tested);
+}
+
+/// A command of the README as it stands there, but for the program's place and the ports.
+fn shell(snippet: &str, changes: &[(&str, &str)]) -> Command {
+    let mut text = snippets()[snippet].replace("target/release/tallyhook", PROGRAM);
+    for (from, to) in changes {
+        assert!(text.contains(from), "{snippet} has {from}");
+        text = text.replace(from, to);
+    }
+    let mut command = Command::new("bash");
+    // The last command takes the shell's place, so that ending one ends the other.
+    let text = if text.lines().count() == 1 { format!("exec {text}") } else { text };
+    command.args(["-euc", &text]);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_delivery_by_hand() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let flags = [("--dev", "--dev --listen 127.0.0.1:0")];
+    let mut server = Process::start(shell("first-delivery-server.sh", &flags).current_dir(folder.path()));
+    let server_url = server.line_after("tallyhook listening on ").await;
+    let mut receiver = Process::start(&mut shell("first-delivery-receiver.sh", &[("--port 9000", "--port 0")]));
+    let receiver_url = receiver.line_after("tallyhook receiving on ").await;
+
+    let changes = [("http://127.0.0.1:9000/", receiver_url.as_str())];
+    let calls =
+        Process::start(shell("first-delivery-calls.sh", &changes).env("TALLYHOOK_URL", &server_url)).to_end().await;
+    assert!(calls.starts_with("true\n"), "{calls}");
+    assert!(calls.contains(r#""increment_id": 1"#) && calls.contains(r#""topic": "order:created""#), "{calls}");
+    let seen = receiver.line().await;
+    assert!(seen.contains("webhook 1  number 1  order:created  signature ok"), "{seen}");
+
+    if !runs("curl") {
+        left_out("the README's call with curl: curl is not installed");
+        return;
+    }
+    let changes = [("http://127.0.0.1:8080", server_url.as_str())];
+    let said = Process::start(&mut shell("first-delivery-curl.sh", &changes)).to_end().await;
+    let said: Value = serde_json::from_str(&said).expect("curl prints the answer");
+    assert_eq!(said["result"]["deliveries"], json!([{"webhook_id": 1, "increment_id": 2}]));
+    let seen = receiver.line().await;
+    assert!(seen.contains("webhook 1  number 2  order:created  signature ok"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_of_the_quick_start_ends_well() {
+    let told = Process::start(Command::new(PROGRAM).args(["demo", "--exit"])).to_end().await;
+    assert!(told.contains("deliveries arrived and were verified"), "{told}");
+}

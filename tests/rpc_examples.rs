@@ -1,0 +1,360 @@
+//! Every example of `rpc-examples/` gets the answer it says, from a server in
+//! this process, through the shell runner, and from servers in trouble.
+
+mod common;
+mod examples;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tallyhook::domain::fault::{FAULTS, FaultCode};
+use tempfile::TempDir;
+
+use examples::{Bench, Examples, differences, text_of};
+
+/// Every method there is, as `rpc-examples/` and the README must know it.
+const METHODS: &[&str] = &[
+    "login",
+    "startSession",
+    "endSession",
+    "call",
+    "multiCall",
+    "resources",
+    "resourceFaults",
+    "globalFaults",
+    "webhook.list",
+    "webhook.create",
+    "webhook.update_status",
+    "webhook.delete",
+    "webhook.get",
+    "event.publish",
+    "event.publish_many",
+    "delivery.list",
+    "delivery.attempts",
+];
+
+fn without_needs(examples: &Examples) -> Vec<&str> {
+    examples.values().filter(|example| example.get("needs").is_none()).map(|example| text_of(example, "name")).collect()
+}
+
+fn with_need<'a>(examples: &'a Examples, need: &str) -> Vec<&'a str> {
+    examples.values().filter(|example| example["needs"] == need).map(|example| text_of(example, "name")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_example_gets_its_answer_in_any_order_and_again() {
+    let server = common::TestServer::start().await;
+    let examples = examples::load();
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &examples::receiver().await };
+    let names = without_needs(&examples);
+    let mut failures = Vec::new();
+    for name in names.iter().chain(names.iter().rev()) {
+        if let Err(problem) = bench.run(name).await {
+            failures.push(format!("{name}\n  {problem}"));
+        }
+    }
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_method_has_an_example_in_each_of_its_forms() {
+    let examples = examples::load();
+    let mut called = BTreeSet::new();
+    let mut registered = BTreeSet::new();
+    for request in examples.values().map(|example| &example["request"]) {
+        let method = text_of(request, "method");
+        registered.insert(method);
+        if method == "call" {
+            called.extend(request["params"][1].as_str());
+        }
+    }
+    for method in METHODS {
+        assert!(registered.contains(method), "no example calls {method} as a method of its own");
+        assert!(!method.contains('.') || called.contains(method), "no example reaches {method} through call");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_that_the_server_names_has_an_example() {
+    let server = common::TestServer::start().await;
+    let examples = examples::load();
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9" };
+    let resources = bench.ask("resources").await.expect("resources answers");
+    let named: BTreeSet<_> = dotted_words(&resources["result"]).into_iter().collect();
+    let known: BTreeSet<_> =
+        METHODS.iter().filter(|method| method.contains('.')).map(|&method| method.to_owned()).collect();
+    assert_eq!(named, known);
+}
+
+/// Every text that is a method's path, wherever it stands.
+fn dotted_words(value: &Value) -> Vec<String> {
+    let is_path = |text: &str| {
+        let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        text.split_once('.').is_some_and(|(resource, verb)| is_word(resource) && is_word(verb))
+    };
+    match value {
+        Value::String(text) if is_path(text) => vec![text.clone()],
+        Value::Array(items) => items.iter().flat_map(dotted_words).collect(),
+        Value::Object(members) => members.values().flat_map(dotted_words).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_fault_has_an_example() {
+    let examples = examples::load();
+    let mut codes = BTreeSet::new();
+    for example in examples.values() {
+        codes.extend(example["response"]["error"]["code"].as_i64());
+    }
+    for entry in FAULTS.iter().filter(|entry| entry.code != FaultCode::Unknown) {
+        let code = i64::from(entry.code.number());
+        assert!(codes.contains(&code), "no example gets fault {code}");
+    }
+    for code in [-32_700, -32_600, -32_601, -32_602, -32_101, -32_005] {
+        assert!(codes.contains(&code), "no example gets {code}");
+    }
+}
+
+#[test]
+fn what_examples_need_is_tested_here() {
+    let examples = examples::load();
+    let needs: BTreeSet<_> = examples.values().filter_map(|example| example["needs"].as_str()).collect();
+    assert_eq!(needs, BTreeSet::from(["quota", "store-unwritable", "write-queue-full"]));
+}
+
+/// The program itself, serving a store of its own in dev mode.
+struct Program {
+    child: Child,
+    url: String,
+    store: PathBuf,
+    _stdout: BufReader<ChildStdout>,
+    _folder: TempDir,
+}
+
+impl Program {
+    fn start(flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let store = folder.path().join("store.db");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tallyhook"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TALLYHOOK_")) {
+            command.env_remove(name);
+        }
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--store"]);
+        command.arg(format!("sqlite:{}", store.display())).args(flags);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let url = loop {
+            let mut line = String::new();
+            let length = stdout.read_line(&mut line).expect("what the program prints can be read");
+            assert!(length > 0, "the program ended before it listened");
+            if let Some(url) = line.trim_end().strip_prefix("tallyhook listening on ") {
+                break url.to_owned();
+            }
+        };
+        Self { child, url, store, _stdout: stdout, _folder: folder }
+    }
+
+    /// Keeps the store from being written until the connection is dropped, as another process may.
+    fn hold_store(&self) -> Connection {
+        let conn = Connection::open(&self.store).expect("the store can be opened beside the server");
+        conn.busy_timeout(Duration::from_secs(10)).expect("the timeout can be set");
+        conn.execute_batch("BEGIN IMMEDIATE").expect("the store can be held");
+        conn
+    }
+
+    fn bench<'a>(&'a self, examples: &'a Examples) -> Bench<'a> {
+        Bench { examples, server_url: &self.url, receiver_url: "http://127.0.0.1:9" }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Makes the webhook that examples with a need take for granted: number 1.
+async fn make_first_webhook(bench: &Bench<'_>) {
+    let made = bench.ask("webhook.create.returned").await.expect("a webhook can be made");
+    assert_eq!(made["result"]["webhook_id"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_cannot_be_written() {
+    let examples = examples::load();
+    let program = Program::start(&["--busy-timeout-ms", "0"]);
+    let bench = program.bench(&examples);
+    make_first_webhook(&bench).await;
+    let _held = program.hold_store();
+    for name in with_need(&examples, "store-unwritable") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_queue_that_is_full() {
+    /// One change that the writer has taken, one that fills the queue, and one to spare.
+    const TRIES: usize = 3;
+    let examples = examples::load();
+    let program = Program::start(&["--busy-timeout-ms", "600000", "--write-queue-max", "1"]);
+    let bench = program.bench(&examples);
+    make_first_webhook(&bench).await;
+    let _held = program.hold_store();
+    for name in with_need(&examples, "write-queue-full") {
+        let mut outcome = Err("it was not refused, but waits".to_owned());
+        for _ in 0..TRIES {
+            // A request that is not refused waits for the store, and makes the next one be refused.
+            if let Ok(ran) = tokio::time::timeout(Duration::from_secs(2), bench.run(name)).await {
+                outcome = ran;
+                break;
+            }
+        }
+        outcome.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn as_many_webhooks_as_there_may_be() {
+    let examples = examples::load();
+    let program = Program::start(&["--webhooks-max", "1"]);
+    let bench = program.bench(&examples);
+    make_first_webhook(&bench).await;
+    for name in with_need(&examples, "quota") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+/// Runs a copy of the shell runner in a folder of its own.
+fn run_shell(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(folder.join("run")).args(arguments).output().expect("the runner starts")
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// False, and says so loudly, if the shell runner can't run here.
+fn has_runner_tools() -> bool {
+    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    let missing: Vec<_> = ["curl", "python3"].into_iter().filter(|tool| !has(tool)).collect();
+    if !missing.is_empty() {
+        left_out(&format!("rpc-examples/run: {} is not installed", missing.join(" and ")));
+    }
+    missing.is_empty()
+}
+
+/// Says loudly that a part was not tested; fails if nothing may be left out.
+fn left_out(what: &str) {
+    // Not eprintln: what that prints is shown only when the test fails.
+    _ = writeln!(std::io::stderr(), "\nLEFT OUT: {what}");
+    assert!(std::env::var_os("TALLYHOOK_TESTS_COMPLETE").is_none_or(|value| value != "1"), "left out: {what}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shell_runner_runs_them_all() {
+    if !has_runner_tools() {
+        return;
+    }
+    let server = common::TestServer::start().await;
+    let url = server.url();
+    let output = tokio::task::spawn_blocking(move || run_shell(&examples::folder(), &[&url])).await.expect("it ran");
+    let said = said(&output);
+    let examples = examples::load();
+    let passed = without_needs(&examples).len();
+    assert!(output.status.success(), "{said}");
+    assert_eq!(said.lines().last(), Some(format!("{passed} passed, 0 failed").as_str()), "{said}");
+    for example in examples.values() {
+        let name = text_of(example, "name");
+        let expected = if example.get("needs").is_some() { format!("needs {name} ") } else { format!("ok    {name}") };
+        assert!(said.lines().any(|line| line.starts_with(&expected)), "no line {expected:?} in\n{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shell_runner_says_what_differs() {
+    if !has_runner_tools() {
+        return;
+    }
+    let server = common::TestServer::start().await;
+    let url = server.url();
+    let copy = tempfile::tempdir().expect("a temporary folder can be made");
+    for file in std::fs::read_dir(examples::folder()).expect("the examples can be listed") {
+        let file = file.expect("a file can be listed");
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("an example can be copied");
+    }
+    let mut wrong = examples::load()["globalFaults"].clone();
+    wrong["response"]["jsonrpc"] = json!("2.0");
+    wrong["response"]["result"][2]["message"] = json!("<int>");
+    wrong["response"]["more"] = json!(1);
+    std::fs::write(copy.path().join("globalFaults.json"), wrong.to_string()).expect("an example can be written");
+    let run = move |arguments: &[&str]| run_shell(copy.path(), arguments);
+    tokio::task::spawn_blocking(move || {
+        let output = run(&[&url, "--only", "globalFaults", "--only", "login"]);
+        let printed = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{printed}");
+        for line in [
+            "FAIL  globalFaults",
+            "        /jsonrpc: expected \"2.0\", got 2.0",
+            "        /result/2/message: expected \"<int>\", got \"Access denied.\"",
+            "        /more: expected 1, got nothing",
+            "ok    login",
+            "1 passed, 1 failed",
+        ] {
+            assert!(printed.lines().any(|printed| printed == line), "no line {line:?} in\n{printed}");
+        }
+
+        let output = run(&[&url, "--key", "wrong"]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let output = run(&["http://127.0.0.1:1"]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        let output = run(&[&url, "--only", "nothing"]);
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    })
+    .await
+    .expect("the runner did as expected");
+}
+
+#[test]
+fn answers_are_compared_to_the_type() {
+    let same = |expected: Value, got: Value| {
+        let lines = differences(&expected, &got);
+        assert!(lines.is_empty(), "{lines:?}");
+    };
+    let differ = |expected: Value, got: Value, place: &str| {
+        let lines = differences(&expected, &got);
+        assert!(lines.iter().any(|line| line.starts_with(&format!("{place}: "))), "{expected} and {got}: {lines:?}");
+    };
+    same(json!({"a": [1, "x", null], "b": 2.0}), json!({"b": 2.0, "a": [1, "x", null]}));
+    differ(json!({"jsonrpc": 2.0}), json!({"jsonrpc": "2.0"}), "/jsonrpc");
+    differ(json!({"jsonrpc": 2.0}), json!({"jsonrpc": 2}), "/jsonrpc");
+    differ(json!({"is_active": 1}), json!({"is_active": true}), "/is_active");
+    differ(json!({"a": null}), json!({}), "/a");
+    differ(json!({}), json!({"a": null}), "/a");
+    differ(json!([1]), json!([1, 2]), "/");
+    differ(json!([{"a": 1}]), json!([{"a": 2}]), "/0/a");
+
+    same(json!(["<any>", "<int>", "<string>"]), json!([null, -7, ""]));
+    differ(json!(["<int>"]), json!([7.5]), "/0");
+    differ(json!(["<int>"]), json!(["7"]), "/0");
+    differ(json!(["<string>"]), json!([7]), "/0");
+    same(json!("<time>"), json!("2026-11-22T03:04:05.678Z"));
+    differ(json!("<time>"), json!("2026-11-22T03:04:05Z"), "/");
+    same(json!("<session>"), json!("be1c13ed4e03f0ed7f1e4053dfff9658"));
+    differ(json!("<session>"), json!("BE1C13ED4E03F0ED7F1E4053DFFF9658"), "/");
+    same(json!("Retry in <int> s, <string>."), json!("Retry in 42 s, please."));
+    differ(json!("Retry in <int> s."), json!("Retry in a few s."), "/");
+
+    same(json!(["<more>", 3]), json!([1, 2, 3]));
+    differ(json!(["<more>", 3]), json!([3, 4]), "/1");
+    same(json!([1, "<more>"]), json!([1]));
+    same(json!(["<more>", 2, "<more>"]), json!([1, 2, 3]));
+    differ(json!(["<more>", 2, "<more>"]), json!([1, 3]), "/1");
+    differ(json!(["<more>", 2]), json!([]), "/");
+}
