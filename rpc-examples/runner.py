@@ -26,6 +26,7 @@ SHAPES = {
     "<any>": r"(?s:.*)",
     "<string>": r"(?s:.*)",
     "<int>": r"-?[0-9]+",
+    "<number>": r"-?[0-9]+(\.[0-9]+)?",
     "<time>": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z",
     "<session>": r"[0-9a-f]{32}",
     "<secret>": r"whsec_[A-Za-z0-9+/]{43}=",
@@ -81,6 +82,8 @@ def differences(expected, got, where=""):
 def text_matches(expected, got):
     if expected == "<int>":
         return type(got) is int
+    if expected == "<number>":
+        return type(got) in (int, float)
     if not isinstance(got, str):
         return False
     parts = (SHAPES.get(part) or re.escape(part) for part in SHAPE.split(expected))
@@ -282,7 +285,7 @@ class Run:
 
 def load():
     examples = {}
-    for path in sorted(HERE.glob("*.json")):
+    for path in sorted(HERE.glob("*.json"), key=lambda path: path.stem):
         example = json.loads(path.read_text(encoding="utf-8"))
         if example["name"] != path.stem:
             raise Unusable(f"{path.name}: its name is {example['name']!r}, unlike its file")

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
@@ -56,6 +57,7 @@ pub struct Server {
     listener: Listener,
     worker: Worker,
     store: Arc<SqliteStore>,
+    grace: Duration,
 }
 
 impl Server {
@@ -68,18 +70,12 @@ impl Server {
         let mailbox = Arc::new(Mailbox::default());
         let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::clone(&mailbox))?);
         let guard = Arc::new(Guard::new(config.delivery.allow_targets.clone()));
-        let parts = worker::Parts {
-            store: Arc::clone(&store) as _,
-            mailbox,
-            resolver,
-            clock: clock.clone(),
-            random,
-        };
+        let parts = worker::Parts { store: Arc::clone(&store) as _, mailbox, resolver, clock: clock.clone(), random };
         let worker = Worker::start(config.delivery, parts).await?;
         let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock));
         let listener = api::listen(config.api, socket, service)
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        Ok(Self { listener, worker, store })
+        Ok(Self { listener, worker, store, grace: config.grace })
     }
 
     /// Where it listens.
@@ -90,10 +86,11 @@ impl Server {
     /// Accepts no more, lets calls and then deliveries in progress end within
     /// the grace period, and closes the store.
     pub async fn shutdown(self) {
-        self.listener.shutdown().await;
-        let Self { worker, store, .. } = self;
+        let Self { listener, worker, store, grace } = self;
+        let deadline = Instant::now() + grace;
+        listener.shutdown(deadline).await;
         let stopping = tokio::task::spawn_blocking(move || {
-            worker.stop();
+            worker.stop(deadline);
             store.close();
         });
         if stopping.await.is_err() {

@@ -57,6 +57,9 @@ pub struct Config {
     pub dev: bool,
     /// What to log, as a filter of `tracing`.
     pub log: String,
+    /// How long calls and then deliveries in progress may take to end, all in
+    /// all, when the server stops.
+    pub grace: Duration,
     /// The store.
     pub store: store::sqlite::Config,
     /// The use cases.
@@ -204,8 +207,9 @@ keys! {
     batch_calls_max: usize = "100", count(1, 10_000);
     /// The most connections at once.
     connections_max: usize = "4096", count(1, 1_000_000);
-    /// How long a client may take to send a request's headers.
-    header_timeout_ms: Duration = "10000", millis(100, 600_000);
+    /// How long a connection may be idle, and how long a client may take to send a
+    /// request's headers, or its body.
+    idle_timeout_ms: Duration = "60000", millis(100, 600_000);
     /// How long calls and deliveries in progress may take to end when the server stops.
     grace_ms: Duration = "10000", millis(0, 600_000);
     /// Changes that may wait for the store's writer before more are refused.
@@ -247,7 +251,8 @@ impl Config {
         {
             let origin = origin("listen", &values);
             mistakes.push(format!(
-                "listen ({origin}): others can reach {listen}, and with dev everybody knows the key; listen on loopback, such as 127.0.0.1:8080"
+                "listen ({origin}): others can reach {listen}, and with dev everybody knows the key; \
+                 listen on loopback, such as 127.0.0.1:8080"
             ));
         }
         let named_store = origin("store", &values) != DEFAULT_ORIGIN;
@@ -271,6 +276,7 @@ impl Settings {
             listen: self.listen?,
             dev,
             log: self.log?.0,
+            grace: self.grace_ms?,
             store: store::sqlite::Config {
                 path: if dev && !named_store { DEV_STORE.into() } else { path },
                 durability: self.durability?,
@@ -294,14 +300,12 @@ impl Settings {
                 loaded_bytes_max: self.loaded_bytes_max?,
                 answer_bytes_max: self.answer_bytes_max?,
                 allow_targets,
-                grace: self.grace_ms?,
             },
             api: api::Config {
                 body_bytes_max: self.body_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
                 connections_max: self.connections_max?,
-                header_timeout: self.header_timeout_ms?,
-                grace: self.grace_ms?,
+                idle_timeout: self.idle_timeout_ms?,
             },
         })
     }

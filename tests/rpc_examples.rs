@@ -3,9 +3,11 @@
 
 mod common;
 mod examples;
+mod tools;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use tallyhook::domain::fault::{FAULTS, FaultCode};
 use tempfile::TempDir;
 
 use examples::{Bench, Examples, differences, text_of};
+use tools::{left_out, runs};
 
 /// Every method there is, as `rpc-examples/` and the README must know it.
 const METHODS: &[&str] = &[
@@ -46,11 +49,17 @@ fn with_need<'a>(examples: &'a Examples, need: &str) -> Vec<&'a str> {
     examples.values().filter(|example| example["needs"] == need).map(|example| text_of(example, "name")).collect()
 }
 
+/// Where a receiver listens, without a path.
+fn origin(receiver: &common::Receiver) -> String {
+    format!("http://127.0.0.1:{}", receiver.port())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_gets_its_answer_in_any_order_and_again() {
     let server = common::TestServer::start().await;
     let examples = examples::load();
-    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &examples::receiver().await };
+    let receiver = examples::receiver().await;
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &origin(&receiver) };
     let names = without_needs(&examples);
     let mut failures = Vec::new();
     for name in names.iter().chain(names.iter().rev()) {
@@ -141,18 +150,17 @@ impl Program {
     fn start(flags: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let store = folder.path().join("store.db");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tallyhook"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TALLYHOOK_")) {
-            command.env_remove(name);
-        }
+        let mut command = tools::command(env!("CARGO_BIN_EXE_tallyhook"));
         command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--store"]);
         command.arg(format!("sqlite:{}", store.display())).args(flags);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let stderr = folder.path().join("stderr");
+        let kept = File::create(&stderr).expect("a file for stderr can be made");
+        let mut child = command.stdout(Stdio::piped()).stderr(kept).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let url = loop {
             let mut line = String::new();
             let length = stdout.read_line(&mut line).expect("what the program prints can be read");
-            assert!(length > 0, "the program ended before it listened");
+            assert!(length > 0, "the program ended: {}", std::fs::read_to_string(&stderr).unwrap_or_default());
             if let Some(url) = line.trim_end().strip_prefix("tallyhook listening on ") {
                 break url.to_owned();
             }
@@ -242,19 +250,11 @@ fn said(output: &Output) -> String {
 
 /// False, and says so loudly, if the shell runner can't run here.
 fn has_runner_tools() -> bool {
-    let has = |tool: &str| Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
-    let missing: Vec<_> = ["curl", "python3"].into_iter().filter(|tool| !has(tool)).collect();
+    let missing: Vec<_> = ["curl", "python3"].into_iter().filter(|tool| !runs(tool)).collect();
     if !missing.is_empty() {
-        left_out(&format!("rpc-examples/run: {} is not installed", missing.join(" and ")));
+        left_out(&format!("rpc-examples/run: not installed: {}", missing.join(", ")));
     }
     missing.is_empty()
-}
-
-/// Says loudly that a part was not tested; fails if nothing may be left out.
-fn left_out(what: &str) {
-    // Not eprintln: what that prints is shown only when the test fails.
-    _ = writeln!(std::io::stderr(), "\nLEFT OUT: {what}");
-    assert!(std::env::var_os("TALLYHOOK_TESTS_COMPLETE").is_none_or(|value| value != "1"), "left out: {what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -342,6 +342,8 @@ fn answers_are_compared_to_the_type() {
 
     same(json!(["<any>", "<int>", "<string>"]), json!([null, -7, ""]));
     differ(json!(["<int>"]), json!([7.5]), "/0");
+    same(json!(["<number>", "<number>"]), json!([7.5, 7]));
+    differ(json!(["<number>"]), json!(["7"]), "/0");
     differ(json!(["<int>"]), json!(["7"]), "/0");
     differ(json!(["<string>"]), json!([7]), "/0");
     same(json!("<time>"), json!("2026-11-22T03:04:05.678Z"));

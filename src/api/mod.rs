@@ -4,7 +4,7 @@ pub mod rpc;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -32,9 +32,7 @@ pub struct Config {
     pub connections_max: usize,
     /// How long a connection may be idle, and how long a client may take to
     /// send a request's headers, or its body.
-    pub header_timeout: Duration,
-    /// How long calls in progress may take to end when the server stops.
-    pub grace: Duration,
+    pub idle_timeout: Duration,
 }
 
 /// Who is at the other end of the connection; part of each request.
@@ -44,7 +42,7 @@ pub struct Peer(pub IpAddr);
 /// The running listener.
 pub struct Listener {
     address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Instant>,
     task: JoinHandle<()>,
 }
 
@@ -54,10 +52,10 @@ impl Listener {
         self.address
     }
 
-    /// Accepts no more, and lets calls in progress end within the grace period.
-    pub async fn shutdown(self) {
+    /// Accepts no more, and lets calls in progress end until the deadline.
+    pub async fn shutdown(self, deadline: Instant) {
         // If the task is gone, there is nobody to tell.
-        let _ = self.stop.send(());
+        let _ = self.stop.send(deadline);
         if self.task.await.is_err() {
             tracing::error!("the listener panicked");
         }
@@ -73,17 +71,18 @@ pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std
     Ok(Listener { address, stop, task })
 }
 
-async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<()>) {
+async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<Instant>) {
     let places = Arc::new(Semaphore::new(config.connections_max));
     let graceful = GracefulShutdown::new();
-    loop {
+    let deadline = loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
             (place.expect("the semaphore is never closed"), socket.accept().await)
         };
         tokio::select! {
             biased;
-            _ = &mut stopped => break,
+            // A listener that is dropped without a word stops at once.
+            deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
             (place, accepted) = next => match accepted {
                 Ok((stream, peer)) => serve(&config, &graceful, router.clone(), stream, peer, place),
                 Err(cause) => {
@@ -92,9 +91,9 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
                 }
             },
         }
-    }
+    };
     drop(socket);
-    if tokio::time::timeout(config.grace, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout_at(deadline.into(), graceful.shutdown()).await.is_err() {
         warn!("stopped before all calls had been answered");
     }
 }
@@ -119,7 +118,7 @@ fn serve(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(config.header_timeout)
+        .header_read_timeout(config.idle_timeout)
         .serve_connection(TokioIo::new(stream), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

@@ -12,15 +12,19 @@ use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
 pub const EXAMPLES: &str = r#"Examples:
   tallyhook call resources
   tallyhook call webhook.list
-  tallyhook call webhook.create '{"url": "http://127.0.0.1:9000/", "topics": "order:*"}' true
+  tallyhook call webhook.create '{"url": "http://127.0.0.1:9000/", "topics": "*"}' true
   tallyhook call event.publish order:created '{"order_id": 7}'
-  tallyhook call event.publish order:created '{"order_id": 7}' '{"idempotency_key": "order-7"}'
+  tallyhook call event.publish order:created '{}' '{"idempotency_key": "order-7"}'
   tallyhook call delivery.list 1 '{"state": "pending"}'
-  TALLYHOOK_URL=https://hooks.example.com TALLYHOOK_USER=shop TALLYHOOK_KEY=tk_… tallyhook call webhook.list
 
-An argument that is no JSON is taken as a string. The result goes to stdout as JSON; a fault goes to stderr
-with its number and words, and the exit code is 1. A server on this machine is asked as the user demo of
-`tallyhook serve --dev`, unless a user and a key are given."#;
+  export TALLYHOOK_URL=https://hooks.example.com
+  export TALLYHOOK_USER=shop TALLYHOOK_KEY=tk_…
+  tallyhook call webhook.list
+
+An argument that is no JSON is taken as a string. The result goes to stdout as
+JSON; a fault goes to stderr with its number and words, and the exit code is 1.
+A server on this machine is asked as the user demo of `tallyhook serve --dev`,
+unless a user and a key are given."#;
 
 /// What to call, where, and as whom.
 #[derive(Args)]

@@ -24,10 +24,11 @@ use crate::telemetry;
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
 Examples:
-  tallyhook demo                stays up after the story, for calls of your own
-  tallyhook demo --exit         ends after the story; exit code 0 only if every delivery was verified
+  tallyhook demo            stays up after the story, for calls of your own
+  tallyhook demo --exit     ends after the story, with exit code 0 only if every
+                            delivery arrived and was verified
 
-It uses a temporary store and free ports of this machine only, and leaves nothing behind.";
+It uses a temporary store and free ports of this machine, and leaves nothing.";
 
 /// The webhook subscribes to these.
 const TOPICS: &str = "order:*";

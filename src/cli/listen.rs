@@ -11,6 +11,7 @@ use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::signals::Signals;
 use super::{Failure, block_on, print};
 use crate::config::SECRET_VARIABLE;
+use crate::domain::fault::Violation;
 use crate::domain::secret::SecretKey;
 
 /// What its help ends with.
@@ -18,13 +19,14 @@ pub const EXAMPLES: &str = "\
 Examples:
   tallyhook listen --secret my-first-secret
   tallyhook listen --port 9001 --secret whsec_… --forward http://127.0.0.1:3000/webhooks
-  tallyhook listen --secret my-first-secret --once       ends after one delivery, for scripts
+  tallyhook listen --secret my-first-secret --once      ends after one delivery
 
-Every delivery is a line with its time, webhook, number and topic, and whether its signature is right.
-GAP: 42 is missing       42 has not come, though later numbers have, and --gap-after-s has passed
-DUPLICATE 41             41 was accepted before, but the answer got lost on its way
-LATE: 42 has come        and fills the gap that was reported
-What is verified is answered with 200, or with what --forward answers; what is not, with 401.";
+Every delivery is a line: its time, webhook, number and topic, and whether its
+signature is right. What is verified is answered with 200, or with what
+--forward answers; what is not, with 401. Lines that shout:
+  GAP: 42 is missing      it has not come within --gap-after-s of a later one
+  DUPLICATE 41            it was accepted before; the answer must have got lost
+  LATE: 42 has come       and fills the gap that was reported";
 
 /// Where to receive, and what to believe.
 #[derive(Args)]
@@ -51,7 +53,7 @@ pub struct ListenArgs {
 
 /// Receives until a signal comes, or enough has.
 pub fn run(args: ListenArgs) -> Result<(), Failure> {
-    let wrong_secret = |violation: crate::domain::fault::Violation| format!("--secret {}", violation.problem);
+    let wrong_secret = |violation: Violation| format!("--secret {}", violation.problem);
     let secret = SecretKey::try_new(&args.secret).map_err(wrong_secret).map_err(Failure::usage)?;
     let answers = match &args.forward {
         Some(url) => {

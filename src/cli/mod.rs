@@ -1,6 +1,6 @@
 //! What a person types. Results go to stdout, everything else to stderr; the
 //! exit code is 0 if all went well, 1 for a failure, 2 for a wrong command
-//! line or configuration.
+//! line or configuration, 130 for a second signal.
 
 mod call;
 mod client;
@@ -32,14 +32,15 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 const EXAMPLES: &str = "\
 Start here:
-  tallyhook demo                      the whole story in a few seconds
-  tallyhook serve --dev               a server for trying things out, and how to call it
+  tallyhook demo              the whole story in a few seconds
+  tallyhook serve --dev       a server for trying things out, and how to call it
 
 In earnest:
-  tallyhook user create shop --merchant acme         prints the API key, once
-  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/var/lib/tallyhook/tallyhook.db
+  tallyhook user create shop --merchant acme      prints the API key, once
+  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/srv/tallyhook.db
 
-Exit codes: 0 all went well, 1 a failure, 2 a wrong command line or configuration.";
+Exit codes: 0 all went well, 1 a failure, 2 a wrong command line or
+configuration, 130 ended by a second signal.";
 
 /// A webhook server that loses nothing it has accepted, and numbers what it sends without gaps.
 #[derive(Parser)]

@@ -276,7 +276,7 @@ fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) 
     let age_s = timestamp.abs_diff(now.unix_seconds());
     if age_s > AGE_MAX_S {
         return Err(format!(
-            "it was signed {age_s} s away from now, and up to {AGE_MAX_S} are right; is a clock wrong? (webhook-id {id})"
+            "it was signed {age_s} s away from now, over {AGE_MAX_S}; is a clock wrong? (webhook-id {id})"
         ));
     }
     let number = Number::of(id);

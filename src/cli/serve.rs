@@ -16,13 +16,15 @@ use crate::telemetry;
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
 Examples:
-  tallyhook serve --dev                        user demo, API key demo-key, on loopback only
-  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/var/lib/tallyhook/tallyhook.db
-  tallyhook serve --config tallyhook.toml      with lines such as session_ttl_s = 600
-  TALLYHOOK_LOG=debug tallyhook serve --allow-target 10.1.0.0/16 --allow-target 192.168.7.9
+  tallyhook serve --dev           user demo, API key demo-key, loopback only
+  tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/srv/tallyhook.db
+  tallyhook serve --config tallyhook.toml     lines such as grace_ms = 5000
+  tallyhook serve --allow-target 10.1.0.0/16 --allow-target 192.168.7.9
+  TALLYHOOK_LOG=debug tallyhook serve
 
 When it is ready it prints one line: tallyhook listening on http://ADDRESS
-SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one ends it at once.";
+SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one
+ends it at once.";
 
 /// Serves until a signal comes.
 pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
@@ -79,9 +81,9 @@ In a second terminal, receive:
 
 In a third, register that receiver, publish, and look at what became of it:
   export TALLYHOOK_URL={url}
-  {program} call webhook.create '{{"url": "http://127.0.0.1:9000/", "topics": "*", "secret_key": "{SECRET}"}}'
+  {program} call webhook.create '{{"url": "http://127.0.0.1:9000/", "topics": "*", "secret_key": "{SECRET}"}}' true
   {program} call event.publish order:created '{{"order_id": 7}}'
-  {program} call delivery.list 1
+  {program} call delivery.list 1        # or the webhook_id that you were given
 
 The same with curl:
   curl -su {DEMO_USER}:{DEMO_KEY} {url}/ -H 'content-type: application/json' \

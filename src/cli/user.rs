@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::flags::StoreFlags;
 use super::{Failure, print, say};
+use crate::domain::fault::Violation;
 use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::Clock;
 use crate::domain::user::{Permissions, User, check_name};
@@ -13,14 +14,14 @@ use crate::store::sqlite::admin::Admin;
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
 Examples:
-  tallyhook user create shop --merchant acme                     may see and change webhooks, and publish
+  tallyhook user create shop --merchant acme
   tallyhook user create viewer --merchant acme --permissions webhook_read
-  KEY=$(tallyhook user create ci --merchant acme)                stdout has the API key, and nothing else
+  KEY=$(tallyhook user create ci --merchant acme)    stdout has only the key
   tallyhook user list
   tallyhook user revoke viewer
 
-All work beside a running server, which notices at once. The API key is stored only as a hash, so it is
-shown once, when the user is made.";
+All work beside a running server, which notices at once. Of the API key only a
+hash is stored, so it is shown once, when the user is made.";
 
 /// What can be done with users.
 #[derive(Subcommand)]
@@ -67,9 +68,7 @@ pub fn run(command: UserCommand) -> Result<(), Failure> {
 }
 
 fn create(args: &CreateArgs) -> Result<(), Failure> {
-    let wrong = |violation: crate::domain::fault::Violation| {
-        Failure::usage(format!("{}: {}", violation.field, violation.problem))
-    };
+    let wrong = |violation: Violation| Failure::usage(format!("{}: {}", violation.field, violation.problem));
     check_name("name", &args.name).map_err(wrong)?;
     check_name("merchant", &args.merchant).map_err(wrong)?;
     let permissions = Permissions::try_new(&args.permissions).map_err(wrong)?;

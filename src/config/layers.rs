@@ -92,9 +92,14 @@ fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
         let folded = name.to_ascii_uppercase().replace('-', "_");
         folded.strip_prefix(PREFIX).unwrap_or(&folded).to_owned()
     };
-    let near = (word(name).len() / 3).clamp(1, DISTANCE_MAX);
+    let name = word(name);
+    let near = (name.len() / 3).clamp(1, DISTANCE_MAX);
+    let far = |known: &str| {
+        // Most often it is the unit that was left out.
+        if known.starts_with(&format!("{name}_")) { 1 } else { distance(&name, known) }
+    };
     known
-        .map(|known| (distance(&word(name), &word(&known)), known))
+        .map(|known| (far(&word(&known)), known))
         .filter(|(distance, _)| *distance <= near)
         .min()
         .map_or_else(|| "; see tallyhook serve --help".to_owned(), |(_, known)| format!("; did you mean {known}?"))

@@ -30,7 +30,7 @@ fn nothing_set_is_right() {
     assert_eq!(config.store.path, PathBuf::from("tallyhook.db"));
     assert_eq!(config.store.durability, Durability::Full);
     assert_eq!(config.service.session_ttl, Duration::from_secs(3_600));
-    assert_eq!(config.api.grace, Duration::from_secs(10));
+    assert_eq!(config.grace, Duration::from_secs(10));
     assert!(!config.dev && !config.service.dev && config.delivery.allow_targets.is_empty());
 }
 
@@ -58,6 +58,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
     let sources = Sources {
         variables: variables(&[
             ("TALLYHOOK_LISTN", "x"),
+            ("TALLYHOOK_GRACE", "5"),
             ("TALLYHOOK_EVENTS_MAX", "0"),
             ("TALLYHOOK_DURABILITY", "Full"),
         ]),
@@ -74,6 +75,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
         ("\"delivery\" (file", "no sections"),
         ("\"sesion_ttl_s\" (file", "did you mean session_ttl_s?"),
         ("variable TALLYHOOK_LISTN:", "did you mean TALLYHOOK_LISTEN?"),
+        ("variable TALLYHOOK_GRACE:", "did you mean TALLYHOOK_GRACE_MS?"),
         ("listen (flag --listen)", "127.0.0.1:8080"),
         ("store (flag --store)", "not supported in this version"),
         ("durability (variable TALLYHOOK_DURABILITY)", "full or normal"),
@@ -150,5 +152,7 @@ fn both_bounds_of_every_number_are_right_and_beyond_is_wrong() {
 fn the_table_names_every_key_three_ways() {
     let table = markdown_table();
     assert_eq!(table.lines().count(), KEYS.len() + 2);
-    assert!(table.contains("| `session_ttl_s` | `--session-ttl-s` | `TALLYHOOK_SESSION_TTL_S` | `3600` | 1 to 2592000 s | How long a session lives after its last use. |"));
+    let row = "| `session_ttl_s` | `--session-ttl-s` | `TALLYHOOK_SESSION_TTL_S` | `3600` | 1 to 2592000 s | \
+               How long a session lives after its last use. |";
+    assert!(table.contains(row), "{table}");
 }

@@ -428,7 +428,6 @@ mod tests {
             loaded_bytes_max: 1_000_000,
             answer_bytes_max: CAP,
             allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),
-            grace: GENEROUS,
         }
     }
 

@@ -8,8 +8,6 @@ mod lane;
 mod scheduler;
 pub mod worker;
 
-use std::time::Duration;
-
 use ipnet::IpNet;
 
 /// What the operator decides about deliveries.
@@ -25,6 +23,4 @@ pub struct Config {
     pub answer_bytes_max: usize,
     /// Networks that may be delivered to although the guard forbids them.
     pub allow_targets: Vec<IpNet>,
-    /// How long deliveries in flight may take to end when the server stops.
-    pub grace: Duration,
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
@@ -24,9 +24,6 @@ use crate::domain::webhook::Webhook;
 use crate::store::mailbox::Mailbox;
 use crate::store::{Parcel, Store, StoreError};
 
-/// How long the worker sleeps at the most. It wakes for every event; this is
-/// only for a clock that jumps.
-const SLEEP_MAX: Duration = Duration::from_secs(15);
 /// How long to wait before outcomes that could not be recorded are tried again.
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 /// Reports of tasks that wait for the worker.
@@ -62,7 +59,7 @@ pub enum StartError {
 
 /// The running worker.
 pub struct Worker {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Instant>,
     thread: JoinHandle<()>,
 }
 
@@ -76,18 +73,24 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
             let (reports, reported) = mpsc::channel(REPORTS_MAX);
-            let hands = Hands { client: Arc::new(client), store: parts.store, clock: parts.clock, random: parts.random, reports };
+            let hands = Hands {
+                client: Arc::new(client),
+                store: parts.store,
+                clock: parts.clock,
+                random: parts.random,
+                reports,
+            };
             let run = Run { scheduler, hands, outcomes: Vec::new(), is_recording: false };
-            runtime.block_on(run.run(parts.mailbox, reported, stopped, config.grace));
+            runtime.block_on(run.run(parts.mailbox, reported, stopped));
         })?;
         Ok(Self { stop, thread })
     }
 
-    /// Sends nothing more, lets what is in flight end within the grace period,
-    /// and records it. Blocks.
-    pub fn stop(self) {
+    /// Sends nothing more, lets what is in flight end until the deadline, and
+    /// records it. Blocks.
+    pub fn stop(self, deadline: Instant) {
         // If the thread is gone, there is nobody to tell.
-        let _ = self.stop.send(());
+        let _ = self.stop.send(deadline);
         if self.thread.join().is_err() {
             error!("the delivery worker panicked");
         }
@@ -125,20 +128,20 @@ impl Run {
         mut self,
         mailbox: Arc<Mailbox>,
         mut reported: mpsc::Receiver<Report>,
-        mut stopped: oneshot::Receiver<()>,
-        grace: Duration,
+        mut stopped: oneshot::Receiver<Instant>,
     ) {
-        loop {
+        let deadline = loop {
             self.scheduler.absorb(mailbox.take());
             let now = self.hands.clock.now();
             while let Some(action) = self.scheduler.next(now) {
                 self.act(action);
             }
             self.record();
-            let sleep = self.scheduler.alarm().map_or(SLEEP_MAX, |at| at.since(now).min(SLEEP_MAX));
+            let alarm = self.scheduler.alarm();
             tokio::select! {
                 biased;
-                _ = &mut stopped => break,
+                // A worker that is dropped without a word stops at once.
+                deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
                 Some(report) = reported.recv() => {
                     self.hear(report, &mailbox);
                     while let Ok(report) = reported.try_recv() {
@@ -146,18 +149,17 @@ impl Run {
                     }
                 }
                 () = mailbox.arrived() => {}
-                () = tokio::time::sleep(sleep) => {}
+                () = self.hands.clock.wait_until(alarm) => {}
             }
-        }
-        self.drain(&mailbox, &mut reported, grace).await;
+        };
+        self.drain(&mailbox, &mut reported, deadline).await;
     }
 
     /// Waits for what is in flight, and records it.
-    async fn drain(&mut self, mailbox: &Mailbox, reported: &mut mpsc::Receiver<Report>, grace: Duration) {
-        let deadline = tokio::time::Instant::now() + grace;
+    async fn drain(&mut self, mailbox: &Mailbox, reported: &mut mpsc::Receiver<Report>, deadline: Instant) {
         while self.scheduler.in_flight() > 0 || self.is_recording || !self.outcomes.is_empty() {
             self.record();
-            match tokio::time::timeout_at(deadline, reported.recv()).await {
+            match tokio::time::timeout_at(deadline.into(), reported.recv()).await {
                 Ok(Some(report)) => self.hear(report, mailbox),
                 Ok(None) | Err(_) => break,
             }
@@ -185,11 +187,9 @@ impl Run {
                     }
                     // Both look at the same `now`: what is not due in one is to come in the other.
                     Want::Due(after) => match hands.store.due(webhook_id, after, now, limit).await {
-                        Ok(page) => hands
-                            .store
-                            .next_due(webhook_id, now)
-                            .await
-                            .map(|next_due| Reading { page, next_due }),
+                        Ok(page) => {
+                            hands.store.next_due(webhook_id, now).await.map(|next_due| Reading { page, next_due })
+                        }
                         Err(cause) => Err(cause),
                     },
                 };
@@ -258,12 +258,8 @@ impl Hands {
         let body = format::render(webhook.webhook_id, parcel);
         let headers = format::headers(self.store.store_id(), webhook, parcel, started_at, &body);
         let request_headers = client::log_headers(&headers);
-        let request = PostRequest {
-            url: webhook.spec.url.url(),
-            headers,
-            body,
-            timeouts: webhook.spec.format.timeouts(),
-        };
+        let request =
+            PostRequest { url: webhook.spec.url.url(), headers, body, timeouts: webhook.spec.format.timeouts() };
         let result = self.client.post(request).await;
         let attempt = parcel.attempts + 1;
         let verdict = judge(webhook, attempt, &result, self.clock.now(), (self.random)());

@@ -120,15 +120,8 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::AddressRefused,
-        Self::Dns,
-        Self::Connect,
-        Self::Tls,
-        Self::Timeout,
-        Self::Protocol,
-        Self::Status,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::AddressRefused, Self::Dns, Self::Connect, Self::Tls, Self::Timeout, Self::Protocol, Self::Status];
 
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {

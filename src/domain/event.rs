@@ -53,7 +53,10 @@ impl IdempotencyKey {
         if (1..=IDEMPOTENCY_KEY_CHARS_MAX).contains(&chars) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(Violation::new("idempotency_key", format!("has {chars} characters; use 1 to {IDEMPOTENCY_KEY_CHARS_MAX}.")))
+            Err(Violation::new(
+                "idempotency_key",
+                format!("has {chars} characters; use 1 to {IDEMPOTENCY_KEY_CHARS_MAX}."),
+            ))
         }
     }
 

@@ -54,20 +54,27 @@ impl ExtraHeaders {
                 return Err(problem(format!("line {number} has no colon; write one \"Name: value\" a line.")));
             };
             let Ok(name) = http::HeaderName::from_bytes(name.trim().as_bytes()) else {
-                return Err(problem(format!("line {number} does not start with a header name (letters, digits and - only).")));
+                return Err(problem(format!(
+                    "line {number} does not start with a header name (letters, digits and - only)."
+                )));
             };
             if OWNED.contains(&name.as_str()) {
                 return Err(problem(format!("{name} is set by the server; leave it out.")));
             }
             let value = Some(value.trim()).filter(|value| value.is_ascii());
             let Some(Ok(mut value)) = value.map(http::HeaderValue::from_str) else {
-                return Err(problem(format!("the value of {name} has characters that a header can't hold; use visible ASCII.")));
+                return Err(problem(format!(
+                    "the value of {name} has characters that a header can't hold; use visible ASCII."
+                )));
             };
             value.set_sensitive(true);
             list.push((name, value));
         }
         if list.len() > EXTRA_HEADERS_MAX {
-            return Err(problem(format!("{} headers are too many; up to {EXTRA_HEADERS_MAX} are allowed.", list.len())));
+            return Err(problem(format!(
+                "{} headers are too many; up to {EXTRA_HEADERS_MAX} are allowed.",
+                list.len()
+            )));
         }
         Ok(Self { text: text.to_owned(), list })
     }
@@ -99,7 +106,16 @@ mod tests {
 
     #[test]
     fn refuses_what_would_break_a_request() {
-        for bad in ["no colon", ": value", "Bad Name: x", "Host: evil", "Webhook-Id: 1", "X: a\u{7}b", "Content-Length: 0", "X: ä"] {
+        for bad in [
+            "no colon",
+            ": value",
+            "Bad Name: x",
+            "Host: evil",
+            "Webhook-Id: 1",
+            "X: a\u{7}b",
+            "Content-Length: 0",
+            "X: ä",
+        ] {
             let refused = ExtraHeaders::try_new(bad);
             assert!(refused.is_err(), "{bad:?}");
         }

@@ -10,7 +10,8 @@ use super::secret::SecretKey;
 /// One item of a `webhook-signature` header, `v1,<base64>`: HMAC-SHA256 of
 /// `id.timestamp.body` (Standard Webhooks 1.0.0). `timestamp` is in seconds.
 pub fn standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, body: &[u8]) -> String {
-    let signed = hmac_sha256(&secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
+    let signed =
+        hmac_sha256(&secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
     format!("v1,{}", STANDARD.encode(signed))
 }
 

@@ -83,13 +83,16 @@ mod tests {
     /// The index must say what asking every webhook's patterns says.
     #[test]
     fn agrees_with_the_patterns() {
-        let lists = ["*", "order:*", "order:created", "order:created,order:*,*", "product:*,order:canceled", "tallyhook:*"];
+        let lists =
+            ["*", "order:*", "order:created", "order:created,order:*,*", "product:*,order:canceled", "tallyhook:*"];
         let patterns: Vec<_> = lists.iter().map(|text| Patterns::try_new(text).unwrap()).collect();
         let mut index = SubscriptionIndex::default();
         for (n, p) in (1..).zip(&patterns) {
             index.insert(ACME, WebhookId(n), p);
         }
-        for text in ["order:created", "order:canceled", "product:created", "a:b", "tallyhook:webhook_disabled", "test:ping"] {
+        for text in
+            ["order:created", "order:canceled", "product:created", "a:b", "tallyhook:webhook_disabled", "test:ping"]
+        {
             let topic = Topic::try_new(text).unwrap();
             let expected: Vec<_> =
                 (1..).zip(&patterns).filter(|(_, p)| p.matches(&topic)).map(|(n, _)| WebhookId(n)).collect();

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
@@ -59,29 +61,68 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// How long a wait for a point in time sleeps before it looks at the clock
+/// again, in case that was set.
+const SLEEP_MAX: Duration = Duration::from_secs(15);
+
 /// Where the present time comes from; tests bring their own.
 #[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> Timestamp + Send + Sync>);
+pub struct Clock(Source);
+
+#[derive(Clone)]
+enum Source {
+    System,
+    Function(Arc<dyn Fn() -> Timestamp + Send + Sync>),
+    Manual(watch::Receiver<Timestamp>),
+}
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::from_fn(|| {
-            let since_epoch = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default();
-            Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(LAST_MS))
-        })
+        Self(Source::System)
     }
 
     /// A clock of the caller's own.
     pub fn from_fn(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
+        Self(Source::Function(Arc::new(now)))
+    }
+
+    /// A clock that stands still until its owner sends another time, forth or
+    /// back: days of waiting pass as fast as they are sent.
+    pub fn manual(start: Timestamp) -> (Self, watch::Sender<Timestamp>) {
+        let (hand, time) = watch::channel(start);
+        (Self(Source::Manual(time)), hand)
     }
 
     /// The present time.
     pub fn now(&self) -> Timestamp {
-        (self.0)()
+        match &self.0 {
+            Source::System => {
+                let since_epoch =
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(LAST_MS))
+            }
+            Source::Function(now) => now(),
+            Source::Manual(time) => *time.borrow(),
+        }
+    }
+
+    /// Waits until `at` has come, or for ever if it is `None`; may return
+    /// early, so look again.
+    pub async fn wait_until(&self, at: Option<Timestamp>) {
+        match &self.0 {
+            Source::System | Source::Function(_) => {
+                let sleep = at.map_or(SLEEP_MAX, |at| at.since(self.now()).min(SLEEP_MAX));
+                tokio::time::sleep(sleep).await;
+            }
+            Source::Manual(time) => {
+                let reached = |now: &Timestamp| at.is_some_and(|at| *now >= at);
+                if time.clone().wait_for(reached).await.is_err() {
+                    // Its owner is gone, so it stands still for good.
+                    std::future::pending().await
+                }
+            }
+        }
     }
 }
 

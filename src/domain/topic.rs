@@ -67,7 +67,13 @@ impl Pattern {
             return Ok(Self::Resource(resource.to_owned()));
         }
         Topic::try_new(text).map(Self::Exact).map_err(|_| {
-            Violation::new("topics", format!("{} is no topic; write * for everything, order:* for all of a resource, or {RULE}.", shown(text)))
+            Violation::new(
+                "topics",
+                format!(
+                    "{} is no topic; write * for everything, order:* for all of a resource, or {RULE}.",
+                    shown(text)
+                ),
+            )
         })
     }
 
@@ -104,7 +110,13 @@ impl Patterns {
     pub fn try_new(text: &str) -> Result<Self, Violation> {
         let list = text.split(',').map(|entry| Pattern::try_new(entry.trim())).collect::<Result<Vec<_>, _>>()?;
         if list.len() > PATTERNS_MAX {
-            return Err(Violation::new("topics", format!("{} topics are too many; a webhook takes up to {PATTERNS_MAX}, and order:* covers a whole resource.", list.len())));
+            return Err(Violation::new(
+                "topics",
+                format!(
+                    "{} topics are too many; a webhook takes up to {PATTERNS_MAX}, and order:* covers a whole resource.",
+                    list.len()
+                ),
+            ));
         }
         Ok(Self { text: text.to_owned(), list })
     }
@@ -154,7 +166,9 @@ mod tests {
             assert!(Topic::try_new(good).is_ok(), "{good}");
         }
         let long = format!("{}:b", "a".repeat(65));
-        for bad in ["", ":", "order", "order:", ":created", "a:b:c", "order created", "order:*", "*", "ö:b", " a:b", &long] {
+        for bad in
+            ["", ":", "order", "order:", ":created", "a:b:c", "order created", "order:*", "*", "ö:b", " a:b", &long]
+        {
             assert!(Topic::try_new(bad).is_err(), "{bad}");
         }
     }

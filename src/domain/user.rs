@@ -116,7 +116,11 @@ pub struct User {
 pub fn check_name(field: &'static str, name: &str) -> Result<(), Violation> {
     let fits = (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'@'));
-    if fits { Ok(()) } else { Err(Violation::new(field, format!("{name:?} is none; use 1 to 64 of A-Z a-z 0-9 _ . @ -"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Violation::new(field, format!("{name:?} is none; use 1 to 64 of A-Z a-z 0-9 _ . @ -")))
+    }
 }
 
 #[cfg(test)]

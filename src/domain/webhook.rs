@@ -38,7 +38,9 @@ impl TargetUrl {
             return problem(format!("has the scheme {}; only http and https are delivered to.", url.scheme()));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return problem("has credentials in it; put them in extra_headers as \"Authorization: Basic …\".".to_owned());
+            return problem(
+                "has credentials in it; put them in extra_headers as \"Authorization: Basic …\".".to_owned(),
+            );
         }
         if url.port() == Some(0) {
             return problem("has the port 0, which nothing can listen on.".to_owned());
@@ -180,11 +182,25 @@ mod tests {
 
     #[test]
     fn urls_are_absolute_and_plain() {
-        for good in ["http://example.com", "https://example.com:8443/hook?a=b", "http://[::1]:9/", "HTTPS://EXAMPLE.com"] {
+        for good in
+            ["http://example.com", "https://example.com:8443/hook?a=b", "http://[::1]:9/", "HTTPS://EXAMPLE.com"]
+        {
             assert_eq!(TargetUrl::try_new(good).unwrap().as_str(), good);
         }
         let long = format!("http://example.com/{}", "a".repeat(1000));
-        for bad in ["", "example.com", "/hook", "ftp://a.b", "http://", "http://u:p@a.b", "http://u@a.b", "http://a b/", "file:///etc/passwd", "http://a.b:0/", &long] {
+        for bad in [
+            "",
+            "example.com",
+            "/hook",
+            "ftp://a.b",
+            "http://",
+            "http://u:p@a.b",
+            "http://u@a.b",
+            "http://a b/",
+            "file:///etc/passwd",
+            "http://a.b:0/",
+            &long,
+        ] {
             assert!(TargetUrl::try_new(bad).is_err(), "{bad}");
         }
     }

@@ -55,8 +55,7 @@ impl FailedLogins {
             let oldest = windows.iter().min_by_key(|(_, window)| window.opened_at).map(|(key, _)| key.clone());
             oldest.and_then(|key| windows.remove(&key));
         }
-        let window =
-            windows.entry((user.to_owned(), address)).or_insert(Window { opened_at: now, failures: 0 });
+        let window = windows.entry((user.to_owned(), address)).or_insert(Window { opened_at: now, failures: 0 });
         if !is_open(window) {
             *window = Window { opened_at: now, failures: 0 };
         }

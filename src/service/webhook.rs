@@ -74,10 +74,9 @@ impl Service {
             StatusTarget::All => (WebhookSelector::All, "There is no webhook yet.".to_owned()),
             StatusTarget::Webhook(id) => (WebhookSelector::Id(id), format!("There is no webhook {id}.")),
             StatusTarget::Topic(text) => {
-                let pattern =
-                    Pattern::try_new(&text).map_err(|violation| {
-                        Violation::new("topic", violation.problem).into_fault(FaultCode::StatusNotChanged)
-                    })?;
+                let pattern = Pattern::try_new(&text).map_err(|violation| {
+                    Violation::new("topic", violation.problem).into_fault(FaultCode::StatusNotChanged)
+                })?;
                 let missing = format!("No webhook lists the topic {pattern} as an entry of its own.");
                 (WebhookSelector::Listing(pattern), missing)
             }

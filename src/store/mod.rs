@@ -196,11 +196,21 @@ pub trait Store: Send + Sync + 'static {
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError>;
 
     /// Deliveries of a webhook by number; fails with [`StoreError::NoWebhook`].
-    async fn deliveries(&self, merchant: MerchantId, id: WebhookId, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
+    async fn deliveries(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: DeliveryFilter,
+    ) -> Result<Vec<Delivery>, StoreError>;
 
     /// Attempts at a delivery in their order; fails with
     /// [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].
-    async fn attempts(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<Vec<Attempt>, StoreError>;
+    async fn attempts(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+    ) -> Result<Vec<Attempt>, StoreError>;
 
     /// Every webhook there is, for the lanes at the start.
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;

@@ -7,29 +7,28 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::{Map, Value, json};
 use tallyhook::domain::time::Timestamp;
-use tokio::net::TcpListener;
 use tokio::time::Instant;
+
+use crate::common::{self, Http, Receiver, Reply};
 
 /// How often a request with `wait_ms` is repeated. Nothing could be waited
 /// for instead: a client of the RPC interface is not told of outcomes.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MORE: &str = "<more>";
 
+/// Says whether a text is of a kind.
+type Fits = fn(&str) -> bool;
+
 /// What a placeholder of a response stands for, as text.
-const SHAPES: &[(&str, fn(&str) -> bool)] = &[
+const SHAPES: &[(&str, Fits)] = &[
     ("<any>", |_| true),
     ("<string>", |_| true),
     ("<int>", |text| text.parse::<i64>().is_ok()),
+    ("<number>", |text| text.parse::<f64>().is_ok_and(f64::is_finite)),
     ("<time>", |text| Timestamp::parse_rfc3339(text).is_some_and(|time| time.rfc3339_ms() == text)),
     ("<session>", |text| text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))),
     ("<secret>", |text| {
@@ -152,6 +151,7 @@ fn value_matches(pattern: &str, got: &Value) -> bool {
     match (pattern, got) {
         ("<any>", _) => true,
         ("<int>", got) => got.is_i64() || got.is_u64(),
+        ("<number>", got) => got.is_number(),
         (pattern, Value::String(text)) => text_matches(pattern, text),
         _ => false,
     }
@@ -194,16 +194,13 @@ fn map_texts(value: &Value, map: &mut impl FnMut(&str) -> Value) -> Value {
     }
 }
 
-/// Answers 204 to every POST, or NNN below the path /NNN. Returns its URL.
-pub async fn receiver() -> String {
-    let answer = async |uri: Uri, _body: Bytes| {
-        let asked = uri.path().split('/').nth(1).and_then(|word| word.parse::<u16>().ok());
-        asked.and_then(|code| StatusCode::from_u16(code).ok()).unwrap_or(StatusCode::NO_CONTENT)
-    };
-    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
-    let url = format!("http://{}", socket.local_addr().expect("it is bound"));
-    tokio::spawn(async move { axum::serve(socket, axum::Router::new().fallback(answer)).await });
-    url
+/// Answers 204 to every POST, or NNN below the path /NNN.
+pub async fn receiver() -> Receiver {
+    Receiver::start(|_, arrived| {
+        let asked = arrived.path.split('/').nth(1).and_then(|word| word.parse().ok());
+        Reply::status(asked.unwrap_or(204))
+    })
+    .await
 }
 
 /// A server in dev mode, with a receiver beside it.
@@ -275,7 +272,7 @@ impl<'a> Plan<'a> {
 struct Run {
     server_url: String,
     values: HashMap<String, Value>,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Http,
 }
 
 impl Run {
@@ -293,7 +290,7 @@ impl Run {
         Self {
             server_url: bench.server_url.trim_end_matches('/').to_owned(),
             values: values.map(|(name, value)| (name.to_owned(), json!(value))).into(),
-            client: Client::builder(TokioExecutor::new()).build_http(),
+            client: common::http_client(),
         }
     }
 
@@ -327,7 +324,7 @@ impl Run {
             _ => self.fill(&example["request"])?.to_string(),
         };
         let headers = self.fill(&example["headers"])?;
-        self.post(example["path"].as_str().unwrap_or("/"), &headers, body).await
+        Ok(self.post(example["path"].as_str().unwrap_or("/"), &headers, body).await)
     }
 
     fn judge(&self, example: &Value, status: u16, answer: &str) -> Result<Vec<String>, String> {
@@ -381,7 +378,7 @@ impl Run {
             return Ok(());
         }
         let request = json!({"jsonrpc": "2.0", "method": "login", "params": ["demo", "demo-key"], "id": 1});
-        let (_, answer) = self.post("/", &Value::Null, request.to_string()).await?;
+        let (_, answer) = self.post("/", &Value::Null, request.to_string()).await;
         let answered: Value = serde_json::from_str(&answer).map_err(|_| format!("login: {answer}"))?;
         let session = answered.get("result").ok_or_else(|| format!("login: {answer}"))?;
         self.values.insert("session".to_owned(), session.clone());
@@ -395,19 +392,10 @@ impl Run {
         }
     }
 
-    async fn post(&self, path: &str, headers: &Value, body: String) -> Result<(u16, String), String> {
-        let mut request = Request::post(format!("{}{path}", self.server_url));
-        if headers.get("content-type").is_none() {
-            request = request.header("content-type", "application/json");
-        }
-        for (name, value) in headers.as_object().into_iter().flatten() {
-            request = request.header(name, value.as_str().unwrap_or_default());
-        }
-        let request = request.body(Full::from(body)).map_err(|e| e.to_string())?;
-        let answer = self.client.request(request).await.map_err(|e| e.to_string())?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.map_err(|e| e.to_string())?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    async fn post(&self, path: &str, headers: &Value, body: String) -> (u16, String) {
+        let named = headers.as_object().into_iter().flatten();
+        let headers: Vec<_> = named.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())).collect();
+        common::post(&self.client, &format!("{}{path}", self.server_url), &headers, body).await
     }
 }
 

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::envelope::{
-    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call, write_answer,
+    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call,
+    write_answer,
 };
 use super::fault::specification_error;
 use super::method::Context;
@@ -44,7 +45,11 @@ impl Dispatcher {
             Some(Body::Single(raw)) => self.answer(raw, context).await,
             Some(Body::Batch(calls)) if calls.is_empty() => whole(INVALID_REQUEST, None),
             Some(Body::Batch(calls)) if calls.len() > self.batch_calls_max => {
-                let problem = format!("{} calls are too many for one batch; up to {} are run.", calls.len(), self.batch_calls_max);
+                let problem = format!(
+                    "{} calls are too many for one batch; up to {} are run.",
+                    calls.len(),
+                    self.batch_calls_max
+                );
                 whole(INVALID_REQUEST, Some(&problem))
             }
             Some(Body::Batch(calls)) => {
@@ -159,16 +164,34 @@ mod tests {
         const PARSE: &str = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}"#;
         const INVALID: &str = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":null}"#;
         for (body, answer) in [
-            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 1}"#)),
-            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}"#, Some(r#"{"jsonrpc": "2.0", "result": -19, "id": 2}"#)),
-            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 3}"#)),
-            (r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"minuend": 42, "subtrahend": 23}, "id": 4}"#, Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 4}"#)),
+            (
+                r#"{"jsonrpc": "2.0", "method": "subtract", "params": [42, 23], "id": 1}"#,
+                Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 1}"#),
+            ),
+            (
+                r#"{"jsonrpc": "2.0", "method": "subtract", "params": [23, 42], "id": 2}"#,
+                Some(r#"{"jsonrpc": "2.0", "result": -19, "id": 2}"#),
+            ),
+            (
+                r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"subtrahend": 23, "minuend": 42}, "id": 3}"#,
+                Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 3}"#),
+            ),
+            (
+                r#"{"jsonrpc": "2.0", "method": "subtract", "params": {"minuend": 42, "subtrahend": 23}, "id": 4}"#,
+                Some(r#"{"jsonrpc": "2.0", "result": 19, "id": 4}"#),
+            ),
             (r#"{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}"#, None),
             (r#"{"jsonrpc": "2.0", "method": "foobar"}"#, None),
-            (r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#, Some(r#"{"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}, "id": "1"}"#)),
+            (
+                r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#,
+                Some(r#"{"jsonrpc": "2.0", "error": {"code": -32601, "message": "Method not found"}, "id": "1"}"#),
+            ),
             (r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, Some(PARSE)),
             (r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, Some(INVALID)),
-            (r#"[ {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}, {"jsonrpc": "2.0", "method" ]"#, Some(PARSE)),
+            (
+                r#"[ {"jsonrpc": "2.0", "method": "sum", "params": [1,2,4], "id": "1"}, {"jsonrpc": "2.0", "method" ]"#,
+                Some(PARSE),
+            ),
             ("[]", Some(INVALID)),
             ("[1]", Some(&format!("[{INVALID}]"))),
             ("[1,2,3]", Some(&format!("[{INVALID},{INVALID},{INVALID}]"))),
@@ -205,10 +228,12 @@ mod tests {
         let answer = run(r#"{"jsonrpc": 2.0, "method": "sum", "params": [1]}"#).await;
         assert_eq!(answer.as_deref(), Some(r#"{"jsonrpc":2.0,"error":null,"result":1}"#));
         let answer = run(r#"{"jsonrpc": 2.0, "id": 1234, "method": "foobar"}"#).await;
-        let expected = r#"{"jsonrpc":2.0,"id":1234,"error":{"code":-32601,"message":"Method not found"},"result":null}"#;
+        let expected =
+            r#"{"jsonrpc":2.0,"id":1234,"error":{"code":-32601,"message":"Method not found"},"result":null}"#;
         assert_eq!(answer.as_deref(), Some(expected));
         let answer = run(r#"[{"jsonrpc": 2.0, "id": "a", "method": "nothing"}, {"jsonrpc": "2.0", "id": -1.5, "method": "nothing"}]"#).await;
-        let expected = r#"[{"jsonrpc":2.0,"id":"a","error":null,"result":null},{"jsonrpc":"2.0","result":null,"id":-1.5}]"#;
+        let expected =
+            r#"[{"jsonrpc":2.0,"id":"a","error":null,"result":null},{"jsonrpc":"2.0","result":null,"id":-1.5}]"#;
         assert_eq!(answer.as_deref(), Some(expected));
     }
 

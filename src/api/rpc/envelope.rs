@@ -151,7 +151,9 @@ mod tests {
 
     #[test]
     fn both_versions_are_taken() {
-        for (version, shape) in [("\"2.0\"", Shape::Text), ("2.0", Shape::Number), ("2", Shape::Number), ("2e0", Shape::Number)] {
+        for (version, shape) in
+            [("\"2.0\"", Shape::Text), ("2.0", Shape::Number), ("2", Shape::Number), ("2e0", Shape::Number)]
+        {
             let text = raw(&format!(r#"{{"jsonrpc":{version},"method":"a","id":-1.50}}"#));
             let call = read_call(&text).unwrap();
             assert_eq!((call.shape, call.id.unwrap().get()), (shape, "-1.50"));

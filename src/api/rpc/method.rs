@@ -9,13 +9,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::{ResponsePayload, RpcModule};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Args, Param, SessionArg};
-use super::fault::{Codes, registered_error};
+use super::fault::{Codes, error_object, registered_error};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
@@ -64,6 +65,8 @@ type Run = Box<dyn Fn(Request, Option<Caller>, Args<'_>) -> Result<Answer, Fault
 pub struct Method {
     pub spec: Spec,
     takes_session: bool,
+    /// Its faults are those of the method it calls.
+    is_relay: bool,
     run: Run,
 }
 
@@ -81,7 +84,7 @@ impl Method {
             let answer = run(request, caller, args.decode(name, params, invalid)?);
             Ok(Box::pin(async move { print(&answer.await?) }))
         });
-        Self { spec, takes_session: true, run }
+        Self { spec, takes_session: true, is_relay: false, run }
     }
 
     /// A method that anybody may call.
@@ -96,7 +99,13 @@ impl Method {
             let answer = run(request, args.decode(name, params, invalid)?);
             Ok(Box::pin(async move { print(&answer.await?) }))
         });
-        Self { spec, takes_session: false, run }
+        Self { spec, takes_session: false, is_relay: false, run }
+    }
+
+    /// The same method, whose faults are those of the method it calls: on the
+    /// way out they stay as they are.
+    pub fn relaying(self) -> Self {
+        Self { is_relay: true, ..self }
     }
 
     /// The part before the dot; `None` for a bare name.
@@ -104,13 +113,12 @@ impl Method {
         self.spec.name.split_once('.').map(|(resource, _)| resource)
     }
 
-    /// Checks the permission, decodes, runs.
-    async fn run(&self, request: Request, caller: Option<Caller>, args: Args<'_>) -> Result<Box<RawValue>, Fault> {
+    /// Checks the permission and decodes; what it gives back runs the method.
+    fn prepare(&self, request: Request, caller: Option<Caller>, args: Args<'_>) -> Result<Answer, Fault> {
         if let (Some(permission), Some(caller)) = (self.spec.permission, &caller) {
             caller.check(permission)?;
         }
-        let answer = (self.run)(request, caller, args)?;
-        answer.await
+        (self.run)(request, caller, args)
     }
 }
 
@@ -153,10 +161,9 @@ impl Table {
                         let Some(context) = context else {
                             return ResponsePayload::error(jsonrpsee::types::ErrorCode::InternalError);
                         };
-                        let codes = context.codes;
                         match table.registered(name, context, params.as_str()).await {
                             Ok(result) => ResponsePayload::success(result),
-                            Err(fault) => ResponsePayload::error(registered_error(&fault, codes)),
+                            Err(error) => ResponsePayload::error(error),
                         }
                     }
                 })
@@ -171,20 +178,27 @@ impl Table {
         name: &str,
         context: Context,
         params: Option<&str>,
-    ) -> Result<Box<RawValue>, Fault> {
-        let method = self.find(name).ok_or(FaultCode::InvalidPath)?;
+    ) -> Result<Box<RawValue>, ErrorObjectOwned> {
+        let codes = context.codes;
+        let own = |fault: Fault| registered_error(&fault, codes);
+        let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
         let mut args = Args::read(params);
         let caller = match method.takes_session {
-            true => Some(self.authenticate(args.take_session(), &context).await?),
+            true => Some(self.authenticate(args.take_session(), &context).await.map_err(own)?),
             false => None,
         };
         let request = Request { service: Arc::clone(&self.service), table: Arc::clone(&self), context };
-        method.run(request, caller, args).await
+        let answer = method.prepare(request, caller, args).map_err(own)?;
+        answer.await.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { own(fault) })
     }
 
-    /// Runs a method on behalf of `call`, whose caller is known. Checks the
-    /// path (3), whether it can be called (4), the permission (2).
-    pub async fn call(request: Request, caller: Caller, path: &str, args: Option<&RawValue>) -> Result<Box<RawValue>, Fault> {
+    /// Runs a method on behalf of `call`, whose caller is known.
+    pub async fn call(
+        request: Request,
+        caller: Caller,
+        path: &str,
+        args: Option<&RawValue>,
+    ) -> Result<Box<RawValue>, Fault> {
         let table = Arc::clone(&request.table);
         let Some(method) = table.find(path) else {
             let is_resource = table.methods.iter().any(|method| method.resource() == Some(path));
@@ -193,7 +207,7 @@ impl Table {
         if method.resource().is_none() {
             return Err(FaultCode::NotCallable.into());
         }
-        let running = method.run(request, Some(caller), Args::of_call(args));
+        let running = method.prepare(request, Some(caller), Args::of_call(args))?;
         AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(path, "a method panicked");
             Err(FaultCode::Internal.into())

@@ -71,7 +71,7 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
     }
     let max = endpoint.config.body_bytes_max;
     let reading = Limited::new(body, max).collect();
-    let body = match tokio::time::timeout(endpoint.config.header_timeout, reading).await {
+    let body = match tokio::time::timeout(endpoint.config.idle_timeout, reading).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
             let problem = format!("The body is longer than {max} bytes, the most that is accepted.");

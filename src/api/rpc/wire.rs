@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::Receipt;
+use crate::domain::fault::Violation;
+use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 
@@ -159,6 +161,85 @@ impl<'de> Deserialize<'de> for Headers {
     }
 }
 
+/// A retry policy: its name, a list of seconds, or a number of retries at an interval.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Retry {
+    /// A policy of ours.
+    Name(String),
+    /// The waits, in seconds.
+    Seconds(Vec<u32>),
+    /// Always the same wait.
+    Fixed {
+        /// How many.
+        max_retries: u32,
+        /// How long, in seconds.
+        interval_seconds: u32,
+    },
+}
+
+impl From<&RetryPolicy> for Retry {
+    fn from(policy: &RetryPolicy) -> Self {
+        match policy {
+            RetryPolicy::Default | RetryPolicy::Shipstream => Self::Name(policy.to_string()),
+            RetryPolicy::Custom(Waits::List(list)) => Self::Seconds(list.clone()),
+            RetryPolicy::Custom(Waits::Fixed { max_retries, interval_s }) => {
+                Self::Fixed { max_retries: *max_retries, interval_seconds: *interval_s }
+            }
+        }
+    }
+}
+
+impl TryFrom<Retry> for RetryPolicy {
+    type Error = Violation;
+
+    fn try_from(retry: Retry) -> Result<Self, Violation> {
+        match retry {
+            Retry::Name(name) => Self::from_name(&name),
+            Retry::Seconds(list) => Self::custom(Waits::List(list)),
+            Retry::Fixed { max_retries, interval_seconds } => {
+                Self::custom(Waits::Fixed { max_retries, interval_s: interval_seconds })
+            }
+        }
+    }
+}
+
+/// Told apart by kind, and not by trying one after the other, so that what is
+/// wrong inside is what the message tells.
+impl<'de> Deserialize<'de> for Retry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RetryVisitor;
+        impl<'de> Visitor<'de> for RetryVisitor {
+            type Value = Retry;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a policy's name, a list of seconds, or {max_retries, interval_seconds}")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Retry, E> {
+                Ok(Retry::Name(name.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Retry, A::Error> {
+                Deserialize::deserialize(de::value::SeqAccessDeserializer::new(seq)).map(Retry::Seconds)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Retry, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Fixed {
+                    max_retries: u32,
+                    interval_seconds: u32,
+                }
+                let Fixed { max_retries, interval_seconds } =
+                    Deserialize::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Retry::Fixed { max_retries, interval_seconds })
+            }
+        }
+        deserializer.deserialize_any(RetryVisitor)
+    }
+}
+
 /// A webhook in `webhook.list`: the seed's members in the seed's order.
 #[derive(Serialize)]
 pub struct WebhookItem<'a> {
@@ -192,7 +273,7 @@ pub struct WebhookDetail<'a> {
     #[serde(flatten)]
     item: WebhookItem<'a>,
     format: &'static str,
-    retry: &'static str,
+    retry: Retry,
     settled_through: i64,
     consecutive_failures: u32,
     failing_since: Option<String>,
@@ -208,7 +289,7 @@ impl<'a> WebhookDetail<'a> {
         Self {
             item: WebhookItem::new(webhook, with_secret),
             format: webhook.spec.format.name(),
-            retry: webhook.spec.retry.name(),
+            retry: (&webhook.spec.retry).into(),
             settled_through: webhook.settled_through.0,
             consecutive_failures: webhook.consecutive_failures,
             failing_since: webhook.failing_since.map(Timestamp::rfc3339_ms),

@@ -49,7 +49,8 @@ impl Admin {
         now: Timestamp,
     ) -> Result<User, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let taken: bool = tx.query_row("SELECT EXISTS (SELECT 1 FROM user WHERE name = ?1)", [name], |row| row.get(0))?;
+        let taken: bool =
+            tx.query_row("SELECT EXISTS (SELECT 1 FROM user WHERE name = ?1)", [name], |row| row.get(0))?;
         if taken {
             return Err(AdminError::NameTaken(name.to_owned()));
         }
@@ -78,10 +79,8 @@ impl Admin {
     /// [`AdminError::NoUser`].
     pub fn revoke_user(&mut self, name: &str, now: Timestamp) -> Result<(), AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let found = tx.execute(
-            "UPDATE user SET revoked_at = coalesce(revoked_at, ?2) WHERE name = ?1",
-            params![name, now.0],
-        )?;
+        let found =
+            tx.execute("UPDATE user SET revoked_at = coalesce(revoked_at, ?2) WHERE name = ?1", params![name, now.0])?;
         if found == 0 {
             return Err(AdminError::NoUser(name.to_owned()));
         }

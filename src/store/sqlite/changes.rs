@@ -59,7 +59,7 @@ pub fn create_webhook(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, 
             spec.extra_headers.as_str(),
             spec.secret_key.expose(),
             spec.format.name(),
-            spec.retry.name(),
+            spec.retry.to_string(),
             tx.now.0,
         ])?;
     let webhook = Webhook {
@@ -206,7 +206,8 @@ fn insert_deliveries(
             )?
             .execute(params![id.0, number.0, event.event_id.0, format_code(format), tx.now.0])?;
         taken.insert(id, number);
-        parcels.push((id, Parcel { increment_id: number, attempts: 0, due_at: None, format, event: Arc::clone(event) }));
+        parcels
+            .push((id, Parcel { increment_id: number, attempts: 0, due_at: None, format, event: Arc::clone(event) }));
         deliveries.push((id, number));
     }
     Ok(deliveries)

@@ -59,7 +59,8 @@ impl Memory {
             memory.put_webhook(Arc::new(webhook?));
         }
         // Deleted in an earlier life, with deliveries still to be cancelled.
-        let unfinished = format!("{} WHERE deleted_at IS NOT NULL AND settled_through < last_increment_id", rows::WEBHOOK);
+        let unfinished =
+            format!("{} WHERE deleted_at IS NOT NULL AND settled_through < last_increment_id", rows::WEBHOOK);
         for webhook in conn.prepare(&unfinished)?.query_map([], rows::webhook)? {
             let webhook = Arc::new(webhook?);
             memory.put_webhook(Arc::clone(&webhook));

@@ -91,8 +91,7 @@ impl SqliteStore {
             .map_err(failed)?;
         let readers = open::open_readers(&config)?;
         let queue = Arc::new(Queue::new(config.write_queue_max));
-        let writer =
-            Writer::new(config.clone(), clock, Arc::clone(&queue), mailbox, conn, lock).map_err(failed)?;
+        let writer = Writer::new(config.clone(), clock, Arc::clone(&queue), mailbox, conn, lock).map_err(failed)?;
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
@@ -309,7 +308,8 @@ impl Store for SqliteStore {
                 return Err(StoreError::NoDelivery);
             }
             let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
-            let attempts = conn.prepare_cached(&sql)?.query_map([id.0, number.0], rows::attempt)?.collect::<Result<_, _>>();
+            let attempts =
+                conn.prepare_cached(&sql)?.query_map([id.0, number.0], rows::attempt)?.collect::<Result<_, _>>();
             Ok(attempts?)
         })
         .await

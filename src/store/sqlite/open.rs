@@ -126,8 +126,7 @@ pub fn check_magic(path: &Path) -> Result<(), OpenError> {
 /// The version of a store of ours, 0 for an empty file. Only reads.
 fn check_owner(conn: &Connection, path: &Path) -> Result<usize, OpenError> {
     let failed = |cause| OpenError::Sqlite { path: path.to_owned(), cause };
-    let application: i32 =
-        conn.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
+    let application: i32 = conn.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(failed)?;
     let found = read_version(conn).map_err(failed)?;
     if application == APPLICATION_ID {
         if found > SCHEMA_VERSION {
@@ -135,8 +134,7 @@ fn check_owner(conn: &Connection, path: &Path) -> Result<usize, OpenError> {
         }
         return Ok(found);
     }
-    let tables: i64 =
-        conn.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(failed)?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0)).map_err(failed)?;
     if application == 0 && found == 0 && tables == 0 {
         Ok(0)
     } else {

@@ -14,7 +14,6 @@ use crate::domain::event::{Event, Message};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
-use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
@@ -23,11 +22,13 @@ use crate::domain::webhook::{DisabledReason, Format, TargetUrl, Webhook, Webhook
 use crate::store::Parcel;
 
 /// What [`user`] reads; takes a WHERE behind it.
-pub const USER: &str = "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
+pub const USER: &str =
+    "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
     user.created_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
 
 /// What [`webhook`] reads; takes a WHERE behind it.
-pub const WEBHOOK: &str = "SELECT webhook_id, merchant_id, is_active, topics, url, extra_headers, secret_key, format, retry,
+pub const WEBHOOK: &str =
+    "SELECT webhook_id, merchant_id, is_active, topics, url, extra_headers, secret_key, format, retry,
     last_increment_id, settled_through, consecutive_failures, failing_since, disabled_reason, created_at, updated_at
     FROM webhook";
 
@@ -37,7 +38,8 @@ pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_i
     FROM delivery d JOIN event e USING (event_id) JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`delivery`] reads; takes a WHERE behind it.
-pub const DELIVERY: &str = "SELECT d.webhook_id, d.increment_id, d.event_id, e.topic, d.state, d.attempts, d.created_at,
+pub const DELIVERY: &str =
+    "SELECT d.webhook_id, d.increment_id, d.event_id, e.topic, d.state, d.attempts, d.created_at,
     d.next_attempt_at, d.ended_at, d.reason FROM delivery d JOIN event e USING (event_id)";
 
 /// What [`attempt`] reads; takes a WHERE behind it.
@@ -101,7 +103,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         extra_headers: checked(5, ExtraHeaders::try_new(text(row, 5)?))?,
         secret_key: checked(6, SecretKey::try_new(text(row, 6)?))?,
         format: Format::from_name(text(row, 7)?).ok_or_else(|| damaged(7, "format"))?,
-        retry: RetryPolicy::from_name(text(row, 8)?).ok_or_else(|| damaged(8, "retry"))?,
+        retry: checked(8, text(row, 8)?.parse())?,
     };
     Ok(Webhook {
         webhook_id: WebhookId(row.get(0)?),

@@ -81,7 +81,17 @@ impl Writer {
         lock: ServeLock,
     ) -> rusqlite::Result<Self> {
         let memory = Memory::load(&conn)?;
-        Ok(Self { config, clock, queue, mailbox, memory, conn: Some(conn), is_stuck: false, next_sweep: Instant::now(), _lock: lock })
+        Ok(Self {
+            config,
+            clock,
+            queue,
+            mailbox,
+            memory,
+            conn: Some(conn),
+            is_stuck: false,
+            next_sweep: Instant::now(),
+            _lock: lock,
+        })
     }
 
     /// Works until the queue is closed and empty.
@@ -200,10 +210,7 @@ pub fn change<T: Send + 'static>(
     })
 }
 
-fn in_savepoint<T>(
-    tx: &mut Tx<'_>,
-    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+fn in_savepoint<T>(tx: &mut Tx<'_>, work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
     run(tx.conn, "SAVEPOINT change")?;
     let result = work(tx);
     if result.is_err() {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::NoParams;
 use crate::api::rpc::args::{from_raw, optional, required};
@@ -11,17 +12,33 @@ use crate::service::auth::{Caller, Credentials};
 
 /// The methods without a resource.
 pub fn methods() -> Vec<Method> {
-    let spec = |name, summary, params| Spec { name, summary, params, permission: None, invalid: FaultCode::MissingParameter };
+    let spec =
+        |name, summary, params| Spec { name, summary, params, permission: None, invalid: FaultCode::MissingParameter };
     vec![
         Method::open(
-            spec("login", "Opens a session for a user and returns its key.", const { &[required("username"), required("api_key")] }),
+            spec(
+                "login",
+                "Opens a session for a user and returns its key.",
+                const { &[required("username"), required("api_key")] },
+            ),
             login,
         ),
-        Method::open(spec("startSession", "Opens a session for the user of the Authorization header.", &[]), start_session),
+        Method::open(
+            spec("startSession", "Opens a session for the user of the Authorization header.", &[]),
+            start_session,
+        ),
         Method::open(spec("endSession", "Ends a session.", const { &[optional("session")] }), end_session),
-        Method::with_session(spec("call", "Calls a resource method.", const { &[required("path"), optional("args")] }), call),
         Method::with_session(
-            spec("multiCall", "Calls several resource methods in turn.", const { &[required("calls"), optional("options")] }),
+            spec("call", "Calls a resource method.", const { &[required("path"), optional("args")] }),
+            call,
+        )
+        .relaying(),
+        Method::with_session(
+            spec(
+                "multiCall",
+                "Calls several resource methods in turn.",
+                const { &[required("calls"), optional("options")] },
+            ),
             multi_call,
         ),
         Method::with_session(spec("resources", "Lists the resources and their methods.", &[]), resources),
@@ -87,7 +104,7 @@ struct MultiCall {
 enum Options {
     Object {
         #[serde(rename = "break")]
-        stop: Option<Box<RawValue>>,
+        stop: Option<Value>,
     },
     Empty([(); 0]),
 }
@@ -115,7 +132,7 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
             .detail(format!("{count} calls are too many for one multiCall; up to {max} are run.")));
     }
     let stops = match params.options {
-        Some(Options::Object { stop: Some(stop) }) => !matches!(stop.get(), "0" | "false" | "null" | "\"0\"" | "\"\""),
+        Some(Options::Object { stop: Some(stop) }) => ![json!(0), json!(false), json!("0"), json!("")].contains(&stop),
         _ => false,
     };
     let mut results = Vec::with_capacity(params.calls.len());
@@ -140,7 +157,9 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
 async fn run_item(request: &Request, caller: &Caller, item: &RawValue) -> Result<Box<RawValue>, Fault> {
     let (path, args) = match split_item(item) {
         Some(parts) => parts,
-        None => return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]].")),
+        None => {
+            return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]]."));
+        }
     };
     Table::call(request.clone(), caller.clone(), &path, args.as_deref()).await
 }

@@ -7,8 +7,8 @@ use super::NoParams;
 use crate::api::rpc::args::{from_raw, optional, required};
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{Flag, Headers, Topics, WebhookDetail, WebhookItem, Whole};
-use crate::domain::fault::{Fault, FaultCode};
+use crate::api::rpc::wire::{Flag, Headers, Retry, Topics, WebhookDetail, WebhookItem, Whole};
+use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::user::Permission;
@@ -120,7 +120,7 @@ struct Data {
     extra_headers: Option<Headers>,
     secret_key: Option<String>,
     format: Option<String>,
-    retry: Option<String>,
+    retry: Option<Retry>,
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
@@ -142,9 +142,8 @@ fn draft(data: Data, codes: Codes) -> Result<WebhookDraft, Fault> {
     let named_format = |name: String| {
         Format::from_name(&name).ok_or_else(|| invalid("format", "is none; there are envelope, shipstream."))
     };
-    let named_retry = |name: String| {
-        RetryPolicy::from_name(&name).ok_or_else(|| invalid("retry", "is no policy; there are default, shipstream."))
-    };
+    let refused = |violation: Violation| violation.into_fault(FaultCode::InvalidWebhook);
+    let checked_retry = |retry| RetryPolicy::try_from(retry).map_err(refused);
     Ok(WebhookDraft {
         is_active: data.is_active.is_none_or(|flag| flag.0),
         topics: data.topics.ok_or_else(|| missing("topics", "order:*"))?.0,
@@ -152,7 +151,7 @@ fn draft(data: Data, codes: Codes) -> Result<WebhookDraft, Fault> {
         extra_headers: data.extra_headers.map_or_else(String::new, |headers| headers.0),
         secret_key: data.secret_key.filter(|key| !key.is_empty()),
         format: data.format.map_or(Ok(format), named_format)?,
-        retry: data.retry.map_or(Ok(retry), named_retry)?,
+        retry: data.retry.map_or(Ok(retry), checked_retry)?,
     })
 }
 

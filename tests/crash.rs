@@ -1,0 +1,275 @@
+//! The whole job under load, and with the process killed in the middle of it:
+//! what was accepted arrives, each webhook's numbers have no hole, and none is
+//! used for another event.
+
+mod common;
+mod tools;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{Arrived, Http, PATIENCE, Receiver, Reply, basic};
+use serde_json::{Value, json};
+use tallyhook::domain::secret::SecretKey;
+use tallyhook::domain::signature::verify_standard_webhooks;
+use tokio::sync::watch;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
+const EVENTS: usize = 5_000;
+const PUBLISHERS: usize = 16;
+const KILLS: usize = 20;
+/// How long after the last accepted event everything must have arrived.
+const SETTLING: Duration = Duration::from_secs(120);
+
+/// A server in a process of its own, which can be killed.
+struct Process {
+    child: Child,
+    url: String,
+}
+
+impl Process {
+    fn start(folder: &Path) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("server.log")).unwrap();
+        let mut child = tools::command(PROGRAM)
+            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "error", "--store"])
+            .arg(format!("sqlite:{}", folder.join("store.db").display()))
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("tallyhook listening on ").unwrap_or_else(|| panic!("{line:?}"));
+        Self { url: url.to_owned(), child }
+    }
+
+    /// SIGKILL: nothing of it runs any more when this returns.
+    fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// One call as the demo user; `None` if the server was killed meanwhile.
+async fn call(client: &Http, url: &str, path: &str, args: Value) -> Option<Value> {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "call", "params": [null, path, args]}).to_string();
+    let request = http::Request::post(url)
+        .header("content-type", "application/json")
+        .header("authorization", basic("demo", "demo-key"))
+        .body(http_body_util::Full::new(body.into()))
+        .unwrap();
+    let response = client.request(request).await.ok()?;
+    let bytes = http_body_util::BodyExt::collect(response.into_body()).await.ok()?.to_bytes();
+    let answer: Value = serde_json::from_slice(&bytes).ok()?;
+    assert!(answer.get("error").is_none(), "{path}: {answer}");
+    Some(answer["result"].clone())
+}
+
+/// What publishers were told: event by webhook and number.
+type Accepted = Arc<Mutex<BTreeMap<(i64, i64), i64>>>;
+
+/// Publishes events `1..=EVENTS`, each until it is accepted, wherever the
+/// server is at the time.
+async fn publish_all(server: watch::Receiver<String>, accepted: Accepted, count: Arc<AtomicUsize>) {
+    let next = Arc::new(AtomicUsize::new(1));
+    let publishers = (0..PUBLISHERS).map(|_| {
+        let (server, accepted, count, next) =
+            (server.clone(), Arc::clone(&accepted), Arc::clone(&count), Arc::clone(&next));
+        tokio::spawn(async move {
+            let client = common::http_client();
+            loop {
+                let event = next.fetch_add(1, Ordering::SeqCst);
+                if event > EVENTS {
+                    break;
+                }
+                let topic = ["order:created", "product:updated", "inventory:adjustment"][event % 3];
+                let receipt = loop {
+                    let url = server.borrow().clone();
+                    let args = json!([topic, {"n": event}]);
+                    match call(&client, &url, "event.publish", args).await {
+                        Some(receipt) => break receipt,
+                        // Killed, or not up again yet: its new address wakes us, or the next try.
+                        None => {
+                            let mut server = server.clone();
+                            let _ = tokio::time::timeout(Duration::from_millis(20), server.changed()).await;
+                        }
+                    }
+                };
+                for delivery in receipt["deliveries"].as_array().unwrap() {
+                    let key = (delivery["webhook_id"].as_i64().unwrap(), delivery["increment_id"].as_i64().unwrap());
+                    let earlier = accepted.lock().unwrap().insert(key, event as i64);
+                    assert_eq!(earlier, None, "number {key:?} was given out twice");
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    });
+    for publisher in publishers.collect::<Vec<_>>() {
+        publisher.await.unwrap();
+    }
+}
+
+struct Story {
+    folder: tempfile::TempDir,
+    receivers: Vec<Receiver>,
+    secrets: HashMap<i64, String>,
+    last_numbers: BTreeMap<i64, i64>,
+    accepted: BTreeMap<(i64, i64), i64>,
+}
+
+/// Publishes to three webhooks with different topics, one of which fails every
+/// third request, while the server is killed `kills` times at random points.
+async fn tell(kills: usize) -> Story {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    println!("SEED={seed} repeats the kill points of this run");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(folder.path());
+    let (moved, server) = watch::channel(process.url.clone());
+    let receivers = vec![
+        Receiver::obliging().await,
+        Receiver::start(|place, _| Reply::status(if place % 3 == 2 { 500 } else { 200 })).await,
+        Receiver::obliging().await,
+    ];
+    let client = common::http_client();
+    let mut secrets = HashMap::new();
+    for (receiver, topics) in receivers.iter().zip(["order:*", "product:updated", "inventory:adjustment,order:created"])
+    {
+        let data =
+            json!({"topics": topics, "url": receiver.url(), "retry": {"max_retries": 100, "interval_seconds": 1}});
+        let webhook = call(&client, &process.url, "webhook.create", json!([data, true])).await.unwrap();
+        secrets.insert(webhook["webhook_id"].as_i64().unwrap(), webhook["secret_key"].as_str().unwrap().to_owned());
+    }
+
+    let (accepted, count) = (Accepted::default(), Arc::new(AtomicUsize::new(0)));
+    let publishing = tokio::spawn(publish_all(server, Arc::clone(&accepted), Arc::clone(&count)));
+    let mut points: Vec<usize> = (0..kills).map(|_| random.usize(1..EVENTS - PUBLISHERS)).collect();
+    points.sort_unstable();
+    for point in points {
+        let reached = async {
+            while count.load(Ordering::SeqCst) < point {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("events are accepted");
+        process.kill();
+        process = Process::start(folder.path());
+        moved.send(process.url.clone()).unwrap();
+    }
+    tokio::time::timeout(PATIENCE, publishing).await.expect("everything is accepted").unwrap();
+    let last_numbers = settle(&client, &process.url).await;
+    let accepted = accepted.lock().unwrap().clone();
+    Story { folder, receivers, secrets, last_numbers, accepted }
+}
+
+/// Waits until no delivery is pending; the last number of each webhook.
+async fn settle(client: &Http, url: &str) -> BTreeMap<i64, i64> {
+    let wait = async {
+        loop {
+            let mut last = BTreeMap::new();
+            let mut is_settled = true;
+            for webhook in call(client, url, "webhook.list", json!([])).await.unwrap().as_array().unwrap() {
+                let id = webhook["webhook_id"].as_i64().unwrap();
+                let detail = call(client, url, "webhook.get", json!([id])).await.unwrap();
+                is_settled &= detail["settled_through"] == detail["increment_id"];
+                last.insert(id, detail["increment_id"].as_i64().unwrap());
+            }
+            if is_settled {
+                return last;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(SETTLING, wait).await.expect("everything settles")
+}
+
+impl Story {
+    fn check(&self) {
+        let mut arrived: BTreeMap<(i64, i64), &Arrived> = BTreeMap::new();
+        let all: Vec<Vec<Arrived>> = self.receivers.iter().map(Receiver::so_far).collect();
+        for arrival in all.iter().flatten() {
+            let body = arrival.json();
+            let key = (body["webhook_id"].as_i64().unwrap(), arrival.number());
+            assert_eq!(body["increment_id"], key.1, "the number in the body is the number in the id");
+            let first = arrived.entry(key).or_insert(arrival);
+            assert_eq!(first.body, arrival.body, "number {key:?} stands for one event for ever");
+            let secret = SecretKey::try_new(&self.secrets[&key.0]).unwrap();
+            let timestamp = arrival.header("webhook-timestamp").parse().unwrap();
+            let (id, signature) = (arrival.header("webhook-id"), arrival.header("webhook-signature"));
+            assert!(verify_standard_webhooks(&secret, id, timestamp, &arrival.body, signature));
+        }
+        for (&webhook, &last) in &self.last_numbers {
+            let numbers: Vec<_> = arrived.keys().filter(|(id, _)| *id == webhook).map(|(_, number)| *number).collect();
+            assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "webhook {webhook} got each of its own numbers");
+        }
+        for (key, event) in &self.accepted {
+            let arrival = arrived.get(key).unwrap_or_else(|| panic!("{key:?} was accepted and never came"));
+            assert_eq!(arrival.json()["message"]["n"], *event, "{key:?}");
+        }
+        let total: usize = all.iter().map(Vec::len).sum();
+        println!(
+            "{EVENTS} events, {} deliveries, {total} arrivals, webhooks up to {:?}",
+            arrived.len(),
+            self.last_numbers
+        );
+        assert!(self.last_numbers.values().all(|last| *last > EVENTS as i64 / 4), "{:?}", self.last_numbers);
+    }
+
+    /// Has the official library look at every arrival.
+    fn check_officially(&self) {
+        const SCRIPT: &str = "
+import json, sys
+from standardwebhooks import Webhook
+count = 0
+for line in open(sys.argv[1]):
+    arrival = json.loads(line)
+    Webhook(arrival['secret']).verify(arrival['body'], arrival['headers'])
+    try:
+        Webhook(arrival['secret']).verify(arrival['body'] + ' ', arrival['headers'])
+    except Exception:
+        count += 1
+print(count)
+";
+        let Some(python) = tools::installed("HOOKTEST_PYTHON", "venv/bin/python") else {
+            return tools::left_out("signatures under the official Python library: it is not installed; run tests/run");
+        };
+        let list = self.folder.path().join("arrivals.jsonl");
+        let mut file = std::fs::File::create(&list).unwrap();
+        let mut count = 0;
+        for arrival in self.receivers.iter().flat_map(Receiver::so_far) {
+            let webhook = arrival.json()["webhook_id"].as_i64().unwrap();
+            let headers: HashMap<_, _> = ["webhook-id", "webhook-timestamp", "webhook-signature"]
+                .map(|name| (name, arrival.header(name)))
+                .into();
+            let body = std::str::from_utf8(&arrival.body).unwrap();
+            writeln!(file, "{}", json!({"secret": self.secrets[&webhook], "headers": headers, "body": body})).unwrap();
+            count += 1;
+        }
+        let output = tools::command(python).args(["-c", SCRIPT]).arg(&list).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), count.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_webhook_gets_its_own_numbers() {
+    let story = tell(0).await;
+    story.check();
+    story.check_officially();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_accepted_is_lost_when_the_process_is_killed() {
+    tell(KILLS).await.check();
+}

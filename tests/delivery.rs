@@ -1,0 +1,352 @@
+//! From a publish to a receiver, through the public doors of both.
+
+mod common;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Receiver, Reply, Start, TestServer};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use tallyhook::app::Hooks;
+use tallyhook::delivery::connect::Resolve;
+use tallyhook::domain::secret::SecretKey;
+use tallyhook::domain::signature::{shipstream, verify_standard_webhooks};
+use tallyhook::domain::time::{Clock, Timestamp};
+use tokio::sync::watch;
+
+const SECRET: &str = "2RUJ8NXLnLRrAj3";
+const START: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A server whose clock only the test moves, and whose jitter is none.
+async fn with_manual_clock(start: Start) -> (TestServer, watch::Sender<Timestamp>) {
+    let (clock, hand) = Clock::manual(START);
+    let hooks = Hooks { clock, random: Arc::new(|| 0.5), ..Hooks::default() };
+    (Start { hooks, ..start }.go().await, hand)
+}
+
+fn pass(hand: &watch::Sender<Timestamp>, seconds: u64) {
+    hand.send_modify(|now| *now = now.after(Duration::from_secs(seconds)));
+}
+
+async fn webhook(server: &TestServer, receiver: &Receiver, topics: &str) -> i64 {
+    let data = json!({"topics": topics, "url": receiver.url(), "secret_key": SECRET});
+    server.webhook(data).await["webhook_id"].as_i64().unwrap()
+}
+
+fn verify(arrived: &common::Arrived) {
+    let secret = SecretKey::try_new(SECRET).unwrap();
+    let timestamp = arrived.header("webhook-timestamp").parse().unwrap();
+    let (id, signature) = (arrived.header("webhook-id"), arrived.header("webhook-signature"));
+    assert!(verify_standard_webhooks(&secret, id, timestamp, &arrived.body, signature));
+}
+
+#[tokio::test]
+async fn an_event_arrives_signed_and_numbered() {
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::obliging().await;
+    let id = webhook(&server, &receiver, "order:*").await;
+    let other = webhook(&server, &receiver, "product:created").await;
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"order:created",{ "b":1.00, "a":"\u00e9" },{"created_at":"2021-12-07T16:08:15.5Z"}]}"#;
+    let basic = common::basic("demo", common::DEMO_KEY);
+    let (_, answer) = server.post("/rpc", &[("authorization", &basic)], body.to_owned()).await;
+    let expected = format!(
+        r#"{{"jsonrpc":"2.0","result":{{"event_id":1,"deliveries":[{{"webhook_id":{id},"increment_id":1}}]}},"id":1}}"#
+    );
+    assert_eq!(answer, expected);
+
+    let arrived = receiver.arrivals(1).await.remove(0);
+    verify(&arrived);
+    let body = format!(
+        r#"{{"webhook_id": {id}, "increment_id": 1, "topic": "order:created", "created_at": "2021-12-07T16:08:15.500Z", "message": {{ "b":1.00, "a":"\u00e9" }}}}"#
+    );
+    assert_eq!(arrived.body, body);
+    assert_eq!(arrived.header("content-type"), "application/json");
+    assert_eq!(arrived.header("tallyhook-increment-id"), "1");
+    assert_eq!(arrived.header("webhook-timestamp"), "1700000000");
+    let message_id = arrived.header("webhook-id");
+    let store = message_id.strip_prefix("msg_").and_then(|rest| rest.strip_suffix(&format!("_{id}_1"))).unwrap();
+    assert_eq!(store.len(), 8);
+
+    let list = server.settled(id).await;
+    assert_eq!(list.len(), 1);
+    assert_eq!((&list[0]["state"], &list[0]["attempts"]), (&json!("delivered"), &json!(1)));
+    assert_eq!(server.call("delivery.list", json!([other])).await.unwrap(), json!([]));
+}
+
+#[tokio::test]
+async fn the_vendors_format_on_the_vendors_path() {
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::obliging().await;
+    let data = json!({"topics": "order:created", "url": receiver.url(), "secret_key": SECRET});
+    let basic = common::basic("demo", common::DEMO_KEY);
+    let headers = [("authorization", basic.as_str())];
+    let created = server.rpc_at("/api/jsonrpc", &headers, "webhook.create", json!([null, data, true])).await.unwrap();
+    assert_eq!((&created["format"], &created["retry"]), (&json!("shipstream"), &json!("shipstream")));
+
+    server.publish("order:created", json!({"order": 7})).await;
+    let arrived = receiver.arrivals(1).await.remove(0);
+    verify(&arrived);
+    assert_eq!(arrived.header("x-plugin-hmac-sha256"), shipstream(&SecretKey::try_new(SECRET).unwrap(), &arrived.body));
+    let expected = json!({
+        "topic": "order:created",
+        "message": {"order": 7, "webhook_increment_id": 1, "event_timestamp": "2023-11-14T22:13:20+00:00"},
+        "merchant_id": 1,
+        "merchant_code": "demo",
+    });
+    assert_eq!(arrived.json(), expected);
+}
+
+#[tokio::test]
+async fn a_retry_keeps_number_id_and_body() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({"order": 7})).await;
+    let failed = server.attempts(id, 1, 1).await.remove(0);
+    assert_eq!((&failed["status_code"], &failed["error_class"]), (&json!(500), &json!("status")));
+    let pending = server.call("delivery.list", json!([id, {"state": "pending"}])).await.unwrap();
+    assert_eq!(pending[0]["next_attempt_at"], "2023-11-14T22:13:25.000Z");
+
+    pass(&hand, 5);
+    let arrived = receiver.arrivals(2).await;
+    assert_eq!(arrived[0].body, arrived[1].body);
+    assert_eq!(arrived[0].header("webhook-id"), arrived[1].header("webhook-id"));
+    assert_eq!(arrived[1].header("webhook-timestamp"), "1700000005");
+    arrived.iter().for_each(verify);
+    assert_eq!(server.settled(id).await[0]["attempts"], 2);
+}
+
+#[tokio::test]
+async fn the_policy_ends_in_a_tombstone() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|_, _| Reply::status(500)).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({})).await;
+    let waits_s = [5, 30, 120, 600, 1_800, 3_600, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
+    for (attempt, wait_s) in (1..).zip(waits_s) {
+        server.attempts(id, 1, attempt).await;
+        pass(&hand, wait_s - 1);
+        pass(&hand, 1);
+    }
+    let tombstone = server.settled(id).await.remove(0);
+    assert_eq!((&tombstone["state"], &tombstone["reason"]), (&json!("abandoned"), &json!("retries_exhausted")));
+    assert_eq!((&tombstone["attempts"], &tombstone["next_attempt_at"]), (&json!(13), &Value::Null));
+    let webhook = server.call("webhook.get", json!([id])).await.unwrap();
+    assert_eq!(webhook["consecutive_failures"], 13);
+    assert_eq!(webhook["failing_since"], "2023-11-14T22:13:20.000Z");
+    assert_eq!(receiver.so_far().len(), 13);
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|place, _| match place {
+        0 => Reply::status(503).header("retry-after", "90"),
+        1 => Reply::status(429).header("retry-after", "Tue, 14 Nov 2023 22:20:00 GMT"),
+        _ => Reply::status(200),
+    })
+    .await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({})).await;
+    server.attempts(id, 1, 1).await;
+    let due = async || {
+        let list = server.call("delivery.list", json!([id])).await.unwrap();
+        list[0]["next_attempt_at"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(due().await, "2023-11-14T22:14:50.000Z");
+    pass(&hand, 90);
+    server.attempts(id, 1, 2).await;
+    assert_eq!(due().await, "2023-11-14T22:20:00.000Z");
+    pass(&hand, 310);
+    assert_eq!(server.settled(id).await[0]["attempts"], 3);
+}
+
+#[tokio::test]
+async fn gone_pauses_the_webhook_and_its_numbers_go_on() {
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 410 } else { 200 })).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({"n": 1})).await;
+    server.attempts(id, 1, 1).await;
+    let paused = server.call("webhook.get", json!([id])).await.unwrap();
+    assert_eq!(
+        (&paused["disabled"], &paused["disabled_reason"], &paused["is_active"]),
+        (&json!(true), &json!("gone"), &json!(1))
+    );
+
+    let receipt = server.publish("order:created", json!({"n": 2})).await;
+    assert_eq!(receipt["deliveries"], json!([{"webhook_id": id, "increment_id": 2}]));
+    let pending = server.call("delivery.list", json!([id, {"state": "pending"}])).await.unwrap();
+    assert_eq!(pending.as_array().unwrap().len(), 2);
+    assert_eq!(receiver.so_far().len(), 1);
+
+    server.call("webhook.update_status", json!([{"webhook_id": id, "status": 1}])).await.unwrap();
+    assert!(server.settled(id).await.iter().all(|delivery| delivery["state"] == "delivered"));
+    let mut numbers: Vec<_> = receiver.so_far().iter().map(common::Arrived::number).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn switched_off_waits_and_is_not_numbered() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({"n": 1})).await;
+    server.attempts(id, 1, 1).await;
+    server.call("webhook.update_status", json!(["*", 0])).await.unwrap();
+    assert_eq!(server.publish("order:created", json!({"n": 2})).await["deliveries"], json!([]));
+    pass(&hand, 3_600);
+    server.call("webhook.update_status", json!(["*", 1])).await.unwrap();
+    server.publish("order:created", json!({"n": 3})).await;
+    let list = server.settled(id).await;
+    assert_eq!(list.len(), 2);
+    let bodies: Vec<_> = receiver.so_far().iter().map(|arrived| arrived.json()["message"]["n"].clone()).collect();
+    assert!(!bodies.contains(&json!(2)) && bodies.contains(&json!(3)), "{bodies:?}");
+}
+
+#[tokio::test]
+async fn deleting_cancels_what_waits() {
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|_, _| Reply::status(500)).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({})).await;
+    server.attempts(id, 1, 1).await;
+    server.call("webhook.delete", json!([id])).await.unwrap();
+    assert_eq!(server.call("webhook.get", json!([id])).await.unwrap_err()["code"], 103);
+    assert_eq!(server.publish("order:created", json!({})).await["deliveries"], json!([]));
+    // The owner can't see a deleted webhook; what became of its deliveries the store tells.
+    let store = rusqlite::Connection::open(server.dir.path().join("store.db")).unwrap();
+    let row = || {
+        let columns = "SELECT state, reason, next_attempt_at FROM delivery WHERE webhook_id = ?1";
+        store.query_row(columns, [id], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Option<String>>(1)?, row.get::<_, Option<i64>>(2)?))
+        })
+    };
+    assert_eq!(row().unwrap(), (3, Some("webhook_deleted".to_owned()), None));
+    let next = webhook(&server, &receiver, "*").await;
+    assert!(next > id, "ids are never reused");
+}
+
+#[tokio::test]
+async fn extra_headers_go_along_and_are_redacted_in_the_log() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let headers = "Authorization: Basic hunter2\nX-Shop: 7\nUser-Agent: shop";
+    let data = json!({"topics": "*", "url": receiver.url(), "extra_headers": headers});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    server.publish("order:created", json!({})).await;
+    let arrived = receiver.arrivals(1).await.remove(0);
+    assert_eq!(arrived.header("authorization"), "Basic hunter2");
+    assert_eq!((arrived.header("x-shop"), arrived.header("user-agent")), ("7", "shop"));
+    let log = server.attempts(id, 1, 1).await.remove(0).to_string();
+    assert!(!log.contains("hunter2") && log.contains("[redacted]"), "{log}");
+    assert!(log.contains("webhook-id"), "{log}");
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let server = TestServer::start().await;
+    let elsewhere = Receiver::obliging().await;
+    let target = elsewhere.url();
+    let receiver = Receiver::start(move |_, _| Reply::status(307).header("location", &target)).await;
+    let id = webhook(&server, &receiver, "*").await;
+    server.publish("order:created", json!({})).await;
+    let attempt = server.attempts(id, 1, 1).await.remove(0);
+    assert_eq!((&attempt["status_code"], &attempt["error_class"]), (&json!(307), &json!("status")));
+    assert!(attempt["error"].as_str().unwrap().contains("redirects are not followed"), "{attempt}");
+    assert!(elsewhere.so_far().is_empty());
+}
+
+/// Answers each look-up with the next address of a list, and the last for ever.
+struct Rebinding {
+    answers: Vec<IpAddr>,
+    asked: AtomicUsize,
+}
+
+impl Resolve for Rebinding {
+    fn resolve(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+        let place = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
+        let answer = self.answers[place];
+        async move { Ok(vec![answer]) }.boxed()
+    }
+}
+
+/// A name passes registration, for it is judged when it is connected to; one
+/// that is private then, be it only at the second look-up, is not connected to.
+#[tokio::test]
+async fn a_name_that_turns_private_is_never_connected_to() {
+    // 127.0.0.2 stands for a public address: it is allowed, and takes no connection.
+    for answers in [vec!["127.0.0.1"], vec!["127.0.0.2", "127.0.0.1"]] {
+        let receiver = Receiver::obliging().await;
+        let answers: Vec<IpAddr> = answers.iter().map(|address| address.parse().unwrap()).collect();
+        let look_ups = answers.len();
+        let resolver = Arc::new(Rebinding { answers, asked: AtomicUsize::new(0) });
+        let (clock, hand) = Clock::manual(START);
+        let hooks = Hooks { clock, random: Arc::new(|| 0.5), resolver: Arc::clone(&resolver) as _ };
+        let server = Start { hooks, ..Start::default() }.strict().flag("allow_target", "127.0.0.2").go().await;
+        let key = server.user("ann", "acme", "admin");
+        let session = server.login_as("ann", &key).await;
+        let data =
+            json!({"topics": "*", "url": format!("http://shop.example:{}/", receiver.port()), "format": "shipstream"});
+        let created = server.rpc("webhook.create", json!([session, data, true])).await.unwrap();
+        let id = created["webhook_id"].clone();
+        server.rpc("event.publish", json!([session, "order:created", {}])).await.unwrap();
+        let attempts = async |count| loop {
+            let found = server.rpc("delivery.attempts", json!([session, id, 1])).await.unwrap();
+            if found.as_array().unwrap().len() >= count {
+                break found;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        for count in 1..look_ups {
+            attempts(count).await;
+            pass(&hand, 5);
+        }
+        let log = tokio::time::timeout(common::PATIENCE, attempts(look_ups)).await.unwrap();
+        let last = &log[look_ups - 1];
+        assert_eq!(last["error_class"], "address_refused", "{log}");
+        assert!(last["error"].as_str().unwrap().contains("127.0.0.1"), "{log}");
+        assert_eq!(resolver.asked.load(Ordering::SeqCst), look_ups, "one look-up an attempt");
+        assert!(receiver.so_far().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_is_pending_resumes_at_the_next_start() {
+    let receiver = Receiver::start(|place, _| Reply::status(if place < 3 { 500 } else { 200 })).await;
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let id = webhook(&server, &receiver, "*").await;
+    for n in 1..=3 {
+        server.publish("order:created", json!({"n": n})).await;
+        server.attempts(id, n, 1).await;
+    }
+    let dir = server.stop().await;
+
+    let (clock, _hand) = Clock::manual(START.after(Duration::from_secs(60)));
+    let hooks = Hooks { clock, ..Hooks::default() };
+    let server = Start { dir, hooks, ..Start::default() }.go().await;
+    let list = server.settled(id).await;
+    assert!(list.iter().all(|delivery| delivery["state"] == "delivered" && delivery["attempts"] == 2), "{list:?}");
+    let receipt = server.publish("order:created", json!({})).await;
+    assert_eq!(receipt["deliveries"][0]["increment_id"], 4, "numbers go on");
+}
+
+/// One slow endpoint holds its own slots and nobody else's.
+#[tokio::test]
+async fn a_silent_neighbour_delays_nobody() {
+    let server = TestServer::start().await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let fast = Receiver::obliging().await;
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    server.webhook(json!({"topics": "*", "url": url})).await;
+    webhook(&server, &fast, "*").await;
+    for n in 0..40 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    assert_eq!(fast.arrivals(40).await.len(), 40);
+}

@@ -1,0 +1,62 @@
+//! Rules about the code that a compiler does not check.
+
+mod common;
+
+use std::path::Path;
+
+/// From the roof down: a floor may import those after it, and itself.
+const FLOORS: &[&str] = &["main", "cli", "app", "config", "api", "service", "delivery", "store", "domain"];
+/// Beside the floors: imported by whoever starts things, importing nothing.
+const TELEMETRY: &str = "telemetry";
+
+fn floor(name: &str) -> usize {
+    FLOORS.iter().position(|floor| *floor == name).unwrap_or_else(|| panic!("{name} is no floor of the plan"))
+}
+
+#[test]
+fn imports_go_down_only() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut checked = 0;
+    for file in common::rust_files(&source) {
+        let inside = file.strip_prefix(&source).unwrap();
+        let own = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if own == "lib" {
+            continue;
+        }
+        for line in std::fs::read_to_string(&file).unwrap().lines() {
+            let path = line.trim_start();
+            let path = path.strip_prefix("pub ").unwrap_or(path);
+            let names: Vec<String> = match path.strip_prefix("use crate::") {
+                Some(rest) if rest.starts_with('{') => rest
+                    .trim_matches(['{', '}', ';', ' '])
+                    .split(',')
+                    .map(|name| name.trim().split("::").next().unwrap().to_owned())
+                    .collect(),
+                Some(rest) => vec![rest.split([':', ';', ' ']).next().unwrap().to_owned()],
+                None => continue,
+            };
+            for name in names {
+                checked += 1;
+                if name == own || (name == TELEMETRY && matches!(own.as_str(), "cli" | "app" | "main")) {
+                    continue;
+                }
+                assert!(own != TELEMETRY, "{}: telemetry imports nothing of ours", inside.display());
+                assert!(floor(&own) < floor(&name), "{}: {own} imports {name}, which lies above", inside.display());
+            }
+        }
+    }
+    assert!(checked > 100, "only {checked} imports were found; the test no longer reads them");
+}
+
+/// No file of the project may grow past what a person reads in one go.
+#[test]
+fn files_stay_readable() {
+    const LINES_MAX: usize = 650;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in common::rust_files(&source) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // What is behind the tests' heading is read by another reader.
+        let lines = text.lines().take_while(|line| *line != "#[cfg(test)]").count();
+        assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
+    }
+}

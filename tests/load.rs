@@ -1,0 +1,57 @@
+//! Many clients at once.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Start, basic};
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::sync::Barrier;
+
+const CLIENTS: usize = 1_000;
+const CALLS: usize = 5;
+
+/// Each holds one connection open from the first call to the last, and no
+/// call is made before all are connected.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_clients_keep_their_connections() {
+    let server = Start::default().go().await;
+    server.webhook(json!({"topics": "order:*", "url": "http://127.0.0.1:9/"})).await;
+    let address = server.url().strip_prefix("http://").unwrap().to_owned();
+    let all_connected = Arc::new(Barrier::new(CLIENTS));
+    let clients = (0..CLIENTS).map(|_| {
+        let (address, all_connected) = (address.clone(), Arc::clone(&all_connected));
+        tokio::spawn(async move {
+            let stream = TcpStream::connect(&address).await.unwrap();
+            let (mut sender, connection) =
+                hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
+            let driving = tokio::spawn(connection);
+            all_connected.wait().await;
+            for id in 0..CALLS {
+                let call = json!({"jsonrpc": "2.0", "id": id, "method": "webhook.list", "params": [null]});
+                let request = Request::post("/")
+                    .header("host", &address)
+                    .header("content-type", "application/json")
+                    .header("authorization", basic("demo", common::DEMO_KEY))
+                    .body(Full::new(Bytes::from(call.to_string())))
+                    .unwrap();
+                sender.ready().await.unwrap();
+                let response = sender.send_request(request).await.unwrap();
+                assert_eq!(response.status(), 200);
+                let body = response.into_body().collect().await.unwrap().to_bytes();
+                let answer: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!((&answer["id"], answer["result"].as_array().unwrap().len()), (&json!(id), 1));
+            }
+            drop(sender);
+            driving.await.unwrap().unwrap();
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        tokio::time::timeout(common::PATIENCE, client).await.expect("every client is answered").unwrap();
+    }
+}

@@ -1,0 +1,431 @@
+//! What every store must do. Written against the boundary alone, so that a
+//! second engine passes the same tests.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tallyhook::domain::delivery::{
+    Attempt, AttemptError, DeliveryFilter, DeliveryState, EndReason, ErrorClass, Outcome, Verdict,
+};
+use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
+use tallyhook::domain::headers::ExtraHeaders;
+use tallyhook::domain::id::{IncrementId, MerchantId, WebhookId};
+use tallyhook::domain::retry::RetryPolicy;
+use tallyhook::domain::secret::{KeyHash, SecretKey};
+use tallyhook::domain::time::{Clock, Timestamp};
+use tallyhook::domain::topic::{Pattern, Patterns, Topic};
+use tallyhook::domain::user::Permissions;
+use tallyhook::domain::webhook::{DisabledReason, Format, TargetUrl, WebhookSpec};
+use tallyhook::store::mailbox::Mailbox;
+use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::sqlite::open::OpenError;
+use tallyhook::store::sqlite::{Config, Durability, SqliteStore};
+use tallyhook::store::{DueKey, PageLimit, Store, StoreError, WebhookSelector};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+const START: Timestamp = Timestamp(1_700_000_000_000);
+const LIMIT: PageLimit = PageLimit { count: 100, bytes: 1_000_000 };
+const QUOTA: u32 = 10;
+
+struct Bench {
+    store: Arc<dyn Store>,
+    mailbox: Arc<Mailbox>,
+    hand: watch::Sender<Timestamp>,
+    acme: MerchantId,
+    other: MerchantId,
+    dir: TempDir,
+}
+
+fn config(folder: &Path) -> Config {
+    Config {
+        path: folder.join("store.db"),
+        durability: Durability::Full,
+        busy_timeout: Duration::from_secs(5),
+        readers_max: 2,
+        write_queue_max: 100,
+        idempotency_ttl: Duration::from_secs(3_600),
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut admin = Admin::open(&config(dir.path())).unwrap();
+        let mut merchant = |name: &str| {
+            let key = KeyHash::of(name);
+            admin.create_user(name, name, Permissions::all(), key, false, START).unwrap().merchant_id
+        };
+        let (acme, other) = (merchant("acme"), merchant("other"));
+        let (clock, hand) = Clock::manual(START);
+        let mailbox = Arc::new(Mailbox::default());
+        let store = Arc::new(SqliteStore::open(config(dir.path()), clock, Arc::clone(&mailbox)).unwrap());
+        Self { store, mailbox, hand, acme, other, dir }
+    }
+
+    /// Closes the store and opens it again, as the next process does.
+    fn reopen(self) -> Self {
+        let Self { store, hand, acme, other, dir, .. } = self;
+        drop(store);
+        let mailbox = Arc::new(Mailbox::default());
+        let now = *hand.borrow();
+        let (clock, hand) = Clock::manual(now);
+        let store = Arc::new(SqliteStore::open(config(dir.path()), clock, Arc::clone(&mailbox)).unwrap());
+        Self { store, mailbox, hand, acme, other, dir }
+    }
+
+    async fn webhook(&self, topics: &str) -> WebhookId {
+        self.store.create_webhook(self.acme, spec(topics), QUOTA).await.unwrap().webhook_id
+    }
+
+    async fn publish(&self, topic: &str) -> Receipt {
+        self.store.publish(self.acme, vec![event(topic, "{}", None)]).await.unwrap().remove(0)
+    }
+
+    async fn record(&self, id: WebhookId, number: i64, attempt: u32, verdict: Verdict) {
+        self.store.record(vec![outcome(id, number, attempt, verdict)]).await.unwrap();
+    }
+
+    async fn states(&self, id: WebhookId) -> Vec<DeliveryState> {
+        let filter = DeliveryFilter { after: IncrementId::ZERO, state: None, limit: 100 };
+        let list = self.store.deliveries(self.acme, id, filter).await.unwrap();
+        list.iter().map(|delivery| delivery.state).collect()
+    }
+
+    async fn fresh(&self, id: WebhookId, after: i64) -> Vec<i64> {
+        let page = self.store.fresh(id, IncrementId(after), LIMIT).await.unwrap();
+        page.parcels.iter().map(|parcel| parcel.increment_id.0).collect()
+    }
+
+    async fn settled_through(&self, id: WebhookId) -> i64 {
+        self.store.webhook(self.acme, id).await.unwrap().settled_through.0
+    }
+}
+
+fn spec(topics: &str) -> WebhookSpec {
+    WebhookSpec {
+        is_active: true,
+        topics: Patterns::try_new(topics).unwrap(),
+        url: TargetUrl::try_new("https://example.com/").unwrap(),
+        extra_headers: ExtraHeaders::try_new("X-Shop: 7").unwrap(),
+        secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
+        format: Format::Envelope,
+        retry: RetryPolicy::Default,
+    }
+}
+
+fn event(topic: &str, message: &str, key: Option<&str>) -> NewEvent {
+    NewEvent {
+        topic: Topic::try_new(topic).unwrap(),
+        message: Message::try_new(message).unwrap(),
+        created_at: START,
+        idempotency_key: key.map(|key| IdempotencyKey::try_new(key).unwrap()),
+    }
+}
+
+fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Outcome {
+    let failed = verdict != Verdict::Delivered;
+    let attempt = Attempt {
+        attempt,
+        started_at: START,
+        duration: Duration::from_micros(1_234),
+        status_code: Some(if failed { 500 } else { 200 }),
+        error: failed.then(|| AttemptError { class: ErrorClass::Status, detail: "answered 500".to_owned() }),
+        request_headers: "a: b".to_owned(),
+        response_headers: "c: d\ne: f".to_owned(),
+        response_body: b"\xffbody".to_vec(),
+    };
+    Outcome { webhook_id: id, increment_id: IncrementId(number), attempt, verdict }
+}
+
+fn numbers(receipt: &Receipt) -> Vec<(i64, i64)> {
+    receipt.deliveries.iter().map(|(id, number)| (id.0, number.0)).collect()
+}
+
+#[tokio::test]
+async fn each_webhook_counts_its_own() {
+    let bench = Bench::new();
+    let (a, b) = (bench.webhook("order:*").await, bench.webhook("*").await);
+    assert_eq!(numbers(&bench.publish("order:created").await), [(a.0, 1), (b.0, 1)]);
+    assert_eq!(numbers(&bench.publish("product:created").await), [(b.0, 2)]);
+    assert_eq!(numbers(&bench.publish("order:created").await), [(a.0, 2), (b.0, 3)]);
+    let foreign = bench.store.publish(bench.other, vec![event("order:created", "{}", None)]).await.unwrap();
+    assert!(foreign[0].deliveries.is_empty(), "another merchant's events are not ours");
+
+    let bench = bench.reopen();
+    assert_eq!(numbers(&bench.publish("order:created").await), [(a.0, 3), (b.0, 4)], "numbers go on");
+    assert_eq!(bench.fresh(a, 0).await, [1, 2, 3]);
+    assert_eq!(bench.fresh(b, 2).await, [3, 4]);
+}
+
+#[tokio::test]
+async fn many_events_are_numbered_in_their_order() {
+    let bench = Bench::new();
+    let id = bench.webhook("order:*").await;
+    let events = ["order:a", "product:b", "order:c"].map(|topic| event(topic, "{}", None));
+    let receipts = bench.store.publish(bench.acme, events.to_vec()).await.unwrap();
+    let given: Vec<_> = receipts.iter().map(numbers).collect();
+    assert_eq!(given, [vec![(id.0, 1)], vec![], vec![(id.0, 2)]]);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_makes_two_publishes_one() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let keyed = |message| vec![event("order:created", message, Some("k1"))];
+    let first = bench.store.publish(bench.acme, keyed("{\"n\": 1}")).await.unwrap();
+    assert_eq!(bench.store.publish(bench.acme, keyed("{\"n\": 1}")).await.unwrap(), first);
+    assert_eq!(bench.fresh(id, 0).await, [1]);
+
+    // One event of several conflicts: none is accepted.
+    let mixed = vec![event("order:created", "{}", None), keyed("{\"n\": 2}").remove(0)];
+    let refused = bench.store.publish(bench.acme, mixed).await.unwrap_err();
+    assert!(matches!(refused, StoreError::IdempotencyConflict { index: 1, event_id } if event_id == first[0].event_id));
+    assert_eq!(bench.fresh(id, 0).await, [1]);
+    assert_eq!(numbers(&bench.publish("order:created").await), [(id.0, 2)], "the refused one took no number");
+
+    let elsewhere = bench.store.publish(bench.other, keyed("{\"n\": 2}")).await.unwrap();
+    assert_ne!(elsewhere[0].event_id, first[0].event_id, "keys count per merchant");
+    bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(3_600)));
+    let later = bench.store.publish(bench.acme, keyed("{\"n\": 2}")).await.unwrap();
+    assert_eq!(numbers(&later[0]), [(id.0, 3)], "keys expire");
+}
+
+#[tokio::test]
+async fn two_events_with_one_key_in_one_publish_are_one() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let twice = vec![event("order:created", "{}", Some("k")), event("order:created", "{}", Some("k"))];
+    let receipts = bench.store.publish(bench.acme, twice).await.unwrap();
+    assert_eq!(receipts[0], receipts[1]);
+    assert_eq!(bench.fresh(id, 0).await, [1]);
+}
+
+#[tokio::test]
+async fn an_outcome_counts_once() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    let retry_at = START.after(Duration::from_secs(5));
+    bench.record(id, 1, 1, Verdict::Retry(retry_at)).await;
+    bench.record(id, 1, 1, Verdict::Delivered).await;
+    assert_eq!(bench.states(id).await, [DeliveryState::Pending], "attempt 1 is on record already");
+    assert!(bench.fresh(id, 0).await.is_empty(), "what was tried is no longer fresh");
+    bench.record(id, 1, 2, Verdict::Delivered).await;
+    bench.record(id, 1, 3, Verdict::Abandoned).await;
+    assert_eq!(bench.states(id).await, [DeliveryState::Delivered], "what has ended stays ended");
+
+    let attempts = bench.store.attempts(bench.acme, id, IncrementId(1)).await.unwrap();
+    let expected = [outcome(id, 1, 1, Verdict::Retry(retry_at)).attempt, outcome(id, 1, 2, Verdict::Delivered).attempt];
+    assert_eq!(attempts, expected);
+}
+
+#[tokio::test]
+async fn retries_are_found_when_they_are_due() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let at = |seconds| START.after(Duration::from_secs(seconds));
+    for (number, seconds) in [(1, 30), (2, 10), (3, 20)] {
+        bench.publish("order:created").await;
+        bench.record(id, number, 1, Verdict::Retry(at(seconds))).await;
+    }
+    let due = async |after, now, count| {
+        let page = bench.store.due(id, after, now, PageLimit { count, bytes: 1_000_000 }).await.unwrap();
+        (page.parcels.iter().map(|parcel| parcel.increment_id.0).collect::<Vec<_>>(), page.is_last)
+    };
+    assert_eq!(due(DueKey::START, at(9), 9).await, (vec![], true));
+    assert_eq!(due(DueKey::START, at(20), 9).await, (vec![2, 3], true));
+    assert_eq!(due(DueKey::START, at(99), 2).await, (vec![2, 3], false));
+    let after = DueKey { due_at: at(20), increment_id: IncrementId(3) };
+    assert_eq!(due(after, at(99), 2).await, (vec![1], true));
+    assert_eq!(bench.store.next_due(id, at(9)).await.unwrap(), Some(at(10)));
+    assert_eq!(bench.store.next_due(id, at(30)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_by_weight_and_never_empty_for_it() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let big = format!("{{\"x\": \"{}\"}}", "y".repeat(10_000));
+    for _ in 0..3 {
+        bench.store.publish(bench.acme, vec![event("order:created", &big, None)]).await.unwrap();
+    }
+    let page = bench.store.fresh(id, IncrementId::ZERO, PageLimit { count: 9, bytes: 1 }).await.unwrap();
+    assert_eq!((page.parcels.len(), page.is_last), (1, false));
+    let page = bench.store.fresh(id, IncrementId::ZERO, PageLimit { count: 9, bytes: 21_000 }).await.unwrap();
+    assert_eq!((page.parcels.len(), page.is_last), (2, false));
+    assert_eq!(page.parcels[0].event.message.as_str(), big);
+}
+
+#[tokio::test]
+async fn settled_through_follows_the_lowest_open_number() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    for _ in 0..4 {
+        bench.publish("order:created").await;
+    }
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    bench.record(id, 3, 1, Verdict::Abandoned).await;
+    assert_eq!(bench.settled_through(id).await, 0);
+    bench.record(id, 1, 1, Verdict::Retry(START)).await;
+    assert_eq!(bench.settled_through(id).await, 0);
+    bench.record(id, 1, 2, Verdict::Delivered).await;
+    assert_eq!(bench.settled_through(id).await, 3);
+    let bench = bench.reopen();
+    bench.record(id, 4, 1, Verdict::Delivered).await;
+    assert_eq!(bench.settled_through(id).await, 4);
+}
+
+#[tokio::test]
+async fn off_is_not_numbered_and_disabled_is() {
+    let bench = Bench::new();
+    let id = bench.webhook("order:*").await;
+    let listing = WebhookSelector::Listing(Pattern::try_new("order:*").unwrap());
+    assert_eq!(bench.store.set_active(bench.acme, listing.clone(), false).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(bench.other, WebhookSelector::All, true).await.unwrap(), 0);
+    assert!(bench.publish("order:created").await.deliveries.is_empty());
+    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::Id(id), true).await.unwrap(), 1);
+    bench.publish("order:created").await;
+
+    bench.record(id, 1, 1, Verdict::Gone).await;
+    let gone = bench.store.webhook(bench.acme, id).await.unwrap();
+    assert_eq!((gone.disabled, gone.spec.is_active), (Some(DisabledReason::Gone), true));
+    assert_eq!(numbers(&bench.publish("order:created").await), [(id.0, 2)]);
+    let exact = WebhookSelector::Listing(Pattern::try_new("order:created").unwrap());
+    assert_eq!(bench.store.set_active(bench.acme, exact, true).await.unwrap(), 0, "matching is not listing");
+    assert_eq!(bench.store.set_active(bench.acme, listing, true).await.unwrap(), 1);
+    assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().disabled, None);
+}
+
+#[tokio::test]
+async fn deleting_cancels_and_frees_a_place() {
+    let bench = Bench::new();
+    let id = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap().webhook_id;
+    let refused = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap_err();
+    assert!(matches!(refused, StoreError::WebhookQuota { max: 1 }));
+    for _ in 0..3 {
+        bench.publish("order:created").await;
+    }
+    assert!(matches!(bench.store.delete_webhook(bench.other, id).await, Err(StoreError::NoWebhook)));
+    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    assert!(matches!(bench.store.delete_webhook(bench.acme, id).await, Err(StoreError::NoWebhook)));
+    assert!(matches!(bench.store.webhook(bench.acme, id).await, Err(StoreError::NoWebhook)));
+    assert!(bench.publish("order:created").await.deliveries.is_empty());
+    assert!(bench.fresh(id, 0).await.is_empty(), "nothing of it is pending");
+    // One was on its way and arrived: that is recorded.
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    bench.record(id, 3, 1, Verdict::Retry(START)).await;
+    let next = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap().webhook_id;
+    assert!(next > id);
+
+    let dir = bench.dir.path().to_owned();
+    let rows = rusqlite::Connection::open(dir.join("store.db")).unwrap();
+    let mut statement = rows.prepare("SELECT state, reason FROM delivery WHERE webhook_id = ?1").unwrap();
+    let found: Vec<(i64, Option<String>)> =
+        statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
+    let cancelled = (3, Some(EndReason::WebhookDeleted.name().to_owned()));
+    assert_eq!(found, [cancelled.clone(), (1, None), cancelled]);
+}
+
+#[tokio::test]
+async fn news_come_after_the_commit_and_in_order() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    for _ in 0..3 {
+        bench.publish("order:created").await;
+    }
+    bench.mailbox.arrived().await;
+    let news = bench.mailbox.take();
+    assert!(news.changed[&id].is_some());
+    assert_eq!(news.committed_through[&id], IncrementId(3));
+    let handed: Vec<_> = news.parcels.iter().map(|(_, parcel)| parcel.increment_id.0).collect();
+    assert_eq!(handed, [1, 2, 3]);
+    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    assert!(bench.mailbox.take().changed[&id].is_none());
+}
+
+#[tokio::test]
+async fn sessions_live_end_and_are_swept() {
+    let bench = Bench::new();
+    let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
+    let key = KeyHash::of("session");
+    let at = |seconds| START.after(Duration::from_secs(seconds));
+    bench.store.open_session(user.user_id, key, at(60)).await.unwrap();
+    bench.store.renew_session(key, at(90));
+    bench.store.renew_session(key, at(70));
+    // The writer works in order: when this is done, so is the renewal.
+    bench.store.end_session(KeyHash::of("another")).await.unwrap();
+    assert_eq!(bench.store.session(key).await.unwrap().unwrap().expires_at, at(90), "an end never comes nearer");
+    bench.store.end_session(key).await.unwrap();
+    assert!(bench.store.session(key).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn tenants_see_their_own() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    let filter = DeliveryFilter { after: IncrementId::ZERO, state: None, limit: 9 };
+    assert!(bench.store.webhooks(bench.other).await.unwrap().is_empty());
+    assert!(matches!(bench.store.webhook(bench.other, id).await, Err(StoreError::NoWebhook)));
+    assert!(matches!(bench.store.deliveries(bench.other, id, filter).await, Err(StoreError::NoWebhook)));
+    let attempts = bench.store.attempts(bench.other, id, IncrementId(1)).await;
+    assert!(matches!(attempts, Err(StoreError::NoWebhook)));
+    let missing = bench.store.attempts(bench.acme, id, IncrementId(2)).await;
+    assert!(matches!(missing, Err(StoreError::NoDelivery)));
+}
+
+// What follows is about the file, and SQLite's alone.
+
+fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
+    SqliteStore::open(config(folder), Clock::system(), Arc::default())
+}
+
+#[test]
+fn one_server_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).unwrap();
+    let refused = open(dir.path()).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::InUse { .. }), "{refused}");
+    assert!(refused.to_string().contains("served by another process"), "{refused}");
+    drop(first);
+    open(dir.path()).unwrap();
+}
+
+#[test]
+fn what_is_not_ours_is_left_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.db");
+    let refuse = |what: &str| {
+        let before = std::fs::read(&path).unwrap();
+        let refused = open(dir.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains(what) && refused.contains("store.db"), "{refused}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "the file is untouched");
+        assert!(matches!(Admin::open(&config(dir.path())), Err(OpenError::Foreign { .. } | OpenError::Newer { .. })));
+    };
+    std::fs::write(&path, "Dear diary").unwrap();
+    refuse("no database at all");
+    std::fs::write(&path, [0; 5_000]).unwrap();
+    refuse("no database at all");
+
+    std::fs::remove_file(&path).unwrap();
+    let foreign = rusqlite::Connection::open(&path).unwrap();
+    foreign.execute_batch("CREATE TABLE recipe (name TEXT); INSERT INTO recipe VALUES ('soup')").unwrap();
+    drop(foreign);
+    refuse("a database of another program");
+
+    std::fs::remove_file(&path).unwrap();
+    drop(open(dir.path()).unwrap());
+    let newer = rusqlite::Connection::open(&path).unwrap();
+    newer.execute_batch("PRAGMA user_version = 999; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(newer);
+    refuse("newer tallyhook (schema 999");
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = open(&dir.path().join("nowhere")).map(drop).unwrap_err().to_string();
+    assert!(refused.contains("nowhere"), "{refused}");
+}
