@@ -20,6 +20,8 @@ const CALLS: usize = 5;
 /// call is made before all are connected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_clients_keep_their_connections() {
+    // Both ends of each connection are open files of this process.
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let server = Start::default().go().await;
     server.webhook(json!({"topics": "order:*", "url": "http://127.0.0.1:9/"})).await;
     let address = server.url().strip_prefix("http://").unwrap().to_owned();

@@ -33,7 +33,16 @@ pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
     if config.dev {
         make_demo_user(&config.store)?;
     }
+    raise_file_limit();
     block_on(serve(config))
+}
+
+/// Each connection is an open file, and the usual limit of 1,024 is meant for
+/// programs that know no better; the hard limit is what the operator set.
+fn raise_file_limit() {
+    if let Err(cause) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%cause, "the limit of open files could not be raised");
+    }
 }
 
 /// Makes the user that everybody knows, if it is missing.
