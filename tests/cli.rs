@@ -1,0 +1,283 @@
+//! The program as a person runs it: its own process, its own output, signals.
+
+mod common;
+mod tools;
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use common::{Receiver, Reply, basic};
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
+
+fn tallyhook(folder: &Path, args: &[&str]) -> Command {
+    let mut command = tools::command(PROGRAM);
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    tallyhook(folder, args).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", stderr(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A running `serve` or `listen`, whose stdout is read line by line.
+struct Running {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Running {
+    fn start(folder: &Path, args: &[&str], announces: &str) -> Self {
+        let mut child = tallyhook(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        let Some(url) = line.trim().strip_prefix(announces) else {
+            child.kill().unwrap();
+            let mut problem = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut problem).unwrap();
+            panic!("{line:?} {problem}");
+        };
+        Self { url: url.to_owned(), child, lines }
+    }
+
+    fn serve(folder: &Path, args: &[&str]) -> Self {
+        let args = [&["serve", "--listen", "127.0.0.1:0", "--log", "warn"], args].concat();
+        Self::start(folder, &args, "tallyhook listening on ")
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("sh").args(["-c", "kill -$0 $1", name, &id]).status().unwrap().success());
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
+    /// `tallyhook call` against this server.
+    fn call(&self, args: &[&str]) -> Output {
+        let folder = std::env::temp_dir();
+        tallyhook(&folder, &[&["call"], args].concat()).env("TALLYHOOK_URL", &self.url).output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Gone already, if the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn users_are_made_listed_and_revoked_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &[]);
+    let made = stdout(&run(folder.path(), &["user", "create", "ann", "--merchant", "acme"]));
+    let key = made.strip_suffix('\n').unwrap();
+    assert!(key.starts_with("tk_") && key.len() == 67, "the key, alone: {made:?}");
+    let again = run(folder.path(), &["user", "create", "ann", "--merchant", "acme"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(stderr(&again).contains("ann"), "{}", stderr(&again));
+    let reader = ["user", "create", "bob", "--merchant", "acme", "--permissions", "webhook_read"];
+    stdout(&run(folder.path(), &reader));
+
+    let list = stdout(&run(folder.path(), &["user", "list"]));
+    let line = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{list}"));
+    assert!(line("ann").contains("acme") && line("ann").contains("webhook_read,webhook_write,event_write"), "{list}");
+    assert!(line("bob").contains("webhook_read") && !line("bob").contains("webhook_write"), "{list}");
+    assert!(!list.contains(key), "keys are shown once");
+
+    let as_ann = ["webhook.list", "--user", "ann", "--key", key];
+    assert_eq!(stdout(&server.call(&as_ann)).trim(), "[]");
+    stdout(&run(folder.path(), &["user", "revoke", "ann"]));
+    let refused = server.call(&as_ann);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("fault 2: Access denied."), "{}", stderr(&refused));
+    assert_eq!(run(folder.path(), &["user", "revoke", "eve"]).status.code(), Some(1));
+
+    let everything: Vec<u8> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    assert!(!everything.windows(key.len()).any(|window| window == key.as_bytes()), "only the hash is stored");
+}
+
+#[test]
+fn a_dev_server_is_called_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev"]);
+    let mut receiver = Running::start(
+        folder.path(),
+        &["listen", "--port", "0", "--secret", "my-first-secret", "--count", "2"],
+        "tallyhook receiving on ",
+    );
+    let webhook = json!({"url": receiver.url, "topics": "*", "secret_key": "my-first-secret"}).to_string();
+    let made: Value = serde_json::from_str(&stdout(&server.call(&["webhook.create", &webhook, "true"]))).unwrap();
+    assert_eq!(made["webhook_id"], 1);
+    let receipt = stdout(&server.call(&["event.publish", "order:created", "{\"order_id\": 7}"]));
+    let receipt: Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(receipt["deliveries"], json!([{"webhook_id": 1, "increment_id": 1}]));
+    let line = receiver.line();
+    assert!(line.contains("webhook 1") && line.contains("number 1") && line.contains("order:created"), "{line}");
+    assert!(line.contains("signature ok"), "{line}");
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    assert!(receiver.line().contains("number 2"));
+    assert_eq!(receiver.code(), Some(0), "two were asked for");
+
+    let fault = server.call(&["webhook.delete", "99"]);
+    assert_eq!((fault.status.code(), fault.stdout.len()), (Some(1), 0));
+    assert!(stderr(&fault).contains("fault 103: Webhook not exists."), "{}", stderr(&fault));
+    assert!(folder.path().join("tallyhook-dev.db").exists(), "the store of dev mode is its own");
+}
+
+#[test]
+fn a_wrong_signature_is_turned_away_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev"]);
+    let mut receiver = Running::start(
+        folder.path(),
+        &["listen", "--port", "0", "--secret", "another-secret"],
+        "tallyhook receiving on ",
+    );
+    let webhook = json!({"url": receiver.url, "topics": "*", "secret_key": "my-first-secret", "retry": []}).to_string();
+    stdout(&server.call(&["webhook.create", &webhook]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    let line = receiver.line();
+    assert!(!line.contains("signature ok") && line.contains("401"), "{line}");
+}
+
+/// What is in flight when the signal comes is finished and recorded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_lets_what_is_in_flight_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Running::serve(folder.path(), &["--dev"]);
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (arrived, mut arrival) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = Receiver::start(move |_, _| {
+        arrived.send(()).unwrap();
+        tokio::task::block_in_place(|| released.lock().unwrap().recv().unwrap());
+        Reply::status(204)
+    })
+    .await;
+    let client = common::http_client();
+    let call = async |method: &str, params: Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let (status, answer) =
+            common::post(&client, &server.url, &[("authorization", &basic("demo", "demo-key"))], body).await;
+        assert_eq!(status, 200, "{answer}");
+    };
+    call("webhook.create", json!([null, {"url": receiver.url(), "topics": "*"}])).await;
+    call("event.publish", json!([null, "order:created", {}])).await;
+    arrival.recv().await.unwrap();
+    server.signal("TERM");
+    release.send(()).unwrap();
+    assert_eq!(server.code(), Some(0));
+    let store = rusqlite::Connection::open(folder.path().join("tallyhook-dev.db")).unwrap();
+    let state: i64 = store.query_row("SELECT state FROM delivery", [], |row| row.get(0)).unwrap();
+    assert_eq!(state, 1, "delivered, and recorded as such");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // A receiver that never answers holds the first signal's grace up.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut server = Running::serve(folder.path(), &["--dev", "--grace-ms", "600000"]);
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let webhook = json!({"url": url, "topics": "*"}).to_string();
+    stdout(&server.call(&["webhook.create", &webhook]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    let (_held, _) = silent.accept().await.unwrap();
+    server.signal("INT");
+    server.signal("INT");
+    // Two of one kind at the same moment may merge into one.
+    while server.child.try_wait().unwrap().is_none() {
+        server.signal("INT");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(server.code(), Some(130));
+}
+
+#[test]
+fn a_second_server_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Running::serve(folder.path(), &[]);
+    let second = run(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(stderr(&second).contains("is being served by another process"), "{}", stderr(&second));
+}
+
+#[test]
+fn the_demo_user_works_in_dev_mode_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = ["--store", "sqlite:one.db"];
+    drop(Running::serve(folder.path(), &[&["--dev"][..], &store].concat()));
+    let server = Running::serve(folder.path(), &store);
+    let refused = server.call(&["webhook.list", "--user", "demo", "--key", "demo-key"]);
+    assert!(stderr(&refused).contains("fault 2"), "{}", stderr(&refused));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("t.toml"), "grace_ms = \"soon\"\nlissten = \"127.0.0.1:1\"\n").unwrap();
+    let refused = tallyhook(folder.path(), &["serve", "--config", "t.toml", "--store", "redis://here"])
+        .env("TALLYHOOK_READERS_MAX", "0")
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let told = stderr(&refused);
+    for part in ["grace_ms", "lissten", "listen", "store", "TALLYHOOK_READERS_MAX", "t.toml", "4 mistakes"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!folder.path().join("tallyhook.db").exists());
+}
+
+#[test]
+fn the_demo_tells_the_whole_story() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = stdout(&run(folder.path(), &["demo", "--exit"]));
+    for part in ["login", "webhook.create", "event.publish", "signature ok", "answered 503", "All 5 deliveries arrived"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn help_teaches() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["user", "--help"],
+        &["listen", "--help"],
+        &["call", "--help"],
+        &["demo", "--help"],
+    ] {
+        let help = stdout(&run(folder.path(), args));
+        assert!(help.contains("Usage: tallyhook") && help.contains("tallyhook "), "{help}");
+    }
+    assert_eq!(run(folder.path(), &["swerve"]).status.code(), Some(2));
+}
