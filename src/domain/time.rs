@@ -10,8 +10,9 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
-/// The last instant that RFC 3339 can print: the end of the year 9999.
-const LAST_MS: i64 = 253_402_300_799_999;
+/// The last instant that can be printed: 9999-12-30T22:00:00.999Z, which leaves
+/// room for every time zone within the year 9999 (`jiff::Timestamp::MAX`).
+const LAST_MS: i64 = 253_402_207_200_999;
 
 impl Timestamp {
     /// Reads an RFC 3339 time such as `2026-11-22T03:04:05.678Z`, cut to
@@ -36,7 +37,7 @@ impl Timestamp {
         self.print("%Y-%m-%dT%H:%M:%S+00:00")
     }
 
-    /// This much later; stops at the end of the year 9999.
+    /// This much later; stops at the end of the year 9999, a day short.
     pub fn after(self, by: Duration) -> Self {
         let ms = i64::try_from(by.as_millis()).unwrap_or(LAST_MS);
         Self(self.0.saturating_add(ms).min(LAST_MS))
@@ -149,6 +150,8 @@ mod tests {
     #[test]
     fn arithmetic_stops_at_the_ends() {
         assert_eq!(Timestamp(i64::MAX).after(Duration::MAX).0, LAST_MS);
+        assert_eq!(Timestamp(i64::MAX).rfc3339_ms(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(LAST_MS, jiff::Timestamp::MAX.as_millisecond());
         assert_eq!(Timestamp(5).since(Timestamp(9)), Duration::ZERO);
     }
 }

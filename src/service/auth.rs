@@ -128,7 +128,7 @@ impl Service {
     async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
         let now = self.clock.now();
         if let Some(wait) = self.failed_logins.wait(name, peer, now) {
-            let wait_s = wait.as_secs() + 1;
+            let wait_s = wait.as_millis().div_ceil(1_000);
             return Err(Fault::new(FaultCode::AccessDenied)
                 .detail(format!("Too many attempts. Retry in {wait_s} s."))
                 .retry_after(wait));

@@ -64,7 +64,7 @@ impl Service {
         let state = selection.state.map(|name| {
             DeliveryState::from_name(&name).ok_or_else(|| {
                 let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");
-                Violation::new("state", format!("is none; there are {known}."))
+                Violation::new("state", format!("{name:?} is no state; there are {known}."))
             })
         });
         let max = self.config.list_limit_max;

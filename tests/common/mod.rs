@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 use tallyhook::app::{Hooks, Server};
 use tallyhook::config::{Config, Sources};
@@ -103,6 +104,41 @@ impl TestServer {
         let mut admin = Admin::open(&self.config.store).unwrap();
         admin.create_user(name, merchant, permissions, KeyHash::of(&key), false, Clock::system().now()).unwrap();
         key
+    }
+
+    /// Another connection to the store, as another process may have one.
+    pub fn database(&self) -> Connection {
+        let conn = Connection::open(&self.config.store.path).unwrap();
+        conn.busy_timeout(PATIENCE).unwrap();
+        conn
+    }
+
+    /// Keeps the store from being written until the connection is dropped.
+    pub fn hold_store(&self) -> Connection {
+        let conn = self.database();
+        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        conn
+    }
+
+    /// Sends a request with no headers but these: status, headers and text of the answer.
+    pub async fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> (u16, HeaderMap, String) {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let exchange = async {
+            let response = self.client.request(request.body(Full::new(body.to_owned().into())).unwrap()).await.unwrap();
+            let (head, body) = response.into_parts();
+            let bytes = body.collect().await.unwrap().to_bytes();
+            (head.status.as_u16(), head.headers, String::from_utf8(bytes.to_vec()).unwrap())
+        };
+        tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers")
     }
 
     /// Posts a body as JSON; the status and the text of the answer.

@@ -57,7 +57,8 @@ async fn fault_2_a_wrong_key() {
 async fn fault_3_paths_that_do_not_exist() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
-    for path in ["webhook.paint", "nothing.list", "nothing", "", ".", "webhook.", ".list", "WEBHOOK.LIST", "webhook/list"]
+    for path in
+        ["webhook.paint", "nothing.list", "nothing", "", ".", "webhook.", ".list", "WEBHOOK.LIST", "webhook/list"]
     {
         let error = user.refused(path, json!([]), 3).await;
         assert_eq!(error, json!({"code": 3, "message": "Invalid api path."}), "{path:?}");

@@ -124,7 +124,9 @@ async fn change(user: &User<'_>, change: Change, form: Form) -> (Change, Form, E
         Form::Multi => {
             let results = user.ask("/", "multiCall", json!([null, [[change.path, change.args]]])).await.unwrap();
             match results[0].get("isFault") {
-                Some(_) => End::Refused(results[0]["faultCode"].as_i64().unwrap(), text(&results[0]["faultMessage"]), None),
+                Some(_) => {
+                    End::Refused(results[0]["faultCode"].as_i64().unwrap(), text(&results[0]["faultMessage"]), None)
+                }
                 None => End::Done,
             }
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
 
 use crate::domain::fault::{Fault, FaultCode};
 
@@ -118,8 +119,9 @@ impl<'a> Args<'a> {
         }
         let deserializer = MapDeserializer::<_, serde_json::Error>::new(given.into_iter());
         serde_path_to_error::deserialize(deserializer).map_err(|cause| {
-            let path = cause.path().to_string();
-            Fault::new(invalid).field(inner(&path)).detail(format!("{}.", without_place(&cause.into_inner())))
+            let (index, field) = place(cause.path());
+            let fault = Fault::new(invalid).field(field).detail(format!("{}.", without_place(cause.inner())));
+            Fault { index, ..fault }
         })
     }
 }
@@ -134,9 +136,21 @@ pub fn from_raw<T: for<'de> Deserialize<'de>>(raw: &RawValue, field: &str, inval
     })
 }
 
-/// Of `webhook.url` the part that its owner wrote: `url`.
-fn inner(path: &str) -> &str {
-    path.split_once('.').map_or(path, |(_, rest)| rest)
+/// Where in the parameters: of `webhook.topics[1]` the part that its owner
+/// wrote, `topics[1]`; of `events[3].topic` the index, and `topic`.
+fn place(path: &serde_path_to_error::Path) -> (Option<usize>, String) {
+    let mut segments = path.iter().peekable();
+    let param = segments.next().map(Segment::to_string).unwrap_or_default();
+    let index = match segments.peek() {
+        Some(Segment::Seq { index }) => Some(*index),
+        _ => None,
+    };
+    let mut field = String::new();
+    for segment in segments.skip(usize::from(index.is_some())) {
+        let dot = if field.is_empty() || matches!(segment, Segment::Seq { .. }) { "" } else { "." };
+        field += &format!("{dot}{segment}");
+    }
+    (index, if field.is_empty() { param } else { field })
 }
 
 /// serde_json ends its messages with a line and column, which mean nothing
@@ -172,6 +186,28 @@ mod tests {
         message: Option<Box<str>>,
         #[serde(skip)]
         _unit: (),
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[expect(dead_code, reason = "only whether it can be read matters")]
+    struct Places {
+        events: Option<Vec<P>>,
+        one: Option<P>,
+        list: Option<BTreeMap<String, Vec<i64>>>,
+    }
+
+    #[test]
+    fn faults_say_where() {
+        const PARAMS: &[Param] = &[optional("events"), optional("one"), optional("list")];
+        let told = |text: &str| {
+            let fault = Args::read(Some(text)).decode::<Places>("m", PARAMS, FaultCode::InvalidEvent).unwrap_err();
+            (fault.index, fault.field.unwrap())
+        };
+        assert_eq!(told(r#"[[{"id": 1}, {"id": "a"}]]"#), (Some(1), "id".to_owned()));
+        assert_eq!(told("[[{}]]"), (Some(0), "events".to_owned()));
+        assert_eq!(told("[7]"), (None, "events".to_owned()));
+        assert_eq!(told(r#"{"one": {"id": "a"}}"#), (None, "id".to_owned()));
+        assert_eq!(told(r#"{"list": {"topics": [1, "a"]}}"#), (None, "topics[1]".to_owned()));
     }
 
     #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! Values as clients write them, and as they are written for clients.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,6 +12,39 @@ use crate::domain::fault::Violation;
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
+
+/// An object; also `[]`, which is how PHP writes an empty one. A derived type
+/// alone would take an array for its members in their order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = Object<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Object<T>, A::Error> {
+                match seq.next_element::<de::IgnoredAny>()? {
+                    None => {
+                        let nothing = std::iter::empty::<(&str, ())>();
+                        T::deserialize(de::value::MapDeserializer::new(nothing)).map(Object)
+                    }
+                    Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
 
 /// 0 or 1; also as a string, or a boolean.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +175,9 @@ impl<'de> Deserialize<'de> for Headers {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
                 let mut lines = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, String>()? {
+                    if name.contains([':', '\r', '\n']) {
+                        return Err(de::Error::custom("a header's name can't hold a colon or a line break"));
+                    }
                     if value.contains(['\r', '\n']) {
                         return Err(de::Error::custom("a header's value can't hold a line break"));
                     }

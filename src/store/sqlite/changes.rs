@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::memory::Counters;
 use super::rows::{format_code, state_code};
-use super::writer::{Announcement, Tx};
+use super::tx::{Announcement, Tx};
 use crate::domain::delivery::{DeliveryState, EndReason, Outcome, Verdict};
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};

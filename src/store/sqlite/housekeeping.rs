@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows::state_code;
-use super::writer::Tx;
+use super::tx::Tx;
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::id::{IncrementId, WebhookId};
 

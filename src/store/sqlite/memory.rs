@@ -8,7 +8,6 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::rows;
-use super::writer::Announcement;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::time::Timestamp;
@@ -189,13 +188,8 @@ impl Memory {
         Ok(())
     }
 
-    /// Everything there is to announce, after the file was read again.
-    pub fn everything(&self) -> Vec<Announcement> {
-        let mut news = Vec::new();
-        for (&id, entry) in self.webhooks.iter().filter(|(_, entry)| !entry.is_deleted) {
-            news.push(Announcement::Webhook(id, Some(Arc::clone(&entry.webhook))));
-            news.push(Announcement::Through(id, entry.counters.last));
-        }
-        news
+    /// Every webhook that is not deleted, and its last number.
+    pub fn webhooks(&self) -> impl Iterator<Item = (&Arc<Webhook>, IncrementId)> {
+        self.webhooks.values().filter(|entry| !entry.is_deleted).map(|entry| (&entry.webhook, entry.counters.last))
     }
 }

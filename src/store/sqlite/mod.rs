@@ -10,6 +10,7 @@ mod memory;
 pub mod open;
 mod queue;
 mod rows;
+mod tx;
 mod writer;
 
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use tokio::sync::{Semaphore, oneshot};
 
 use self::open::{OpenError, ServeLock};
 use self::queue::{Queue, Refused};
-use self::writer::{Change, Tx, Writer};
+use self::tx::Tx;
+use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
 use super::{DueKey, Page, PageLimit, Session, Store, StoreError, WebhookSelector};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};

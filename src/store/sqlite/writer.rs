@@ -15,12 +15,11 @@ use tracing::{error, info};
 use super::memory::Memory;
 use super::open::{ServeLock, open_current};
 use super::queue::Queue;
+use super::tx::{Announcement, Tx};
 use super::{Config, housekeeping};
-use crate::domain::id::{IncrementId, WebhookId};
-use crate::domain::time::{Clock, Timestamp};
-use crate::domain::webhook::Webhook;
+use crate::domain::time::Clock;
+use crate::store::StoreError;
 use crate::store::mailbox::Mailbox;
-use crate::store::{Parcel, StoreError};
 
 /// The most changes that share a commit.
 const CHANGES_PER_COMMIT_MAX: usize = 512;
@@ -34,26 +33,6 @@ const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Answer + Send>;
 /// Tells whoever asked for a change.
 pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// What a change may use: the connection, within a transaction; the writer's
-/// memory, to be altered only when nothing can fail any more; one `now` for
-/// the whole transaction; and the news to announce after the commit.
-pub struct Tx<'a> {
-    pub conn: &'a Connection,
-    pub memory: &'a mut Memory,
-    pub now: Timestamp,
-    pub news: &'a mut Vec<Announcement>,
-}
-
-/// Something to announce once it is committed.
-pub enum Announcement {
-    /// A webhook is new, changed, or (`None`) deleted.
-    Webhook(WebhookId, Option<Arc<Webhook>>),
-    /// All numbers up to this one are committed.
-    Through(WebhookId, IncrementId),
-    /// A new delivery.
-    Parcel(WebhookId, Parcel),
-}
 
 /// The writer thread's own state.
 pub struct Writer {
@@ -169,7 +148,10 @@ impl Writer {
                 info!("the store is open again");
                 self.conn = Some(conn);
                 self.memory = memory;
-                announce(&self.mailbox, self.memory.everything());
+                for (webhook, through) in self.memory.webhooks() {
+                    self.mailbox.announce_webhook(webhook.webhook_id, Some(Arc::clone(webhook)));
+                    self.mailbox.announce_through(webhook.webhook_id, through);
+                }
             }
             Err(cause) => error!(cause, "the store can't be opened again; trying on"),
         }
@@ -191,7 +173,6 @@ fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     for item in news {
         match item {
             Announcement::Webhook(id, webhook) => mailbox.announce_webhook(id, webhook),
-            Announcement::Through(id, through) => mailbox.announce_through(id, through),
             Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
         }
     }
@@ -205,28 +186,7 @@ pub fn change<T: Send + 'static>(
     reply: impl FnOnce(Result<T, StoreError>) + Send + 'static,
 ) -> Change {
     Box::new(move |tx| {
-        let result = tx.and_then(|tx| in_savepoint(tx, work));
+        let result = tx.and_then(|tx| tx.in_savepoint(work));
         Box::new(move |committed| reply(committed.and(result)))
     })
-}
-
-fn in_savepoint<T>(tx: &mut Tx<'_>, work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    run(tx.conn, "SAVEPOINT change")?;
-    let result = work(tx);
-    if result.is_err() {
-        run(tx.conn, "ROLLBACK TO change")?;
-    }
-    run(tx.conn, "RELEASE change")?;
-    result
-}
-
-fn run(conn: &Connection, sql: &str) -> Result<(), StoreError> {
-    conn.prepare_cached(sql)?.execute([])?;
-    Ok(())
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(cause: rusqlite::Error) -> Self {
-        Self::failed(cause)
-    }
 }

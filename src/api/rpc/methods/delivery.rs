@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::api::rpc::args::{optional, required};
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Whole};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Object, Whole};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
@@ -40,7 +40,7 @@ pub fn methods() -> Vec<Method> {
 #[derive(Deserialize)]
 struct List {
     webhook_id: Whole,
-    options: Option<Options>,
+    options: Option<Object<Options>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -52,7 +52,7 @@ struct Options {
 }
 
 async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<DeliveryItem>, Fault> {
-    let options = params.options.unwrap_or_default();
+    let Object(options) = params.options.unwrap_or_default();
     let selection = DeliverySelection {
         after_increment_id: options.after_increment_id.map(|number| number.0),
         state: options.state,

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::api::rpc::args::{optional, required};
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::ReceiptItem;
+use crate::api::rpc::wire::{Object, ReceiptItem};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
@@ -42,7 +42,7 @@ pub fn methods() -> Vec<Method> {
 struct Publish {
     topic: String,
     message: Box<RawValue>,
-    options: Option<Options>,
+    options: Option<Object<Options>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -54,7 +54,7 @@ struct Options {
 
 impl From<Publish> for EventDraft {
     fn from(publish: Publish) -> Self {
-        let options = publish.options.unwrap_or_default();
+        let Object(options) = publish.options.unwrap_or_default();
         Self {
             topic: publish.topic,
             message: publish.message.into(),
@@ -70,11 +70,11 @@ async fn publish(request: Request, caller: Caller, params: Publish) -> Result<Re
 
 #[derive(Deserialize)]
 struct PublishMany {
-    events: Vec<Publish>,
+    events: Vec<Object<Publish>>,
 }
 
 async fn publish_many(request: Request, caller: Caller, params: PublishMany) -> Result<Vec<ReceiptItem>, Fault> {
-    let drafts = params.events.into_iter().map(EventDraft::from).collect();
+    let drafts = params.events.into_iter().map(|Object(event)| event.into()).collect();
     let receipts = request.service.publish_many(&caller, drafts).await?;
     Ok(receipts.into_iter().map(ReceiptItem::from).collect())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::NoParams;
 use crate::api::rpc::args::{from_raw, optional, required};
 use crate::api::rpc::method::{Method, Request, Spec, Table};
+use crate::api::rpc::wire::Object;
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::service::auth::{Caller, Credentials};
 
@@ -72,11 +73,12 @@ async fn start_session(request: Request, _: NoParams) -> Result<String, Fault> {
 
 #[derive(Deserialize)]
 struct EndSession {
-    session: Option<String>,
+    session: Option<Value>,
 }
 
 async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault> {
-    if let Some(key) = params.session {
+    // What is no key has no session to end.
+    if let Some(Value::String(key)) = params.session {
         request.service.end_session(&key).await?;
     }
     Ok(true)
@@ -95,18 +97,13 @@ async fn call(request: Request, caller: Caller, params: Call) -> Result<Box<RawV
 #[derive(Deserialize)]
 struct MultiCall {
     calls: Vec<Box<RawValue>>,
-    options: Option<Options>,
+    options: Option<Object<Options>>,
 }
 
-/// PHP writes an empty object as an empty array, so both are taken.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Options {
-    Object {
-        #[serde(rename = "break")]
-        stop: Option<Value>,
-    },
-    Empty([(); 0]),
+#[derive(Default, Deserialize)]
+struct Options {
+    #[serde(rename = "break")]
+    stop: Option<Value>,
 }
 
 #[derive(Serialize)]
@@ -131,10 +128,8 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
             .field("calls")
             .detail(format!("{count} calls are too many for one multiCall; up to {max} are run.")));
     }
-    let stops = match params.options {
-        Some(Options::Object { stop: Some(stop) }) => ![json!(0), json!(false), json!("0"), json!("")].contains(&stop),
-        _ => false,
-    };
+    let Object(Options { stop }) = params.options.unwrap_or_default();
+    let stops = stop.is_some_and(|stop| ![json!(0), json!(false), json!("0"), json!("")].contains(&stop));
     let mut results = Vec::with_capacity(params.calls.len());
     for item in &params.calls {
         let result = run_item(&request, &caller, item).await;

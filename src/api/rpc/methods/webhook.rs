@@ -7,7 +7,7 @@ use super::NoParams;
 use crate::api::rpc::args::{from_raw, optional, required};
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{Flag, Headers, Retry, Topics, WebhookDetail, WebhookItem, Whole};
+use crate::api::rpc::wire::{Flag, Headers, Object, Retry, Topics, WebhookDetail, WebhookItem, Whole};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
@@ -107,7 +107,7 @@ async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, 
 
 #[derive(Deserialize)]
 struct Create {
-    webhook: Data,
+    webhook: Object<Data>,
     return_webhook: Option<Flag>,
 }
 
@@ -124,7 +124,7 @@ struct Data {
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
-    let webhook = request.service.create_webhook(&caller, draft(params.webhook, request.context.codes)?).await?;
+    let webhook = request.service.create_webhook(&caller, draft(params.webhook.0, request.context.codes)?).await?;
     match params.return_webhook {
         Some(Flag(true)) => detail(&webhook, &caller),
         _ => written(&true),
@@ -140,7 +140,7 @@ fn draft(data: Data, codes: Codes) -> Result<WebhookDraft, Fault> {
     let invalid = |field: &str, problem: &str| Fault::new(FaultCode::InvalidWebhook).field(field).detail(problem);
     let missing = |field, example: &str| invalid(field, &format!("is missing; give one such as {example}."));
     let named_format = |name: String| {
-        Format::from_name(&name).ok_or_else(|| invalid("format", "is none; there are envelope, shipstream."))
+        Format::from_name(&name).ok_or_else(|| invalid("format", "is no format; there are envelope, shipstream."))
     };
     let refused = |violation: Violation| violation.into_fault(FaultCode::InvalidWebhook);
     let checked_retry = |retry| RetryPolicy::try_from(retry).map_err(refused);

@@ -1,0 +1,53 @@
+//! What a change works with, and what it leaves to be announced.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::memory::Memory;
+use crate::domain::id::WebhookId;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::Webhook;
+use crate::store::{Parcel, StoreError};
+
+/// What a change may use: the connection, within a transaction; the writer's
+/// memory, to be altered only when nothing can fail any more; one `now` for
+/// the whole transaction; and the news to announce after the commit.
+pub struct Tx<'a> {
+    pub conn: &'a Connection,
+    pub memory: &'a mut Memory,
+    pub now: Timestamp,
+    pub news: &'a mut Vec<Announcement>,
+}
+
+/// Something to announce once it is committed.
+pub enum Announcement {
+    /// A webhook is new, changed, or (`None`) deleted.
+    Webhook(WebhookId, Option<Arc<Webhook>>),
+    /// A new delivery.
+    Parcel(WebhookId, Parcel),
+}
+
+impl Tx<'_> {
+    /// Runs `work` so that if it fails, only it is undone.
+    pub fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.run("SAVEPOINT change")?;
+        let result = work(self);
+        if result.is_err() {
+            self.run("ROLLBACK TO change")?;
+        }
+        self.run("RELEASE change")?;
+        result
+    }
+
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(cause: rusqlite::Error) -> Self {
+        Self::failed(cause)
+    }
+}

@@ -1,0 +1,340 @@
+//! Publishing: idempotency keys, all or none, times, topics, and messages
+//! that keep their bytes all the way to a receiver.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tallyhook::app::Hooks;
+use tallyhook::domain::time::{Clock, Timestamp};
+
+use crate::common::{Receiver, Start, TestServer};
+use crate::{ALL, User, again, id_of, rows, webhook_data, webhook_with};
+
+fn keyed(topic: &str, message: Value, key: &str) -> Value {
+    json!([topic, message, {"idempotency_key": key}])
+}
+
+fn item(topic: &str, message: Value, key: &str) -> Value {
+    json!({"topic": topic, "message": message, "options": {"idempotency_key": key}})
+}
+
+/// A webhook where nothing listens: what goes to it is numbered all the same.
+async fn numbering(user: &User<'_>) -> i64 {
+    id_of(&user.webhook(webhook_data()).await)
+}
+
+#[tokio::test]
+async fn the_same_key_and_content_get_the_same_receipt() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let user = User::demo(&server);
+    let id = id_of(&user.webhook(webhook_with(json!({"url": receiver.url()}))).await);
+    let first = user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k1")).await;
+    assert_eq!(first, json!({"event_id": 1, "deliveries": [{"webhook_id": id, "increment_id": 1}]}));
+    // Whatever else has happened to the webhooks since.
+    user.webhook(webhook_data()).await;
+    assert_eq!(user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k1")).await, first);
+    let other_time = json!({"idempotency_key": "k1", "created_at": "2021-12-07T16:08:15Z"});
+    assert_eq!(user.done("event.publish", json!(["order:created", {"order_id": 7}, other_time])).await, first);
+    assert_eq!((rows(&server, "event"), rows(&server, "delivery")), (1, 1));
+
+    // A restart changes nothing about it.
+    let server = again(server.stop().await).go().await;
+    let user = User::demo(&server);
+    assert_eq!(user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k1")).await, first);
+    let second = user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k2")).await;
+    assert_eq!(second["event_id"], 2);
+    assert_eq!(second["deliveries"][0], json!({"webhook_id": id, "increment_id": 2}));
+    let mut numbers: Vec<_> = receiver.arrivals(2).await.iter().map(|arrived| arrived.number()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, [1, 2]);
+}
+
+#[tokio::test]
+async fn the_same_key_for_other_content_is_refused() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    numbering(&user).await;
+    user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k")).await;
+    for (topic, message) in [
+        ("order:created", json!({"order_id": 8})),
+        ("order:canceled", json!({"order_id": 7})),
+        ("order:created", json!({})),
+    ] {
+        let error = user.refused_field("event.publish", keyed(topic, message, "k"), 108, "idempotency_key").await;
+        assert_eq!(
+            error["message"],
+            "Idempotency key already used for another event. idempotency_key: \
+             was used for event 1 with another topic or message; use a new key for a new event."
+        );
+        assert_eq!(error["data"], json!({"field": "idempotency_key"}));
+    }
+    // The bytes count: a message that only means the same is another one.
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"order:created",{"order_id": 7},{"idempotency_key":"k"}]}"#;
+    let answer: Value = serde_json::from_str(&user.post("/", body).await).unwrap();
+    assert_eq!(answer["error"]["code"], 108);
+    assert_eq!((rows(&server, "event"), rows(&server, "delivery")), (1, 1));
+}
+
+#[tokio::test]
+async fn keys_count_per_merchant() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let colleague = User::new(&server, "colleague", "demo", ALL);
+    let stranger = User::new(&server, "stranger", "globex", ALL);
+    let event = keyed("order:created", json!({"order_id": 7}), "k");
+    let first = user.done("event.publish", event.clone()).await;
+    assert_eq!(colleague.done("event.publish", event.clone()).await, first);
+    assert_eq!(stranger.done("event.publish", event).await, json!({"event_id": 2, "deliveries": []}));
+    let other = keyed("order:created", json!({"order_id": 8}), "k");
+    colleague.refused("event.publish", other.clone(), 108).await;
+    stranger.refused("event.publish", other, 108).await;
+}
+
+#[tokio::test]
+async fn keys_are_forgotten_when_their_time_is_over() {
+    let (clock, hand) = Clock::manual(Timestamp(1_700_000_000_000));
+    let start = Start { hooks: Hooks { clock, ..Hooks::default() }, ..Start::default() };
+    let server = start.flag("idempotency_ttl_s", "3600").go().await;
+    let user = User::demo(&server);
+    let pass = |time: Duration| hand.send_modify(|now| *now = now.after(time));
+    user.done("event.publish", keyed("a:b", json!({"n": 1}), "k")).await;
+    pass(Duration::from_millis(3_599_999));
+    user.refused("event.publish", keyed("a:b", json!({"n": 2}), "k"), 108).await;
+    pass(Duration::from_millis(1));
+    let second = user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await;
+    assert_eq!(second["event_id"], 2);
+    assert_eq!(user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await, second);
+    user.refused("event.publish", keyed("a:b", json!({"n": 1}), "k"), 108).await;
+}
+
+#[tokio::test]
+async fn keys_have_bounds() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    user.done("event.publish", keyed("a:b", json!({}), &"ä".repeat(255))).await;
+    user.done("event.publish", keyed("a:b", json!({}), "x")).await;
+    for bad in [json!(""), json!("x".repeat(256)), json!(5), json!(["x"])] {
+        let args = json!(["a:b", {}, {"idempotency_key": bad}]);
+        user.refused_field("event.publish", args, 107, "idempotency_key").await;
+    }
+    assert_eq!(rows(&server, "event"), 2);
+}
+
+#[tokio::test]
+async fn many_events_are_accepted_in_order() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let id = numbering(&user).await;
+    assert_eq!(user.done("event.publish_many", json!([[]])).await, json!([]));
+    let events = json!([
+        item("order:created", json!({"n": 1}), "k1"),
+        {"topic": "product:created", "message": {"n": 2}},
+        {"topic": "order:canceled", "message": {"n": 3}, "options": null},
+        item("order:created", json!({"n": 1}), "k1"),
+    ]);
+    let delivery = |number: i64| json!([{"webhook_id": id, "increment_id": number}]);
+    let expected = json!([
+        {"event_id": 1, "deliveries": delivery(1)},
+        {"event_id": 2, "deliveries": []},
+        {"event_id": 3, "deliveries": delivery(2)},
+        {"event_id": 1, "deliveries": delivery(1)},
+    ]);
+    assert_eq!(user.done("event.publish_many", json!([events])).await, expected);
+    assert_eq!(rows(&server, "event"), 3);
+}
+
+#[tokio::test]
+async fn many_events_are_accepted_all_or_none() {
+    let server = Start::default().flag("events_max", "4").go().await;
+    let user = User::demo(&server);
+    let id = numbering(&user).await;
+    let good = || json!({"topic": "order:created", "message": {}});
+    let refused = async |events: Value, number: i64, index: Option<u64>, field: &str| {
+        let error = user.refused("event.publish_many", json!([events]), number).await;
+        assert_eq!(error["data"].get("index").and_then(Value::as_u64), index, "{events}: {error}");
+        assert_eq!(error["data"]["field"], field, "{events}: {error}");
+        let place = index.map_or_else(|| format!(" {field}: "), |index| format!(" Item {index}: {field}: "));
+        assert!(error["message"].as_str().unwrap().contains(&place), "{events}: {error}");
+    };
+    let bad_topic = json!({"topic": "order", "message": {}});
+    refused(json!([good(), good(), bad_topic]), 107, Some(2), "topic").await;
+    refused(json!([json!({"topic": 5, "message": {}}), good()]), 107, Some(0), "topic").await;
+    refused(json!([good(), {"topic": "a:b", "message": []}]), 107, Some(1), "message").await;
+    refused(json!([good(), {"topic": "a:b", "message": {}, "colour": 1}]), 107, Some(1), "colour").await;
+    let bad_time = json!({"topic": "a:b", "message": {}, "options": {"created_at": "yesterday"}});
+    refused(json!([good(), bad_time]), 107, Some(1), "created_at").await;
+    let bad_option = json!({"topic": "a:b", "message": {}, "options": {"key": "x"}});
+    refused(json!([good(), bad_option]), 107, Some(1), "options.key").await;
+    refused(json!([good(), good(), good(), good(), good()]), 107, None, "events").await;
+    refused(json!("order:created"), 107, None, "events").await;
+    let twice =
+        json!([good(), item("order:created", json!({"n": 1}), "k"), item("order:created", json!({"n": 2}), "k")]);
+    refused(twice, 108, Some(2), "idempotency_key").await;
+
+    for table in ["event", "delivery", "idempotency"] {
+        assert_eq!(rows(&server, table), 0, "{table}");
+    }
+    // Neither an id nor a number was used up, nor the key taken.
+    let receipt = user.done("event.publish", keyed("order:created", json!({"n": 2}), "k")).await;
+    assert_eq!(receipt, json!({"event_id": 1, "deliveries": [{"webhook_id": id, "increment_id": 1}]}));
+    refused(json!([good(), item("order:created", json!({"n": 1}), "k")]), 108, Some(1), "idempotency_key").await;
+    assert_eq!((rows(&server, "event"), rows(&server, "delivery")), (1, 1));
+}
+
+#[tokio::test]
+async fn an_item_that_lacks_a_member_is_named() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for (lacking, member) in
+        [(json!({"message": {}}), "topic"), (json!({"topic": "a:b"}), "message"), (json!({}), "topic")]
+    {
+        let events = json!([{"topic": "a:b", "message": {}}, lacking]);
+        let error = user.refused("event.publish_many", json!([events]), 107).await;
+        assert_eq!(error["data"]["index"], 1, "{error}");
+        assert!(error["message"].as_str().unwrap().contains(&format!("`{member}`")), "{error}");
+    }
+    let events = json!([5]);
+    assert_eq!(user.refused("event.publish_many", json!([events]), 107).await["data"]["index"], 0);
+    assert_eq!(rows(&server, "event"), 0);
+}
+
+#[tokio::test]
+async fn created_at() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let user = User::demo(&server);
+    user.webhook(webhook_with(json!({"url": receiver.url()}))).await;
+    let times = [
+        ("2021-12-07T16:08:15Z", "2021-12-07T16:08:15.000Z"),
+        ("2021-12-07T18:08:15.5+02:00", "2021-12-07T16:08:15.500Z"),
+        ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z"),
+        ("9998-12-31T23:59:59.999999Z", "9998-12-31T23:59:59.999Z"),
+    ];
+    for (given, _) in times {
+        user.done("event.publish", json!(["order:created", {}, {"created_at": given}])).await;
+    }
+    for arrived in receiver.arrivals(times.len()).await {
+        let (_, expected) = times[usize::try_from(arrived.number()).unwrap() - 1];
+        assert_eq!(arrived.json()["created_at"], expected);
+    }
+    for bad in ["", "yesterday", "2021-12-07", "2021-12-07T16:08:15", "1969-12-31T23:59:59Z", "1700000000"] {
+        let args = json!(["order:created", {}, {"created_at": bad}]);
+        user.refused_field("event.publish", args, 107, "created_at").await;
+    }
+    let args = json!(["order:created", {}, {"created_at": 1_700_000_000}]);
+    user.refused_field("event.publish", args, 107, "created_at").await;
+    assert_eq!(rows(&server, "event"), 4);
+}
+
+#[tokio::test]
+async fn topics_of_events() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    user.done("event.publish", json!(["never.heard-of:THIS_1", {}])).await;
+    user.done("event.publish", json!(["tests:ping", {}])).await;
+    for reserved in ["tallyhook:webhook_disabled", "test:ping", "test:x"] {
+        let error = user.refused_field("event.publish", json!([reserved, {}]), 107, "topic").await;
+        assert!(error["message"].as_str().unwrap().contains(&format!("{reserved} is reserved for the server")));
+    }
+    for bad in [json!("order"), json!("*"), json!("order:*"), json!("a:b:c"), json!(""), json!("a b:c"), json!(5)] {
+        user.refused_field("event.publish", json!([bad, {}]), 107, "topic").await;
+    }
+    assert_eq!(rows(&server, "event"), 2);
+}
+
+#[tokio::test]
+async fn a_message_is_an_object() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for (bad, kind) in [
+        (json!([]), "an array"),
+        (json!([{"a": 1}]), "an array"),
+        (json!("text"), "a string"),
+        (json!("{}"), "a string"),
+        (json!(7), "a number"),
+        (json!(-1.5), "a number"),
+        (json!(true), "a boolean"),
+    ] {
+        let error = user.refused_field("event.publish", json!(["a:b", bad]), 107, "message").await;
+        let expected = format!("message: is {kind}; it must be a JSON object, such as {{\"order_id\": 7}}.");
+        assert_eq!(error["message"], format!("Invalid event. {expected}"));
+    }
+    let events = json!([{"topic": "a:b", "message": null}]);
+    user.refused_field("event.publish_many", json!([events]), 107, "message").await;
+    for (options, field) in [(json!({"key": "x"}), "key"), (json!(7), "options"), (json!("x"), "options")] {
+        user.refused_field("event.publish", json!(["a:b", {}, options]), 107, field).await;
+    }
+    assert_eq!(rows(&server, "event"), 0);
+}
+
+/// Number formats, the order of keys, a key twice, escapes, white space.
+const MESSAGES: [&str; 6] = [
+    r#"{}"#,
+    r#"{ "b":1.00,"a" : 1e3, "c":-0.0, "d":1E+2 }"#,
+    r#"{"big":123456789012345678901234567890,"tiny":1e-400,"huge":1e400}"#,
+    r#"{"z":1,"a":2,"z":3}"#,
+    r#"{"e":"\u00e9 \u0000 \/ \ud83d\ude00","f":"é 😀","\u0061":"\"\\"}"#,
+    "{\n\t\"nested\": [ {\"x\" : null} , [] , true ]\r\n}",
+];
+
+/// The ways to publish that there are.
+fn bodies(message: &str) -> [(&'static str, String); 6] {
+    let call =
+        |method: &str, params: String| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+    [
+        ("event.publish", call("event.publish", format!(r#"[null,"order:created",{message}]"#))),
+        ("by name", call("event.publish", format!(r#"{{"message":{message},"topic":"order:created"}}"#))),
+        ("call", call("call", format!(r#"[null,"event.publish",["order:created",{message}]]"#))),
+        ("multiCall", call("multiCall", format!(r#"[null,[["event.publish",["order:created",{message}]]]]"#))),
+        ("many", call("event.publish_many", format!(r#"[null,[{{"topic":"order:created","message":{message}}}]]"#))),
+        (
+            "numeric",
+            format!(r#"{{"jsonrpc":2.0,"method":"call","params":[null,"event.publish",["order:created",{message}]]}}"#),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn messages_keep_their_bytes_all_the_way() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let user = User::demo(&server);
+    user.webhook(webhook_with(json!({"url": receiver.url()}))).await;
+    let mut published = Vec::new();
+    for message in MESSAGES {
+        for (way, body) in bodies(message) {
+            let text = user.post("/", body).await;
+            assert!(text.contains(&format!(r#""increment_id":{}}}"#, published.len() + 1)), "{way}: {text}");
+            published.push((way, message));
+        }
+    }
+    let arrivals = receiver.arrivals(published.len()).await;
+    for arrived in arrivals {
+        let (way, message) = published[usize::try_from(arrived.number()).unwrap() - 1];
+        let body = std::str::from_utf8(&arrived.body).unwrap();
+        assert!(body.ends_with(&format!(r#""message": {message}}}"#)), "{way}: {message} became {body}");
+    }
+}
+
+#[tokio::test]
+async fn the_vendors_format_keeps_them_too() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let user = User::demo(&server);
+    let data = webhook_with(json!({"url": receiver.url()}));
+    user.ask("/api/jsonrpc", "webhook.create", json!([null, data])).await.unwrap();
+    for message in MESSAGES {
+        user.post("/", bodies(message)[0].1.clone()).await;
+    }
+    for arrived in receiver.arrivals(MESSAGES.len()).await {
+        let number = arrived.number();
+        let message = MESSAGES[usize::try_from(number).unwrap() - 1];
+        let members = message.strip_suffix('}').unwrap();
+        let comma = if message == "{}" { "" } else { ", " };
+        let start =
+            format!(r#"{{"topic": "order:created", "message": {members}{comma}"webhook_increment_id": {number}, "#);
+        let body = std::str::from_utf8(&arrived.body).unwrap();
+        assert!(body.starts_with(&start), "{message} became {body}");
+    }
+}

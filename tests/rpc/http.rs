@@ -1,0 +1,215 @@
+//! What HTTP says before and around a call.
+
+use serde_json::{Value, json};
+
+use crate::common::{DEMO_KEY, Start, TestServer, basic};
+use crate::{PATHS, User, rows, webhook_data};
+
+const JSON: (&str, &str) = ("content-type", "application/json");
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"webhook.list","params":[null]}"#;
+const EMPTY_LIST: &str = r#"{"jsonrpc":"2.0","result":[],"id":1}"#;
+const PARSE_ERROR: &str = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}"#;
+
+/// A refusal before a call could be read: an error of the specification, with
+/// words for people.
+fn check_refusal(text: &str, words: &str) {
+    let answer: Value = serde_json::from_str(text).unwrap_or_else(|_| panic!("{text}"));
+    assert_eq!((&answer["jsonrpc"], &answer["id"]), (&json!("2.0"), &Value::Null), "{text}");
+    assert_eq!(answer["error"]["code"], -32_600, "{text}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains(words), "{text}");
+    assert_eq!(answer.get("result"), None, "{text}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long() {
+    let server = Start::default().flag("body_bytes_max", "1024").go().await;
+    let authorization = basic("demo", DEMO_KEY);
+    let headers = [JSON, ("authorization", authorization.as_str())];
+    for (at, _) in PATHS {
+        let fits = format!("{LIST}{}", " ".repeat(1_024 - LIST.len()));
+        let (status, _, text) = server.exchange("POST", at, &headers, &fits).await;
+        assert_eq!((status, text.as_str()), (200, EMPTY_LIST), "{at}");
+        let (status, answered, text) = server.exchange("POST", at, &headers, &format!("{fits} ")).await;
+        assert_eq!(status, 413, "{at}");
+        assert_eq!(answered["content-type"], "application/json", "{at}");
+        check_refusal(&text, "longer than 1024 bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_kind() {
+    let server = TestServer::start().await;
+    let authorization = basic("demo", DEMO_KEY);
+    for (at, _) in PATHS {
+        for kind in ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", "text/html"]
+        {
+            let headers = [("content-type", kind), ("authorization", &authorization)];
+            let (status, _, text) = server.exchange("POST", at, &headers, LIST).await;
+            assert_eq!(status, 415, "{kind} at {at}");
+            check_refusal(&text, "Content-Type: application/json");
+        }
+        for kind in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/JSON;charset=UTF-8",
+            "application/json-rpc",
+            "application/vnd.api+json",
+        ] {
+            let headers = [("content-type", kind), ("authorization", &authorization)];
+            let (status, _, text) = server.exchange("POST", at, &headers, LIST).await;
+            assert_eq!((status, text.as_str()), (200, EMPTY_LIST), "{kind} at {at}");
+        }
+        let (status, _, text) = server.exchange("POST", at, &[("authorization", &authorization)], LIST).await;
+        assert_eq!((status, text.as_str()), (200, EMPTY_LIST), "no Content-Type at {at}");
+    }
+}
+
+#[tokio::test]
+async fn other_methods_and_other_paths() {
+    let server = TestServer::start().await;
+    for (at, _) in PATHS {
+        for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let (status, headers, text) = server.exchange(method, at, &[JSON], "").await;
+            assert_eq!(status, 405, "{method} {at}");
+            assert_eq!(headers["allow"], "POST", "{method} {at}");
+            check_refusal(&text, "by POST");
+        }
+        assert_eq!(server.exchange("HEAD", at, &[], "").await.0, 405, "{at}");
+    }
+    for at in ["/nowhere", "/rpc/", "/api", "/api/jsonrpc/x", "/RPC", "//"] {
+        for method in ["GET", "POST"] {
+            let (status, _, text) = server.exchange(method, at, &[JSON], LIST).await;
+            assert_eq!(status, 404, "{method} {at}");
+            check_refusal(&text, "nothing at this path");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_fault_is_an_answer_like_any_other() {
+    let server = TestServer::start().await;
+    for (at, _) in PATHS {
+        for body in [LIST, r#"{"jsonrpc":"2.0","id":1,"method":"nothing"}"#, "{", "[]", "5", ""] {
+            let (status, headers, _) = server.exchange("POST", at, &[JSON], body).await;
+            assert_eq!(status, 200, "{body} at {at}");
+            assert_eq!(headers["content-type"], "application/json", "{body} at {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_specifications_errors_have_its_codes_on_every_path() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for (at, _) in PATHS {
+        for bad in ["{", "", "nonsense", "[{]", "\u{feff}{}", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"} x"] {
+            assert_eq!(user.post(at, bad).await, PARSE_ERROR, "{bad} at {at}");
+        }
+        for (body, code, id) in [
+            (r#"{"jsonrpc":"2.0","id":"a","method":5}"#, -32_600, json!("a")),
+            (r#"{"jsonrpc":"1.0","id":7,"method":"webhook.list"}"#, -32_600, json!(7)),
+            (r#"{"id":7,"method":"webhook.list"}"#, -32_600, json!(7)),
+            (r#"{"jsonrpc":"2.0","id":7,"method":"webhook.list","params":"x"}"#, -32_600, json!(7)),
+            (r#"{"jsonrpc":"2.0","id":[7],"method":"webhook.list"}"#, -32_600, json!(null)),
+            (r#"{"jsonrpc":"2.0","id":7.5,"method":"no.such"}"#, -32_601, json!(7.5)),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"no.such"}"#, -32_601, json!(null)),
+            (r#"{"jsonrpc":"2.0","id":-7,"method":"webhook.get","params":[null]}"#, -32_602, json!(-7)),
+            ("[]", -32_600, json!(null)),
+            ("5", -32_600, json!(null)),
+        ] {
+            let answer: Value = serde_json::from_str(&user.post(at, body).await).unwrap();
+            assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code), &id), "{body} at {at}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn notifications_run_and_are_answered_by_nothing() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let publish =
+        |n: usize| format!(r#"{{"jsonrpc":"2.0","method":"event.publish","params":[null,"a:b",{{"n":{n}}}]}}"#);
+    for (n, (at, _)) in PATHS.into_iter().enumerate() {
+        assert_eq!(user.post(at, publish(n)).await, "");
+        assert_eq!(user.post(at, format!("[{},{}]", publish(n), publish(n))).await, "");
+        // Nobody hears of what goes wrong, either.
+        for failing in [
+            r#"{"jsonrpc":"2.0","method":"no.such"}"#,
+            r#"{"jsonrpc":"2.0","method":"event.publish","params":[null,"a:b"]}"#,
+            r#"{"jsonrpc":"2.0","method":"call","params":["none","webhook.list"]}"#,
+        ] {
+            assert_eq!(user.post(at, failing).await, "", "{failing} at {at}");
+        }
+        assert_eq!(rows(&server, "event"), i64::try_from(3 * (n + 1)).unwrap(), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_may_mix_both_shapes() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for ((at, vendor), id) in PATHS.into_iter().zip(1..) {
+        let create = json!({"jsonrpc": 2.0, "id": 1, "method": "webhook.create", "params": [null, webhook_data()]});
+        let batch = format!(
+            r#"[{create},
+                {{"jsonrpc":"2.0","id":"two","method":"webhook.update_status","params":[null,{{"webhook_id":{id},"status":0}}]}},
+                {{"jsonrpc":"2.0","method":"event.publish","params":[null,"a:b",{{}}]}},
+                {{"jsonrpc":2.0,"method":"webhook.delete","params":[null,{id}]}},
+                5,
+                {{"jsonrpc":2.0,"id":"six","method":"webhook.delete","params":[null,{id}]}},
+                {{"jsonrpc":"2.0","id":7,"method":"no.such"}}]"#
+        );
+        let gone = format!(
+            r#"{{"code":{},"message":"Webhook not exists. There is no webhook {id}."}}"#,
+            if vendor { -32_103 } else { 103 }
+        );
+        let expected = [
+            r#"{"jsonrpc":2.0,"id":1,"error":null,"result":true}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","result":true,"id":"two"}"#.to_owned(),
+            r#"{"jsonrpc":2.0,"error":null,"result":true}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":null}"#.to_owned(),
+            format!(r#"{{"jsonrpc":2.0,"id":"six","error":{gone},"result":null}}"#),
+            r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":7}"#.to_owned(),
+        ];
+        assert_eq!(user.post(at, batch).await, format!("[{}]", expected.join(",")), "{at}");
+        assert_eq!(rows(&server, "event"), id, "{at}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_has_a_bound() {
+    let server = Start::default().flag("batch_calls_max", "2").flag("multi_calls_max", "2").go().await;
+    let user = User::demo(&server);
+    let publish = r#"{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"a:b",{}]}"#;
+    for (at, _) in PATHS {
+        let answer = user.post(at, format!("[{LIST},{LIST}]")).await;
+        assert_eq!(answer, format!("[{EMPTY_LIST},{EMPTY_LIST}]"), "{at}");
+        let answer: Value =
+            serde_json::from_str(&user.post(at, format!("[{publish},{publish},{publish}]")).await).unwrap();
+        assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(-32_600), &Value::Null), "{at}: {answer}");
+        let call = json!(["event.publish", ["a:b", {}]]);
+        let error = user.ask(at, "multiCall", json!([null, [call, call, call]])).await.unwrap_err();
+        assert_eq!((&error["code"], &error["data"]["field"]), (&json!(-32_602), &json!("calls")), "{at}: {error}");
+    }
+    assert_eq!(rows(&server, "event"), 0, "refused as a whole");
+}
+
+#[tokio::test]
+async fn webhooks_start_as_the_path_has_them() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for (at, vendor) in PATHS {
+        let expected = if vendor { ("shipstream", "shipstream") } else { ("envelope", "default") };
+        for (method, params) in [
+            ("webhook.create", json!([null, webhook_data(), true])),
+            ("call", json!([null, "webhook.create", [webhook_data(), true]])),
+        ] {
+            let webhook = user.ask(at, method, params).await.unwrap();
+            assert_eq!((&webhook["format"], &webhook["retry"]), (&json!(expected.0), &json!(expected.1)), "{at}");
+        }
+        let mut data = webhook_data();
+        data["format"] = json!(if vendor { "envelope" } else { "shipstream" });
+        let webhook = user.ask(at, "webhook.create", json!([null, data, true])).await.unwrap();
+        assert_eq!(webhook["format"], data["format"], "{at}");
+    }
+}
