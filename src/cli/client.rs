@@ -208,6 +208,11 @@ pub struct Session<'a> {
 }
 
 impl Session<'_> {
+    /// Its key, for calls that are made without this.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Calls a method of a resource, such as `webhook.list`, by way of `call`.
     pub async fn call(&self, path: &str, args: impl Serialize) -> Result<Box<RawValue>, RpcError> {
         self.client.request("call", (&self.key, path, args)).await

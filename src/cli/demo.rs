@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -12,13 +11,14 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::client::{RpcClient, RpcError, Session, Target};
+use super::folder::Folder;
 use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::serve::{make_demo_user, stop};
 use super::signals::Signals;
 use super::{DEMO_KEY, DEMO_USER, Failure, block_on, print, program};
 use crate::app::{Hooks, Server};
 use crate::config::{Config, Sources};
-use crate::domain::secret::{SecretKey, generate_store_id};
+use crate::domain::secret::SecretKey;
 use crate::telemetry;
 
 /// What its help ends with.
@@ -58,8 +58,8 @@ pub struct DemoArgs {
 
 /// Tells the story.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
-    let folder = Folder::make()?;
-    let store = folder.0.join("tallyhook.db");
+    let folder = Folder::make("demo")?;
+    let store = folder.path().join("tallyhook.db");
     let flags = [("listen", "127.0.0.1:0".to_owned()), ("dev", "true".to_owned()), ("log", "warn".to_owned())];
     let mut config = Config::load(&Sources { flags: flags.into(), ..Sources::default() }).map_err(Failure::failed)?;
     config.store.path = store;
@@ -203,30 +203,4 @@ Both stay up until Ctrl-C. Try in another terminal (user {DEMO_USER}, API key {D
     -d '{{"jsonrpc": "2.0", "id": 1, "method": "event.publish", "params": [null, "order:created", {{"id": 1004}}]}}'
 "#
     )
-}
-
-/// A folder of its own that goes when this does.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn make() -> Result<Self, Failure> {
-        // Random, so that nobody can have laid something in its place; and
-        // making it fails if somebody has.
-        let name = format!("tallyhook-demo-{}-{}", std::process::id(), generate_store_id());
-        let path = std::env::temp_dir().join(name);
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&path)
-            .map_err(|cause| Failure::failed(format!("{}: can't be made: {cause}", path.display())))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A temporary folder that stays is a pity, not a failure.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

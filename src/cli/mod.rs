@@ -2,10 +2,12 @@
 //! exit code is 0 if all went well, 1 for a failure, 2 for a wrong command
 //! line or configuration, 130 for a second signal.
 
+mod bench;
 mod call;
 mod client;
 mod demo;
 mod flags;
+mod folder;
 mod json;
 mod listen;
 mod number_log;
@@ -64,6 +66,12 @@ enum Command {
     /// Log in to a server, call a method, and print its result.
     #[command(after_help = call::EXAMPLES)]
     Call(call::CallArgs),
+    /// Measure a server process on this machine, beside what the machine could do at best.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
+    /// The receiver of a measurement, in a process of its own.
+    #[command(hide = true)]
+    BenchReceiver,
     /// Show it all at work: server, receiver, webhook, events, a failure and its retry.
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -105,6 +113,8 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchReceiver => bench::receive(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -178,7 +188,7 @@ mod tests {
 
     #[test]
     fn every_subcommand_teaches_with_examples() {
-        for command in Cli::command().get_subcommands() {
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains(&format!("tallyhook {}", command.get_name())), "{}", command.get_name());
         }

@@ -1,0 +1,96 @@
+//! The figures, for people and for programs.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::scenario::{Ceiling, Figures, Scenario};
+
+/// All that was measured in one run of the program.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    version: &'static str,
+    cores: usize,
+    ceiling: Ceiling,
+    scenarios: Vec<Line>,
+}
+
+/// Figures, and how they stand to the ceiling.
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    figures: Figures,
+    /// Deliveries a second to signed POSTs a second of a bare client.
+    ratio_to_ceiling: f64,
+}
+
+impl Report {
+    /// A report with nothing but the ceiling.
+    pub fn new(ceiling: Ceiling) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { version: env!("CARGO_PKG_VERSION"), cores, ceiling, scenarios: Vec::new() }
+    }
+
+    /// Adds what was measured.
+    pub fn add(&mut self, figures: Vec<Figures>) {
+        let posts_per_s = self.ceiling.posts_per_s;
+        let line = |figures: Figures| Line { ratio_to_ceiling: figures.delivered_per_s / posts_per_s, figures };
+        self.scenarios.extend(figures.into_iter().map(line));
+    }
+
+    /// For programs.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a report is numbers and names")
+    }
+
+    /// For people.
+    pub fn table(&self) -> String {
+        let Ceiling { posts_per_s, rows_per_s, sync_us } = self.ceiling;
+        let mut text = format!(
+            "tallyhook {} on {} cores\nceiling: {posts_per_s:.0} signed POSTs/s from a bare client, \
+             {rows_per_s:.0} rows/s into SQLite, {sync_us} µs for an fdatasync\n\n",
+            self.version, self.cores
+        );
+        let _ = writeln!(
+            text,
+            "{:18} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}",
+            "scenario",
+            "accepted/s",
+            "delivered/s",
+            "ratio",
+            "p50 ms",
+            "p90 ms",
+            "p99 ms",
+            "max ms",
+            "peak MB",
+            "CPU s/1,000"
+        );
+        for Line { figures, ratio_to_ceiling } in &self.scenarios {
+            let way = figures.way_us;
+            let ms = |us: u64| us as f64 / 1_000.0;
+            let peak = figures.peak_rss.map_or("n/a".to_owned(), |bytes| format!("{:.1}", bytes as f64 / 1_048_576.0));
+            let cpu = figures.cpu_s_per_1000.map_or("n/a".to_owned(), |cpu| format!("{cpu:.3}"));
+            let _ = writeln!(
+                text,
+                "{:18} {:>10.0} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>12}",
+                name(figures.scenario, figures.variant),
+                figures.accepted_per_s,
+                figures.delivered_per_s,
+                ratio_to_ceiling,
+                ms(way.p50),
+                ms(way.p90),
+                ms(way.p99),
+                ms(way.max),
+                peak,
+                cpu
+            );
+        }
+        text.push_str("\nLatencies run from the publish to the arrival at the receiver.");
+        text
+    }
+}
+
+fn name(scenario: Scenario, variant: &str) -> String {
+    let name = format!("{scenario:?}").to_lowercase();
+    if variant.is_empty() { name } else { format!("{name} ({variant})") }
+}
