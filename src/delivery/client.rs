@@ -100,7 +100,7 @@ impl Client {
             guard: Arc::new(Guard::new(config.allow_targets.clone())),
             resolver,
             tls: Arc::new(tls),
-            idle_per_host_max: config.webhook_in_flight_max,
+            idle_per_host_max: config.in_flight_max,
             answer_bytes_max: config.answer_bytes_max,
             pools: Mutex::default(),
         }

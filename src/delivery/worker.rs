@@ -26,6 +26,12 @@ use crate::store::{Parcel, Store, StoreError};
 
 /// How long to wait before outcomes that could not be recorded are tried again.
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
+/// How long an outcome may wait for others to be recorded with. Nobody waits
+/// for it, and a commit costs as much for one as for many; a crash meanwhile
+/// costs as many repeated deliveries as waited.
+const RECORD_LINGER: Duration = Duration::from_millis(5);
+/// So many outcomes are recorded without waiting for more.
+const RECORD_AT_ONCE: usize = 64;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
 
@@ -80,7 +86,7 @@ impl Worker {
                 random: parts.random,
                 reports,
             };
-            let run = Run { scheduler, hands, outcomes: Vec::new(), is_recording: false };
+            let run = Run { scheduler, hands, outcomes: Vec::new(), record_by: None, is_recording: false };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
         })?;
         Ok(Self { stop, thread })
@@ -120,6 +126,8 @@ struct Run {
     hands: Hands,
     /// Ended, and to be recorded with the next batch.
     outcomes: Vec<Outcome>,
+    /// When the first of them has waited long enough.
+    record_by: Option<Instant>,
     is_recording: bool,
 }
 
@@ -136,7 +144,10 @@ impl Run {
             while let Some(action) = self.scheduler.next(now) {
                 self.act(action);
             }
-            self.record();
+            if self.should_record() {
+                self.record();
+            }
+            let record_by = self.record_by.filter(|_| !self.is_recording);
             let alarm = self.scheduler.alarm();
             tokio::select! {
                 biased;
@@ -150,6 +161,7 @@ impl Run {
                 }
                 () = mailbox.arrived() => {}
                 () = self.hands.clock.wait_until(alarm) => {}
+                () = until(record_by) => {}
             }
         };
         self.drain(&mailbox, &mut reported, deadline).await;
@@ -202,6 +214,7 @@ impl Run {
         match report {
             Report::Sent(outcome) => {
                 self.scheduler.sent(outcome.webhook_id);
+                self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push(outcome);
             }
             Report::Read { webhook_id, want, through, reading } => {
@@ -228,8 +241,13 @@ impl Run {
                 error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
                 outcomes.append(&mut self.outcomes);
                 self.outcomes = outcomes;
+                self.record_by = Some(Instant::now());
             }
         }
+    }
+
+    fn should_record(&self) -> bool {
+        self.outcomes.len() >= RECORD_AT_ONCE || self.record_by.is_some_and(|by| by <= Instant::now())
     }
 
     /// Hands the outcomes to the store, one batch at a time. A batch that
@@ -239,6 +257,7 @@ impl Run {
             return;
         }
         self.is_recording = true;
+        self.record_by = None;
         let outcomes = std::mem::take(&mut self.outcomes);
         let hands = self.hands.clone();
         tokio::spawn(async move {
@@ -248,6 +267,14 @@ impl Run {
             }
             hands.report(Report::Recorded(outcomes, recorded)).await;
         });
+    }
+}
+
+/// Waits until then, or for ever.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant.into()).await,
+        None => std::future::pending().await,
     }
 }
 
