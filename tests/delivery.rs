@@ -350,3 +350,110 @@ async fn a_silent_neighbour_delays_nobody() {
     }
     assert_eq!(fast.arrivals(40).await.len(), 40);
 }
+
+/// Numbers in the order in which they arrived.
+fn order(receiver: &Receiver) -> Vec<i64> {
+    receiver.so_far().iter().map(common::Arrived::number).collect()
+}
+
+#[tokio::test]
+async fn an_ordered_webhook_waits_for_the_number_in_front() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    // Number 2 fails twice.
+    let failures = AtomicUsize::new(0);
+    let receiver = Receiver::start(move |_, arrived| {
+        let fails = arrived.number() == 2 && failures.fetch_add(1, Ordering::SeqCst) < 2;
+        Reply::status(if fails { 500 } else { 200 })
+    })
+    .await;
+    let data = json!({"topics": "*", "url": receiver.url(), "delivery_mode": "ordered", "retry": [10, 20, 30]});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    for n in 1..=50 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    server.attempts(id, 2, 1).await;
+    assert_eq!(order(&receiver), [1, 2]);
+    pass(&hand, 10);
+    server.attempts(id, 2, 2).await;
+    assert_eq!(order(&receiver), [1, 2, 2]);
+    pass(&hand, 19);
+    server.publish("order:created", json!({"n": 51})).await;
+    assert_eq!(order(&receiver), [1, 2, 2], "not before its time, whatever comes in");
+    pass(&hand, 1);
+    server.settled(id).await;
+    let expected: Vec<i64> = [1, 2, 2].into_iter().chain(2..=51).collect();
+    assert_eq!(order(&receiver), expected);
+}
+
+#[tokio::test]
+async fn an_abandoned_head_lets_the_rest_through() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|_, arrived| Reply::status(if arrived.number() == 1 { 500 } else { 200 })).await;
+    let data = json!({"topics": "*", "url": receiver.url(), "delivery_mode": "ordered", "retry": [10]});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    for n in 1..=3 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    server.attempts(id, 1, 1).await;
+    pass(&hand, 10);
+    let states: Vec<_> = server.settled(id).await.iter().map(|delivery| delivery["state"].clone()).collect();
+    assert_eq!(states, ["abandoned", "delivered", "delivered"]);
+    assert_eq!(order(&receiver), [1, 1, 2, 3]);
+}
+
+/// Both ways, with retries of the old mode still open.
+#[tokio::test]
+async fn the_mode_may_change_while_deliveries_fail() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_down = Arc::clone(&down);
+    let receiver =
+        Receiver::start(move |_, _| Reply::status(if is_down.load(Ordering::SeqCst) { 500 } else { 200 })).await;
+    let data = json!({"topics": "*", "url": receiver.url(), "retry": {"max_retries": 9, "interval_seconds": 60}});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    for n in 1..=20 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    for n in 1..=20 {
+        server.attempts(id, n, 1).await;
+    }
+    server.call("webhook.update", json!([id, {"delivery_mode": "ordered"}])).await.unwrap();
+    pass(&hand, 60);
+    server.attempts(id, 1, 2).await;
+    let before = receiver.so_far().len();
+    assert_eq!(before, 21, "one try at the number in front, and no other");
+    down.store(false, Ordering::SeqCst);
+    pass(&hand, 60);
+    server.settled(id).await;
+    assert_eq!(order(&receiver)[before..], (1..=20).collect::<Vec<_>>());
+
+    down.store(true, Ordering::SeqCst);
+    for n in 21..=25 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    server.attempts(id, 21, 1).await;
+    server.call("webhook.update", json!([id, {"delivery_mode": "parallel"}])).await.unwrap();
+    for n in 22..=25 {
+        server.attempts(id, n, 1).await;
+    }
+    down.store(false, Ordering::SeqCst);
+    pass(&hand, 60);
+    assert!(server.settled(id).await.iter().all(|delivery| delivery["state"] == "delivered"));
+}
+
+#[tokio::test]
+async fn an_ordered_webhook_goes_on_in_order_after_a_restart() {
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
+    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let data = json!({"topics": "*", "url": receiver.url(), "delivery_mode": "ordered"});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    for n in 1..=5 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    server.attempts(id, 1, 1).await;
+    let dir = server.stop().await;
+    let (clock, _hand) = Clock::manual(START.after(Duration::from_secs(60)));
+    let server = Start { dir, hooks: Hooks { clock, ..Hooks::default() }, ..Start::default() }.go().await;
+    server.settled(id).await;
+    assert_eq!(order(&receiver), [1, 1, 2, 3, 4, 5]);
+}

@@ -35,6 +35,7 @@ const METHODS: &[&str] = &[
     "webhook.update_status",
     "webhook.delete",
     "webhook.get",
+    "webhook.update",
     "event.publish",
     "event.publish_many",
     "delivery.list",

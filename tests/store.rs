@@ -16,7 +16,7 @@ use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
 use tallyhook::domain::user::Permissions;
-use tallyhook::domain::webhook::{DisabledReason, Format, TargetUrl, WebhookSpec};
+use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, TargetUrl, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::Admin;
 use tallyhook::store::sqlite::open::OpenError;
@@ -112,6 +112,7 @@ fn spec(topics: &str) -> WebhookSpec {
         secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
         format: Format::Envelope,
         retry: RetryPolicy::Default,
+        delivery_mode: DeliveryMode::Parallel,
     }
 }
 

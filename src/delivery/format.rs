@@ -104,7 +104,7 @@ mod tests {
     use crate::domain::retry::RetryPolicy;
     use crate::domain::secret::SecretKey;
     use crate::domain::topic::{Patterns, Topic};
-    use crate::domain::webhook::{TargetUrl, WebhookSpec};
+    use crate::domain::webhook::{DeliveryMode, TargetUrl, WebhookSpec};
 
     const NOW: Timestamp = Timestamp(1_649_367_553_999);
 
@@ -138,6 +138,7 @@ mod tests {
                 // Differs from the parcels': theirs is pinned and counts.
                 format: Format::Envelope,
                 retry: RetryPolicy::Default,
+                delivery_mode: DeliveryMode::Parallel,
             },
             last_increment_id: IncrementId(42),
             settled_through: IncrementId(41),

@@ -1,16 +1,21 @@
 //! The lane of one webhook: what of it is in memory, and how far it has read.
 //!
-//! A number is *held* from when it is loaded until its outcome is committed,
-//! and what is held is never loaded again. So a lane may read the same part
-//! of the store twice without sending anything twice, and dropping what it
-//! has loaded is always safe.
+//! A number is *held* from when it is loaded until its last outcome is
+//! committed, and what is held is never loaded again. So a lane may read the
+//! same part of the store twice without sending anything twice, and dropping
+//! what it has loaded is always safe.
+//!
+//! A parallel lane sends whatever is ready, and reads retries when they are
+//! due. An ordered lane has one request in flight and sends nothing before
+//! the number in front has ended: a failed one goes back to the front.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::domain::delivery::Verdict;
 use crate::domain::id::IncrementId;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::store::{DueKey, Page, Parcel};
 
 /// A lane asks for more when it has less than this waiting.
@@ -28,30 +33,47 @@ pub struct Lane {
     /// The earliest alarm that is set for it.
     pub armed_for: Option<Timestamp>,
     /// Nothing is read or sent before: the store could not be read.
-    pub resting_until: Option<Timestamp>,
+    resting_until: Option<Timestamp>,
     /// The highest number known to be committed.
     committed_through: IncrementId,
-    /// All never-tried numbers up to this one have been loaded.
+    /// All numbers up to this one have been loaded: all never-tried ones in a
+    /// parallel lane, all pending ones in an ordered lane.
     cursor: IncrementId,
-    /// All retries up to this place have been loaded.
-    due_cursor: DueKey,
-    /// When the next retry beyond `due_cursor` falls due; unknown at first.
-    next_due: NextDue,
-    is_paging: bool,
-    /// The page under way was asked for before the lane let go of something,
-    /// and would hide that: it is thrown away.
-    is_page_stale: bool,
+    retries: Retries,
+    reading: Option<Reading>,
     waiting: VecDeque<Parcel>,
     waiting_bytes: usize,
-    held: HashSet<IncrementId>,
+    /// Claims on each held number: one while it waits or is in flight, and one
+    /// for each outcome that is not yet committed.
+    held: HashMap<IncrementId, u32>,
 }
 
-/// What a lane knows of retries that are not loaded.
+/// How far a parallel lane has read of what failed before.
+#[derive(Debug)]
+struct Retries {
+    /// All up to this place have been loaded.
+    cursor: DueKey,
+    /// When the next one beyond falls due.
+    next: NextDue,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextDue {
     Unknown,
     Never,
     At(Timestamp),
+}
+
+/// A look into the store that is under way, and what has happened since,
+/// which it may not have seen.
+#[derive(Debug, Default)]
+struct Reading {
+    /// The lane has let go of something that this would hide.
+    is_stale: bool,
+    /// Outcomes of these were committed: the page may show them as they were.
+    recorded: HashSet<IncrementId>,
+    /// The earliest retry that was committed.
+    next_due: Option<Timestamp>,
 }
 
 /// What a lane wants to read.
@@ -61,12 +83,16 @@ pub enum Want {
     Fresh(IncrementId),
     /// Retries that are due, beyond this place.
     Due(DueKey),
+    /// All pending deliveries above this number.
+    Pending(IncrementId),
 }
 
 impl Lane {
     /// A lane with nothing in memory.
     pub fn new(webhook: Arc<Webhook>) -> Self {
         let (cursor, committed_through) = (webhook.settled_through, webhook.last_increment_id);
+        // A webhook that is settled has nothing to retry.
+        let next = if cursor == committed_through { NextDue::Never } else { NextDue::Unknown };
         Self {
             in_flight: 0,
             is_listed: false,
@@ -74,27 +100,25 @@ impl Lane {
             resting_until: None,
             committed_through,
             cursor,
-            due_cursor: DueKey::START,
-            // A webhook that is settled has nothing to retry.
-            next_due: if cursor == committed_through { NextDue::Never } else { NextDue::Unknown },
-            is_paging: false,
-            is_page_stale: false,
+            retries: Retries { cursor: DueKey::START, next },
+            reading: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            held: HashSet::new(),
+            held: HashMap::new(),
             webhook,
         }
     }
 
-    /// Takes on a changed definition. A lane that is switched off lets go of
-    /// what it has loaded; one that is switched on reads it again.
+    /// Takes on a changed definition. A lane that is switched off, or changes
+    /// its order, lets go of what it has loaded and reads it again.
     pub fn change(&mut self, webhook: Arc<Webhook>) {
-        let was_delivering = self.webhook.is_delivering();
-        self.webhook = webhook;
-        if was_delivering && !self.webhook.is_delivering() {
+        let before = std::mem::replace(&mut self.webhook, webhook);
+        self.commit_through(self.webhook.last_increment_id);
+        if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
-        } else if !was_delivering && self.webhook.is_delivering() {
-            self.read_due_again();
+            self.cursor = self.cursor.min(self.webhook.settled_through);
+        } else if before.is_delivering() != self.webhook.is_delivering() {
+            self.unload();
         }
     }
 
@@ -105,93 +129,126 @@ impl Lane {
 
     /// Takes a delivery that was just committed, if it is the very next one
     /// and there is room; else it will be read in its turn.
-    pub fn offer(&mut self, parcel: Parcel, page_max: usize) -> bool {
+    pub fn offer(&mut self, parcel: Parcel, page_max: usize) {
         self.commit_through(parcel.increment_id);
         let fits = self.webhook.is_delivering()
-            && !self.is_paging
+            && self.reading.is_none()
             && parcel.increment_id == self.cursor.next()
             && self.waiting.len() < page_max;
         if fits {
             self.cursor = parcel.increment_id;
             self.load(parcel);
         }
-        fits
     }
 
-    /// What to read next, if anything; the answer goes to [`Self::fresh`],
-    /// [`Self::due`] or [`Self::reading_failed`].
+    /// What to read next, if anything; the answer goes to [`Self::read`] or
+    /// [`Self::reading_failed`].
     pub fn want(&mut self, now: Timestamp) -> Option<Want> {
-        if self.is_paging || !self.may_work(now) || self.waiting.len() >= LOW_WATER {
+        if self.reading.is_some() || !self.may_work(now) || self.waiting.len() >= LOW_WATER {
             return None;
         }
-        let want = match self.next_due {
-            NextDue::Unknown => Want::Due(self.due_cursor),
-            NextDue::At(at) if at <= now => Want::Due(self.due_cursor),
-            _ if self.cursor < self.committed_through => Want::Fresh(self.cursor),
-            _ => return None,
+        let has_more = self.cursor < self.committed_through;
+        let want = match (self.webhook.spec.delivery_mode, self.retries.next) {
+            (DeliveryMode::Ordered, _) if has_more => Want::Pending(self.cursor),
+            (DeliveryMode::Ordered, _) => return None,
+            (DeliveryMode::Parallel, NextDue::Unknown) => Want::Due(self.retries.cursor),
+            (DeliveryMode::Parallel, NextDue::At(at)) if at <= now => Want::Due(self.retries.cursor),
+            (DeliveryMode::Parallel, _) if has_more => Want::Fresh(self.cursor),
+            (DeliveryMode::Parallel, _) => return None,
         };
-        self.is_paging = true;
+        self.reading = Some(Reading::default());
         Some(want)
     }
 
-    /// Takes the page of never-tried deliveries that was asked for when
-    /// `through` was committed.
-    pub fn fresh(&mut self, page: Page, through: IncrementId) {
-        if !self.accepts_page() {
-            return;
+    /// Takes the page that was asked for when `through` was committed, and for
+    /// retries also when the next one behind them falls due.
+    pub fn read(&mut self, want: Want, page: Page, next_due: Option<Timestamp>, through: IncrementId, now: Timestamp) {
+        let Some(reading) = self.reading.take().filter(|reading| !reading.is_stale) else { return };
+        let last = page.parcels.last();
+        match want {
+            Want::Fresh(_) | Want::Pending(_) => {
+                self.cursor = match last.map(|parcel| parcel.increment_id) {
+                    Some(last) if !page.is_last => last,
+                    last => self.cursor.max(through).max(last.unwrap_or(IncrementId::ZERO)),
+                };
+                self.note_due(reading.next_due);
+            }
+            Want::Due(_) => {
+                if let Some(last) = last {
+                    self.retries.cursor = key(last);
+                }
+                self.retries.next = match (page.is_last, next_due) {
+                    (false, _) => NextDue::At(now),
+                    (true, Some(at)) => NextDue::At(at),
+                    (true, None) => NextDue::Never,
+                };
+                self.note_due(reading.next_due);
+            }
         }
-        let last = page.parcels.last().map(|parcel| parcel.increment_id);
-        self.cursor = match last {
-            Some(last) if !page.is_last => last,
-            _ => through.max(last.unwrap_or(IncrementId::ZERO)).max(self.cursor),
-        };
-        page.parcels.into_iter().for_each(|parcel| self.load(parcel));
-    }
-
-    /// Takes the page of retries that was asked for, and when the next one
-    /// behind them falls due.
-    pub fn due(&mut self, page: Page, next_due: Option<Timestamp>, now: Timestamp) {
-        if !self.accepts_page() {
-            return;
+        for parcel in page.parcels {
+            if !reading.recorded.contains(&parcel.increment_id) {
+                self.load(parcel);
+            }
         }
-        if let Some(last) = page.parcels.last() {
-            self.due_cursor = key(last);
-        }
-        self.next_due = match (page.is_last, next_due) {
-            (false, _) => NextDue::At(now),
-            (true, Some(at)) => NextDue::At(at),
-            (true, None) => NextDue::Never,
-        };
-        page.parcels.into_iter().for_each(|parcel| self.load(parcel));
     }
 
     /// The store could not be read: the lane rests.
     pub fn reading_failed(&mut self, until: Timestamp) {
-        self.accepts_page();
         self.resting_until = Some(until);
+        if let Some(reading) = self.reading.take() {
+            self.note_due(reading.next_due);
+        }
     }
 
     /// Takes the next delivery to send, if it may send.
     pub fn take(&mut self, now: Timestamp, in_flight_max: usize) -> Option<Parcel> {
-        if self.in_flight >= in_flight_max || !self.may_work(now) {
+        let max = match self.webhook.spec.delivery_mode {
+            DeliveryMode::Parallel => in_flight_max,
+            DeliveryMode::Ordered => 1,
+        };
+        if self.in_flight >= max || !self.may_work(now) {
             return None;
         }
-        let parcel = self.waiting.pop_front()?;
+        let is_due = self.is_parallel() || self.waiting.front()?.due_at.is_none_or(|at| at <= now);
+        let parcel = if is_due { self.waiting.pop_front() } else { None }?;
         self.waiting_bytes -= parcel.weight();
         self.in_flight += 1;
         Some(parcel)
     }
 
-    /// The outcome of a delivery is committed; `retry_at` if it is to be
-    /// tried again.
-    pub fn recorded(&mut self, number: IncrementId, retry_at: Option<Timestamp>) {
-        self.held.remove(&number);
-        let Some(at) = retry_at else { return };
-        if at <= self.due_cursor.due_at {
-            // The clock went back: what was read is not all there is.
-            self.read_due_again();
-        } else if self.next_due == NextDue::Never || matches!(self.next_due, NextDue::At(next) if at < next) {
-            self.next_due = NextDue::At(at);
+    /// A request has ended, and its outcome is on the way to the store. An
+    /// ordered lane puts a delivery that is to be tried again back in front.
+    pub fn sent(&mut self, parcel: Parcel, verdict: Verdict) {
+        self.in_flight -= 1;
+        if let Verdict::Retry(at) = verdict
+            && !self.is_parallel()
+            && self.webhook.is_delivering()
+        {
+            *self.held.entry(parcel.increment_id).or_default() += 1;
+            self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+        }
+    }
+
+    /// The outcome of a delivery is committed. What is still pending, and is
+    /// not waiting here, will be read again.
+    pub fn recorded(&mut self, number: IncrementId, verdict: Verdict) {
+        self.release(number);
+        if let Some(reading) = &mut self.reading {
+            reading.recorded.insert(number);
+        }
+        match (verdict, self.webhook.spec.delivery_mode) {
+            (Verdict::Delivered | Verdict::Abandoned, _) => {}
+            (Verdict::Retry(_) | Verdict::Gone, DeliveryMode::Ordered) => {
+                if !self.held.contains_key(&number) {
+                    self.cursor = self.cursor.min(IncrementId(number.0 - 1));
+                    self.mark_reading_stale();
+                }
+            }
+            (Verdict::Gone, DeliveryMode::Parallel) => self.read_retries_again(),
+            (Verdict::Retry(at), DeliveryMode::Parallel) => match &mut self.reading {
+                Some(reading) => reading.next_due = reading.next_due.into_iter().chain([at]).min(),
+                None => self.note_due(Some(at)),
+            },
         }
     }
 
@@ -200,9 +257,10 @@ impl Lane {
         if !self.webhook.is_delivering() {
             return None;
         }
-        let due = match self.next_due {
-            NextDue::At(at) => Some(at),
-            NextDue::Unknown | NextDue::Never => None,
+        let due = match (self.webhook.spec.delivery_mode, self.retries.next) {
+            (DeliveryMode::Ordered, _) => self.waiting.front().and_then(|parcel| parcel.due_at),
+            (DeliveryMode::Parallel, NextDue::At(at)) => Some(at),
+            (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
         };
         due.max(self.resting_until)
     }
@@ -217,39 +275,73 @@ impl Lane {
         self.waiting_bytes
     }
 
+    fn is_parallel(&self) -> bool {
+        self.webhook.spec.delivery_mode == DeliveryMode::Parallel
+    }
+
     fn may_work(&self, now: Timestamp) -> bool {
         self.webhook.is_delivering() && self.resting_until.is_none_or(|until| until <= now)
     }
 
     fn load(&mut self, parcel: Parcel) {
-        if self.held.insert(parcel.increment_id) {
-            self.waiting_bytes += parcel.weight();
-            self.waiting.push_back(parcel);
+        if let std::collections::hash_map::Entry::Vacant(place) = self.held.entry(parcel.increment_id) {
+            place.insert(1);
+            self.wait(parcel);
+        }
+    }
+
+    /// Puts a held delivery among those that wait: in an ordered lane by its
+    /// number, else at the end.
+    fn wait(&mut self, parcel: Parcel) {
+        self.waiting_bytes += parcel.weight();
+        let place = match self.webhook.spec.delivery_mode {
+            DeliveryMode::Parallel => self.waiting.len(),
+            DeliveryMode::Ordered => self.waiting.partition_point(|other| other.increment_id < parcel.increment_id),
+        };
+        self.waiting.insert(place, parcel);
+    }
+
+    /// Gives up one claim on a number.
+    fn release(&mut self, number: IncrementId) {
+        if let Some(claims) = self.held.get_mut(&number) {
+            *claims -= 1;
+            if *claims == 0 {
+                self.held.remove(&number);
+            }
         }
     }
 
     /// Lets go of what waits; it will be read again.
     fn unload(&mut self) {
-        for parcel in self.waiting.drain(..) {
-            self.held.remove(&parcel.increment_id);
-            if parcel.attempts == 0 {
+        for parcel in std::mem::take(&mut self.waiting) {
+            self.release(parcel.increment_id);
+            if parcel.attempts == 0 || !self.is_parallel() {
                 self.cursor = self.cursor.min(IncrementId(parcel.increment_id.0 - 1));
             }
         }
         self.waiting_bytes = 0;
-        self.read_due_again();
+        self.read_retries_again();
     }
 
-    /// Ends the reading under way; false if what it brings must not count.
-    fn accepts_page(&mut self) -> bool {
-        self.is_paging = false;
-        !std::mem::take(&mut self.is_page_stale) && self.webhook.is_delivering()
+    fn note_due(&mut self, retry_at: Option<Timestamp>) {
+        let Some(at) = retry_at else { return };
+        if at <= self.retries.cursor.due_at {
+            // The clock went back: what was read is not all there is.
+            self.read_retries_again();
+        } else if self.retries.next == NextDue::Never || matches!(self.retries.next, NextDue::At(next) if at < next) {
+            self.retries.next = NextDue::At(at);
+        }
     }
 
-    fn read_due_again(&mut self) {
-        self.is_page_stale = self.is_paging;
-        self.due_cursor = DueKey::START;
-        self.next_due = NextDue::Unknown;
+    fn read_retries_again(&mut self) {
+        self.retries = Retries { cursor: DueKey::START, next: NextDue::Unknown };
+        self.mark_reading_stale();
+    }
+
+    fn mark_reading_stale(&mut self) {
+        if let Some(reading) = &mut self.reading {
+            reading.is_stale = true;
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::lane::{Lane, Want};
+use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
@@ -163,23 +164,22 @@ impl Scheduler {
     }
 
     /// A request has ended; its number is held until [`Self::recorded`].
-    pub fn sent(&mut self, id: WebhookId) {
+    pub fn sent(&mut self, id: WebhookId, parcel: Parcel, verdict: Verdict) {
         self.in_flight -= 1;
-        self.with_lane(id, |lane| lane.in_flight -= 1);
+        self.with_lane(id, |lane| lane.sent(parcel, verdict));
     }
 
-    /// An outcome is committed; `retry_at` if the delivery is to be tried again.
-    pub fn recorded(&mut self, id: WebhookId, number: IncrementId, retry_at: Option<Timestamp>) {
+    /// An outcome is committed.
+    pub fn recorded(&mut self, id: WebhookId, number: IncrementId, verdict: Verdict) {
         self.unrecorded -= 1;
-        self.with_lane(id, |lane| lane.recorded(number, retry_at));
+        self.with_lane(id, |lane| lane.recorded(number, verdict));
     }
 
     /// What a lane wanted was read, or could not be.
     pub fn read(&mut self, id: WebhookId, want: Want, through: IncrementId, reading: Option<Reading>, now: Timestamp) {
-        self.with_lane(id, |lane| match (reading, want) {
-            (None, _) => lane.reading_failed(now.after(REST)),
-            (Some(Reading { page, .. }), Want::Fresh(_)) => lane.fresh(page, through),
-            (Some(Reading { page, next_due }), Want::Due(_)) => lane.due(page, next_due, now),
+        self.with_lane(id, |lane| match reading {
+            None => lane.reading_failed(now.after(REST)),
+            Some(Reading { page, next_due }) => lane.read(want, page, next_due, through, now),
         });
     }
 

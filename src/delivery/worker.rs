@@ -105,7 +105,7 @@ impl Worker {
 
 /// What a task tells the worker.
 enum Report {
-    Sent(Outcome),
+    Sent(Outcome, Parcel),
     Read { webhook_id: WebhookId, want: Want, through: IncrementId, reading: Result<Reading, StoreError> },
     Recorded(Vec<Outcome>, Result<(), StoreError>),
 }
@@ -189,13 +189,16 @@ impl Run {
         match action {
             Action::Send(webhook, parcel) => tokio::spawn(async move {
                 let outcome = hands.deliver(&webhook, &parcel).await;
-                hands.report(Report::Sent(outcome)).await;
+                hands.report(Report::Sent(outcome, parcel)).await;
             }),
             Action::Read { webhook_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
                 let reading = match want {
                     Want::Fresh(after) => {
                         hands.store.fresh(webhook_id, after, limit).await.map(|page| Reading { page, next_due: None })
+                    }
+                    Want::Pending(after) => {
+                        hands.store.pending(webhook_id, after, limit).await.map(|page| Reading { page, next_due: None })
                     }
                     // Both look at the same `now`: what is not due in one is to come in the other.
                     Want::Due(after) => match hands.store.due(webhook_id, after, now, limit).await {
@@ -212,8 +215,8 @@ impl Run {
 
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
-            Report::Sent(outcome) => {
-                self.scheduler.sent(outcome.webhook_id);
+            Report::Sent(outcome, parcel) => {
+                self.scheduler.sent(outcome.webhook_id, parcel, outcome.verdict);
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push(outcome);
             }
@@ -229,11 +232,7 @@ impl Run {
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
                 for outcome in outcomes {
-                    let retry_at = match outcome.verdict {
-                        Verdict::Retry(at) => Some(at),
-                        Verdict::Delivered | Verdict::Abandoned | Verdict::Gone => None,
-                    };
-                    self.scheduler.recorded(outcome.webhook_id, outcome.increment_id, retry_at);
+                    self.scheduler.recorded(outcome.webhook_id, outcome.increment_id, outcome.verdict);
                 }
             }
             Report::Recorded(mut outcomes, Err(cause)) => {

@@ -89,6 +89,8 @@ faults! {
     NoDelivery = 110, "delivery", "Delivery not exists.";
     /// A filter, number or limit that cannot be.
     InvalidSelection = 111, "delivery", "Invalid selection. Details in error message.";
+    /// The store failed, or refused though the data was right.
+    WebhookNotChanged = 112, "webhook", "Webhook not changed. Details in error message.";
 }
 
 impl FaultCode {

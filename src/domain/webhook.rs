@@ -94,6 +94,30 @@ impl Format {
     }
 }
 
+/// In which order deliveries go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryMode {
+    /// Several at once; a later number may arrive before an earlier one.
+    Parallel,
+    /// One at a time: a number waits until the one before it has ended.
+    Ordered,
+}
+
+impl DeliveryMode {
+    /// Its name on the wire and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parallel => "parallel",
+            Self::Ordered => "ordered",
+        }
+    }
+
+    /// The mode of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Parallel, Self::Ordered].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
 /// Bounds on the time one attempt may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -121,6 +145,45 @@ pub struct WebhookSpec {
     pub format: Format,
     /// What becomes of failures.
     pub retry: RetryPolicy,
+    /// In which order deliveries go out.
+    pub delivery_mode: DeliveryMode,
+}
+
+/// What to change of a webhook; the rest stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebhookChanges {
+    /// On or off.
+    pub is_active: Option<bool>,
+    /// What it subscribes to.
+    pub topics: Option<Patterns>,
+    /// Where it is posted to.
+    pub url: Option<TargetUrl>,
+    /// Headers to send along.
+    pub extra_headers: Option<ExtraHeaders>,
+    /// What signs, at once.
+    pub secret_key: Option<SecretKey>,
+    /// How bodies are built, of deliveries that are numbered from now on.
+    pub format: Option<Format>,
+    /// What becomes of failures.
+    pub retry: Option<RetryPolicy>,
+    /// In which order deliveries go out.
+    pub delivery_mode: Option<DeliveryMode>,
+}
+
+impl WebhookChanges {
+    /// The definition with the changes in it.
+    pub fn apply(self, spec: WebhookSpec) -> WebhookSpec {
+        WebhookSpec {
+            is_active: self.is_active.unwrap_or(spec.is_active),
+            topics: self.topics.unwrap_or(spec.topics),
+            url: self.url.unwrap_or(spec.url),
+            extra_headers: self.extra_headers.unwrap_or(spec.extra_headers),
+            secret_key: self.secret_key.unwrap_or(spec.secret_key),
+            format: self.format.unwrap_or(spec.format),
+            retry: self.retry.unwrap_or(spec.retry),
+            delivery_mode: self.delivery_mode.unwrap_or(spec.delivery_mode),
+        }
+    }
 }
 
 /// Why the server has paused a webhook.

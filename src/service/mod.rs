@@ -95,7 +95,8 @@ impl Failures {
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");
                 let fault = Fault::new(self.failed);
-                if self.failed == FaultCode::StatusNotChanged {
+                // Those whose words announce details.
+                if matches!(self.failed, FaultCode::StatusNotChanged | FaultCode::WebhookNotChanged) {
                     fault.detail("The store failed; see the server's log.")
                 } else {
                     fault

@@ -9,22 +9,34 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::SecretKey;
 use crate::domain::topic::{Pattern, Patterns};
 use crate::domain::user::Permission;
-use crate::domain::webhook::{Format, TargetUrl, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, Format, TargetUrl, Webhook, WebhookChanges, WebhookSpec};
 use crate::store::{StoreError, WebhookSelector};
 
-/// A webhook as a caller describes it, before anything was checked.
-#[derive(Clone, Debug)]
+/// A webhook, or changes to one, as a caller describes it, before anything was
+/// checked.
+#[derive(Clone, Debug, Default)]
 pub struct WebhookDraft {
     /// On or off.
-    pub is_active: bool,
+    pub is_active: Option<bool>,
     /// Patterns with commas between them.
-    pub topics: String,
+    pub topics: Option<String>,
     /// Where to post to.
-    pub url: String,
+    pub url: Option<String>,
     /// One `Name: value` a line.
-    pub extra_headers: String,
-    /// What signs; `None`: one is made.
+    pub extra_headers: Option<String>,
+    /// What signs; for a new webhook one is made if it is missing.
     pub secret_key: Option<String>,
+    /// How bodies are built.
+    pub format: Option<Format>,
+    /// What becomes of failures.
+    pub retry: Option<RetryPolicy>,
+    /// In which order deliveries go out.
+    pub delivery_mode: Option<DeliveryMode>,
+}
+
+/// What a new webhook has unless its draft says otherwise.
+#[derive(Clone, Debug)]
+pub struct WebhookDefaults {
     /// How bodies are built.
     pub format: Format,
     /// What becomes of failures.
@@ -44,6 +56,7 @@ pub enum StatusTarget {
 
 const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
 const STATUS: Failures = Failures { refused: FaultCode::StatusNotChanged, failed: FaultCode::StatusNotChanged };
+const UPDATE: Failures = Failures { refused: FaultCode::WebhookNotChanged, failed: FaultCode::WebhookNotChanged };
 const DELETE: Failures = Failures { refused: FaultCode::DeleteRefused, failed: FaultCode::DeleteFailed };
 
 impl Service {
@@ -60,11 +73,26 @@ impl Service {
     }
 
     /// Registers a webhook; fails with fault 101, 102 or 106.
-    pub async fn create_webhook(&self, caller: &Caller, draft: WebhookDraft) -> Result<Webhook, Fault> {
+    pub async fn create_webhook(
+        &self,
+        caller: &Caller,
+        draft: WebhookDraft,
+        defaults: WebhookDefaults,
+    ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let spec = self.check_draft(draft).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        let spec = self.check_draft(draft).and_then(|checked| new_spec(checked, defaults));
+        let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let created = self.store.create_webhook(caller.merchant_id, spec, self.config.webhooks_max).await;
         created.map_err(|cause| CREATE.fault(cause))
+    }
+
+    /// Changes a webhook and returns it as it is then; what the draft leaves
+    /// out stays. Fails with fault 101, 103 or 112.
+    pub async fn update_webhook(&self, caller: &Caller, id: WebhookId, draft: WebhookDraft) -> Result<Webhook, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let changes = self.check_draft(draft).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        let updated = self.store.update_webhook(caller.merchant_id, id, changes).await;
+        updated.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
     /// Switches webhooks on or off; fails with fault 100.
@@ -95,19 +123,36 @@ impl Service {
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))
     }
 
-    fn check_draft(&self, draft: WebhookDraft) -> Result<WebhookSpec, Violation> {
-        let url = TargetUrl::try_new(&draft.url)?;
-        self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))?;
-        Ok(WebhookSpec {
+    fn check_draft(&self, draft: WebhookDraft) -> Result<WebhookChanges, Violation> {
+        let url = draft.url.map(|text| TargetUrl::try_new(&text)).transpose()?;
+        if let Some(url) = &url {
+            self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))?;
+        }
+        Ok(WebhookChanges {
             is_active: draft.is_active,
-            topics: Patterns::try_new(&draft.topics)?,
+            topics: draft.topics.map(|text| Patterns::try_new(&text)).transpose()?,
             url,
-            extra_headers: ExtraHeaders::try_new(&draft.extra_headers)?,
-            secret_key: draft.secret_key.map_or_else(|| Ok(SecretKey::generate()), |text| SecretKey::try_new(&text))?,
+            extra_headers: draft.extra_headers.map(|text| ExtraHeaders::try_new(&text)).transpose()?,
+            secret_key: draft.secret_key.map(|text| SecretKey::try_new(&text)).transpose()?,
             format: draft.format,
             retry: draft.retry,
+            delivery_mode: draft.delivery_mode,
         })
     }
+}
+
+fn new_spec(checked: WebhookChanges, defaults: WebhookDefaults) -> Result<WebhookSpec, Violation> {
+    let missing = |field, example: &str| Violation::new(field, format!("is missing; give one such as {example}."));
+    Ok(WebhookSpec {
+        is_active: checked.is_active.unwrap_or(true),
+        topics: checked.topics.ok_or_else(|| missing("topics", "order:*"))?,
+        url: checked.url.ok_or_else(|| missing("url", "https://example.com/hook"))?,
+        extra_headers: checked.extra_headers.unwrap_or_default(),
+        secret_key: checked.secret_key.unwrap_or_else(SecretKey::generate),
+        format: checked.format.unwrap_or(defaults.format),
+        retry: checked.retry.unwrap_or(defaults.retry),
+        delivery_mode: checked.delivery_mode.unwrap_or(DeliveryMode::Parallel),
+    })
 }
 
 /// Names the webhook that does not exist.

@@ -20,7 +20,7 @@ use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Pattern;
 use crate::domain::user::User;
-use crate::domain::webhook::{Format, Webhook, WebhookSpec};
+use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 
 /// Why a store did not do what it was asked to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -187,6 +187,15 @@ pub trait Store: Send + Sync + 'static {
     /// how many were selected.
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError>;
 
+    /// Changes a webhook, and returns it as it is then; fails with
+    /// [`StoreError::NoWebhook`]. Switching it on also lifts a disablement.
+    async fn update_webhook(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        changes: WebhookChanges,
+    ) -> Result<Webhook, StoreError>;
+
     /// Deletes a webhook. Its number is never reused; what is pending becomes
     /// cancelled soon after. Fails with [`StoreError::NoWebhook`].
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError>;
@@ -217,6 +226,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Pending deliveries above `after` that were never tried, by number.
     async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
+
+    /// All pending deliveries above `after`, by number.
+    async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
 
     /// Pending deliveries that were tried before and are due by `now`, those
     /// after `after` in the order of due time and number.

@@ -251,7 +251,7 @@ async fn the_faults_are_described_as_they_are_raised() {
     };
     assert_eq!(codes(ask("globalFaults", json!([null])).await), [0, 1, 2, 3, 4, 5, 6]);
     let webhook = ask("resourceFaults", json!([null, "webhook"])).await;
-    // The table of the seed, in its words.
+    // The table of the seed, in its words, and one of ours.
     let table = [
         (100, "Error changing status for specified webhook. Details in error message."),
         (101, "Invalid data given. Details in error message."),
@@ -260,6 +260,7 @@ async fn the_faults_are_described_as_they_are_raised() {
         (104, "An unexpected error occurred while deleting the webhook."),
         (105, "Webhook not deleted. Details in error message."),
         (106, "Webhook not created. Details in error message."),
+        (112, "Webhook not changed. Details in error message."),
     ];
     let table: Vec<Value> = table.map(|(code, message)| json!({"code": code, "message": message})).into();
     assert_eq!(webhook, Value::from(table));

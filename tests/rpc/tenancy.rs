@@ -21,6 +21,7 @@ async fn another_merchants_webhook_is_as_if_there_were_none() {
     for (path, args, number) in [
         ("webhook.get", json!([id]), 103),
         ("webhook.delete", json!([id]), 103),
+        ("webhook.update", json!([id, {"is_active": 0}]), 103),
         ("delivery.list", json!([id]), 103),
         ("delivery.list", json!([id, {"state": "delivered"}]), 103),
         ("delivery.attempts", json!([id, 1]), 103),
@@ -53,6 +54,7 @@ fn absent_of(path: &str) -> Value {
     match path {
         "webhook.update_status" => json!([{"webhook_id": 999, "status": 0}]),
         "delivery.attempts" => json!([999, 1]),
+        "webhook.update" => json!([999, {"is_active": 0}]),
         _ => json!([999]),
     }
 }
@@ -94,6 +96,7 @@ fn good_args(path: &str, id: i64) -> Value {
         "webhook.create" => json!([webhook_data()]),
         "webhook.get" | "webhook.delete" | "delivery.list" => json!([id]),
         "webhook.update_status" => json!([{"webhook_id": id, "status": 0}]),
+        "webhook.update" => json!([id, {"is_active": 0}]),
         "event.publish" => json!(["order:created", {}]),
         "event.publish_many" => json!([[{"topic": "order:created", "message": {}}]]),
         "delivery.attempts" => json!([id, 1]),
@@ -131,7 +134,7 @@ async fn each_permission_opens_its_own_methods() {
     let id = id_of(&owner.webhook(webhook_with(json!({"is_active": 0}))).await);
     let needs = |path: &str| match path {
         "webhook.list" | "webhook.get" | "delivery.list" | "delivery.attempts" => "webhook_read",
-        "webhook.create" | "webhook.update_status" | "webhook.delete" => "webhook_write",
+        "webhook.create" | "webhook.update" | "webhook.update_status" | "webhook.delete" => "webhook_write",
         _ => "event_write",
     };
     for held in ["webhook_read", "webhook_write", "event_write", "admin"] {

@@ -14,7 +14,7 @@ use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DisabledReason, Webhook, WebhookSpec};
+use crate::domain::webhook::{DisabledReason, Webhook, WebhookChanges, WebhookSpec};
 use crate::store::{Parcel, StoreError, WebhookSelector};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -49,7 +49,7 @@ pub fn create_webhook(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, 
     tx.conn
         .prepare_cached(
             "INSERT INTO webhook (merchant_id, is_active, topics, url, extra_headers, secret_key, format, retry,
-                created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)",
+                delivery_mode, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10)",
         )?
         .execute(params![
             merchant.0,
@@ -60,6 +60,7 @@ pub fn create_webhook(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, 
             spec.secret_key.expose(),
             spec.format.name(),
             spec.retry.to_string(),
+            spec.delivery_mode.name(),
             tx.now.0,
         ])?;
     let webhook = Webhook {
@@ -78,11 +79,55 @@ pub fn create_webhook(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, 
     Ok(webhook)
 }
 
-/// Puts a new or changed definition into memory and into the news.
-fn put(tx: &mut Tx<'_>, webhook: Webhook) {
-    let webhook = Arc::new(webhook);
+/// Changes a webhook; on also lifts a disablement.
+pub fn update_webhook(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    changes: WebhookChanges,
+) -> Result<Webhook> {
+    let Some(entry) = tx.memory.webhook_of(merchant, id) else { return Err(StoreError::NoWebhook) };
+    let old = Webhook::clone(&entry.webhook);
+    let disabled = if changes.is_active == Some(true) { None } else { old.disabled };
+    let webhook = Webhook { spec: changes.apply(old.spec), disabled, updated_at: tx.now, ..old };
+    write_definition(tx, &webhook)?;
+    Ok(Webhook::clone(&put(tx, webhook)))
+}
+
+fn write_definition(tx: &Tx<'_>, webhook: &Webhook) -> Result<()> {
+    let Webhook { webhook_id, spec, disabled, updated_at, .. } = webhook;
+    tx.conn
+        .prepare_cached(
+            "UPDATE webhook SET is_active = ?2, topics = ?3, url = ?4, extra_headers = ?5, secret_key = ?6, format = ?7,
+                retry = ?8, delivery_mode = ?9, disabled_reason = ?10, updated_at = ?11 WHERE webhook_id = ?1",
+        )?
+        .execute(params![
+            webhook_id.0,
+            spec.is_active,
+            spec.topics.as_str(),
+            spec.url.as_str(),
+            spec.extra_headers.as_str(),
+            spec.secret_key.expose(),
+            spec.format.name(),
+            spec.retry.to_string(),
+            spec.delivery_mode.name(),
+            disabled.map(DisabledReason::name),
+            updated_at.0,
+        ])?;
+    Ok(())
+}
+
+/// Puts a new or changed definition into memory and, with the counters as they
+/// are now, into the news.
+fn put(tx: &mut Tx<'_>, webhook: Webhook) -> Arc<Webhook> {
+    let counters = tx.memory.entry(webhook.webhook_id).map(|entry| entry.counters);
+    let webhook = Arc::new(match counters {
+        Some(counters) => counters.in_webhook(webhook),
+        None => webhook,
+    });
     tx.news.push(Announcement::Webhook(webhook.webhook_id, Some(Arc::clone(&webhook))));
-    tx.memory.put_webhook(webhook);
+    tx.memory.put_webhook(Arc::clone(&webhook));
+    webhook
 }
 
 /// Switches webhooks on or off; on also lifts a disablement.
@@ -104,15 +149,11 @@ pub fn set_active(tx: &mut Tx<'_>, merchant: MerchantId, which: &WebhookSelector
         if webhook.spec.is_active == on && webhook.disabled == disabled {
             continue;
         }
-        tx.conn
-            .prepare_cached(
-                "UPDATE webhook SET is_active = ?2, disabled_reason = ?3, updated_at = ?4 WHERE webhook_id = ?1",
-            )?
-            .execute(params![webhook.webhook_id.0, on, disabled.map(DisabledReason::name), tx.now.0])?;
         let mut webhook = Webhook::clone(webhook);
         webhook.spec.is_active = on;
         webhook.disabled = disabled;
         webhook.updated_at = tx.now;
+        write_definition(tx, &webhook)?;
         changed.push(webhook);
     }
     for webhook in changed {

@@ -49,6 +49,19 @@ pub struct Counters {
     pub failing_since: Option<Timestamp>,
 }
 
+impl Counters {
+    /// The webhook with these counters in place of its own.
+    pub fn in_webhook(self, webhook: Webhook) -> Webhook {
+        Webhook {
+            last_increment_id: self.last,
+            settled_through: self.settled_through,
+            consecutive_failures: self.consecutive_failures,
+            failing_since: self.failing_since,
+            ..webhook
+        }
+    }
+}
+
 impl Memory {
     /// Reads what the file holds.
     pub fn load(conn: &Connection) -> rusqlite::Result<Self> {

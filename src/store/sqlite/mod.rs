@@ -35,7 +35,7 @@ use crate::domain::id::{IncrementId, MerchantId, StoreId, UserId, WebhookId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::user::User;
-use crate::domain::webhook::{Webhook, WebhookSpec};
+use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 
 /// When to try again after the write queue was full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -282,6 +282,15 @@ impl Store for SqliteStore {
         self.write(move |tx| changes::set_active(tx, merchant, &which, on)).await
     }
 
+    async fn update_webhook(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        changes: WebhookChanges,
+    ) -> Result<Webhook, StoreError> {
+        self.write(move |tx| changes::update_webhook(tx, merchant, id, changes)).await
+    }
+
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
         self.write(move |tx| changes::delete_webhook(tx, merchant, id)).await
     }
@@ -345,6 +354,17 @@ impl Store for SqliteStore {
             let sql = format!(
                 "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 AND d.attempts = 0
                     ORDER BY d.increment_id",
+                rows::PARCEL
+            );
+            read_page(conn, &sql, params![id.0, after.0], limit)
+        })
+        .await
+    }
+
+    async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
+        self.read(move |conn| {
+            let sql = format!(
+                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 ORDER BY d.increment_id",
                 rows::PARCEL
             );
             read_page(conn, &sql, params![id.0, after.0], limit)

@@ -18,7 +18,7 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, User};
-use crate::domain::webhook::{DisabledReason, Format, TargetUrl, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, TargetUrl, Webhook, WebhookSpec};
 use crate::store::Parcel;
 
 /// What [`user`] reads; takes a WHERE behind it.
@@ -29,8 +29,8 @@ pub const USER: &str =
 /// What [`webhook`] reads; takes a WHERE behind it.
 pub const WEBHOOK: &str =
     "SELECT webhook_id, merchant_id, is_active, topics, url, extra_headers, secret_key, format, retry,
-    last_increment_id, settled_through, consecutive_failures, failing_since, disabled_reason, created_at, updated_at
-    FROM webhook";
+    last_increment_id, settled_through, consecutive_failures, failing_since, disabled_reason, created_at, updated_at,
+    delivery_mode FROM webhook";
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
@@ -104,6 +104,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         secret_key: checked(6, SecretKey::try_new(text(row, 6)?))?,
         format: Format::from_name(text(row, 7)?).ok_or_else(|| damaged(7, "format"))?,
         retry: checked(8, text(row, 8)?.parse())?,
+        delivery_mode: DeliveryMode::from_name(text(row, 16)?).ok_or_else(|| damaged(16, "delivery_mode"))?,
     };
     Ok(Webhook {
         webhook_id: WebhookId(row.get(0)?),

@@ -12,9 +12,9 @@ use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{Format, Webhook};
+use crate::domain::webhook::{DeliveryMode, Format, Webhook};
 use crate::service::auth::Caller;
-use crate::service::webhook::{StatusTarget, WebhookDraft};
+use crate::service::webhook::{StatusTarget, WebhookDefaults, WebhookDraft};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -38,6 +38,16 @@ pub fn methods() -> Vec<Method> {
                 invalid: FaultCode::InvalidWebhook,
             },
             create,
+        ),
+        Method::with_session(
+            Spec {
+                name: "webhook.update",
+                summary: "Changes a webhook and returns it; what is left out stays as it is.",
+                params: const { &[required("webhook_id"), required("changes")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidWebhook,
+            },
+            update,
         ),
         Method::with_session(
             Spec {
@@ -121,37 +131,49 @@ struct Data {
     secret_key: Option<String>,
     format: Option<String>,
     retry: Option<Retry>,
+    delivery_mode: Option<String>,
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
-    let webhook = request.service.create_webhook(&caller, draft(params.webhook.0, request.context.codes)?).await?;
+    // On the vendor's paths a webhook starts as the vendor's do.
+    let defaults = match request.context.codes {
+        Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
+        Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
+    };
+    let webhook = request.service.create_webhook(&caller, draft(params.webhook.0)?, defaults).await?;
     match params.return_webhook {
         Some(Flag(true)) => detail(&webhook, &caller),
         _ => written(&true),
     }
 }
 
-/// On the vendor's paths a webhook starts as the vendor's do.
-fn draft(data: Data, codes: Codes) -> Result<WebhookDraft, Fault> {
-    let (format, retry) = match codes {
-        Codes::Native => (Format::Envelope, RetryPolicy::Default),
-        Codes::Vendor => (Format::Shipstream, RetryPolicy::Shipstream),
-    };
-    let invalid = |field: &str, problem: &str| Fault::new(FaultCode::InvalidWebhook).field(field).detail(problem);
-    let missing = |field, example: &str| invalid(field, &format!("is missing; give one such as {example}."));
-    let named_format = |name: String| {
-        Format::from_name(&name).ok_or_else(|| invalid("format", "is no format; there are envelope, shipstream."))
-    };
+#[derive(Deserialize)]
+struct Update {
+    webhook_id: Whole,
+    changes: Object<Data>,
+}
+
+async fn update(request: Request, caller: Caller, params: Update) -> Result<Box<RawValue>, Fault> {
+    let id = WebhookId(params.webhook_id.0);
+    let webhook = request.service.update_webhook(&caller, id, draft(params.changes.0)?).await?;
+    detail(&webhook, &caller)
+}
+
+fn draft(data: Data) -> Result<WebhookDraft, Fault> {
     let refused = |violation: Violation| violation.into_fault(FaultCode::InvalidWebhook);
-    let checked_retry = |retry| RetryPolicy::try_from(retry).map_err(refused);
+    let unknown = |field, known: &str| refused(Violation::new(field, format!("is unknown; there are {known}.")));
+    let format = |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream"));
+    let mode =
+        |name: String| DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered"));
     Ok(WebhookDraft {
-        is_active: data.is_active.is_none_or(|flag| flag.0),
-        topics: data.topics.ok_or_else(|| missing("topics", "order:*"))?.0,
-        url: data.url.ok_or_else(|| missing("url", "https://example.com/hook"))?,
-        extra_headers: data.extra_headers.map_or_else(String::new, |headers| headers.0),
+        is_active: data.is_active.map(|flag| flag.0),
+        topics: data.topics.map(|topics| topics.0),
+        url: data.url,
+        extra_headers: data.extra_headers.map(|headers| headers.0),
         secret_key: data.secret_key.filter(|key| !key.is_empty()),
-        format: data.format.map_or(Ok(format), named_format)?,
-        retry: data.retry.map_or(Ok(retry), checked_retry)?,
+        format: data.format.map(format).transpose()?,
+        retry: data.retry.map(RetryPolicy::try_from).transpose().map_err(refused)?,
+        delivery_mode: data.delivery_mode.map(mode).transpose()?,
     })
 }
 

@@ -45,6 +45,7 @@ CREATE TABLE webhook (
     secret_key           TEXT    NOT NULL,
     format               TEXT    NOT NULL,
     retry                TEXT    NOT NULL,
+    delivery_mode        TEXT    NOT NULL,
     last_increment_id    INTEGER NOT NULL DEFAULT 0,  -- the last number given out
     settled_through      INTEGER NOT NULL DEFAULT 0,  -- all numbers up to this one have ended
     consecutive_failures INTEGER NOT NULL DEFAULT 0,
