@@ -55,6 +55,7 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     listener: Listener,
+    service: Arc<Service>,
     worker: Worker,
     store: Arc<SqliteStore>,
     grace: Duration,
@@ -73,9 +74,9 @@ impl Server {
         let parts = worker::Parts { store: Arc::clone(&store) as _, mailbox, resolver, clock: clock.clone(), random };
         let worker = Worker::start(config.delivery, parts).await?;
         let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock));
-        let listener = api::listen(config.api, socket, service)
+        let listener = api::listen(config.api, socket, Arc::clone(&service))
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        Ok(Self { listener, worker, store, grace: config.grace })
+        Ok(Self { listener, service, worker, store, grace: config.grace })
     }
 
     /// Where it listens.
@@ -86,8 +87,9 @@ impl Server {
     /// Accepts no more, lets calls and then deliveries in progress end within
     /// the grace period, and closes the store.
     pub async fn shutdown(self) {
-        let Self { listener, worker, store, grace } = self;
+        let Self { listener, service, worker, store, grace } = self;
         let deadline = Instant::now() + grace;
+        service.close();
         listener.shutdown(deadline).await;
         let stopping = tokio::task::spawn_blocking(move || {
             worker.stop(deadline);

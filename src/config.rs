@@ -197,8 +197,10 @@ keys! {
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
-    /// The most deliveries in one list.
+    /// The most deliveries in one list or pull.
     list_limit_max: u32 = "1000", count(1, 100_000);
+    /// The longest that a delivery.pull may wait for a number.
+    pull_wait_max_ms: Duration = "30000", millis(0, 600_000);
     /// The most calls in one multiCall.
     multi_calls_max: usize = "100", count(1, 10_000);
     /// The longest request body.
@@ -292,6 +294,7 @@ impl Settings {
                 events_max: self.events_max?,
                 list_limit_max: self.list_limit_max?,
                 calls_max: self.multi_calls_max?,
+                pull_wait_max: self.pull_wait_max_ms?,
                 dev,
             },
             delivery: delivery::Config {

@@ -457,3 +457,72 @@ async fn an_ordered_webhook_goes_on_in_order_after_a_restart() {
     server.settled(id).await;
     assert_eq!(order(&receiver), [1, 1, 2, 3, 4, 5]);
 }
+
+#[tokio::test]
+async fn a_pull_brings_what_is_missing_signed() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
+    let id = webhook(&server, &receiver, "*").await;
+    for n in 1..=4 {
+        server.publish("order:created", json!({"n": n})).await;
+        server.attempts(id, n, 1).await;
+    }
+    pass(&hand, 1);
+    let pulled = server.call("delivery.pull", json!([id, 0, 3])).await.unwrap();
+    let pulled = pulled.as_array().unwrap();
+    let states: Vec<_> = pulled.iter().map(|item| (item["increment_id"].clone(), item["state"].clone())).collect();
+    assert_eq!(states, [(json!(1), json!("pending")), (json!(2), json!("delivered")), (json!(3), json!("delivered"))]);
+    for (item, arrived) in pulled.iter().zip(receiver.so_far()) {
+        assert_eq!(item["body"], std::str::from_utf8(&arrived.body).unwrap());
+        assert_eq!(item["webhook_id_header"], arrived.header("webhook-id"));
+        assert_eq!(item["timestamp"], START.after(Duration::from_secs(1)).unix_seconds());
+        let secret = SecretKey::try_new(SECRET).unwrap();
+        let (message_id, signature) =
+            (item["webhook_id_header"].as_str().unwrap(), item["signature"].as_str().unwrap());
+        let timestamp = item["timestamp"].as_i64().unwrap();
+        assert!(verify_standard_webhooks(&secret, message_id, timestamp, &arrived.body, signature));
+    }
+    let rest = server.call("delivery.pull", json!([id, 3])).await.unwrap();
+    assert_eq!(rest.as_array().unwrap().len(), 1);
+    for (wrong, field) in
+        [(json!([id, -1]), "after_increment_id"), (json!([id, 0, 0]), "limit"), (json!([id, 0, 1, -1]), "wait_ms")]
+    {
+        let fault = server.call("delivery.pull", wrong).await.unwrap_err();
+        assert_eq!((&fault["code"], &fault["data"]["field"]), (&json!(111), &json!(field)));
+    }
+}
+
+#[tokio::test]
+async fn a_pull_waits_for_the_next_number() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let id = webhook(&server, &receiver, "*").await;
+    let wait = server.call("delivery.pull", json!([id, 0, 10, 30_000]));
+    let publish = async {
+        // Whichever comes first, the pull brings it.
+        tokio::task::yield_now().await;
+        server.publish("order:created", json!({"n": 1})).await
+    };
+    let (pulled, _) = tokio::join!(wait, publish);
+    assert_eq!(pulled.unwrap()[0]["increment_id"], 1);
+    assert_eq!(server.call("delivery.pull", json!([id, 1, 10, 10])).await.unwrap(), json!([]), "the wait ends");
+}
+
+/// Whoever waits for a number is sent home when the server stops.
+#[tokio::test]
+async fn a_stop_ends_the_waiting() {
+    let server = Start::default().flag("grace_ms", "600000").flag("pull_wait_max_ms", "600000").go().await;
+    let receiver = Receiver::obliging().await;
+    let id = webhook(&server, &receiver, "*").await;
+    let (url, client) = (server.url(), common::http_client());
+    let waiting = tokio::spawn(async move {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "delivery.pull", "params": [null, id, 0, 10, 600_000]});
+        let basic = common::basic("demo", common::DEMO_KEY);
+        common::post(&client, &url, &[("authorization", &basic)], body.to_string()).await
+    });
+    // Answered on another connection, so the pull was most likely read, too; if not, it is refused.
+    server.publish("product:created", json!({})).await;
+    server.call("webhook.list", json!([])).await.unwrap();
+    server.stop().await;
+    waiting.await.unwrap();
+}

@@ -40,6 +40,7 @@ const METHODS: &[&str] = &[
     "event.publish_many",
     "delivery.list",
     "delivery.attempts",
+    "delivery.pull",
 ];
 
 fn without_needs(examples: &Examples) -> Vec<&str> {

@@ -1,15 +1,54 @@
 //! Looking at deliveries.
 
+use std::time::Duration;
+
 use super::auth::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
+use crate::delivery::format;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::signature;
 use crate::domain::user::Permission;
+use crate::domain::webhook::Webhook;
+use crate::store::{PageLimit, Pulled};
 
 /// How many deliveries a list holds if its caller does not say.
 const LIST_LIMIT_DEFAULT: u32 = 100;
+
+/// How many numbers a pull brings if its caller does not say.
+const PULL_LIMIT_DEFAULT: u32 = 100;
+/// The most bytes of messages in one pull; one number always fits.
+const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// What to pull, as a caller says it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pull {
+    /// Only numbers above this one.
+    pub after_increment_id: Option<i64>,
+    /// At most so many.
+    pub limit: Option<i64>,
+    /// How long to wait for the first, in milliseconds, if there is none.
+    pub wait_ms: Option<i64>,
+}
+
+/// A number as its receiver would have got it, signed now.
+#[derive(Clone, Debug)]
+pub struct PulledDelivery {
+    /// The number.
+    pub increment_id: IncrementId,
+    /// Where it is in its life.
+    pub state: DeliveryState,
+    /// The `webhook-id`.
+    pub message_id: String,
+    /// The `webhook-timestamp`, in seconds.
+    pub timestamp: i64,
+    /// The `webhook-signature`.
+    pub signature: String,
+    /// The body, byte for byte as it is posted.
+    pub body: String,
+}
 
 /// Which deliveries to list, as a caller says it.
 #[derive(Clone, Debug, Default)]
@@ -56,25 +95,76 @@ impl Service {
         })
     }
 
-    fn check_selection(&self, selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
-        let after = selection.after_increment_id.unwrap_or(0);
-        if after < 0 {
-            return Err(Violation::new("after_increment_id", format!("{after} is below 0; numbers start at 1.")));
+    /// Everything above a number, bodies included and none left out: how a
+    /// receiver heals a gap. Changes nothing. Waits for the first if there is
+    /// none yet. Fails with fault 103 or 111.
+    pub async fn pull(&self, caller: &Caller, id: WebhookId, pull: Pull) -> Result<Vec<PulledDelivery>, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let (after, limit, wait) =
+            self.check_pull(pull).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let webhook = self.get_webhook(caller, id).await?;
+        let look = || self.store.pull(caller.merchant_id, id, after, limit);
+        let mut found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        if found.is_empty() && !wait.is_zero() {
+            let mut is_closing = self.is_closing.subscribe();
+            tokio::select! {
+                () = self.store.numbered_beyond(id, after) => {}
+                // Fails only if the sender is gone, and that is this service.
+                _ = is_closing.wait_for(|is_closing| *is_closing) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         }
+        Ok(found.into_iter().map(|pulled| self.signed(&webhook, pulled)).collect())
+    }
+
+    fn signed(&self, webhook: &Webhook, pulled: Pulled) -> PulledDelivery {
+        let Pulled { parcel, state } = pulled;
+        let body = format::render(webhook.webhook_id, &parcel);
+        let message_id = self.store.store_id().message_id(webhook.webhook_id, parcel.increment_id);
+        let timestamp = self.clock.now().unix_seconds();
+        let signature = signature::standard_webhooks(&webhook.spec.secret_key, &message_id, timestamp, &body);
+        let body = String::from_utf8_lossy(&body).into_owned();
+        PulledDelivery { increment_id: parcel.increment_id, state, message_id, timestamp, signature, body }
+    }
+
+    fn check_pull(&self, pull: Pull) -> Result<(IncrementId, PageLimit, Duration), Violation> {
+        let after = check_after(pull.after_increment_id)?;
+        let count = self.check_limit(pull.limit, PULL_LIMIT_DEFAULT)?;
+        let max_ms = i64::try_from(self.config.pull_wait_max.as_millis()).unwrap_or(i64::MAX);
+        let wait_ms = pull.wait_ms.unwrap_or(0);
+        let wait = u64::try_from(wait_ms)
+            .ok()
+            .filter(|_| wait_ms <= max_ms)
+            .ok_or_else(|| Violation::new("wait_ms", format!("{wait_ms} is outside 0 to {max_ms}.")))?;
+        let limit = PageLimit { count: count as usize, bytes: PULL_BYTES_MAX };
+        Ok((after, limit, Duration::from_millis(wait)))
+    }
+
+    fn check_limit(&self, limit: Option<i64>, default: u32) -> Result<u32, Violation> {
+        let max = self.config.list_limit_max;
+        let Some(limit) = limit else { return Ok(default.min(max)) };
+        let fitting = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
+        fitting.ok_or_else(|| Violation::new("limit", format!("{limit} is outside 1 to {max}.")))
+    }
+
+    fn check_selection(&self, selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
+        let after = check_after(selection.after_increment_id)?;
         let state = selection.state.map(|name| {
             DeliveryState::from_name(&name).ok_or_else(|| {
                 let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");
                 Violation::new("state", format!("{name:?} is no state; there are {known}."))
             })
         });
-        let max = self.config.list_limit_max;
-        let limit = match selection.limit {
-            None => LIST_LIMIT_DEFAULT.min(max),
-            Some(limit) => u32::try_from(limit)
-                .ok()
-                .filter(|limit| (1..=max).contains(limit))
-                .ok_or_else(|| Violation::new("limit", format!("{limit} is outside 1 to {max}.")))?,
-        };
-        Ok(DeliveryFilter { after: IncrementId(after), state: state.transpose()?, limit })
+        let limit = self.check_limit(selection.limit, LIST_LIMIT_DEFAULT)?;
+        Ok(DeliveryFilter { after, state: state.transpose()?, limit })
     }
+}
+
+fn check_after(after: Option<i64>) -> Result<IncrementId, Violation> {
+    let after = after.unwrap_or(0);
+    if after < 0 {
+        return Err(Violation::new("after_increment_id", format!("{after} is below 0; numbers start at 1.")));
+    }
+    Ok(IncrementId(after))
 }

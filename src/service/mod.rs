@@ -10,6 +10,8 @@ pub mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use self::attempts::FailedLogins;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
@@ -31,6 +33,8 @@ pub struct Config {
     pub list_limit_max: u32,
     /// The most calls one multiCall may carry.
     pub calls_max: usize,
+    /// The longest that a pull may wait.
+    pub pull_wait_max: Duration,
     /// Whether the demo user may log in.
     pub dev: bool,
 }
@@ -42,13 +46,20 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
+    /// True once nobody is to wait for anything any more.
+    is_closing: watch::Sender<bool>,
 }
 
 impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
-        Self { config, store, guard, clock, failed_logins }
+        Self { config, store, guard, clock, failed_logins, is_closing: watch::Sender::new(false) }
+    }
+
+    /// Sends those home who wait for something to happen.
+    pub fn close(&self) {
+        self.is_closing.send_replace(true);
     }
 
     /// The most calls one multiCall may carry.

@@ -1,11 +1,12 @@
 //! How the store tells the delivery worker what it has committed, without
 //! ever waiting for it: news of the same webhook merge, and deliveries are
-//! handed over only while there is room; the rest the worker pages.
+//! handed over only while there is room; the rest the worker pages. Receivers
+//! that pull wait here, too, for numbers they do not have.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::Parcel;
 use crate::domain::id::{IncrementId, WebhookId};
@@ -32,6 +33,8 @@ pub struct News {
 pub struct Mailbox {
     post: Mutex<Post>,
     arrived: Notify,
+    /// The last number of each webhook that got any since the start.
+    latest: watch::Sender<HashMap<WebhookId, IncrementId>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,9 @@ struct Post {
 impl Mailbox {
     /// Announces a new, changed or deleted webhook.
     pub fn announce_webhook(&self, id: WebhookId, webhook: Option<Arc<Webhook>>) {
+        if webhook.is_none() {
+            self.latest.send_if_modified(|latest| latest.remove(&id).is_some());
+        }
         self.post().news.changed.insert(id, webhook);
         self.arrived.notify_one();
     }
@@ -58,6 +64,7 @@ impl Mailbox {
         if parcels.is_empty() {
             return;
         }
+        self.latest.send_modify(|latest| latest.extend(parcels.iter().map(|(id, parcel)| (*id, parcel.increment_id))));
         let mut post = self.post();
         for (id, parcel) in parcels {
             post.news.committed_through.insert(id, parcel.increment_id);
@@ -75,6 +82,15 @@ impl Mailbox {
     /// counts, so nothing is missed between [`Self::take`] and this.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
+    }
+
+    /// Waits until the webhook has been given a number beyond `after`; does
+    /// not see those that were given out before the start.
+    pub async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
+        let mut latest = self.latest.subscribe();
+        let is_beyond = |latest: &HashMap<_, _>| latest.get(&id).is_some_and(|last| *last > after);
+        // Fails only if the sender is gone, and that is this mailbox.
+        let _ = latest.wait_for(is_beyond).await;
     }
 
     /// Takes all there is.

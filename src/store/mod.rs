@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
 use crate::domain::event::{Event, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
 use crate::domain::secret::KeyHash;
@@ -119,6 +119,15 @@ pub struct Page {
     pub is_last: bool,
 }
 
+/// A number of a webhook with all that belongs to it, for who pulls.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// Number, format and event.
+    pub parcel: Parcel,
+    /// Where it is in its life.
+    pub state: DeliveryState,
+}
+
 /// A place in the order in which retries fall due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueKey {
@@ -220,6 +229,20 @@ pub trait Store: Send + Sync + 'static {
         id: WebhookId,
         number: IncrementId,
     ) -> Result<Vec<Attempt>, StoreError>;
+
+    /// A webhook's numbers above `after` in their order, whatever their state,
+    /// none left out; fails with [`StoreError::NoWebhook`].
+    async fn pull(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Vec<Pulled>, StoreError>;
+
+    /// Waits until a webhook is given a number beyond `after`; does not see
+    /// those given out before the store was opened, so look first.
+    async fn numbered_beyond(&self, id: WebhookId, after: IncrementId);
 
     /// Every webhook there is, for the lanes at the start.
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;

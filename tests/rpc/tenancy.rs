@@ -25,6 +25,7 @@ async fn another_merchants_webhook_is_as_if_there_were_none() {
         ("delivery.list", json!([id]), 103),
         ("delivery.list", json!([id, {"state": "delivered"}]), 103),
         ("delivery.attempts", json!([id, 1]), 103),
+        ("delivery.pull", json!([id]), 103),
         ("delivery.attempts", json!([id, 2]), 103),
         ("webhook.update_status", json!([{"webhook_id": id, "status": 0}]), 100),
         ("webhook.update_status", json!(["order:*", 0]), 100),
@@ -94,7 +95,7 @@ fn good_args(path: &str, id: i64) -> Value {
     match path {
         "webhook.list" => json!([]),
         "webhook.create" => json!([webhook_data()]),
-        "webhook.get" | "webhook.delete" | "delivery.list" => json!([id]),
+        "webhook.get" | "webhook.delete" | "delivery.list" | "delivery.pull" => json!([id]),
         "webhook.update_status" => json!([{"webhook_id": id, "status": 0}]),
         "webhook.update" => json!([id, {"is_active": 0}]),
         "event.publish" => json!(["order:created", {}]),
@@ -133,7 +134,7 @@ async fn each_permission_opens_its_own_methods() {
     let owner = User::demo(&server);
     let id = id_of(&owner.webhook(webhook_with(json!({"is_active": 0}))).await);
     let needs = |path: &str| match path {
-        "webhook.list" | "webhook.get" | "delivery.list" | "delivery.attempts" => "webhook_read",
+        "webhook.list" | "webhook.get" | "delivery.list" | "delivery.attempts" | "delivery.pull" => "webhook_read",
         "webhook.create" | "webhook.update" | "webhook.update_status" | "webhook.delete" => "webhook_write",
         _ => "event_write",
     };

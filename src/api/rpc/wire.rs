@@ -12,6 +12,7 @@ use crate::domain::fault::Violation;
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
+use crate::service::delivery::PulledDelivery;
 
 /// An object; also `[]`, which is how PHP writes an empty one. A derived type
 /// alone would take an array for its members in their order.
@@ -393,6 +394,30 @@ impl From<Delivery> for DeliveryItem {
             next_attempt_at: delivery.next_attempt_at.map(Timestamp::rfc3339_ms),
             ended_at: delivery.ended_at.map(Timestamp::rfc3339_ms),
             reason: delivery.reason.map(|reason| reason.name()),
+        }
+    }
+}
+
+/// A number in `delivery.pull`.
+#[derive(Serialize)]
+pub struct PulledItem {
+    increment_id: i64,
+    webhook_id_header: String,
+    timestamp: i64,
+    signature: String,
+    body: String,
+    state: &'static str,
+}
+
+impl From<PulledDelivery> for PulledItem {
+    fn from(pulled: PulledDelivery) -> Self {
+        Self {
+            increment_id: pulled.increment_id.0,
+            webhook_id_header: pulled.message_id,
+            timestamp: pulled.timestamp,
+            signature: pulled.signature,
+            body: pulled.body,
+            state: pulled.state.name(),
         }
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{Semaphore, oneshot};
 
 use self::open::{OpenError, ServeLock};
@@ -28,7 +28,7 @@ use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
-use super::{DueKey, Page, PageLimit, Session, Store, StoreError, WebhookSelector};
+use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
 use crate::domain::event::{NewEvent, Receipt};
 use crate::domain::id::{IncrementId, MerchantId, StoreId, UserId, WebhookId};
@@ -75,6 +75,7 @@ pub struct SqliteStore {
     /// As many permits as there are readers, so that a thread which has one
     /// finds a connection free.
     reading: Arc<Semaphore>,
+    mailbox: Arc<Mailbox>,
     idempotency_ttl: Duration,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -93,13 +94,15 @@ impl SqliteStore {
             .map_err(failed)?;
         let readers = open::open_readers(&config)?;
         let queue = Arc::new(Queue::new(config.write_queue_max));
-        let writer = Writer::new(config.clone(), clock, Arc::clone(&queue), mailbox, conn, lock).map_err(failed)?;
+        let writer =
+            Writer::new(config.clone(), clock, Arc::clone(&queue), Arc::clone(&mailbox), conn, lock).map_err(failed)?;
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
             store_id,
             queue,
             readers,
+            mailbox,
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
             idempotency_ttl: config.idempotency_ttl,
             writer: Mutex::new(Some(thread)),
@@ -178,25 +181,38 @@ fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> Resu
     if exists { Ok(()) } else { Err(StoreError::NoWebhook) }
 }
 
-/// Reads parcels until they are as many or weigh as much as they may.
+/// Reads rows until they are as many or weigh as much as they may; true if
+/// there are no more behind them.
+fn read_bounded<T>(
+    conn: &Connection,
+    sql: &str,
+    parameters: impl rusqlite::Params,
+    limit: PageLimit,
+    read: (fn(&Row<'_>) -> rusqlite::Result<T>, fn(&T) -> usize),
+) -> Result<(Vec<T>, bool), StoreError> {
+    let (read, weight) = read;
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for row in statement.query_map(parameters, read)? {
+        let row = row?;
+        bytes += weight(&row);
+        if !found.is_empty() && (found.len() >= limit.count || bytes > limit.bytes) {
+            return Ok((found, false));
+        }
+        found.push(row);
+    }
+    Ok((found, true))
+}
+
 fn read_page(
     conn: &Connection,
     sql: &str,
     parameters: impl rusqlite::Params,
     limit: PageLimit,
 ) -> Result<Page, StoreError> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut parcels = Vec::new();
-    let mut bytes = 0;
-    for parcel in statement.query_map(parameters, rows::parcel)? {
-        let parcel = parcel?;
-        bytes += parcel.weight();
-        if !parcels.is_empty() && (parcels.len() >= limit.count || bytes > limit.bytes) {
-            return Ok(Page { parcels, is_last: false });
-        }
-        parcels.push(parcel);
-    }
-    Ok(Page { parcels, is_last: true })
+    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, (rows::parcel, Parcel::weight))?;
+    Ok(Page { parcels, is_last })
 }
 
 #[async_trait]
@@ -339,6 +355,27 @@ impl Store for SqliteStore {
             Ok(attempts?)
         })
         .await
+    }
+
+    async fn pull(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Vec<Pulled>, StoreError> {
+        self.read(move |conn| {
+            check_webhook(conn, merchant, id)?;
+            let sql =
+                format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
+            let weight = |pulled: &Pulled| pulled.parcel.weight();
+            Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, (rows::pulled, weight))?.0)
+        })
+        .await
+    }
+
+    async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
+        self.mailbox.numbered_beyond(id, after).await;
     }
 
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {

@@ -19,7 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, User};
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, TargetUrl, Webhook, WebhookSpec};
-use crate::store::Parcel;
+use crate::store::{Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =
@@ -34,7 +34,7 @@ pub const WEBHOOK: &str =
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
-    e.message, e.created_at, d.next_attempt_at
+    e.message, e.created_at, d.next_attempt_at, d.state
     FROM delivery d JOIN event e USING (event_id) JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`delivery`] reads; takes a WHERE behind it.
@@ -137,6 +137,12 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged(2, "format"))?,
         event: Arc::new(event),
     })
+}
+
+/// A number for who pulls, from [`PARCEL`].
+pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
+    let state = state_from_code(row.get(10)?).ok_or_else(|| damaged(10, "state"))?;
+    Ok(Pulled { parcel: parcel(row)?, state })
 }
 
 /// A delivery for its owner, from [`DELIVERY`].

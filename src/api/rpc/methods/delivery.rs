@@ -4,12 +4,12 @@ use serde::Deserialize;
 
 use crate::api::rpc::args::{optional, required};
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Object, Whole};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Object, PulledItem, Whole};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
-use crate::service::delivery::DeliverySelection;
+use crate::service::delivery::{DeliverySelection, Pull};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -33,6 +33,18 @@ pub fn methods() -> Vec<Method> {
                 invalid: FaultCode::InvalidSelection,
             },
             attempts,
+        ),
+        Method::with_session(
+            Spec {
+                name: "delivery.pull",
+                summary: "Returns all numbers after one, bodies included and signed now; waits if there are none.",
+                params: const {
+                    &[required("webhook_id"), optional("after_increment_id"), optional("limit"), optional("wait_ms")]
+                },
+                permission: Some(Permission::WebhookRead),
+                invalid: FaultCode::InvalidSelection,
+            },
+            pull,
         ),
     ]
 }
@@ -72,4 +84,22 @@ async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
     let found = request.service.list_attempts(&caller, id, number).await?;
     Ok(found.into_iter().map(AttemptItem::from).collect())
+}
+
+#[derive(Deserialize)]
+struct PullParams {
+    webhook_id: Whole,
+    after_increment_id: Option<Whole>,
+    limit: Option<Whole>,
+    wait_ms: Option<Whole>,
+}
+
+async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Vec<PulledItem>, Fault> {
+    let pull = Pull {
+        after_increment_id: params.after_increment_id.map(|number| number.0),
+        limit: params.limit.map(|number| number.0),
+        wait_ms: params.wait_ms.map(|number| number.0),
+    };
+    let found = request.service.pull(&caller, WebhookId(params.webhook_id.0), pull).await?;
+    Ok(found.into_iter().map(PulledItem::from).collect())
 }
