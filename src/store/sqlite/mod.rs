@@ -188,9 +188,9 @@ fn read_bounded<T>(
     sql: &str,
     parameters: impl rusqlite::Params,
     limit: PageLimit,
-    read: (fn(&Row<'_>) -> rusqlite::Result<T>, fn(&T) -> usize),
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+    weight: impl Fn(&T) -> usize,
 ) -> Result<(Vec<T>, bool), StoreError> {
-    let (read, weight) = read;
     let mut statement = conn.prepare_cached(sql)?;
     let mut found = Vec::new();
     let mut bytes = 0;
@@ -211,7 +211,7 @@ fn read_page(
     parameters: impl rusqlite::Params,
     limit: PageLimit,
 ) -> Result<Page, StoreError> {
-    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, (rows::parcel, Parcel::weight))?;
+    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, rows::parcel, Parcel::weight)?;
     Ok(Page { parcels, is_last })
 }
 
@@ -369,7 +369,7 @@ impl Store for SqliteStore {
             let sql =
                 format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
             let weight = |pulled: &Pulled| pulled.parcel.weight();
-            Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, (rows::pulled, weight))?.0)
+            Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, rows::pulled, weight)?.0)
         })
         .await
     }
