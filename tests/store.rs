@@ -379,6 +379,46 @@ async fn tenants_see_their_own() {
 
 // What follows is about the file, and SQLite's alone.
 
+/// Some failures, such as a full disk, undo the whole transaction and not only
+/// the change that met them.
+#[tokio::test]
+async fn a_transaction_that_is_undone_leaves_no_hole() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let other = rusqlite::Connection::open(bench.dir.path().join("store.db")).unwrap();
+    let trigger = "CREATE TRIGGER undo BEFORE INSERT ON event WHEN NEW.topic = 'undo:all'
+        BEGIN SELECT RAISE(ROLLBACK, 'undone'); END";
+    other.execute_batch(trigger).unwrap();
+    for round in 0..3 {
+        // While the store is held, what comes gathers for one transaction.
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let topics = ["order:first", "order:a", "order:b", "undo:all", "order:c"];
+        let publishes: Vec<_> = topics
+            .iter()
+            .map(|topic| {
+                let (store, acme, topic) = (Arc::clone(&bench.store), bench.acme, (*topic).to_owned());
+                tokio::spawn(async move { store.publish(acme, vec![event(&topic, "{}", None)]).await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        other.execute_batch("COMMIT").unwrap();
+        let mut accepted = Vec::new();
+        let mut refused = 0;
+        for publish in publishes {
+            match publish.await.unwrap() {
+                Ok(receipts) => accepted.extend(numbers(&receipts[0]).iter().map(|(_, number)| *number)),
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused >= 1, "round {round}");
+        let last = bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id.0;
+        assert_eq!(bench.fresh(id, 0).await, (1..=last).collect::<Vec<_>>(), "round {round}: no hole, none invented");
+        assert!(accepted.iter().all(|number| *number <= last));
+    }
+    let next = numbers(&bench.publish("order:created").await)[0].1;
+    assert_eq!(bench.fresh(id, 0).await, (1..=next).collect::<Vec<_>>());
+}
+
 fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
     SqliteStore::open(config(folder), Clock::system(), Arc::default())
 }

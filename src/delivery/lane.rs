@@ -253,16 +253,20 @@ impl Lane {
     }
 
     /// When the lane must be looked at again although nothing happens.
-    pub fn alarm(&self) -> Option<Timestamp> {
+    pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         if !self.webhook.is_delivering() {
             return None;
         }
-        let due = match (self.webhook.spec.delivery_mode, self.retries.next) {
+        if let Some(until) = self.resting_until
+            && until > now
+        {
+            return Some(until);
+        }
+        match (self.webhook.spec.delivery_mode, self.retries.next) {
             (DeliveryMode::Ordered, _) => self.waiting.front().and_then(|parcel| parcel.due_at),
             (DeliveryMode::Parallel, NextDue::At(at)) => Some(at),
             (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
-        };
-        due.max(self.resting_until)
+        }
     }
 
     /// The highest number known to be committed.
@@ -348,4 +352,160 @@ impl Lane {
 /// The place of a retry in the order of falling due.
 fn key(parcel: &Parcel) -> DueKey {
     DueKey { due_at: parcel.due_at.unwrap_or(DueKey::START.due_at), increment_id: parcel.increment_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{Event, Message};
+    use crate::domain::headers::ExtraHeaders;
+    use crate::domain::id::{EventId, MerchantId, WebhookId};
+    use crate::domain::retry::RetryPolicy;
+    use crate::domain::secret::SecretKey;
+    use crate::domain::topic::{Patterns, Topic};
+    use crate::domain::webhook::{Format, TargetUrl, WebhookSpec};
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const LATER: Timestamp = Timestamp(1_005_000);
+    const MUCH_LATER: Timestamp = Timestamp(9_000_000);
+
+    fn webhook(delivery_mode: DeliveryMode, settled: i64, last: i64) -> Arc<Webhook> {
+        Arc::new(Webhook {
+            webhook_id: WebhookId(1),
+            merchant_id: MerchantId(1),
+            spec: WebhookSpec {
+                is_active: true,
+                topics: Patterns::try_new("*").unwrap(),
+                url: TargetUrl::try_new("https://example.com/").unwrap(),
+                extra_headers: ExtraHeaders::default(),
+                secret_key: SecretKey::generate(),
+                format: Format::Envelope,
+                retry: RetryPolicy::Default,
+                delivery_mode,
+            },
+            last_increment_id: IncrementId(last),
+            settled_through: IncrementId(settled),
+            consecutive_failures: 0,
+            failing_since: None,
+            disabled: None,
+            created_at: NOW,
+            updated_at: NOW,
+        })
+    }
+
+    fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
+        Parcel {
+            increment_id: IncrementId(number),
+            attempts,
+            due_at,
+            format: Format::Envelope,
+            event: Arc::new(Event {
+                event_id: EventId(number),
+                merchant_id: MerchantId(1),
+                merchant_code: "acme".into(),
+                topic: Topic::try_new("order:created").unwrap(),
+                message: Message::try_new("{}").unwrap(),
+                created_at: NOW,
+            }),
+        }
+    }
+
+    fn page(parcels: Vec<Parcel>) -> Page {
+        Page { parcels, is_last: true }
+    }
+
+    /// A parallel lane that has read all there is, which is nothing.
+    fn idle() -> Lane {
+        Lane::new(webhook(DeliveryMode::Parallel, 0, 0))
+    }
+
+    /// Sends what is in front, and gives it back.
+    fn send(lane: &mut Lane) -> Parcel {
+        lane.take(NOW, 8).expect("something is ready")
+    }
+
+    #[test]
+    fn a_retry_committed_during_a_reading_is_not_forgotten() {
+        let mut lane = idle();
+        lane.offer(parcel(1, 0, None), 8);
+        let sent = send(&mut lane);
+        lane.sent(sent, Verdict::Retry(LATER));
+        // Another retry is due, so the lane reads; what it reads is older than this outcome.
+        lane.retries.next = NextDue::At(NOW);
+        let want = lane.want(NOW).unwrap();
+        lane.recorded(IncrementId(1), Verdict::Retry(LATER));
+        lane.read(want, page(Vec::new()), None, IncrementId(1), NOW);
+        assert_eq!(lane.alarm(NOW), Some(LATER));
+    }
+
+    #[test]
+    fn an_old_page_brings_nothing_back_that_has_ended() {
+        let mut lane = idle();
+        lane.retries.next = NextDue::At(NOW);
+        let want = lane.want(NOW).unwrap();
+        lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
+        let sent = send(&mut lane);
+        lane.retries.next = NextDue::At(NOW);
+        let want = lane.want(NOW).unwrap();
+        lane.sent(sent, Verdict::Delivered);
+        lane.recorded(IncrementId(1), Verdict::Delivered);
+        lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
+        assert!(lane.take(NOW, 8).is_none(), "number 1 was delivered");
+    }
+
+    #[test]
+    fn a_rest_ends_before_the_next_retry() {
+        let mut lane = idle();
+        lane.note_due(Some(MUCH_LATER));
+        lane.commit_through(IncrementId(1));
+        lane.want(NOW).unwrap();
+        lane.reading_failed(LATER);
+        assert_eq!(lane.want(NOW), None);
+        assert_eq!(lane.alarm(NOW), Some(LATER));
+        assert_eq!(lane.want(LATER), Some(Want::Fresh(IncrementId(0))));
+        assert_eq!(lane.alarm(LATER), Some(MUCH_LATER));
+    }
+
+    #[test]
+    fn gone_and_enabled_in_one_breath_is_tried_again() {
+        for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
+            let mut lane = Lane::new(webhook(mode, 0, 0));
+            lane.offer(parcel(1, 0, None), 8);
+            let sent = send(&mut lane);
+            lane.sent(sent, Verdict::Gone);
+            // The lane saw only the last of two announcements.
+            lane.change(webhook(mode, 0, 1));
+            lane.recorded(IncrementId(1), Verdict::Gone);
+            assert!(lane.want(NOW).is_some(), "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
+        let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 3));
+        let want = lane.want(NOW).unwrap();
+        lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
+        let sent = send(&mut lane);
+        assert!(lane.take(NOW, 8).is_none(), "one at a time");
+        // Off and on again while number 1 is on its way.
+        let mut off = Webhook::clone(&lane.webhook);
+        off.spec.is_active = false;
+        lane.change(Arc::new(off));
+        lane.change(webhook(DeliveryMode::Ordered, 0, 3));
+        let want = lane.want(NOW).unwrap();
+        lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
+        lane.sent(sent, Verdict::Retry(LATER));
+        lane.recorded(IncrementId(1), Verdict::Retry(LATER));
+        assert!(lane.take(NOW, 8).is_none(), "number 1 is not due");
+        let order: Vec<_> = std::iter::from_fn(|| {
+            let parcel = lane.take(LATER, 8)?;
+            let number = parcel.increment_id;
+            lane.sent(parcel, Verdict::Delivered);
+            lane.recorded(number, Verdict::Delivered);
+            Some(number.0)
+        })
+        .collect();
+        assert_eq!(order, [1, 2, 3]);
+        assert!(lane.held.is_empty() && lane.waiting_bytes() == 0);
+    }
 }

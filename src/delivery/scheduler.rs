@@ -147,7 +147,7 @@ impl Scheduler {
                 continue;
             }
             lane.is_listed = false;
-            if let Some(at) = lane.alarm()
+            if let Some(at) = lane.alarm(now)
                 && at > now
                 && lane.armed_for.is_none_or(|armed| at < armed)
             {

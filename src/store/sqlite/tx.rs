@@ -29,14 +29,17 @@ pub enum Announcement {
 }
 
 impl Tx<'_> {
-    /// Runs `work` so that if it fails, only it is undone.
+    /// Runs `work` so that if it fails, only it is undone. If that can't be
+    /// done, the whole transaction is undone, which the writer notices.
     pub fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.run("SAVEPOINT change")?;
         let result = work(self);
-        if result.is_err() {
-            self.run("ROLLBACK TO change")?;
+        let undone = if result.is_err() { self.run("ROLLBACK TO change") } else { Ok(()) };
+        if let Err(cause) = undone.and_then(|()| self.run("RELEASE change")) {
+            // Fails only if there is no transaction any more, which is what is wanted.
+            let _ = self.conn.execute_batch("ROLLBACK");
+            return Err(cause);
         }
-        self.run("RELEASE change")?;
         result
     }
 

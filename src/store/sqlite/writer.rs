@@ -119,8 +119,12 @@ impl Writer {
 
         let mut news = Vec::new();
         let mut tx = Tx { conn, memory: &mut self.memory, now: self.clock.now(), news: &mut news };
-        let answers: Vec<Answer> = changes.into_iter().map(|change| change(Ok(&mut tx))).collect();
-        let finished = finish(&mut tx, &mut self.next_sweep).and_then(|()| conn.execute_batch("COMMIT"));
+        // Some failures (a full disk, say) undo the whole transaction, and what
+        // came after would each be a transaction of its own.
+        let undone = || StoreError::failed("an earlier failure undid the transaction");
+        let run = |change: Change| change(if tx.conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) });
+        let answers: Vec<Answer> = changes.into_iter().map(run).collect();
+        let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, &mut self.next_sweep) };
         match finished {
             Ok(()) => {
                 announce(&self.mailbox, news);
@@ -130,7 +134,6 @@ impl Writer {
                 error!(%cause, "a commit failed; reading the store again");
                 self.conn = None;
                 self.reopen();
-                let cause = StoreError::failed(cause);
                 answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
             }
         }
@@ -158,14 +161,16 @@ impl Writer {
     }
 }
 
-/// What every transaction ends with: chores, and the counters that changed.
-fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> rusqlite::Result<()> {
+/// What every transaction ends with: chores, the counters that changed, and
+/// the commit.
+fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> Result<(), StoreError> {
     housekeeping::step(tx)?;
     if Instant::now() >= *next_sweep {
         housekeeping::sweep(tx)?;
         *next_sweep = Instant::now() + SWEEP_INTERVAL;
     }
-    tx.memory.flush(tx.conn)
+    tx.memory.flush(tx.conn)?;
+    Ok(tx.conn.execute_batch("COMMIT")?)
 }
 
 fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
