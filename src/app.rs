@@ -84,15 +84,16 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Accepts no more, lets calls and then deliveries in progress end within
-    /// the grace period, and closes the store.
+    /// Accepts no more and sends no more, lets calls and deliveries in progress
+    /// end within the grace period, and closes the store.
     pub async fn shutdown(self) {
         let Self { listener, service, worker, store, grace } = self;
         let deadline = Instant::now() + grace;
         service.close();
+        let worker = worker.stop(deadline);
         listener.shutdown(deadline).await;
         let stopping = tokio::task::spawn_blocking(move || {
-            worker.stop(deadline);
+            worker.join();
             store.close();
         });
         if stopping.await.is_err() {

@@ -209,8 +209,8 @@ keys! {
     batch_calls_max: usize = "100", count(1, 10_000);
     /// The most connections at once.
     connections_max: usize = "4096", count(1, 1_000_000);
-    /// How long a connection may be idle, and how long a client may take to send a
-    /// request's headers, or its body.
+    /// How long a connection may be idle, how long a client may take to send a request's
+    /// headers or its body, and how long it may take none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
     /// How long calls and deliveries in progress may take to end when the server stops.
     grace_ms: Duration = "10000", millis(0, 600_000);

@@ -493,3 +493,24 @@ async fn the_demo_user_is_only_let_in_by_a_server_in_dev_mode() {
     let dev = Start { dir: strict.stop().await, ..Start::default() }.go().await;
     assert_eq!(with_session(&dev, &demo).await, Ok(json!([])));
 }
+
+#[tokio::test]
+async fn a_bearer_session_is_ended_without_naming_it() {
+    let server = TestServer::start().await;
+    let session = server.login().await;
+    let bearer = format!("Bearer {session}");
+    let headers = [("authorization", bearer.as_str())];
+    assert_eq!(server.rpc_at("/", &headers, "endSession", json!([null])).await, Ok(json!(true)));
+    assert_eq!(server.rpc("webhook.list", json!([session])).await.unwrap_err()["code"], 5);
+}
+
+/// What can be no user's name costs no memory.
+#[tokio::test]
+async fn names_that_cannot_be_are_refused_without_being_counted() {
+    let server = TestServer::start().await;
+    let name = "x".repeat(100_000);
+    for _ in 0..20 {
+        let fault = server.rpc("login", json!([name, "key"])).await.unwrap_err();
+        assert_eq!(fault["message"], "Access denied.", "never too many of them");
+    }
+}

@@ -464,6 +464,55 @@ fn what_is_not_ours_is_left_as_it_was() {
     refuse("newer tallyhook (schema 999");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_leads_to_the_same_lock_and_a_new_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let _served = open(dir.path()).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if !file.path().to_string_lossy().ends_with("-lock") {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
+        }
+    }
+    let link = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(dir.path().join("store.db"), link.path().join("store.db")).unwrap();
+    assert!(matches!(open(link.path()), Err(OpenError::InUse { .. })));
+}
+
+/// After a failed commit the file is opened again; one that is gone by then is
+/// not made anew.
+#[tokio::test]
+async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    let (path, aside) = (bench.dir.path().join("store.db"), bench.dir.path().join("aside"));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other
+        .execute_batch("CREATE TRIGGER undo BEFORE INSERT ON event BEGIN SELECT RAISE(ROLLBACK, 'undone'); END")
+        .unwrap();
+    std::fs::rename(&path, &aside).unwrap();
+    for _ in 0..2 {
+        let refused = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await;
+        assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
+    }
+    assert!(!path.exists());
+    other.execute_batch("DROP TRIGGER undo").unwrap();
+    drop(other);
+    std::fs::rename(&aside, &path).unwrap();
+    let again = async {
+        loop {
+            if let Ok(receipts) = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await {
+                return numbers(&receipts[0]);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let next = tokio::time::timeout(Duration::from_secs(30), again).await.expect("it is opened again");
+    assert_eq!(next, [(id.0, 2)]);
+}
+
 #[test]
 fn a_missing_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();

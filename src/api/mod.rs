@@ -13,6 +13,7 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -30,8 +31,9 @@ pub struct Config {
     pub batch_calls_max: usize,
     /// The most connections at once; further ones wait to be accepted.
     pub connections_max: usize,
-    /// How long a connection may be idle, and how long a client may take to
-    /// send a request's headers, or its body.
+    /// How long a connection may be idle, how long a client may take to send a
+    /// request's headers or its body, and how long it may take none of its
+    /// answer.
     pub idle_timeout: Duration,
 }
 
@@ -98,6 +100,14 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
     }
 }
 
+/// A client that does not take its answer loses the connection, as one does
+/// that does not send its request.
+fn bounded(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(timeout));
+    stream
+}
+
 fn serve(
     config: &Config,
     graceful: &GracefulShutdown,
@@ -119,7 +129,7 @@ fn serve(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.idle_timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(bounded(stream, config.idle_timeout))), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         if let Err(cause) = connection.await {

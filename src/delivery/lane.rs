@@ -43,6 +43,9 @@ pub struct Lane {
     reading: Option<Reading>,
     waiting: VecDeque<Parcel>,
     waiting_bytes: usize,
+    /// In an ordered lane: a number that was sent, is still pending, and is
+    /// not waiting here. Nothing overtakes it before the store has it.
+    barrier: Option<IncrementId>,
     /// Claims on each held number: one while it waits or is in flight, and one
     /// for each outcome that is not yet committed.
     held: HashMap<IncrementId, u32>,
@@ -104,6 +107,7 @@ impl Lane {
             reading: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            barrier: None,
             held: HashMap::new(),
             webhook,
         }
@@ -206,7 +210,7 @@ impl Lane {
             DeliveryMode::Parallel => in_flight_max,
             DeliveryMode::Ordered => 1,
         };
-        if self.in_flight >= max || !self.may_work(now) {
+        if self.in_flight >= max || self.barrier.is_some() || !self.may_work(now) {
             return None;
         }
         let is_due = self.is_parallel() || self.waiting.front()?.due_at.is_none_or(|at| at <= now);
@@ -220,12 +224,16 @@ impl Lane {
     /// ordered lane puts a delivery that is to be tried again back in front.
     pub fn sent(&mut self, parcel: Parcel, verdict: Verdict) {
         self.in_flight -= 1;
-        if let Verdict::Retry(at) = verdict
-            && !self.is_parallel()
-            && self.webhook.is_delivering()
-        {
-            *self.held.entry(parcel.increment_id).or_default() += 1;
-            self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+        if self.is_parallel() {
+            return;
+        }
+        match verdict {
+            Verdict::Delivered | Verdict::Abandoned => {}
+            Verdict::Retry(at) if self.webhook.is_delivering() => {
+                *self.held.entry(parcel.increment_id).or_default() += 1;
+                self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+            }
+            Verdict::Retry(_) | Verdict::Gone => self.barrier = Some(parcel.increment_id),
         }
     }
 
@@ -233,6 +241,7 @@ impl Lane {
     /// not waiting here, will be read again.
     pub fn recorded(&mut self, number: IncrementId, verdict: Verdict) {
         self.release(number);
+        self.barrier = self.barrier.filter(|barrier| *barrier != number);
         if let Some(reading) = &mut self.reading {
             reading.recorded.insert(number);
         }
@@ -478,6 +487,21 @@ mod tests {
             lane.recorded(IncrementId(1), Verdict::Gone);
             assert!(lane.want(NOW).is_some(), "{mode:?}");
         }
+    }
+
+    #[test]
+    fn nothing_overtakes_a_number_that_was_answered_410() {
+        let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 0));
+        lane.offer(parcel(1, 0, None), 8);
+        lane.offer(parcel(2, 0, None), 8);
+        let sent = send(&mut lane);
+        lane.sent(sent, Verdict::Gone);
+        assert!(lane.take(NOW, 8).is_none(), "the store does not know yet");
+        lane.recorded(IncrementId(1), Verdict::Gone);
+        let want = lane.want(NOW).unwrap();
+        assert_eq!(want, Want::Pending(IncrementId(0)));
+        lane.read(want, page(vec![parcel(1, 1, Some(NOW)), parcel(2, 0, None)]), None, IncrementId(2), NOW);
+        assert_eq!(send(&mut lane).increment_id, IncrementId(1));
     }
 
     #[test]

@@ -88,15 +88,29 @@ impl Worker {
             };
             let run = Run { scheduler, hands, outcomes: Vec::new(), record_by: None, is_recording: false };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
+            // A look-up of a name can't be broken off, and nobody waits for it.
+            runtime.shutdown_background();
         })?;
         Ok(Self { stop, thread })
     }
 
-    /// Sends nothing more, lets what is in flight end until the deadline, and
-    /// records it. Blocks.
-    pub fn stop(self, deadline: Instant) {
+    /// Starts nothing more from now on, and lets what is in flight end until
+    /// the deadline; what came of it is recorded.
+    pub fn stop(self, deadline: Instant) -> Stopping {
         // If the thread is gone, there is nobody to tell.
         let _ = self.stop.send(deadline);
+        Stopping { thread: self.thread }
+    }
+}
+
+/// A worker that is coming to its end.
+pub struct Stopping {
+    thread: JoinHandle<()>,
+}
+
+impl Stopping {
+    /// Waits for the end. Blocks.
+    pub fn join(self) {
         if self.thread.join().is_err() {
             error!("the delivery worker panicked");
         }

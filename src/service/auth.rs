@@ -7,7 +7,7 @@ use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::{KeyHash, generate_session_key};
-use crate::domain::user::{Permission, Permissions, User};
+use crate::domain::user::{Permission, Permissions, User, check_name};
 
 /// A session that is used is renewed at most this often, so that most calls
 /// cost no write.
@@ -126,6 +126,10 @@ impl Service {
 
     /// The user of that name, if the key is its key.
     async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
+        // No user has such a name, so there is nothing to guess and to count.
+        if check_name("username", name).is_err() {
+            return Err(FaultCode::AccessDenied.into());
+        }
         let now = self.clock.now();
         if let Some(wait) = self.failed_logins.wait(name, peer, now) {
             let wait_s = wait.as_millis().div_ceil(1_000);

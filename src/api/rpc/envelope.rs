@@ -12,6 +12,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The longest id, in bytes as it is written: it is echoed in the answer.
+const ID_BYTES_MAX: usize = 1_000;
+
 /// The specification's codes.
 pub const PARSE_ERROR: i32 = -32700;
 pub const INVALID_REQUEST: i32 = -32600;
@@ -107,14 +110,14 @@ pub fn read_call(raw: &RawValue) -> Result<Call<'_>, Malformed<'_>> {
         return malformed(Shape::Text, None, "A call is an object with each member once.");
     };
     let is_id = |id: &&RawValue| matches!(id.get().as_bytes()[0], b'"' | b'-' | b'0'..=b'9' | b'n');
-    let id = members.id.filter(is_id);
+    let id = members.id.filter(is_id).filter(|id| id.get().len() <= ID_BYTES_MAX);
     let shape = match members.jsonrpc.map(RawValue::get) {
         Some("\"2.0\"") => Shape::Text,
         Some(number) if number.parse::<f64>() == Ok(2.0) => Shape::Number,
         _ => return malformed(Shape::Text, id, "The member jsonrpc must be \"2.0\" (or the number 2.0)."),
     };
     if members.id.is_some() && id.is_none() {
-        return malformed(shape, None, "The member id must be a string, a number or null.");
+        return malformed(shape, None, "The member id must be a string, a number or null, of up to 1,000 bytes.");
     }
     let Some(method) = members.method.and_then(|method| serde_json::from_str(method.get()).ok()) else {
         return malformed(shape, id, "The member method must be a string.");

@@ -79,14 +79,16 @@ fn cancel(tx: &Tx<'_>, id: WebhookId, after: IncrementId, through: IncrementId) 
         .map(drop)
 }
 
-/// Removes some expired sessions and idempotency keys.
-pub fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+/// Removes some expired sessions and idempotency keys; true if those were all.
+pub fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
+    let mut is_clean = true;
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
         "DELETE FROM idempotency WHERE (merchant_id, key) IN
             (SELECT merchant_id, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)",
     ] {
-        tx.conn.prepare_cached(sql)?.execute([tx.now.0, ROWS_PER_SWEEP])?;
+        let removed = tx.conn.prepare_cached(sql)?.execute([tx.now.0, ROWS_PER_SWEEP])?;
+        is_clean &= i64::try_from(removed).is_ok_and(|removed| removed < ROWS_PER_SWEEP);
     }
-    Ok(())
+    Ok(is_clean)
 }

@@ -86,12 +86,11 @@ impl SqliteStore {
     /// is newer than this program, or is being served by another process.
     pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>) -> Result<Self, OpenError> {
         open::check_magic(&config.path)?;
+        open::make_private(&config.path)?;
         let lock = ServeLock::take(&config.path)?;
         let conn = open::open_current(&config)?;
         let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
-        let store_id = conn
-            .query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0).map(StoreId))
-            .map_err(failed)?;
+        let store_id = open::read_store_id(&conn).map_err(failed)?;
         let readers = open::open_readers(&config)?;
         let queue = Arc::new(Queue::new(config.write_queue_max));
         let writer =

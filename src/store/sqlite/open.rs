@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::{Config, Durability};
+use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
 
 /// Marks a SQLite file as a tallyhook store: "tlyh" (`PRAGMA application_id`).
@@ -78,7 +79,9 @@ impl ServeLock {
     /// Takes the lock that lies beside the store. Fails with
     /// [`OpenError::InUse`] if another process holds it.
     pub fn take(store: &Path) -> Result<Self, OpenError> {
-        let mut name = store.as_os_str().to_owned();
+        // Whatever path leads there, it is one file and has one lock.
+        let real = std::fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
+        let mut name = real.into_os_string();
         name.push("-lock");
         let path = PathBuf::from(name);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
@@ -96,6 +99,7 @@ impl ServeLock {
 pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
     let path = &config.path;
     check_magic(path)?;
+    make_private(path)?;
     let failed = |cause| OpenError::Sqlite { path: path.clone(), cause };
     let mut conn = Connection::open(path).map_err(failed)?;
     conn.busy_timeout(config.busy_timeout).map_err(failed)?;
@@ -105,6 +109,39 @@ pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
     }
     set_up(&conn, config).map_err(failed)?;
     Ok(conn)
+}
+
+/// Opens the store again that this process has served. A file that is gone, or
+/// another one in its place, is not taken for it.
+pub fn reopen(config: &Config, store_id: &StoreId) -> Result<Connection, OpenError> {
+    let path = &config.path;
+    let failed = |cause| OpenError::Sqlite { path: path.clone(), cause };
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(config.busy_timeout).map_err(failed)?;
+    if check_owner(&conn, path)? != SCHEMA_VERSION || read_store_id(&conn).map_err(failed)? != *store_id {
+        return Err(OpenError::Foreign { path: path.clone(), what: "another one than was served" });
+    }
+    set_up(&conn, config).map_err(failed)?;
+    Ok(conn)
+}
+
+/// The name that the store was made with.
+pub fn read_store_id(conn: &Connection) -> rusqlite::Result<StoreId> {
+    conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0).map(StoreId))
+}
+
+/// A new file is its owner's alone: it holds the secrets that sign.
+pub fn make_private(path: &Path) -> Result<(), OpenError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(cause) => Err(OpenError::Io { path: path.to_owned(), cause }),
+    }
 }
 
 /// A file of another kind is told by its first bytes, before SQLite sees it.

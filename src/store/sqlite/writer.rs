@@ -13,10 +13,11 @@ use rusqlite::Connection;
 use tracing::{error, info};
 
 use super::memory::Memory;
-use super::open::{ServeLock, open_current};
+use super::open::{ServeLock, read_store_id, reopen};
 use super::queue::Queue;
 use super::tx::{Announcement, Tx};
 use super::{Config, housekeeping};
+use crate::domain::id::StoreId;
 use crate::domain::time::Clock;
 use crate::store::StoreError;
 use crate::store::mailbox::Mailbox;
@@ -25,6 +26,8 @@ use crate::store::mailbox::Mailbox;
 const CHANGES_PER_COMMIT_MAX: usize = 512;
 /// How often expired sessions and idempotency keys are swept out.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// How soon the next sweep comes if there was more than one takes.
+const SWEEP_AGAIN: Duration = Duration::from_millis(50);
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -37,13 +40,14 @@ pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// The writer thread's own state.
 pub struct Writer {
     config: Config,
+    store_id: StoreId,
     clock: Clock,
     queue: Arc<Queue<Change>>,
     mailbox: Arc<Mailbox>,
     memory: Memory,
     /// `None` after a failed COMMIT, until the file could be opened again.
     conn: Option<Connection>,
-    /// The last transaction could not be begun: the chores wait, too.
+    /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
     next_sweep: Instant,
     _lock: ServeLock,
@@ -60,8 +64,10 @@ impl Writer {
         lock: ServeLock,
     ) -> rusqlite::Result<Self> {
         let memory = Memory::load(&conn)?;
+        let store_id = read_store_id(&conn)?;
         Ok(Self {
             config,
+            store_id,
             clock,
             queue,
             mailbox,
@@ -134,6 +140,8 @@ impl Writer {
                 error!(%cause, "a commit failed; reading the store again");
                 self.conn = None;
                 self.reopen();
+                // What failed may be a chore that comes back at once.
+                self.is_stuck = true;
                 answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
             }
         }
@@ -141,7 +149,7 @@ impl Writer {
 
     /// Opens the file again and forgets whatever only memory knew.
     fn reopen(&mut self) {
-        let opened = open_current(&self.config).map_err(|cause| cause.to_string());
+        let opened = reopen(&self.config, &self.store_id).map_err(|cause| cause.to_string());
         let loaded = opened.and_then(|conn| match Memory::load(&conn) {
             Ok(memory) => Ok((conn, memory)),
             Err(cause) => Err(cause.to_string()),
@@ -166,8 +174,8 @@ impl Writer {
 fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> Result<(), StoreError> {
     housekeeping::step(tx)?;
     if Instant::now() >= *next_sweep {
-        housekeeping::sweep(tx)?;
-        *next_sweep = Instant::now() + SWEEP_INTERVAL;
+        let is_clean = housekeeping::sweep(tx)?;
+        *next_sweep = Instant::now() + if is_clean { SWEEP_INTERVAL } else { SWEEP_AGAIN };
     }
     tx.memory.flush(tx.conn)?;
     Ok(tx.conn.execute_batch("COMMIT")?)

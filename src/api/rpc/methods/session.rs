@@ -77,8 +77,13 @@ struct EndSession {
 }
 
 async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault> {
-    // What is no key has no session to end.
-    if let Some(Value::String(key)) = params.session {
+    let key = match (params.session, request.context.credentials) {
+        (Some(Value::String(key)), _) if !key.is_empty() => Some(key),
+        (None | Some(Value::String(_)), Credentials::Bearer(key)) => Some(key),
+        // What is no key has no session to end.
+        _ => None,
+    };
+    if let Some(key) = key {
         request.service.end_session(&key).await?;
     }
     Ok(true)
