@@ -197,6 +197,9 @@ keys! {
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
+    /// The most deliveries that the events of one call may make: one for each event at
+    /// each webhook that matches.
+    publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull.
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// The longest that a delivery.pull may wait for a number.
@@ -286,6 +289,7 @@ impl Settings {
                 readers_max: self.readers_max?,
                 write_queue_max: self.write_queue_max?,
                 idempotency_ttl: self.idempotency_ttl_s?,
+                publish_deliveries_max: self.publish_deliveries_max?,
             },
             service: service::Config {
                 session_ttl: self.session_ttl_s?,

@@ -46,6 +46,7 @@ fn config(folder: &Path) -> Config {
         readers_max: 2,
         write_queue_max: 100,
         idempotency_ttl: Duration::from_secs(3_600),
+        publish_deliveries_max: 50,
     }
 }
 
@@ -168,6 +169,17 @@ async fn many_events_are_numbered_in_their_order() {
     let receipts = bench.store.publish(bench.acme, events.to_vec()).await.unwrap();
     let given: Vec<_> = receipts.iter().map(numbers).collect();
     assert_eq!(given, [vec![(id.0, 1)], vec![], vec![(id.0, 2)]]);
+}
+
+#[tokio::test]
+async fn a_publish_makes_no_more_deliveries_than_it_may() {
+    let bench = Bench::new();
+    let (a, b) = (bench.webhook("*").await, bench.webhook("*").await);
+    let events = |count| vec![event("order:created", "{}", None); count];
+    let refused = bench.store.publish(bench.acme, events(26)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooManyDeliveries { max: 50 }), "{refused}");
+    let receipts = bench.store.publish(bench.acme, events(25)).await.unwrap();
+    assert_eq!(numbers(&receipts[0]), [(a.0, 1), (b.0, 1)], "the refused one took no number");
 }
 
 #[tokio::test]

@@ -103,6 +103,9 @@ impl Failures {
                     "was used for event {event_id} with another topic or message; use a new key for a new event."
                 ))
             }
+            StoreError::TooManyDeliveries { max } => Fault::new(FaultCode::InvalidEvent).detail(format!(
+                "The events make more than {max} deliveries, the most that one call may; publish them in parts."
+            )),
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");
                 let fault = Fault::new(self.failed);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::Parcel;
 use crate::domain::id::{IncrementId, WebhookId};
@@ -33,8 +33,16 @@ pub struct News {
 pub struct Mailbox {
     post: Mutex<Post>,
     arrived: Notify,
+    pulls: Mutex<Pulls>,
+}
+
+/// What receivers that pull wait for.
+#[derive(Debug, Default)]
+struct Pulls {
     /// The last number of each webhook that got any since the start.
-    latest: watch::Sender<HashMap<WebhookId, IncrementId>>,
+    latest: HashMap<WebhookId, IncrementId>,
+    /// Webhooks that are waited for: a commit wakes those it concerns.
+    waited_for: HashMap<WebhookId, Arc<Notify>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +55,7 @@ impl Mailbox {
     /// Announces a new, changed or deleted webhook.
     pub fn announce_webhook(&self, id: WebhookId, webhook: Option<Arc<Webhook>>) {
         if webhook.is_none() {
-            self.latest.send_if_modified(|latest| latest.remove(&id).is_some());
+            self.pulls().latest.remove(&id);
         }
         self.post().news.changed.insert(id, webhook);
         self.arrived.notify_one();
@@ -64,7 +72,14 @@ impl Mailbox {
         if parcels.is_empty() {
             return;
         }
-        self.latest.send_modify(|latest| latest.extend(parcels.iter().map(|(id, parcel)| (*id, parcel.increment_id))));
+        let mut pulls = self.pulls();
+        for (id, parcel) in &parcels {
+            pulls.latest.insert(*id, parcel.increment_id);
+            if let Some(waiters) = pulls.waited_for.remove(id) {
+                waiters.notify_waiters();
+            }
+        }
+        drop(pulls);
         let mut post = self.post();
         for (id, parcel) in parcels {
             post.news.committed_through.insert(id, parcel.increment_id);
@@ -87,10 +102,17 @@ impl Mailbox {
     /// Waits until the webhook has been given a number beyond `after`; does
     /// not see those that were given out before the start.
     pub async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
-        let mut latest = self.latest.subscribe();
-        let is_beyond = |latest: &HashMap<_, _>| latest.get(&id).is_some_and(|last| *last > after);
-        // Fails only if the sender is gone, and that is this mailbox.
-        let _ = latest.wait_for(is_beyond).await;
+        loop {
+            let notified = {
+                let mut pulls = self.pulls();
+                if pulls.latest.get(&id).is_some_and(|last| *last > after) {
+                    return;
+                }
+                // Made under the lock, so it hears of every number that comes after.
+                Arc::clone(pulls.waited_for.entry(id).or_default()).notified_owned()
+            };
+            notified.await;
+        }
     }
 
     /// Takes all there is.
@@ -100,5 +122,9 @@ impl Mailbox {
 
     fn post(&self) -> MutexGuard<'_, Post> {
         self.post.lock().expect("nothing panics while it holds the post")
+    }
+
+    fn pulls(&self) -> MutexGuard<'_, Pulls> {
+        self.pulls.lock().expect("nothing panics while it holds the pulls")
     }
 }

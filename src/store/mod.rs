@@ -54,6 +54,12 @@ pub enum StoreError {
         /// The event it was used for.
         event_id: EventId,
     },
+    /// The events of one publish go to more webhooks than it may.
+    #[error("the publish makes more than {max} deliveries, the most it may")]
+    TooManyDeliveries {
+        /// The most it may make.
+        max: usize,
+    },
     /// Anything else; whether it was done is unknown only after a failed
     /// commit. The text is for the log, not for callers.
     #[error("{0}")]

@@ -175,12 +175,21 @@ pub fn delete_webhook(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId) -> R
     Ok(())
 }
 
+/// What bounds a publish.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishLimits {
+    /// How long an idempotency key counts.
+    pub key_ttl: std::time::Duration,
+    /// The most deliveries it may make.
+    pub deliveries_max: usize,
+}
+
 /// Accepts events, all or none.
 pub fn publish(
     tx: &mut Tx<'_>,
     merchant: MerchantId,
     events: Vec<NewEvent>,
-    key_ttl: std::time::Duration,
+    limits: PublishLimits,
 ) -> Result<Vec<Receipt>> {
     let code = tx.memory.merchant_code(tx.conn, merchant)?;
     // Numbers given out by this change, which memory learns of at its end.
@@ -206,9 +215,12 @@ pub fn publish(
             created_at: event.created_at,
         });
         let deliveries = insert_deliveries(tx, &event, &mut taken, &mut parcels)?;
+        if parcels.len() > limits.deliveries_max {
+            return Err(StoreError::TooManyDeliveries { max: limits.deliveries_max });
+        }
         let receipt = Receipt { event_id, deliveries };
         if let (Some(key), Some(hash)) = (key, content_hash) {
-            remember(tx, merchant, &key, &hash, &receipt, key_ttl)?;
+            remember(tx, merchant, &key, &hash, &receipt, limits.key_ttl)?;
         }
         receipts.push(receipt);
     }

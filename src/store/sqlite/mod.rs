@@ -23,6 +23,7 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{Semaphore, oneshot};
 
+use self::changes::PublishLimits;
 use self::open::{OpenError, ServeLock};
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
@@ -65,6 +66,8 @@ pub struct Config {
     pub write_queue_max: usize,
     /// How long an idempotency key counts.
     pub idempotency_ttl: Duration,
+    /// The most deliveries that one publish may make.
+    pub publish_deliveries_max: usize,
 }
 
 /// A store in one SQLite file, served by this process alone.
@@ -76,7 +79,7 @@ pub struct SqliteStore {
     /// finds a connection free.
     reading: Arc<Semaphore>,
     mailbox: Arc<Mailbox>,
-    idempotency_ttl: Duration,
+    limits: PublishLimits,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -103,7 +106,7 @@ impl SqliteStore {
             readers,
             mailbox,
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
-            idempotency_ttl: config.idempotency_ttl,
+            limits: PublishLimits { key_ttl: config.idempotency_ttl, deliveries_max: config.publish_deliveries_max },
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -311,8 +314,8 @@ impl Store for SqliteStore {
     }
 
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
-        let ttl = self.idempotency_ttl;
-        self.write(move |tx| changes::publish(tx, merchant, events, ttl)).await
+        let limits = self.limits;
+        self.write(move |tx| changes::publish(tx, merchant, events, limits)).await
     }
 
     async fn deliveries(
