@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::api::{self, Listener};
 use crate::config::Config;
@@ -82,6 +83,12 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.listener.local_addr()
+    }
+
+    /// Counts the store's commits: what one changed can be read once it is
+    /// counted.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.store.commits()
     }
 
     /// Accepts no more and sends no more, lets calls and deliveries in progress

@@ -23,8 +23,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 const EVENTS: usize = 5_000;
 const PUBLISHERS: usize = 16;
 const KILLS: usize = 20;
-/// How long after the last accepted event everything must have arrived.
-const SETTLING: Duration = Duration::from_secs(120);
 
 /// A server in a process of its own, which can be killed.
 struct Process {
@@ -48,6 +46,13 @@ impl Process {
         Self { url: url.to_owned(), child }
     }
 
+    /// SIGTERM: what is in flight ends and is recorded.
+    fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+
     /// SIGKILL: nothing of it runs any more when this returns.
     fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -57,7 +62,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.kill();
+        // Gone already, if it was stopped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -168,30 +175,35 @@ async fn tell(kills: usize) -> Story {
         moved.send(process.url.clone()).unwrap();
     }
     tokio::time::timeout(PATIENCE, publishing).await.expect("everything is accepted").unwrap();
-    let last_numbers = settle(&client, &process.url).await;
+    let last_numbers = settle(process, folder.path(), &receivers).await;
     let accepted = accepted.lock().unwrap().clone();
     Story { folder, receivers, secrets, last_numbers, accepted }
 }
 
-/// Waits until no delivery is pending; the last number of each webhook.
-async fn settle(client: &Http, url: &str) -> BTreeMap<i64, i64> {
-    let wait = async {
-        loop {
-            let mut last = BTreeMap::new();
-            let mut is_settled = true;
-            for webhook in call(client, url, "webhook.list", json!([])).await.unwrap().as_array().unwrap() {
-                let id = webhook["webhook_id"].as_i64().unwrap();
-                let detail = call(client, url, "webhook.get", json!([id])).await.unwrap();
-                is_settled &= detail["settled_through"] == detail["increment_id"];
-                last.insert(id, detail["increment_id"].as_i64().unwrap());
-            }
-            if is_settled {
-                return last;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+/// Stops the server in good order, looks into the store, and starts it again
+/// for what is pending, until nothing is; the last number of each webhook.
+async fn settle(mut process: Process, folder: &Path, receivers: &[Receiver]) -> BTreeMap<i64, i64> {
+    loop {
+        let arrived: Vec<_> = receivers.iter().map(|receiver| receiver.so_far().len()).collect();
+        process.stop();
+        let store = rusqlite::Connection::open(folder.join("store.db")).unwrap();
+        let mut rows = store
+            .prepare("SELECT webhook_id, max(increment_id), sum(state = 0), sum(state > 1) FROM delivery GROUP BY 1")
+            .unwrap();
+        let webhooks: Vec<(i64, i64, u32, u32)> = rows
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(webhooks.iter().all(|(_, _, _, given_up)| *given_up == 0), "{webhooks:?}");
+        if webhooks.iter().all(|(_, _, pending, _)| *pending == 0) {
+            return webhooks.iter().map(|(id, last, _, _)| (*id, *last)).collect();
         }
-    };
-    tokio::time::timeout(SETTLING, wait).await.expect("everything settles")
+        process = Process::start(folder);
+        for ((_, _, pending, _), (receiver, arrived)) in webhooks.iter().zip(receivers.iter().zip(arrived)) {
+            receiver.arrivals(arrived + *pending as usize).await;
+        }
+    }
 }
 
 impl Story {

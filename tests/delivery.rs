@@ -296,18 +296,19 @@ async fn a_name_that_turns_private_is_never_connected_to() {
         let created = server.rpc("webhook.create", json!([session, data, true])).await.unwrap();
         let id = created["webhook_id"].clone();
         server.rpc("event.publish", json!([session, "order:created", {}])).await.unwrap();
-        let attempts = async |count| loop {
-            let found = server.rpc("delivery.attempts", json!([session, id, 1])).await.unwrap();
-            if found.as_array().unwrap().len() >= count {
-                break found;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let attempts = async |count| {
+            server
+                .until(async || {
+                    let found = server.rpc("delivery.attempts", json!([session, id, 1])).await.unwrap();
+                    (found.as_array().unwrap().len() >= count).then_some(found)
+                })
+                .await
         };
         for count in 1..look_ups {
             attempts(count).await;
             pass(&hand, 5);
         }
-        let log = tokio::time::timeout(common::PATIENCE, attempts(look_ups)).await.unwrap();
+        let log = attempts(look_ups).await;
         let last = &log[look_ups - 1];
         assert_eq!(last["error_class"], "address_refused", "{log}");
         assert!(last["error"].as_str().unwrap().contains("127.0.0.1"), "{log}");

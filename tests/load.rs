@@ -57,3 +57,29 @@ async fn a_thousand_clients_keep_their_connections() {
         tokio::time::timeout(common::PATIENCE, client).await.expect("every client is answered").unwrap();
     }
 }
+
+/// A client that asks and never reads gives its place up in the end.
+#[tokio::test]
+async fn a_client_that_takes_no_answer_loses_its_connection() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const WEBHOOKS: usize = 300;
+    let server = Start::default().flag("connections_max", "1").flag("idle_timeout_ms", "100").go().await;
+    let session = server.login().await;
+    for _ in 0..WEBHOOKS {
+        server.webhook(json!({"topics": "order:*", "url": format!("http://127.0.0.1:9/{}", "x".repeat(900))})).await;
+    }
+    let mut hog = TcpStream::connect(server.url().strip_prefix("http://").unwrap()).await.unwrap();
+    let calls = vec![json!({"jsonrpc": "2.0", "id": 1, "method": "webhook.list", "params": [session]}); 100];
+    let body = json!(calls).to_string();
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    hog.write_all(request.as_bytes()).await.unwrap();
+    // 30 MB are more than the system's buffers hold: after the first byte the
+    // server can't get rid of the rest, and the only place is taken.
+    hog.read_u8().await.unwrap();
+    let list = server.call("webhook.list", json!([])).await.unwrap();
+    assert_eq!(list.as_array().unwrap().len(), WEBHOOKS);
+    drop(hog);
+}

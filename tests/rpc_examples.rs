@@ -61,7 +61,8 @@ async fn every_example_gets_its_answer_in_any_order_and_again() {
     let server = common::TestServer::start().await;
     let examples = examples::load();
     let receiver = examples::receiver().await;
-    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &origin(&receiver) };
+    let commits = Some(server.commits());
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &origin(&receiver), commits };
     let names = without_needs(&examples);
     let mut failures = Vec::new();
     for name in names.iter().chain(names.iter().rev()) {
@@ -94,7 +95,8 @@ fn every_method_has_an_example_in_each_of_its_forms() {
 async fn every_method_that_the_server_names_has_an_example() {
     let server = common::TestServer::start().await;
     let examples = examples::load();
-    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9" };
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     let resources = bench.ask("resources").await.expect("resources answers");
     let named: BTreeSet<_> = dotted_words(&resources["result"]).into_iter().collect();
     let known: BTreeSet<_> =
@@ -179,7 +181,7 @@ impl Program {
     }
 
     fn bench<'a>(&'a self, examples: &'a Examples) -> Bench<'a> {
-        Bench { examples, server_url: &self.url, receiver_url: "http://127.0.0.1:9" }
+        Bench { examples, server_url: &self.url, receiver_url: "http://127.0.0.1:9", commits: None }
     }
 }
 

@@ -74,6 +74,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         say(&first_call(&program(), address));
     }
     signals.next().await;
+    say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
     stop(server, &mut signals).await
 }
 

@@ -32,6 +32,8 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 const RECORD_LINGER: Duration = Duration::from_millis(5);
 /// So many outcomes are recorded without waiting for more.
 const RECORD_AT_ONCE: usize = 64;
+/// The most outcomes that are recorded as one change.
+const RECORD_MAX: usize = 512;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
 
@@ -121,7 +123,7 @@ impl Stopping {
 enum Report {
     Sent(Outcome, Parcel),
     Read { webhook_id: WebhookId, want: Want, through: IncrementId, reading: Result<Reading, StoreError> },
-    Recorded(Vec<Outcome>, Result<(), StoreError>),
+    Recorded(Arc<[Outcome]>),
 }
 
 /// What tasks work with.
@@ -240,21 +242,14 @@ impl Run {
                 }
                 self.scheduler.read(webhook_id, want, through, reading.ok(), self.hands.clock.now());
             }
-            Report::Recorded(outcomes, Ok(())) => {
+            Report::Recorded(outcomes) => {
                 self.is_recording = false;
                 // What the commit changed was announced before it was answered:
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
-                for outcome in outcomes {
+                for outcome in outcomes.iter() {
                     self.scheduler.recorded(outcome.webhook_id, outcome.increment_id, outcome.verdict);
                 }
-            }
-            Report::Recorded(mut outcomes, Err(cause)) => {
-                self.is_recording = false;
-                error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
-                outcomes.append(&mut self.outcomes);
-                self.outcomes = outcomes;
-                self.record_by = Some(Instant::now());
             }
         }
     }
@@ -263,22 +258,23 @@ impl Run {
         self.outcomes.len() >= RECORD_AT_ONCE || self.record_by.is_some_and(|by| by <= Instant::now())
     }
 
-    /// Hands the outcomes to the store, one batch at a time. A batch that
-    /// failed reports only after a rest, which is what spaces the tries.
+    /// Hands outcomes to the store, one batch at a time; what the store can't
+    /// take is tried again until it can.
     fn record(&mut self) {
         if self.is_recording || self.outcomes.is_empty() {
             return;
         }
         self.is_recording = true;
-        self.record_by = None;
-        let outcomes = std::mem::take(&mut self.outcomes);
+        let batch = self.outcomes.len().min(RECORD_MAX);
+        let outcomes: Arc<[Outcome]> = self.outcomes.drain(..batch).collect();
+        self.record_by = (!self.outcomes.is_empty()).then(Instant::now);
         let hands = self.hands.clone();
         tokio::spawn(async move {
-            let recorded = hands.store.record(outcomes.clone()).await;
-            if recorded.is_err() {
+            while let Err(cause) = hands.store.record(Arc::clone(&outcomes)).await {
+                error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
                 tokio::time::sleep(RECORD_INTERVAL).await;
             }
-            hands.report(Report::Recorded(outcomes, recorded)).await;
+            hands.report(Report::Recorded(outcomes)).await;
         });
     }
 }

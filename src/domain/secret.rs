@@ -19,7 +19,11 @@ const WHSEC: &str = "whsec_";
 
 /// Signs the deliveries of a webhook.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SecretKey(String);
+pub struct SecretKey {
+    text: String,
+    /// Read once: every delivery signs.
+    key: Vec<u8>,
+}
 
 impl SecretKey {
     /// Accepts 8 to 256 characters; after `whsec_` they must be base64.
@@ -31,29 +35,32 @@ impl SecretKey {
                 "has {chars} characters; use {SECRET_CHARS_MIN} to {SECRET_CHARS_MAX}, or leave it out and one is made."
             )));
         }
-        if text.strip_prefix(WHSEC).is_some_and(|rest| STANDARD.decode(rest).map_or(true, |key| key.is_empty())) {
-            return Err(problem("starts with whsec_ but what follows is no padded base64.".to_owned()));
-        }
-        Ok(Self(text.to_owned()))
+        let key = match text.strip_prefix(WHSEC) {
+            None => text.as_bytes().to_vec(),
+            Some(rest) => STANDARD
+                .decode(rest)
+                .ok()
+                .filter(|key| !key.is_empty())
+                .ok_or_else(|| problem("starts with whsec_ but what follows is no padded base64.".to_owned()))?,
+        };
+        Ok(Self { text: text.to_owned(), key })
     }
 
     /// A new one: `whsec_` and base64 of 32 random bytes.
     pub fn generate() -> Self {
-        Self(format!("{WHSEC}{}", STANDARD.encode(random::<32>())))
+        let key = random::<32>();
+        Self { text: format!("{WHSEC}{}", STANDARD.encode(key)), key: key.to_vec() }
     }
 
     /// The secret itself, for its owner.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The bytes to sign with in formats that follow Standard Webhooks: what
     /// the base64 after `whsec_` stands for, else the UTF-8 of the secret.
-    pub fn signing_key(&self) -> Vec<u8> {
-        self.0
-            .strip_prefix(WHSEC)
-            .and_then(|rest| STANDARD.decode(rest).ok())
-            .unwrap_or_else(|| self.0.as_bytes().to_vec())
+    pub fn signing_key(&self) -> &[u8] {
+        &self.key
     }
 }
 
@@ -136,7 +143,7 @@ mod tests {
         assert!(SecretKey::try_new("whsec_not base64").is_err());
         let made = SecretKey::generate();
         assert_eq!(made.signing_key().len(), 32);
-        assert!(SecretKey::try_new(made.expose()).is_ok());
+        assert_eq!(SecretKey::try_new(made.expose()), Ok(made));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::secret::SecretKey;
 /// `id.timestamp.body` (Standard Webhooks 1.0.0). `timestamp` is in seconds.
 pub fn standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, body: &[u8]) -> String {
     let signed =
-        hmac_sha256(&secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
+        hmac_sha256(secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
     format!("v1,{}", STANDARD.encode(signed))
 }
 

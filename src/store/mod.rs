@@ -269,5 +269,5 @@ pub trait Store: Send + Sync + 'static {
 
     /// Records attempts. Each counts only if it is the attempt that follows
     /// those on record, so recording twice is recording once.
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError>;
+    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError>;
 }

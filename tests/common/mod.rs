@@ -194,34 +194,45 @@ impl TestServer {
         self.call("event.publish", json!([topic, message])).await.unwrap()
     }
 
-    /// Waits until every delivery of a webhook has ended, and returns them.
-    pub async fn settled(&self, webhook_id: i64) -> Vec<Value> {
+    /// Counts the server's commits.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.server.as_ref().expect("the server runs").commits()
+    }
+
+    /// Looks after each commit until there is something to see.
+    pub async fn until<T>(&self, look: impl AsyncFn() -> Option<T>) -> T {
+        let mut commits = self.commits();
         let wait = async {
             loop {
-                let list = self.call("delivery.list", json!([webhook_id, {"limit": 1000}])).await.unwrap();
-                let list = list.as_array().unwrap().clone();
-                if !list.is_empty() && list.iter().all(|delivery| delivery["state"] != "pending") {
-                    return list;
+                commits.borrow_and_update();
+                if let Some(seen) = look().await {
+                    return seen;
                 }
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                commits.changed().await.expect("the store is open");
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the deliveries end")
+        tokio::time::timeout(PATIENCE, wait).await.expect("it comes to be")
+    }
+
+    /// Waits until every delivery of a webhook has ended, and returns them.
+    pub async fn settled(&self, webhook_id: i64) -> Vec<Value> {
+        self.until(async || {
+            let list = self.call("delivery.list", json!([webhook_id, {"limit": 1000}])).await.unwrap();
+            let list = list.as_array().unwrap().clone();
+            let is_settled = !list.is_empty() && list.iter().all(|delivery| delivery["state"] != "pending");
+            is_settled.then_some(list)
+        })
+        .await
     }
 
     /// Waits until a delivery has had so many attempts, and returns them.
     pub async fn attempts(&self, webhook_id: i64, number: i64, count: usize) -> Vec<Value> {
-        let wait = async {
-            loop {
-                let found = self.call("delivery.attempts", json!([webhook_id, number])).await.unwrap();
-                let found = found.as_array().unwrap().clone();
-                if found.len() >= count {
-                    return found;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, wait).await.expect("the attempts are made")
+        self.until(async || {
+            let found = self.call("delivery.attempts", json!([webhook_id, number])).await.unwrap();
+            let found = found.as_array().unwrap().clone();
+            (found.len() >= count).then_some(found)
+        })
+        .await
     }
 
     /// Stops gracefully and gives the folder back, to start again on it.

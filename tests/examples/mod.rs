@@ -11,13 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 use tallyhook::domain::time::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::common::{self, Http, Receiver, Reply};
 
 /// How often a request with `wait_ms` is repeated. Nothing could be waited
-/// for instead: a client of the RPC interface is not told of outcomes.
-const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const MORE: &str = "<more>";
 
 /// Says whether a text is of a kind.
@@ -208,6 +207,9 @@ pub struct Bench<'a> {
     pub examples: &'a Examples,
     pub server_url: &'a str,
     pub receiver_url: &'a str,
+    /// Counts the server's commits, for the examples that wait for something
+    /// to change; none can wait without it.
+    pub commits: Option<watch::Receiver<u64>>,
 }
 
 impl Bench<'_> {
@@ -273,6 +275,7 @@ struct Run {
     server_url: String,
     values: HashMap<String, Value>,
     client: Http,
+    commits: Option<watch::Receiver<u64>>,
 }
 
 impl Run {
@@ -291,6 +294,7 @@ impl Run {
             server_url: bench.server_url.trim_end_matches('/').to_owned(),
             values: values.map(|(name, value)| (name.to_owned(), json!(value))).into(),
             client: common::http_client(),
+            commits: bench.commits.clone(),
         }
     }
 
@@ -298,15 +302,23 @@ impl Run {
     async fn step(&mut self, example: &Value) -> Result<(), String> {
         let deadline = Instant::now() + Duration::from_millis(example["wait_ms"].as_u64().unwrap_or(0));
         let answer = loop {
+            if let Some(commits) = &mut self.commits {
+                commits.borrow_and_update();
+            }
             let (status, answer) = self.send(example).await?;
             let problems = self.judge(example, status, &answer)?;
             if problems.is_empty() {
                 break answer;
             }
-            if Instant::now() >= deadline {
+            let change = async {
+                match &mut self.commits {
+                    Some(commits) => commits.changed().await.is_ok(),
+                    None => false,
+                }
+            };
+            if !tokio::time::timeout_at(deadline, change).await.unwrap_or(false) {
                 return Err(problems.join("\n  "));
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
         };
         for (name, pointer) in example["save"].as_object().into_iter().flatten() {
             let pointer = pointer.as_str().unwrap_or_default();

@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_a_bound() {
+        let call =
+            |length: usize| raw(&format!(r#"{{"jsonrpc":"2.0","method":"a","id":"{}"}}"#, "x".repeat(length - 2)));
+        assert!(read_call(&call(ID_BYTES_MAX)).is_ok());
+        let long = call(ID_BYTES_MAX + 1);
+        let refused = read_call(&long).unwrap_err();
+        assert!(refused.id.is_none() && refused.problem.contains("1,000 bytes"));
+    }
+
+    #[test]
     fn malformed_calls_keep_what_can_be_echoed() {
         let id = |text: &str| read_call(&raw(text)).unwrap_err().id.map(|id| id.get().to_owned());
         assert_eq!(id(r#"{"jsonrpc":"2.0","method":1,"id":"x"}"#).as_deref(), Some("\"x\""));

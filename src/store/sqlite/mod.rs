@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::changes::PublishLimits;
 use self::open::{OpenError, ServeLock};
@@ -80,6 +80,7 @@ pub struct SqliteStore {
     reading: Arc<Semaphore>,
     mailbox: Arc<Mailbox>,
     limits: PublishLimits,
+    commits: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -98,6 +99,7 @@ impl SqliteStore {
         let queue = Arc::new(Queue::new(config.write_queue_max));
         let writer =
             Writer::new(config.clone(), clock, Arc::clone(&queue), Arc::clone(&mailbox), conn, lock).map_err(failed)?;
+        let commits = writer.commits();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
@@ -106,9 +108,16 @@ impl SqliteStore {
             readers,
             mailbox,
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
+            commits,
             limits: PublishLimits { key_ttl: config.idempotency_ttl, deliveries_max: config.publish_deliveries_max },
             writer: Mutex::new(Some(thread)),
         })
+    }
+
+    /// Counts transactions that are on disk: what one changed can be read once
+    /// it is counted.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.clone()
     }
 
     /// Commits what waits, refuses what comes, and closes the file. Blocks.
@@ -437,7 +446,7 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StoreError> {
+    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let change = writer::change(move |tx| changes::record(tx, &outcomes), move |result| drop(reply.send(result)));
         self.queue.push_first(change).map_err(refused)?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use super::memory::Memory;
@@ -50,6 +51,7 @@ pub struct Writer {
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
     next_sweep: Instant,
+    commits: watch::Sender<u64>,
     _lock: ServeLock,
 }
 
@@ -75,8 +77,14 @@ impl Writer {
             conn: Some(conn),
             is_stuck: false,
             next_sweep: Instant::now(),
+            commits: watch::Sender::new(0),
             _lock: lock,
         })
+    }
+
+    /// Counts its commits.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
     }
 
     /// Works until the queue is closed and empty.
@@ -133,6 +141,7 @@ impl Writer {
         let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, &mut self.next_sweep) };
         match finished {
             Ok(()) => {
+                self.commits.send_modify(|count| *count += 1);
                 announce(&self.mailbox, news);
                 answers.into_iter().for_each(|answer| answer(Ok(())));
             }
