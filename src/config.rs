@@ -210,6 +210,9 @@ keys! {
     body_bytes_max: usize = "1048576", bytes(1_024, 268_435_456);
     /// The most calls in one JSON-RPC batch.
     batch_calls_max: usize = "100", count(1, 10_000);
+    /// Once the answers to a batch, or the results of a multiCall, are so long, no further
+    /// call of it is run.
+    response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
     /// The most connections at once.
     connections_max: usize = "4096", count(1, 1_000_000);
     /// How long a connection may be idle, how long a client may take to send a request's
@@ -311,6 +314,7 @@ impl Settings {
             api: api::Config {
                 body_bytes_max: self.body_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
+                response_bytes_max: self.response_bytes_max?,
                 connections_max: self.connections_max?,
                 idle_timeout: self.idle_timeout_ms?,
             },

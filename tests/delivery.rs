@@ -534,3 +534,47 @@ async fn a_stop_ends_the_waiting() {
         assert_eq!(response.status(), 200);
     }
 }
+
+/// A call that is never sent to its end holds the listener up, and no longer
+/// the worker: that starts nothing once the stop has begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_starts_no_more_deliveries() {
+    use tokio::io::AsyncWriteExt;
+    const IN_FLIGHT: usize = 8;
+    let server = Start::default().flag("grace_ms", "1000").go().await;
+    let gate = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let theirs = Arc::clone(&gate);
+    let (asked, mut asking) = tokio::sync::mpsc::unbounded_channel();
+    let receiver = Receiver::start(move |_, _| {
+        asked.send(()).unwrap();
+        tokio::task::block_in_place(|| {
+            drop(theirs.1.wait_while(theirs.0.lock().unwrap(), |is_open| !*is_open).unwrap());
+        });
+        Reply::status(204)
+    })
+    .await;
+    let id = webhook(&server, &receiver, "*").await;
+    for n in 0..50 {
+        server.publish("order:created", json!({"n": n})).await;
+    }
+    for _ in 0..IN_FLIGHT {
+        asking.recv().await.unwrap();
+    }
+    let mut half = tokio::net::TcpStream::connect(server.url().strip_prefix("http://").unwrap()).await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    // Answered on a later connection, so the half call has been accepted.
+    server.call("webhook.list", json!([])).await.unwrap();
+    let open = async {
+        *gate.0.lock().unwrap() = true;
+        gate.1.notify_all();
+    };
+    let (dir, ()) = tokio::join!(server.stop(), open);
+    assert_eq!(receiver.so_far().len(), IN_FLIGHT);
+    let store = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
+    let delivered: usize = store
+        .query_row("SELECT count(*) FROM delivery WHERE webhook_id = ?1 AND state = 1", [id], |row| {
+            row.get::<_, u32>(0)
+        })
+        .unwrap() as usize;
+    assert_eq!(delivered, IN_FLIGHT, "what arrived is on record");
+}

@@ -29,6 +29,9 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// The most calls in one JSON-RPC batch.
     pub batch_calls_max: usize,
+    /// Once the answers to a batch, or the results of a multiCall, fill so many
+    /// bytes, no further call of it is run.
+    pub response_bytes_max: usize,
     /// The most connections at once; further ones wait to be accepted.
     pub connections_max: usize,
     /// How long a connection may be idle, how long a client may take to send a

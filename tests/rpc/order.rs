@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::common::TestServer;
+use crate::common::{Start, TestServer};
 use crate::{PATHS, User, code_on, id_of, webhook_data, webhook_with};
 
 #[tokio::test]
@@ -120,4 +120,20 @@ async fn multi_call_runs_in_order_and_breaks_where_asked() {
             assert_eq!(results[4]["webhook_id"], 1, "{options}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_multi_call_stops_when_its_results_fill_the_response() {
+    let server = Start::default().flag("response_bytes_max", "2000").go().await;
+    let user = User::demo(&server);
+    for _ in 0..5 {
+        user.webhook(webhook_data()).await;
+    }
+    let list = json!(["webhook.list", []]);
+    let results = user.ask("/", "multiCall", json!([null, vec![list; 6]])).await.unwrap();
+    let results = results.as_array().unwrap();
+    assert_eq!(results.len(), 6);
+    assert!(results[0].is_array(), "{}", results[0]);
+    assert_eq!((&results[5]["isFault"], &results[5]["faultCode"]), (&json!(true), &json!(0)));
+    assert!(results[5]["faultMessage"].as_str().unwrap().contains("2000 bytes"));
 }

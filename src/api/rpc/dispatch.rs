@@ -13,13 +13,14 @@ use super::envelope::{
     Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call,
     write_answer,
 };
-use super::fault::specification_error;
+use super::fault::{refused_error, specification_error};
 use super::method::Context;
 
 /// Runs calls against a set of methods.
 pub struct Dispatcher {
     methods: Methods,
     batch_calls_max: usize,
+    response_bytes_max: usize,
 }
 
 /// The part of jsonrpsee's answer that matters; the envelope is ours.
@@ -32,9 +33,10 @@ struct Outcome<'a> {
 }
 
 impl Dispatcher {
-    /// Runs these methods; a batch may hold up to `batch_calls_max` calls.
-    pub fn new(methods: impl Into<Methods>, batch_calls_max: usize) -> Self {
-        Self { methods: methods.into(), batch_calls_max }
+    /// Runs these methods; a batch may hold up to `batch_calls_max` calls, of
+    /// which none is run once the answers fill `response_bytes_max`.
+    pub fn new(methods: impl Into<Methods>, batch_calls_max: usize, response_bytes_max: usize) -> Self {
+        Self { methods: methods.into(), batch_calls_max, response_bytes_max }
     }
 
     /// The answer to a body; `None` if there is nothing to answer.
@@ -53,9 +55,14 @@ impl Dispatcher {
                 whole(INVALID_REQUEST, Some(&problem))
             }
             Some(Body::Batch(calls)) => {
-                let mut answers = Vec::new();
+                let (mut answers, mut bytes) = (Vec::new(), 0);
                 for raw in calls {
-                    answers.extend(self.answer(raw, context).await);
+                    let answer = match bytes < self.response_bytes_max {
+                        true => self.answer(raw, context).await,
+                        false => self.refuse(raw),
+                    };
+                    bytes += answer.as_ref().map_or(0, String::len);
+                    answers.extend(answer);
                 }
                 (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
             }
@@ -75,6 +82,20 @@ impl Dispatcher {
         let answer = self.call(&call, context).await;
         let outcome = answer.as_ref().map(String::as_str).map_err(String::as_str);
         (!call.is_notification()).then(|| write_answer(call.shape, call.id.map(RawValue::get), outcome))
+    }
+
+    /// The answer to a call that is not run, since those before it have filled
+    /// the response.
+    fn refuse(&self, raw: &RawValue) -> Option<String> {
+        let max = self.response_bytes_max;
+        let problem =
+            format!("Not run: the answers before this one fill the {max} bytes of a response. Send it again.");
+        let error = refused_error(&problem);
+        match read_call(raw) {
+            Ok(call) if call.is_notification() => None,
+            Ok(call) => Some(write_answer(call.shape, call.id.map(RawValue::get), Err(&error))),
+            Err(malformed) => Some(write_answer(malformed.shape, malformed.id.map(RawValue::get), Err(&error))),
+        }
     }
 
     /// Has jsonrpsee run a call. The id it is given is a stand-in.
@@ -133,8 +154,9 @@ mod tests {
             register(&mut module, name, |_| Value::Null);
         }
         register(&mut module, "nothing", |_| Value::Null);
+        register(&mut module, "long", |_| json!("x".repeat(1_500)));
         register(&mut module, "panics", |_| panic!("on purpose"));
-        Dispatcher::new(module, 10)
+        Dispatcher::new(module, 10, 2_000)
     }
 
     async fn run(body: &str) -> Option<String> {
@@ -252,5 +274,17 @@ mod tests {
         assert!(run(&format!("[{}]", [call; 10].join(","))).await.unwrap().starts_with('['));
         let refused = run(&format!("[{}]", [call; 11].join(","))).await.unwrap();
         assert!(refused.contains("-32600") && refused.contains("up to 10"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_response_has_a_bound() {
+        let call = |id: u8| format!(r#"{{"jsonrpc":"2.0","method":"long","id":{id}}}"#);
+        let notification = r#"{"jsonrpc":"2.0","method":"long"}"#;
+        let body = format!("[{},{},{notification},{}]", call(1), call(2), call(3));
+        let answers: Vec<Value> = serde_json::from_str(&run(&body).await.unwrap()).unwrap();
+        let told: Vec<_> =
+            answers.iter().map(|answer| (answer["id"].clone(), answer["error"]["code"].clone())).collect();
+        assert_eq!(told, [(json!(1), Value::Null), (json!(2), Value::Null), (json!(3), json!(-32000))]);
+        assert!(answers[2]["error"]["message"].as_str().unwrap().contains("2000 bytes"));
     }
 }

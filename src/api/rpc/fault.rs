@@ -60,9 +60,21 @@ pub fn specification_error(code: i32, problem: Option<&str>) -> String {
     serde_json::to_string(&error).expect("an error object has only string keys")
 }
 
+/// The error code of what was refused before it was run, other than by the
+/// specification's own codes.
+pub const REFUSED: i32 = -32000;
+
+/// What was refused, and why.
+pub fn refused_error(problem: &str) -> String {
+    error_text(REFUSED, problem)
+}
+
 /// A whole answer for what was refused before a call could be read.
 pub fn protocol_error(code: i32, problem: &str) -> String {
-    let error = ErrorObjectOwned::owned(code, problem, None::<()>);
-    let error = serde_json::to_string(&error).expect("an error object has only string keys");
-    write_answer(Shape::Text, None, Err(&error))
+    write_answer(Shape::Text, None, Err(&error_text(code, problem)))
+}
+
+fn error_text(code: i32, message: &str) -> String {
+    let error = ErrorObjectOwned::owned(code, message, None::<()>);
+    serde_json::to_string(&error).expect("an error object has only string keys")
 }

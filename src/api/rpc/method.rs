@@ -134,13 +134,19 @@ pub struct Table {
     methods: Vec<Method>,
     by_name: HashMap<&'static str, usize>,
     service: Arc<Service>,
+    response_bytes_max: usize,
 }
 
 impl Table {
     /// A table of these methods over the use cases.
-    pub fn new(methods: Vec<Method>, service: Arc<Service>) -> Self {
+    pub fn new(methods: Vec<Method>, service: Arc<Service>, response_bytes_max: usize) -> Self {
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
-        Self { methods, by_name, service }
+        Self { methods, by_name, service, response_bytes_max }
+    }
+
+    /// Once results fill so many bytes, no further call is run for them.
+    pub fn response_bytes_max(&self) -> usize {
+        self.response_bytes_max
     }
 
     /// All methods, in the order in which they are described.

@@ -24,7 +24,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use self::dispatch::Dispatcher;
-use self::fault::{Codes, protocol_error};
+use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 use super::{Config, Peer};
 use crate::service::Service;
@@ -34,9 +34,6 @@ use crate::service::auth::Credentials;
 const NATIVE_PATHS: [&str; 2] = ["/", "/rpc"];
 /// The vendor's paths, on which faults have the vendor's codes.
 const VENDOR_PATHS: [&str; 2] = ["/api/jsonrpc", "/backend/api/jsonrpc"];
-/// The error code of what was refused before a call could be read, other than
-/// by the specification's own −32600.
-const REFUSED: i32 = -32000;
 
 /// One of the two kinds of paths.
 #[derive(Clone)]
@@ -48,8 +45,9 @@ struct Endpoint {
 
 /// The routes.
 pub fn router(config: &Config, service: Arc<Service>) -> Router {
-    let table = Arc::new(Table::new(methods::all(), service));
-    let dispatcher = Arc::new(Dispatcher::new(table.module(), config.batch_calls_max));
+    let table = Arc::new(Table::new(methods::all(), service, config.response_bytes_max));
+    let dispatcher = Dispatcher::new(table.module(), config.batch_calls_max, config.response_bytes_max);
+    let dispatcher = Arc::new(dispatcher);
     let mut router = Router::new();
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };

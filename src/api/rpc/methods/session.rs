@@ -135,9 +135,16 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     }
     let Object(Options { stop }) = params.options.unwrap_or_default();
     let stops = stop.is_some_and(|stop| ![json!(0), json!(false), json!("0"), json!("")].contains(&stop));
-    let mut results = Vec::with_capacity(params.calls.len());
+    let response_bytes_max = request.table.response_bytes_max();
+    let (mut results, mut bytes) = (Vec::with_capacity(params.calls.len()), 0);
     for item in &params.calls {
-        let result = run_item(&request, &caller, item).await;
+        let result = match bytes < response_bytes_max {
+            true => run_item(&request, &caller, item).await,
+            false => Err(Fault::new(FaultCode::Unknown).detail(format!(
+                "Not run: the results before this one fill the {response_bytes_max} bytes of a response. Call it again."
+            ))),
+        };
+        bytes += result.as_ref().map_or(0, |result| result.get().len());
         let failed = result.is_err();
         results.push(result.map_or_else(
             |fault| ItemResult::Fault {
