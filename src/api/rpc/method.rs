@@ -78,13 +78,9 @@ impl Method {
         R: Serialize,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        let (name, params, invalid) = (spec.name, spec.params, spec.invalid);
-        let run: Run = Box::new(move |request, caller, args| {
-            let caller = caller.ok_or(FaultCode::SessionExpired)?;
-            let answer = run(request, caller, args.decode(name, params, invalid)?);
-            Ok(Box::pin(async move { print(&answer.await?) }))
-        });
-        Self { spec, takes_session: true, is_relay: false, run }
+        Self::new(spec, true, move |request, caller, params| {
+            Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
+        })
     }
 
     /// A method that anybody may call.
@@ -94,12 +90,25 @@ impl Method {
         R: Serialize,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
+        Self::new(spec, false, move |request, _, params| Ok(run(request, params)))
+    }
+
+    fn new<P, R, F>(
+        spec: Spec,
+        takes_session: bool,
+        run: impl Fn(Request, Option<Caller>, P) -> Result<F, Fault> + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned,
+        R: Serialize,
+        F: Future<Output = Result<R, Fault>> + Send + 'static,
+    {
         let (name, params, invalid) = (spec.name, spec.params, spec.invalid);
-        let run: Run = Box::new(move |request, _, args| {
-            let answer = run(request, args.decode(name, params, invalid)?);
+        let run: Run = Box::new(move |request, caller, args| {
+            let answer = run(request, caller, args.decode(name, params, invalid)?)?;
             Ok(Box::pin(async move { print(&answer.await?) }))
         });
-        Self { spec, takes_session: false, is_relay: false, run }
+        Self { spec, takes_session, is_relay: false, run }
     }
 
     /// The same method, whose faults are those of the method it calls: on the
