@@ -202,6 +202,9 @@ keys! {
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull.
     list_limit_max: u32 = "1000", count(1, 100_000);
+    /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
+    /// call says otherwise.
+    secret_overlap_s: Duration = "86400", seconds(0, 2_592_000);
     /// The longest that a delivery.pull may wait for a number.
     pull_wait_max_ms: Duration = "30000", millis(0, 600_000);
     /// The most calls in one multiCall.
@@ -228,6 +231,9 @@ keys! {
     readers_max: u32 = "4", count(1, 256);
     /// How long an idempotency key counts.
     idempotency_ttl_s: Duration = "86400", seconds(1, 31_536_000);
+    /// A webhook that fails for so long without a success is disabled, until its owner
+    /// enables it again.
+    disable_after_s: Duration = "432000", seconds(1, 31_536_000);
     /// Deliveries in flight at once.
     in_flight_max: usize = "512", count(1, 100_000);
     /// Deliveries in flight at once to one webhook.
@@ -293,6 +299,7 @@ impl Settings {
                 write_queue_max: self.write_queue_max?,
                 idempotency_ttl: self.idempotency_ttl_s?,
                 publish_deliveries_max: self.publish_deliveries_max?,
+                disable_after: self.disable_after_s?,
             },
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
@@ -302,6 +309,7 @@ impl Settings {
                 list_limit_max: self.list_limit_max?,
                 calls_max: self.multi_calls_max?,
                 pull_wait_max: self.pull_wait_max_ms?,
+                secret_overlap: self.secret_overlap_s?,
                 dev,
             },
             delivery: delivery::Config {

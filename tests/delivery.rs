@@ -412,29 +412,29 @@ async fn the_mode_may_change_while_deliveries_fail() {
         Receiver::start(move |_, _| Reply::status(if is_down.load(Ordering::SeqCst) { 500 } else { 200 })).await;
     let data = json!({"topics": "*", "url": receiver.url(), "retry": {"max_retries": 9, "interval_seconds": 60}});
     let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
-    for n in 1..=20 {
+    for n in 1..=4 {
         server.publish("order:created", json!({"n": n})).await;
     }
-    for n in 1..=20 {
+    for n in 1..=4 {
         server.attempts(id, n, 1).await;
     }
     server.call("webhook.update", json!([id, {"delivery_mode": "ordered"}])).await.unwrap();
     pass(&hand, 60);
     server.attempts(id, 1, 2).await;
     let before = receiver.so_far().len();
-    assert_eq!(before, 21, "one try at the number in front, and no other");
+    assert_eq!(before, 5, "one try at the number in front, and no other");
     down.store(false, Ordering::SeqCst);
     pass(&hand, 60);
     server.settled(id).await;
-    assert_eq!(order(&receiver)[before..], (1..=20).collect::<Vec<_>>());
+    assert_eq!(order(&receiver)[before..], (1..=4).collect::<Vec<_>>());
 
     down.store(true, Ordering::SeqCst);
-    for n in 21..=25 {
+    for n in 5..=8 {
         server.publish("order:created", json!({"n": n})).await;
     }
-    server.attempts(id, 21, 1).await;
+    server.attempts(id, 5, 1).await;
     server.call("webhook.update", json!([id, {"delivery_mode": "parallel"}])).await.unwrap();
-    for n in 22..=25 {
+    for n in 6..=8 {
         server.attempts(id, n, 1).await;
     }
     down.store(false, Ordering::SeqCst);
@@ -553,7 +553,10 @@ async fn a_stop_starts_no_more_deliveries() {
         Reply::status(204)
     })
     .await;
-    let id = webhook(&server, &receiver, "*").await;
+    // Each webhook begins with one request at a time.
+    for _ in 0..IN_FLIGHT {
+        webhook(&server, &receiver, "*").await;
+    }
     for n in 0..50 {
         server.publish("order:created", json!({"n": n})).await;
     }
@@ -572,9 +575,7 @@ async fn a_stop_starts_no_more_deliveries() {
     assert_eq!(receiver.so_far().len(), IN_FLIGHT);
     let store = rusqlite::Connection::open(dir.path().join("store.db")).unwrap();
     let delivered: usize = store
-        .query_row("SELECT count(*) FROM delivery WHERE webhook_id = ?1 AND state = 1", [id], |row| {
-            row.get::<_, u32>(0)
-        })
+        .query_row("SELECT count(*) FROM delivery WHERE state = 1", [], |row| row.get::<_, u32>(0))
         .unwrap() as usize;
     assert_eq!(delivered, IN_FLIGHT, "what arrived is on record");
 }

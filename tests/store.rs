@@ -11,12 +11,14 @@ use tallyhook::domain::delivery::{
 use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::headers::ExtraHeaders;
 use tallyhook::domain::id::{IncrementId, MerchantId, WebhookId};
+use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;
 use tallyhook::domain::secret::{KeyHash, SecretKey};
+use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
 use tallyhook::domain::user::Permissions;
-use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, TargetUrl, WebhookSpec};
+use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::Admin;
 use tallyhook::store::sqlite::open::OpenError;
@@ -47,6 +49,7 @@ fn config(folder: &Path) -> Config {
         write_queue_max: 100,
         idempotency_ttl: Duration::from_secs(3_600),
         publish_deliveries_max: 50,
+        disable_after: Duration::from_secs(432_000),
     }
 }
 
@@ -108,12 +111,16 @@ fn spec(topics: &str) -> WebhookSpec {
     WebhookSpec {
         is_active: true,
         topics: Patterns::try_new(topics).unwrap(),
-        url: TargetUrl::try_new("https://example.com/").unwrap(),
+        url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
         extra_headers: ExtraHeaders::try_new("X-Shop: 7").unwrap(),
         secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
         format: Format::Envelope,
         retry: RetryPolicy::Default,
         delivery_mode: DeliveryMode::Parallel,
+        max_concurrency: None,
+        rate_limit: None,
+        timeouts: OwnTimeouts::default(),
+        basic_auth: None,
     }
 }
 
@@ -230,7 +237,8 @@ async fn an_outcome_counts_once() {
     assert_eq!(bench.states(id).await, [DeliveryState::Delivered], "what has ended stays ended");
 
     let attempts = bench.store.attempts(bench.acme, id, IncrementId(1)).await.unwrap();
-    let expected = [outcome(id, 1, 1, Verdict::Retry(retry_at)).attempt, outcome(id, 1, 2, Verdict::Delivered).attempt];
+    let made = [(1, Verdict::Retry(retry_at)), (2, Verdict::Delivered), (3, Verdict::Abandoned)];
+    let expected = made.map(|(attempt, verdict)| outcome(id, 1, attempt, verdict).attempt);
     assert_eq!(attempts, expected);
 }
 

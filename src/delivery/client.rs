@@ -26,8 +26,8 @@ use super::Config;
 use super::connect::{Bounded, ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
 use crate::domain::delivery::{AttemptError, ErrorClass};
+use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Timeouts;
 
 /// How long an unused connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -183,6 +183,12 @@ impl Client {
 }
 
 impl PostResult {
+    /// Of an attempt for a webhook that is posted to nowhere.
+    pub fn without_target() -> Self {
+        let detail = "the webhook has no URL; its receiver pulls".to_owned();
+        Self::unanswered(Instant::now(), AttemptError { class: ErrorClass::Connect, detail })
+    }
+
     fn unanswered(started: Instant, error: AttemptError) -> Self {
         Self {
             duration: started.elapsed(),

@@ -5,7 +5,7 @@
 //! The publisher's message is spliced in byte for byte: nothing here parses it.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::domain::event::Event;
@@ -37,13 +37,15 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
 /// time and signature, which the owner can't touch.
 pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Timestamp, body: &[u8]) -> HeaderMap {
     let extra = webhook.spec.extra_headers.list();
-    let secret = &webhook.spec.secret_key;
     let id = store_id.message_id(webhook.webhook_id, parcel.increment_id);
     let timestamp = now.unix_seconds();
 
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
+    if let Some(basic) = &webhook.spec.basic_auth {
+        headers.insert(AUTHORIZATION, basic.header());
+    }
     for (name, _) in extra {
         headers.remove(name);
     }
@@ -52,12 +54,19 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     }
     headers.insert(WEBHOOK_ID, plain(&id));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(WEBHOOK_SIGNATURE, plain(&signature::standard_webhooks(secret, &id, timestamp, body)));
+    headers.insert(WEBHOOK_SIGNATURE, plain(&signatures(webhook, &id, now, body)));
     headers.insert(TALLYHOOK_INCREMENT_ID, HeaderValue::from(parcel.increment_id.0));
     if parcel.format == Format::Shipstream {
-        headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(secret, body)));
+        headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
     }
     headers
+}
+
+/// The value of `webhook-signature` at `now`: an item for each secret that
+/// signs (WIRE §2).
+pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u8]) -> String {
+    let sign = |secret| signature::standard_webhooks(secret, message_id, now.unix_seconds(), body);
+    webhook.signing_secrets(now).map(sign).collect::<Vec<_>>().join(" ")
 }
 
 /// WIRE §2.
@@ -101,10 +110,12 @@ mod tests {
     use crate::domain::event::Message;
     use crate::domain::headers::ExtraHeaders;
     use crate::domain::id::{EventId, MerchantId};
+    use crate::domain::policy::OwnTimeouts;
     use crate::domain::retry::RetryPolicy;
     use crate::domain::secret::SecretKey;
+    use crate::domain::target::TargetUrl;
     use crate::domain::topic::{Patterns, Topic};
-    use crate::domain::webhook::{DeliveryMode, TargetUrl, WebhookSpec};
+    use crate::domain::webhook::{DeliveryMode, WebhookSpec};
 
     const NOW: Timestamp = Timestamp(1_649_367_553_999);
 
@@ -112,6 +123,7 @@ mod tests {
         Parcel {
             increment_id: IncrementId(42),
             attempts: 3,
+            policy_start: 0,
             due_at: None,
             format,
             event: Arc::new(Event {
@@ -132,14 +144,21 @@ mod tests {
             spec: WebhookSpec {
                 is_active: true,
                 topics: Patterns::try_new("*").unwrap(),
-                url: TargetUrl::try_new("https://example.com/").unwrap(),
+                url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
                 extra_headers: ExtraHeaders::try_new(extra_headers).unwrap(),
                 secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
                 // Differs from the parcels': theirs is pinned and counts.
                 format: Format::Envelope,
                 retry: RetryPolicy::Default,
                 delivery_mode: DeliveryMode::Parallel,
+                max_concurrency: None,
+                rate_limit: None,
+                timeouts: OwnTimeouts::default(),
+                basic_auth: None,
             },
+            old_secrets: Vec::new(),
+            acknowledged_through: IncrementId::ZERO,
+            is_recovering: false,
             last_increment_id: IncrementId(42),
             settled_through: IncrementId(41),
             consecutive_failures: 0,

@@ -12,14 +12,22 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::health::{Health, RateGate, Sign};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::IncrementId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Webhook};
-use crate::store::{DueKey, Page, Parcel};
+use crate::store::{DueKey, Page, PageLimit, Parcel};
 
 /// A lane asks for more when it has less than this waiting.
 const LOW_WATER: usize = 16;
+/// The most deliveries a lane loads at once.
+const PAGE_MAX: usize = 128;
+/// The same while its receiver is not to be trusted: it may never be sent any.
+const SUSPECT_PAGE_MAX: usize = 8;
+/// The most bytes of messages a lane loads at once, and the most that wait in
+/// it before it asks for more; one delivery always fits.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// One webhook's deliveries.
 #[derive(Debug)]
@@ -28,6 +36,9 @@ pub struct Lane {
     pub webhook: Arc<Webhook>,
     /// Requests under way.
     pub in_flight: usize,
+    /// How its receiver is doing.
+    health: Health,
+    rate: RateGate,
     /// Whether it stands in line for its turn.
     pub is_listed: bool,
     /// The earliest alarm that is set for it.
@@ -43,9 +54,9 @@ pub struct Lane {
     reading: Option<Reading>,
     waiting: VecDeque<Parcel>,
     waiting_bytes: usize,
-    /// In an ordered lane: a number that was sent, is still pending, and is
-    /// not waiting here. Nothing overtakes it before the store has it.
-    barrier: Option<IncrementId>,
+    /// In an ordered lane: numbers that were sent, are still pending, and are
+    /// not waiting here. Nothing overtakes them before the store has them.
+    barriers: HashSet<IncrementId>,
     /// Claims on each held number: one while it waits or is in flight, and one
     /// for each outcome that is not yet committed.
     held: HashMap<IncrementId, u32>,
@@ -90,39 +101,63 @@ pub enum Want {
     Pending(IncrementId),
 }
 
+/// How much of the server a lane may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// Requests at once, unless the webhook's owner says otherwise.
+    pub requests: usize,
+    /// Requests at once, whatever the owner says.
+    pub requests_max: usize,
+}
+
 impl Lane {
     /// A lane with nothing in memory.
     pub fn new(webhook: Arc<Webhook>) -> Self {
-        let (cursor, committed_through) = (webhook.settled_through, webhook.last_increment_id);
-        // A webhook that is settled has nothing to retry.
-        let next = if cursor == committed_through { NextDue::Never } else { NextDue::Unknown };
+        let committed_through = webhook.last_increment_id;
+        // What never had a number has nothing to be sent again.
+        let next = if committed_through == IncrementId::ZERO { NextDue::Never } else { NextDue::Unknown };
         Self {
             in_flight: 0,
+            health: Health::new(webhook.consecutive_failures),
+            rate: RateGate::default(),
             is_listed: false,
             armed_for: None,
             resting_until: None,
             committed_through,
-            cursor,
+            cursor: first_cursor(&webhook),
             retries: Retries { cursor: DueKey::START, next },
             reading: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            barrier: None,
+            barriers: HashSet::new(),
             held: HashMap::new(),
             webhook,
         }
     }
 
     /// Takes on a changed definition. A lane that is switched off, or changes
-    /// its order, lets go of what it has loaded and reads it again.
+    /// its order, lets go of what it has loaded and reads it again; one that
+    /// is switched on, or leads elsewhere, begins with one request at a time.
     pub fn change(&mut self, webhook: Arc<Webhook>) {
         let before = std::mem::replace(&mut self.webhook, webhook);
         self.commit_through(self.webhook.last_increment_id);
+        let is_switched = before.is_delivering() != self.webhook.is_delivering();
+        if is_switched || before.spec.url != self.webhook.spec.url {
+            self.health = Health::new(0);
+        }
         if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
-            self.cursor = self.cursor.min(self.webhook.settled_through);
-        } else if before.is_delivering() != self.webhook.is_delivering() {
+            self.cursor = self.cursor.min(first_cursor(&self.webhook));
+        } else if is_switched {
             self.unload();
+        }
+    }
+
+    /// Learns that deliveries from that number on are no longer as they were.
+    pub fn reread(&mut self, from: IncrementId) {
+        self.unload();
+        if self.is_ordered() {
+            self.cursor = self.cursor.min(IncrementId(from.0 - 1));
         }
     }
 
@@ -133,35 +168,43 @@ impl Lane {
 
     /// Takes a delivery that was just committed, if it is the very next one
     /// and there is room; else it will be read in its turn.
-    pub fn offer(&mut self, parcel: Parcel, page_max: usize) {
+    pub fn offer(&mut self, parcel: Parcel) {
         self.commit_through(parcel.increment_id);
+        let has_room = self.waiting.is_empty() || self.waiting_bytes + parcel.weight() <= PAGE_BYTES_MAX;
         let fits = self.webhook.is_delivering()
             && self.reading.is_none()
             && parcel.increment_id == self.cursor.next()
-            && self.waiting.len() < page_max;
+            && self.waiting.len() < self.page_max()
+            && has_room;
         if fits {
             self.cursor = parcel.increment_id;
-            self.load(parcel);
+            self.hold(parcel);
         }
     }
 
-    /// What to read next, if anything; the answer goes to [`Self::read`] or
-    /// [`Self::reading_failed`].
-    pub fn want(&mut self, now: Timestamp) -> Option<Want> {
-        if self.reading.is_some() || !self.may_work(now) || self.waiting.len() >= LOW_WATER {
+    /// What to read next, if anything; see [`Self::begin_reading`].
+    pub fn want(&self, now: Timestamp) -> Option<Want> {
+        let low_water = if self.is_trusted() { LOW_WATER } else { 1 };
+        let is_full = self.waiting.len() >= low_water || self.waiting_bytes >= PAGE_BYTES_MAX;
+        if self.reading.is_some() || !self.may_work(now) || is_full {
             return None;
         }
         let has_more = self.cursor < self.committed_through;
-        let want = match (self.webhook.spec.delivery_mode, self.retries.next) {
-            (DeliveryMode::Ordered, _) if has_more => Want::Pending(self.cursor),
-            (DeliveryMode::Ordered, _) => return None,
-            (DeliveryMode::Parallel, NextDue::Unknown) => Want::Due(self.retries.cursor),
-            (DeliveryMode::Parallel, NextDue::At(at)) if at <= now => Want::Due(self.retries.cursor),
-            (DeliveryMode::Parallel, _) if has_more => Want::Fresh(self.cursor),
-            (DeliveryMode::Parallel, _) => return None,
-        };
+        match (self.webhook.spec.delivery_mode, self.retries.next) {
+            (DeliveryMode::Ordered, _) if has_more => Some(Want::Pending(self.cursor)),
+            (DeliveryMode::Ordered | DeliveryMode::Pull, _) => None,
+            (DeliveryMode::Parallel, NextDue::Unknown) => Some(Want::Due(self.retries.cursor)),
+            (DeliveryMode::Parallel, NextDue::At(at)) if at <= now => Some(Want::Due(self.retries.cursor)),
+            (DeliveryMode::Parallel, _) if has_more => Some(Want::Fresh(self.cursor)),
+            (DeliveryMode::Parallel, _) => None,
+        }
+    }
+
+    /// What it wants is being read, so much of it; the answer goes to
+    /// [`Self::read`] or [`Self::reading_failed`].
+    pub fn begin_reading(&mut self) -> PageLimit {
         self.reading = Some(Reading::default());
-        Some(want)
+        PageLimit { count: self.page_max(), bytes: PAGE_BYTES_MAX }
     }
 
     /// Takes the page that was asked for when `through` was committed, and for
@@ -191,7 +234,7 @@ impl Lane {
         }
         for parcel in page.parcels {
             if !reading.recorded.contains(&parcel.increment_id) {
-                self.load(parcel);
+                self.hold(parcel);
             }
         }
     }
@@ -204,36 +247,63 @@ impl Lane {
         }
     }
 
-    /// Takes the next delivery to send, if it may send.
-    pub fn take(&mut self, now: Timestamp, in_flight_max: usize) -> Option<Parcel> {
-        let max = match self.webhook.spec.delivery_mode {
-            DeliveryMode::Parallel => in_flight_max,
-            DeliveryMode::Ordered => 1,
-        };
-        if self.in_flight >= max || self.barrier.is_some() || !self.may_work(now) {
-            return None;
+    /// True if something is to be sent now.
+    pub fn is_ready(&self, now: Timestamp, share: Share) -> bool {
+        let Some(front) = self.waiting.front() else { return false };
+        if !self.may_work(now) || self.rate.wait(self.webhook.spec.rate_limit, now).is_some() {
+            return false;
         }
-        let is_due = self.is_parallel() || self.waiting.front()?.due_at.is_none_or(|at| at <= now);
-        let parcel = if is_due { self.waiting.pop_front() } else { None }?;
+        if !self.is_ordered() {
+            return self.in_flight < self.requests(share) && self.health.pause(now).is_none();
+        }
+        // An ordered lane's retries have times that its owner chose, and are
+        // one at a time: they are their own probes.
+        let is_due = match front.due_at {
+            Some(at) => at <= now,
+            None => self.health.pause(now).is_none(),
+        };
+        self.in_flight == 0 && self.barriers.is_empty() && is_due
+    }
+
+    /// Takes the next delivery to send. The lane is ready.
+    pub fn take(&mut self, now: Timestamp) -> Option<Parcel> {
+        let parcel = self.waiting.pop_front()?;
         self.waiting_bytes -= parcel.weight();
+        self.rate.pass(self.webhook.spec.rate_limit, now);
         self.in_flight += 1;
         Some(parcel)
     }
 
+    /// Takes on a delivery that is to be sent at once, whatever the lane's
+    /// state; false if it is on its way already.
+    pub fn take_test(&mut self, number: IncrementId) -> bool {
+        let is_new = !self.held.contains_key(&number);
+        if is_new {
+            self.held.insert(number, 1);
+            self.in_flight += 1;
+        }
+        is_new
+    }
+
     /// A request has ended, and its outcome is on the way to the store. An
     /// ordered lane puts a delivery that is to be tried again back in front.
-    pub fn sent(&mut self, parcel: Parcel, verdict: Verdict) {
+    pub fn sent(&mut self, parcel: Parcel, verdict: Verdict, sign: Sign, share: Share, now: Timestamp) {
         self.in_flight -= 1;
-        if self.is_parallel() {
-            return;
-        }
-        match verdict {
-            Verdict::Delivered | Verdict::Abandoned => {}
-            Verdict::Retry(at) if self.webhook.is_delivering() => {
-                *self.held.entry(parcel.increment_id).or_default() += 1;
-                self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+        self.health.heed(sign, self.in_flight, self.requests_max(share), now);
+        if self.is_ordered() {
+            match verdict {
+                Verdict::Delivered | Verdict::Abandoned => {}
+                Verdict::Retry(at) if self.webhook.is_delivering() => {
+                    *self.held.entry(parcel.increment_id).or_default() += 1;
+                    self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+                }
+                Verdict::Retry(_) | Verdict::Gone => {
+                    self.barriers.insert(parcel.increment_id);
+                }
             }
-            Verdict::Retry(_) | Verdict::Gone => self.barrier = Some(parcel.increment_id),
+        }
+        if !self.is_trusted() && self.waiting.len() > SUSPECT_PAGE_MAX {
+            self.unload();
         }
     }
 
@@ -241,7 +311,7 @@ impl Lane {
     /// not waiting here, will be read again.
     pub fn recorded(&mut self, number: IncrementId, verdict: Verdict) {
         self.release(number);
-        self.barrier = self.barrier.filter(|barrier| *barrier != number);
+        self.barriers.remove(&number);
         if let Some(reading) = &mut self.reading {
             reading.recorded.insert(number);
         }
@@ -249,11 +319,13 @@ impl Lane {
             (Verdict::Delivered | Verdict::Abandoned, _) => {}
             (Verdict::Retry(_) | Verdict::Gone, DeliveryMode::Ordered) => {
                 if !self.held.contains_key(&number) {
+                    // What waits comes after it.
+                    self.unload();
                     self.cursor = self.cursor.min(IncrementId(number.0 - 1));
-                    self.mark_reading_stale();
                 }
             }
             (Verdict::Gone, DeliveryMode::Parallel) => self.read_retries_again(),
+            (_, DeliveryMode::Pull) => {}
             (Verdict::Retry(at), DeliveryMode::Parallel) => match &mut self.reading {
                 Some(reading) => reading.next_due = reading.next_due.into_iter().chain([at]).min(),
                 None => self.note_due(Some(at)),
@@ -261,21 +333,41 @@ impl Lane {
         }
     }
 
-    /// When the lane must be looked at again although nothing happens.
+    /// When, after `now`, the lane must be looked at again although nothing
+    /// happens.
     pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
         if !self.webhook.is_delivering() {
             return None;
         }
-        if let Some(until) = self.resting_until
-            && until > now
-        {
-            return Some(until);
-        }
-        match (self.webhook.spec.delivery_mode, self.retries.next) {
+        let due = match (self.webhook.spec.delivery_mode, self.retries.next) {
             (DeliveryMode::Ordered, _) => self.waiting.front().and_then(|parcel| parcel.due_at),
             (DeliveryMode::Parallel, NextDue::At(at)) => Some(at),
-            (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
-        }
+            (DeliveryMode::Pull, _) | (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
+        };
+        let gates = match self.waiting.is_empty() {
+            true => [None, None],
+            false => [self.health.pause(now), self.rate.wait(self.webhook.spec.rate_limit, now)],
+        };
+        [due, self.resting_until].into_iter().chain(gates).flatten().filter(|at| *at > now).min()
+    }
+
+    /// True if its receiver took the last deliveries.
+    pub fn is_trusted(&self) -> bool {
+        self.health.is_trusted()
+    }
+
+    /// How many requests at once its receiver has earned.
+    fn requests(&self, share: Share) -> usize {
+        self.requests_max(share).min(self.health.window())
+    }
+
+    fn requests_max(&self, share: Share) -> usize {
+        let own = self.webhook.spec.max_concurrency.map(|own| own.get() as usize);
+        own.unwrap_or(share.requests).min(share.requests_max)
+    }
+
+    fn page_max(&self) -> usize {
+        if self.is_trusted() { PAGE_MAX } else { SUSPECT_PAGE_MAX }
     }
 
     /// The highest number known to be committed.
@@ -283,20 +375,22 @@ impl Lane {
         self.committed_through
     }
 
-    /// Bytes of messages that wait in memory.
-    pub fn waiting_bytes(&self) -> usize {
-        self.waiting_bytes
+    /// Requests under way, and bytes of messages that wait or may be on their
+    /// way from the store.
+    pub fn load(&self) -> (usize, usize) {
+        let expected = if self.reading.is_some() { PAGE_BYTES_MAX } else { 0 };
+        (self.in_flight, self.waiting_bytes + expected)
     }
 
-    fn is_parallel(&self) -> bool {
-        self.webhook.spec.delivery_mode == DeliveryMode::Parallel
+    fn is_ordered(&self) -> bool {
+        self.webhook.spec.delivery_mode == DeliveryMode::Ordered
     }
 
     fn may_work(&self, now: Timestamp) -> bool {
         self.webhook.is_delivering() && self.resting_until.is_none_or(|until| until <= now)
     }
 
-    fn load(&mut self, parcel: Parcel) {
+    fn hold(&mut self, parcel: Parcel) {
         if let std::collections::hash_map::Entry::Vacant(place) = self.held.entry(parcel.increment_id) {
             place.insert(1);
             self.wait(parcel);
@@ -308,7 +402,7 @@ impl Lane {
     fn wait(&mut self, parcel: Parcel) {
         self.waiting_bytes += parcel.weight();
         let place = match self.webhook.spec.delivery_mode {
-            DeliveryMode::Parallel => self.waiting.len(),
+            DeliveryMode::Parallel | DeliveryMode::Pull => self.waiting.len(),
             DeliveryMode::Ordered => self.waiting.partition_point(|other| other.increment_id < parcel.increment_id),
         };
         self.waiting.insert(place, parcel);
@@ -328,8 +422,12 @@ impl Lane {
     fn unload(&mut self) {
         for parcel in std::mem::take(&mut self.waiting) {
             self.release(parcel.increment_id);
-            if parcel.attempts == 0 || !self.is_parallel() {
+            if parcel.due_at.is_none() || self.is_ordered() {
                 self.cursor = self.cursor.min(IncrementId(parcel.increment_id.0 - 1));
+            }
+            if self.is_ordered() && self.held.contains_key(&parcel.increment_id) {
+                // Its last outcome is not on record: what is read now is older.
+                self.barriers.insert(parcel.increment_id);
             }
         }
         self.waiting_bytes = 0;
@@ -358,6 +456,15 @@ impl Lane {
     }
 }
 
+/// Where a lane begins to read. What is sent again may lie anywhere, and an
+/// ordered lane comes by it as it goes; a parallel lane has another way to it.
+fn first_cursor(webhook: &Webhook) -> IncrementId {
+    match webhook.spec.delivery_mode {
+        DeliveryMode::Ordered => IncrementId::ZERO,
+        DeliveryMode::Parallel | DeliveryMode::Pull => webhook.settled_through,
+    }
+}
+
 /// The place of a retry in the order of falling due.
 fn key(parcel: &Parcel) -> DueKey {
     DueKey { due_at: parcel.due_at.unwrap_or(DueKey::START.due_at), increment_id: parcel.increment_id }
@@ -369,13 +476,16 @@ mod tests {
     use crate::domain::event::{Event, Message};
     use crate::domain::headers::ExtraHeaders;
     use crate::domain::id::{EventId, MerchantId, WebhookId};
+    use crate::domain::policy::OwnTimeouts;
     use crate::domain::retry::RetryPolicy;
     use crate::domain::secret::SecretKey;
+    use crate::domain::target::TargetUrl;
     use crate::domain::topic::{Patterns, Topic};
-    use crate::domain::webhook::{Format, TargetUrl, WebhookSpec};
+    use crate::domain::webhook::{Format, WebhookSpec};
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const LATER: Timestamp = Timestamp(1_005_000);
+    const SHARE: Share = Share { requests: 8, requests_max: 64 };
     const MUCH_LATER: Timestamp = Timestamp(9_000_000);
 
     fn webhook(delivery_mode: DeliveryMode, settled: i64, last: i64) -> Arc<Webhook> {
@@ -385,13 +495,20 @@ mod tests {
             spec: WebhookSpec {
                 is_active: true,
                 topics: Patterns::try_new("*").unwrap(),
-                url: TargetUrl::try_new("https://example.com/").unwrap(),
+                url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
                 extra_headers: ExtraHeaders::default(),
                 secret_key: SecretKey::generate(),
                 format: Format::Envelope,
                 retry: RetryPolicy::Default,
                 delivery_mode,
+                max_concurrency: None,
+                rate_limit: None,
+                timeouts: OwnTimeouts::default(),
+                basic_auth: None,
             },
+            old_secrets: Vec::new(),
+            acknowledged_through: IncrementId::ZERO,
+            is_recovering: false,
             last_increment_id: IncrementId(last),
             settled_through: IncrementId(settled),
             consecutive_failures: 0,
@@ -406,6 +523,7 @@ mod tests {
         Parcel {
             increment_id: IncrementId(number),
             attempts,
+            policy_start: 0,
             due_at,
             format: Format::Envelope,
             event: Arc::new(Event {
@@ -428,20 +546,35 @@ mod tests {
         Lane::new(webhook(DeliveryMode::Parallel, 0, 0))
     }
 
+    fn take(lane: &mut Lane, now: Timestamp) -> Option<Parcel> {
+        if lane.is_ready(now, SHARE) { lane.take(now) } else { None }
+    }
+
+    fn asked(lane: &mut Lane, now: Timestamp) -> Want {
+        let want = lane.want(now).expect("there is something to read");
+        lane.begin_reading();
+        want
+    }
+
+    fn end(lane: &mut Lane, parcel: Parcel, verdict: Verdict) {
+        let sign = if verdict == Verdict::Delivered { Sign::Good } else { Sign::Bad };
+        lane.sent(parcel, verdict, sign, SHARE, NOW);
+    }
+
     /// Sends what is in front, and gives it back.
     fn send(lane: &mut Lane) -> Parcel {
-        lane.take(NOW, 8).expect("something is ready")
+        take(lane, NOW).expect("something is ready")
     }
 
     #[test]
     fn a_retry_committed_during_a_reading_is_not_forgotten() {
         let mut lane = idle();
-        lane.offer(parcel(1, 0, None), 8);
+        lane.offer(parcel(1, 0, None));
         let sent = send(&mut lane);
-        lane.sent(sent, Verdict::Retry(LATER));
+        end(&mut lane, sent, Verdict::Retry(LATER));
         // Another retry is due, so the lane reads; what it reads is older than this outcome.
         lane.retries.next = NextDue::At(NOW);
-        let want = lane.want(NOW).unwrap();
+        let want = asked(&mut lane, NOW);
         lane.recorded(IncrementId(1), Verdict::Retry(LATER));
         lane.read(want, page(Vec::new()), None, IncrementId(1), NOW);
         assert_eq!(lane.alarm(NOW), Some(LATER));
@@ -451,15 +584,15 @@ mod tests {
     fn an_old_page_brings_nothing_back_that_has_ended() {
         let mut lane = idle();
         lane.retries.next = NextDue::At(NOW);
-        let want = lane.want(NOW).unwrap();
+        let want = asked(&mut lane, NOW);
         lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
         let sent = send(&mut lane);
         lane.retries.next = NextDue::At(NOW);
-        let want = lane.want(NOW).unwrap();
-        lane.sent(sent, Verdict::Delivered);
+        let want = asked(&mut lane, NOW);
+        end(&mut lane, sent, Verdict::Delivered);
         lane.recorded(IncrementId(1), Verdict::Delivered);
         lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
-        assert!(lane.take(NOW, 8).is_none(), "number 1 was delivered");
+        assert!(take(&mut lane, NOW).is_none(), "number 1 was delivered");
     }
 
     #[test]
@@ -467,7 +600,7 @@ mod tests {
         let mut lane = idle();
         lane.note_due(Some(MUCH_LATER));
         lane.commit_through(IncrementId(1));
-        lane.want(NOW).unwrap();
+        asked(&mut lane, NOW);
         lane.reading_failed(LATER);
         assert_eq!(lane.want(NOW), None);
         assert_eq!(lane.alarm(NOW), Some(LATER));
@@ -479,9 +612,9 @@ mod tests {
     fn gone_and_enabled_in_one_breath_is_tried_again() {
         for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
             let mut lane = Lane::new(webhook(mode, 0, 0));
-            lane.offer(parcel(1, 0, None), 8);
+            lane.offer(parcel(1, 0, None));
             let sent = send(&mut lane);
-            lane.sent(sent, Verdict::Gone);
+            end(&mut lane, sent, Verdict::Gone);
             // The lane saw only the last of two announcements.
             lane.change(webhook(mode, 0, 1));
             lane.recorded(IncrementId(1), Verdict::Gone);
@@ -492,13 +625,13 @@ mod tests {
     #[test]
     fn nothing_overtakes_a_number_that_was_answered_410() {
         let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 0));
-        lane.offer(parcel(1, 0, None), 8);
-        lane.offer(parcel(2, 0, None), 8);
+        lane.offer(parcel(1, 0, None));
+        lane.offer(parcel(2, 0, None));
         let sent = send(&mut lane);
-        lane.sent(sent, Verdict::Gone);
-        assert!(lane.take(NOW, 8).is_none(), "the store does not know yet");
+        end(&mut lane, sent, Verdict::Gone);
+        assert!(take(&mut lane, NOW).is_none(), "the store does not know yet");
         lane.recorded(IncrementId(1), Verdict::Gone);
-        let want = lane.want(NOW).unwrap();
+        let want = asked(&mut lane, NOW);
         assert_eq!(want, Want::Pending(IncrementId(0)));
         lane.read(want, page(vec![parcel(1, 1, Some(NOW)), parcel(2, 0, None)]), None, IncrementId(2), NOW);
         assert_eq!(send(&mut lane).increment_id, IncrementId(1));
@@ -507,29 +640,29 @@ mod tests {
     #[test]
     fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
         let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 3));
-        let want = lane.want(NOW).unwrap();
+        let want = asked(&mut lane, NOW);
         lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
         let sent = send(&mut lane);
-        assert!(lane.take(NOW, 8).is_none(), "one at a time");
+        assert!(take(&mut lane, NOW).is_none(), "one at a time");
         // Off and on again while number 1 is on its way.
         let mut off = Webhook::clone(&lane.webhook);
         off.spec.is_active = false;
         lane.change(Arc::new(off));
         lane.change(webhook(DeliveryMode::Ordered, 0, 3));
-        let want = lane.want(NOW).unwrap();
+        let want = asked(&mut lane, NOW);
         lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
-        lane.sent(sent, Verdict::Retry(LATER));
+        end(&mut lane, sent, Verdict::Retry(LATER));
         lane.recorded(IncrementId(1), Verdict::Retry(LATER));
-        assert!(lane.take(NOW, 8).is_none(), "number 1 is not due");
+        assert!(take(&mut lane, NOW).is_none(), "number 1 is not due");
         let order: Vec<_> = std::iter::from_fn(|| {
-            let parcel = lane.take(LATER, 8)?;
+            let parcel = take(&mut lane, LATER)?;
             let number = parcel.increment_id;
-            lane.sent(parcel, Verdict::Delivered);
+            end(&mut lane, parcel, Verdict::Delivered);
             lane.recorded(number, Verdict::Delivered);
             Some(number.0)
         })
         .collect();
         assert_eq!(order, [1, 2, 3]);
-        assert!(lane.held.is_empty() && lane.waiting_bytes() == 0);
+        assert!(lane.held.is_empty() && lane.waiting_bytes == 0);
     }
 }

@@ -4,6 +4,7 @@ pub mod client;
 pub mod connect;
 pub mod format;
 pub mod guard;
+mod health;
 mod lane;
 mod scheduler;
 pub mod worker;

@@ -11,22 +11,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Config;
-use super::lane::{Lane, Want};
-use crate::domain::delivery::Verdict;
+use super::health::Sign;
+use super::lane::{Lane, Share, Want};
+use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::News;
 use crate::store::{Page, PageLimit, Parcel};
 
-/// The most deliveries a lane loads at once.
-const PAGE_MAX: usize = 128;
-/// The most bytes of messages a lane loads at once; one delivery always fits.
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// The most outcomes that wait to be recorded before sending pauses.
 const UNRECORDED_MAX: usize = 4_096;
+/// The most they weigh together, in bytes.
+const UNRECORDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a lane rests after the store could not be read.
 const REST: Duration = Duration::from_secs(1);
+/// No lane has more than this part of the requests at once.
+const LANES_AT_LEAST: usize = 8;
 
 /// Something for the worker to do.
 #[derive(Debug)]
@@ -56,32 +57,72 @@ pub struct Reading {
 }
 
 /// All lanes, and whose turn it is.
+///
+/// What is in flight and what waits in memory is bounded twice: in all, and
+/// for lanes whose receivers have yet to show that they take deliveries, or no
+/// longer do. These have half of it at the most, so that however many of them
+/// there are, the others have room.
 #[derive(Debug)]
 pub struct Scheduler {
     in_flight_max: usize,
-    lane_in_flight_max: usize,
     loaded_bytes_max: usize,
+    share: Share,
     lanes: HashMap<WebhookId, Lane>,
     turns: VecDeque<WebhookId>,
+    /// Lanes that have something to send, but there are too many such.
+    parked_senders: VecDeque<WebhookId>,
+    /// Lanes that have something to read, but there is no room.
+    parked_readers: VecDeque<WebhookId>,
+    /// The same for those that are not trusted.
+    parked_suspects: VecDeque<WebhookId>,
+    tests: VecDeque<(WebhookId, Parcel)>,
     alarms: BinaryHeap<Reverse<(Timestamp, WebhookId)>>,
+    all: Load,
+    suspects: Load,
     in_flight: usize,
     unrecorded: usize,
-    loaded_bytes: usize,
+    unrecorded_bytes: usize,
+}
+
+/// What lanes take up together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, (requests, bytes): (usize, usize)) {
+        self.requests += requests;
+        self.bytes += bytes;
+    }
+
+    fn remove(&mut self, (requests, bytes): (usize, usize)) {
+        self.requests -= requests;
+        self.bytes -= bytes;
+    }
 }
 
 impl Scheduler {
     /// Lanes for these webhooks, with nothing loaded.
     pub fn new(config: &Config, webhooks: Vec<Webhook>) -> Self {
+        let requests_max = (config.in_flight_max / LANES_AT_LEAST).max(1);
         let mut scheduler = Self {
             in_flight_max: config.in_flight_max,
-            lane_in_flight_max: config.webhook_in_flight_max,
             loaded_bytes_max: config.loaded_bytes_max,
+            share: Share { requests: config.webhook_in_flight_max, requests_max },
             lanes: HashMap::new(),
             turns: VecDeque::new(),
+            parked_senders: VecDeque::new(),
+            parked_readers: VecDeque::new(),
+            parked_suspects: VecDeque::new(),
+            tests: VecDeque::new(),
             alarms: BinaryHeap::new(),
+            all: Load::default(),
+            suspects: Load::default(),
             in_flight: 0,
             unrecorded: 0,
-            loaded_bytes: 0,
+            unrecorded_bytes: 0,
         };
         for webhook in webhooks {
             let id = webhook.webhook_id;
@@ -100,10 +141,10 @@ impl Scheduler {
             }
         }
         for (id, parcel) in news.parcels {
-            let has_room = self.loaded_bytes < self.loaded_bytes_max;
+            let (room, room_for_suspects) = (self.has_room(true), self.has_room(false));
             self.with_lane(id, |lane| {
-                if has_room {
-                    lane.offer(parcel, PAGE_MAX);
+                if if lane.is_trusted() { room } else { room_for_suspects } {
+                    lane.offer(parcel);
                 } else {
                     lane.commit_through(parcel.increment_id);
                 }
@@ -112,50 +153,118 @@ impl Scheduler {
         for (id, through) in news.committed_through {
             self.with_lane(id, |lane| lane.commit_through(through));
         }
+        for (id, from) in news.reread {
+            self.with_lane(id, |lane| lane.reread(from));
+        }
+        self.tests.extend(news.tests);
     }
 
     /// The next thing to do at `now`; `None` until something happens or
     /// [`Self::alarm`] comes.
     pub fn next(&mut self, now: Timestamp) -> Option<Action> {
         self.wake(now);
-        let may_send = self.in_flight < self.in_flight_max && self.unrecorded < UNRECORDED_MAX;
-        let may_read = self.loaded_bytes < self.loaded_bytes_max;
-        // Each lane in line is looked at once at the most.
-        for _ in 0..self.turns.len() {
-            let id = self.turns.pop_front()?;
+        if self.in_flight >= self.in_flight_max
+            || self.unrecorded >= UNRECORDED_MAX
+            || self.unrecorded_bytes >= UNRECORDED_BYTES_MAX
+        {
+            return None;
+        }
+        if let Some(action) = self.next_test() {
+            return Some(action);
+        }
+        loop {
+            let id = self.turns.pop_front().or_else(|| self.unpark())?;
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            if may_read && let Some(want) = lane.want(now) {
-                let through = lane.committed_through();
-                self.turns.push_back(id);
-                let limit = PageLimit { count: PAGE_MAX, bytes: PAGE_BYTES_MAX };
-                return Some(Action::Read { webhook_id: id, want, through, limit });
+            lane.is_listed = false;
+            let (is_trusted, want) = (lane.is_trusted(), lane.want(now));
+            if let Some(want) = want
+                && self.has_room(is_trusted)
+            {
+                return self.read_for(id, want);
             }
-            if !may_send {
-                self.turns.push_back(id);
-                continue;
+            let is_ready = self.lanes.get(&id).is_some_and(|lane| lane.is_ready(now, self.share));
+            if is_ready && (is_trusted || self.has_slot_for_suspects()) {
+                return self.send_from(id, now);
             }
-            if let Some(parcel) = lane.take(now, self.lane_in_flight_max) {
-                self.loaded_bytes -= parcel.weight();
+            match (is_ready, want.is_some(), is_trusted) {
+                (true, _, _) => self.parked_senders.push_back(id),
+                (false, true, true) => self.parked_readers.push_back(id),
+                (false, true, false) => self.parked_suspects.push_back(id),
+                (false, false, _) => {
+                    self.set_alarm(id, now);
+                    continue;
+                }
+            }
+            self.lanes.entry(id).and_modify(|lane| lane.is_listed = true);
+        }
+    }
+
+    fn next_test(&mut self) -> Option<Action> {
+        while let Some((id, parcel)) = self.tests.pop_front() {
+            let mut webhook = None;
+            self.with_lane(id, |lane| {
+                lane.commit_through(parcel.increment_id);
+                webhook = lane.take_test(parcel.increment_id).then(|| Arc::clone(&lane.webhook));
+            });
+            if let Some(webhook) = webhook {
                 self.in_flight += 1;
                 self.unrecorded += 1;
-                self.turns.push_back(id);
-                return Some(Action::Send(Arc::clone(&lane.webhook), parcel));
-            }
-            if !may_read && lane.waiting_bytes() == 0 {
-                // It may only want to read, which it can't now; it keeps its turn.
-                self.turns.push_back(id);
-                continue;
-            }
-            lane.is_listed = false;
-            if let Some(at) = lane.alarm(now)
-                && at > now
-                && lane.armed_for.is_none_or(|armed| at < armed)
-            {
-                lane.armed_for = Some(at);
-                self.alarms.push(Reverse((at, id)));
+                return Some(Action::Send(webhook, parcel));
             }
         }
         None
+    }
+
+    fn read_for(&mut self, id: WebhookId, want: Want) -> Option<Action> {
+        let mut action = None;
+        self.with_lane(id, |lane| {
+            let (through, limit) = (lane.committed_through(), lane.begin_reading());
+            action = Some(Action::Read { webhook_id: id, want, through, limit });
+        });
+        action
+    }
+
+    fn send_from(&mut self, id: WebhookId, now: Timestamp) -> Option<Action> {
+        let mut action = None;
+        self.with_lane(id, |lane| {
+            action = lane.take(now).map(|parcel| Action::Send(Arc::clone(&lane.webhook), parcel));
+        });
+        self.in_flight += 1;
+        self.unrecorded += 1;
+        action
+    }
+
+    /// True if a lane may load more.
+    fn has_room(&self, is_trusted: bool) -> bool {
+        let for_suspects = self.loaded_bytes_max.div_ceil(2);
+        self.all.bytes < self.loaded_bytes_max && (is_trusted || self.suspects.bytes < for_suspects)
+    }
+
+    fn has_slot_for_suspects(&self) -> bool {
+        self.suspects.requests < self.in_flight_max.div_ceil(2)
+    }
+
+    /// A lane that waited for room, if there may be some now.
+    fn unpark(&mut self) -> Option<WebhookId> {
+        let sender = if self.has_slot_for_suspects() { self.parked_senders.pop_front() } else { None };
+        if sender.is_some() {
+            return sender;
+        }
+        let reader = if self.has_room(true) { self.parked_readers.pop_front() } else { None };
+        if reader.is_some() || !self.has_room(false) {
+            return reader;
+        }
+        self.parked_suspects.pop_front()
+    }
+
+    fn set_alarm(&mut self, id: WebhookId, now: Timestamp) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && let Some(at) = lane.alarm(now)
+            && lane.armed_for.is_none_or(|armed| at < armed)
+        {
+            lane.armed_for = Some(at);
+            self.alarms.push(Reverse((at, id)));
+        }
     }
 
     /// When to call [`Self::next`] again although nothing happens.
@@ -164,15 +273,18 @@ impl Scheduler {
     }
 
     /// A request has ended; its number is held until [`Self::recorded`].
-    pub fn sent(&mut self, id: WebhookId, parcel: Parcel, verdict: Verdict) {
+    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) {
         self.in_flight -= 1;
-        self.with_lane(id, |lane| lane.sent(parcel, verdict));
+        self.unrecorded_bytes += outcome.weight();
+        let share = self.share;
+        self.with_lane(outcome.webhook_id, |lane| lane.sent(parcel, outcome.verdict, sign, share, now));
     }
 
     /// An outcome is committed.
-    pub fn recorded(&mut self, id: WebhookId, number: IncrementId, verdict: Verdict) {
+    pub fn recorded(&mut self, outcome: &Outcome) {
         self.unrecorded -= 1;
-        self.with_lane(id, |lane| lane.recorded(number, verdict));
+        self.unrecorded_bytes -= outcome.weight();
+        self.with_lane(outcome.webhook_id, |lane| lane.recorded(outcome.increment_id, outcome.verdict));
     }
 
     /// What a lane wanted was read, or could not be.
@@ -188,13 +300,20 @@ impl Scheduler {
         self.in_flight
     }
 
-    /// Does something with a lane, keeps the sum of bytes right, and puts the
-    /// lane in line, for it may have something to do now.
+    /// Does something with a lane, keeps the sums right, and puts the lane in
+    /// line, for it may have something to do now.
     fn with_lane(&mut self, id: WebhookId, act: impl FnOnce(&mut Lane)) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let before = lane.waiting_bytes();
+        let (load, is_trusted) = (lane.load(), lane.is_trusted());
         act(lane);
-        self.loaded_bytes = self.loaded_bytes - before + lane.waiting_bytes();
+        self.all.remove(load);
+        self.all.add(lane.load());
+        if !is_trusted {
+            self.suspects.remove(load);
+        }
+        if !lane.is_trusted() {
+            self.suspects.add(lane.load());
+        }
         self.list(id);
     }
 
@@ -205,7 +324,10 @@ impl Scheduler {
 
     fn remove(&mut self, id: WebhookId) {
         if let Some(lane) = self.lanes.remove(&id) {
-            self.loaded_bytes -= lane.waiting_bytes();
+            self.all.remove(lane.load());
+            if !lane.is_trusted() {
+                self.suspects.remove(lane.load());
+            }
         }
     }
 

@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::Resolve;
+use super::health::Sign;
 use super::lane::Want;
 use super::scheduler::{Action, Reading, Scheduler};
 use super::{Config, format};
@@ -121,7 +122,7 @@ impl Stopping {
 
 /// What a task tells the worker.
 enum Report {
-    Sent(Outcome, Parcel),
+    Sent(Outcome, Sign, Parcel),
     Read { webhook_id: WebhookId, want: Want, through: IncrementId, reading: Result<Reading, StoreError> },
     Recorded(Arc<[Outcome]>),
 }
@@ -204,8 +205,8 @@ impl Run {
         let hands = self.hands.clone();
         match action {
             Action::Send(webhook, parcel) => tokio::spawn(async move {
-                let outcome = hands.deliver(&webhook, &parcel).await;
-                hands.report(Report::Sent(outcome, parcel)).await;
+                let (outcome, sign) = hands.deliver(&webhook, &parcel).await;
+                hands.report(Report::Sent(outcome, sign, parcel)).await;
             }),
             Action::Read { webhook_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
@@ -231,8 +232,8 @@ impl Run {
 
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
-            Report::Sent(outcome, parcel) => {
-                self.scheduler.sent(outcome.webhook_id, parcel, outcome.verdict);
+            Report::Sent(outcome, sign, parcel) => {
+                self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push(outcome);
             }
@@ -248,7 +249,7 @@ impl Run {
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
                 for outcome in outcomes.iter() {
-                    self.scheduler.recorded(outcome.webhook_id, outcome.increment_id, outcome.verdict);
+                    self.scheduler.recorded(outcome);
                 }
             }
         }
@@ -289,17 +290,22 @@ async fn until(instant: Option<Instant>) {
 
 impl Hands {
     /// One attempt at a delivery.
-    async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> Outcome {
+    async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> (Outcome, Sign) {
         let started_at = self.clock.now();
         let body = format::render(webhook.webhook_id, parcel);
         let headers = format::headers(self.store.store_id(), webhook, parcel, started_at, &body);
         let request_headers = client::log_headers(&headers);
-        let request =
-            PostRequest { url: webhook.spec.url.url(), headers, body, timeouts: webhook.spec.format.timeouts() };
-        let result = self.client.post(request).await;
+        let result = match &webhook.spec.url {
+            Some(url) => {
+                let timeouts = webhook.spec.timeouts();
+                self.client.post(PostRequest { url: url.url(), headers, body, timeouts }).await
+            }
+            // Its lane sends nothing: only a test that met a change comes here.
+            None => PostResult::without_target(),
+        };
         let attempt = parcel.attempts + 1;
-        let verdict = judge(webhook, attempt, &result, self.clock.now(), (self.random)());
-        Outcome {
+        let (verdict, sign) = judge(webhook, parcel, &result, self.clock.now(), (self.random)());
+        let outcome = Outcome {
             webhook_id: webhook.webhook_id,
             increment_id: parcel.increment_id,
             attempt: Attempt {
@@ -313,7 +319,8 @@ impl Hands {
                 response_body: result.response_body,
             },
             verdict,
-        }
+        };
+        (outcome, sign)
     }
 
     async fn report(&self, report: Report) {
@@ -322,17 +329,31 @@ impl Hands {
     }
 }
 
-/// What becomes of a delivery after attempt number `attempt`.
-fn judge(webhook: &Webhook, attempt: u32, result: &PostResult, now: Timestamp, random: f64) -> Verdict {
+/// What becomes of a delivery after an attempt, and what that says of its
+/// receiver.
+fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp, random: f64) -> (Verdict, Sign) {
     if result.error.is_none() {
-        return Verdict::Delivered;
+        return (Verdict::Delivered, Sign::Good);
     }
-    if result.status == Some(StatusCode::GONE.as_u16()) {
-        return Verdict::Gone;
+    let status = result.status.and_then(|status| StatusCode::from_u16(status).ok());
+    if status == Some(StatusCode::GONE) {
+        return (Verdict::Gone, Sign::Bad);
     }
     let asked = client::retry_after(&result.response_headers, now);
+    let sign = match status {
+        Some(
+            StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT,
+        ) => Sign::TooMuch(asked),
+        _ if asked.is_some() => Sign::TooMuch(asked),
+        _ => Sign::Bad,
+    };
+    // From 1, since the policy last began anew.
+    let attempt = (parcel.attempts + 1).saturating_sub(parcel.policy_start);
     match webhook.spec.retry.next_attempt(attempt, now, asked, random) {
-        Some(at) => Verdict::Retry(at),
-        None => Verdict::Abandoned,
+        Some(at) => (Verdict::Retry(at), sign),
+        None => (Verdict::Abandoned, sign),
     }
 }

@@ -46,6 +46,8 @@ pub enum EndReason {
     RetriesExhausted,
     /// Its webhook was deleted.
     WebhookDeleted,
+    /// Its webhook's owner cancelled it.
+    CancelledByOwner,
 }
 
 impl EndReason {
@@ -54,12 +56,15 @@ impl EndReason {
         match self {
             Self::RetriesExhausted => "retries_exhausted",
             Self::WebhookDeleted => "webhook_deleted",
+            Self::CancelledByOwner => "cancelled_by_owner",
         }
     }
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::RetriesExhausted, Self::WebhookDeleted].into_iter().find(|reason| reason.name() == name)
+        [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner]
+            .into_iter()
+            .find(|reason| reason.name() == name)
     }
 }
 
@@ -196,4 +201,13 @@ pub struct Outcome {
     pub attempt: Attempt,
     /// What becomes of the delivery.
     pub verdict: Verdict,
+}
+
+impl Outcome {
+    /// What it weighs in memory, about, in bytes.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        let Attempt { request_headers, response_headers, response_body, .. } = &self.attempt;
+        OVERHEAD + request_headers.len() + response_headers.len() + response_body.len()
+    }
 }

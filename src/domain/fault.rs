@@ -91,6 +91,8 @@ faults! {
     InvalidSelection = 111, "delivery", "Invalid selection. Details in error message.";
     /// The store failed, or refused though the data was right.
     WebhookNotChanged = 112, "webhook", "Webhook not changed. Details in error message.";
+    /// It has ended already, the store failed, or refused though the data was right.
+    DeliveryNotChanged = 113, "delivery", "Delivery not changed. Details in error message.";
 }
 
 impl FaultCode {

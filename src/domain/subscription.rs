@@ -54,7 +54,7 @@ impl SubscriptionIndex {
     pub fn matching(&self, merchant: MerchantId, topic: &Topic) -> Vec<WebhookId> {
         let Some(index) = self.merchants.get(&merchant) else { return Vec::new() };
         let mut found = Vec::new();
-        if topic.resource() != "tallyhook" {
+        if !topic.is_operational() {
             found.extend(&index.everything);
         }
         found.extend(index.resource.get(topic.resource()).into_iter().flatten());

@@ -9,6 +9,9 @@ pub const TOPIC_WORD_CHARS_MAX: usize = 64;
 /// The most patterns one webhook may list.
 pub const PATTERNS_MAX: usize = 100;
 
+const OPERATIONAL: &str = "tallyhook";
+const TEST: &str = "test";
+
 const RULE: &str = "two words joined by a colon, such as order:created, each 1 to 64 of A-Z a-z 0-9 _ . -";
 
 /// What happened, as `resource:verb`, e.g. `order:created`.
@@ -34,9 +37,24 @@ impl Topic {
         self.0.split_once(':').map_or(&self.0, |(resource, _)| resource)
     }
 
+    /// A topic of the server's own, `tallyhook:<verb>`.
+    pub fn operational(verb: &'static str) -> Self {
+        Self(format!("{OPERATIONAL}:{verb}"))
+    }
+
+    /// What `webhook.test` sends (ShipStream's documentation).
+    pub fn test() -> Self {
+        Self(format!("{TEST}:ping"))
+    }
+
+    /// True for events in which the server speaks of itself.
+    pub fn is_operational(&self) -> bool {
+        self.resource() == OPERATIONAL
+    }
+
     /// True for topics that only the server itself may publish.
     pub fn is_reserved(&self) -> bool {
-        matches!(self.resource(), "tallyhook" | "test")
+        matches!(self.resource(), OPERATIONAL | TEST)
     }
 }
 
@@ -80,7 +98,7 @@ impl Pattern {
     /// True if an event of `topic` goes to a webhook with this entry.
     pub fn matches(&self, topic: &Topic) -> bool {
         match self {
-            Self::Everything => topic.resource() != "tallyhook",
+            Self::Everything => !topic.is_operational(),
             Self::Resource(resource) => topic.resource() == resource,
             Self::Exact(exact) => exact == topic,
         }

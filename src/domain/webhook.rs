@@ -1,64 +1,19 @@
-//! Webhooks: where to post what.
+//! Webhooks: what to post where, as their owners define them.
 
 use std::time::Duration;
-
-use url::Url;
 
 use super::fault::Violation;
 use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, WebhookId};
+use super::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
 use super::secret::SecretKey;
+use super::target::TargetUrl;
 use super::time::Timestamp;
 use super::topic::Patterns;
 
-/// The longest URL, in characters.
-pub const URL_CHARS_MAX: usize = 1_000;
-
-/// Where deliveries are posted to, as its owner wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TargetUrl {
-    text: String,
-    url: Url,
-}
-
-impl TargetUrl {
-    /// Accepts an absolute http or https URL without credentials in it, of up
-    /// to [`URL_CHARS_MAX`] characters.
-    pub fn try_new(text: &str) -> Result<Self, Violation> {
-        let problem = |problem: String| Err(Violation::new("url", problem));
-        let chars = text.chars().count();
-        if chars > URL_CHARS_MAX {
-            return problem(format!("has {chars} characters; up to {URL_CHARS_MAX} are allowed."));
-        }
-        let Ok(url) = Url::parse(text) else {
-            return problem("is no absolute URL; write one such as https://example.com/hook.".to_owned());
-        };
-        if !matches!(url.scheme(), "http" | "https") {
-            return problem(format!("has the scheme {}; only http and https are delivered to.", url.scheme()));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return problem(
-                "has credentials in it; put them in extra_headers as \"Authorization: Basic …\".".to_owned(),
-            );
-        }
-        if url.port() == Some(0) {
-            return problem("has the port 0, which nothing can listen on.".to_owned());
-        }
-        Ok(Self { text: text.to_owned(), url })
-    }
-
-    /// As its owner wrote it.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// As a program reads it: an IPv4 address in any notation (`0x7f.1`,
-    /// `2130706433`) has become the address it means (WHATWG URL).
-    pub fn url(&self) -> &Url {
-        &self.url
-    }
-}
+/// The most replaced secrets that go on signing.
+pub const OLD_SECRETS_MAX: usize = 4;
 
 /// How the body of a delivery is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +56,8 @@ pub enum DeliveryMode {
     Parallel,
     /// One at a time: a number waits until the one before it has ended.
     Ordered,
+    /// None: the receiver comes and takes them.
+    Pull,
 }
 
 impl DeliveryMode {
@@ -109,22 +66,14 @@ impl DeliveryMode {
         match self {
             Self::Parallel => "parallel",
             Self::Ordered => "ordered",
+            Self::Pull => "pull",
         }
     }
 
     /// The mode of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Parallel, Self::Ordered].into_iter().find(|mode| mode.name() == name)
+        [Self::Parallel, Self::Ordered, Self::Pull].into_iter().find(|mode| mode.name() == name)
     }
-}
-
-/// Bounds on the time one attempt may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Name look-up, TCP and TLS together.
-    pub connect: Duration,
-    /// From the start to the last byte of the answer.
-    pub total: Duration,
 }
 
 /// What an owner says of a webhook; checked, so that a store and a lane can
@@ -135,8 +84,8 @@ pub struct WebhookSpec {
     pub is_active: bool,
     /// What it subscribes to.
     pub topics: Patterns,
-    /// Where it is posted to.
-    pub url: TargetUrl,
+    /// Where it is posted to; `None` if and only if its receiver pulls.
+    pub url: Option<TargetUrl>,
     /// Headers to send along.
     pub extra_headers: ExtraHeaders,
     /// What signs.
@@ -147,9 +96,27 @@ pub struct WebhookSpec {
     pub retry: RetryPolicy,
     /// In which order deliveries go out.
     pub delivery_mode: DeliveryMode,
+    /// How many requests at once; `None`: as the server is configured.
+    pub max_concurrency: Option<Concurrency>,
+    /// How many requests a second; `None`: as fast as it answers.
+    pub rate_limit: Option<RateLimit>,
+    /// How long an attempt may take.
+    pub timeouts: OwnTimeouts,
+    /// Sent along as HTTP Basic.
+    pub basic_auth: Option<BasicAuth>,
 }
 
-/// What to change of a webhook; the rest stays as it is.
+/// What a new webhook has unless its owner says otherwise.
+#[derive(Clone, Debug)]
+pub struct WebhookDefaults {
+    /// How bodies are built.
+    pub format: Format,
+    /// What becomes of failures.
+    pub retry: RetryPolicy,
+}
+
+/// What to change of a webhook, or what is said of a new one; the rest stays
+/// as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookChanges {
     /// On or off.
@@ -160,7 +127,7 @@ pub struct WebhookChanges {
     pub url: Option<TargetUrl>,
     /// Headers to send along.
     pub extra_headers: Option<ExtraHeaders>,
-    /// What signs, at once.
+    /// What signs, at once and alone.
     pub secret_key: Option<SecretKey>,
     /// How bodies are built, of deliveries that are numbered from now on.
     pub format: Option<Format>,
@@ -168,22 +135,94 @@ pub struct WebhookChanges {
     pub retry: Option<RetryPolicy>,
     /// In which order deliveries go out.
     pub delivery_mode: Option<DeliveryMode>,
+    /// How many requests at once.
+    pub max_concurrency: Option<Option<Concurrency>>,
+    /// How many requests a second.
+    pub rate_limit: Option<Option<RateLimit>>,
+    /// How long an attempt may take.
+    pub timeouts: Option<OwnTimeouts>,
+    /// What is sent along as HTTP Basic.
+    pub basic_auth: Option<Option<BasicAuth>>,
 }
 
-impl WebhookChanges {
-    /// The definition with the changes in it.
-    pub fn apply(self, spec: WebhookSpec) -> WebhookSpec {
-        WebhookSpec {
-            is_active: self.is_active.unwrap_or(spec.is_active),
-            topics: self.topics.unwrap_or(spec.topics),
-            url: self.url.unwrap_or(spec.url),
-            extra_headers: self.extra_headers.unwrap_or(spec.extra_headers),
-            secret_key: self.secret_key.unwrap_or(spec.secret_key),
-            format: self.format.unwrap_or(spec.format),
-            retry: self.retry.unwrap_or(spec.retry),
-            delivery_mode: self.delivery_mode.unwrap_or(spec.delivery_mode),
+impl WebhookSpec {
+    /// A new webhook. Fails if something that has no default is missing, or
+    /// if two members can't stand together.
+    pub fn try_new(said: WebhookChanges, defaults: WebhookDefaults) -> Result<Self, Violation> {
+        let missing = |field, example: &str| Violation::new(field, format!("is missing; give one such as {example}."));
+        let spec = Self {
+            is_active: said.is_active.unwrap_or(true),
+            topics: said.topics.ok_or_else(|| missing("topics", "order:*"))?,
+            url: said.url,
+            extra_headers: said.extra_headers.unwrap_or_default(),
+            secret_key: said.secret_key.unwrap_or_else(SecretKey::generate),
+            format: said.format.unwrap_or(defaults.format),
+            retry: said.retry.unwrap_or(defaults.retry),
+            delivery_mode: said.delivery_mode.unwrap_or(DeliveryMode::Parallel),
+            max_concurrency: said.max_concurrency.flatten(),
+            rate_limit: said.rate_limit.flatten(),
+            timeouts: said.timeouts.unwrap_or_default(),
+            basic_auth: said.basic_auth.flatten(),
+        };
+        if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
+            return Err(missing("url", "https://example.com/hook"));
         }
+        spec.checked()
     }
+
+    /// The definition with the changes in it. Fails if two members can't stand
+    /// together then. A webhook that is pulled from now on loses its URL.
+    pub fn changed(self, changes: WebhookChanges) -> Result<Self, Violation> {
+        let delivery_mode = changes.delivery_mode.unwrap_or(self.delivery_mode);
+        let url = match changes.url {
+            None if delivery_mode == DeliveryMode::Pull => None,
+            url => url.or(self.url),
+        };
+        let spec = Self {
+            is_active: changes.is_active.unwrap_or(self.is_active),
+            topics: changes.topics.unwrap_or(self.topics),
+            url,
+            extra_headers: changes.extra_headers.unwrap_or(self.extra_headers),
+            secret_key: changes.secret_key.unwrap_or(self.secret_key),
+            format: changes.format.unwrap_or(self.format),
+            retry: changes.retry.unwrap_or(self.retry),
+            delivery_mode,
+            max_concurrency: changes.max_concurrency.unwrap_or(self.max_concurrency),
+            rate_limit: changes.rate_limit.unwrap_or(self.rate_limit),
+            timeouts: changes.timeouts.unwrap_or(self.timeouts),
+            basic_auth: changes.basic_auth.unwrap_or(self.basic_auth),
+        };
+        if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
+            return Err(Violation::new("url", "is missing; a webhook that was pulled has none yet."));
+        }
+        spec.checked()
+    }
+
+    fn checked(self) -> Result<Self, Violation> {
+        if self.delivery_mode == DeliveryMode::Pull && self.url.is_some() {
+            let problem = "can't stand beside delivery_mode pull, where the receiver comes for its deliveries.";
+            return Err(Violation::new("url", problem));
+        }
+        let sets_authorization = |name: &http::HeaderName| name == http::header::AUTHORIZATION;
+        if self.basic_auth.is_some() && self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name)) {
+            return Err(Violation::new("basic_auth", "can't stand beside an Authorization in extra_headers."));
+        }
+        Ok(self)
+    }
+
+    /// How long an attempt may take.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts.or(self.format.timeouts())
+    }
+}
+
+/// A secret that was replaced, and signs beside its successor for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldSecret {
+    /// The secret.
+    pub secret_key: SecretKey,
+    /// When it stops to sign.
+    pub expires_at: Timestamp,
 }
 
 /// Why the server has paused a webhook.
@@ -191,6 +230,8 @@ impl WebhookChanges {
 pub enum DisabledReason {
     /// The receiver answered 410 Gone.
     Gone,
+    /// Nothing was delivered for days, and attempts failed.
+    Failing,
 }
 
 impl DisabledReason {
@@ -198,12 +239,13 @@ impl DisabledReason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Gone => "gone",
+            Self::Failing => "failing",
         }
     }
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        (name == Self::Gone.name()).then_some(Self::Gone)
+        [Self::Gone, Self::Failing].into_iter().find(|reason| reason.name() == name)
     }
 }
 
@@ -216,16 +258,22 @@ pub struct Webhook {
     pub merchant_id: MerchantId,
     /// What its owner says of it.
     pub spec: WebhookSpec,
+    /// Secrets that sign beside its own, the youngest first.
+    pub old_secrets: Vec<OldSecret>,
     /// The last number given out.
     pub last_increment_id: IncrementId,
     /// The highest number up to which all have ended. Never falls.
     pub settled_through: IncrementId,
+    /// The highest number that its receiver has pulled and asked beyond.
+    pub acknowledged_through: IncrementId,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// When the present run of failures began.
     pub failing_since: Option<Timestamp>,
     /// Why the server paused it; it goes on being numbered.
     pub disabled: Option<DisabledReason>,
+    /// Enabled again after that, and without a success since.
+    pub is_recovering: bool,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its owner last changed it.
@@ -235,43 +283,12 @@ pub struct Webhook {
 impl Webhook {
     /// True if deliveries go out now.
     pub fn is_delivering(&self) -> bool {
-        self.spec.is_active && self.disabled.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_absolute_and_plain() {
-        for good in
-            ["http://example.com", "https://example.com:8443/hook?a=b", "http://[::1]:9/", "HTTPS://EXAMPLE.com"]
-        {
-            assert_eq!(TargetUrl::try_new(good).unwrap().as_str(), good);
-        }
-        let long = format!("http://example.com/{}", "a".repeat(1000));
-        for bad in [
-            "",
-            "example.com",
-            "/hook",
-            "ftp://a.b",
-            "http://",
-            "http://u:p@a.b",
-            "http://u@a.b",
-            "http://a b/",
-            "file:///etc/passwd",
-            "http://a.b:0/",
-            &long,
-        ] {
-            assert!(TargetUrl::try_new(bad).is_err(), "{bad}");
-        }
+        self.spec.is_active && self.disabled.is_none() && self.spec.url.is_some()
     }
 
-    #[test]
-    fn literals_in_any_notation_become_addresses() {
-        for text in ["http://2130706433/", "http://0x7f.1/", "http://0177.0.0.1/", "http://127.1"] {
-            assert_eq!(TargetUrl::try_new(text).unwrap().url().host_str(), Some("127.0.0.1"), "{text}");
-        }
+    /// What signs at `now`: its own secret, then those that it replaced.
+    pub fn signing_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretKey> {
+        let old = self.old_secrets.iter().filter(move |old| old.expires_at > now).map(|old| &old.secret_key);
+        std::iter::once(&self.spec.secret_key).chain(old)
     }
 }

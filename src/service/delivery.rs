@@ -9,9 +9,8 @@ use crate::delivery::format;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
-use crate::domain::signature;
 use crate::domain::user::Permission;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::store::{PageLimit, Pulled};
 
 /// How many deliveries a list holds if its caller does not say.
@@ -21,6 +20,10 @@ const LIST_LIMIT_DEFAULT: u32 = 100;
 const PULL_LIMIT_DEFAULT: u32 = 100;
 /// The most bytes of messages in one pull; one number always fits.
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Those of changes to deliveries.
+pub(super) const CHANGE: Failures =
+    Failures { refused: FaultCode::DeliveryNotChanged, failed: FaultCode::DeliveryNotChanged };
 
 /// What to pull, as a caller says it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,23 +89,22 @@ impl Service {
     ) -> Result<Vec<Attempt>, Fault> {
         caller.check(Permission::WebhookRead)?;
         let found = self.store.attempts(caller.merchant_id, id, number).await;
-        found.map_err(|cause| {
-            let fault = about(id, Failures::LOOK_UP.fault(cause));
-            match fault.code {
-                FaultCode::NoDelivery => fault.detail(format!("Webhook {id} has given out no number {number}.")),
-                _ => fault,
-            }
-        })
+        found.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))
     }
 
     /// Everything above a number, bodies included and none left out: how a
-    /// receiver heals a gap. Changes nothing. Waits for the first if there is
-    /// none yet. Fails with fault 103 or 111.
+    /// receiver heals a gap, or gets its deliveries at all. Waits for the first
+    /// if there is none yet. Changes nothing, but of a webhook that is pulled
+    /// all up to that number is delivered now. Fails with fault 103 or 111.
     pub async fn pull(&self, caller: &Caller, id: WebhookId, pull: Pull) -> Result<Vec<PulledDelivery>, Fault> {
         caller.check(Permission::WebhookRead)?;
         let (after, limit, wait) =
             self.check_pull(pull).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let webhook = self.get_webhook(caller, id).await?;
+        if webhook.spec.delivery_mode == DeliveryMode::Pull && after > webhook.acknowledged_through {
+            let acknowledged = self.store.acknowledge(caller.merchant_id, id, after).await;
+            acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
+        }
         let look = || self.store.pull(caller.merchant_id, id, after, limit);
         let mut found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         if found.is_empty() && !wait.is_zero() {
@@ -122,8 +124,8 @@ impl Service {
         let Pulled { parcel, state } = pulled;
         let body = format::render(webhook.webhook_id, &parcel);
         let message_id = self.store.store_id().message_id(webhook.webhook_id, parcel.increment_id);
-        let timestamp = self.clock.now().unix_seconds();
-        let signature = signature::standard_webhooks(&webhook.spec.secret_key, &message_id, timestamp, &body);
+        let now = self.clock.now();
+        let (timestamp, signature) = (now.unix_seconds(), format::signatures(webhook, &message_id, now, &body));
         let body = String::from_utf8_lossy(&body).into_owned();
         PulledDelivery { increment_id: parcel.increment_id, state, message_id, timestamp, signature, body }
     }
@@ -158,6 +160,14 @@ impl Service {
         });
         let limit = self.check_limit(selection.limit, LIST_LIMIT_DEFAULT)?;
         Ok(DeliveryFilter { after, state: state.transpose()?, limit })
+    }
+}
+
+/// Names the webhook or the number that does not exist.
+pub(super) fn about_number(id: WebhookId, number: IncrementId, fault: Fault) -> Fault {
+    match fault.code {
+        FaultCode::NoDelivery => fault.detail(format!("Webhook {id} has given out no number {number}.")),
+        _ => about(id, fault),
     }
 }
 

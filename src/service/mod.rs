@@ -5,6 +5,7 @@ mod attempts;
 pub mod auth;
 pub mod delivery;
 pub mod event;
+pub mod resend;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct Config {
     pub calls_max: usize,
     /// The longest that a pull may wait.
     pub pull_wait_max: Duration,
+    /// How long a replaced secret goes on signing unless its owner says otherwise.
+    pub secret_overlap: Duration,
     /// Whether the demo user may log in.
     pub dev: bool,
 }
@@ -106,11 +109,21 @@ impl Failures {
             StoreError::TooManyDeliveries { max } => Fault::new(FaultCode::InvalidEvent).detail(format!(
                 "The events make more than {max} deliveries, the most that one call may; publish them in parts."
             )),
+            StoreError::HasEnded { state } => Fault::new(FaultCode::DeliveryNotChanged)
+                .detail(format!("It is {} already, so there is nothing to cancel.", state.name())),
+            StoreError::TooManySecrets { max } => Fault::new(self.refused)
+                .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
+            StoreError::TooManyJobs { max } => Fault::new(self.refused)
+                .detail(format!("{max} replays and backfills of the webhook wait, the most that may. Retry once they are done.")),
+            StoreError::Violation(violation) => violation.into_fault(FaultCode::InvalidWebhook),
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");
                 let fault = Fault::new(self.failed);
                 // Those whose words announce details.
-                if matches!(self.failed, FaultCode::StatusNotChanged | FaultCode::WebhookNotChanged) {
+                if matches!(
+                    self.failed,
+                    FaultCode::StatusNotChanged | FaultCode::WebhookNotChanged | FaultCode::DeliveryNotChanged
+                ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {
                     fault

@@ -1,47 +1,16 @@
 //! Registering webhooks.
 
+use std::time::Duration;
+
 use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::WebhookId;
-use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::SecretKey;
-use crate::domain::topic::{Pattern, Patterns};
+use crate::domain::topic::Pattern;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{DeliveryMode, Format, TargetUrl, Webhook, WebhookChanges, WebhookSpec};
+use crate::domain::webhook::{Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::{StoreError, WebhookSelector};
-
-/// A webhook, or changes to one, as a caller describes it, before anything was
-/// checked.
-#[derive(Clone, Debug, Default)]
-pub struct WebhookDraft {
-    /// On or off.
-    pub is_active: Option<bool>,
-    /// Patterns with commas between them.
-    pub topics: Option<String>,
-    /// Where to post to.
-    pub url: Option<String>,
-    /// One `Name: value` a line.
-    pub extra_headers: Option<String>,
-    /// What signs; for a new webhook one is made if it is missing.
-    pub secret_key: Option<String>,
-    /// How bodies are built.
-    pub format: Option<Format>,
-    /// What becomes of failures.
-    pub retry: Option<RetryPolicy>,
-    /// In which order deliveries go out.
-    pub delivery_mode: Option<DeliveryMode>,
-}
-
-/// What a new webhook has unless its draft says otherwise.
-#[derive(Clone, Debug)]
-pub struct WebhookDefaults {
-    /// How bodies are built.
-    pub format: Format,
-    /// What becomes of failures.
-    pub retry: RetryPolicy,
-}
 
 /// Which webhooks to switch, as a caller says it.
 #[derive(Clone, Debug)]
@@ -54,9 +23,13 @@ pub enum StatusTarget {
     Topic(String),
 }
 
+/// The longest that a replaced secret may go on signing, in seconds: 30 days.
+const OVERLAP_S_MAX: u64 = 2_592_000;
+
 const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
 const STATUS: Failures = Failures { refused: FaultCode::StatusNotChanged, failed: FaultCode::StatusNotChanged };
-const UPDATE: Failures = Failures { refused: FaultCode::WebhookNotChanged, failed: FaultCode::WebhookNotChanged };
+pub(super) const UPDATE: Failures =
+    Failures { refused: FaultCode::WebhookNotChanged, failed: FaultCode::WebhookNotChanged };
 const DELETE: Failures = Failures { refused: FaultCode::DeleteRefused, failed: FaultCode::DeleteFailed };
 
 impl Service {
@@ -76,23 +49,62 @@ impl Service {
     pub async fn create_webhook(
         &self,
         caller: &Caller,
-        draft: WebhookDraft,
+        said: WebhookChanges,
         defaults: WebhookDefaults,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let spec = self.check_draft(draft).and_then(|checked| new_spec(checked, defaults));
+        let spec = self.check_target(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let created = self.store.create_webhook(caller.merchant_id, spec, self.config.webhooks_max).await;
         created.map_err(|cause| CREATE.fault(cause))
     }
 
-    /// Changes a webhook and returns it as it is then; what the draft leaves
-    /// out stays. Fails with fault 101, 103 or 112.
-    pub async fn update_webhook(&self, caller: &Caller, id: WebhookId, draft: WebhookDraft) -> Result<Webhook, Fault> {
+    /// Changes a webhook and returns it as it is then; what is left out stays.
+    /// Fails with fault 101, 103 or 112.
+    pub async fn update_webhook(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        changes: WebhookChanges,
+    ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let changes = self.check_draft(draft).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        self.check_target(&changes).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let updated = self.store.update_webhook(caller.merchant_id, id, changes).await;
         updated.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
+    /// Lifts a disablement by the server and returns the webhook; one that is
+    /// not disabled stays as it is. Fails with fault 103 or 112.
+    pub async fn enable_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Webhook, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let enabled = self.store.enable_webhook(caller.merchant_id, id).await;
+        enabled.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
+    /// Puts a new secret in place of the present one, which signs beside it
+    /// for `overlap` (the server's default if the caller says nothing), and
+    /// returns the webhook. Fails with fault 101, 103 or 112.
+    pub async fn rotate_secret(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        secret: Option<SecretKey>,
+        overlap_s: Option<i64>,
+    ) -> Result<Webhook, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let overlap =
+            self.check_overlap(overlap_s).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        let secret = secret.unwrap_or_else(SecretKey::generate);
+        let until = self.clock.now().after(overlap);
+        let rotated = self.store.rotate_secret(caller.merchant_id, id, secret, until).await;
+        rotated.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
+    fn check_overlap(&self, overlap_s: Option<i64>) -> Result<Duration, Violation> {
+        let Some(seconds) = overlap_s else { return Ok(self.config.secret_overlap) };
+        let fitting = u64::try_from(seconds).ok().filter(|seconds| *seconds <= OVERLAP_S_MAX);
+        let problem = || Violation::new("overlap_s", format!("{seconds} is outside 0 to {OVERLAP_S_MAX}."));
+        fitting.map(Duration::from_secs).ok_or_else(problem)
     }
 
     /// Switches webhooks on or off; fails with fault 100.
@@ -123,36 +135,12 @@ impl Service {
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))
     }
 
-    fn check_draft(&self, draft: WebhookDraft) -> Result<WebhookChanges, Violation> {
-        let url = draft.url.map(|text| TargetUrl::try_new(&text)).transpose()?;
-        if let Some(url) = &url {
-            self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))?;
-        }
-        Ok(WebhookChanges {
-            is_active: draft.is_active,
-            topics: draft.topics.map(|text| Patterns::try_new(&text)).transpose()?,
-            url,
-            extra_headers: draft.extra_headers.map(|text| ExtraHeaders::try_new(&text)).transpose()?,
-            secret_key: draft.secret_key.map(|text| SecretKey::try_new(&text)).transpose()?,
-            format: draft.format,
-            retry: draft.retry,
-            delivery_mode: draft.delivery_mode,
-        })
+    /// A literal address that nothing may be delivered to is refused at once;
+    /// a name is judged when it is connected to.
+    fn check_target(&self, said: &WebhookChanges) -> Result<(), Violation> {
+        let Some(url) = &said.url else { return Ok(()) };
+        self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))
     }
-}
-
-fn new_spec(checked: WebhookChanges, defaults: WebhookDefaults) -> Result<WebhookSpec, Violation> {
-    let missing = |field, example: &str| Violation::new(field, format!("is missing; give one such as {example}."));
-    Ok(WebhookSpec {
-        is_active: checked.is_active.unwrap_or(true),
-        topics: checked.topics.ok_or_else(|| missing("topics", "order:*"))?,
-        url: checked.url.ok_or_else(|| missing("url", "https://example.com/hook"))?,
-        extra_headers: checked.extra_headers.unwrap_or_default(),
-        secret_key: checked.secret_key.unwrap_or_else(SecretKey::generate),
-        format: checked.format.unwrap_or(defaults.format),
-        retry: checked.retry.unwrap_or(defaults.retry),
-        delivery_mode: checked.delivery_mode.unwrap_or(DeliveryMode::Parallel),
-    })
 }
 
 /// Names the webhook that does not exist.

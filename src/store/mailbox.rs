@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::Parcel;
 use crate::domain::id::{IncrementId, WebhookId};
@@ -16,6 +17,8 @@ use crate::domain::webhook::Webhook;
 const PARCELS_MAX: usize = 4_096;
 /// The most they weigh together, in bytes.
 const PARCEL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The most tests that wait in the mailbox.
+const TESTS_MAX: usize = 256;
 
 /// What has been committed since the worker last looked.
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ pub struct News {
     pub committed_through: HashMap<WebhookId, IncrementId>,
     /// New deliveries in the order of their numbers; some may be left out.
     pub parcels: Vec<(WebhookId, Parcel)>,
+    /// To be sent at once, whatever the webhook's state.
+    pub tests: Vec<(WebhookId, Parcel)>,
+    /// From which number on a webhook's deliveries are no longer as they were.
+    pub reread: HashMap<WebhookId, IncrementId>,
 }
 
 /// Holds the news until the worker takes them.
@@ -33,16 +40,18 @@ pub struct News {
 pub struct Mailbox {
     post: Mutex<Post>,
     arrived: Notify,
-    pulls: Mutex<Pulls>,
+    waits: Mutex<Waits>,
 }
 
-/// What receivers that pull wait for.
+/// What callers wait for: receivers that pull, and who tests a webhook.
 #[derive(Debug, Default)]
-struct Pulls {
+struct Waits {
     /// The last number of each webhook that got any since the start.
     latest: HashMap<WebhookId, IncrementId>,
     /// Webhooks that are waited for: a commit wakes those it concerns.
     waited_for: HashMap<WebhookId, Arc<Notify>>,
+    /// Deliveries whose next attempt is waited for.
+    attempts: HashMap<(WebhookId, IncrementId), Arc<Notify>>,
 }
 
 #[derive(Debug, Default)]
@@ -51,11 +60,28 @@ struct Post {
     parcel_bytes: usize,
 }
 
+impl News {
+    fn note_reread(&mut self, id: WebhookId, from: IncrementId) {
+        let known = self.reread.entry(id).or_insert(from);
+        *known = from.min(*known);
+    }
+}
+
+impl Waits {
+    /// Wakes those who wait for numbers of the webhook.
+    fn note_number(&mut self, id: WebhookId, through: IncrementId) {
+        self.latest.insert(id, through);
+        if let Some(waiters) = self.waited_for.remove(&id) {
+            waiters.notify_waiters();
+        }
+    }
+}
+
 impl Mailbox {
     /// Announces a new, changed or deleted webhook.
     pub fn announce_webhook(&self, id: WebhookId, webhook: Option<Arc<Webhook>>) {
         if webhook.is_none() {
-            self.pulls().latest.remove(&id);
+            self.waits().latest.remove(&id);
         }
         self.post().news.changed.insert(id, webhook);
         self.arrived.notify_one();
@@ -63,6 +89,7 @@ impl Mailbox {
 
     /// Announces that all numbers of a webhook up to this one are committed.
     pub fn announce_through(&self, id: WebhookId, through: IncrementId) {
+        self.waits().note_number(id, through);
         self.post().news.committed_through.insert(id, through);
         self.arrived.notify_one();
     }
@@ -72,14 +99,11 @@ impl Mailbox {
         if parcels.is_empty() {
             return;
         }
-        let mut pulls = self.pulls();
+        let mut waits = self.waits();
         for (id, parcel) in &parcels {
-            pulls.latest.insert(*id, parcel.increment_id);
-            if let Some(waiters) = pulls.waited_for.remove(id) {
-                waiters.notify_waiters();
-            }
+            waits.note_number(*id, parcel.increment_id);
         }
-        drop(pulls);
+        drop(waits);
         let mut post = self.post();
         for (id, parcel) in parcels {
             post.news.committed_through.insert(id, parcel.increment_id);
@@ -93,6 +117,43 @@ impl Mailbox {
         self.arrived.notify_one();
     }
 
+    /// Announces a delivery to be sent at once. If there is no room, it is
+    /// sent in its turn.
+    pub fn announce_test(&self, id: WebhookId, parcel: Parcel) {
+        let mut post = self.post();
+        match post.news.tests.len() < TESTS_MAX {
+            true => post.news.tests.push((id, parcel)),
+            false => post.news.note_reread(id, parcel.increment_id),
+        }
+        drop(post);
+        self.arrived.notify_one();
+    }
+
+    /// Announces that deliveries from that number on are no longer as they were.
+    pub fn announce_reread(&self, id: WebhookId, from: IncrementId) {
+        self.post().news.note_reread(id, from);
+        self.arrived.notify_one();
+    }
+
+    /// Announces attempts that are on record, to those who wait for them.
+    pub fn announce_attempts(&self, attempted: &[(WebhookId, IncrementId)]) {
+        let mut waits = self.waits();
+        if !waits.attempts.is_empty() {
+            for waiters in attempted.iter().filter_map(|key| waits.attempts.remove(key)).collect::<Vec<_>>() {
+                waiters.notify_waiters();
+            }
+        }
+    }
+
+    /// Ends when an attempt at the delivery is announced after this call,
+    /// whether it was polled before or not.
+    pub fn next_attempt(&self, id: WebhookId, number: IncrementId) -> OwnedNotified {
+        let mut waits = self.waits();
+        // Whoever gave up waiting left only the entry behind.
+        waits.attempts.retain(|_, waiters| Arc::strong_count(waiters) > 1);
+        Arc::clone(waits.attempts.entry((id, number)).or_default()).notified_owned()
+    }
+
     /// Waits until there may be news. An announcement made before the call
     /// counts, so nothing is missed between [`Self::take`] and this.
     pub async fn arrived(&self) {
@@ -104,12 +165,12 @@ impl Mailbox {
     pub async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
         loop {
             let notified = {
-                let mut pulls = self.pulls();
-                if pulls.latest.get(&id).is_some_and(|last| *last > after) {
+                let mut waits = self.waits();
+                if waits.latest.get(&id).is_some_and(|last| *last > after) {
                     return;
                 }
                 // Made under the lock, so it hears of every number that comes after.
-                Arc::clone(pulls.waited_for.entry(id).or_default()).notified_owned()
+                Arc::clone(waits.waited_for.entry(id).or_default()).notified_owned()
             };
             notified.await;
         }
@@ -124,7 +185,7 @@ impl Mailbox {
         self.post.lock().expect("nothing panics while it holds the post")
     }
 
-    fn pulls(&self) -> MutexGuard<'_, Pulls> {
-        self.pulls.lock().expect("nothing panics while it holds the pulls")
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().expect("nothing panics while it holds the waits")
     }
 }

@@ -12,13 +12,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
-use crate::domain::event::{Event, NewEvent, Receipt};
+use crate::domain::event::{Event, Message, NewEvent, Receipt};
+use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
-use crate::domain::secret::KeyHash;
+use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::Timestamp;
-use crate::domain::topic::Pattern;
+use crate::domain::topic::{Pattern, Patterns};
 use crate::domain::user::User;
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 
@@ -60,6 +62,27 @@ pub enum StoreError {
         /// The most it may make.
         max: usize,
     },
+    /// The delivery has ended, so there is nothing to cancel.
+    #[error("the delivery has ended: it is {}", state.name())]
+    HasEnded {
+        /// How.
+        state: DeliveryState,
+    },
+    /// The webhook has as many old secrets that still sign as it may.
+    #[error("{max} old secrets still sign, the most that may")]
+    TooManySecrets {
+        /// The most.
+        max: usize,
+    },
+    /// As many replays and backfills of the webhook wait as may.
+    #[error("{max} replays and backfills wait, the most that may")]
+    TooManyJobs {
+        /// The most.
+        max: usize,
+    },
+    /// A rule of the domain that only the store could check was broken.
+    #[error("{}: {}", .0.field, .0.problem)]
+    Violation(Violation),
     /// Anything else; whether it was done is unknown only after a failed
     /// commit. The text is for the log, not for callers.
     #[error("{0}")]
@@ -93,6 +116,15 @@ pub enum WebhookSelector {
     Listing(Pattern),
 }
 
+/// Numbers of a webhook, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub first: IncrementId,
+    /// The last; below the first if there are none.
+    pub last: IncrementId,
+}
+
 /// A delivery that is ready to be sent.
 #[derive(Clone, Debug)]
 pub struct Parcel {
@@ -100,7 +132,9 @@ pub struct Parcel {
     pub increment_id: IncrementId,
     /// Tries so far.
     pub attempts: u32,
-    /// When it is due, if it was tried before.
+    /// Tries when its retry policy last began anew.
+    pub policy_start: u32,
+    /// When it is due, if it was tried before or is sent again.
     pub due_at: Option<Timestamp>,
     /// How its body is built; pinned when it was numbered.
     pub format: Format,
@@ -211,6 +245,21 @@ pub trait Store: Send + Sync + 'static {
         changes: WebhookChanges,
     ) -> Result<Webhook, StoreError>;
 
+    /// Lifts a disablement by the server, and returns the webhook as it is
+    /// then; fails with [`StoreError::NoWebhook`].
+    async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
+
+    /// Puts a new secret in place of the present one, which signs beside it
+    /// until then. Fails with [`StoreError::NoWebhook`] or
+    /// [`StoreError::TooManySecrets`].
+    async fn rotate_secret(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        secret: SecretKey,
+        overlap_until: Timestamp,
+    ) -> Result<Webhook, StoreError>;
+
     /// Deletes a webhook. Its number is never reused; what is pending becomes
     /// cancelled soon after. Fails with [`StoreError::NoWebhook`].
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError>;
@@ -246,6 +295,53 @@ pub trait Store: Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<Vec<Pulled>, StoreError>;
 
+    /// Makes a delivery due now, whether it has ended or not; what was
+    /// delivered stays so. Fails with [`StoreError::NoWebhook`] or
+    /// [`StoreError::NoDelivery`].
+    async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
+
+    /// Ends a pending delivery. Fails with [`StoreError::NoWebhook`],
+    /// [`StoreError::NoDelivery`] or [`StoreError::HasEnded`].
+    async fn cancel(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
+
+    /// Has numbers of a webhook sent again, in steps: those of the span that
+    /// were given out since then and were not cancelled. Returns the span as
+    /// far as there are numbers. Fails with [`StoreError::NoWebhook`] or
+    /// [`StoreError::TooManyJobs`].
+    async fn replay(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        span: Span,
+        since: Timestamp,
+    ) -> Result<Span, StoreError>;
+
+    /// Gives stored events new numbers of a webhook, in steps: those that
+    /// match `topics`, or else the webhook's own, and were published since
+    /// then. Returns the last event there is now, which is the last that is
+    /// looked at. Fails with [`StoreError::NoWebhook`] or
+    /// [`StoreError::TooManyJobs`].
+    async fn backfill(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        topics: Option<Patterns>,
+        since: Timestamp,
+    ) -> Result<EventId, StoreError>;
+
+    /// Numbers a test event for one webhook, which is sent at once; fails with
+    /// [`StoreError::NoWebhook`].
+    async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError>;
+
+    /// Ends when an attempt at the delivery has been recorded after this call,
+    /// whether it was polled before or not.
+    fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()>;
+
+    /// Notes that the receiver of a webhook has pulled what lies at or below
+    /// this number: it becomes delivered soon after. Fails with
+    /// [`StoreError::NoWebhook`].
+    async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError>;
+
     /// Waits until a webhook is given a number beyond `after`; does not see
     /// those given out before the store was opened, so look first.
     async fn numbered_beyond(&self, id: WebhookId, after: IncrementId);
@@ -253,21 +349,24 @@ pub trait Store: Send + Sync + 'static {
     /// Every webhook there is, for the lanes at the start.
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
 
-    /// Pending deliveries above `after` that were never tried, by number.
+    /// Pending deliveries above `after` that were never tried and are not to be
+    /// sent again, by number.
     async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// All pending deliveries above `after`, by number.
+    /// All deliveries above `after` that are pending or to be sent again, by
+    /// number.
     async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// Pending deliveries that were tried before and are due by `now`, those
-    /// after `after` in the order of due time and number.
+    /// Deliveries that are to be tried or sent again and are due by `now`,
+    /// those after `after` in the order of due time and number.
     async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError>;
 
-    /// When the first pending delivery that was tried before and is not due
-    /// at `now` falls due.
+    /// When the first delivery that is to be tried or sent again, and is not
+    /// due at `now`, falls due.
     async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Records attempts. Each counts only if it is the attempt that follows
-    /// those on record, so recording twice is recording once.
+    /// Records attempts, and disables webhooks that are gone or have failed
+    /// for long. Each counts only if it is the attempt that follows those on
+    /// record, so recording twice is recording once.
     async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError>;
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -9,10 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::Receipt;
 use crate::domain::fault::Violation;
+use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use crate::domain::retry::{RetryPolicy, Waits};
+use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{OldSecret, Webhook};
 use crate::service::delivery::PulledDelivery;
+use crate::service::resend::Tested;
+use crate::store::Span;
 
 /// An object; also `[]`, which is how PHP writes an empty one. A derived type
 /// alone would take an array for its members in their order.
@@ -278,6 +283,96 @@ impl<'de> Deserialize<'de> for Retry {
     }
 }
 
+/// A member that may be left out, or be null: as by default.
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// Requests a second, and how many at once after a pause.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    per_second: u32,
+    burst: Option<u32>,
+}
+
+impl From<RateLimit> for Rate {
+    fn from(limit: RateLimit) -> Self {
+        Self { per_second: limit.per_second(), burst: Some(limit.burst()) }
+    }
+}
+
+impl TryFrom<Rate> for RateLimit {
+    type Error = Violation;
+
+    fn try_from(rate: Rate) -> Result<Self, Violation> {
+        Self::try_new(rate.per_second, rate.burst)
+    }
+}
+
+/// How long connecting, and the whole attempt, may take, in milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Times {
+    connect_ms: Option<u32>,
+    total_ms: Option<u32>,
+}
+
+impl From<Timeouts> for Times {
+    fn from(timeouts: Timeouts) -> Self {
+        let millis = |time: Duration| u32::try_from(time.as_millis()).ok();
+        Self { connect_ms: millis(timeouts.connect), total_ms: millis(timeouts.total) }
+    }
+}
+
+impl TryFrom<Times> for OwnTimeouts {
+    type Error = Violation;
+
+    fn try_from(times: Times) -> Result<Self, Violation> {
+        Self::try_new(times.connect_ms, times.total_ms)
+    }
+}
+
+/// What is sent along as HTTP Basic.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Basic {
+    username: String,
+    password: String,
+}
+
+impl Basic {
+    /// `with_secret` only for callers that may write webhooks.
+    fn new(basic: &BasicAuth, with_secret: bool) -> Self {
+        let password = if with_secret { basic.expose_password() } else { "" };
+        Self { username: basic.username().to_owned(), password: password.to_owned() }
+    }
+}
+
+impl TryFrom<Basic> for BasicAuth {
+    type Error = Violation;
+
+    fn try_from(basic: Basic) -> Result<Self, Violation> {
+        Self::try_new(&basic.username, &basic.password)
+    }
+}
+
+/// A secret that was replaced and still signs.
+#[derive(Serialize)]
+struct OldSecretItem<'a> {
+    secret_key: &'a str,
+    expires_at: String,
+}
+
+impl<'a> OldSecretItem<'a> {
+    fn new(old: &'a OldSecret, with_secret: bool) -> Self {
+        let secret_key = if with_secret { old.secret_key.expose() } else { "" };
+        Self { secret_key, expires_at: old.expires_at.rfc3339_ms() }
+    }
+}
+
 /// A webhook in `webhook.list`: the seed's members in the seed's order.
 #[derive(Serialize)]
 pub struct WebhookItem<'a> {
@@ -298,7 +393,7 @@ impl<'a> WebhookItem<'a> {
             increment_id: webhook.last_increment_id.0,
             is_active: webhook.spec.is_active.into(),
             topics: webhook.spec.topics.as_str(),
-            url: webhook.spec.url.as_str(),
+            url: webhook.spec.url.as_ref().map_or("", TargetUrl::as_str),
             extra_headers: webhook.spec.extra_headers.as_str(),
             secret_key: if with_secret { webhook.spec.secret_key.expose() } else { "" },
         }
@@ -313,7 +408,13 @@ pub struct WebhookDetail<'a> {
     format: &'static str,
     retry: Retry,
     delivery_mode: &'static str,
+    max_concurrency: Option<u32>,
+    rate_limit: Option<Rate>,
+    timeouts: Times,
+    basic_auth: Option<Basic>,
+    old_secrets: Vec<OldSecretItem<'a>>,
     settled_through: i64,
+    acknowledged_through: i64,
     consecutive_failures: u32,
     failing_since: Option<String>,
     disabled: bool,
@@ -330,7 +431,13 @@ impl<'a> WebhookDetail<'a> {
             format: webhook.spec.format.name(),
             retry: (&webhook.spec.retry).into(),
             delivery_mode: webhook.spec.delivery_mode.name(),
+            max_concurrency: webhook.spec.max_concurrency.map(Concurrency::get),
+            rate_limit: webhook.spec.rate_limit.map(Rate::from),
+            timeouts: webhook.spec.timeouts().into(),
+            basic_auth: webhook.spec.basic_auth.as_ref().map(|basic| Basic::new(basic, with_secret)),
+            old_secrets: webhook.old_secrets.iter().map(|old| OldSecretItem::new(old, with_secret)).collect(),
             settled_through: webhook.settled_through.0,
+            acknowledged_through: webhook.acknowledged_through.0,
             consecutive_failures: webhook.consecutive_failures,
             failing_since: webhook.failing_since.map(Timestamp::rfc3339_ms),
             disabled: webhook.disabled.is_some(),
@@ -434,6 +541,32 @@ pub struct AttemptItem {
     request_headers: Vec<HeaderItem>,
     response_headers: Vec<HeaderItem>,
     response_body: String,
+}
+
+/// What came of `webhook.test`.
+#[derive(Serialize)]
+pub struct TestedItem {
+    delivery: DeliveryItem,
+    attempt: Option<AttemptItem>,
+}
+
+impl From<Tested> for TestedItem {
+    fn from(tested: Tested) -> Self {
+        Self { delivery: tested.delivery.into(), attempt: tested.attempt.map(AttemptItem::from) }
+    }
+}
+
+/// Numbers from one to another.
+#[derive(Serialize)]
+pub struct SpanItem {
+    from_increment_id: i64,
+    to_increment_id: i64,
+}
+
+impl From<Span> for SpanItem {
+    fn from(span: Span) -> Self {
+        Self { from_increment_id: span.first.0, to_increment_id: span.last.0 }
+    }
 }
 
 #[derive(Serialize)]

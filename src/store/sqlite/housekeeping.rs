@@ -1,49 +1,67 @@
 //! Work that nobody waits for, done in bounded steps between the changes, so
 //! that it never stalls them: settling, cancelling what a deleted webhook
-//! left behind, sweeping out what has expired.
+//! left behind, replays and backfills, sweeping out what has expired.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::changes::{jobs, notices};
 use super::rows::state_code;
 use super::tx::Tx;
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::id::{IncrementId, WebhookId};
+use crate::store::StoreError;
 
 /// Numbers of one webhook looked at in a step.
-const NUMBERS_PER_STEP: i64 = 2_000;
+const NUMBERS_PER_STEP: i64 = 500;
 /// Webhooks looked at in a step.
 const WEBHOOKS_PER_STEP: usize = 16;
 /// Expired rows of a kind removed in a sweep.
 const ROWS_PER_SWEEP: i64 = 500;
 
-/// Moves `settled_through` of some webhooks on, cancelling on the way what
-/// deleted ones left behind.
-pub fn step(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+/// Does a little of what there is to do: moves `settled_through` of some
+/// webhooks on, and a replay or a backfill.
+pub fn step(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for _ in 0..WEBHOOKS_PER_STEP {
         let Some(id) = tx.memory.pop_chore() else { break };
-        let Some(entry) = tx.memory.entry(id) else { continue };
-        let (is_deleted, counters) = (entry.is_deleted, entry.counters);
-        let horizon = IncrementId(counters.last.0.min(counters.settled_through.0 + NUMBERS_PER_STEP));
-        if is_deleted {
-            cancel(tx, id, counters.settled_through, horizon)?;
-        }
-        let settled = match first_pending(tx.conn, id, counters.settled_through, horizon)? {
-            Some(pending) => IncrementId(pending.0 - 1),
-            None => horizon,
-        };
-        if settled > counters.settled_through
-            && let Some(counters) = tx.memory.counters_mut(id)
-        {
-            counters.settled_through = settled;
-        }
-        let is_done = settled == counters.last;
-        if settled == horizon && !is_done {
-            tx.memory.add_chore(id);
-        }
-        if is_done && is_deleted {
-            tx.memory.flush(tx.conn)?;
-            tx.memory.forget(id);
-        }
+        settle(tx, id)?;
+    }
+    if let Some(job) = tx.memory.pop_job()
+        && let Some(job) = jobs::step(tx, job)?
+    {
+        tx.memory.add_job(job);
+    }
+    Ok(())
+}
+
+/// Moves `settled_through` on, ending on the way what a deleted webhook left
+/// behind, and what the receiver of one that is pulled has taken.
+fn settle(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), StoreError> {
+    let Some(entry) = tx.memory.entry(id) else { return Ok(()) };
+    let (is_deleted, counters) = (entry.is_deleted, entry.counters);
+    let horizon = IncrementId(counters.last.0.min(counters.settled_through.0 + NUMBERS_PER_STEP));
+    let mut are_left = false;
+    if is_deleted {
+        end(tx, id, counters.settled_through, horizon, DeliveryState::Cancelled)?;
+        are_left = cancel_resends(tx, id)?;
+    } else if counters.acknowledged_through > counters.settled_through {
+        let through = horizon.min(counters.acknowledged_through);
+        end(tx, id, counters.settled_through, through, DeliveryState::Delivered)?;
+    }
+    let settled = match first_pending(tx.conn, id, counters.settled_through, horizon)? {
+        Some(pending) => IncrementId(pending.0 - 1),
+        None => horizon,
+    };
+    if settled > counters.settled_through
+        && let Some(counters) = tx.memory.counters_mut(id)
+    {
+        counters.settled_through = settled;
+    }
+    let is_done = settled == counters.last && !are_left;
+    if is_done && is_deleted {
+        tx.memory.flush(tx.conn)?;
+        tx.memory.forget(id);
+    } else if are_left || (settled == horizon && !is_done) {
+        tx.memory.add_chore(id);
     }
     Ok(())
 }
@@ -62,26 +80,45 @@ fn first_pending(
     .optional()
 }
 
-fn cancel(tx: &Tx<'_>, id: WebhookId, after: IncrementId, through: IncrementId) -> rusqlite::Result<()> {
+/// Ends the pending ones of some numbers.
+fn end(
+    tx: &Tx<'_>,
+    id: WebhookId,
+    after: IncrementId,
+    through: IncrementId,
+    state: DeliveryState,
+) -> rusqlite::Result<()> {
+    let reason = (state == DeliveryState::Cancelled).then_some(EndReason::WebhookDeleted.name());
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET state = ?4, ended_at = ?5, reason = ?6, next_attempt_at = NULL
                 WHERE webhook_id = ?1 AND increment_id > ?2 AND increment_id <= ?3 AND state = 0",
         )?
-        .execute(params![
-            id.0,
-            after.0,
-            through.0,
-            state_code(DeliveryState::Cancelled),
-            tx.now.0,
-            EndReason::WebhookDeleted.name(),
-        ])
+        .execute(params![id.0, after.0, through.0, state_code(state), tx.now.0, reason])
         .map(drop)
 }
 
-/// Removes some expired sessions and idempotency keys; true if those were all.
-pub fn sweep(tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
-    let mut is_clean = true;
+/// Ends some of what a deleted webhook was to be sent again; true if there may
+/// be more.
+fn cancel_resends(tx: &Tx<'_>, id: WebhookId) -> rusqlite::Result<bool> {
+    let cancelled = tx
+        .conn
+        .prepare_cached(
+            "UPDATE delivery SET next_attempt_at = NULL,
+                state = CASE state WHEN 0 THEN 3 ELSE state END,
+                ended_at = CASE state WHEN 0 THEN ?2 ELSE ended_at END,
+                reason = CASE state WHEN 0 THEN ?3 ELSE reason END
+                WHERE webhook_id = ?1 AND increment_id IN (SELECT increment_id FROM delivery
+                    WHERE webhook_id = ?1 AND next_attempt_at IS NOT NULL ORDER BY increment_id LIMIT ?4)",
+        )?
+        .execute(params![id.0, tx.now.0, EndReason::WebhookDeleted.name(), NUMBERS_PER_STEP])?;
+    Ok(i64::try_from(cancelled).is_ok_and(|cancelled| cancelled == NUMBERS_PER_STEP))
+}
+
+/// Removes some expired sessions and idempotency keys, and publishes what
+/// there is to say; true if that was all.
+pub fn sweep(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    let mut is_clean = notices::publish_gathered(tx)?;
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
         "DELETE FROM idempotency WHERE (merchant_id, key) IN

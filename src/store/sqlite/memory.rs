@@ -2,11 +2,12 @@
 //! of every webhook. It is altered only by the writer, and seen by nobody
 //! else before the commit; after a failed one it is read again from the file.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::changes::jobs::{self, Job};
 use super::rows;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
@@ -23,6 +24,7 @@ pub struct Memory {
     codes: HashMap<MerchantId, Arc<str>>,
     dirty: HashSet<WebhookId>,
     chores: BTreeSet<WebhookId>,
+    jobs: VecDeque<Job>,
 }
 
 /// One webhook: its definition as announced, and its counters, which change
@@ -43,6 +45,8 @@ pub struct Counters {
     pub last: IncrementId,
     /// All numbers up to this one have ended.
     pub settled_through: IncrementId,
+    /// The highest number that its receiver has pulled and asked beyond.
+    pub acknowledged_through: IncrementId,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// When the present run of failures began.
@@ -55,6 +59,7 @@ impl Counters {
         Webhook {
             last_increment_id: self.last,
             settled_through: self.settled_through,
+            acknowledged_through: self.acknowledged_through,
             consecutive_failures: self.consecutive_failures,
             failing_since: self.failing_since,
             ..webhook
@@ -71,13 +76,17 @@ impl Memory {
             memory.put_webhook(Arc::new(webhook?));
         }
         // Deleted in an earlier life, with deliveries still to be cancelled.
-        let unfinished =
-            format!("{} WHERE deleted_at IS NOT NULL AND settled_through < last_increment_id", rows::WEBHOOK);
+        let unfinished = format!(
+            "{} WHERE deleted_at IS NOT NULL AND (settled_through < last_increment_id OR EXISTS
+                (SELECT 1 FROM delivery d WHERE d.webhook_id = webhook.webhook_id AND d.next_attempt_at IS NOT NULL))",
+            rows::WEBHOOK
+        );
         for webhook in conn.prepare(&unfinished)?.query_map([], rows::webhook)? {
             let webhook = Arc::new(webhook?);
             memory.put_webhook(Arc::clone(&webhook));
             memory.delete_webhook(webhook.webhook_id);
         }
+        memory.jobs = jobs::load(conn)?.into();
         Ok(memory)
     }
 
@@ -92,6 +101,7 @@ impl Memory {
             None => Counters {
                 last: webhook.last_increment_id,
                 settled_through: webhook.settled_through,
+                acknowledged_through: webhook.acknowledged_through,
                 consecutive_failures: webhook.consecutive_failures,
                 failing_since: webhook.failing_since,
             },
@@ -165,9 +175,24 @@ impl Memory {
         self.chores.insert(id);
     }
 
-    /// True while a step of the chores would find something to do.
+    /// True while a step of the chores and jobs would find something to do.
     pub fn has_chores(&self) -> bool {
-        !self.chores.is_empty()
+        !self.chores.is_empty() || !self.jobs.is_empty()
+    }
+
+    /// Puts a job behind the others.
+    pub fn add_job(&mut self, job: Job) {
+        self.jobs.push_back(job);
+    }
+
+    /// Takes the next job.
+    pub fn pop_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    /// How many jobs of a webhook wait.
+    pub fn jobs_of(&self, id: WebhookId) -> usize {
+        self.jobs.iter().filter(|job| job.webhook_id == id).count()
     }
 
     /// Takes the next chore.
@@ -186,7 +211,7 @@ impl Memory {
     pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let mut statement = conn.prepare_cached(
             "UPDATE webhook SET last_increment_id = ?2, settled_through = ?3, consecutive_failures = ?4,
-                failing_since = ?5 WHERE webhook_id = ?1",
+                failing_since = ?5, acknowledged_through = ?6 WHERE webhook_id = ?1",
         )?;
         for id in self.dirty.drain() {
             let Some(Entry { counters, .. }) = self.webhooks.get(&id) else { continue };
@@ -196,6 +221,7 @@ impl Memory {
                 counters.settled_through.0,
                 counters.consecutive_failures,
                 counters.failing_since.map(|time| time.0),
+                counters.acknowledged_through.0,
             ])?;
         }
         Ok(())

@@ -19,22 +19,26 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::changes::PublishLimits;
+use self::changes::publishing::{self, PublishLimits};
+use self::changes::{jobs, outcomes, resending, sessions, webhooks};
 use self::open::{OpenError, ServeLock};
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
-use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Store, StoreError, WebhookSelector};
+use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Span, Store, StoreError, WebhookSelector};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
-use crate::domain::event::{NewEvent, Receipt};
-use crate::domain::id::{IncrementId, MerchantId, StoreId, UserId, WebhookId};
-use crate::domain::secret::KeyHash;
+use crate::domain::event::{Message, NewEvent, Receipt};
+use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
+use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::{Clock, Timestamp};
+use crate::domain::topic::Patterns;
 use crate::domain::user::User;
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 
@@ -68,6 +72,8 @@ pub struct Config {
     pub idempotency_ttl: Duration,
     /// The most deliveries that one publish may make.
     pub publish_deliveries_max: usize,
+    /// A webhook that fails for so long without a success is disabled.
+    pub disable_after: Duration,
 }
 
 /// A store in one SQLite file, served by this process alone.
@@ -80,6 +86,7 @@ pub struct SqliteStore {
     reading: Arc<Semaphore>,
     mailbox: Arc<Mailbox>,
     limits: PublishLimits,
+    disable_after: Duration,
     commits: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -109,6 +116,7 @@ impl SqliteStore {
             mailbox,
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
             commits,
+            disable_after: config.disable_after,
             limits: PublishLimits { key_ttl: config.idempotency_ttl, deliveries_max: config.publish_deliveries_max },
             writer: Mutex::new(Some(thread)),
         })
@@ -264,12 +272,12 @@ impl Store for SqliteStore {
     }
 
     async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| changes::open_session(tx, user, key, expires_at)).await
+        self.write(move |tx| sessions::open_session(tx, user, key, expires_at)).await
     }
 
     fn renew_session(&self, key: KeyHash, expires_at: Timestamp) {
         let change = writer::change(
-            move |tx| changes::renew_session(tx, key, expires_at),
+            move |tx| sessions::renew_session(tx, key, expires_at),
             |renewed| {
                 if let Err(cause) = renewed {
                     tracing::warn!(%cause, "a session could not be renewed");
@@ -281,7 +289,7 @@ impl Store for SqliteStore {
     }
 
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError> {
-        self.write(move |tx| changes::end_session(tx, key)).await
+        self.write(move |tx| sessions::end_session(tx, key)).await
     }
 
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {
@@ -302,11 +310,11 @@ impl Store for SqliteStore {
     }
 
     async fn create_webhook(&self, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError> {
-        self.write(move |tx| changes::create_webhook(tx, merchant, spec, quota)).await
+        self.write(move |tx| webhooks::create(tx, merchant, spec, quota)).await
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
-        self.write(move |tx| changes::set_active(tx, merchant, &which, on)).await
+        self.write(move |tx| webhooks::set_active(tx, merchant, &which, on)).await
     }
 
     async fn update_webhook(
@@ -315,16 +323,70 @@ impl Store for SqliteStore {
         id: WebhookId,
         changes: WebhookChanges,
     ) -> Result<Webhook, StoreError> {
-        self.write(move |tx| changes::update_webhook(tx, merchant, id, changes)).await
+        self.write(move |tx| webhooks::update(tx, merchant, id, changes)).await
     }
 
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
-        self.write(move |tx| changes::delete_webhook(tx, merchant, id)).await
+        self.write(move |tx| webhooks::delete(tx, merchant, id)).await
     }
 
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
         let limits = self.limits;
-        self.write(move |tx| changes::publish(tx, merchant, events, limits)).await
+        self.write(move |tx| publishing::publish(tx, merchant, events, limits)).await
+    }
+
+    async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
+        self.write(move |tx| webhooks::enable(tx, merchant, id)).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        secret: SecretKey,
+        overlap_until: Timestamp,
+    ) -> Result<Webhook, StoreError> {
+        self.write(move |tx| webhooks::rotate_secret(tx, merchant, id, secret, overlap_until)).await
+    }
+
+    async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
+        self.write(move |tx| resending::retry(tx, merchant, id, number)).await
+    }
+
+    async fn cancel(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
+        self.write(move |tx| resending::cancel(tx, merchant, id, number)).await
+    }
+
+    async fn replay(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        span: Span,
+        since: Timestamp,
+    ) -> Result<Span, StoreError> {
+        self.write(move |tx| jobs::replay(tx, merchant, id, span, since)).await
+    }
+
+    async fn backfill(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        topics: Option<Patterns>,
+        since: Timestamp,
+    ) -> Result<EventId, StoreError> {
+        self.write(move |tx| jobs::backfill(tx, merchant, id, topics, since)).await
+    }
+
+    async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
+        self.write(move |tx| resending::test(tx, merchant, id, message)).await
+    }
+
+    fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()> {
+        self.mailbox.next_attempt(id, number).boxed()
+    }
+
+    async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
+        self.write(move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
     }
 
     async fn deliveries(
@@ -401,7 +463,7 @@ impl Store for SqliteStore {
         self.read(move |conn| {
             let sql = format!(
                 "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 AND d.attempts = 0
-                    ORDER BY d.increment_id",
+                    AND d.next_attempt_at IS NULL ORDER BY d.increment_id",
                 rows::PARCEL
             );
             read_page(conn, &sql, params![id.0, after.0], limit)
@@ -411,11 +473,28 @@ impl Store for SqliteStore {
 
     async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
         self.read(move |conn| {
+            // What is pending lies beyond `settled_through`, or was taken up
+            // again and has an index of its own: neither way leads past
+            // everything that has ended.
             let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 ORDER BY d.increment_id",
+                "{} WHERE d.webhook_id = ?1 AND d.increment_id IN (
+                    SELECT increment_id FROM (SELECT increment_id FROM delivery
+                        WHERE webhook_id = ?1 AND increment_id > max(?2, ?4) AND state = 0
+                        ORDER BY increment_id LIMIT ?3)
+                    UNION
+                    SELECT increment_id FROM (SELECT increment_id FROM delivery INDEXED BY delivery_again
+                        WHERE webhook_id = ?1 AND increment_id > ?2 AND next_attempt_at IS NOT NULL
+                        ORDER BY increment_id LIMIT ?3)
+                    ORDER BY increment_id LIMIT ?3)
+                    ORDER BY d.increment_id",
                 rows::PARCEL
             );
-            read_page(conn, &sql, params![id.0, after.0], limit)
+            let settled: i64 = conn
+                .prepare_cached("SELECT settled_through FROM webhook WHERE webhook_id = ?1")?
+                .query_row([id.0], |row| row.get(0))?;
+            // One more than asked for shows whether there are more.
+            let count = i64::try_from(limit.count).unwrap_or(i64::MAX).saturating_add(1);
+            read_page(conn, &sql, params![id.0, after.0, count, settled], limit)
         })
         .await
     }
@@ -423,7 +502,7 @@ impl Store for SqliteStore {
     async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError> {
         self.read(move |conn| {
             let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.state = 0 AND d.attempts > 0 AND d.next_attempt_at <= ?4
+                "{} WHERE d.webhook_id = ?1 AND d.next_attempt_at <= ?4
                     AND (d.next_attempt_at, d.increment_id) > (?2, ?3)
                     ORDER BY d.next_attempt_at, d.increment_id",
                 rows::PARCEL
@@ -437,8 +516,7 @@ impl Store for SqliteStore {
         self.read(move |conn| {
             let next: Option<i64> = conn
                 .prepare_cached(
-                    "SELECT min(next_attempt_at) FROM delivery
-                        WHERE webhook_id = ?1 AND state = 0 AND attempts > 0 AND next_attempt_at > ?2",
+                    "SELECT min(next_attempt_at) FROM delivery WHERE webhook_id = ?1 AND next_attempt_at > ?2",
                 )?
                 .query_row(params![id.0, now.0], |row| row.get(0))?;
             Ok(next.map(Timestamp))
@@ -446,9 +524,13 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError> {
+    async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let change = writer::change(move |tx| changes::record(tx, &outcomes), move |result| drop(reply.send(result)));
+        let disable_after = self.disable_after;
+        let change = writer::change(
+            move |tx| outcomes::record(tx, &recorded, disable_after),
+            move |result| drop(reply.send(result)),
+        );
         self.queue.push_first(change).map_err(refused)?;
         answered(answer).await
     }

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Row;
-use rusqlite::types::Type;
+use rusqlite::types::{Type, Value};
 
 use crate::domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, EndReason, ErrorClass};
 use crate::domain::event::{Event, Message};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::{KeyHash, SecretKey};
+use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, User};
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, TargetUrl, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
@@ -27,14 +29,17 @@ pub const USER: &str =
     user.created_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
 
 /// What [`webhook`] reads; takes a WHERE behind it.
-pub const WEBHOOK: &str =
-    "SELECT webhook_id, merchant_id, is_active, topics, url, extra_headers, secret_key, format, retry,
-    last_increment_id, settled_through, consecutive_failures, failing_since, disabled_reason, created_at, updated_at,
-    delivery_mode FROM webhook";
+pub const WEBHOOK: &str = "SELECT * FROM webhook";
+
+/// What a webhook's owner and the server say of it, apart from its counters:
+/// the columns that [`definition`] has the values for.
+pub const DEFINITION: &str = "is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
+    delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
+    basic_password, disabled_reason, is_recovering, updated_at";
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
-    e.message, e.created_at, d.next_attempt_at, d.state
+    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start
     FROM delivery d JOIN event e USING (event_id) JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`delivery`] reads; takes a WHERE behind it.
@@ -47,12 +52,12 @@ pub const ATTEMPT: &str = "SELECT attempt, started_at, duration_us, status_code,
     request_headers, response_headers, response_body FROM attempt";
 
 /// A value that the program never writes.
-fn damaged(column: usize, what: &str) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, format!("damaged store: bad {what}").into())
+fn damaged(what: &str) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(usize::MAX, Type::Text, format!("damaged store: bad {what}").into())
 }
 
-fn checked<T>(column: usize, read: Result<T, Violation>) -> rusqlite::Result<T> {
-    read.map_err(|violation| damaged(column, violation.field))
+fn checked<T>(read: Result<T, Violation>) -> rusqlite::Result<T> {
+    read.map_err(|violation| damaged(violation.field))
 }
 
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
@@ -71,7 +76,7 @@ fn text<'row>(row: &'row Row<'_>, column: usize) -> rusqlite::Result<&'row str> 
 fn named<T>(row: &Row<'_>, column: usize, from_name: fn(&str) -> Option<T>) -> rusqlite::Result<Option<T>> {
     match row.get_ref(column)?.as_str_or_null()? {
         None => Ok(None),
-        Some(name) => from_name(name).map(Some).ok_or_else(|| damaged(column, "name")),
+        Some(name) => from_name(name).map(Some).ok_or_else(|| damaged("name")),
     }
 }
 
@@ -96,28 +101,86 @@ pub fn user_and_key(row: &Row<'_>) -> rusqlite::Result<(User, KeyHash)> {
 
 /// A webhook, from [`WEBHOOK`].
 pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
+    let column = |name: &str| row.as_ref().column_index(name);
+    let words = |name: &str| column(name).and_then(|column| text(row, column));
+    let url: Option<String> = row.get("url")?;
+    let timeouts = OwnTimeouts::try_new(row.get("connect_timeout_ms")?, row.get("timeout_ms")?);
+    let rate: Option<u32> = row.get("rate_per_second")?;
+    let burst: Option<u32> = row.get("rate_burst")?;
+    let username: Option<String> = row.get("basic_username")?;
+    let password: Option<String> = row.get("basic_password")?;
+    let concurrency: Option<u32> = row.get("max_concurrency")?;
     let spec = WebhookSpec {
-        is_active: row.get(2)?,
-        topics: checked(3, Patterns::try_new(text(row, 3)?))?,
-        url: checked(4, TargetUrl::try_new(text(row, 4)?))?,
-        extra_headers: checked(5, ExtraHeaders::try_new(text(row, 5)?))?,
-        secret_key: checked(6, SecretKey::try_new(text(row, 6)?))?,
-        format: Format::from_name(text(row, 7)?).ok_or_else(|| damaged(7, "format"))?,
-        retry: checked(8, text(row, 8)?.parse())?,
-        delivery_mode: DeliveryMode::from_name(text(row, 16)?).ok_or_else(|| damaged(16, "delivery_mode"))?,
+        is_active: row.get("is_active")?,
+        topics: checked(Patterns::try_new(words("topics")?))?,
+        url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
+        extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
+        secret_key: checked(SecretKey::try_new(words("secret_key")?))?,
+        format: Format::from_name(words("format")?).ok_or_else(|| damaged("format"))?,
+        retry: checked(words("retry")?.parse())?,
+        delivery_mode: DeliveryMode::from_name(words("delivery_mode")?).ok_or_else(|| damaged("delivery_mode"))?,
+        max_concurrency: checked(concurrency.map(Concurrency::try_new).transpose())?,
+        rate_limit: checked(rate.map(|rate| RateLimit::try_new(rate, burst)).transpose())?,
+        timeouts: checked(timeouts)?,
+        basic_auth: checked(
+            username.zip(password).map(|(name, password)| BasicAuth::try_new(&name, &password)).transpose(),
+        )?,
     };
     Ok(Webhook {
-        webhook_id: WebhookId(row.get(0)?),
-        merchant_id: MerchantId(row.get(1)?),
+        webhook_id: WebhookId(row.get("webhook_id")?),
+        merchant_id: MerchantId(row.get("merchant_id")?),
         spec,
-        last_increment_id: IncrementId(row.get(9)?),
-        settled_through: IncrementId(row.get(10)?),
-        consecutive_failures: row.get(11)?,
-        failing_since: time_if_any(row, 12)?,
-        disabled: named(row, 13, DisabledReason::from_name)?,
-        created_at: time(row, 14)?,
-        updated_at: time(row, 15)?,
+        old_secrets: old_secrets(words("old_secrets")?)?,
+        last_increment_id: IncrementId(row.get("last_increment_id")?),
+        settled_through: IncrementId(row.get("settled_through")?),
+        acknowledged_through: IncrementId(row.get("acknowledged_through")?),
+        consecutive_failures: row.get("consecutive_failures")?,
+        failing_since: time_if_any(row, column("failing_since")?)?,
+        disabled: named(row, column("disabled_reason")?, DisabledReason::from_name)?,
+        is_recovering: row.get("is_recovering")?,
+        created_at: time(row, column("created_at")?)?,
+        updated_at: time(row, column("updated_at")?)?,
     })
+}
+
+/// The values for the columns of [`DEFINITION`].
+pub fn definition(webhook: &Webhook) -> Vec<Value> {
+    let Webhook { spec, old_secrets, disabled, is_recovering, updated_at, .. } = webhook;
+    let number = |number: Option<u32>| number.map_or(Value::Null, |number| Value::Integer(number.into()));
+    let words = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.to_owned()));
+    let old_secrets = serde_json::Value::from_iter(
+        old_secrets.iter().map(|old| serde_json::json!([old.expires_at.0, old.secret_key.expose()])),
+    );
+    vec![
+        Value::Integer(spec.is_active.into()),
+        words(Some(spec.topics.as_str())),
+        words(spec.url.as_ref().map(TargetUrl::as_str)),
+        words(Some(spec.extra_headers.as_str())),
+        words(Some(spec.secret_key.expose())),
+        Value::Text(old_secrets.to_string()),
+        words(Some(spec.format.name())),
+        Value::Text(spec.retry.to_string()),
+        words(Some(spec.delivery_mode.name())),
+        number(spec.max_concurrency.map(Concurrency::get)),
+        number(spec.rate_limit.map(RateLimit::per_second)),
+        number(spec.rate_limit.map(RateLimit::burst)),
+        number(spec.timeouts.connect_ms()),
+        number(spec.timeouts.total_ms()),
+        words(spec.basic_auth.as_ref().map(BasicAuth::username)),
+        words(spec.basic_auth.as_ref().map(BasicAuth::expose_password)),
+        words(disabled.map(DisabledReason::name)),
+        Value::Integer((*is_recovering).into()),
+        Value::Integer(updated_at.0),
+    ]
+}
+
+/// As `[[expires_at, "secret"], …]`.
+fn old_secrets(text: &str) -> rusqlite::Result<Vec<OldSecret>> {
+    let pairs: Vec<(i64, String)> = serde_json::from_str(text).map_err(|_| damaged("old_secrets"))?;
+    let read = |(expires_at, secret): (i64, String)| {
+        Ok(OldSecret { secret_key: checked(SecretKey::try_new(&secret))?, expires_at: Timestamp(expires_at) })
+    };
+    pairs.into_iter().map(read).collect()
 }
 
 /// A delivery to send, from [`PARCEL`].
@@ -126,22 +189,23 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
         event_id: EventId(row.get(3)?),
         merchant_id: MerchantId(row.get(4)?),
         merchant_code: text(row, 5)?.into(),
-        topic: checked(6, Topic::try_new(text(row, 6)?))?,
+        topic: checked(Topic::try_new(text(row, 6)?))?,
         message: Message::from_store(row.get(7)?),
         created_at: time(row, 8)?,
     };
     Ok(Parcel {
         increment_id: IncrementId(row.get(0)?),
         attempts: row.get(1)?,
+        policy_start: row.get(11)?,
         due_at: time_if_any(row, 9)?,
-        format: format_from_code(row.get(2)?).ok_or_else(|| damaged(2, "format"))?,
+        format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
         event: Arc::new(event),
     })
 }
 
 /// A number for who pulls, from [`PARCEL`].
 pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
-    let state = state_from_code(row.get(10)?).ok_or_else(|| damaged(10, "state"))?;
+    let state = state_from_code(row.get(10)?).ok_or_else(|| damaged("state"))?;
     Ok(Pulled { parcel: parcel(row)?, state })
 }
 
@@ -151,8 +215,8 @@ pub fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         webhook_id: WebhookId(row.get(0)?),
         increment_id: IncrementId(row.get(1)?),
         event_id: EventId(row.get(2)?),
-        topic: checked(3, Topic::try_new(text(row, 3)?))?,
-        state: state_from_code(row.get(4)?).ok_or_else(|| damaged(4, "state"))?,
+        topic: checked(Topic::try_new(text(row, 3)?))?,
+        state: state_from_code(row.get(4)?).ok_or_else(|| damaged("state"))?,
         attempts: row.get(5)?,
         created_at: time(row, 6)?,
         next_attempt_at: time_if_any(row, 7)?,
@@ -187,7 +251,7 @@ pub fn state_code(state: DeliveryState) -> i64 {
     }
 }
 
-fn state_from_code(code: i64) -> Option<DeliveryState> {
+pub fn state_from_code(code: i64) -> Option<DeliveryState> {
     DeliveryState::ALL.into_iter().find(|state| state_code(*state) == code)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::memory::Memory;
-use crate::domain::id::WebhookId;
+use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, StoreError};
@@ -24,8 +24,17 @@ pub struct Tx<'a> {
 pub enum Announcement {
     /// A webhook is new, changed, or (`None`) deleted.
     Webhook(WebhookId, Option<Arc<Webhook>>),
+    /// All numbers of a webhook up to this one are committed.
+    Through(WebhookId, IncrementId),
     /// A new delivery.
     Parcel(WebhookId, Parcel),
+    /// A delivery to be sent at once, whatever the webhook's state.
+    Test(WebhookId, Parcel),
+    /// Deliveries of a webhook from that number on are to be sent that were
+    /// not before, or the other way round.
+    Reread(WebhookId, IncrementId),
+    /// An attempt at a delivery is on record.
+    Attempted(WebhookId, IncrementId),
 }
 
 impl Tx<'_> {

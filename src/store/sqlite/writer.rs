@@ -191,14 +191,19 @@ fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> Result<(), StoreError> {
 }
 
 fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
-    let mut parcels = Vec::new();
+    let (mut parcels, mut attempted) = (Vec::new(), Vec::new());
     for item in news {
         match item {
             Announcement::Webhook(id, webhook) => mailbox.announce_webhook(id, webhook),
+            Announcement::Through(id, through) => mailbox.announce_through(id, through),
             Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
+            Announcement::Test(id, parcel) => mailbox.announce_test(id, parcel),
+            Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
+            Announcement::Attempted(id, number) => attempted.push((id, number)),
         }
     }
     mailbox.announce_parcels(parcels);
+    mailbox.announce_attempts(&attempted);
 }
 
 /// Wraps `work` as a change in a savepoint of its own, whose result goes to

@@ -46,6 +46,26 @@ pub fn methods() -> Vec<Method> {
             },
             pull,
         ),
+        Method::with_session(
+            Spec {
+                name: "delivery.retry",
+                summary: "Sends a delivery again now, whatever has become of it, and returns it.",
+                params: const { &[required("webhook_id"), required("increment_id")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidSelection,
+            },
+            retry,
+        ),
+        Method::with_session(
+            Spec {
+                name: "delivery.cancel",
+                summary: "Ends a pending delivery, and returns it; its number stays as a tombstone.",
+                params: const { &[required("webhook_id"), required("increment_id")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidSelection,
+            },
+            cancel,
+        ),
     ]
 }
 
@@ -75,12 +95,12 @@ async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<Deli
 }
 
 #[derive(Deserialize)]
-struct Attempts {
+struct ByNumber {
     webhook_id: Whole,
     increment_id: Whole,
 }
 
-async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<Vec<AttemptItem>, Fault> {
+async fn attempts(request: Request, caller: Caller, params: ByNumber) -> Result<Vec<AttemptItem>, Fault> {
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
     let found = request.service.list_attempts(&caller, id, number).await?;
     Ok(found.into_iter().map(AttemptItem::from).collect())
@@ -102,4 +122,14 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Ve
     };
     let found = request.service.pull(&caller, WebhookId(params.webhook_id.0), pull).await?;
     Ok(found.into_iter().map(PulledItem::from).collect())
+}
+
+async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
+    let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
+    request.service.retry_delivery(&caller, id, number).await.map(DeliveryItem::from)
+}
+
+async fn cancel(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
+    let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
+    request.service.cancel_delivery(&caller, id, number).await.map(DeliveryItem::from)
 }

@@ -1,20 +1,29 @@
 //! webhook.*
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::NoParams;
 use crate::api::rpc::args::{from_raw, optional, required};
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{Flag, Headers, Object, Retry, Topics, WebhookDetail, WebhookItem, Whole};
+use crate::api::rpc::wire::{
+    Basic, Flag, Headers, Object, Rate, Retry, SpanItem, TestedItem, Times, Topics, WebhookDetail, WebhookItem, Whole,
+    nullable,
+};
 use crate::domain::fault::{Fault, FaultCode, Violation};
+use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::WebhookId;
+use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
+use crate::domain::secret::SecretKey;
+use crate::domain::target::TargetUrl;
+use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{DeliveryMode, Format, Webhook};
+use crate::domain::webhook::{DeliveryMode, Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
-use crate::service::webhook::{StatusTarget, WebhookDefaults, WebhookDraft};
+use crate::service::resend::{Backfill, Replay};
+use crate::service::webhook::StatusTarget;
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -79,6 +88,56 @@ pub fn methods() -> Vec<Method> {
             },
             get,
         ),
+        Method::with_session(
+            Spec {
+                name: "webhook.enable",
+                summary: "Lifts a disablement by the server, and returns the webhook.",
+                params: const { &[required("webhook_id")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::NoWebhook,
+            },
+            enable,
+        ),
+        Method::with_session(
+            Spec {
+                name: "webhook.rotate_secret",
+                summary: "Gives a webhook a new secret; the old one signs beside it for a while.",
+                params: const { &[required("webhook_id"), optional("secret_key"), optional("overlap_s")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidWebhook,
+            },
+            rotate_secret,
+        ),
+        Method::with_session(
+            Spec {
+                name: "webhook.replay",
+                summary: "Sends numbers again that were given out: a range of them, or those since a time.",
+                params: const { &[required("webhook_id"), optional("options")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidSelection,
+            },
+            replay,
+        ),
+        Method::with_session(
+            Spec {
+                name: "webhook.backfill",
+                summary: "Sends stored events to a webhook as new numbers.",
+                params: const { &[required("webhook_id"), optional("options")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidSelection,
+            },
+            backfill,
+        ),
+        Method::with_session(
+            Spec {
+                name: "webhook.test",
+                summary: "Sends a webhook a numbered test:ping at once, and waits for the outcome.",
+                params: const { &[required("webhook_id"), optional("message")] },
+                permission: Some(Permission::WebhookWrite),
+                invalid: FaultCode::InvalidEvent,
+            },
+            test,
+        ),
     ]
 }
 
@@ -132,6 +191,14 @@ struct Data {
     format: Option<String>,
     retry: Option<Retry>,
     delivery_mode: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    max_concurrency: Option<Option<u32>>,
+    #[serde(default, deserialize_with = "nullable")]
+    rate_limit: Option<Option<Object<Rate>>>,
+    #[serde(default, deserialize_with = "nullable")]
+    timeouts: Option<Option<Object<Times>>>,
+    #[serde(default, deserialize_with = "nullable")]
+    basic_auth: Option<Option<Object<Basic>>>,
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
@@ -140,7 +207,7 @@ async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
     };
-    let webhook = request.service.create_webhook(&caller, draft(params.webhook.0)?, defaults).await?;
+    let webhook = request.service.create_webhook(&caller, changes(params.webhook.0)?, defaults).await?;
     match params.return_webhook {
         Some(Flag(true)) => detail(&webhook, &caller),
         _ => written(&true),
@@ -155,26 +222,120 @@ struct Update {
 
 async fn update(request: Request, caller: Caller, params: Update) -> Result<Box<RawValue>, Fault> {
     let id = WebhookId(params.webhook_id.0);
-    let webhook = request.service.update_webhook(&caller, id, draft(params.changes.0)?).await?;
+    let webhook = request.service.update_webhook(&caller, id, changes(params.changes.0)?).await?;
     detail(&webhook, &caller)
 }
 
-fn draft(data: Data) -> Result<WebhookDraft, Fault> {
-    let refused = |violation: Violation| violation.into_fault(FaultCode::InvalidWebhook);
-    let unknown = |field, known: &str| refused(Violation::new(field, format!("is unknown; there are {known}.")));
+fn changes(data: Data) -> Result<WebhookChanges, Fault> {
+    checked(data).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))
+}
+
+fn checked(data: Data) -> Result<WebhookChanges, Violation> {
+    let unknown = |field, known: &str| Violation::new(field, format!("is unknown; there are {known}."));
     let format = |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream"));
-    let mode =
-        |name: String| DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered"));
-    Ok(WebhookDraft {
+    let mode = |name: String| {
+        DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))
+    };
+    Ok(WebhookChanges {
         is_active: data.is_active.map(|flag| flag.0),
-        topics: data.topics.map(|topics| topics.0),
-        url: data.url,
-        extra_headers: data.extra_headers.map(|headers| headers.0),
-        secret_key: data.secret_key.filter(|key| !key.is_empty()),
+        topics: data.topics.map(|topics| Patterns::try_new(&topics.0)).transpose()?,
+        url: data.url.map(|url| TargetUrl::try_new(&url)).transpose()?,
+        extra_headers: data.extra_headers.map(|headers| ExtraHeaders::try_new(&headers.0)).transpose()?,
+        secret_key: secret(data.secret_key)?,
         format: data.format.map(format).transpose()?,
-        retry: data.retry.map(RetryPolicy::try_from).transpose().map_err(refused)?,
+        retry: data.retry.map(RetryPolicy::try_from).transpose()?,
         delivery_mode: data.delivery_mode.map(mode).transpose()?,
+        max_concurrency: data.max_concurrency.map(|own| own.map(Concurrency::try_new).transpose()).transpose()?,
+        rate_limit: data.rate_limit.map(|own| own.map(|own| RateLimit::try_from(own.0)).transpose()).transpose()?,
+        timeouts: (data.timeouts)
+            .map(|own| own.map_or(Ok(OwnTimeouts::default()), |own| OwnTimeouts::try_from(own.0)))
+            .transpose()?,
+        basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
     })
+}
+
+/// An empty one means that none was given.
+fn secret(text: Option<String>) -> Result<Option<SecretKey>, Violation> {
+    text.filter(|text| !text.is_empty()).map(|text| SecretKey::try_new(&text)).transpose()
+}
+
+async fn enable(request: Request, caller: Caller, params: ById) -> Result<Box<RawValue>, Fault> {
+    let webhook = request.service.enable_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
+    detail(&webhook, &caller)
+}
+
+#[derive(Deserialize)]
+struct RotateSecret {
+    webhook_id: Whole,
+    secret_key: Option<String>,
+    overlap_s: Option<Whole>,
+}
+
+async fn rotate_secret(request: Request, caller: Caller, params: RotateSecret) -> Result<Box<RawValue>, Fault> {
+    let secret = secret(params.secret_key).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+    let (id, overlap_s) = (WebhookId(params.webhook_id.0), params.overlap_s.map(|seconds| seconds.0));
+    let webhook = request.service.rotate_secret(&caller, id, secret, overlap_s).await?;
+    detail(&webhook, &caller)
+}
+
+#[derive(Deserialize)]
+struct ReplayParams {
+    webhook_id: Whole,
+    options: Option<Object<ReplayOptions>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplayOptions {
+    from_increment_id: Option<Whole>,
+    to_increment_id: Option<Whole>,
+    since: Option<String>,
+}
+
+async fn replay(request: Request, caller: Caller, params: ReplayParams) -> Result<SpanItem, Fault> {
+    let Object(options) = params.options.unwrap_or_default();
+    let replay = Replay {
+        from_increment_id: options.from_increment_id.map(|number| number.0),
+        to_increment_id: options.to_increment_id.map(|number| number.0),
+        since: options.since,
+    };
+    request.service.replay(&caller, WebhookId(params.webhook_id.0), replay).await.map(SpanItem::from)
+}
+
+#[derive(Deserialize)]
+struct BackfillParams {
+    webhook_id: Whole,
+    options: Option<Object<BackfillOptions>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackfillOptions {
+    topics: Option<Topics>,
+    since: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Backfilled {
+    through_event_id: i64,
+}
+
+async fn backfill(request: Request, caller: Caller, params: BackfillParams) -> Result<Backfilled, Fault> {
+    let Object(options) = params.options.unwrap_or_default();
+    let backfill = Backfill { topics: options.topics.map(|topics| topics.0), since: options.since };
+    let through = request.service.backfill(&caller, WebhookId(params.webhook_id.0), backfill).await?;
+    Ok(Backfilled { through_event_id: through.0 })
+}
+
+#[derive(Deserialize)]
+struct Test {
+    webhook_id: Whole,
+    message: Option<Box<RawValue>>,
+}
+
+async fn test(request: Request, caller: Caller, params: Test) -> Result<TestedItem, Fault> {
+    let message = params.message.as_deref().map(RawValue::get);
+    request.service.test_webhook(&caller, WebhookId(params.webhook_id.0), message).await.map(TestedItem::from)
 }
 
 /// The seed's signature is `(topic, status)` and its example `[{"status": 1}]`;

@@ -40,17 +40,27 @@ CREATE TABLE webhook (
     merchant_id          INTEGER NOT NULL REFERENCES merchant,
     is_active            INTEGER NOT NULL,
     topics               TEXT    NOT NULL,            -- as its owner wrote them
-    url                  TEXT    NOT NULL,
+    url                  TEXT,                        -- NULL: its receiver pulls
     extra_headers        TEXT    NOT NULL,
     secret_key           TEXT    NOT NULL,
+    old_secrets          TEXT    NOT NULL,            -- those it replaced that still sign: JSON, [[expiry, secret], …]
     format               TEXT    NOT NULL,
     retry                TEXT    NOT NULL,
     delivery_mode        TEXT    NOT NULL,
+    max_concurrency      INTEGER,
+    rate_per_second      INTEGER,
+    rate_burst           INTEGER,
+    connect_timeout_ms   INTEGER,
+    timeout_ms           INTEGER,
+    basic_username       TEXT,
+    basic_password       TEXT,
     last_increment_id    INTEGER NOT NULL DEFAULT 0,  -- the last number given out
     settled_through      INTEGER NOT NULL DEFAULT 0,  -- all numbers up to this one have ended
+    acknowledged_through INTEGER NOT NULL DEFAULT 0,  -- the receiver pulled what lies beyond
     consecutive_failures INTEGER NOT NULL DEFAULT 0,
     failing_since        INTEGER,
     disabled_reason      TEXT,                        -- why the server paused it
+    is_recovering        INTEGER NOT NULL DEFAULT 0,  -- 1: enabled again, and without a success since
     created_at           INTEGER NOT NULL,
     updated_at           INTEGER NOT NULL,
     deleted_at           INTEGER
@@ -85,15 +95,17 @@ CREATE TABLE delivery (
     event_id        INTEGER NOT NULL REFERENCES event,
     state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
     attempts        INTEGER NOT NULL DEFAULT 0,
+    policy_start    INTEGER NOT NULL DEFAULT 0,       -- attempts when the retry policy last began anew
     format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream
     created_at      INTEGER NOT NULL,
-    next_attempt_at INTEGER,                          -- of pending ones that were tried before
+    next_attempt_at INTEGER,                          -- when it is sent again, whatever its state; NULL: not again, or never sent yet
     ended_at        INTEGER,
     reason          TEXT,                             -- why it ended undelivered
     PRIMARY KEY (webhook_id, increment_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX delivery_due ON delivery (webhook_id, next_attempt_at) WHERE state = 0 AND attempts > 0;
+CREATE INDEX delivery_due ON delivery (webhook_id, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_again ON delivery (webhook_id, increment_id) WHERE next_attempt_at IS NOT NULL;
 
 CREATE TABLE attempt (
     webhook_id       INTEGER NOT NULL,
@@ -110,3 +122,25 @@ CREATE TABLE attempt (
     PRIMARY KEY (webhook_id, increment_id, attempt),
     FOREIGN KEY (webhook_id, increment_id) REFERENCES delivery
 ) STRICT;
+
+-- Bulk work that is done in small steps, and goes on after a crash.
+CREATE TABLE job (
+    job_id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    webhook_id INTEGER NOT NULL REFERENCES webhook,
+    kind       TEXT    NOT NULL,                      -- replay, backfill
+    next_id    INTEGER NOT NULL,                      -- the number (replay) or event (backfill) to go on with
+    last_id    INTEGER NOT NULL,                      -- and the last one
+    since      INTEGER NOT NULL,                      -- only what was numbered, or published, from then on
+    topics     TEXT    NOT NULL                       -- which events (backfill)
+) STRICT;
+
+-- Operational events that gather for a minute before they are published.
+CREATE TABLE notice (
+    webhook_id         INTEGER NOT NULL REFERENCES webhook,
+    kind               TEXT    NOT NULL,              -- delivery_abandoned
+    count              INTEGER NOT NULL,
+    first_increment_id INTEGER NOT NULL,
+    last_increment_id  INTEGER NOT NULL,
+    due_at             INTEGER NOT NULL,
+    PRIMARY KEY (webhook_id, kind)
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,161 @@
+//! Sending again, not sending any more, and sending for a test.
+
+use std::time::Duration;
+
+use super::auth::Caller;
+use super::delivery::{CHANGE, about_number};
+use super::webhook::{UPDATE, about};
+use super::{Failures, Service};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter};
+use crate::domain::event::Message;
+use crate::domain::fault::{Fault, FaultCode, Violation};
+use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Patterns;
+use crate::domain::user::Permission;
+use crate::domain::webhook::DeliveryMode;
+use crate::store::Span;
+
+/// What a test sends unless its caller says otherwise.
+const TEST_MESSAGE: &str = "{}";
+/// How much longer than an attempt may take its outcome is waited for: it has
+/// to be recorded, too.
+const TEST_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which numbers to send again, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    /// The first; by default the first of all.
+    pub from_increment_id: Option<i64>,
+    /// The last; by default the last of all.
+    pub to_increment_id: Option<i64>,
+    /// Only what was numbered from this RFC 3339 time on.
+    pub since: Option<String>,
+}
+
+/// Which stored events to number for a webhook, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct Backfill {
+    /// Patterns with commas between them; by default the webhook's own.
+    pub topics: Option<String>,
+    /// Only what was published from this RFC 3339 time on.
+    pub since: Option<String>,
+}
+
+/// What came of a test.
+#[derive(Clone, Debug)]
+pub struct Tested {
+    /// Its delivery, as it is after the first attempt.
+    pub delivery: Delivery,
+    /// The first attempt; `None` if it did not end in time.
+    pub attempt: Option<Attempt>,
+}
+
+impl Service {
+    /// Makes a delivery due now, whatever has become of it, and returns it;
+    /// what was delivered stays so. Fails with fault 103, 110 or 113.
+    pub async fn retry_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let retried = self.store.retry(caller.merchant_id, id, number).await;
+        retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
+        self.delivery(caller, id, number).await
+    }
+
+    /// Ends a pending delivery, and returns it. Fails with fault 103, 110 or 113.
+    pub async fn cancel_delivery(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        number: IncrementId,
+    ) -> Result<Delivery, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let cancelled = self.store.cancel(caller.merchant_id, id, number).await;
+        cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
+        self.delivery(caller, id, number).await
+    }
+
+    /// Has numbers that were given out sent again: the same numbers, ids and
+    /// bodies. What was cancelled stays so. Returns the numbers concerned as
+    /// far as they exist; they become due in steps. Fails with fault 103, 111
+    /// or 112.
+    pub async fn replay(&self, caller: &Caller, id: WebhookId, replay: Replay) -> Result<Span, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let (span, since) =
+            check_replay(replay).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let replayed = self.store.replay(caller.merchant_id, id, span, since).await;
+        replayed.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
+    /// Gives the merchant's stored events new numbers of a webhook, in steps,
+    /// whether it had them before or not. Returns the last event that is
+    /// looked at. Fails with fault 103, 111 or 112.
+    pub async fn backfill(&self, caller: &Caller, id: WebhookId, backfill: Backfill) -> Result<EventId, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let checked = || {
+            let topics = backfill.topics.map(|text| Patterns::try_new(&text)).transpose()?;
+            Ok((topics, check_since(backfill.since)?))
+        };
+        let (topics, since) =
+            checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let queued = self.store.backfill(caller.merchant_id, id, topics, since).await;
+        queued.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
+    /// Sends a webhook a numbered test event at once, even while it is off,
+    /// and waits for the first outcome. Fails with fault 103, 107 or 112.
+    pub async fn test_webhook(&self, caller: &Caller, id: WebhookId, message: Option<&str>) -> Result<Tested, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let message = Message::try_new(message.unwrap_or(TEST_MESSAGE))
+            .map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
+        let webhook = self.get_webhook(caller, id).await?;
+        if webhook.spec.delivery_mode == DeliveryMode::Pull {
+            return Err(Fault::new(FaultCode::WebhookNotChanged)
+                .detail("Its receiver pulls, so there is nothing to post to; use delivery.pull."));
+        }
+        let tested = self.store.test(caller.merchant_id, id, message).await;
+        let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
+
+        let deadline = tokio::time::Instant::now() + webhook.spec.timeouts().total + TEST_PATIENCE;
+        let mut is_closing = self.is_closing.subscribe();
+        let attempt = loop {
+            let recorded = self.store.next_attempt(id, number);
+            let attempt = self.list_attempts(caller, id, number).await?.into_iter().next();
+            if attempt.is_some() {
+                break attempt;
+            }
+            tokio::select! {
+                () = recorded => {}
+                // Fails only if the sender is gone, and that is this service.
+                _ = is_closing.wait_for(|is_closing| *is_closing) => break None,
+                () = tokio::time::sleep_until(deadline) => break None,
+            }
+        };
+        Ok(Tested { delivery: self.delivery(caller, id, number).await?, attempt })
+    }
+
+    async fn delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
+        let filter = DeliveryFilter { after: IncrementId(number.0 - 1), state: None, limit: 1 };
+        let found = self.store.deliveries(caller.merchant_id, id, filter).await;
+        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        found.into_iter().next().ok_or_else(|| about_number(id, number, FaultCode::NoDelivery.into()))
+    }
+}
+
+fn check_replay(replay: Replay) -> Result<(Span, Timestamp), Violation> {
+    let number = |field, number: Option<i64>, default| match number {
+        Some(number) if number < 1 => Err(Violation::new(field, format!("{number} is below 1, the first number."))),
+        number => Ok(IncrementId(number.unwrap_or(default))),
+    };
+    let first = number("from_increment_id", replay.from_increment_id, 1)?;
+    let last = number("to_increment_id", replay.to_increment_id, i64::MAX)?;
+    if last < first {
+        return Err(Violation::new("to_increment_id", format!("{last} lies before from_increment_id, {first}.")));
+    }
+    Ok((Span { first, last }, check_since(replay.since)?))
+}
+
+fn check_since(since: Option<String>) -> Result<Timestamp, Violation> {
+    let Some(text) = since else { return Ok(Timestamp(0)) };
+    Timestamp::parse_rfc3339(&text)
+        .ok_or_else(|| Violation::new("since", "is no RFC 3339 time from 1970 on, such as 2026-11-22T03:04:05.678Z."))
+}

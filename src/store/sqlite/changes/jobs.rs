@@ -1,0 +1,173 @@
+//! Replays and backfills: bulk work that is noted when it is asked for, done
+//! in small steps between other changes, and gone on with after a crash.
+
+use rusqlite::{Connection, Row, params};
+
+use super::publishing::Numbering;
+use super::{Result, webhooks};
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::domain::topic::{Patterns, Topic};
+use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::store::{Span, StoreError};
+
+/// Numbers or events that a step looks at.
+const PER_STEP: i64 = 250;
+/// Jobs of one webhook that may wait.
+const PER_WEBHOOK_MAX: usize = 16;
+
+/// A piece of bulk work.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Its id, in the order of asking.
+    pub job_id: i64,
+    /// Whose deliveries.
+    pub webhook_id: WebhookId,
+    kind: Kind,
+    /// The number or event to go on with.
+    next: i64,
+    last: i64,
+    /// Only what was numbered, or published, from then on.
+    since: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// Existing numbers are sent again.
+    Replay,
+    /// Stored events become new numbers.
+    Backfill(Patterns),
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Replay => "replay",
+            Self::Backfill(_) => "backfill",
+        }
+    }
+}
+
+/// The jobs that are not done.
+pub fn load(conn: &Connection) -> rusqlite::Result<Vec<Job>> {
+    let sql = "SELECT job_id, webhook_id, kind, next_id, last_id, since, topics FROM job ORDER BY job_id";
+    conn.prepare(sql)?.query_map([], job)?.collect()
+}
+
+fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
+    let topics: String = row.get(6)?;
+    Ok(Job {
+        job_id: row.get(0)?,
+        webhook_id: WebhookId(row.get(1)?),
+        kind: match Patterns::try_new(&topics) {
+            Ok(patterns) if row.get_ref(2)?.as_str()? == "backfill" => Kind::Backfill(patterns),
+            _ => Kind::Replay,
+        },
+        next: row.get(3)?,
+        last: row.get(4)?,
+        since: Timestamp(row.get(5)?),
+    })
+}
+
+/// Has the numbers of a span that were given out since then sent again.
+pub fn replay(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, span: Span, since: Timestamp) -> Result<Span> {
+    let last = webhooks::find(tx, merchant, id)?.last_increment_id;
+    let span = Span { first: span.first.max(IncrementId(1)), last: span.last.min(last) };
+    let (next, last) = (span.first.0, span.last.0);
+    add(tx, Job { job_id: 0, webhook_id: id, kind: Kind::Replay, next, last, since })?;
+    Ok(span)
+}
+
+/// Gives the merchant's stored events that match and were published since
+/// then new numbers of a webhook, whether it had them before or not. Returns
+/// the last event that is looked at.
+pub fn backfill(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    topics: Option<Patterns>,
+    since: Timestamp,
+) -> Result<EventId> {
+    let webhook = webhooks::find(tx, merchant, id)?;
+    let kind = Kind::Backfill(topics.unwrap_or(webhook.spec.topics));
+    let last: i64 =
+        tx.conn.prepare_cached("SELECT coalesce(max(event_id), 0) FROM event")?.query_row([], |row| row.get(0))?;
+    add(tx, Job { job_id: 0, webhook_id: id, kind, next: 1, last, since })?;
+    Ok(EventId(last))
+}
+
+fn add(tx: &mut Tx<'_>, job: Job) -> Result<()> {
+    if tx.memory.jobs_of(job.webhook_id) >= PER_WEBHOOK_MAX {
+        return Err(StoreError::TooManyJobs { max: PER_WEBHOOK_MAX });
+    }
+    let topics = match &job.kind {
+        Kind::Replay => "",
+        Kind::Backfill(patterns) => patterns.as_str(),
+    };
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO job (webhook_id, kind, next_id, last_id, since, topics) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![job.webhook_id.0, job.kind.name(), job.next, job.last, job.since.0, topics])?;
+    let job_id = tx.conn.last_insert_rowid();
+    tx.memory.add_job(Job { job_id, ..job });
+    Ok(())
+}
+
+/// Does a step of a job; gives it back unless it is done.
+pub fn step(tx: &mut Tx<'_>, mut job: Job) -> Result<Option<Job>> {
+    let is_gone = tx.memory.entry(job.webhook_id).is_none_or(|entry| entry.is_deleted);
+    let through = job.last.min(job.next.saturating_add(PER_STEP - 1));
+    if !is_gone && job.next <= through {
+        match &job.kind {
+            Kind::Replay => replay_step(tx, &job, through)?,
+            Kind::Backfill(patterns) => backfill_step(tx, &job, patterns, through)?,
+        }
+        job.next = through + 1;
+    }
+    if is_gone || job.next > job.last {
+        tx.conn.prepare_cached("DELETE FROM job WHERE job_id = ?1")?.execute([job.job_id])?;
+        return Ok(None);
+    }
+    tx.conn.prepare_cached("UPDATE job SET next_id = ?2 WHERE job_id = ?1")?.execute([job.job_id, job.next])?;
+    Ok(Some(job))
+}
+
+/// What was cancelled stays cancelled, what was never tried is on its way, and
+/// what was delivered stays delivered whatever becomes of the re-send.
+fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE delivery SET next_attempt_at = ?4, policy_start = attempts,
+                state = CASE state WHEN 2 THEN 0 ELSE state END,
+                ended_at = CASE state WHEN 2 THEN NULL ELSE ended_at END, reason = NULL
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3 AND created_at >= ?5 AND state <> 3
+                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)",
+        )?
+        .execute(params![job.webhook_id.0, job.next, through, tx.now.0, job.since.0])?;
+    tx.news.push(Announcement::Reread(job.webhook_id, IncrementId(job.next)));
+    Ok(())
+}
+
+fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns, through: i64) -> Result<()> {
+    let Some(entry) = tx.memory.entry(job.webhook_id) else { return Ok(()) };
+    let (merchant, format) = (entry.webhook.merchant_id, entry.webhook.spec.format);
+    let mut numbering = Numbering::default();
+    let mut events = tx.conn.prepare_cached(
+        "SELECT event_id, topic FROM event
+            WHERE event_id BETWEEN ?1 AND ?2 AND merchant_id = ?3 AND published_at >= ?4 ORDER BY event_id",
+    )?;
+    let mut found = events.query(params![job.next, through, merchant.0, job.since.0])?;
+    while let Some(row) = found.next()? {
+        let topic = Topic::try_new(row.get_ref(1)?.as_str().map_err(StoreError::failed)?);
+        let is_wanted =
+            |topic: Topic| topic != Topic::test() && patterns.list().iter().any(|pattern| pattern.matches(&topic));
+        if topic.is_ok_and(is_wanted) {
+            numbering.number(tx, job.webhook_id, EventId(row.get(0)?), format)?;
+        }
+    }
+    drop(found);
+    drop(events);
+    numbering.settle(tx);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! What the writer can change, each as it runs within a transaction.
+
+pub mod jobs;
+pub mod notices;
+pub mod outcomes;
+pub mod publishing;
+pub mod resending;
+pub mod sessions;
+pub mod webhooks;
+
+use crate::store::StoreError;
+
+type Result<T> = std::result::Result<T, StoreError>;

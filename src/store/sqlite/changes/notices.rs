@@ -1,0 +1,150 @@
+//! Operational events: what the server has to say of a webhook, published to
+//! its merchant like any other event. The first of a kind goes out at once;
+//! those that follow within a minute gather, and go out as one.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+use serde_json::json;
+
+use super::Result;
+use super::publishing::{Numbering, insert_event};
+use crate::domain::event::{Message, NewEvent};
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::topic::Topic;
+use crate::store::StoreError;
+use crate::store::sqlite::tx::Tx;
+
+/// How long notices of a kind gather.
+const GATHER_FOR: Duration = Duration::from_secs(60);
+/// Notices published in a step.
+const PER_STEP: i64 = 100;
+
+/// What there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The server disabled the webhook.
+    WebhookDisabled,
+    /// The first success after a disablement was lifted.
+    WebhookRecovered,
+    /// A delivery ended undelivered.
+    DeliveryAbandoned,
+}
+
+impl Notice {
+    const ALL: [Self; 3] = [Self::WebhookDisabled, Self::WebhookRecovered, Self::DeliveryAbandoned];
+
+    /// The word behind `tallyhook:`.
+    fn name(self) -> &'static str {
+        match self {
+            Self::WebhookDisabled => "webhook_disabled",
+            Self::WebhookRecovered => "webhook_recovered",
+            Self::DeliveryAbandoned => "delivery_abandoned",
+        }
+    }
+}
+
+/// What gathered: how often, and the first and the last number it was about.
+#[derive(Clone, Copy)]
+struct Gathered {
+    count: i64,
+    first: IncrementId,
+    last: IncrementId,
+}
+
+/// Says something of a webhook, for what happened to one of its numbers. What
+/// happens to deliveries of such events is not told of.
+pub fn raise(
+    tx: &mut Tx<'_>,
+    numbering: &mut Numbering,
+    id: WebhookId,
+    number: IncrementId,
+    notice: Notice,
+) -> Result<()> {
+    let topic: String = tx
+        .conn
+        .prepare_cached(
+            "SELECT e.topic FROM delivery d JOIN event e USING (event_id) WHERE d.webhook_id = ?1 AND d.increment_id = ?2",
+        )?
+        .query_row(params![id.0, number.0], |row| row.get(0))?;
+    if Topic::try_new(&topic).is_ok_and(|topic| topic.is_operational()) {
+        return Ok(());
+    }
+    let is_first = tx
+        .conn
+        .prepare_cached(
+            "INSERT INTO notice (webhook_id, kind, count, first_increment_id, last_increment_id, due_at)
+                VALUES (?1, ?2, 0, ?3, ?3, ?4)
+                ON CONFLICT DO UPDATE SET count = count + 1, last_increment_id = max(last_increment_id, ?3),
+                    first_increment_id = CASE count WHEN 0 THEN ?3 ELSE min(first_increment_id, ?3) END
+                RETURNING count = 0",
+        )?
+        .query_row(params![id.0, notice.name(), number.0, tx.now.after(GATHER_FOR).0], |row| row.get(0))?;
+    if is_first {
+        publish(tx, numbering, id, notice, Gathered { count: 1, first: number, last: number })
+    } else {
+        Ok(())
+    }
+}
+
+/// Publishes what has gathered long enough; true if that was all.
+pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
+    let mut numbering = Numbering::default();
+    let mut left = PER_STEP;
+    while left > 0 {
+        let due = tx
+            .conn
+            .prepare_cached(
+                "DELETE FROM notice WHERE (webhook_id, kind) =
+                    (SELECT webhook_id, kind FROM notice WHERE due_at <= ?1 LIMIT 1)
+                    RETURNING webhook_id, kind, count, first_increment_id, last_increment_id",
+            )?
+            .query_row([tx.now.0], |row| {
+                let (first, last) = (IncrementId(row.get(3)?), IncrementId(row.get(4)?));
+                Ok((WebhookId(row.get(0)?), row.get::<_, String>(1)?, Gathered { count: row.get(2)?, first, last }))
+            })
+            .optional()?;
+        let Some((id, kind, gathered)) = due else { break };
+        left -= 1;
+        if let Some(notice) = Notice::ALL.into_iter().find(|notice| notice.name() == kind)
+            && gathered.count > 0
+        {
+            publish(tx, &mut numbering, id, notice, gathered)?;
+            tx.conn
+                .prepare_cached(
+                    "INSERT INTO notice (webhook_id, kind, count, first_increment_id, last_increment_id, due_at)
+                        VALUES (?1, ?2, 0, ?3, ?3, ?4)",
+                )?
+                .execute(params![id.0, kind, gathered.last.0, tx.now.after(GATHER_FOR).0])?;
+        }
+    }
+    numbering.settle(tx);
+    Ok(left > 0)
+}
+
+fn publish(
+    tx: &mut Tx<'_>,
+    numbering: &mut Numbering,
+    id: WebhookId,
+    notice: Notice,
+    gathered: Gathered,
+) -> Result<()> {
+    let Some(webhook) = tx.memory.entry(id).filter(|entry| !entry.is_deleted) else { return Ok(()) };
+    let merchant = webhook.webhook.merchant_id;
+    let message = json!({
+        "webhook_id": id.0,
+        "count": gathered.count,
+        "first_increment_id": gathered.first.0,
+        "last_increment_id": gathered.last.0,
+    });
+    let broken = |_| StoreError::failed("an operational event breaks a rule of events");
+    let event = NewEvent {
+        topic: Topic::operational(notice.name()),
+        message: Message::try_new(&message.to_string()).map_err(broken)?,
+        created_at: tx.now,
+        idempotency_key: None,
+    };
+    let event = insert_event(tx, merchant, event)?;
+    numbering.fan_out(tx, &event)?;
+    Ok(())
+}

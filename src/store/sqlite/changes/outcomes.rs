@@ -1,0 +1,185 @@
+//! Recording attempts, and what follows from them for their webhooks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::params;
+
+use super::notices::{self, Notice};
+use super::publishing::Numbering;
+use super::{Result, webhooks};
+use crate::domain::delivery::{DeliveryState, EndReason, Outcome, Verdict};
+use crate::domain::id::WebhookId;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{DisabledReason, Webhook};
+use crate::store::sqlite::memory::Counters;
+use crate::store::sqlite::rows::state_code;
+use crate::store::sqlite::tx::{Announcement, Tx};
+
+/// Records attempts and what becomes of their deliveries. A webhook that
+/// answered 410, or has failed for `disable_after` without a success, is
+/// disabled.
+pub fn record(tx: &mut Tx<'_>, outcomes: &[Outcome], disable_after: Duration) -> Result<()> {
+    let mut counted = Vec::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        if mark(tx, outcome)? {
+            insert_attempt(tx, outcome)?;
+            counted.push(outcome);
+        }
+    }
+    let mut healths = HashMap::new();
+    let mut raised = Vec::new();
+    for outcome in &counted {
+        let id = outcome.webhook_id;
+        let health = match healths.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => match Health::of(tx, id) {
+                Some(health) => place.insert(health),
+                None => continue,
+            },
+        };
+        health.heed(outcome, tx.now, disable_after, |notice| raised.push((id, outcome.increment_id, notice)));
+    }
+    let mut numbering = Numbering::default();
+    for (id, number, notice) in raised {
+        notices::raise(tx, &mut numbering, id, number, notice)?;
+    }
+    for webhook in healths.values().filter_map(|health| health.changed.as_ref()) {
+        webhooks::write_definition(tx, webhook)?;
+    }
+
+    // From here on nothing can fail.
+    for (id, health) in healths {
+        health.settle(tx, id);
+    }
+    numbering.settle(tx);
+    for outcome in counted {
+        let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
+        let settled = tx.memory.entry(outcome.webhook_id).map(|entry| entry.counters.settled_through);
+        if has_ended && settled.is_some_and(|settled| outcome.increment_id == settled.next()) {
+            tx.memory.add_chore(outcome.webhook_id);
+        }
+        tx.news.push(Announcement::Attempted(outcome.webhook_id, outcome.increment_id));
+    }
+    Ok(())
+}
+
+/// What the outcomes of a change mean for a webhook.
+struct Health {
+    webhook: Arc<Webhook>,
+    counters: Counters,
+    /// Its definition, if the server changes that.
+    changed: Option<Webhook>,
+}
+
+impl Health {
+    /// As it is before the change; `None` if the webhook was deleted.
+    fn of(tx: &Tx<'_>, id: WebhookId) -> Option<Self> {
+        let entry = tx.memory.entry(id).filter(|entry| !entry.is_deleted)?;
+        Some(Self { webhook: Arc::clone(&entry.webhook), counters: entry.counters, changed: None })
+    }
+
+    fn heed(&mut self, outcome: &Outcome, now: Timestamp, disable_after: Duration, mut raise: impl FnMut(Notice)) {
+        let Counters { consecutive_failures, failing_since, .. } = &mut self.counters;
+        let webhook = self.changed.as_ref().unwrap_or(&self.webhook);
+        if outcome.attempt.error.is_none() {
+            (*consecutive_failures, *failing_since) = (0, None);
+            if webhook.is_recovering && webhook.disabled.is_none() {
+                raise(Notice::WebhookRecovered);
+                self.changed = Some(Webhook { is_recovering: false, ..webhook.clone() });
+            }
+            return;
+        }
+        *consecutive_failures = consecutive_failures.saturating_add(1);
+        let since = *failing_since.get_or_insert(outcome.attempt.started_at);
+        if outcome.verdict == Verdict::Abandoned {
+            raise(Notice::DeliveryAbandoned);
+        }
+        let reason = match outcome.verdict {
+            Verdict::Gone => Some(DisabledReason::Gone),
+            _ if now.since(since) >= disable_after => Some(DisabledReason::Failing),
+            _ => None,
+        };
+        if reason.is_some() && webhook.disabled.is_none() {
+            raise(Notice::WebhookDisabled);
+            self.changed = Some(Webhook { disabled: reason, ..webhook.clone() });
+        }
+    }
+
+    fn settle(self, tx: &mut Tx<'_>, id: WebhookId) {
+        let before = tx.memory.entry(id).map(|entry| entry.counters);
+        let Counters { consecutive_failures, failing_since, .. } = self.counters;
+        let is_news = |before: &Counters| {
+            (before.consecutive_failures, before.failing_since) != (consecutive_failures, failing_since)
+        };
+        if before.is_some_and(|before| is_news(&before))
+            && let Some(counters) = tx.memory.counters_mut(id)
+        {
+            (counters.consecutive_failures, counters.failing_since) = (consecutive_failures, failing_since);
+        }
+        if let Some(webhook) = self.changed {
+            webhooks::put(tx, webhook);
+        }
+    }
+}
+
+/// Compare-and-set on the attempt's number: false if it is on record already.
+///
+/// What is pending follows the verdict. What was delivered before, and sent
+/// again, stays delivered. What was cancelled on its way stays cancelled,
+/// unless it arrived: then delivered is what it is.
+fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
+    let (state, next_attempt_at, reason) = match outcome.verdict {
+        Verdict::Delivered => (DeliveryState::Delivered, None, None),
+        Verdict::Retry(at) => (DeliveryState::Pending, Some(at), None),
+        Verdict::Gone => (DeliveryState::Pending, Some(tx.now), None),
+        Verdict::Abandoned => (DeliveryState::Abandoned, None, Some(EndReason::RetriesExhausted)),
+    };
+    let ended_at = (state != DeliveryState::Pending).then_some(tx.now.0);
+    let marked = tx
+        .conn
+        .prepare_cached(
+            "UPDATE delivery SET attempts = ?3,
+                state = CASE WHEN state = 0 OR ?4 = 1 THEN ?4 ELSE state END,
+                next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
+                ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
+                reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
+                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1",
+        )?
+        .execute(params![
+            outcome.webhook_id.0,
+            outcome.increment_id.0,
+            i64::from(outcome.attempt.attempt),
+            state_code(state),
+            next_attempt_at.map(|at| at.0),
+            ended_at,
+            reason.map(EndReason::name),
+        ])?;
+    Ok(marked == 1)
+}
+
+fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome) -> Result<()> {
+    let attempt = &outcome.attempt;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us, status_code,
+                error_class, error_detail, request_headers, response_headers, response_body)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            outcome.webhook_id.0,
+            outcome.increment_id.0,
+            attempt.attempt,
+            attempt.started_at.0,
+            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+            attempt.status_code,
+            attempt.error.as_ref().map(|error| error.class.name()),
+            attempt.error.as_ref().map(|error| &error.detail),
+            attempt.request_headers,
+            attempt.response_headers,
+            attempt.response_body,
+        ])?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Accepting events, and numbering them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+use sha2::{Digest, Sha256};
+
+use super::Result;
+use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::webhook::Format;
+use crate::store::sqlite::rows::format_code;
+use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::store::{Parcel, StoreError};
+
+/// What bounds a publish.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishLimits {
+    /// How long an idempotency key counts.
+    pub key_ttl: std::time::Duration,
+    /// The most deliveries it may make.
+    pub deliveries_max: usize,
+}
+
+/// Accepts events, all or none.
+pub fn publish(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    events: Vec<NewEvent>,
+    limits: PublishLimits,
+) -> Result<Vec<Receipt>> {
+    let mut numbering = Numbering::default();
+    let mut receipts = Vec::with_capacity(events.len());
+    for (index, event) in events.into_iter().enumerate() {
+        let content_hash = event.idempotency_key.as_ref().map(|_| content_hash(&event));
+        if let (Some(key), Some(hash)) = (&event.idempotency_key, &content_hash)
+            && let Some(earlier) = earlier_receipt(tx, merchant, key, hash, index)?
+        {
+            receipts.push(earlier);
+            continue;
+        }
+        let key = event.idempotency_key.clone();
+        let event = insert_event(tx, merchant, event)?;
+        let deliveries = numbering.fan_out(tx, &event)?;
+        if numbering.parcels.len() > limits.deliveries_max {
+            return Err(StoreError::TooManyDeliveries { max: limits.deliveries_max });
+        }
+        let receipt = Receipt { event_id: event.event_id, deliveries };
+        if let (Some(key), Some(hash)) = (key, content_hash) {
+            remember(tx, merchant, &key, &hash, &receipt, limits.key_ttl)?;
+        }
+        receipts.push(receipt);
+    }
+    numbering.settle(tx);
+    Ok(receipts)
+}
+
+/// Numbers that are given out in a change, which memory and the worker learn
+/// of at its end.
+#[derive(Default)]
+pub struct Numbering {
+    taken: HashMap<WebhookId, IncrementId>,
+    parcels: Vec<(WebhookId, Parcel)>,
+}
+
+impl Numbering {
+    /// Numbers an event for every webhook that it goes to.
+    pub fn fan_out(&mut self, tx: &Tx<'_>, event: &Arc<Event>) -> Result<Vec<(WebhookId, IncrementId)>> {
+        let matching = tx.memory.matching(event.merchant_id, &event.topic);
+        let mut deliveries = Vec::with_capacity(matching.len());
+        for id in matching {
+            let Some(format) = tx.memory.entry(id).map(|entry| entry.webhook.spec.format) else { continue };
+            let number = self.number(tx, id, event.event_id, format)?;
+            let event = Arc::clone(event);
+            let parcel = Parcel { increment_id: number, attempts: 0, policy_start: 0, due_at: None, format, event };
+            self.parcels.push((id, parcel));
+            deliveries.push((id, number));
+        }
+        Ok(deliveries)
+    }
+
+    /// Gives an event the next number of one webhook. Nobody is told.
+    pub fn number(&mut self, tx: &Tx<'_>, id: WebhookId, event: EventId, format: Format) -> Result<IncrementId> {
+        let last = || tx.memory.entry(id).map(|entry| entry.counters.last);
+        let number = self.taken.get(&id).copied().or_else(last).ok_or(StoreError::NoWebhook)?.next();
+        tx.conn
+            .prepare_cached(
+                "INSERT INTO delivery (webhook_id, increment_id, event_id, format, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![id.0, number.0, event.0, format_code(format), tx.now.0])?;
+        self.taken.insert(id, number);
+        Ok(number)
+    }
+
+    /// Has memory and the news know of it. Nothing can fail any more.
+    pub fn settle(self, tx: &mut Tx<'_>) {
+        for (id, last) in self.taken {
+            if let Some(counters) = tx.memory.counters_mut(id) {
+                counters.last = last;
+            }
+            // A parcel says so itself.
+            if self.parcels.is_empty() {
+                tx.news.push(Announcement::Through(id, last));
+            }
+        }
+        tx.news.extend(self.parcels.into_iter().map(|(id, parcel)| Announcement::Parcel(id, parcel)));
+    }
+}
+
+/// Stores an event.
+pub fn insert_event(tx: &mut Tx<'_>, merchant: MerchantId, event: NewEvent) -> Result<Arc<Event>> {
+    let NewEvent { topic, message, created_at, .. } = event;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO event (merchant_id, topic, message, created_at, published_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![merchant.0, topic.as_str(), message.as_str(), created_at.0, tx.now.0])?;
+    let event_id = EventId(tx.conn.last_insert_rowid());
+    let merchant_code = tx.memory.merchant_code(tx.conn, merchant)?;
+    Ok(Arc::new(Event { event_id, merchant_id: merchant, merchant_code, topic, message, created_at }))
+}
+
+/// SHA-256 of the topic and the raw message; a topic holds no line break.
+fn content_hash(event: &NewEvent) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(event.topic.as_str());
+    hash.update(b"\n");
+    hash.update(event.message.as_str());
+    hash.finalize().into()
+}
+
+fn earlier_receipt(
+    tx: &Tx<'_>,
+    merchant: MerchantId,
+    key: &IdempotencyKey,
+    hash: &[u8; 32],
+    index: usize,
+) -> Result<Option<Receipt>> {
+    let earlier = tx
+        .conn
+        .prepare_cached(
+            "SELECT content_hash, event_id, receipt FROM idempotency
+                WHERE merchant_id = ?1 AND key = ?2 AND expires_at > ?3",
+        )?
+        .query_row(params![merchant.0, key.as_str(), tx.now.0], |row| {
+            Ok((row.get::<_, [u8; 32]>(0)?, EventId(row.get(1)?), row.get::<_, String>(2)?))
+        })
+        .optional()?;
+    match earlier {
+        None => Ok(None),
+        Some((earlier, event_id, receipt)) if earlier == *hash => {
+            Ok(Some(Receipt { event_id, deliveries: read_pairs(&receipt)? }))
+        }
+        Some((_, event_id, _)) => Err(StoreError::IdempotencyConflict { index, event_id }),
+    }
+}
+
+fn remember(
+    tx: &Tx<'_>,
+    merchant: MerchantId,
+    key: &IdempotencyKey,
+    hash: &[u8; 32],
+    receipt: &Receipt,
+    ttl: std::time::Duration,
+) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "INSERT OR REPLACE INTO idempotency (merchant_id, key, content_hash, event_id, receipt, expires_at)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            merchant.0,
+            key.as_str(),
+            hash,
+            receipt.event_id.0,
+            write_pairs(&receipt.deliveries),
+            tx.now.after(ttl).0,
+        ])?;
+    Ok(())
+}
+
+/// `1:42 7:3` for number 42 of webhook 1 and number 3 of webhook 7.
+fn write_pairs(pairs: &[(WebhookId, IncrementId)]) -> String {
+    pairs.iter().map(|(id, number)| format!("{id}:{number}")).collect::<Vec<_>>().join(" ")
+}
+
+fn read_pairs(text: &str) -> Result<Vec<(WebhookId, IncrementId)>> {
+    let read = |pair: &str| {
+        let (id, number) = pair.split_once(':')?;
+        Some((WebhookId(id.parse().ok()?), IncrementId(number.parse().ok()?)))
+    };
+    let pairs = text.split_whitespace().map(read).collect::<Option<_>>();
+    pairs.ok_or_else(|| StoreError::failed("damaged store: bad receipt"))
+}

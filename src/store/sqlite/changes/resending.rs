@@ -1,0 +1,90 @@
+//! Sending again, not sending any more, and sending for a test: what an owner
+//! does to single deliveries.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::publishing::{Numbering, insert_event};
+use super::{Result, webhooks};
+use crate::domain::delivery::{DeliveryState, EndReason};
+use crate::domain::event::{Message, NewEvent};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::topic::Topic;
+use crate::store::sqlite::rows::{state_code, state_from_code};
+use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::store::{Parcel, StoreError};
+
+/// Makes a delivery due now. One that has ended undelivered is pending again;
+/// what was delivered stays so, whatever becomes of the re-send; one that was
+/// never tried is on its way already.
+pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
+    webhooks::find(tx, merchant, id)?;
+    state_of(tx, id, number)?;
+    tx.conn
+        .prepare_cached(
+            "UPDATE delivery SET next_attempt_at = ?3, policy_start = attempts,
+                state = CASE state WHEN 1 THEN 1 ELSE 0 END,
+                ended_at = CASE state WHEN 1 THEN ended_at END, reason = NULL
+                WHERE webhook_id = ?1 AND increment_id = ?2
+                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)",
+        )?
+        .execute(params![id.0, number.0, tx.now.0])?;
+    tx.news.push(Announcement::Reread(id, number));
+    Ok(())
+}
+
+/// Ends a pending delivery; what is on its way is recorded all the same. A
+/// delivered one is not sent again. Fails with [`StoreError::HasEnded`] if
+/// there is nothing to cancel.
+pub fn cancel(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
+    webhooks::find(tx, merchant, id)?;
+    let state = state_of(tx, id, number)?;
+    let cancelled = tx
+        .conn
+        .prepare_cached(
+            "UPDATE delivery SET next_attempt_at = NULL,
+                state = CASE state WHEN 0 THEN ?3 ELSE state END,
+                ended_at = CASE state WHEN 0 THEN ?4 ELSE ended_at END,
+                reason = CASE state WHEN 0 THEN ?5 ELSE reason END
+                WHERE webhook_id = ?1 AND increment_id = ?2 AND (state = 0 OR next_attempt_at IS NOT NULL)",
+        )?
+        .execute(params![
+            id.0,
+            number.0,
+            state_code(DeliveryState::Cancelled),
+            tx.now.0,
+            EndReason::CancelledByOwner.name()
+        ])?;
+    if cancelled == 0 {
+        return Err(StoreError::HasEnded { state });
+    }
+    tx.memory.add_chore(id);
+    tx.news.push(Announcement::Reread(id, number));
+    Ok(())
+}
+
+/// Numbers a test event for one webhook, to be sent at once.
+pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId> {
+    let format = webhooks::find(tx, merchant, id)?.spec.format;
+    let event = NewEvent { topic: Topic::test(), message, created_at: tx.now, idempotency_key: None };
+    let event = insert_event(tx, merchant, event)?;
+    let mut numbering = Numbering::default();
+    let number = numbering.number(tx, id, event.event_id, format)?;
+    // Due, so that it is found again after a crash.
+    tx.conn
+        .prepare_cached("UPDATE delivery SET next_attempt_at = ?3 WHERE webhook_id = ?1 AND increment_id = ?2")?
+        .execute(params![id.0, number.0, tx.now.0])?;
+    numbering.settle(tx);
+    let parcel = Parcel { increment_id: number, attempts: 0, policy_start: 0, due_at: Some(tx.now), format, event };
+    tx.news.push(Announcement::Test(id, parcel));
+    Ok(number)
+}
+
+fn state_of(tx: &Tx<'_>, id: WebhookId, number: IncrementId) -> Result<DeliveryState> {
+    let code = tx
+        .conn
+        .prepare_cached("SELECT state FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2")?
+        .query_row(params![id.0, number.0], |row| row.get(0))
+        .optional()?;
+    let code = code.ok_or(StoreError::NoDelivery)?;
+    state_from_code(code).ok_or_else(|| StoreError::failed("damaged store: bad state"))
+}

@@ -1,0 +1,193 @@
+//! Registering, changing and deleting webhooks.
+
+use std::sync::Arc;
+
+use rusqlite::types::Value;
+use rusqlite::{params, params_from_iter};
+
+use super::Result;
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::secret::SecretKey;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
+use crate::store::sqlite::rows::{DEFINITION, definition};
+use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::store::{StoreError, WebhookSelector};
+
+/// Registers a webhook.
+pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
+    if tx.memory.webhooks_of(merchant).count() >= quota as usize {
+        return Err(StoreError::WebhookQuota { max: quota });
+    }
+    let webhook = Webhook {
+        webhook_id: WebhookId(0),
+        merchant_id: merchant,
+        spec,
+        old_secrets: Vec::new(),
+        last_increment_id: IncrementId::ZERO,
+        settled_through: IncrementId::ZERO,
+        acknowledged_through: IncrementId::ZERO,
+        consecutive_failures: 0,
+        failing_since: None,
+        disabled: None,
+        is_recovering: false,
+        created_at: tx.now,
+        updated_at: tx.now,
+    };
+    let mut values = definition(&webhook);
+    values.extend([Value::Integer(merchant.0), Value::Integer(tx.now.0)]);
+    let sql =
+        format!("INSERT INTO webhook ({DEFINITION}, merchant_id, created_at) VALUES ({})", placeholders(values.len()));
+    tx.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+    let webhook = Webhook { webhook_id: WebhookId(tx.conn.last_insert_rowid()), ..webhook };
+    put(tx, webhook.clone());
+    Ok(webhook)
+}
+
+/// Changes a webhook's definition; on also lifts a disablement, and a secret
+/// that is put in place of another ends those before it, too.
+pub fn update(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, changes: WebhookChanges) -> Result<Webhook> {
+    let old = find(tx, merchant, id)?;
+    let on = changes.is_active == Some(true);
+    let old_secrets = if changes.secret_key.is_some() { Vec::new() } else { old.old_secrets.clone() };
+    let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
+    let webhook = Webhook { spec, old_secrets, updated_at: tx.now, ..old };
+    write(tx, if on { enabled(webhook) } else { webhook })
+}
+
+/// Lifts a disablement; a webhook that is not disabled stays as it is.
+pub fn enable(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
+    let webhook = find(tx, merchant, id)?;
+    if webhook.disabled.is_none() {
+        return Ok(webhook);
+    }
+    let webhook = enabled(Webhook { updated_at: tx.now, ..webhook });
+    write(tx, webhook)
+}
+
+/// Puts a new secret in place of the old one, which goes on signing until `overlap_until`.
+pub fn rotate_secret(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    secret: SecretKey,
+    overlap_until: Timestamp,
+) -> Result<Webhook> {
+    let mut webhook = find(tx, merchant, id)?;
+    let replaced = std::mem::replace(&mut webhook.spec.secret_key, secret);
+    webhook.old_secrets.insert(0, OldSecret { secret_key: replaced, expires_at: overlap_until });
+    webhook.old_secrets.retain(|old| old.expires_at > tx.now && old.secret_key != webhook.spec.secret_key);
+    if webhook.old_secrets.len() > OLD_SECRETS_MAX {
+        return Err(StoreError::TooManySecrets { max: OLD_SECRETS_MAX });
+    }
+    webhook.updated_at = tx.now;
+    write(tx, webhook)
+}
+
+/// Switches webhooks on or off; on also lifts a disablement.
+pub fn set_active(tx: &mut Tx<'_>, merchant: MerchantId, which: &WebhookSelector, on: bool) -> Result<usize> {
+    let is_selected = |webhook: &Webhook| match which {
+        WebhookSelector::All => true,
+        WebhookSelector::Id(id) => webhook.webhook_id == *id,
+        WebhookSelector::Listing(pattern) => webhook.spec.topics.list().contains(pattern),
+    };
+    let selected: Vec<Arc<Webhook>> = tx
+        .memory
+        .webhooks_of(merchant)
+        .filter(|entry| is_selected(&entry.webhook))
+        .map(|entry| Arc::clone(&entry.webhook))
+        .collect();
+    let mut changed = Vec::new();
+    for webhook in &selected {
+        if webhook.spec.is_active == on && (webhook.disabled.is_none() || !on) {
+            continue;
+        }
+        let mut webhook = Webhook::clone(webhook);
+        webhook.spec.is_active = on;
+        webhook.updated_at = tx.now;
+        let webhook = if on { enabled(webhook) } else { webhook };
+        write_definition(tx, &webhook)?;
+        changed.push(webhook);
+    }
+    for webhook in changed {
+        put(tx, webhook);
+    }
+    Ok(selected.len())
+}
+
+/// Notes that the receiver has pulled what lies at or below this number, which
+/// becomes delivered in steps.
+pub fn acknowledge(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<()> {
+    let webhook = find(tx, merchant, id)?;
+    let through = through.min(webhook.last_increment_id);
+    if through > webhook.acknowledged_through
+        && let Some(counters) = tx.memory.counters_mut(id)
+    {
+        counters.acknowledged_through = through;
+        tx.memory.add_chore(id);
+    }
+    Ok(())
+}
+
+/// Deletes a webhook; its pending deliveries are cancelled in steps.
+pub fn delete(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId) -> Result<()> {
+    find(tx, merchant, id)?;
+    tx.conn
+        .prepare_cached("UPDATE webhook SET deleted_at = ?2 WHERE webhook_id = ?1")?
+        .execute(params![id.0, tx.now.0])?;
+    tx.memory.delete_webhook(id);
+    tx.news.push(Announcement::Webhook(id, None));
+    Ok(())
+}
+
+/// The merchant's webhook, with its counters as they are now.
+pub fn find(tx: &Tx<'_>, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
+    let entry = tx.memory.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)?;
+    Ok(entry.counters.in_webhook(Webhook::clone(&entry.webhook)))
+}
+
+/// Writes a changed definition, and announces it.
+pub fn write(tx: &mut Tx<'_>, webhook: Webhook) -> Result<Webhook> {
+    write_definition(tx, &webhook)?;
+    Ok(Webhook::clone(&put(tx, webhook)))
+}
+
+fn enabled(webhook: Webhook) -> Webhook {
+    let is_recovering = webhook.is_recovering || webhook.disabled.is_some();
+    Webhook { disabled: None, is_recovering, ..webhook }
+}
+
+/// Writes what an owner or the server says of a webhook.
+pub fn write_definition(tx: &Tx<'_>, webhook: &Webhook) -> Result<()> {
+    let mut values = definition(webhook);
+    let sql = format!("UPDATE webhook SET ({DEFINITION}) = ({}) WHERE webhook_id = ?", placeholders(values.len()));
+    values.push(Value::Integer(webhook.webhook_id.0));
+    tx.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
+    Ok(())
+}
+
+/// `?, ?, ?`.
+fn placeholders(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// Puts a new or changed definition into memory and, with the counters as they
+/// are now, into the news.
+pub fn put(tx: &mut Tx<'_>, webhook: Webhook) -> Arc<Webhook> {
+    let was_disabled = tx.memory.entry(webhook.webhook_id).is_some_and(|entry| entry.webhook.disabled.is_some());
+    if was_disabled
+        && webhook.disabled.is_none()
+        && let Some(counters) = tx.memory.counters_mut(webhook.webhook_id)
+    {
+        // It begins anew.
+        (counters.consecutive_failures, counters.failing_since) = (0, None);
+    }
+    let counters = tx.memory.entry(webhook.webhook_id).map(|entry| entry.counters);
+    let webhook = Arc::new(match counters {
+        Some(counters) => counters.in_webhook(webhook),
+        None => webhook,
+    });
+    tx.news.push(Announcement::Webhook(webhook.webhook_id, Some(Arc::clone(&webhook))));
+    tx.memory.put_webhook(Arc::clone(&webhook));
+    webhook
+}
