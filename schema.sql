@@ -2,7 +2,8 @@
 -- to a new store. Older stores are brought here by src/store/sqlite/migrations.
 --
 -- Times are milliseconds since 1970-01-01T00:00:00Z. Keys are stored as their
--- SHA-256 only. A number that has ended stays as a row: its tombstone.
+-- SHA-256 only. A number that has ended stays as a row, its tombstone, when its
+-- event and its attempts are pruned.
 
 -- Facts about the store itself: store_id.
 CREATE TABLE meta (
@@ -92,7 +93,7 @@ CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
 CREATE TABLE delivery (
     webhook_id      INTEGER NOT NULL REFERENCES webhook,
     increment_id    INTEGER NOT NULL,                 -- 1, 2, 3 … within the webhook, without holes
-    event_id        INTEGER NOT NULL REFERENCES event,
+    event_id        INTEGER NOT NULL,                 -- the event may be pruned once all its deliveries have ended
     state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
     attempts        INTEGER NOT NULL DEFAULT 0,
     policy_start    INTEGER NOT NULL DEFAULT 0,       -- attempts when the retry policy last began anew
@@ -104,24 +105,31 @@ CREATE TABLE delivery (
     PRIMARY KEY (webhook_id, increment_id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE INDEX delivery_by_event ON delivery (event_id);
 CREATE INDEX delivery_due ON delivery (webhook_id, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX delivery_again ON delivery (webhook_id, increment_id) WHERE next_attempt_at IS NOT NULL;
 
+-- In the order of their ends, so that the oldest can be pruned from the front.
 CREATE TABLE attempt (
+    attempt_id       INTEGER PRIMARY KEY,
     webhook_id       INTEGER NOT NULL,
     increment_id     INTEGER NOT NULL,
     attempt          INTEGER NOT NULL,                -- from 1
     started_at       INTEGER NOT NULL,
+    queue_delay_ms   INTEGER NOT NULL,                -- from when it was due
     duration_us      INTEGER NOT NULL,
+    address          TEXT,                            -- what was connected to
     status_code      INTEGER,
     error_class      TEXT,                            -- NULL for a success
     error_detail     TEXT,
     request_headers  TEXT    NOT NULL,                -- one "name: value" a line, credentials redacted
     response_headers TEXT    NOT NULL,
     response_body    BLOB    NOT NULL,
-    PRIMARY KEY (webhook_id, increment_id, attempt),
+    is_compressed    INTEGER NOT NULL,                -- 1: the body is in zlib's format (RFC 1950)
     FOREIGN KEY (webhook_id, increment_id) REFERENCES delivery
 ) STRICT;
+
+CREATE UNIQUE INDEX attempt_by_number ON attempt (webhook_id, increment_id, attempt);
 
 -- Bulk work that is done in small steps, and goes on after a crash.
 CREATE TABLE job (

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::api::{self, Listener};
 use crate::config::Config;
@@ -59,8 +60,12 @@ pub struct Server {
     service: Arc<Service>,
     worker: Worker,
     store: Arc<SqliteStore>,
+    sweeper: JoinHandle<()>,
     grace: Duration,
 }
+
+/// How often the store is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Server {
     /// Opens the store, resumes what is pending, and listens.
@@ -74,10 +79,11 @@ impl Server {
         let guard = Arc::new(Guard::new(config.delivery.allow_targets.clone()));
         let parts = worker::Parts { store: Arc::clone(&store) as _, mailbox, resolver, clock: clock.clone(), random };
         let worker = Worker::start(config.delivery, parts).await?;
+        let sweeper = tokio::spawn(sweep(Arc::clone(&store), clock.clone()));
         let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock));
         let listener = api::listen(config.api, socket, Arc::clone(&service))
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        Ok(Self { listener, service, worker, store, grace: config.grace })
+        Ok(Self { listener, service, worker, store, sweeper, grace: config.grace })
     }
 
     /// Where it listens.
@@ -94,9 +100,10 @@ impl Server {
     /// Accepts no more and sends no more, lets calls and deliveries in progress
     /// end within the grace period, and closes the store.
     pub async fn shutdown(self) {
-        let Self { listener, service, worker, store, grace } = self;
+        let Self { listener, service, worker, store, sweeper, grace } = self;
         let deadline = Instant::now() + grace;
         service.close();
+        sweeper.abort();
         let worker = worker.stop(deadline);
         listener.shutdown(deadline).await;
         let stopping = tokio::task::spawn_blocking(move || {
@@ -106,5 +113,19 @@ impl Server {
         if stopping.await.is_err() {
             tracing::error!("stopping the delivery worker panicked");
         }
+    }
+}
+
+/// Has the store swept now and every minute.
+async fn sweep(store: Arc<SqliteStore>, clock: Clock) {
+    let mut next = clock.now();
+    loop {
+        let now = clock.now();
+        // One that is further away was set before the clock went back.
+        if now >= next || next.since(now) > SWEEP_INTERVAL {
+            store.sweep();
+            next = now.after(SWEEP_INTERVAL);
+        }
+        clock.wait_until(Some(next)).await;
     }
 }

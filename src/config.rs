@@ -135,6 +135,8 @@ pub enum Unit {
     Seconds,
     /// Milliseconds.
     Millis,
+    /// Days.
+    Days,
 }
 
 const fn count(min: u64, max: u64) -> Rule {
@@ -147,6 +149,10 @@ const fn bytes(min: u64, max: u64) -> Rule {
 
 const fn seconds(min: u64, max: u64) -> Rule {
     Rule::Number { unit: Unit::Seconds, min, max }
+}
+
+const fn days(min: u64, max: u64) -> Rule {
+    Rule::Number { unit: Unit::Days, min, max }
 }
 
 const fn millis(min: u64, max: u64) -> Rule {
@@ -234,6 +240,14 @@ keys! {
     /// A webhook that fails for so long without a success is disabled, until its owner
     /// enables it again.
     disable_after_s: Duration = "432000", seconds(1, 31_536_000);
+    /// How long the log of attempts is kept after a delivery has ended.
+    retention_days: Duration = "30", days(0, 36_500);
+    /// How long an event is kept after all its deliveries have ended: so long it can be
+    /// replayed, pulled and backfilled. The numbers themselves stay, with state and times.
+    body_retention_days: Duration = "30", days(0, 36_500);
+    /// The most bytes that the store may hold; 0 sets no limit. From nine tenths on, what has
+    /// ended is pruned whatever its age; beyond it, publishing is refused.
+    store_bytes_max: u64 = "0", bytes(0, 1_152_921_504_606_846_976);
     /// Deliveries in flight at once.
     in_flight_max: usize = "512", count(1, 100_000);
     /// Deliveries in flight at once to one webhook.
@@ -300,6 +314,11 @@ impl Settings {
                 idempotency_ttl: self.idempotency_ttl_s?,
                 publish_deliveries_max: self.publish_deliveries_max?,
                 disable_after: self.disable_after_s?,
+                retention: store::sqlite::Retention {
+                    attempts: self.retention_days?,
+                    bodies: self.body_retention_days?,
+                    bytes_max: self.store_bytes_max?,
+                },
             },
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
@@ -369,6 +388,7 @@ impl Unit {
             Self::Bytes => " bytes",
             Self::Seconds => " s",
             Self::Millis => " ms",
+            Self::Days => " days",
         }
     }
 }

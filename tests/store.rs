@@ -22,13 +22,14 @@ use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSp
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::Admin;
 use tallyhook::store::sqlite::open::OpenError;
-use tallyhook::store::sqlite::{Config, Durability, SqliteStore};
+use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
 use tallyhook::store::{DueKey, PageLimit, Store, StoreError, WebhookSelector};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 const START: Timestamp = Timestamp(1_700_000_000_000);
 const LIMIT: PageLimit = PageLimit { count: 100, bytes: 1_000_000 };
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
 const QUOTA: u32 = 10;
 
 struct Bench {
@@ -50,6 +51,7 @@ fn config(folder: &Path) -> Config {
         idempotency_ttl: Duration::from_secs(3_600),
         publish_deliveries_max: 50,
         disable_after: Duration::from_secs(432_000),
+        retention: Retention { attempts: MONTH, bodies: MONTH, bytes_max: 0 },
     }
 }
 
@@ -138,6 +140,8 @@ fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Outcom
     let attempt = Attempt {
         attempt,
         started_at: START,
+        queue_delay: Duration::from_millis(7),
+        address: Some(([127, 0, 0, 1], 9000).into()),
         duration: Duration::from_micros(1_234),
         status_code: Some(if failed { 500 } else { 200 }),
         error: failed.then(|| AttemptError { class: ErrorClass::Status, detail: "answered 500".to_owned() }),

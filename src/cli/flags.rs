@@ -89,6 +89,7 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Number { unit: Unit::Bytes, .. } => "BYTES",
         Rule::Number { unit: Unit::Seconds, .. } => "SECONDS",
         Rule::Number { unit: Unit::Millis, .. } => "MILLISECONDS",
+        Rule::Number { unit: Unit::Days, .. } => "DAYS",
     }
 }
 

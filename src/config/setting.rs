@@ -135,8 +135,15 @@ impl Setting for Duration {
         let number = number(rule, value)?;
         match rule {
             Rule::Number { unit: Unit::Millis, .. } => Ok(Self::from_millis(number)),
+            Rule::Number { unit: Unit::Days, .. } => Ok(Self::from_secs(number.saturating_mul(86_400))),
             _ => Ok(Self::from_secs(number)),
         }
+    }
+}
+
+impl Setting for u64 {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        number(rule, value)
     }
 }
 

@@ -124,6 +124,7 @@ mod tests {
             increment_id: IncrementId(42),
             attempts: 3,
             policy_start: 0,
+            numbered_at: NOW,
             due_at: None,
             format,
             event: Arc::new(Event {

@@ -524,6 +524,7 @@ mod tests {
             increment_id: IncrementId(number),
             attempts,
             policy_start: 0,
+            numbered_at: NOW,
             due_at,
             format: Format::Envelope,
             event: Arc::new(Event {

@@ -311,7 +311,9 @@ impl Hands {
             attempt: Attempt {
                 attempt,
                 started_at,
+                queue_delay: started_at.since(parcel.due_at.unwrap_or(parcel.numbered_at)),
                 duration: result.duration,
+                address: None,
                 status_code: result.status,
                 error: result.error,
                 request_headers,

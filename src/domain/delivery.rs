@@ -1,5 +1,6 @@
 //! Deliveries: one event on its way to one webhook, and each try at it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::id::{EventId, IncrementId, WebhookId};
@@ -77,8 +78,8 @@ pub struct Delivery {
     pub increment_id: IncrementId,
     /// The event.
     pub event_id: EventId,
-    /// The event's topic.
-    pub topic: Topic,
+    /// The event's topic; `None` once it was pruned.
+    pub topic: Option<Topic>,
     /// Where it is in its life.
     pub state: DeliveryState,
     /// Tries so far.
@@ -163,8 +164,12 @@ pub struct Attempt {
     pub attempt: u32,
     /// When it began.
     pub started_at: Timestamp,
+    /// How long it had been due by then.
+    pub queue_delay: Duration,
     /// How long it took, to the end of the answer.
     pub duration: Duration,
+    /// What was connected to, or tried last.
+    pub address: Option<SocketAddr>,
     /// The answer's status, if there was an answer.
     pub status_code: Option<u16>,
     /// What went wrong; `None` for a success.

@@ -47,10 +47,10 @@ pub struct PulledDelivery {
     pub message_id: String,
     /// The `webhook-timestamp`, in seconds.
     pub timestamp: i64,
-    /// The `webhook-signature`.
-    pub signature: String,
-    /// The body, byte for byte as it is posted.
-    pub body: String,
+    /// The `webhook-signature`; `None` without a body.
+    pub signature: Option<String>,
+    /// The body, byte for byte as it is posted; `None` if it was pruned.
+    pub body: Option<String>,
 }
 
 /// Which deliveries to list, as a caller says it.
@@ -121,13 +121,13 @@ impl Service {
     }
 
     fn signed(&self, webhook: &Webhook, pulled: Pulled) -> PulledDelivery {
-        let Pulled { parcel, state } = pulled;
-        let body = format::render(webhook.webhook_id, &parcel);
-        let message_id = self.store.store_id().message_id(webhook.webhook_id, parcel.increment_id);
+        let Pulled { increment_id, parcel, state } = pulled;
+        let message_id = self.store.store_id().message_id(webhook.webhook_id, increment_id);
         let now = self.clock.now();
-        let (timestamp, signature) = (now.unix_seconds(), format::signatures(webhook, &message_id, now, &body));
-        let body = String::from_utf8_lossy(&body).into_owned();
-        PulledDelivery { increment_id: parcel.increment_id, state, message_id, timestamp, signature, body }
+        let body = parcel.map(|parcel| format::render(webhook.webhook_id, &parcel));
+        let signature = body.as_ref().map(|body| format::signatures(webhook, &message_id, now, body));
+        let body = body.map(|body| String::from_utf8_lossy(&body).into_owned());
+        PulledDelivery { increment_id, state, message_id, timestamp: now.unix_seconds(), signature, body }
     }
 
     fn check_pull(&self, pull: Pull) -> Result<(IncrementId, PageLimit, Duration), Violation> {

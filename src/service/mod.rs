@@ -19,6 +19,9 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
 
+/// When to try again after the store was full: that often it is swept.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+
 /// What the operator decides about use cases.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -109,6 +112,13 @@ impl Failures {
             StoreError::TooManyDeliveries { max } => Fault::new(FaultCode::InvalidEvent).detail(format!(
                 "The events make more than {max} deliveries, the most that one call may; publish them in parts."
             )),
+            StoreError::Full { used, max } => Fault::new(self.refused)
+                .detail(format!(
+                    "The store holds {used} bytes of the {max} it may. Retry once some has been pruned, or have store_bytes_max raised."
+                ))
+                .retry_after(FULL_RETRY_AFTER),
+            StoreError::Pruned => Fault::new(FaultCode::DeliveryNotChanged)
+                .detail("It has ended so long ago that what it sent was pruned; only its number and state are kept."),
             StoreError::HasEnded { state } => Fault::new(FaultCode::DeliveryNotChanged)
                 .detail(format!("It is {} already, so there is nothing to cancel.", state.name())),
             StoreError::TooManySecrets { max } => Fault::new(self.refused)

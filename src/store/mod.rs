@@ -62,6 +62,17 @@ pub enum StoreError {
         /// The most it may make.
         max: usize,
     },
+    /// The store holds as many bytes as it may; nothing was done.
+    #[error("the store holds {used} bytes of the {max} it may")]
+    Full {
+        /// What it holds.
+        used: u64,
+        /// What it may hold.
+        max: u64,
+    },
+    /// The delivery has ended and was pruned: there is nothing to send.
+    #[error("the delivery was pruned")]
+    Pruned,
     /// The delivery has ended, so there is nothing to cancel.
     #[error("the delivery has ended: it is {}", state.name())]
     HasEnded {
@@ -134,6 +145,8 @@ pub struct Parcel {
     pub attempts: u32,
     /// Tries when its retry policy last began anew.
     pub policy_start: u32,
+    /// When it was numbered.
+    pub numbered_at: Timestamp,
     /// When it is due, if it was tried before or is sent again.
     pub due_at: Option<Timestamp>,
     /// How its body is built; pinned when it was numbered.
@@ -162,8 +175,10 @@ pub struct Page {
 /// A number of a webhook with all that belongs to it, for who pulls.
 #[derive(Clone, Debug)]
 pub struct Pulled {
-    /// Number, format and event.
-    pub parcel: Parcel,
+    /// The number.
+    pub increment_id: IncrementId,
+    /// What it takes to send it; `None` if it has ended and was pruned.
+    pub parcel: Option<Parcel>,
     /// Where it is in its life.
     pub state: DeliveryState,
 }

@@ -479,7 +479,7 @@ pub struct DeliveryItem {
     webhook_id: i64,
     increment_id: i64,
     event_id: i64,
-    topic: String,
+    topic: Option<String>,
     state: &'static str,
     attempts: u32,
     created_at: String,
@@ -494,7 +494,7 @@ impl From<Delivery> for DeliveryItem {
             webhook_id: delivery.webhook_id.0,
             increment_id: delivery.increment_id.0,
             event_id: delivery.event_id.0,
-            topic: delivery.topic.to_string(),
+            topic: delivery.topic.map(|topic| topic.to_string()),
             state: delivery.state.name(),
             attempts: delivery.attempts,
             created_at: delivery.created_at.rfc3339_ms(),
@@ -511,8 +511,8 @@ pub struct PulledItem {
     increment_id: i64,
     webhook_id_header: String,
     timestamp: i64,
-    signature: String,
-    body: String,
+    signature: Option<String>,
+    body: Option<String>,
     state: &'static str,
 }
 
@@ -534,7 +534,9 @@ impl From<PulledDelivery> for PulledItem {
 pub struct AttemptItem {
     attempt: u32,
     started_at: String,
+    queue_delay_ms: u64,
     duration_ms: f64,
+    address: Option<String>,
     status_code: Option<u16>,
     error_class: Option<&'static str>,
     error: Option<String>,
@@ -584,6 +586,8 @@ impl From<Attempt> for AttemptItem {
         Self {
             attempt: attempt.attempt,
             started_at: attempt.started_at.rfc3339_ms(),
+            queue_delay_ms: u64::try_from(attempt.queue_delay.as_millis()).unwrap_or(u64::MAX),
+            address: attempt.address.map(|address| address.to_string()),
             duration_ms: attempt.duration.as_micros() as f64 / 1_000.0,
             status_code: attempt.status_code,
             error_class,

@@ -1,10 +1,11 @@
 //! Work that nobody waits for, done in bounded steps between the changes, so
 //! that it never stalls them: settling, cancelling what a deleted webhook
-//! left behind, replays and backfills, sweeping out what has expired.
+//! left behind, replays and backfills, sweeping out what has expired, pruning.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::{jobs, notices};
+use super::prune::{self, Retention};
 use super::rows::state_code;
 use super::tx::Tx;
 use crate::domain::delivery::{DeliveryState, EndReason};
@@ -19,8 +20,8 @@ const WEBHOOKS_PER_STEP: usize = 16;
 const ROWS_PER_SWEEP: i64 = 500;
 
 /// Does a little of what there is to do: moves `settled_through` of some
-/// webhooks on, and a replay or a backfill.
-pub fn step(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+/// webhooks on, and a replay or a backfill; sweeps, and prunes.
+pub fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
     for _ in 0..WEBHOOKS_PER_STEP {
         let Some(id) = tx.memory.pop_chore() else { break };
         settle(tx, id)?;
@@ -29,6 +30,16 @@ pub fn step(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         && let Some(job) = jobs::step(tx, job)?
     {
         tx.memory.add_job(job);
+    }
+    if std::mem::take(&mut tx.memory.wants_sweep) {
+        tx.memory.wants_sweep = !sweep(tx)?;
+        if tx.memory.pass.is_none()
+            && let Some(pass) = prune::begin(tx.conn, retention, tx.memory.pass_began_at, tx.now)?
+        {
+            (tx.memory.pass, tx.memory.pass_began_at) = (Some(pass), Some(tx.now));
+        }
+    } else if let Some(pass) = tx.memory.pass.take() {
+        tx.memory.pass = prune::step(tx, pass)?;
     }
     Ok(())
 }
@@ -117,7 +128,7 @@ fn cancel_resends(tx: &Tx<'_>, id: WebhookId) -> rusqlite::Result<bool> {
 
 /// Removes some expired sessions and idempotency keys, and publishes what
 /// there is to say; true if that was all.
-pub fn sweep(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+fn sweep(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
     let mut is_clean = notices::publish_gathered(tx)?;
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::jobs::{self, Job};
+use super::prune::Pass;
 use super::rows;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
@@ -25,6 +26,12 @@ pub struct Memory {
     dirty: HashSet<WebhookId>,
     chores: BTreeSet<WebhookId>,
     jobs: VecDeque<Job>,
+    /// What has expired is to be swept out.
+    pub wants_sweep: bool,
+    /// The pass of pruning that is under way.
+    pub pass: Option<Pass>,
+    /// When the last one began.
+    pub pass_began_at: Option<Timestamp>,
 }
 
 /// One webhook: its definition as announced, and its counters, which change
@@ -177,7 +184,7 @@ impl Memory {
 
     /// True while a step of the chores and jobs would find something to do.
     pub fn has_chores(&self) -> bool {
-        !self.chores.is_empty() || !self.jobs.is_empty()
+        !self.chores.is_empty() || !self.jobs.is_empty() || self.wants_sweep || self.pass.is_some()
     }
 
     /// Puts a job behind the others.

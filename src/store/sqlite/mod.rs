@@ -8,6 +8,7 @@ mod changes;
 mod housekeeping;
 mod memory;
 pub mod open;
+mod prune;
 mod queue;
 mod rows;
 mod tx;
@@ -28,6 +29,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::changes::publishing::{self, PublishLimits};
 use self::changes::{jobs, outcomes, resending, sessions, webhooks};
 use self::open::{OpenError, ServeLock};
+pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
@@ -74,6 +76,8 @@ pub struct Config {
     pub publish_deliveries_max: usize,
     /// A webhook that fails for so long without a success is disabled.
     pub disable_after: Duration,
+    /// What is kept, and for how long.
+    pub retention: Retention,
 }
 
 /// A store in one SQLite file, served by this process alone.
@@ -117,7 +121,11 @@ impl SqliteStore {
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
             commits,
             disable_after: config.disable_after,
-            limits: PublishLimits { key_ttl: config.idempotency_ttl, deliveries_max: config.publish_deliveries_max },
+            limits: PublishLimits {
+                bytes_max: config.retention.bytes_max,
+                key_ttl: config.idempotency_ttl,
+                deliveries_max: config.publish_deliveries_max,
+            },
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -126,6 +134,20 @@ impl SqliteStore {
     /// it is counted.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
+    }
+
+    /// Has what has expired swept out, and says what there is to say, soon. To
+    /// be called every minute or so.
+    pub fn sweep(&self) {
+        let change = writer::change(
+            |tx| {
+                tx.memory.wants_sweep = true;
+                Ok(())
+            },
+            |_| {},
+        );
+        // If the queue is full, the next one will do.
+        let _ = self.queue.push(change);
     }
 
     /// Commits what waits, refuses what comes, and closes the file. Blocks.
@@ -179,6 +201,19 @@ impl SqliteStore {
         });
         looked_up.await.map_err(StoreError::failed)?
     }
+}
+
+/// The compressed bodies of attempts, where that is worth it. A large one
+/// takes longer than a thread may be held up that others wait for.
+async fn deflated(outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
+    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+    let deflate =
+        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
+    if outcomes.iter().map(|outcome| outcome.attempt.response_body.len()).sum::<usize>() <= AT_ONCE_BYTES_MAX {
+        return deflate(outcomes);
+    }
+    let large = Arc::clone(outcomes);
+    tokio::task::spawn_blocking(move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
 }
 
 fn refused(why: Refused) -> StoreError {
@@ -441,7 +476,7 @@ impl Store for SqliteStore {
             check_webhook(conn, merchant, id)?;
             let sql =
                 format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
-            let weight = |pulled: &Pulled| pulled.parcel.weight();
+            let weight = |pulled: &Pulled| pulled.parcel.as_ref().map_or(0, Parcel::weight);
             Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, rows::pulled, weight)?.0)
         })
         .await
@@ -527,8 +562,9 @@ impl Store for SqliteStore {
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let disable_after = self.disable_after;
+        let bodies = deflated(&recorded).await;
         let change = writer::change(
-            move |tx| outcomes::record(tx, &recorded, disable_after),
+            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after),
             move |result| drop(reply.send(result)),
         );
         self.queue.push_first(change).map_err(refused)?;

@@ -3,11 +3,15 @@
 //! What lies in the store went in through the domain's own constructors, so a
 //! row that they refuse means a damaged file: [`damaged`].
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
 use rusqlite::Row;
-use rusqlite::types::{Type, Value};
+use rusqlite::types::{Type, Value, ValueRef};
 
 use crate::domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, EndReason, ErrorClass};
 use crate::domain::event::{Event, Message};
@@ -39,17 +43,20 @@ pub const DEFINITION: &str = "is_active, topics, url, extra_headers, secret_key,
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
-    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start
-    FROM delivery d JOIN event e USING (event_id) JOIN merchant m ON m.merchant_id = e.merchant_id";
+    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at
+    FROM delivery d LEFT JOIN event e USING (event_id) LEFT JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`delivery`] reads; takes a WHERE behind it.
 pub const DELIVERY: &str =
     "SELECT d.webhook_id, d.increment_id, d.event_id, e.topic, d.state, d.attempts, d.created_at,
-    d.next_attempt_at, d.ended_at, d.reason FROM delivery d JOIN event e USING (event_id)";
+    d.next_attempt_at, d.ended_at, d.reason FROM delivery d LEFT JOIN event e USING (event_id)";
 
 /// What [`attempt`] reads; takes a WHERE behind it.
 pub const ATTEMPT: &str = "SELECT attempt, started_at, duration_us, status_code, error_class, error_detail,
-    request_headers, response_headers, response_body FROM attempt";
+    request_headers, response_headers, response_body, queue_delay_ms, address, is_compressed FROM attempt";
+
+/// Bodies below this size are kept as they are, in bytes.
+const COMPRESSED_BYTES_MIN: usize = 512;
 
 /// A value that the program never writes.
 fn damaged(what: &str) -> rusqlite::Error {
@@ -198,6 +205,7 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
         attempts: row.get(1)?,
         policy_start: row.get(11)?,
         due_at: time_if_any(row, 9)?,
+        numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
         event: Arc::new(event),
     })
@@ -206,7 +214,10 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
 /// A number for who pulls, from [`PARCEL`].
 pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
     let state = state_from_code(row.get(10)?).ok_or_else(|| damaged("state"))?;
-    Ok(Pulled { parcel: parcel(row)?, state })
+    // Without an event it was pruned.
+    let is_whole = !matches!(row.get_ref(3)?, ValueRef::Null);
+    let parcel = is_whole.then(|| parcel(row)).transpose()?;
+    Ok(Pulled { increment_id: IncrementId(row.get(0)?), parcel, state })
 }
 
 /// A delivery for its owner, from [`DELIVERY`].
@@ -215,7 +226,7 @@ pub fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         webhook_id: WebhookId(row.get(0)?),
         increment_id: IncrementId(row.get(1)?),
         event_id: EventId(row.get(2)?),
-        topic: checked(Topic::try_new(text(row, 3)?))?,
+        topic: (row.get::<_, Option<String>>(3)?).map(|topic| checked(Topic::try_new(&topic))).transpose()?,
         state: state_from_code(row.get(4)?).ok_or_else(|| damaged("state"))?,
         attempts: row.get(5)?,
         created_at: time(row, 6)?,
@@ -237,8 +248,29 @@ pub fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         error: class.map(|class| AttemptError { class, detail: detail.unwrap_or_default() }),
         request_headers: row.get(6)?,
         response_headers: row.get(7)?,
-        response_body: row.get(8)?,
+        response_body: match row.get(11)? {
+            true => inflate(row.get_ref(8)?.as_blob()?)?,
+            false => row.get(8)?,
+        },
+        queue_delay: Duration::from_millis(row.get::<_, i64>(9)?.unsigned_abs()),
+        address: (row.get::<_, Option<String>>(10)?).and_then(|address| address.parse().ok()),
     })
+}
+
+/// The body in zlib's format, if that is worth it.
+pub fn deflate(body: &[u8]) -> Option<Vec<u8>> {
+    if body.len() < COMPRESSED_BYTES_MIN {
+        return None;
+    }
+    let mut writer = ZlibEncoder::new(Vec::new(), Compression::fast());
+    let deflated = writer.write_all(body).and_then(|()| writer.finish()).ok()?;
+    (deflated.len() < body.len()).then_some(deflated)
+}
+
+fn inflate(deflated: &[u8]) -> rusqlite::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    ZlibDecoder::new(deflated).read_to_end(&mut body).map_err(|_| damaged("response_body"))?;
+    Ok(body)
 }
 
 /// A state as the store keeps it.

@@ -7,7 +7,7 @@
 //! connection is closed, the file is read again, and everyone gets a fault.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::open::{ServeLock, read_store_id, reopen};
 use super::queue::Queue;
 use super::tx::{Announcement, Tx};
-use super::{Config, housekeeping};
+use super::{Config, Retention, housekeeping};
 use crate::domain::id::StoreId;
 use crate::domain::time::Clock;
 use crate::store::StoreError;
@@ -25,10 +25,6 @@ use crate::store::mailbox::Mailbox;
 
 /// The most changes that share a commit.
 const CHANGES_PER_COMMIT_MAX: usize = 512;
-/// How often expired sessions and idempotency keys are swept out.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// How soon the next sweep comes if there was more than one takes.
-const SWEEP_AGAIN: Duration = Duration::from_millis(50);
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -50,7 +46,6 @@ pub struct Writer {
     conn: Option<Connection>,
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
-    next_sweep: Instant,
     commits: watch::Sender<u64>,
     _lock: ServeLock,
 }
@@ -76,7 +71,6 @@ impl Writer {
             memory,
             conn: Some(conn),
             is_stuck: false,
-            next_sweep: Instant::now(),
             commits: watch::Sender::new(0),
             _lock: lock,
         })
@@ -95,8 +89,7 @@ impl Writer {
             if self.conn.is_none() {
                 self.reopen();
             }
-            let chores_due = self.memory.has_chores() || Instant::now() >= self.next_sweep;
-            if !changes.is_empty() || chores_due {
+            if !changes.is_empty() || self.memory.has_chores() {
                 self.commit(changes);
             }
         }
@@ -109,7 +102,7 @@ impl Writer {
         } else if self.memory.has_chores() {
             Duration::ZERO
         } else {
-            self.next_sweep.saturating_duration_since(Instant::now())
+            Duration::MAX
         }
     }
 
@@ -138,7 +131,7 @@ impl Writer {
         let undone = || StoreError::failed("an earlier failure undid the transaction");
         let run = |change: Change| change(if tx.conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) });
         let answers: Vec<Answer> = changes.into_iter().map(run).collect();
-        let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, &mut self.next_sweep) };
+        let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
         match finished {
             Ok(()) => {
                 self.commits.send_modify(|count| *count += 1);
@@ -180,12 +173,8 @@ impl Writer {
 
 /// What every transaction ends with: chores, the counters that changed, and
 /// the commit.
-fn finish(tx: &mut Tx<'_>, next_sweep: &mut Instant) -> Result<(), StoreError> {
-    housekeeping::step(tx)?;
-    if Instant::now() >= *next_sweep {
-        let is_clean = housekeeping::sweep(tx)?;
-        *next_sweep = Instant::now() + if is_clean { SWEEP_INTERVAL } else { SWEEP_AGAIN };
-    }
+fn finish(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
+    housekeeping::step(tx, retention)?;
     tx.memory.flush(tx.conn)?;
     Ok(tx.conn.execute_batch("COMMIT")?)
 }

@@ -133,7 +133,7 @@ pub fn step(tx: &mut Tx<'_>, mut job: Job) -> Result<Option<Job>> {
     Ok(Some(job))
 }
 
-/// What was cancelled stays cancelled, what was never tried is on its way, and
+/// What was cancelled stays cancelled, what was pruned is gone, what was never tried is on its way, and
 /// what was delivered stays delivered whatever becomes of the re-send.
 fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<()> {
     tx.conn
@@ -142,7 +142,8 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<()> {
                 state = CASE state WHEN 2 THEN 0 ELSE state END,
                 ended_at = CASE state WHEN 2 THEN NULL ELSE ended_at END, reason = NULL
                 WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3 AND created_at >= ?5 AND state <> 3
-                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)",
+                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)
+                    AND EXISTS (SELECT 1 FROM event e WHERE e.event_id = delivery.event_id)",
         )?
         .execute(params![job.webhook_id.0, job.next, through, tx.now.0, job.since.0])?;
     tx.news.push(Announcement::Reread(job.webhook_id, IncrementId(job.next)));

@@ -21,11 +21,18 @@ use crate::store::sqlite::tx::{Announcement, Tx};
 /// Records attempts and what becomes of their deliveries. A webhook that
 /// answered 410, or has failed for `disable_after` without a success, is
 /// disabled.
-pub fn record(tx: &mut Tx<'_>, outcomes: &[Outcome], disable_after: Duration) -> Result<()> {
+///
+/// `bodies` are the compressed ones of the answers, where that is worth it.
+pub fn record(
+    tx: &mut Tx<'_>,
+    outcomes: &[Outcome],
+    bodies: &[Option<Vec<u8>>],
+    disable_after: Duration,
+) -> Result<()> {
     let mut counted = Vec::with_capacity(outcomes.len());
-    for outcome in outcomes {
+    for (outcome, body) in outcomes.iter().zip(bodies) {
         if mark(tx, outcome)? {
-            insert_attempt(tx, outcome)?;
+            insert_attempt(tx, outcome, body.as_deref())?;
             counted.push(outcome);
         }
     }
@@ -160,13 +167,13 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
     Ok(marked == 1)
 }
 
-fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome) -> Result<()> {
+fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> Result<()> {
     let attempt = &outcome.attempt;
     tx.conn
         .prepare_cached(
             "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us, status_code,
-                error_class, error_detail, request_headers, response_headers, response_body)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                error_class, error_detail, request_headers, response_headers, response_body, is_compressed,
+                queue_delay_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             outcome.webhook_id.0,
@@ -179,7 +186,10 @@ fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome) -> Result<()> {
             attempt.error.as_ref().map(|error| &error.detail),
             attempt.request_headers,
             attempt.response_headers,
-            attempt.response_body,
+            compressed.unwrap_or(&attempt.response_body),
+            compressed.is_some(),
+            i64::try_from(attempt.queue_delay.as_millis()).unwrap_or(i64::MAX),
+            attempt.address.map(|address| address.to_string()),
         ])?;
     Ok(())
 }

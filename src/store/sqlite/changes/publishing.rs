@@ -10,6 +10,7 @@ use super::Result;
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::webhook::Format;
+use crate::store::sqlite::prune;
 use crate::store::sqlite::rows::format_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
@@ -21,6 +22,8 @@ pub struct PublishLimits {
     pub key_ttl: std::time::Duration,
     /// The most deliveries it may make.
     pub deliveries_max: usize,
+    /// The most bytes that the store may hold by then; 0: as many as there are.
+    pub bytes_max: u64,
 }
 
 /// Accepts events, all or none.
@@ -30,6 +33,10 @@ pub fn publish(
     events: Vec<NewEvent>,
     limits: PublishLimits,
 ) -> Result<Vec<Receipt>> {
+    let used = || prune::used_bytes(tx.conn);
+    if limits.bytes_max > 0 && used()? >= limits.bytes_max {
+        return Err(StoreError::Full { used: used()?, max: limits.bytes_max });
+    }
     let mut numbering = Numbering::default();
     let mut receipts = Vec::with_capacity(events.len());
     for (index, event) in events.into_iter().enumerate() {
@@ -73,7 +80,15 @@ impl Numbering {
             let Some(format) = tx.memory.entry(id).map(|entry| entry.webhook.spec.format) else { continue };
             let number = self.number(tx, id, event.event_id, format)?;
             let event = Arc::clone(event);
-            let parcel = Parcel { increment_id: number, attempts: 0, policy_start: 0, due_at: None, format, event };
+            let parcel = Parcel {
+                increment_id: number,
+                attempts: 0,
+                policy_start: 0,
+                numbered_at: tx.now,
+                due_at: None,
+                format,
+                event,
+            };
             self.parcels.push((id, parcel));
             deliveries.push((id, number));
         }

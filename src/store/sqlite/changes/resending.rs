@@ -19,6 +19,15 @@ use crate::store::{Parcel, StoreError};
 pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
     webhooks::find(tx, merchant, id)?;
     state_of(tx, id, number)?;
+    let is_whole = tx
+        .conn
+        .prepare_cached(
+            "SELECT 1 FROM delivery JOIN event USING (event_id) WHERE webhook_id = ?1 AND increment_id = ?2",
+        )?
+        .exists(params![id.0, number.0])?;
+    if !is_whole {
+        return Err(StoreError::Pruned);
+    }
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET next_attempt_at = ?3, policy_start = attempts,
@@ -74,7 +83,15 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
         .prepare_cached("UPDATE delivery SET next_attempt_at = ?3 WHERE webhook_id = ?1 AND increment_id = ?2")?
         .execute(params![id.0, number.0, tx.now.0])?;
     numbering.settle(tx);
-    let parcel = Parcel { increment_id: number, attempts: 0, policy_start: 0, due_at: Some(tx.now), format, event };
+    let parcel = Parcel {
+        increment_id: number,
+        attempts: 0,
+        policy_start: 0,
+        numbered_at: tx.now,
+        due_at: Some(tx.now),
+        format,
+        event,
+    };
     tx.news.push(Announcement::Test(id, parcel));
     Ok(number)
 }
