@@ -36,11 +36,18 @@ const METHODS: &[&str] = &[
     "webhook.delete",
     "webhook.get",
     "webhook.update",
+    "webhook.enable",
+    "webhook.rotate_secret",
+    "webhook.replay",
+    "webhook.backfill",
+    "webhook.test",
     "event.publish",
     "event.publish_many",
     "delivery.list",
     "delivery.attempts",
     "delivery.pull",
+    "delivery.retry",
+    "delivery.cancel",
 ];
 
 fn without_needs(examples: &Examples) -> Vec<&str> {

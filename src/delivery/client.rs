@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -16,6 +17,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_util::client::legacy::connect::HttpInfo;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
 use rustls::crypto::ring;
@@ -80,6 +82,8 @@ pub struct PostRequest<'a> {
 pub struct PostResult {
     /// From the start to the end of what was read of the answer.
     pub duration: Duration,
+    /// What was connected to, or tried last.
+    pub address: Option<SocketAddr>,
     /// The answer's status, if there was an answer.
     pub status: Option<u16>,
     /// The answer's headers.
@@ -120,7 +124,7 @@ impl Client {
 
         let response = match timeout_at(deadline, self.send(request)).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return PostResult::unanswered(started, error),
+            Ok(Err((error, address))) => return PostResult { address, ..PostResult::unanswered(started, error) },
             Err(_) => {
                 let detail = format!("no answer within {:?}", timeouts.total);
                 return PostResult::unanswered(started, AttemptError { class: ErrorClass::Timeout, detail });
@@ -136,6 +140,7 @@ impl Client {
         let _ = timeout_at(deadline, read(body, self.answer_bytes_max, &mut response_body)).await;
         PostResult {
             duration: started.elapsed(),
+            address: head.extensions.get::<HttpInfo>().map(HttpInfo::remote_addr),
             status: Some(head.status.as_u16()),
             error: status_error(head.status, &head.headers, url),
             response_headers: head.headers,
@@ -143,19 +148,25 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: PostRequest<'_>) -> Result<Response<Incoming>, AttemptError> {
+    async fn send(&self, request: PostRequest<'_>) -> Result<Response<Incoming>, (AttemptError, Option<SocketAddr>)> {
         let PostRequest { url, headers, body, timeouts } = request;
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
-        let uri = Uri::try_from(&url[..Position::AfterQuery]).map_err(|_| AttemptError {
-            class: ErrorClass::Dns,
-            detail: "the URL's host is no host name".to_owned(),
+        let uri = Uri::try_from(&url[..Position::AfterQuery]).map_err(|_| {
+            let detail = "the URL's host is no host name".to_owned();
+            (AttemptError { class: ErrorClass::Dns, detail }, None)
         })?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        self.pool(timeouts.connect).request(request).await.map_err(|error| attempt_error(&error, timeouts))
+        self.pool(timeouts.connect).request(request).await.map_err(|error| {
+            let tried = match find::<ConnectError>(&error) {
+                Some(ConnectError::Connect(address, _)) => Some(*address),
+                _ => None,
+            };
+            (attempt_error(&error, timeouts), tried)
+        })
     }
 
     fn pool(&self, connect_timeout: Duration) -> Pool {
@@ -192,6 +203,7 @@ impl PostResult {
     fn unanswered(started: Instant, error: AttemptError) -> Self {
         Self {
             duration: started.elapsed(),
+            address: None,
             status: None,
             response_headers: HeaderMap::new(),
             response_body: Vec::new(),

@@ -313,7 +313,7 @@ impl Hands {
                 started_at,
                 queue_delay: started_at.since(parcel.due_at.unwrap_or(parcel.numbered_at)),
                 duration: result.duration,
-                address: None,
+                address: result.address,
                 status_code: result.status,
                 error: result.error,
                 request_headers,

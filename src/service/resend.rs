@@ -107,7 +107,8 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let message = Message::try_new(message.unwrap_or(TEST_MESSAGE))
             .map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
-        let webhook = self.get_webhook(caller, id).await?;
+        let webhook = self.store.webhook(caller.merchant_id, id).await;
+        let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         if webhook.spec.delivery_mode == DeliveryMode::Pull {
             return Err(Fault::new(FaultCode::WebhookNotChanged)
                 .detail("Its receiver pulls, so there is nothing to post to; use delivery.pull."));
@@ -119,9 +120,10 @@ impl Service {
         let mut is_closing = self.is_closing.subscribe();
         let attempt = loop {
             let recorded = self.store.next_attempt(id, number);
-            let attempt = self.list_attempts(caller, id, number).await?.into_iter().next();
-            if attempt.is_some() {
-                break attempt;
+            let attempts = self.store.attempts(caller.merchant_id, id, number).await;
+            let attempts = attempts.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))?;
+            if let Some(first) = attempts.into_iter().next() {
+                break Some(first);
             }
             tokio::select! {
                 () = recorded => {}

@@ -265,5 +265,5 @@ async fn the_faults_are_described_as_they_are_raised() {
     let table: Vec<Value> = table.map(|(code, message)| json!({"code": code, "message": message})).into();
     assert_eq!(webhook, Value::from(table));
     assert_eq!(codes(ask("resourceFaults", json!([null, "event"])).await), [107, 108, 109]);
-    assert_eq!(codes(ask("resourceFaults", json!([null, "delivery"])).await), [110, 111]);
+    assert_eq!(codes(ask("resourceFaults", json!([null, "delivery"])).await), [110, 111, 113]);
 }
