@@ -399,9 +399,10 @@ async fn concurrency_is_bounded_and_credentials_are_sent_and_blotted_out() {
     }
     // Whatever else may go out has done so before this is answered.
     server.call("webhook.test", json!([other])).await.unwrap();
-    assert!(asking.try_recv().is_err(), "no third one");
+    let has_third = asking.try_recv().is_ok();
     *gate.0.lock().unwrap() = true;
     gate.1.notify_all();
+    assert!(!has_third);
     server.settled(id).await;
     assert_eq!(receiver.so_far()[0].header("authorization"), common::basic("shop", "open sesame"));
     let attempts = server.call("delivery.attempts", json!([id, 1])).await.unwrap().to_string();
