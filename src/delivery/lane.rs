@@ -473,70 +473,11 @@ fn key(parcel: &Parcel) -> DueKey {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Event, Message};
-    use crate::domain::headers::ExtraHeaders;
-    use crate::domain::id::{EventId, MerchantId, WebhookId};
-    use crate::domain::policy::OwnTimeouts;
-    use crate::domain::retry::RetryPolicy;
-    use crate::domain::secret::SecretKey;
-    use crate::domain::target::TargetUrl;
-    use crate::domain::topic::{Patterns, Topic};
-    use crate::domain::webhook::{Format, WebhookSpec};
+    use crate::delivery::samples::{NOW, parcel, webhook};
 
-    const NOW: Timestamp = Timestamp(1_000_000);
     const LATER: Timestamp = Timestamp(1_005_000);
     const SHARE: Share = Share { requests: 8, requests_max: 64 };
     const MUCH_LATER: Timestamp = Timestamp(9_000_000);
-
-    fn webhook(delivery_mode: DeliveryMode, settled: i64, last: i64) -> Arc<Webhook> {
-        Arc::new(Webhook {
-            webhook_id: WebhookId(1),
-            merchant_id: MerchantId(1),
-            spec: WebhookSpec {
-                is_active: true,
-                topics: Patterns::try_new("*").unwrap(),
-                url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
-                extra_headers: ExtraHeaders::default(),
-                secret_key: SecretKey::generate(),
-                format: Format::Envelope,
-                retry: RetryPolicy::Default,
-                delivery_mode,
-                max_concurrency: None,
-                rate_limit: None,
-                timeouts: OwnTimeouts::default(),
-                basic_auth: None,
-            },
-            old_secrets: Vec::new(),
-            acknowledged_through: IncrementId::ZERO,
-            is_recovering: false,
-            last_increment_id: IncrementId(last),
-            settled_through: IncrementId(settled),
-            consecutive_failures: 0,
-            failing_since: None,
-            disabled: None,
-            created_at: NOW,
-            updated_at: NOW,
-        })
-    }
-
-    fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
-        Parcel {
-            increment_id: IncrementId(number),
-            attempts,
-            policy_start: 0,
-            numbered_at: NOW,
-            due_at,
-            format: Format::Envelope,
-            event: Arc::new(Event {
-                event_id: EventId(number),
-                merchant_id: MerchantId(1),
-                merchant_code: "acme".into(),
-                topic: Topic::try_new("order:created").unwrap(),
-                message: Message::try_new("{}").unwrap(),
-                created_at: NOW,
-            }),
-        }
-    }
 
     fn page(parcels: Vec<Parcel>) -> Page {
         Page { parcels, is_last: true }
@@ -544,7 +485,7 @@ mod tests {
 
     /// A parallel lane that has read all there is, which is nothing.
     fn idle() -> Lane {
-        Lane::new(webhook(DeliveryMode::Parallel, 0, 0))
+        Lane::new(webhook(1, DeliveryMode::Parallel, 0, 0))
     }
 
     fn take(lane: &mut Lane, now: Timestamp) -> Option<Parcel> {
@@ -612,12 +553,12 @@ mod tests {
     #[test]
     fn gone_and_enabled_in_one_breath_is_tried_again() {
         for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
-            let mut lane = Lane::new(webhook(mode, 0, 0));
+            let mut lane = Lane::new(webhook(1, mode, 0, 0));
             lane.offer(parcel(1, 0, None));
             let sent = send(&mut lane);
             end(&mut lane, sent, Verdict::Gone);
             // The lane saw only the last of two announcements.
-            lane.change(webhook(mode, 0, 1));
+            lane.change(webhook(1, mode, 0, 1));
             lane.recorded(IncrementId(1), Verdict::Gone);
             assert!(lane.want(NOW).is_some(), "{mode:?}");
         }
@@ -625,7 +566,7 @@ mod tests {
 
     #[test]
     fn nothing_overtakes_a_number_that_was_answered_410() {
-        let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 0));
+        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
         lane.offer(parcel(1, 0, None));
         lane.offer(parcel(2, 0, None));
         let sent = send(&mut lane);
@@ -640,7 +581,7 @@ mod tests {
 
     #[test]
     fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
-        let mut lane = Lane::new(webhook(DeliveryMode::Ordered, 0, 3));
+        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 3));
         let want = asked(&mut lane, NOW);
         lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
         let sent = send(&mut lane);
@@ -649,7 +590,7 @@ mod tests {
         let mut off = Webhook::clone(&lane.webhook);
         off.spec.is_active = false;
         lane.change(Arc::new(off));
-        lane.change(webhook(DeliveryMode::Ordered, 0, 3));
+        lane.change(webhook(1, DeliveryMode::Ordered, 0, 3));
         let want = asked(&mut lane, NOW);
         lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
         end(&mut lane, sent, Verdict::Retry(LATER));

@@ -6,6 +6,8 @@ pub mod format;
 pub mod guard;
 mod health;
 mod lane;
+#[cfg(test)]
+mod samples;
 mod scheduler;
 pub mod worker;
 

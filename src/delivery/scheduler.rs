@@ -351,3 +351,104 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::samples::{NOW, parcel, webhook};
+    use crate::domain::delivery::{Attempt, Verdict};
+    use crate::domain::webhook::DeliveryMode;
+
+    const IN_FLIGHT_MAX: usize = 16;
+
+    /// A scheduler of so many webhooks, which have never had a delivery.
+    fn scheduler(webhooks: i64) -> Scheduler {
+        let config = Config {
+            in_flight_max: IN_FLIGHT_MAX,
+            webhook_in_flight_max: 8,
+            loaded_bytes_max: 64 * 1024 * 1024,
+            answer_bytes_max: 0,
+            allow_targets: Vec::new(),
+        };
+        let webhook = |id| Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0));
+        Scheduler::new(&config, (1..=webhooks).map(webhook).collect())
+    }
+
+    fn publish(scheduler: &mut Scheduler, id: i64, number: i64) {
+        let parcels = vec![(WebhookId(id), parcel(number, 0, None))];
+        scheduler.absorb(News { parcels, ..News::default() });
+    }
+
+    /// All that is to be sent now.
+    fn sends(scheduler: &mut Scheduler) -> Vec<(WebhookId, Parcel)> {
+        std::iter::from_fn(|| scheduler.next(NOW))
+            .map(|action| match action {
+                Action::Send(webhook, parcel) => (webhook.webhook_id, parcel),
+                Action::Read { .. } => panic!("everything was handed over"),
+            })
+            .collect()
+    }
+
+    fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
+        let attempt = Attempt {
+            attempt: 1,
+            started_at: NOW,
+            queue_delay: Duration::ZERO,
+            duration: Duration::ZERO,
+            address: None,
+            status_code: Some(204),
+            error: None,
+            request_headers: String::new(),
+            response_headers: String::new(),
+            response_body: Vec::new(),
+        };
+        let (increment_id, verdict) = (parcel.increment_id, Verdict::Delivered);
+        let outcome = Outcome { webhook_id: id, increment_id, attempt, verdict };
+        scheduler.sent(parcel, &outcome, Sign::Good, NOW);
+        scheduler.recorded(&outcome);
+    }
+
+    #[test]
+    fn those_that_never_answered_leave_half_to_those_that_do() {
+        let mut scheduler = scheduler(40);
+        // Webhook 1 answers; the others never do.
+        publish(&mut scheduler, 1, 1);
+        let first = sends(&mut scheduler).remove(0);
+        end(&mut scheduler, first);
+        for id in 2..=40 {
+            publish(&mut scheduler, id, 1);
+        }
+        let silent = sends(&mut scheduler);
+        assert_eq!(silent.len(), IN_FLIGHT_MAX / 2);
+        publish(&mut scheduler, 1, 2);
+        let sent = sends(&mut scheduler);
+        assert_eq!(sent.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [WebhookId(1)]);
+        // Each that gives its request back makes room for the next.
+        for (place, ended) in silent.into_iter().enumerate() {
+            end(&mut scheduler, ended);
+            assert_eq!(sends(&mut scheduler).len(), 1, "{place}");
+        }
+    }
+
+    #[test]
+    fn no_lane_has_more_than_its_part() {
+        let mut scheduler = scheduler(1);
+        let mut number = 0;
+        let mut most = 0;
+        for _ in 0..20 {
+            for _ in 0..8 {
+                number += 1;
+                publish(&mut scheduler, 1, number);
+            }
+            loop {
+                let sent = sends(&mut scheduler);
+                if sent.is_empty() {
+                    break;
+                }
+                most = most.max(sent.len());
+                sent.into_iter().for_each(|sent| end(&mut scheduler, sent));
+            }
+        }
+        assert_eq!(most, IN_FLIGHT_MAX / LANES_AT_LEAST);
+    }
+}

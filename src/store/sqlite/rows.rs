@@ -59,7 +59,7 @@ pub const ATTEMPT: &str = "SELECT attempt, started_at, duration_us, status_code,
 const COMPRESSED_BYTES_MIN: usize = 512;
 
 /// A value that the program never writes.
-fn damaged(what: &str) -> rusqlite::Error {
+pub fn damaged(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(usize::MAX, Type::Text, format!("damaged store: bad {what}").into())
 }
 

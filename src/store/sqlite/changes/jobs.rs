@@ -8,6 +8,7 @@ use super::{Result, webhooks};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
+use crate::store::sqlite::rows::damaged;
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Span, StoreError};
 
@@ -59,9 +60,10 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         job_id: row.get(0)?,
         webhook_id: WebhookId(row.get(1)?),
-        kind: match Patterns::try_new(&topics) {
-            Ok(patterns) if row.get_ref(2)?.as_str()? == "backfill" => Kind::Backfill(patterns),
-            _ => Kind::Replay,
+        kind: match (row.get_ref(2)?.as_str()?, Patterns::try_new(&topics)) {
+            ("replay", _) => Kind::Replay,
+            ("backfill", Ok(patterns)) => Kind::Backfill(patterns),
+            _ => return Err(damaged("job")),
         },
         next: row.get(3)?,
         last: row.get(4)?,

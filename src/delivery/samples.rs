@@ -1,0 +1,69 @@
+//! Webhooks and deliveries for the tests of lanes and of the scheduler.
+
+use std::sync::Arc;
+
+use crate::domain::event::{Event, Message};
+use crate::domain::headers::ExtraHeaders;
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::policy::OwnTimeouts;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::secret::SecretKey;
+use crate::domain::target::TargetUrl;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::{Patterns, Topic};
+use crate::domain::webhook::{DeliveryMode, Format, Webhook, WebhookSpec};
+use crate::store::Parcel;
+
+pub const NOW: Timestamp = Timestamp(1_000_000);
+
+/// A webhook that subscribes to everything.
+pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) -> Arc<Webhook> {
+    Arc::new(Webhook {
+        webhook_id: WebhookId(id),
+        merchant_id: MerchantId(1),
+        spec: WebhookSpec {
+            is_active: true,
+            topics: Patterns::try_new("*").unwrap(),
+            url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
+            extra_headers: ExtraHeaders::default(),
+            secret_key: SecretKey::generate(),
+            format: Format::Envelope,
+            retry: RetryPolicy::Default,
+            delivery_mode,
+            max_concurrency: None,
+            rate_limit: None,
+            timeouts: OwnTimeouts::default(),
+            basic_auth: None,
+        },
+        old_secrets: Vec::new(),
+        acknowledged_through: IncrementId::ZERO,
+        is_recovering: false,
+        last_increment_id: IncrementId(last),
+        settled_through: IncrementId(settled),
+        consecutive_failures: 0,
+        failing_since: None,
+        disabled: None,
+        created_at: NOW,
+        updated_at: NOW,
+    })
+}
+
+/// A delivery of an event without members.
+pub fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
+    Parcel {
+        increment_id: IncrementId(number),
+        attempts,
+        policy_start: 0,
+        numbered_at: NOW,
+        due_at,
+        format: Format::Envelope,
+        event: Arc::new(Event {
+            event_id: EventId(number),
+            merchant_id: MerchantId(1),
+            merchant_code: "acme".into(),
+            topic: Topic::try_new("order:created").unwrap(),
+            message: Message::try_new("{}").unwrap(),
+            created_at: NOW,
+        }),
+    }
+}
