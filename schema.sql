@@ -55,6 +55,9 @@ CREATE TABLE webhook (
     timeout_ms           INTEGER,
     basic_username       TEXT,
     basic_password       TEXT,
+    batch_events         INTEGER,                     -- NULL: one event in a request
+    batch_bytes          INTEGER,
+    batch_wait_ms        INTEGER,
     last_increment_id    INTEGER NOT NULL DEFAULT 0,  -- the last number given out
     settled_through      INTEGER NOT NULL DEFAULT 0,  -- all numbers up to this one have ended
     acknowledged_through INTEGER NOT NULL DEFAULT 0,  -- the receiver pulled what lies beyond
@@ -102,6 +105,8 @@ CREATE TABLE delivery (
     next_attempt_at INTEGER,                          -- when it is sent again, whatever its state; NULL: not again, or never sent yet
     ended_at        INTEGER,
     reason          TEXT,                             -- why it ended undelivered
+    batch_first     INTEGER,                          -- the batch it goes out with, from before its first attempt on;
+    batch_last      INTEGER,                          -- attempts at it are logged under its first number
     PRIMARY KEY (webhook_id, increment_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -135,8 +135,8 @@ struct Story {
     accepted: BTreeMap<(i64, i64), i64>,
 }
 
-/// Publishes to three webhooks with different topics, one of which fails every
-/// third request, while the server is killed `kills` times at random points.
+/// Publishes to four webhooks with different topics, one of which fails every
+/// third request, and one takes batches and fails every fifth, while the server is killed `kills` times at random points.
 async fn tell(kills: usize) -> Story {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} repeats the kill points of this run");
@@ -148,13 +148,17 @@ async fn tell(kills: usize) -> Story {
         Receiver::obliging().await,
         Receiver::start(|place, _| Reply::status(if place % 3 == 2 { 500 } else { 200 })).await,
         Receiver::obliging().await,
+        Receiver::start(|place, _| Reply::status(if place % 5 == 4 { 500 } else { 200 })).await,
     ];
     let client = common::http_client();
     let mut secrets = HashMap::new();
-    for (receiver, topics) in receivers.iter().zip(["order:*", "product:updated", "inventory:adjustment,order:created"])
+    let batch = json!({"max_events": 10, "wait_ms": 5});
+    let topics = ["order:*", "product:updated", "inventory:adjustment,order:created", "product:*,order:*"];
+    for (receiver, (topics, batch)) in
+        receivers.iter().zip(topics.into_iter().zip([Value::Null, Value::Null, Value::Null, batch]))
     {
-        let data =
-            json!({"topics": topics, "url": receiver.url(), "retry": {"max_retries": 100, "interval_seconds": 1}});
+        let retry = json!({"max_retries": 100, "interval_seconds": 1});
+        let data = json!({"topics": topics, "url": receiver.url(), "retry": retry, "batch": batch});
         let webhook = call(&client, &process.url, "webhook.create", json!([data, true])).await.unwrap();
         secrets.insert(webhook["webhook_id"].as_i64().unwrap(), webhook["secret_key"].as_str().unwrap().to_owned());
     }
@@ -201,22 +205,25 @@ async fn settle(mut process: Process, folder: &Path, receivers: &[Receiver]) -> 
         }
         process = Process::start(folder);
         for ((_, _, pending, _), (receiver, arrived)) in webhooks.iter().zip(receivers.iter().zip(arrived)) {
-            receiver.arrivals(arrived + *pending as usize).await;
+            // Those of a batch come together.
+            let is_batched = receiver.so_far().iter().any(|arrival| arrival.json()["events"].is_array());
+            let requests = if is_batched { (*pending).min(1) } else { *pending };
+            receiver.arrivals(arrived + requests as usize).await;
         }
     }
 }
 
 impl Story {
     fn check(&self) {
-        let mut arrived: BTreeMap<(i64, i64), &Arrived> = BTreeMap::new();
+        let mut arrived: BTreeMap<(i64, i64), (&Arrived, Value)> = BTreeMap::new();
         let all: Vec<Vec<Arrived>> = self.receivers.iter().map(Receiver::so_far).collect();
         for arrival in all.iter().flatten() {
-            let body = arrival.json();
-            let key = (body["webhook_id"].as_i64().unwrap(), arrival.number());
-            assert_eq!(body["increment_id"], key.1, "the number in the body is the number in the id");
-            let first = arrived.entry(key).or_insert(arrival);
-            assert_eq!(first.body, arrival.body, "number {key:?} stands for one event for ever");
-            let secret = SecretKey::try_new(&self.secrets[&key.0]).unwrap();
+            let webhook = arrival.json()["webhook_id"].as_i64().unwrap();
+            for (number, message) in arrival.events() {
+                let (first, _) = arrived.entry((webhook, number)).or_insert((arrival, message));
+                assert_eq!(first.body, arrival.body, "{webhook}: {number} stands for one event for ever");
+            }
+            let secret = SecretKey::try_new(&self.secrets[&webhook]).unwrap();
             let timestamp = arrival.header("webhook-timestamp").parse().unwrap();
             let (id, signature) = (arrival.header("webhook-id"), arrival.header("webhook-signature"));
             assert!(verify_standard_webhooks(&secret, id, timestamp, &arrival.body, signature));
@@ -226,8 +233,8 @@ impl Story {
             assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "webhook {webhook} got each of its own numbers");
         }
         for (key, event) in &self.accepted {
-            let arrival = arrived.get(key).unwrap_or_else(|| panic!("{key:?} was accepted and never came"));
-            assert_eq!(arrival.json()["message"]["n"], *event, "{key:?}");
+            let (_, message) = arrived.get(key).unwrap_or_else(|| panic!("{key:?} was accepted and never came"));
+            assert_eq!(message["n"], *event, "{key:?}");
         }
         let total: usize = all.iter().map(Vec::len).sum();
         println!(

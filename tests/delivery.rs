@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use common::manual::{SECRET, START, verify, webhook};
 use common::{Receiver, Reply, Start, TestServer};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,41 +16,13 @@ use tallyhook::app::Hooks;
 use tallyhook::delivery::connect::Resolve;
 use tallyhook::domain::secret::SecretKey;
 use tallyhook::domain::signature::{shipstream, verify_standard_webhooks};
-use tallyhook::domain::time::{Clock, Timestamp};
-use tokio::sync::watch;
-
-const SECRET: &str = "2RUJ8NXLnLRrAj3";
-const START: Timestamp = Timestamp(1_700_000_000_000);
-
-/// A server whose clock only the test moves, and whose jitter is none.
-async fn with_manual_clock(start: Start) -> (TestServer, watch::Sender<Timestamp>) {
-    let (clock, hand) = Clock::manual(START);
-    let hooks = Hooks { clock, random: Arc::new(|| 0.5), ..Hooks::default() };
-    (Start { hooks, ..start }.go().await, hand)
-}
-
-fn pass(hand: &watch::Sender<Timestamp>, seconds: u64) {
-    hand.send_modify(|now| *now = now.after(Duration::from_secs(seconds)));
-}
-
-async fn webhook(server: &TestServer, receiver: &Receiver, topics: &str) -> i64 {
-    let data = json!({"topics": topics, "url": receiver.url(), "secret_key": SECRET});
-    server.webhook(data).await["webhook_id"].as_i64().unwrap()
-}
-
-fn verify(arrived: &common::Arrived) {
-    let secret = SecretKey::try_new(SECRET).unwrap();
-    let timestamp = arrived.header("webhook-timestamp").parse().unwrap();
-    let (id, signature) = (arrived.header("webhook-id"), arrived.header("webhook-signature"));
-    assert!(verify_standard_webhooks(&secret, id, timestamp, &arrived.body, signature));
-}
 
 #[tokio::test]
 async fn an_event_arrives_signed_and_numbered() {
-    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let (server, _hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
-    let id = webhook(&server, &receiver, "order:*").await;
-    let other = webhook(&server, &receiver, "product:created").await;
+    let id = webhook(&server, &receiver, json!({"topics": "order:*"})).await;
+    let other = webhook(&server, &receiver, json!({"topics": "product:created"})).await;
     let body = r#"{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"order:created",{ "b":1.00, "a":"\u00e9" },{"created_at":"2021-12-07T16:08:15.5Z"}]}"#;
     let basic = common::basic("demo", common::DEMO_KEY);
     let (_, answer) = server.post("/rpc", &[("authorization", &basic)], body.to_owned()).await;
@@ -79,7 +52,7 @@ async fn an_event_arrives_signed_and_numbered() {
 
 #[tokio::test]
 async fn the_vendors_format_on_the_vendors_path() {
-    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let (server, _hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
     let data = json!({"topics": "order:created", "url": receiver.url(), "secret_key": SECRET});
     let basic = common::basic("demo", common::DEMO_KEY);
@@ -102,16 +75,16 @@ async fn the_vendors_format_on_the_vendors_path() {
 
 #[tokio::test]
 async fn a_retry_keeps_number_id_and_body() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({"order": 7})).await;
     let failed = server.attempts(id, 1, 1).await.remove(0);
     assert_eq!((&failed["status_code"], &failed["error_class"]), (&json!(500), &json!("status")));
     let pending = server.call("delivery.list", json!([id, {"state": "pending"}])).await.unwrap();
     assert_eq!(pending[0]["next_attempt_at"], "2023-11-14T22:13:25.000Z");
 
-    pass(&hand, 5);
+    hand.pass(5);
     let arrived = receiver.arrivals(2).await;
     assert_eq!(arrived[0].body, arrived[1].body);
     assert_eq!(arrived[0].header("webhook-id"), arrived[1].header("webhook-id"));
@@ -122,15 +95,15 @@ async fn a_retry_keeps_number_id_and_body() {
 
 #[tokio::test]
 async fn the_policy_ends_in_a_tombstone() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|_, _| Reply::status(500)).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({})).await;
     let waits_s = [5, 30, 120, 600, 1_800, 3_600, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
     for (attempt, wait_s) in (1..).zip(waits_s) {
         server.attempts(id, 1, attempt).await;
-        pass(&hand, wait_s - 1);
-        pass(&hand, 1);
+        hand.pass(wait_s - 1);
+        hand.pass(1);
     }
     let tombstone = server.settled(id).await.remove(0);
     assert_eq!((&tombstone["state"], &tombstone["reason"]), (&json!("abandoned"), &json!("retries_exhausted")));
@@ -143,14 +116,14 @@ async fn the_policy_ends_in_a_tombstone() {
 
 #[tokio::test]
 async fn retry_after_is_obeyed() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| match place {
         0 => Reply::status(503).header("retry-after", "90"),
         1 => Reply::status(429).header("retry-after", "Tue, 14 Nov 2023 22:20:00 GMT"),
         _ => Reply::status(200),
     })
     .await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({})).await;
     server.attempts(id, 1, 1).await;
     let due = async || {
@@ -158,18 +131,18 @@ async fn retry_after_is_obeyed() {
         list[0]["next_attempt_at"].as_str().unwrap().to_owned()
     };
     assert_eq!(due().await, "2023-11-14T22:14:50.000Z");
-    pass(&hand, 90);
+    hand.pass(90);
     server.attempts(id, 1, 2).await;
     assert_eq!(due().await, "2023-11-14T22:20:00.000Z");
-    pass(&hand, 310);
+    hand.pass(310);
     assert_eq!(server.settled(id).await[0]["attempts"], 3);
 }
 
 #[tokio::test]
 async fn gone_pauses_the_webhook_and_its_numbers_go_on() {
-    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let (server, _hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 410 } else { 200 })).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({"n": 1})).await;
     server.attempts(id, 1, 1).await;
     let paused = server.call("webhook.get", json!([id])).await.unwrap();
@@ -193,14 +166,14 @@ async fn gone_pauses_the_webhook_and_its_numbers_go_on() {
 
 #[tokio::test]
 async fn switched_off_waits_and_is_not_numbered() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({"n": 1})).await;
     server.attempts(id, 1, 1).await;
     server.call("webhook.update_status", json!(["*", 0])).await.unwrap();
     assert_eq!(server.publish("order:created", json!({"n": 2})).await["deliveries"], json!([]));
-    pass(&hand, 3_600);
+    hand.pass(3_600);
     server.call("webhook.update_status", json!(["*", 1])).await.unwrap();
     server.publish("order:created", json!({"n": 3})).await;
     let list = server.settled(id).await;
@@ -211,9 +184,9 @@ async fn switched_off_waits_and_is_not_numbered() {
 
 #[tokio::test]
 async fn deleting_cancels_what_waits() {
-    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let (server, _hand) = Start::default().manual().await;
     let receiver = Receiver::start(|_, _| Reply::status(500)).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({})).await;
     server.attempts(id, 1, 1).await;
     server.call("webhook.delete", json!([id])).await.unwrap();
@@ -228,7 +201,7 @@ async fn deleting_cancels_what_waits() {
         })
     };
     assert_eq!(row().unwrap(), (3, Some("webhook_deleted".to_owned()), None));
-    let next = webhook(&server, &receiver, "*").await;
+    let next = webhook(&server, &receiver, json!({"topics": "*"})).await;
     assert!(next > id, "ids are never reused");
 }
 
@@ -254,7 +227,7 @@ async fn a_redirect_is_not_followed() {
     let elsewhere = Receiver::obliging().await;
     let target = elsewhere.url();
     let receiver = Receiver::start(move |_, _| Reply::status(307).header("location", &target)).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     server.publish("order:created", json!({})).await;
     let attempt = server.attempts(id, 1, 1).await.remove(0);
     assert_eq!((&attempt["status_code"], &attempt["error_class"]), (&json!(307), &json!("status")));
@@ -286,9 +259,9 @@ async fn a_name_that_turns_private_is_never_connected_to() {
         let answers: Vec<IpAddr> = answers.iter().map(|address| address.parse().unwrap()).collect();
         let look_ups = answers.len();
         let resolver = Arc::new(Rebinding { answers, asked: AtomicUsize::new(0) });
-        let (clock, hand) = Clock::manual(START);
-        let hooks = Hooks { clock, random: Arc::new(|| 0.5), resolver: Arc::clone(&resolver) as _ };
-        let server = Start { hooks, ..Start::default() }.strict().flag("allow_target", "127.0.0.2").go().await;
+        let hooks = Hooks { resolver: Arc::clone(&resolver) as _, ..Hooks::default() };
+        let start = Start { hooks, ..Start::default() }.strict().flag("allow_target", "127.0.0.2");
+        let (server, hand) = start.manual().await;
         let key = server.user("ann", "acme", "admin");
         let session = server.login_as("ann", &key).await;
         let data =
@@ -306,7 +279,7 @@ async fn a_name_that_turns_private_is_never_connected_to() {
         };
         for count in 1..look_ups {
             attempts(count).await;
-            pass(&hand, 5);
+            hand.pass(5);
         }
         let log = attempts(look_ups).await;
         let last = &log[look_ups - 1];
@@ -320,17 +293,16 @@ async fn a_name_that_turns_private_is_never_connected_to() {
 #[tokio::test]
 async fn what_is_pending_resumes_at_the_next_start() {
     let receiver = Receiver::start(|place, _| Reply::status(if place < 3 { 500 } else { 200 })).await;
-    let (server, _hand) = with_manual_clock(Start::default()).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let (server, _hand) = Start::default().manual().await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     for n in 1..=3 {
         server.publish("order:created", json!({"n": n})).await;
         server.attempts(id, n, 1).await;
     }
     let dir = server.stop().await;
 
-    let (clock, _hand) = Clock::manual(START.after(Duration::from_secs(60)));
-    let hooks = Hooks { clock, ..Hooks::default() };
-    let server = Start { dir, hooks, ..Start::default() }.go().await;
+    let later = START.after(Duration::from_secs(60));
+    let (server, _hand) = Start { dir, ..Start::default() }.manual_at(later).await;
     let list = server.settled(id).await;
     assert!(list.iter().all(|delivery| delivery["state"] == "delivered" && delivery["attempts"] == 2), "{list:?}");
     let receipt = server.publish("order:created", json!({})).await;
@@ -345,7 +317,7 @@ async fn a_silent_neighbour_delays_nobody() {
     let fast = Receiver::obliging().await;
     let url = format!("http://{}/", silent.local_addr().unwrap());
     server.webhook(json!({"topics": "*", "url": url})).await;
-    webhook(&server, &fast, "*").await;
+    webhook(&server, &fast, json!({"topics": "*"})).await;
     for n in 0..40 {
         server.publish("order:created", json!({"n": n})).await;
     }
@@ -359,7 +331,7 @@ fn order(receiver: &Receiver) -> Vec<i64> {
 
 #[tokio::test]
 async fn an_ordered_webhook_waits_for_the_number_in_front() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     // Number 2 fails twice.
     let failures = AtomicUsize::new(0);
     let receiver = Receiver::start(move |_, arrived| {
@@ -374,13 +346,13 @@ async fn an_ordered_webhook_waits_for_the_number_in_front() {
     }
     server.attempts(id, 2, 1).await;
     assert_eq!(order(&receiver), [1, 2]);
-    pass(&hand, 10);
+    hand.pass(10);
     server.attempts(id, 2, 2).await;
     assert_eq!(order(&receiver), [1, 2, 2]);
-    pass(&hand, 19);
+    hand.pass(19);
     server.publish("order:created", json!({"n": 51})).await;
     assert_eq!(order(&receiver), [1, 2, 2], "not before its time, whatever comes in");
-    pass(&hand, 1);
+    hand.pass(1);
     server.settled(id).await;
     let expected: Vec<i64> = [1, 2, 2].into_iter().chain(2..=51).collect();
     assert_eq!(order(&receiver), expected);
@@ -388,7 +360,7 @@ async fn an_ordered_webhook_waits_for_the_number_in_front() {
 
 #[tokio::test]
 async fn an_abandoned_head_lets_the_rest_through() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|_, arrived| Reply::status(if arrived.number() == 1 { 500 } else { 200 })).await;
     let data = json!({"topics": "*", "url": receiver.url(), "delivery_mode": "ordered", "retry": [10]});
     let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
@@ -396,7 +368,7 @@ async fn an_abandoned_head_lets_the_rest_through() {
         server.publish("order:created", json!({"n": n})).await;
     }
     server.attempts(id, 1, 1).await;
-    pass(&hand, 10);
+    hand.pass(10);
     let states: Vec<_> = server.settled(id).await.iter().map(|delivery| delivery["state"].clone()).collect();
     assert_eq!(states, ["abandoned", "delivered", "delivered"]);
     assert_eq!(order(&receiver), [1, 1, 2, 3]);
@@ -405,7 +377,7 @@ async fn an_abandoned_head_lets_the_rest_through() {
 /// Both ways, with retries of the old mode still open.
 #[tokio::test]
 async fn the_mode_may_change_while_deliveries_fail() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let down = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_down = Arc::clone(&down);
     let receiver =
@@ -419,12 +391,12 @@ async fn the_mode_may_change_while_deliveries_fail() {
         server.attempts(id, n, 1).await;
     }
     server.call("webhook.update", json!([id, {"delivery_mode": "ordered"}])).await.unwrap();
-    pass(&hand, 60);
+    hand.pass(60);
     server.attempts(id, 1, 2).await;
     let before = receiver.so_far().len();
     assert_eq!(before, 5, "one try at the number in front, and no other");
     down.store(false, Ordering::SeqCst);
-    pass(&hand, 60);
+    hand.pass(60);
     server.settled(id).await;
     assert_eq!(order(&receiver)[before..], (1..=4).collect::<Vec<_>>());
 
@@ -438,14 +410,14 @@ async fn the_mode_may_change_while_deliveries_fail() {
         server.attempts(id, n, 1).await;
     }
     down.store(false, Ordering::SeqCst);
-    pass(&hand, 60);
+    hand.pass(60);
     assert!(server.settled(id).await.iter().all(|delivery| delivery["state"] == "delivered"));
 }
 
 #[tokio::test]
 async fn an_ordered_webhook_goes_on_in_order_after_a_restart() {
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
-    let (server, _hand) = with_manual_clock(Start::default()).await;
+    let (server, _hand) = Start::default().manual().await;
     let data = json!({"topics": "*", "url": receiver.url(), "delivery_mode": "ordered"});
     let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
     for n in 1..=5 {
@@ -453,22 +425,22 @@ async fn an_ordered_webhook_goes_on_in_order_after_a_restart() {
     }
     server.attempts(id, 1, 1).await;
     let dir = server.stop().await;
-    let (clock, _hand) = Clock::manual(START.after(Duration::from_secs(60)));
-    let server = Start { dir, hooks: Hooks { clock, ..Hooks::default() }, ..Start::default() }.go().await;
+    let later = START.after(Duration::from_secs(60));
+    let (server, _hand) = Start { dir, ..Start::default() }.manual_at(later).await;
     server.settled(id).await;
     assert_eq!(order(&receiver), [1, 1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]
 async fn a_pull_brings_what_is_missing_signed() {
-    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     for n in 1..=4 {
         server.publish("order:created", json!({"n": n})).await;
         server.attempts(id, n, 1).await;
     }
-    pass(&hand, 1);
+    hand.pass(1);
     let pulled = server.call("delivery.pull", json!([id, 0, 3])).await.unwrap();
     let pulled = pulled.as_array().unwrap();
     let states: Vec<_> = pulled.iter().map(|item| (item["increment_id"].clone(), item["state"].clone())).collect();
@@ -497,7 +469,7 @@ async fn a_pull_brings_what_is_missing_signed() {
 async fn a_pull_waits_for_the_next_number() {
     let server = TestServer::start().await;
     let receiver = Receiver::obliging().await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     let wait = server.call("delivery.pull", json!([id, 0, 10, 30_000]));
     let publish = async {
         // Whichever comes first, the pull brings it.
@@ -514,7 +486,7 @@ async fn a_pull_waits_for_the_next_number() {
 async fn a_stop_ends_the_waiting() {
     let server = Start::default().flag("grace_ms", "600000").flag("pull_wait_max_ms", "600000").go().await;
     let receiver = Receiver::obliging().await;
-    let id = webhook(&server, &receiver, "*").await;
+    let id = webhook(&server, &receiver, json!({"topics": "*"})).await;
     let (url, client) = (server.url(), common::http_client());
     let waiting = tokio::spawn(async move {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "delivery.pull", "params": [null, id, 0, 10, 600_000]});
@@ -555,7 +527,7 @@ async fn a_stop_starts_no_more_deliveries() {
     .await;
     // Each webhook begins with one request at a time.
     for _ in 0..IN_FLIGHT {
-        webhook(&server, &receiver, "*").await;
+        webhook(&server, &receiver, json!({"topics": "*"})).await;
     }
     for n in 0..50 {
         server.publish("order:created", json!({"n": n})).await;

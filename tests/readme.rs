@@ -131,7 +131,16 @@ fn its_links_lead_somewhere() {
     let targets: Vec<_> = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
     let local: Vec<_> = targets.into_iter().filter(|target| !target.starts_with("https://")).collect();
     assert!(!local.is_empty());
+    let headings: BTreeSet<_> = readme
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
     for target in local {
+        if let Some(heading) = target.strip_prefix('#') {
+            assert!(headings.contains(heading), "{target}");
+            continue;
+        }
         assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target}");
     }
 }

@@ -7,36 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use common::manual::{DAY_S, SECRET, START, webhook};
 use common::{Arrived, Receiver, Reply, Start, TestServer};
 use serde_json::{Value, json};
-use tallyhook::app::Hooks;
 use tallyhook::domain::secret::SecretKey;
 use tallyhook::domain::signature::standard_webhooks;
-use tallyhook::domain::time::{Clock, Timestamp};
-use tokio::sync::watch;
-
-const START: Timestamp = Timestamp(1_700_000_000_000);
-const SECRET: &str = "2RUJ8NXLnLRrAj3";
-const DAY_S: u64 = 86_400;
-
-async fn start() -> (TestServer, watch::Sender<Timestamp>) {
-    let (clock, hand) = Clock::manual(START);
-    let hooks = Hooks { clock, random: Arc::new(|| 0.5), ..Hooks::default() };
-    (Start { hooks, ..Start::default() }.go().await, hand)
-}
-
-fn pass(hand: &watch::Sender<Timestamp>, seconds: u64) {
-    hand.send_modify(|now| *now = now.after(Duration::from_secs(seconds)));
-}
-
-/// Registers a webhook for the receiver, with these members besides.
-async fn webhook(server: &TestServer, receiver: &Receiver, more: Value) -> i64 {
-    let mut data = json!({"topics": "*", "url": receiver.url(), "secret_key": SECRET});
-    for (name, value) in more.as_object().unwrap() {
-        data[name] = value.clone();
-    }
-    server.webhook(data).await["webhook_id"].as_i64().unwrap()
-}
 
 async fn publish(server: &TestServer, count: usize) {
     for n in 0..count {
@@ -72,13 +47,13 @@ async fn get(server: &TestServer, id: i64) -> Value {
 #[tokio::test]
 async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
     for mode in ["parallel", "ordered"] {
-        let (server, hand) = start().await;
+        let (server, hand) = Start::default().manual().await;
         let receiver = Receiver::obliging().await;
         let id = webhook(&server, &receiver, json!({"delivery_mode": mode})).await;
         publish(&server, 6).await;
         server.settled(id).await;
         let mut first = receiver.so_far();
-        pass(&hand, 60);
+        hand.pass(60);
         let span = server.call("webhook.replay", json!([id, {"from_increment_id": 2, "to_increment_id": 4}])).await;
         assert_eq!(span.unwrap(), json!({"from_increment_id": 2, "to_increment_id": 4}));
         let mut again = receiver.arrivals(9).await.split_off(6);
@@ -95,7 +70,7 @@ async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
         assert_eq!(states(&list), ["delivered"; 6]);
         assert_eq!(get(&server, id).await["settled_through"], 6);
 
-        pass(&hand, 60);
+        hand.pass(60);
         server.publish("order:created", json!({"n": 6})).await;
         server.settled(id).await;
         let since = START.after(Duration::from_secs(100)).rfc3339_ms();
@@ -106,7 +81,7 @@ async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
 
 #[tokio::test]
 async fn what_was_delivered_stays_so_and_what_was_abandoned_is_taken_up_again() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let (receiver, is_down) = breakable().await;
     let id = webhook(&server, &receiver, json!({"retry": []})).await;
     publish(&server, 1).await;
@@ -131,7 +106,7 @@ async fn what_was_delivered_stays_so_and_what_was_abandoned_is_taken_up_again() 
 
 #[tokio::test]
 async fn a_cancelled_head_lets_the_next_one_go() {
-    let (server, _hand) = start().await;
+    let (server, _hand) = Start::default().manual().await;
     let (receiver, is_down) = breakable().await;
     is_down.store(true, Ordering::SeqCst);
     let id = webhook(&server, &receiver, json!({"delivery_mode": "ordered"})).await;
@@ -153,7 +128,7 @@ async fn a_cancelled_head_lets_the_next_one_go() {
 
 #[tokio::test]
 async fn a_replay_goes_on_after_a_restart() {
-    let (server, _hand) = start().await;
+    let (server, _hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
     let id = webhook(&server, &receiver, json!({})).await;
     let events: Vec<Value> = (0..1000).map(|n| json!({"topic": "a:b", "message": {"n": n}})).collect();
@@ -176,13 +151,13 @@ async fn a_replay_goes_on_after_a_restart() {
 
 #[tokio::test]
 async fn a_backfill_gives_stored_events_new_numbers() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
     let old = webhook(&server, &receiver, json!({"topics": "order:*"})).await;
     server.call("webhook.test", json!([old])).await.unwrap();
     server.publish("order:created", json!({"n": 1})).await;
     server.publish("product:created", json!({"n": 2})).await;
-    pass(&hand, 60);
+    hand.pass(60);
     server.publish("order:canceled", json!({"n": 3})).await;
     let late = Receiver::obliging().await;
     let id = webhook(&server, &late, json!({"topics": "order:*", "delivery_mode": "ordered"})).await;
@@ -200,7 +175,7 @@ async fn a_backfill_gives_stored_events_new_numbers() {
 
 #[tokio::test]
 async fn a_test_goes_out_at_once_even_while_the_webhook_is_off() {
-    let (server, _hand) = start().await;
+    let (server, _hand) = Start::default().manual().await;
     let (receiver, is_down) = breakable().await;
     let id = webhook(&server, &receiver, json!({"delivery_mode": "ordered"})).await;
     is_down.store(true, Ordering::SeqCst);
@@ -221,7 +196,7 @@ async fn a_test_goes_out_at_once_even_while_the_webhook_is_off() {
 
 #[tokio::test]
 async fn old_secrets_sign_until_the_overlap_is_over() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
     let id = webhook(&server, &receiver, json!({})).await;
     let rotated = server.call("webhook.rotate_secret", json!([id, "the-new-secret", 3600])).await.unwrap();
@@ -241,7 +216,7 @@ async fn old_secrets_sign_until_the_overlap_is_over() {
     };
     publish(&server, 1).await;
     assert_eq!(signed_with(&receiver.arrivals(1).await[0]), ["the-new-secret", SECRET]);
-    pass(&hand, 3601);
+    hand.pass(3601);
     publish(&server, 1).await;
     assert_eq!(signed_with(&receiver.arrivals(2).await[1]), ["the-new-secret"]);
 
@@ -257,7 +232,7 @@ async fn old_secrets_sign_until_the_overlap_is_over() {
 
 #[tokio::test]
 async fn a_pulled_webhook_is_delivered_when_its_receiver_asks_beyond() {
-    let (server, _hand) = start().await;
+    let (server, _hand) = Start::default().manual().await;
     let data = json!({"topics": "*", "delivery_mode": "pull", "secret_key": SECRET});
     let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
     publish(&server, 3).await;
@@ -280,7 +255,7 @@ async fn a_pulled_webhook_is_delivered_when_its_receiver_asks_beyond() {
 
 #[tokio::test]
 async fn an_open_breaker_lets_one_probe_through_at_a_time() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let (receiver, is_down) = breakable().await;
     is_down.store(true, Ordering::SeqCst);
     let id = webhook(&server, &receiver, json!({"retry": {"max_retries": 100, "interval_seconds": 1}})).await;
@@ -289,18 +264,18 @@ async fn an_open_breaker_lets_one_probe_through_at_a_time() {
     for (wait, probe) in [(1, 6), (2, 7), (4, 8), (8, 9), (16, 10)] {
         server.until(async || (get(&server, id).await["consecutive_failures"] == probe - 1).then_some(())).await;
         assert_eq!(receiver.so_far().len(), probe - 1, "the breaker is open");
-        pass(&hand, wait);
+        hand.pass(wait);
         receiver.arrivals(probe).await;
     }
     server.until(async || (get(&server, id).await["consecutive_failures"] == 10).then_some(())).await;
     is_down.store(false, Ordering::SeqCst);
-    pass(&hand, 32);
+    hand.pass(32);
     assert_eq!(states(&server.settled(id).await), ["delivered"; 50]);
 }
 
 #[tokio::test]
 async fn a_webhook_that_fails_for_days_is_disabled_and_told_of() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let operators = Receiver::obliging().await;
     let operator = webhook(&server, &operators, json!({"topics": "tallyhook:*"})).await;
     let everything = Receiver::obliging().await;
@@ -312,7 +287,7 @@ async fn a_webhook_that_fails_for_days_is_disabled_and_told_of() {
     publish(&server, 3).await;
     for day in 1..=5 {
         server.attempts(id, 1, day).await;
-        pass(&hand, DAY_S);
+        hand.pass(DAY_S);
     }
     server.attempts(id, 1, 6).await;
     let disabled = get(&server, id).await;
@@ -328,7 +303,7 @@ async fn a_webhook_that_fails_for_days_is_disabled_and_told_of() {
     is_down.store(false, Ordering::SeqCst);
     let enabled = server.call("webhook.enable", json!([id])).await.unwrap();
     assert_eq!((&enabled["disabled"], &enabled["consecutive_failures"]), (&json!(false), &json!(0)));
-    pass(&hand, DAY_S);
+    hand.pass(DAY_S);
     assert_eq!(states(&server.settled(id).await), ["delivered"; 4]);
     assert_eq!(order(&receiver.so_far())[6..], [1, 2, 3, 4], "it drains in order");
     assert_eq!(operators.arrivals(2).await[1].json()["topic"], "tallyhook:webhook_recovered");
@@ -339,7 +314,7 @@ async fn a_webhook_that_fails_for_days_is_disabled_and_told_of() {
 
 #[tokio::test]
 async fn what_is_abandoned_within_a_minute_is_told_of_as_one() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let operators = Receiver::obliging().await;
     webhook(&server, &operators, json!({"topics": "tallyhook:delivery_abandoned"})).await;
     let failing = Receiver::start(|_, _| Reply::status(404)).await;
@@ -353,13 +328,13 @@ async fn what_is_abandoned_within_a_minute_is_told_of_as_one() {
         arrived.iter().map(message).map(span).collect()
     };
     assert_eq!(spans(operators.arrivals(1).await), [json!([1, 1, 1])]);
-    pass(&hand, 61);
+    hand.pass(61);
     assert_eq!(spans(operators.arrivals(2).await), [json!([1, 1, 1]), json!([3, 2, 4])]);
 }
 
 #[tokio::test]
 async fn a_rate_is_kept() {
-    let (server, hand) = start().await;
+    let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::obliging().await;
     let id = webhook(&server, &receiver, json!({"rate_limit": {"per_second": 1, "burst": 3}})).await;
     publish(&server, 6).await;
@@ -370,13 +345,13 @@ async fn a_rate_is_kept() {
         server.call("webhook.test", json!([id])).await.unwrap();
         tests += 1;
         assert_eq!(receiver.so_far().len(), sent + tests);
-        pass(&hand, 1);
+        hand.pass(1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrency_is_bounded_and_credentials_are_sent_and_blotted_out() {
-    let (server, _hand) = start().await;
+    let (server, _hand) = Start::default().manual().await;
     let gate = Arc::new((Mutex::new(true), Condvar::new()));
     let theirs = Arc::clone(&gate);
     let (asked, mut asking) = tokio::sync::mpsc::unbounded_channel();

@@ -3,32 +3,9 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use common::manual::{DAY_S, webhook};
 use common::{Receiver, Reply, Start, TestServer};
 use serde_json::{Value, json};
-use tallyhook::app::Hooks;
-use tallyhook::domain::time::{Clock, Timestamp};
-use tokio::sync::watch;
-
-const START: Timestamp = Timestamp(1_700_000_000_000);
-const DAY_S: u64 = 86_400;
-
-async fn start(start: Start) -> (TestServer, watch::Sender<Timestamp>) {
-    let (clock, hand) = Clock::manual(START);
-    let hooks = Hooks { clock, random: Arc::new(|| 0.5), ..Hooks::default() };
-    (Start { hooks, ..start }.go().await, hand)
-}
-
-fn pass(hand: &watch::Sender<Timestamp>, seconds: u64) {
-    hand.send_modify(|now| *now = now.after(Duration::from_secs(seconds)));
-}
-
-async fn webhook(server: &TestServer, receiver: &Receiver, topics: &str) -> i64 {
-    let data = json!({"topics": topics, "url": receiver.url()});
-    server.webhook(data).await["webhook_id"].as_i64().unwrap()
-}
 
 async fn pulled(server: &TestServer, id: i64) -> Vec<Value> {
     let pulled = server.call("delivery.pull", json!([id, 0, 1000])).await.unwrap();
@@ -42,15 +19,18 @@ fn has_body(item: &Value) -> bool {
 #[tokio::test]
 async fn what_has_ended_leaves_its_tombstone() {
     let config = Start::default().flag("retention_days", "10").flag("body_retention_days", "20");
-    let (server, hand) = start(config).await;
+    let (server, hand) = config.manual().await;
     let (obliging, failing) = (Receiver::obliging().await, Receiver::start(|_, _| Reply::status(500)).await);
-    let (good, bad) = (webhook(&server, &obliging, "*").await, webhook(&server, &failing, "order:kept").await);
+    let (good, bad) = (
+        webhook(&server, &obliging, json!({"topics": "*"})).await,
+        webhook(&server, &failing, json!({"topics": "order:kept"})).await,
+    );
     server.publish("order:gone", json!({"n": 1})).await;
     server.publish("order:kept", json!({"n": 2})).await;
     let before = server.settled(good).await;
     server.attempts(bad, 1, 1).await;
 
-    pass(&hand, 11 * DAY_S);
+    hand.pass(11 * DAY_S);
     let attempts_of = async |id, number| {
         server.call("delivery.attempts", json!([id, number])).await.unwrap().as_array().unwrap().len()
     };
@@ -59,7 +39,7 @@ async fn what_has_ended_leaves_its_tombstone() {
     assert!(attempts_of(bad, 1).await > 0, "what is pending keeps its attempts");
     assert!(pulled(&server, good).await.iter().all(has_body), "bodies are kept longer");
 
-    pass(&hand, 10 * DAY_S);
+    hand.pass(10 * DAY_S);
     server.until(async || (!has_body(&pulled(&server, good).await[0])).then_some(())).await;
     let left = pulled(&server, good).await;
     assert!(has_body(&left[1]) && has_body(&pulled(&server, bad).await[0]), "the event is still to be delivered");
@@ -80,9 +60,12 @@ async fn what_has_ended_leaves_its_tombstone() {
 
 #[tokio::test]
 async fn a_full_store_refuses_and_keeps_what_it_has() {
-    let (server, hand) = start(Start::default().flag("store_bytes_max", "1000000")).await;
+    let (server, hand) = Start::default().flag("store_bytes_max", "1000000").manual().await;
     let (obliging, failing) = (Receiver::obliging().await, Receiver::start(|_, _| Reply::status(500)).await);
-    let (good, bad) = (webhook(&server, &obliging, "order:*").await, webhook(&server, &failing, "keep:*").await);
+    let (good, bad) = (
+        webhook(&server, &obliging, json!({"topics": "order:*"})).await,
+        webhook(&server, &failing, json!({"topics": "keep:*"})).await,
+    );
     let filling = "x".repeat(10_000);
     for n in 0..5 {
         server.publish("keep:this", json!({"n": n, "filling": filling})).await;
@@ -100,7 +83,7 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
     assert!((40..100).contains(&accepted), "{accepted} of 10 kB");
     assert_eq!(server.settled(good).await.len(), accepted, "what was accepted is delivered");
 
-    pass(&hand, 61);
+    hand.pass(61);
     server
         .until(async || server.call("event.publish", json!(["order:created", {"filling": filling}])).await.ok())
         .await;

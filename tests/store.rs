@@ -10,7 +10,7 @@ use tallyhook::domain::delivery::{
 };
 use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::headers::ExtraHeaders;
-use tallyhook::domain::id::{IncrementId, MerchantId, WebhookId};
+use tallyhook::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;
 use tallyhook::domain::secret::{KeyHash, SecretKey};
@@ -23,7 +23,7 @@ use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::Admin;
 use tallyhook::store::sqlite::open::OpenError;
 use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
-use tallyhook::store::{DueKey, PageLimit, Store, StoreError, WebhookSelector};
+use tallyhook::store::{DueKey, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -123,6 +123,7 @@ fn spec(topics: &str) -> WebhookSpec {
         rate_limit: None,
         timeouts: OwnTimeouts::default(),
         basic_auth: None,
+        batch: None,
     }
 }
 
@@ -149,7 +150,7 @@ fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Outcom
         response_headers: "c: d\ne: f".to_owned(),
         response_body: b"\xffbody".to_vec(),
     };
-    Outcome { webhook_id: id, increment_id: IncrementId(number), attempt, verdict }
+    Outcome { webhook_id: id, numbers: Span::one(IncrementId(number)), attempt, verdict }
 }
 
 fn numbers(receipt: &Receipt) -> Vec<(i64, i64)> {
@@ -266,6 +267,29 @@ async fn retries_are_found_when_they_are_due() {
     assert_eq!(due(after, at(99), 2).await, (vec![1], true));
     assert_eq!(bench.store.next_due(id, at(9)).await.unwrap(), Some(at(10)));
     assert_eq!(bench.store.next_due(id, at(30)).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_batch_is_sealed_once_and_read_as_one() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    for _ in 0..6 {
+        bench.publish("order:created").await;
+    }
+    let span = |first, last| Span { first: IncrementId(first), last: IncrementId(last) };
+    let seal = |first, last| bench.store.seal(id, span(first, last));
+    assert!(seal(2, 4).await.unwrap());
+    assert!(!seal(4, 5).await.unwrap(), "4 is in a batch");
+    assert!(!seal(6, 7).await.unwrap(), "7 was not given out");
+    bench.record(id, 1, 1, Verdict::Delivered).await;
+    assert!(!seal(1, 1).await.unwrap(), "1 was tried");
+    assert_eq!(bench.fresh(id, 0).await, [5, 6]);
+    let due = bench.store.due(id, DueKey::START, START, LIMIT).await.unwrap();
+    let numbers = |page: &Page| page.parcels.iter().map(Parcel::numbers).collect::<Vec<_>>();
+    assert_eq!(numbers(&due), [span(2, 4)]);
+    let pending = bench.store.pending(id, IncrementId::ZERO, PageLimit { count: 2, bytes: 1_000_000 }).await.unwrap();
+    assert_eq!(numbers(&pending), [span(2, 4), span(5, 5)]);
+    assert!(!pending.is_last && pending.parcels[1].batch.is_none());
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::signals::Signals;
 use super::{DEMO_KEY, DEMO_USER, Failure, block_on, print, program};
 use crate::app::{Hooks, Server};
 use crate::config::{Config, Sources};
+use crate::domain::id::{IncrementId, Span};
 use crate::domain::secret::SecretKey;
 use crate::telemetry;
 
@@ -115,7 +116,7 @@ async fn tell(url: &str) -> Result<Receiver, Failure> {
 
     let secret = SecretKey::try_new(&webhook.secret_key)
         .map_err(|_| Failure::failed("the webhook came without a secret_key"))?;
-    let answers = Answers::TurnAwayOnce(TURNED_AWAY, AtomicBool::new(false));
+    let answers = Answers::TurnAwayOnce(IncrementId(TURNED_AWAY), AtomicBool::new(false));
     let mut receiver = Receiver::start(listener, Rules { secret, answers, patience: PATIENCE }).map_err(cannot)?;
     let begin = Instant::now();
     let mut expected = BTreeSet::new();
@@ -153,10 +154,10 @@ async fn watch(receiver: &mut Receiver, mut expected: BTreeSet<i64>) -> Result<(
         if let Err(problem) = report.delivery {
             return Err(Failure::failed(format!("a delivery could not be verified: {problem}")));
         }
-        if let Some(number) = report.accepted_number()
-            && !expected.remove(&number)
-        {
-            return Err(Failure::failed(format!("number {number} was not expected, or came twice")));
+        for number in report.accepted().into_iter().flat_map(Span::numbers) {
+            if !expected.remove(&number.0) {
+                return Err(Failure::failed(format!("number {number} was not expected, or came twice")));
+            }
         }
     }
     Ok(())

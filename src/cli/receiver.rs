@@ -1,7 +1,7 @@
 //! A receiver of deliveries on this machine: verifies, answers, and watches
 //! the numbers. `listen` and `demo` both show what it sees.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 
 use super::client::Http;
 use super::number_log::{Arrival, Gap, NumberLog};
+use crate::domain::id::{IncrementId, Span};
+use crate::domain::policy::BATCH_EVENTS;
 use crate::domain::secret::SecretKey;
 use crate::domain::signature::verify_standard_webhooks;
 use crate::domain::time::{Clock, Timestamp};
@@ -37,21 +39,21 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub struct Delivery {
     /// The `webhook-id` header.
     pub message_id: String,
-    /// The webhook and the number in it, if it is one of ours.
+    /// The webhook and the number in it, or numbers, if it is one of ours.
     pub number: Option<Number>,
-    /// The topic in the body, or what stands for it.
+    /// The topic in the body, or topics, or what stands for it.
     pub topic: String,
 }
 
-/// The signed number of a delivery.
+/// The signed number of a delivery, or numbers of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Number {
     /// The store that gave it.
     pub store: String,
     /// The webhook's id.
     pub webhook_id: String,
-    /// The number.
-    pub increment_id: i64,
+    /// The numbers.
+    pub numbers: Span,
 }
 
 /// How verified deliveries are answered.
@@ -59,7 +61,7 @@ pub enum Answers {
     /// 200.
     Accept,
     /// 503 to the first try of that number, 200 to everything else.
-    TurnAwayOnce(i64, AtomicBool),
+    TurnAwayOnce(IncrementId, AtomicBool),
     /// Whatever the other answers.
     Forward(Box<Http>),
 }
@@ -94,15 +96,15 @@ pub struct Report {
     pub status: StatusCode,
     /// Why so, if it was verified and yet not simply accepted.
     note: Option<String>,
-    /// What its number means, if it was accepted.
-    pub arrival: Option<Arrival>,
+    /// What its numbers mean, if it was accepted.
+    pub arrivals: Vec<(IncrementId, Arrival)>,
 }
 
 impl Report {
-    /// The number of a delivery that was verified and accepted.
-    pub fn accepted_number(&self) -> Option<i64> {
+    /// The numbers of a delivery that was verified and accepted.
+    pub fn accepted(&self) -> Option<Span> {
         let delivery = self.delivery.as_ref().ok().filter(|_| self.status.is_success())?;
-        delivery.number.as_ref().map(|number| number.increment_id)
+        delivery.number.as_ref().map(|number| number.numbers)
     }
 }
 
@@ -174,10 +176,12 @@ impl Receiver {
     fn judge(&mut self, mut report: Report) -> Report {
         if let Ok(Delivery { number: Some(number), .. }) = &report.delivery {
             let webhook = number.webhook();
-            if report.status.is_success() {
-                report.arrival = Some(self.log.accepted(&webhook, number.increment_id, report.arrived));
-            } else {
-                self.log.turned_away(&webhook, number.increment_id, report.arrived);
+            for one in number.numbers.numbers() {
+                if report.status.is_success() {
+                    report.arrivals.push((one, self.log.accepted(&webhook, one.0, report.arrived)));
+                } else {
+                    self.log.turned_away(&webhook, one.0, report.arrived);
+                }
             }
         }
         report
@@ -208,7 +212,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> StatusC
             }
         },
     };
-    let report = Report { at, arrived, delivery, status, note, arrival: None };
+    let report = Report { at, arrived, delivery, status, note, arrivals: Vec::new() };
     // Nobody looks any more while the receiver stops; the answer still counts.
     let _ = shared.reports.send(report).await;
     status
@@ -219,7 +223,7 @@ impl Answers {
         match self {
             Self::Accept => (StatusCode::OK, None),
             Self::TurnAwayOnce(number, done) => {
-                let is_it = delivery.number.as_ref().is_some_and(|found| found.increment_id == *number);
+                let is_it = delivery.number.as_ref().is_some_and(|found| found.numbers.contains(*number));
                 if is_it && !done.swap(true, Ordering::Relaxed) {
                     (StatusCode::SERVICE_UNAVAILABLE, Some("as if the receiver were down".to_owned()))
                 } else {
@@ -281,25 +285,47 @@ fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) 
     }
     let number = Number::of(id);
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    // The envelope has the number at the top, ShipStream's body within the message.
-    let inside = body.get("increment_id").or_else(|| body.pointer("/message/webhook_increment_id"));
-    if let (Some(number), Some(inside)) = (&number, inside.and_then(serde_json::Value::as_i64))
-        && number.increment_id != inside
+    if let (Some(number), Some(inside)) = (&number, numbers_inside(&body))
+        && number.numbers != inside
     {
         return Err(format!("its body says number {inside}, its webhook-id {id}"));
     }
-    let topic = body.get("topic").and_then(serde_json::Value::as_str).unwrap_or("(no topic)");
-    Ok(Delivery { message_id: id.to_owned(), number, topic: topic.escape_debug().to_string() })
+    Ok(Delivery { message_id: id.to_owned(), number, topic: topics(&body).escape_debug().to_string() })
+}
+
+/// What a body says of its number: the envelope at the top, ShipStream's
+/// within the message, a batch first and last.
+fn numbers_inside(body: &serde_json::Value) -> Option<Span> {
+    let number = |name| body.get(name).and_then(serde_json::Value::as_i64).map(IncrementId);
+    if let (Some(first), Some(last)) = (number("first_increment_id"), number("last_increment_id")) {
+        return Some(Span { first, last });
+    }
+    let inside = || body.pointer("/message/webhook_increment_id").and_then(serde_json::Value::as_i64).map(IncrementId);
+    number("increment_id").or_else(inside).map(Span::one)
+}
+
+/// The topic; or those of a batch, each once.
+fn topics(body: &serde_json::Value) -> String {
+    let events = body.get("events").and_then(serde_json::Value::as_array);
+    let topics: BTreeSet<_> = events
+        .map_or(std::slice::from_ref(body), Vec::as_slice)
+        .iter()
+        .filter_map(|event| event.get("topic").and_then(serde_json::Value::as_str))
+        .collect();
+    if topics.is_empty() { "(no topic)".to_owned() } else { Vec::from_iter(topics).join(", ") }
 }
 
 impl Number {
-    /// Reads `msg_<store>_<webhook>_<number>`.
+    /// Reads `msg_<store>_<webhook>_<number>`, or `…_<first>-<last>`.
     fn of(message_id: &str) -> Option<Self> {
         let mut parts = message_id.strip_prefix("msg_")?.split('_');
         let (store, webhook_id, number) = (parts.next()?, parts.next()?, parts.next()?);
-        let increment_id: i64 = number.parse().ok()?;
-        let is_ours = parts.next().is_none() && increment_id > 0 && webhook_id.parse::<i64>().is_ok();
-        is_ours.then(|| Self { store: store.to_owned(), webhook_id: webhook_id.to_owned(), increment_id })
+        let (first, last) = number.split_once('-').unwrap_or((number, number));
+        let (first, last): (i64, i64) = (first.parse().ok()?, last.parse().ok()?);
+        let is_span = first > 0 && (0..i64::from(*BATCH_EVENTS.end())).contains(&last.checked_sub(first)?);
+        let is_ours = parts.next().is_none() && is_span && webhook_id.parse::<i64>().is_ok();
+        let numbers = Span { first: IncrementId(first), last: IncrementId(last) };
+        is_ours.then(|| Self { store: store.to_owned(), webhook_id: webhook_id.to_owned(), numbers })
     }
 
     fn webhook(&self) -> String {
@@ -325,7 +351,7 @@ impl fmt::Display for Report {
             Err(problem) => return write!(f, "{}  NOT VERIFIED, answered {status}: {problem}", self.at),
         };
         match &delivery.number {
-            Some(number) => write!(f, "{}  webhook {}  number {}", self.at, number.webhook_id, number.increment_id)?,
+            Some(number) => write!(f, "{}  webhook {}  number {}", self.at, number.webhook_id, number.numbers)?,
             None => write!(f, "{}  {}  no number", self.at, delivery.message_id)?,
         }
         write!(f, "  {}  signature ok", delivery.topic)?;
@@ -334,14 +360,18 @@ impl fmt::Display for Report {
             None if !self.status.is_success() => write!(f, ", answered {status}")?,
             None => {}
         }
-        let (Some(arrival), Some(number)) = (self.arrival, &delivery.number) else { return Ok(()) };
-        let (webhook, number) = (number.webhook(), number.increment_id);
-        match arrival {
-            Arrival::New => Ok(()),
-            Arrival::Early => write!(f, " (below the first number seen here)"),
-            Arrival::Duplicate => write!(f, "\nDUPLICATE {number} ({webhook})"),
-            Arrival::Late => write!(f, "\nLATE: {number} has come and fills its gap ({webhook})"),
+        let webhook = delivery.number.as_ref().map(Number::webhook).unwrap_or_default();
+        if self.arrivals.iter().any(|(_, arrival)| *arrival == Arrival::Early) {
+            write!(f, " (below the first number seen here)")?;
         }
+        for (number, arrival) in &self.arrivals {
+            match arrival {
+                Arrival::New | Arrival::Early => {}
+                Arrival::Duplicate => write!(f, "\nDUPLICATE {number} ({webhook})")?,
+                Arrival::Late => write!(f, "\nLATE: {number} has come and fills its gap ({webhook})")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -377,14 +407,24 @@ mod tests {
         let delivery = envelope.unwrap();
         assert_eq!(delivery.topic, "order:created");
         let number = delivery.number.unwrap();
-        assert_eq!((number.increment_id, number.webhook().as_str()), (42, "webhook 3 of store abcd1234"));
+        assert_eq!(
+            (number.numbers.to_string().as_str(), number.webhook().as_str()),
+            ("42", "webhook 3 of store abcd1234")
+        );
+        let events = r#"[{"topic":"order:created"},{"topic":"order:canceled"},{"topic":"order:created"}]"#;
+        let body = format!(r#"{{"first_increment_id":42,"last_increment_id":44,"events":{events}}}"#);
+        let batch = check("msg_abcd1234_3_42-44", 0, &body).unwrap();
+        assert_eq!(batch.topic, "order:canceled, order:created");
+        assert_eq!(batch.number.unwrap().numbers.to_string(), "42-44");
+        assert!(check("msg_abcd1234_3_42-45", 0, &body).unwrap_err().contains("42-44"));
     }
 
     #[test]
     fn other_senders_have_no_number() {
         for id in [
             "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
-            "msg_abcd1234_3_42-44",
+            "msg_abcd1234_3_44-42",
+            "msg_abcd1234_3_1-101",
             "msg_abcd1234_3_0",
             "evt_a_1_1",
             "msg_a_b_1",
@@ -421,14 +461,20 @@ mod tests {
     #[test]
     fn lines_shout_where_they_should() {
         let delivery = check("msg_abcd1234_3_41", 0, r#"{"topic":"order:created"}"#);
-        let mut report =
-            Report { at: NOW, arrived: Instant::now(), delivery, status: StatusCode::OK, note: None, arrival: None };
+        let mut report = Report {
+            at: NOW,
+            arrived: Instant::now(),
+            delivery,
+            status: StatusCode::OK,
+            note: None,
+            arrivals: Vec::new(),
+        };
         assert_eq!(report.to_string(), "2023-11-14T22:13:20.000Z  webhook 3  number 41  order:created  signature ok");
-        report.arrival = Some(Arrival::Duplicate);
+        report.arrivals = vec![(IncrementId(41), Arrival::Duplicate)];
         assert!(report.to_string().ends_with("\nDUPLICATE 41 (webhook 3 of store abcd1234)"));
         report.delivery = Err("it has no webhook-id header".to_owned());
         report.status = StatusCode::UNAUTHORIZED;
         assert!(report.to_string().ends_with("NOT VERIFIED, answered 401: it has no webhook-id header"));
-        assert_eq!(report.accepted_number(), None);
+        assert_eq!(report.accepted(), None);
     }
 }

@@ -26,10 +26,31 @@ const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-
 pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
     let Parcel { increment_id, event, .. } = parcel;
     match parcel.format {
-        Format::Envelope => envelope(webhook_id, *increment_id, event),
+        Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
+        Format::Envelope => format!(r#"{{"webhook_id": {webhook_id}, {}}}"#, members(*increment_id, event)),
         Format::Shipstream => shipstream(*increment_id, event),
     }
     .into()
+}
+
+/// The most bytes that an event adds to the body of a batch; the body has
+/// [`BATCH_OVERHEAD_BYTES`] besides.
+pub fn batched_bytes_max(event: &Event) -> usize {
+    // Names and punctuation, the longest number and the longest time.
+    const OVERHEAD: usize = 160;
+    // A topic has no character that needs an escape.
+    OVERHEAD + event.topic.as_str().len() + event.message.as_str().len()
+}
+
+/// The most bytes of a batch's body that belong to no event.
+pub const BATCH_OVERHEAD_BYTES: usize = 160;
+
+/// The name of what is sent: `webhook-id` (WIRE §2).
+pub fn message_id(store_id: &StoreId, webhook_id: WebhookId, parcel: &Parcel) -> String {
+    match parcel.batch {
+        Some(_) => store_id.batch_id(webhook_id, parcel.numbers()),
+        None => store_id.message_id(webhook_id, parcel.increment_id),
+    }
 }
 
 /// The headers of one attempt at `now` that sends `body`: the server's own
@@ -37,7 +58,7 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
 /// time and signature, which the owner can't touch.
 pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Timestamp, body: &[u8]) -> HeaderMap {
     let extra = webhook.spec.extra_headers.list();
-    let id = store_id.message_id(webhook.webhook_id, parcel.increment_id);
+    let id = message_id(store_id, webhook.webhook_id, parcel);
     let timestamp = now.unix_seconds();
 
     let mut headers = HeaderMap::new();
@@ -55,7 +76,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     headers.insert(WEBHOOK_ID, plain(&id));
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     headers.insert(WEBHOOK_SIGNATURE, plain(&signatures(webhook, &id, now, body)));
-    headers.insert(TALLYHOOK_INCREMENT_ID, HeaderValue::from(parcel.increment_id.0));
+    headers.insert(TALLYHOOK_INCREMENT_ID, plain(&parcel.numbers().to_string()));
     if parcel.format == Format::Shipstream {
         headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
     }
@@ -69,13 +90,29 @@ pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u
     webhook.signing_secrets(now).map(sign).collect::<Vec<_>>().join(" ")
 }
 
-/// WIRE §2.
-fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> String {
+/// What an envelope says of one event, alone or in a batch (WIRE §2).
+fn members(increment_id: IncrementId, event: &Event) -> String {
     format!(
-        r#"{{"webhook_id": {webhook_id}, "increment_id": {increment_id}, "topic": {}, "created_at": "{}", "message": {}}}"#,
+        r#""increment_id": {increment_id}, "topic": {}, "created_at": "{}", "message": {}"#,
         quoted(event.topic.as_str()),
         event.created_at.rfc3339_ms(),
         event.message.as_str(),
+    )
+}
+
+/// WIRE §2.
+fn batch(webhook_id: WebhookId, parcel: &Parcel) -> String {
+    let numbers = parcel.numbers();
+    let events: Vec<_> = numbers
+        .numbers()
+        .zip(parcel.events())
+        .map(|(number, event)| format!("{{{}}}", members(number, event)))
+        .collect();
+    format!(
+        r#"{{"webhook_id": {webhook_id}, "first_increment_id": {}, "last_increment_id": {}, "events": [{}]}}"#,
+        numbers.first,
+        numbers.last,
+        events.join(", "),
     )
 }
 
@@ -135,6 +172,7 @@ mod tests {
                 message: Message::try_new(message).unwrap(),
                 created_at: Timestamp::parse_rfc3339("2021-12-07T16:08:15.678Z").unwrap(),
             }),
+            batch: None,
         }
     }
 
@@ -156,6 +194,7 @@ mod tests {
                 rate_limit: None,
                 timeouts: OwnTimeouts::default(),
                 basic_auth: None,
+                batch: None,
             },
             old_secrets: Vec::new(),
             acknowledged_through: IncrementId::ZERO,

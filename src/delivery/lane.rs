@@ -12,9 +12,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::batch::{self, Front, Growth};
 use super::health::{Health, RateGate, Sign};
 use crate::domain::delivery::Verdict;
-use crate::domain::id::IncrementId;
+use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::store::{DueKey, Page, PageLimit, Parcel};
@@ -148,7 +149,7 @@ impl Lane {
         if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
             self.cursor = self.cursor.min(first_cursor(&self.webhook));
-        } else if is_switched {
+        } else if is_switched || before.spec.batch != self.webhook.spec.batch {
             self.unload();
         }
     }
@@ -185,7 +186,7 @@ impl Lane {
     /// What to read next, if anything; see [`Self::begin_reading`].
     pub fn want(&self, now: Timestamp) -> Option<Want> {
         let low_water = if self.is_trusted() { LOW_WATER } else { 1 };
-        let is_full = self.waiting.len() >= low_water || self.waiting_bytes >= PAGE_BYTES_MAX;
+        let is_full = self.waiting.len() >= low_water.max(self.batch_max()) || self.waiting_bytes >= PAGE_BYTES_MAX;
         if self.reading.is_some() || !self.may_work(now) || is_full {
             return None;
         }
@@ -233,7 +234,7 @@ impl Lane {
             }
         }
         for parcel in page.parcels {
-            if !reading.recorded.contains(&parcel.increment_id) {
+            if !parcel.numbers().numbers().any(|number| reading.recorded.contains(&number)) {
                 self.hold(parcel);
             }
         }
@@ -249,7 +250,7 @@ impl Lane {
 
     /// True if something is to be sent now.
     pub fn is_ready(&self, now: Timestamp, share: Share) -> bool {
-        let Some(front) = self.waiting.front() else { return false };
+        let (Some(front), Some(Front::Whole(_))) = (self.waiting.front(), self.front(now)) else { return false };
         if !self.may_work(now) || self.rate.wait(self.webhook.spec.rate_limit, now).is_some() {
             return false;
         }
@@ -265,9 +266,13 @@ impl Lane {
         self.in_flight == 0 && self.barriers.is_empty() && is_due
     }
 
-    /// Takes the next delivery to send. The lane is ready.
+    /// Takes the next delivery to send, or batch of them. The lane is ready.
     pub fn take(&mut self, now: Timestamp) -> Option<Parcel> {
-        let parcel = self.waiting.pop_front()?;
+        let Some(Front::Whole(count)) = self.front(now) else { return None };
+        let mut parcel = self.waiting.pop_front()?;
+        if batch::is_batched(&parcel, self.webhook.spec.batch) {
+            parcel.batch = Some(self.waiting.drain(..count - 1).map(|other| other.event).collect());
+        }
         self.waiting_bytes -= parcel.weight();
         self.rate.pass(self.webhook.spec.rate_limit, now);
         self.in_flight += 1;
@@ -285,6 +290,16 @@ impl Lane {
         is_new
     }
 
+    /// What was taken was not sent: its numbers are no longer as they were
+    /// loaded, or (`until`) the store can't be written. They are read again.
+    pub fn unsent(&mut self, numbers: Span, until: Option<Timestamp>) {
+        self.in_flight -= 1;
+        self.resting_until = until.or(self.resting_until);
+        numbers.numbers().for_each(|number| self.release(number));
+        self.unload();
+        self.cursor = self.cursor.min(IncrementId(numbers.first.0 - 1));
+    }
+
     /// A request has ended, and its outcome is on the way to the store. An
     /// ordered lane puts a delivery that is to be tried again back in front.
     pub fn sent(&mut self, parcel: Parcel, verdict: Verdict, sign: Sign, share: Share, now: Timestamp) {
@@ -294,7 +309,9 @@ impl Lane {
             match verdict {
                 Verdict::Delivered | Verdict::Abandoned => {}
                 Verdict::Retry(at) if self.webhook.is_delivering() => {
-                    *self.held.entry(parcel.increment_id).or_default() += 1;
+                    for number in parcel.numbers().numbers() {
+                        *self.held.entry(number).or_default() += 1;
+                    }
                     self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
                 }
                 Verdict::Retry(_) | Verdict::Gone => {
@@ -302,18 +319,19 @@ impl Lane {
                 }
             }
         }
-        if !self.is_trusted() && self.waiting.len() > SUSPECT_PAGE_MAX {
+        if !self.is_trusted() && self.waiting.len() > self.page_max() + self.batch_max() {
             self.unload();
         }
     }
 
-    /// The outcome of a delivery is committed. What is still pending, and is
-    /// not waiting here, will be read again.
-    pub fn recorded(&mut self, number: IncrementId, verdict: Verdict) {
-        self.release(number);
+    /// The outcome of a delivery, or of a batch, is committed. What is still
+    /// pending, and is not waiting here, will be read again.
+    pub fn recorded(&mut self, numbers: Span, verdict: Verdict) {
+        let number = numbers.first;
+        numbers.numbers().for_each(|number| self.release(number));
         self.barriers.remove(&number);
         if let Some(reading) = &mut self.reading {
-            reading.recorded.insert(number);
+            reading.recorded.extend(numbers.numbers());
         }
         match (verdict, self.webhook.spec.delivery_mode) {
             (Verdict::Delivered | Verdict::Abandoned, _) => {}
@@ -344,9 +362,10 @@ impl Lane {
             (DeliveryMode::Parallel, NextDue::At(at)) => Some(at),
             (DeliveryMode::Pull, _) | (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
         };
-        let gates = match self.waiting.is_empty() {
-            true => [None, None],
-            false => [self.health.pause(now), self.rate.wait(self.webhook.spec.rate_limit, now)],
+        let gates = match self.front(now) {
+            None => [None, None],
+            Some(Front::Growing(until)) => [until, None],
+            Some(Front::Whole(_)) => [self.health.pause(now), self.rate.wait(self.webhook.spec.rate_limit, now)],
         };
         [due, self.resting_until].into_iter().chain(gates).flatten().filter(|at| *at > now).min()
     }
@@ -367,7 +386,23 @@ impl Lane {
     }
 
     fn page_max(&self) -> usize {
-        if self.is_trusted() { PAGE_MAX } else { SUSPECT_PAGE_MAX }
+        let own = if self.is_trusted() { PAGE_MAX } else { SUSPECT_PAGE_MAX };
+        own.max(self.batch_max())
+    }
+
+    /// The most deliveries in one request.
+    fn batch_max(&self) -> usize {
+        self.webhook.spec.batch.map_or(1, |batching| batching.max_events() as usize)
+    }
+
+    /// What goes out next, of what waits.
+    fn front(&self, now: Timestamp) -> Option<Front> {
+        let growth = match &self.reading {
+            Some(_) => Growth::Reading,
+            None if self.waiting_bytes >= PAGE_BYTES_MAX => Growth::Impossible,
+            None => Growth::Possible,
+        };
+        batch::front(&self.waiting, self.webhook.spec.batch, growth, now)
     }
 
     /// The highest number known to be committed.
@@ -391,17 +426,23 @@ impl Lane {
     }
 
     fn hold(&mut self, parcel: Parcel) {
-        if let std::collections::hash_map::Entry::Vacant(place) = self.held.entry(parcel.increment_id) {
-            place.insert(1);
+        let numbers = parcel.numbers();
+        if !numbers.numbers().any(|number| self.held.contains_key(&number)) {
+            self.held.extend(numbers.numbers().map(|number| (number, 1)));
             self.wait(parcel);
         }
     }
 
     /// Puts a held delivery among those that wait: in an ordered lane by its
-    /// number, else at the end.
+    /// number, else at the end; but what is sent again doesn't wait for a
+    /// batch to grow, nor stand between two that could be one.
     fn wait(&mut self, parcel: Parcel) {
         self.waiting_bytes += parcel.weight();
+        let is_again = |parcel: &Parcel| parcel.due_at.is_some();
         let place = match self.webhook.spec.delivery_mode {
+            DeliveryMode::Parallel if self.webhook.spec.batch.is_some() && is_again(&parcel) => {
+                self.waiting.partition_point(is_again)
+            }
             DeliveryMode::Parallel | DeliveryMode::Pull => self.waiting.len(),
             DeliveryMode::Ordered => self.waiting.partition_point(|other| other.increment_id < parcel.increment_id),
         };
@@ -421,7 +462,7 @@ impl Lane {
     /// Lets go of what waits; it will be read again.
     fn unload(&mut self) {
         for parcel in std::mem::take(&mut self.waiting) {
-            self.release(parcel.increment_id);
+            parcel.numbers().numbers().for_each(|number| self.release(number));
             if parcel.due_at.is_none() || self.is_ordered() {
                 self.cursor = self.cursor.min(IncrementId(parcel.increment_id.0 - 1));
             }
@@ -471,140 +512,4 @@ fn key(parcel: &Parcel) -> DueKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::delivery::samples::{NOW, parcel, webhook};
-
-    const LATER: Timestamp = Timestamp(1_005_000);
-    const SHARE: Share = Share { requests: 8, requests_max: 64 };
-    const MUCH_LATER: Timestamp = Timestamp(9_000_000);
-
-    fn page(parcels: Vec<Parcel>) -> Page {
-        Page { parcels, is_last: true }
-    }
-
-    /// A parallel lane that has read all there is, which is nothing.
-    fn idle() -> Lane {
-        Lane::new(webhook(1, DeliveryMode::Parallel, 0, 0))
-    }
-
-    fn take(lane: &mut Lane, now: Timestamp) -> Option<Parcel> {
-        if lane.is_ready(now, SHARE) { lane.take(now) } else { None }
-    }
-
-    fn asked(lane: &mut Lane, now: Timestamp) -> Want {
-        let want = lane.want(now).expect("there is something to read");
-        lane.begin_reading();
-        want
-    }
-
-    fn end(lane: &mut Lane, parcel: Parcel, verdict: Verdict) {
-        let sign = if verdict == Verdict::Delivered { Sign::Good } else { Sign::Bad };
-        lane.sent(parcel, verdict, sign, SHARE, NOW);
-    }
-
-    /// Sends what is in front, and gives it back.
-    fn send(lane: &mut Lane) -> Parcel {
-        take(lane, NOW).expect("something is ready")
-    }
-
-    #[test]
-    fn a_retry_committed_during_a_reading_is_not_forgotten() {
-        let mut lane = idle();
-        lane.offer(parcel(1, 0, None));
-        let sent = send(&mut lane);
-        end(&mut lane, sent, Verdict::Retry(LATER));
-        // Another retry is due, so the lane reads; what it reads is older than this outcome.
-        lane.retries.next = NextDue::At(NOW);
-        let want = asked(&mut lane, NOW);
-        lane.recorded(IncrementId(1), Verdict::Retry(LATER));
-        lane.read(want, page(Vec::new()), None, IncrementId(1), NOW);
-        assert_eq!(lane.alarm(NOW), Some(LATER));
-    }
-
-    #[test]
-    fn an_old_page_brings_nothing_back_that_has_ended() {
-        let mut lane = idle();
-        lane.retries.next = NextDue::At(NOW);
-        let want = asked(&mut lane, NOW);
-        lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
-        let sent = send(&mut lane);
-        lane.retries.next = NextDue::At(NOW);
-        let want = asked(&mut lane, NOW);
-        end(&mut lane, sent, Verdict::Delivered);
-        lane.recorded(IncrementId(1), Verdict::Delivered);
-        lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
-        assert!(take(&mut lane, NOW).is_none(), "number 1 was delivered");
-    }
-
-    #[test]
-    fn a_rest_ends_before_the_next_retry() {
-        let mut lane = idle();
-        lane.note_due(Some(MUCH_LATER));
-        lane.commit_through(IncrementId(1));
-        asked(&mut lane, NOW);
-        lane.reading_failed(LATER);
-        assert_eq!(lane.want(NOW), None);
-        assert_eq!(lane.alarm(NOW), Some(LATER));
-        assert_eq!(lane.want(LATER), Some(Want::Fresh(IncrementId(0))));
-        assert_eq!(lane.alarm(LATER), Some(MUCH_LATER));
-    }
-
-    #[test]
-    fn gone_and_enabled_in_one_breath_is_tried_again() {
-        for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
-            let mut lane = Lane::new(webhook(1, mode, 0, 0));
-            lane.offer(parcel(1, 0, None));
-            let sent = send(&mut lane);
-            end(&mut lane, sent, Verdict::Gone);
-            // The lane saw only the last of two announcements.
-            lane.change(webhook(1, mode, 0, 1));
-            lane.recorded(IncrementId(1), Verdict::Gone);
-            assert!(lane.want(NOW).is_some(), "{mode:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_overtakes_a_number_that_was_answered_410() {
-        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
-        lane.offer(parcel(1, 0, None));
-        lane.offer(parcel(2, 0, None));
-        let sent = send(&mut lane);
-        end(&mut lane, sent, Verdict::Gone);
-        assert!(take(&mut lane, NOW).is_none(), "the store does not know yet");
-        lane.recorded(IncrementId(1), Verdict::Gone);
-        let want = asked(&mut lane, NOW);
-        assert_eq!(want, Want::Pending(IncrementId(0)));
-        lane.read(want, page(vec![parcel(1, 1, Some(NOW)), parcel(2, 0, None)]), None, IncrementId(2), NOW);
-        assert_eq!(send(&mut lane).increment_id, IncrementId(1));
-    }
-
-    #[test]
-    fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
-        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 3));
-        let want = asked(&mut lane, NOW);
-        lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
-        let sent = send(&mut lane);
-        assert!(take(&mut lane, NOW).is_none(), "one at a time");
-        // Off and on again while number 1 is on its way.
-        let mut off = Webhook::clone(&lane.webhook);
-        off.spec.is_active = false;
-        lane.change(Arc::new(off));
-        lane.change(webhook(1, DeliveryMode::Ordered, 0, 3));
-        let want = asked(&mut lane, NOW);
-        lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
-        end(&mut lane, sent, Verdict::Retry(LATER));
-        lane.recorded(IncrementId(1), Verdict::Retry(LATER));
-        assert!(take(&mut lane, NOW).is_none(), "number 1 is not due");
-        let order: Vec<_> = std::iter::from_fn(|| {
-            let parcel = take(&mut lane, LATER)?;
-            let number = parcel.increment_id;
-            end(&mut lane, parcel, Verdict::Delivered);
-            lane.recorded(number, Verdict::Delivered);
-            Some(number.0)
-        })
-        .collect();
-        assert_eq!(order, [1, 2, 3]);
-        assert!(lane.held.is_empty() && lane.waiting_bytes == 0);
-    }
-}
+mod tests;

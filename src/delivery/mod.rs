@@ -1,5 +1,6 @@
 //! The delivery worker: posts what the store has committed.
 
+mod batch;
 pub mod client;
 pub mod connect;
 pub mod format;

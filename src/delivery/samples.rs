@@ -34,6 +34,7 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
             rate_limit: None,
             timeouts: OwnTimeouts::default(),
             basic_auth: None,
+            batch: None,
         },
         old_secrets: Vec::new(),
         acknowledged_through: IncrementId::ZERO,
@@ -65,5 +66,6 @@ pub fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
             message: Message::try_new("{}").unwrap(),
             created_at: NOW,
         }),
+        batch: None,
     }
 }

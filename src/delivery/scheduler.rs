@@ -14,7 +14,7 @@ use super::Config;
 use super::health::Sign;
 use super::lane::{Lane, Share, Want};
 use crate::domain::delivery::Outcome;
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::News;
@@ -32,7 +32,8 @@ const LANES_AT_LEAST: usize = 8;
 /// Something for the worker to do.
 #[derive(Debug)]
 pub enum Action {
-    /// Post this; then call [`Scheduler::sent`].
+    /// Post this; then call [`Scheduler::sent`], or [`Scheduler::unsent`] if it
+    /// is a batch that the store won't seal.
     Send(Arc<Webhook>, Parcel),
     /// Read this; then call [`Scheduler::read`].
     Read {
@@ -280,11 +281,19 @@ impl Scheduler {
         self.with_lane(outcome.webhook_id, |lane| lane.sent(parcel, outcome.verdict, sign, share, now));
     }
 
+    /// A batch was not sent: it is no longer what it was, or the store could
+    /// not be written (`is_failed`).
+    pub fn unsent(&mut self, id: WebhookId, numbers: Span, is_failed: bool, now: Timestamp) {
+        self.in_flight -= 1;
+        self.unrecorded -= 1;
+        self.with_lane(id, |lane| lane.unsent(numbers, is_failed.then(|| now.after(REST))));
+    }
+
     /// An outcome is committed.
     pub fn recorded(&mut self, outcome: &Outcome) {
         self.unrecorded -= 1;
         self.unrecorded_bytes -= outcome.weight();
-        self.with_lane(outcome.webhook_id, |lane| lane.recorded(outcome.increment_id, outcome.verdict));
+        self.with_lane(outcome.webhook_id, |lane| lane.recorded(outcome.numbers, outcome.verdict));
     }
 
     /// What a lane wanted was read, or could not be.
@@ -402,8 +411,7 @@ mod tests {
             response_headers: String::new(),
             response_body: Vec::new(),
         };
-        let (increment_id, verdict) = (parcel.increment_id, Verdict::Delivered);
-        let outcome = Outcome { webhook_id: id, increment_id, attempt, verdict };
+        let outcome = Outcome { webhook_id: id, numbers: parcel.numbers(), attempt, verdict: Verdict::Delivered };
         scheduler.sent(parcel, &outcome, Sign::Good, NOW);
         scheduler.recorded(&outcome);
     }

@@ -19,7 +19,7 @@ use super::lane::Want;
 use super::scheduler::{Action, Reading, Scheduler};
 use super::{Config, format};
 use crate::domain::delivery::{Attempt, Outcome, Verdict};
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::Mailbox;
@@ -122,9 +122,27 @@ impl Stopping {
 
 /// What a task tells the worker.
 enum Report {
-    Sent(Outcome, Sign, Parcel),
-    Read { webhook_id: WebhookId, want: Want, through: IncrementId, reading: Result<Reading, StoreError> },
+    Sent(Box<Sent>),
+    /// The store would not seal the batch, or could not.
+    Unsent {
+        webhook_id: WebhookId,
+        numbers: Span,
+        is_failed: bool,
+    },
+    Read {
+        webhook_id: WebhookId,
+        want: Want,
+        through: IncrementId,
+        reading: Result<Reading, StoreError>,
+    },
     Recorded(Arc<[Outcome]>),
+}
+
+/// An attempt that has ended.
+struct Sent {
+    outcome: Outcome,
+    sign: Sign,
+    parcel: Parcel,
 }
 
 /// What tasks work with.
@@ -205,8 +223,12 @@ impl Run {
         let hands = self.hands.clone();
         match action {
             Action::Send(webhook, parcel) => tokio::spawn(async move {
+                let (webhook_id, numbers) = (webhook.webhook_id, parcel.numbers());
+                if let Err(is_failed) = hands.seal(webhook_id, &parcel).await {
+                    return hands.report(Report::Unsent { webhook_id, numbers, is_failed }).await;
+                }
                 let (outcome, sign) = hands.deliver(&webhook, &parcel).await;
-                hands.report(Report::Sent(outcome, sign, parcel)).await;
+                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel }))).await;
             }),
             Action::Read { webhook_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
@@ -232,10 +254,14 @@ impl Run {
 
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
-            Report::Sent(outcome, sign, parcel) => {
+            Report::Sent(sent) => {
+                let Sent { outcome, sign, parcel } = *sent;
                 self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push(outcome);
+            }
+            Report::Unsent { webhook_id, numbers, is_failed } => {
+                self.scheduler.unsent(webhook_id, numbers, is_failed, self.hands.clock.now());
             }
             Report::Read { webhook_id, want, through, reading } => {
                 if let Err(cause) = &reading {
@@ -289,6 +315,24 @@ async fn until(instant: Option<Instant>) {
 }
 
 impl Hands {
+    /// Has the store remember a batch before it is sent for the first time, so
+    /// that whatever happens it is the same batch again. Fails with whether
+    /// the store failed; if not, the batch is no longer what it was.
+    async fn seal(&self, webhook_id: WebhookId, parcel: &Parcel) -> Result<(), bool> {
+        let is_new = parcel.batch.is_some() && parcel.attempts == 0 && parcel.due_at.is_none();
+        if !is_new {
+            return Ok(());
+        }
+        match self.store.seal(webhook_id, parcel.numbers()).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(false),
+            Err(cause) => {
+                error!(%cause, %webhook_id, "a batch could not be sealed; trying again");
+                Err(true)
+            }
+        }
+    }
+
     /// One attempt at a delivery.
     async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> (Outcome, Sign) {
         let started_at = self.clock.now();
@@ -307,7 +351,7 @@ impl Hands {
         let (verdict, sign) = judge(webhook, parcel, &result, self.clock.now(), (self.random)());
         let outcome = Outcome {
             webhook_id: webhook.webhook_id,
-            increment_id: parcel.increment_id,
+            numbers: parcel.numbers(),
             attempt: Attempt {
                 attempt,
                 started_at,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::id::{EventId, IncrementId, WebhookId};
+use super::id::{EventId, IncrementId, Span, WebhookId};
 use super::time::Timestamp;
 use super::topic::Topic;
 
@@ -200,11 +200,11 @@ pub enum Verdict {
 pub struct Outcome {
     /// The webhook.
     pub webhook_id: WebhookId,
-    /// The delivery's number.
-    pub increment_id: IncrementId,
+    /// The delivery's number, or those of its batch.
+    pub numbers: Span,
     /// What happened.
     pub attempt: Attempt,
-    /// What becomes of the delivery.
+    /// What becomes of the delivery, or of all of its batch.
     pub verdict: Verdict,
 }
 

@@ -40,6 +40,42 @@ impl IncrementId {
     }
 }
 
+/// Numbers of a webhook, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first.
+    pub first: IncrementId,
+    /// The last; below the first if there are none.
+    pub last: IncrementId,
+}
+
+impl Span {
+    /// One number.
+    pub fn one(number: IncrementId) -> Self {
+        Self { first: number, last: number }
+    }
+
+    /// True if the number is one of them.
+    pub fn contains(self, number: IncrementId) -> bool {
+        (self.first..=self.last).contains(&number)
+    }
+
+    /// Each of them, in order.
+    pub fn numbers(self) -> impl Iterator<Item = IncrementId> {
+        (self.first.0..=self.last.0).map(IncrementId)
+    }
+}
+
+/// `42`, or `42-44` for more than one.
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.first == self.last {
+            true => self.first.fmt(f),
+            false => write!(f, "{}-{}", self.first, self.last),
+        }
+    }
+}
+
 /// Eight random characters made with a store, part of every `webhook-id`, so
 /// that two stores never name two payloads alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,5 +92,11 @@ impl StoreId {
     /// the same over every retry and replay.
     pub fn message_id(&self, webhook: WebhookId, increment: IncrementId) -> String {
         format!("msg_{self}_{webhook}_{increment}")
+    }
+
+    /// The `webhook-id` of a batch: `msg_<store>_<webhook>_<first>-<last>`,
+    /// also if it holds one number only.
+    pub fn batch_id(&self, webhook: WebhookId, Span { first, last }: Span) -> String {
+        format!("msg_{self}_{webhook}_{first}-{last}")
     }
 }

@@ -19,6 +19,12 @@ pub const RATE: RangeInclusive<u32> = 1..=10_000;
 pub const CONNECT_TIMEOUT_MS: RangeInclusive<u32> = 100..=30_000;
 /// How long an attempt may take in all, in milliseconds.
 pub const TIMEOUT_MS: RangeInclusive<u32> = 100..=120_000;
+/// Events in one request.
+pub const BATCH_EVENTS: RangeInclusive<u32> = 1..=100;
+/// Bytes of one request's body, of several events.
+pub const BATCH_BYTES: RangeInclusive<u32> = 1_024..=1_048_576;
+/// How long a batch may wait to be full, in milliseconds.
+pub const BATCH_WAIT_MS: RangeInclusive<u32> = 0..=60_000;
 /// The longest user name or password, in characters.
 pub const CREDENTIAL_CHARS_MAX: usize = 256;
 
@@ -61,6 +67,51 @@ impl RateLimit {
     /// Requests at once after a pause.
     pub fn burst(self) -> u32 {
         self.burst
+    }
+}
+
+/// Several events in one request: as many as there are, up to bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    max_events: u32,
+    max_bytes: u32,
+    wait_ms: u32,
+}
+
+impl Batching {
+    /// How many bytes a body has at the most unless its owner says otherwise.
+    pub const BYTES_DEFAULT: u32 = 262_144;
+    /// How long a batch waits to be full unless its owner says otherwise.
+    pub const WAIT_MS_DEFAULT: u32 = 1_000;
+
+    /// Accepts numbers in [`BATCH_EVENTS`], [`BATCH_BYTES`] and [`BATCH_WAIT_MS`].
+    pub fn try_new(max_events: u32, max_bytes: Option<u32>, wait_ms: Option<u32>) -> Result<Self, Violation> {
+        let max_bytes = max_bytes.unwrap_or(Self::BYTES_DEFAULT);
+        Ok(Self {
+            max_events: within("batch.max_events", max_events, &BATCH_EVENTS)?,
+            max_bytes: within("batch.max_size", max_bytes, &BATCH_BYTES)?,
+            wait_ms: within("batch.wait_ms", wait_ms.unwrap_or(Self::WAIT_MS_DEFAULT), &BATCH_WAIT_MS)?,
+        })
+    }
+
+    /// Events in one request.
+    pub fn max_events(self) -> u32 {
+        self.max_events
+    }
+
+    /// Bytes of a body; an event that is larger goes alone.
+    pub fn max_bytes(self) -> u32 {
+        self.max_bytes
+    }
+
+    /// How long a batch waits to be full, in milliseconds.
+    pub fn wait_ms(self) -> u32 {
+        self.wait_ms
+    }
+
+    /// How long a batch waits to be full.
+    pub fn wait(self) -> Duration {
+        Duration::from_millis(self.wait_ms.into())
     }
 }
 

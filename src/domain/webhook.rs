@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::fault::Violation;
 use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, WebhookId};
-use super::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit, Timeouts};
+use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
 use super::secret::SecretKey;
 use super::target::TargetUrl;
@@ -104,6 +104,8 @@ pub struct WebhookSpec {
     pub timeouts: OwnTimeouts,
     /// Sent along as HTTP Basic.
     pub basic_auth: Option<BasicAuth>,
+    /// How many events go out in one request; `None`: one.
+    pub batch: Option<Batching>,
 }
 
 /// What a new webhook has unless its owner says otherwise.
@@ -143,6 +145,8 @@ pub struct WebhookChanges {
     pub timeouts: Option<OwnTimeouts>,
     /// What is sent along as HTTP Basic.
     pub basic_auth: Option<Option<BasicAuth>>,
+    /// How many events go out in one request.
+    pub batch: Option<Option<Batching>>,
 }
 
 impl WebhookSpec {
@@ -163,6 +167,7 @@ impl WebhookSpec {
             rate_limit: said.rate_limit.flatten(),
             timeouts: said.timeouts.unwrap_or_default(),
             basic_auth: said.basic_auth.flatten(),
+            batch: said.batch.flatten(),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(missing("url", "https://example.com/hook"));
@@ -191,6 +196,7 @@ impl WebhookSpec {
             rate_limit: changes.rate_limit.unwrap_or(self.rate_limit),
             timeouts: changes.timeouts.unwrap_or(self.timeouts),
             basic_auth: changes.basic_auth.unwrap_or(self.basic_auth),
+            batch: changes.batch.unwrap_or(self.batch),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(Violation::new("url", "is missing; a webhook that was pulled has none yet."));
@@ -206,6 +212,13 @@ impl WebhookSpec {
         let sets_authorization = |name: &http::HeaderName| name == http::header::AUTHORIZATION;
         if self.basic_auth.is_some() && self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name)) {
             return Err(Violation::new("basic_auth", "can't stand beside an Authorization in extra_headers."));
+        }
+        if self.batch.is_some() && self.format != Format::Envelope {
+            return Err(Violation::new("batch", "needs the format envelope; the others hold one event each."));
+        }
+        if self.batch.is_some() && self.delivery_mode == DeliveryMode::Pull {
+            let problem = "can't stand beside delivery_mode pull, where the receiver says how many it takes.";
+            return Err(Violation::new("batch", problem));
         }
         Ok(self)
     }

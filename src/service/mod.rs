@@ -121,6 +121,8 @@ impl Failures {
                 .detail("It has ended so long ago that what it sent was pruned; only its number and state are kept."),
             StoreError::HasEnded { state } => Fault::new(FaultCode::DeliveryNotChanged)
                 .detail(format!("It is {} already, so there is nothing to cancel.", state.name())),
+            StoreError::InBatch(batch) => Fault::new(FaultCode::DeliveryNotChanged)
+                .detail(format!("It goes out in one request with {batch}; give whole_batch 1 to cancel them all.")),
             StoreError::TooManySecrets { max } => Fault::new(self.refused)
                 .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
             StoreError::TooManyJobs { max } => Fault::new(self.refused)

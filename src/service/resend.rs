@@ -9,12 +9,11 @@ use super::{Failures, Service};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter};
 use crate::domain::event::Message;
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::DeliveryMode;
-use crate::store::Span;
 
 /// What a test sends unless its caller says otherwise.
 const TEST_MESSAGE: &str = "{}";
@@ -61,15 +60,17 @@ impl Service {
         self.delivery(caller, id, number).await
     }
 
-    /// Ends a pending delivery, and returns it. Fails with fault 103, 110 or 113.
+    /// Ends a pending delivery, and returns it. One of a batch can be ended
+    /// only with the whole batch. Fails with fault 103, 110 or 113.
     pub async fn cancel_delivery(
         &self,
         caller: &Caller,
         id: WebhookId,
         number: IncrementId,
+        whole_batch: bool,
     ) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let cancelled = self.store.cancel(caller.merchant_id, id, number).await;
+        let cancelled = self.store.cancel(caller.merchant_id, id, number, whole_batch).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         self.delivery(caller, id, number).await
     }

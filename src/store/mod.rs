@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
 use crate::domain::event::{Event, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
-use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Pattern, Patterns};
@@ -73,6 +73,9 @@ pub enum StoreError {
     /// The delivery has ended and was pruned: there is nothing to send.
     #[error("the delivery was pruned")]
     Pruned,
+    /// The delivery is one of a batch, which is cancelled as a whole or not at all.
+    #[error("it goes out in one request with {}", .0)]
+    InBatch(Span),
     /// The delivery has ended, so there is nothing to cancel.
     #[error("the delivery has ended: it is {}", state.name())]
     HasEnded {
@@ -127,19 +130,10 @@ pub enum WebhookSelector {
     Listing(Pattern),
 }
 
-/// Numbers of a webhook, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// The first.
-    pub first: IncrementId,
-    /// The last; below the first if there are none.
-    pub last: IncrementId,
-}
-
-/// A delivery that is ready to be sent.
+/// A delivery that is ready to be sent, or a batch of them.
 #[derive(Clone, Debug)]
 pub struct Parcel {
-    /// Its number.
+    /// Its number; of a batch, the first.
     pub increment_id: IncrementId,
     /// Tries so far.
     pub attempts: u32,
@@ -153,13 +147,27 @@ pub struct Parcel {
     pub format: Format,
     /// What happened.
     pub event: Arc<Event>,
+    /// If it goes out as a batch: what has the numbers that follow.
+    pub batch: Option<Vec<Arc<Event>>>,
 }
 
 impl Parcel {
+    /// Its number, or those of the batch.
+    pub fn numbers(&self) -> Span {
+        let others = self.batch.as_ref().map_or(0, Vec::len);
+        let last = IncrementId(self.increment_id.0.saturating_add_unsigned(others as u64));
+        Span { first: self.increment_id, last }
+    }
+
+    /// What happened, in the order of the numbers.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
+        std::iter::once(&self.event).chain(self.batch.iter().flatten())
+    }
+
     /// What it weighs in memory, about, in bytes.
     pub fn weight(&self) -> usize {
         const OVERHEAD: usize = 256;
-        self.event.message.as_str().len() + OVERHEAD
+        self.events().map(|event| event.message.as_str().len() + OVERHEAD).sum()
     }
 }
 
@@ -310,14 +318,21 @@ pub trait Store: Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<Vec<Pulled>, StoreError>;
 
-    /// Makes a delivery due now, whether it has ended or not; what was
-    /// delivered stays so. Fails with [`StoreError::NoWebhook`] or
+    /// Makes a delivery due now, with all of its batch, whether it has ended or
+    /// not; what was delivered stays so. Fails with [`StoreError::NoWebhook`] or
     /// [`StoreError::NoDelivery`].
     async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 
-    /// Ends a pending delivery. Fails with [`StoreError::NoWebhook`],
-    /// [`StoreError::NoDelivery`] or [`StoreError::HasEnded`].
-    async fn cancel(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
+    /// Ends a pending delivery, and all of its batch if `whole_batch` says so.
+    /// Fails with [`StoreError::NoWebhook`], [`StoreError::NoDelivery`],
+    /// [`StoreError::HasEnded`] or [`StoreError::InBatch`].
+    async fn cancel(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+        whole_batch: bool,
+    ) -> Result<(), StoreError>;
 
     /// Has numbers of a webhook sent again, in steps: those of the span that
     /// were given out since then and were not cancelled. Returns the span as
@@ -379,6 +394,11 @@ pub trait Store: Send + Sync + 'static {
     /// When the first delivery that is to be tried or sent again, and is not
     /// due at `now`, falls due.
     async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Has these numbers go out as one from now on: every attempt, retry and
+    /// replay of one of them is one of all. False, with nothing done, unless
+    /// all are pending, were never tried, and are in no batch yet.
+    async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError>;
 
     /// Records attempts, and disables webhooks that are gone or have failed
     /// for long. Each counts only if it is the attempt that follows those on

@@ -2,6 +2,8 @@
 //! client that speaks plain HTTP. Nothing here knows how the server works.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod manual;
+
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -290,6 +292,22 @@ impl Arrived {
     /// The number, from the signed `webhook-id`.
     pub fn number(&self) -> i64 {
         self.header("webhook-id").rsplit('_').next().unwrap().parse().unwrap()
+    }
+
+    /// Each number with its message; the numbers of the body are those of the
+    /// signed `webhook-id`.
+    pub fn events(&self) -> Vec<(i64, Value)> {
+        let mut body = self.json();
+        let name = match body.get("events") {
+            Some(_) => format!("{}-{}", body["first_increment_id"], body["last_increment_id"]),
+            None => body["increment_id"].to_string(),
+        };
+        assert_eq!(self.header("webhook-id").rsplit('_').next(), Some(&*name));
+        let events = match body["events"].take() {
+            Value::Array(events) => events,
+            _ => vec![body],
+        };
+        events.into_iter().map(|event| (event["increment_id"].as_i64().unwrap(), event["message"].clone())).collect()
     }
 }
 

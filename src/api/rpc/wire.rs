@@ -10,14 +10,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::Receipt;
 use crate::domain::fault::Violation;
-use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit, Timeouts};
+use crate::domain::id::Span;
+use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OldSecret, Webhook};
 use crate::service::delivery::PulledDelivery;
 use crate::service::resend::Tested;
-use crate::store::Span;
 
 /// An object; also `[]`, which is how PHP writes an empty one. A derived type
 /// alone would take an array for its members in their order.
@@ -359,6 +359,33 @@ impl TryFrom<Basic> for BasicAuth {
     }
 }
 
+/// How many events, how many bytes of a body, and how long to wait for them.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    max_events: u32,
+    max_size: Option<u32>,
+    wait_ms: Option<u32>,
+}
+
+impl From<Batching> for Batch {
+    fn from(batching: Batching) -> Self {
+        Self {
+            max_events: batching.max_events(),
+            max_size: Some(batching.max_bytes()),
+            wait_ms: Some(batching.wait_ms()),
+        }
+    }
+}
+
+impl TryFrom<Batch> for Batching {
+    type Error = Violation;
+
+    fn try_from(batch: Batch) -> Result<Self, Violation> {
+        Self::try_new(batch.max_events, batch.max_size, batch.wait_ms)
+    }
+}
+
 /// A secret that was replaced and still signs.
 #[derive(Serialize)]
 struct OldSecretItem<'a> {
@@ -412,6 +439,7 @@ pub struct WebhookDetail<'a> {
     rate_limit: Option<Rate>,
     timeouts: Times,
     basic_auth: Option<Basic>,
+    batch: Option<Batch>,
     old_secrets: Vec<OldSecretItem<'a>>,
     settled_through: i64,
     acknowledged_through: i64,
@@ -435,6 +463,7 @@ impl<'a> WebhookDetail<'a> {
             rate_limit: webhook.spec.rate_limit.map(Rate::from),
             timeouts: webhook.spec.timeouts().into(),
             basic_auth: webhook.spec.basic_auth.as_ref().map(|basic| Basic::new(basic, with_secret)),
+            batch: webhook.spec.batch.map(Batch::from),
             old_secrets: webhook.old_secrets.iter().map(|old| OldSecretItem::new(old, with_secret)).collect(),
             settled_through: webhook.settled_through.0,
             acknowledged_through: webhook.acknowledged_through.0,

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::{jobs, notices};
+use super::changes::{batches, jobs, notices};
 use super::prune::{self, Retention};
 use super::rows::state_code;
 use super::tx::Tx;
@@ -57,6 +57,7 @@ fn settle(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), StoreError> {
     } else if counters.acknowledged_through > counters.settled_through {
         let through = horizon.min(counters.acknowledged_through);
         end(tx, id, counters.settled_through, through, DeliveryState::Delivered)?;
+        batches::dissolve(tx, id, through)?;
     }
     let settled = match first_pending(tx.conn, id, counters.settled_through, horizon)? {
         Some(pending) => IncrementId(pending.0 - 1),

@@ -27,17 +27,17 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
-use self::changes::{jobs, outcomes, resending, sessions, webhooks};
+use self::changes::{batches, jobs, outcomes, resending, sessions, webhooks};
 use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
-use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Span, Store, StoreError, WebhookSelector};
+use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
 use crate::domain::event::{Message, NewEvent, Receipt};
-use crate::domain::id::{EventId, IncrementId, MerchantId, StoreId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::topic::Patterns;
@@ -227,6 +227,9 @@ async fn answered<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result
     answer.await.unwrap_or_else(|_| Err(StoreError::failed("the writer thread is gone")))
 }
 
+/// Leaves out those that go out with another.
+const HEADS: &str = "(batch_first IS NULL OR batch_first = increment_id)";
+
 /// Fails with [`StoreError::NoWebhook`] unless the merchant has that webhook.
 fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
     let exists = conn
@@ -261,11 +264,20 @@ fn read_bounded<T>(
 
 fn read_page(
     conn: &Connection,
+    id: WebhookId,
     sql: &str,
     parameters: impl rusqlite::Params,
     limit: PageLimit,
 ) -> Result<Page, StoreError> {
-    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, rows::parcel, Parcel::weight)?;
+    let read = |row: &Row<'_>| {
+        let parcel = rows::parcel(row)?;
+        let Some(last) = rows::batch_last(row)? else { return Ok(parcel) };
+        let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
+        let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
+        let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::event)?;
+        Ok(Parcel { batch: Some(others.collect::<Result<_, _>>()?), ..parcel })
+    };
+    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;
     Ok(Page { parcels, is_last })
 }
 
@@ -388,8 +400,14 @@ impl Store for SqliteStore {
         self.write(move |tx| resending::retry(tx, merchant, id, number)).await
     }
 
-    async fn cancel(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(move |tx| resending::cancel(tx, merchant, id, number)).await
+    async fn cancel(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+        whole_batch: bool,
+    ) -> Result<(), StoreError> {
+        self.write(move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
     }
 
     async fn replay(
@@ -451,15 +469,17 @@ impl Store for SqliteStore {
     ) -> Result<Vec<Attempt>, StoreError> {
         self.read(move |conn| {
             check_webhook(conn, merchant, id)?;
-            let exists = conn
-                .prepare_cached("SELECT 1 FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2")?
-                .exists([id.0, number.0])?;
-            if !exists {
-                return Err(StoreError::NoDelivery);
-            }
+            // Those of a batch are under its first number.
+            let logged_under: Option<i64> = conn
+                .prepare_cached(
+                    "SELECT coalesce(batch_first, increment_id) FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2",
+                )?
+                .query_row([id.0, number.0], |row| row.get(0))
+                .optional()?;
+            let logged_under = logged_under.ok_or(StoreError::NoDelivery)?;
             let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
             let attempts =
-                conn.prepare_cached(&sql)?.query_map([id.0, number.0], rows::attempt)?.collect::<Result<_, _>>();
+                conn.prepare_cached(&sql)?.query_map([id.0, logged_under], rows::attempt)?.collect::<Result<_, _>>();
             Ok(attempts?)
         })
         .await
@@ -501,7 +521,7 @@ impl Store for SqliteStore {
                     AND d.next_attempt_at IS NULL ORDER BY d.increment_id",
                 rows::PARCEL
             );
-            read_page(conn, &sql, params![id.0, after.0], limit)
+            read_page(conn, id, &sql, params![id.0, after.0], limit)
         })
         .await
     }
@@ -514,11 +534,11 @@ impl Store for SqliteStore {
             let sql = format!(
                 "{} WHERE d.webhook_id = ?1 AND d.increment_id IN (
                     SELECT increment_id FROM (SELECT increment_id FROM delivery
-                        WHERE webhook_id = ?1 AND increment_id > max(?2, ?4) AND state = 0
+                        WHERE webhook_id = ?1 AND increment_id > max(?2, ?4) AND state = 0 AND {HEADS}
                         ORDER BY increment_id LIMIT ?3)
                     UNION
                     SELECT increment_id FROM (SELECT increment_id FROM delivery INDEXED BY delivery_again
-                        WHERE webhook_id = ?1 AND increment_id > ?2 AND next_attempt_at IS NOT NULL
+                        WHERE webhook_id = ?1 AND increment_id > ?2 AND next_attempt_at IS NOT NULL AND {HEADS}
                         ORDER BY increment_id LIMIT ?3)
                     ORDER BY increment_id LIMIT ?3)
                     ORDER BY d.increment_id",
@@ -529,7 +549,7 @@ impl Store for SqliteStore {
                 .query_row([id.0], |row| row.get(0))?;
             // One more than asked for shows whether there are more.
             let count = i64::try_from(limit.count).unwrap_or(i64::MAX).saturating_add(1);
-            read_page(conn, &sql, params![id.0, after.0, count, settled], limit)
+            read_page(conn, id, &sql, params![id.0, after.0, count, settled], limit)
         })
         .await
     }
@@ -537,12 +557,12 @@ impl Store for SqliteStore {
     async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError> {
         self.read(move |conn| {
             let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.next_attempt_at <= ?4
+                "{} WHERE d.webhook_id = ?1 AND d.next_attempt_at <= ?4 AND {HEADS}
                     AND (d.next_attempt_at, d.increment_id) > (?2, ?3)
                     ORDER BY d.next_attempt_at, d.increment_id",
                 rows::PARCEL
             );
-            read_page(conn, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
+            read_page(conn, id, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
         })
         .await
     }
@@ -557,6 +577,13 @@ impl Store for SqliteStore {
             Ok(next.map(Timestamp))
         })
         .await
+    }
+
+    async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let change = writer::change(move |tx| batches::seal(tx, id, batch), move |result| drop(reply.send(result)));
+        self.queue.push_first(change).map_err(refused)?;
+        answered(answer).await
     }
 
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {

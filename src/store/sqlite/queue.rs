@@ -55,7 +55,8 @@ impl<T> Queue<T> {
     }
 
     /// Joins the priority line. It has no bound of its own: there is one
-    /// sender, the delivery worker, and it waits for each answer.
+    /// sender, the delivery worker, and it has no more than one entry a request
+    /// that is in flight, and one for outcomes.
     pub fn push_first(&self, entry: T) -> Result<(), Refused> {
         let mut lines = self.lines();
         if lines.is_closed {

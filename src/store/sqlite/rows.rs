@@ -18,7 +18,7 @@ use crate::domain::event::{Event, Message};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
-use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit};
+use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
@@ -39,11 +39,11 @@ pub const WEBHOOK: &str = "SELECT * FROM webhook";
 /// the columns that [`definition`] has the values for.
 pub const DEFINITION: &str = "is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
-    basic_password, disabled_reason, is_recovering, updated_at";
+    basic_password, batch_events, batch_bytes, batch_wait_ms, disabled_reason, is_recovering, updated_at";
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
-    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at
+    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last
     FROM delivery d LEFT JOIN event e USING (event_id) LEFT JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`delivery`] reads; takes a WHERE behind it.
@@ -117,6 +117,8 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
     let username: Option<String> = row.get("basic_username")?;
     let password: Option<String> = row.get("basic_password")?;
     let concurrency: Option<u32> = row.get("max_concurrency")?;
+    let batch_events: Option<u32> = row.get("batch_events")?;
+    let (batch_bytes, batch_wait_ms) = (row.get("batch_bytes")?, row.get("batch_wait_ms")?);
     let spec = WebhookSpec {
         is_active: row.get("is_active")?,
         topics: checked(Patterns::try_new(words("topics")?))?,
@@ -132,6 +134,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         basic_auth: checked(
             username.zip(password).map(|(name, password)| BasicAuth::try_new(&name, &password)).transpose(),
         )?,
+        batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
     };
     Ok(Webhook {
         webhook_id: WebhookId(row.get("webhook_id")?),
@@ -175,6 +178,9 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
         number(spec.timeouts.total_ms()),
         words(spec.basic_auth.as_ref().map(BasicAuth::username)),
         words(spec.basic_auth.as_ref().map(BasicAuth::expose_password)),
+        number(spec.batch.map(Batching::max_events)),
+        number(spec.batch.map(Batching::max_bytes)),
+        number(spec.batch.map(Batching::wait_ms)),
         words(disabled.map(DisabledReason::name)),
         Value::Integer((*is_recovering).into()),
         Value::Integer(updated_at.0),
@@ -190,16 +196,20 @@ fn old_secrets(text: &str) -> rusqlite::Result<Vec<OldSecret>> {
     pairs.into_iter().map(read).collect()
 }
 
-/// A delivery to send, from [`PARCEL`].
-pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
-    let event = Event {
+/// What happened, from [`PARCEL`].
+pub fn event(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
+    Ok(Arc::new(Event {
         event_id: EventId(row.get(3)?),
         merchant_id: MerchantId(row.get(4)?),
         merchant_code: text(row, 5)?.into(),
         topic: checked(Topic::try_new(text(row, 6)?))?,
         message: Message::from_store(row.get(7)?),
         created_at: time(row, 8)?,
-    };
+    }))
+}
+
+/// A delivery, from [`PARCEL`], apart from its batch.
+pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
     Ok(Parcel {
         increment_id: IncrementId(row.get(0)?),
         attempts: row.get(1)?,
@@ -207,8 +217,14 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
         due_at: time_if_any(row, 9)?,
         numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
-        event: Arc::new(event),
+        event: event(row)?,
+        batch: None,
     })
+}
+
+/// The last number of the batch that it is in, from [`PARCEL`].
+pub fn batch_last(row: &Row<'_>) -> rusqlite::Result<Option<IncrementId>> {
+    Ok(row.get::<_, Option<i64>>(13)?.map(IncrementId))
 }
 
 /// A number for who pulls, from [`PARCEL`].

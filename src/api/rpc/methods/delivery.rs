@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::api::rpc::args::{optional, required};
 use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Object, PulledItem, Whole};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Whole};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
@@ -60,7 +60,7 @@ pub fn methods() -> Vec<Method> {
             Spec {
                 name: "delivery.cancel",
                 summary: "Ends a pending delivery, and returns it; its number stays as a tombstone.",
-                params: const { &[required("webhook_id"), required("increment_id")] },
+                params: const { &[required("webhook_id"), required("increment_id"), optional("whole_batch")] },
                 permission: Some(Permission::WebhookWrite),
                 invalid: FaultCode::InvalidSelection,
             },
@@ -129,7 +129,15 @@ async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<Del
     request.service.retry_delivery(&caller, id, number).await.map(DeliveryItem::from)
 }
 
-async fn cancel(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
+#[derive(Deserialize)]
+struct Cancel {
+    webhook_id: Whole,
+    increment_id: Whole,
+    whole_batch: Option<Flag>,
+}
+
+async fn cancel(request: Request, caller: Caller, params: Cancel) -> Result<DeliveryItem, Fault> {
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
-    request.service.cancel_delivery(&caller, id, number).await.map(DeliveryItem::from)
+    let whole_batch = params.whole_batch.is_some_and(|flag| flag.0);
+    request.service.cancel_delivery(&caller, id, number, whole_batch).await.map(DeliveryItem::from)
 }

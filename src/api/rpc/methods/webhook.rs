@@ -8,13 +8,13 @@ use crate::api::rpc::args::{from_raw, optional, required};
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{Method, Request, Spec};
 use crate::api::rpc::wire::{
-    Basic, Flag, Headers, Object, Rate, Retry, SpanItem, TestedItem, Times, Topics, WebhookDetail, WebhookItem, Whole,
-    nullable,
+    Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, TestedItem, Times, Topics, WebhookDetail, WebhookItem,
+    Whole, nullable,
 };
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::WebhookId;
-use crate::domain::policy::{BasicAuth, Concurrency, OwnTimeouts, RateLimit};
+use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::SecretKey;
 use crate::domain::target::TargetUrl;
@@ -199,6 +199,8 @@ struct Data {
     timeouts: Option<Option<Object<Times>>>,
     #[serde(default, deserialize_with = "nullable")]
     basic_auth: Option<Option<Object<Basic>>>,
+    #[serde(default, deserialize_with = "nullable")]
+    batch: Option<Option<Object<Batch>>>,
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
@@ -251,6 +253,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
             .map(|own| own.map_or(Ok(OwnTimeouts::default()), |own| OwnTimeouts::try_from(own.0)))
             .transpose()?,
         basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
+        batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
     })
 }
 

@@ -4,13 +4,13 @@
 use rusqlite::{Connection, Row, params};
 
 use super::publishing::Numbering;
-use super::{Result, webhooks};
-use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use super::{Result, batches, webhooks};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
+use crate::store::StoreError;
 use crate::store::sqlite::rows::damaged;
 use crate::store::sqlite::tx::{Announcement, Tx};
-use crate::store::{Span, StoreError};
 
 /// Numbers or events that a step looks at.
 const PER_STEP: i64 = 250;
@@ -121,10 +121,13 @@ pub fn step(tx: &mut Tx<'_>, mut job: Job) -> Result<Option<Job>> {
     let is_gone = tx.memory.entry(job.webhook_id).is_none_or(|entry| entry.is_deleted);
     let through = job.last.min(job.next.saturating_add(PER_STEP - 1));
     if !is_gone && job.next <= through {
-        match &job.kind {
+        let through = match &job.kind {
             Kind::Replay => replay_step(tx, &job, through)?,
-            Kind::Backfill(patterns) => backfill_step(tx, &job, patterns, through)?,
-        }
+            Kind::Backfill(patterns) => {
+                backfill_step(tx, &job, patterns, through)?;
+                through
+            }
+        };
         job.next = through + 1;
     }
     if is_gone || job.next > job.last {
@@ -135,21 +138,31 @@ pub fn step(tx: &mut Tx<'_>, mut job: Job) -> Result<Option<Job>> {
     Ok(Some(job))
 }
 
-/// What was cancelled stays cancelled, what was pruned is gone, what was never tried is on its way, and
-/// what was delivered stays delivered whatever becomes of the re-send.
-fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<()> {
+/// What was cancelled stays cancelled, what was pruned is gone, what was never
+/// tried is on its way, and what was delivered stays delivered whatever becomes
+/// of the re-send. A batch is sent again whole, or not at all; returns the last
+/// number that was looked at.
+fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
+    let id = job.webhook_id;
+    let first = batches::of(tx, id, IncrementId(job.next))?.first.0;
+    let through = batches::of(tx, id, IncrementId(through))?.last.0;
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET next_attempt_at = ?4, policy_start = attempts,
                 state = CASE state WHEN 2 THEN 0 ELSE state END,
                 ended_at = CASE state WHEN 2 THEN NULL ELSE ended_at END, reason = NULL
-                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3 AND created_at >= ?5 AND state <> 3
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3 AND state <> 3
                     AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)
-                    AND EXISTS (SELECT 1 FROM event e WHERE e.event_id = delivery.event_id)",
+                    AND ?5 <= (SELECT last.created_at FROM delivery last WHERE last.webhook_id = ?1
+                        AND last.increment_id = coalesce(delivery.batch_last, delivery.increment_id))
+                    AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.webhook_id = ?1
+                        AND d.increment_id BETWEEN coalesce(delivery.batch_first, delivery.increment_id)
+                            AND coalesce(delivery.batch_last, delivery.increment_id)
+                        AND NOT EXISTS (SELECT 1 FROM event e WHERE e.event_id = d.event_id))",
         )?
-        .execute(params![job.webhook_id.0, job.next, through, tx.now.0, job.since.0])?;
-    tx.news.push(Announcement::Reread(job.webhook_id, IncrementId(job.next)));
-    Ok(())
+        .execute([id.0, first, through, tx.now.0, job.since.0])?;
+    tx.news.push(Announcement::Reread(id, IncrementId(first)));
+    Ok(through)
 }
 
 fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns, through: i64) -> Result<()> {

@@ -1,5 +1,6 @@
 //! What the writer can change, each as it runs within a transaction.
 
+pub mod batches;
 pub mod jobs;
 pub mod notices;
 pub mod outcomes;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::Result;
 use super::publishing::{Numbering, insert_event};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
 use crate::store::sqlite::tx::Tx;
@@ -52,39 +52,44 @@ struct Gathered {
     last: IncrementId,
 }
 
-/// Says something of a webhook, for what happened to one of its numbers. What
-/// happens to deliveries of such events is not told of.
-pub fn raise(
-    tx: &mut Tx<'_>,
-    numbering: &mut Numbering,
-    id: WebhookId,
-    number: IncrementId,
-    notice: Notice,
-) -> Result<()> {
-    let topic: String = tx
-        .conn
-        .prepare_cached(
-            "SELECT e.topic FROM delivery d JOIN event e USING (event_id) WHERE d.webhook_id = ?1 AND d.increment_id = ?2",
-        )?
-        .query_row(params![id.0, number.0], |row| row.get(0))?;
-    if Topic::try_new(&topic).is_ok_and(|topic| topic.is_operational()) {
-        return Ok(());
-    }
+/// Says something of a webhook, for what happened to these of its numbers.
+/// What happens to deliveries of such events is not told of.
+pub fn raise(tx: &mut Tx<'_>, numbering: &mut Numbering, id: WebhookId, numbers: Span, notice: Notice) -> Result<()> {
+    let told_of = count_told_of(tx, id, numbers)?;
+    let count = match notice {
+        _ if told_of == 0 => return Ok(()),
+        Notice::WebhookDisabled | Notice::WebhookRecovered => 1,
+        Notice::DeliveryAbandoned => told_of,
+    };
+    let Span { first, last } = numbers;
     let is_first = tx
         .conn
         .prepare_cached(
             "INSERT INTO notice (webhook_id, kind, count, first_increment_id, last_increment_id, due_at)
-                VALUES (?1, ?2, 0, ?3, ?3, ?4)
-                ON CONFLICT DO UPDATE SET count = count + 1, last_increment_id = max(last_increment_id, ?3),
+                VALUES (?1, ?2, 0, ?3, ?4, ?5)
+                ON CONFLICT DO UPDATE SET count = count + ?6, last_increment_id = max(last_increment_id, ?4),
                     first_increment_id = CASE count WHEN 0 THEN ?3 ELSE min(first_increment_id, ?3) END
                 RETURNING count = 0",
         )?
-        .query_row(params![id.0, notice.name(), number.0, tx.now.after(GATHER_FOR).0], |row| row.get(0))?;
-    if is_first {
-        publish(tx, numbering, id, notice, Gathered { count: 1, first: number, last: number })
-    } else {
-        Ok(())
+        .query_row(params![id.0, notice.name(), first.0, last.0, tx.now.after(GATHER_FOR).0, count], |row| {
+            row.get(0)
+        })?;
+    if is_first { publish(tx, numbering, id, notice, Gathered { count, first, last }) } else { Ok(()) }
+}
+
+/// How many of the numbers are no operational events themselves.
+fn count_told_of(tx: &Tx<'_>, id: WebhookId, numbers: Span) -> Result<i64> {
+    let mut topics = tx.conn.prepare_cached(
+        "SELECT e.topic FROM delivery d JOIN event e USING (event_id)
+            WHERE d.webhook_id = ?1 AND d.increment_id BETWEEN ?2 AND ?3",
+    )?;
+    let mut found = topics.query(params![id.0, numbers.first.0, numbers.last.0])?;
+    let mut count = 0;
+    while let Some(row) = found.next()? {
+        let topic = Topic::try_new(row.get_ref(0)?.as_str().map_err(StoreError::failed)?);
+        count += i64::from(!topic.is_ok_and(|topic| topic.is_operational()));
     }
+    Ok(count)
 }
 
 /// Publishes what has gathered long enough; true if that was all.

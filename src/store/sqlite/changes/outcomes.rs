@@ -47,11 +47,11 @@ pub fn record(
                 None => continue,
             },
         };
-        health.heed(outcome, tx.now, disable_after, |notice| raised.push((id, outcome.increment_id, notice)));
+        health.heed(outcome, tx.now, disable_after, |notice| raised.push((id, outcome.numbers, notice)));
     }
     let mut numbering = Numbering::default();
-    for (id, number, notice) in raised {
-        notices::raise(tx, &mut numbering, id, number, notice)?;
+    for (id, numbers, notice) in raised {
+        notices::raise(tx, &mut numbering, id, numbers, notice)?;
     }
     for webhook in healths.values().filter_map(|health| health.changed.as_ref()) {
         webhooks::write_definition(tx, webhook)?;
@@ -65,10 +65,12 @@ pub fn record(
     for outcome in counted {
         let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
         let settled = tx.memory.entry(outcome.webhook_id).map(|entry| entry.counters.settled_through);
-        if has_ended && settled.is_some_and(|settled| outcome.increment_id == settled.next()) {
+        if has_ended && settled.is_some_and(|settled| outcome.numbers.contains(settled.next())) {
             tx.memory.add_chore(outcome.webhook_id);
         }
-        tx.news.push(Announcement::Attempted(outcome.webhook_id, outcome.increment_id));
+        for number in outcome.numbers.numbers() {
+            tx.news.push(Announcement::Attempted(outcome.webhook_id, number));
+        }
     }
     Ok(())
 }
@@ -153,18 +155,19 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
                 next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
                 ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
                 reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
-                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1",
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?8 AND attempts = ?3 - 1",
         )?
         .execute(params![
             outcome.webhook_id.0,
-            outcome.increment_id.0,
+            outcome.numbers.first.0,
             i64::from(outcome.attempt.attempt),
             state_code(state),
             next_attempt_at.map(|at| at.0),
             ended_at,
             reason.map(EndReason::name),
+            outcome.numbers.last.0,
         ])?;
-    Ok(marked == 1)
+    Ok(marked > 0)
 }
 
 fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> Result<()> {
@@ -177,7 +180,7 @@ fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> 
         )?
         .execute(params![
             outcome.webhook_id.0,
-            outcome.increment_id.0,
+            outcome.numbers.first.0,
             attempt.attempt,
             attempt.started_at.0,
             i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),

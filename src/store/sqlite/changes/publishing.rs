@@ -88,6 +88,7 @@ impl Numbering {
                 due_at: None,
                 format,
                 event,
+                batch: None,
             };
             self.parcels.push((id, parcel));
             deliveries.push((id, number));

@@ -4,61 +4,76 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::publishing::{Numbering, insert_event};
-use super::{Result, webhooks};
+use super::{Result, batches, webhooks};
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
+use crate::domain::webhook::WebhookSpec;
 use crate::store::sqlite::rows::{state_code, state_from_code};
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
 
-/// Makes a delivery due now. One that has ended undelivered is pending again;
-/// what was delivered stays so, whatever becomes of the re-send; one that was
-/// never tried is on its way already.
+/// Makes a delivery due now, with all of its batch. What has ended undelivered
+/// is pending again; what was delivered stays so, whatever becomes of the
+/// re-send; what was never tried is on its way already.
 pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
     webhooks::find(tx, merchant, id)?;
-    state_of(tx, id, number)?;
-    let is_whole = tx
+    let batch = batches::of(tx, id, number)?;
+    let whole: i64 = tx
         .conn
         .prepare_cached(
-            "SELECT 1 FROM delivery JOIN event USING (event_id) WHERE webhook_id = ?1 AND increment_id = ?2",
+            "SELECT count(*) FROM delivery JOIN event USING (event_id)
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3",
         )?
-        .exists(params![id.0, number.0])?;
-    if !is_whole {
+        .query_row([id.0, batch.first.0, batch.last.0], |row| row.get(0))?;
+    if whole != batch.last.0 - batch.first.0 + 1 {
         return Err(StoreError::Pruned);
     }
     tx.conn
         .prepare_cached(
-            "UPDATE delivery SET next_attempt_at = ?3, policy_start = attempts,
+            "UPDATE delivery SET next_attempt_at = ?4, policy_start = attempts,
                 state = CASE state WHEN 1 THEN 1 ELSE 0 END,
                 ended_at = CASE state WHEN 1 THEN ended_at END, reason = NULL
-                WHERE webhook_id = ?1 AND increment_id = ?2
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3
                     AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)",
         )?
-        .execute(params![id.0, number.0, tx.now.0])?;
-    tx.news.push(Announcement::Reread(id, number));
+        .execute([id.0, batch.first.0, batch.last.0, tx.now.0])?;
+    tx.news.push(Announcement::Reread(id, batch.first));
     Ok(())
 }
 
 /// Ends a pending delivery; what is on its way is recorded all the same. A
-/// delivered one is not sent again. Fails with [`StoreError::HasEnded`] if
-/// there is nothing to cancel.
-pub fn cancel(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
+/// delivered one is not sent again. One of a batch is ended only with all of
+/// it, if the caller wants that; else fails with [`StoreError::InBatch`].
+/// Fails with [`StoreError::HasEnded`] if there is nothing to cancel.
+pub fn cancel(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    number: IncrementId,
+    whole_batch: bool,
+) -> Result<()> {
     webhooks::find(tx, merchant, id)?;
     let state = state_of(tx, id, number)?;
+    let batch = batches::of(tx, id, number)?;
+    if batch != Span::one(number) && !whole_batch {
+        return Err(StoreError::InBatch(batch));
+    }
     let cancelled = tx
         .conn
         .prepare_cached(
             "UPDATE delivery SET next_attempt_at = NULL,
-                state = CASE state WHEN 0 THEN ?3 ELSE state END,
-                ended_at = CASE state WHEN 0 THEN ?4 ELSE ended_at END,
-                reason = CASE state WHEN 0 THEN ?5 ELSE reason END
-                WHERE webhook_id = ?1 AND increment_id = ?2 AND (state = 0 OR next_attempt_at IS NOT NULL)",
+                state = CASE state WHEN 0 THEN ?4 ELSE state END,
+                ended_at = CASE state WHEN 0 THEN ?5 ELSE ended_at END,
+                reason = CASE state WHEN 0 THEN ?6 ELSE reason END
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3
+                    AND (state = 0 OR next_attempt_at IS NOT NULL)",
         )?
         .execute(params![
             id.0,
-            number.0,
+            batch.first.0,
+            batch.last.0,
             state_code(DeliveryState::Cancelled),
             tx.now.0,
             EndReason::CancelledByOwner.name()
@@ -67,21 +82,24 @@ pub fn cancel(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incr
         return Err(StoreError::HasEnded { state });
     }
     tx.memory.add_chore(id);
-    tx.news.push(Announcement::Reread(id, number));
+    tx.news.push(Announcement::Reread(id, batch.first));
     Ok(())
 }
 
-/// Numbers a test event for one webhook, to be sent at once.
+/// Numbers a test event for one webhook, to be sent at once, and alone.
 pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId> {
-    let format = webhooks::find(tx, merchant, id)?.spec.format;
+    let WebhookSpec { format, batch, .. } = webhooks::find(tx, merchant, id)?.spec;
     let event = NewEvent { topic: Topic::test(), message, created_at: tx.now, idempotency_key: None };
     let event = insert_event(tx, merchant, event)?;
     let mut numbering = Numbering::default();
     let number = numbering.number(tx, id, event.event_id, format)?;
     // Due, so that it is found again after a crash.
     tx.conn
-        .prepare_cached("UPDATE delivery SET next_attempt_at = ?3 WHERE webhook_id = ?1 AND increment_id = ?2")?
-        .execute(params![id.0, number.0, tx.now.0])?;
+        .prepare_cached(
+            "UPDATE delivery SET next_attempt_at = ?3, batch_first = ?4, batch_last = ?4
+                WHERE webhook_id = ?1 AND increment_id = ?2",
+        )?
+        .execute(params![id.0, number.0, tx.now.0, batch.map(|_| number.0)])?;
     numbering.settle(tx);
     let parcel = Parcel {
         increment_id: number,
@@ -91,6 +109,7 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
         due_at: Some(tx.now),
         format,
         event,
+        batch: batch.map(|_| Vec::new()),
     };
     tx.news.push(Announcement::Test(id, parcel));
     Ok(number)

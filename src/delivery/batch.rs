@@ -1,0 +1,145 @@
+//! Which deliveries go out in one request: a pure function of what waits and
+//! of `now`.
+
+use std::collections::VecDeque;
+
+use super::format::{BATCH_OVERHEAD_BYTES, batched_bytes_max};
+use crate::domain::policy::Batching;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::Format;
+use crate::store::Parcel;
+
+/// What is in front of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Front {
+    /// So many go out in one request, now as far as batches are concerned.
+    Whole(usize),
+    /// A batch that may still grow: it goes out as it is then, or once what is
+    /// being read has come.
+    Growing(Option<Timestamp>),
+}
+
+/// True if it goes out in a batch with others like it.
+pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
+    let is_fresh = parcel.attempts == 0 && parcel.due_at.is_none() && parcel.batch.is_none();
+    batching.is_some() && is_fresh && parcel.format == Format::Envelope
+}
+
+/// What is in front of those that wait, if there are any. A batch is of
+/// numbers that follow each other; it is whole when it is full, when another
+/// can't join it, or when its first has waited long enough.
+pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Front> {
+    let first = waiting.front()?;
+    let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Front::Whole(1)) };
+    let mut bytes = BATCH_OVERHEAD_BYTES;
+    let mut next = first.increment_id;
+    let mut count = 0;
+    for parcel in waiting {
+        bytes += batched_bytes_max(&parcel.event);
+        let is_full = count == batching.max_events() as usize || bytes > batching.max_bytes() as usize;
+        let joins = parcel.increment_id == next && is_batched(parcel, Some(batching));
+        if count > 0 && (is_full || !joins) {
+            return Some(Front::Whole(count));
+        }
+        count += 1;
+        next = next.next();
+    }
+    let goes_at = first.numbered_at.after(batching.wait());
+    // A time in the future is from before the clock went back.
+    let has_waited = goes_at <= now || first.numbered_at > now;
+    Some(match growth {
+        Growth::Reading => Front::Growing(None),
+        Growth::Possible if count < batching.max_events() as usize && !has_waited => Front::Growing(Some(goes_at)),
+        Growth::Possible | Growth::Impossible => Front::Whole(count),
+    })
+}
+
+/// Whether what waits can become more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// More is being read.
+    Reading,
+    /// Whatever comes next can join it.
+    Possible,
+    /// It is as much as a lane may load.
+    Impossible,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::delivery::format::render;
+    use crate::delivery::samples::{NOW, parcel};
+    use crate::domain::event::Message;
+    use crate::domain::id::{IncrementId, WebhookId};
+
+    fn batching(max_events: u32, max_bytes: u32) -> Option<Batching> {
+        Some(Batching::try_new(max_events, Some(max_bytes), Some(500)).unwrap())
+    }
+
+    fn fresh(numbers: &[i64]) -> VecDeque<Parcel> {
+        numbers.iter().map(|number| parcel(*number, 0, None)).collect()
+    }
+
+    fn front_of(waiting: &VecDeque<Parcel>, batching: Option<Batching>) -> Option<Front> {
+        front(waiting, batching, Growth::Possible, NOW)
+    }
+
+    #[test]
+    fn a_batch_goes_when_it_is_full_or_has_waited() {
+        let at = NOW.after(std::time::Duration::from_millis(500));
+        assert_eq!(front_of(&fresh(&[]), batching(3, 1_024)), None);
+        assert_eq!(front_of(&fresh(&[1, 2]), None), Some(Front::Whole(1)));
+        let two = fresh(&[1, 2]);
+        assert_eq!(front_of(&two, batching(3, 1_024)), Some(Front::Growing(Some(at))));
+        assert_eq!(front(&two, batching(3, 1_024), Growth::Possible, at), Some(Front::Whole(2)));
+        assert_eq!(front(&two, batching(3, 1_024), Growth::Impossible, NOW), Some(Front::Whole(2)));
+        assert_eq!(front(&two, batching(3, 1_024), Growth::Reading, at), Some(Front::Growing(None)));
+        assert_eq!(front_of(&fresh(&[1, 2, 3]), batching(3, 1_024)), Some(Front::Whole(3)));
+        assert_eq!(front_of(&fresh(&[1, 2, 3, 4]), batching(3, 1_024)), Some(Front::Whole(3)));
+        // The clock went back by an hour.
+        let earlier = Timestamp(NOW.0 - 3_600_000);
+        assert_eq!(front(&two, batching(3, 1_024), Growth::Possible, earlier), Some(Front::Whole(2)));
+    }
+
+    #[test]
+    fn what_can_t_join_ends_a_batch() {
+        let batching = batching(10, 1_024);
+        assert_eq!(front_of(&fresh(&[1, 2, 4]), batching), Some(Front::Whole(2)));
+        for other in [parcel(2, 1, Some(NOW)), parcel(2, 0, Some(NOW))] {
+            let mut waiting = fresh(&[1]);
+            waiting.push_back(other);
+            assert_eq!(front_of(&waiting, batching), Some(Front::Whole(1)));
+            waiting.pop_front();
+            assert_eq!(front_of(&waiting, batching), Some(Front::Whole(1)));
+        }
+        let mut pinned = fresh(&[1, 2]);
+        pinned[1].format = Format::Shipstream;
+        assert_eq!(front_of(&pinned, batching), Some(Front::Whole(1)));
+    }
+
+    #[test]
+    fn a_body_is_never_larger_than_asked_for() {
+        for length in [0, 100, 400, 2_000] {
+            let mut waiting = fresh(&(1..=100).map(|n| n + 1_000_000_000_000_000_000).collect::<Vec<_>>());
+            for parcel in &mut waiting {
+                let message = format!(r#"{{"a":"{}"}}"#, "x".repeat(length));
+                Arc::get_mut(&mut parcel.event).unwrap().message = Message::try_new(&message).unwrap();
+            }
+            let Some(Front::Whole(count)) = front_of(&waiting, batching(100, 2_048)) else { panic!("{length}") };
+            let mut parcels = waiting.into_iter().take(count);
+            let first = parcels.next().unwrap();
+            let sent = Parcel { batch: Some(parcels.map(|parcel| parcel.event).collect()), ..first };
+            let body = render(WebhookId(i64::MAX), &sent);
+            assert!(body.len() <= 2_048 || count == 1, "{length}: {}", body.len());
+            assert!(count > 1 || length > 800, "{length}: {count}");
+            assert_eq!(sent.numbers().last, IncrementId(first_number() + count as i64 - 1));
+        }
+    }
+
+    fn first_number() -> i64 {
+        1_000_000_000_000_000_001
+    }
+}

@@ -1,0 +1,170 @@
+//! Lanes, without a store or a network.
+
+use super::*;
+use crate::delivery::samples::{NOW, parcel, webhook};
+use crate::domain::policy::Batching;
+
+const LATER: Timestamp = Timestamp(1_005_000);
+const SHARE: Share = Share { requests: 8, requests_max: 64 };
+const MUCH_LATER: Timestamp = Timestamp(9_000_000);
+
+fn page(parcels: Vec<Parcel>) -> Page {
+    Page { parcels, is_last: true }
+}
+
+/// A parallel lane that has read all there is, which is nothing.
+fn idle() -> Lane {
+    Lane::new(webhook(1, DeliveryMode::Parallel, 0, 0))
+}
+
+fn one(number: i64) -> Span {
+    Span::one(IncrementId(number))
+}
+
+fn take(lane: &mut Lane, now: Timestamp) -> Option<Parcel> {
+    if lane.is_ready(now, SHARE) { lane.take(now) } else { None }
+}
+
+fn asked(lane: &mut Lane, now: Timestamp) -> Want {
+    let want = lane.want(now).expect("there is something to read");
+    lane.begin_reading();
+    want
+}
+
+fn end(lane: &mut Lane, parcel: Parcel, verdict: Verdict) {
+    let sign = if verdict == Verdict::Delivered { Sign::Good } else { Sign::Bad };
+    lane.sent(parcel, verdict, sign, SHARE, NOW);
+}
+
+/// Sends what is in front, and gives it back.
+fn send(lane: &mut Lane) -> Parcel {
+    take(lane, NOW).expect("something is ready")
+}
+
+#[test]
+fn a_retry_committed_during_a_reading_is_not_forgotten() {
+    let mut lane = idle();
+    lane.offer(parcel(1, 0, None));
+    let sent = send(&mut lane);
+    end(&mut lane, sent, Verdict::Retry(LATER));
+    // Another retry is due, so the lane reads; what it reads is older than this outcome.
+    lane.retries.next = NextDue::At(NOW);
+    let want = asked(&mut lane, NOW);
+    lane.recorded(one(1), Verdict::Retry(LATER));
+    lane.read(want, page(Vec::new()), None, IncrementId(1), NOW);
+    assert_eq!(lane.alarm(NOW), Some(LATER));
+}
+
+#[test]
+fn an_old_page_brings_nothing_back_that_has_ended() {
+    let mut lane = idle();
+    lane.retries.next = NextDue::At(NOW);
+    let want = asked(&mut lane, NOW);
+    lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
+    let sent = send(&mut lane);
+    lane.retries.next = NextDue::At(NOW);
+    let want = asked(&mut lane, NOW);
+    end(&mut lane, sent, Verdict::Delivered);
+    lane.recorded(one(1), Verdict::Delivered);
+    lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
+    assert!(take(&mut lane, NOW).is_none(), "number 1 was delivered");
+}
+
+#[test]
+fn a_rest_ends_before_the_next_retry() {
+    let mut lane = idle();
+    lane.note_due(Some(MUCH_LATER));
+    lane.commit_through(IncrementId(1));
+    asked(&mut lane, NOW);
+    lane.reading_failed(LATER);
+    assert_eq!(lane.want(NOW), None);
+    assert_eq!(lane.alarm(NOW), Some(LATER));
+    assert_eq!(lane.want(LATER), Some(Want::Fresh(IncrementId(0))));
+    assert_eq!(lane.alarm(LATER), Some(MUCH_LATER));
+}
+
+#[test]
+fn gone_and_enabled_in_one_breath_is_tried_again() {
+    for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
+        let mut lane = Lane::new(webhook(1, mode, 0, 0));
+        lane.offer(parcel(1, 0, None));
+        let sent = send(&mut lane);
+        end(&mut lane, sent, Verdict::Gone);
+        // The lane saw only the last of two announcements.
+        lane.change(webhook(1, mode, 0, 1));
+        lane.recorded(one(1), Verdict::Gone);
+        assert!(lane.want(NOW).is_some(), "{mode:?}");
+    }
+}
+
+#[test]
+fn nothing_overtakes_a_number_that_was_answered_410() {
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+    lane.offer(parcel(1, 0, None));
+    lane.offer(parcel(2, 0, None));
+    let sent = send(&mut lane);
+    end(&mut lane, sent, Verdict::Gone);
+    assert!(take(&mut lane, NOW).is_none(), "the store does not know yet");
+    lane.recorded(one(1), Verdict::Gone);
+    let want = asked(&mut lane, NOW);
+    assert_eq!(want, Want::Pending(IncrementId(0)));
+    lane.read(want, page(vec![parcel(1, 1, Some(NOW)), parcel(2, 0, None)]), None, IncrementId(2), NOW);
+    assert_eq!(send(&mut lane).increment_id, IncrementId(1));
+}
+
+#[test]
+fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 3));
+    let want = asked(&mut lane, NOW);
+    lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
+    let sent = send(&mut lane);
+    assert!(take(&mut lane, NOW).is_none(), "one at a time");
+    // Off and on again while number 1 is on its way.
+    let mut off = Webhook::clone(&lane.webhook);
+    off.spec.is_active = false;
+    lane.change(Arc::new(off));
+    lane.change(webhook(1, DeliveryMode::Ordered, 0, 3));
+    let want = asked(&mut lane, NOW);
+    lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
+    end(&mut lane, sent, Verdict::Retry(LATER));
+    lane.recorded(one(1), Verdict::Retry(LATER));
+    assert!(take(&mut lane, NOW).is_none(), "number 1 is not due");
+    let order: Vec<_> = std::iter::from_fn(|| {
+        let parcel = take(&mut lane, LATER)?;
+        let number = parcel.increment_id;
+        end(&mut lane, parcel, Verdict::Delivered);
+        lane.recorded(Span::one(number), Verdict::Delivered);
+        Some(number.0)
+    })
+    .collect();
+    assert_eq!(order, [1, 2, 3]);
+    assert!(lane.held.is_empty() && lane.waiting_bytes == 0);
+}
+
+#[test]
+fn a_batch_that_was_not_sealed_is_read_again() {
+    let spec_with = |mode| {
+        let mut webhook = Webhook::clone(&webhook(1, mode, 0, 3));
+        webhook.spec.batch = Some(Batching::try_new(3, None, Some(0)).unwrap());
+        Arc::new(webhook)
+    };
+    for (mode, again) in
+        [(DeliveryMode::Parallel, Want::Fresh(IncrementId(0))), (DeliveryMode::Ordered, Want::Pending(IncrementId(0)))]
+    {
+        let mut lane = Lane::new(spec_with(mode));
+        lane.retries.next = NextDue::Never;
+        let want = asked(&mut lane, NOW);
+        lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
+        let sent = send(&mut lane);
+        assert_eq!(sent.numbers(), Span { first: IncrementId(1), last: IncrementId(3) });
+        // The store could not be written.
+        lane.unsent(sent.numbers(), Some(LATER));
+        assert_eq!((lane.want(NOW), lane.alarm(NOW)), (None, Some(LATER)));
+        lane.retries.next = NextDue::Never;
+        let want = asked(&mut lane, LATER);
+        assert_eq!(want, again, "{mode:?}");
+        // Number 2 was cancelled meanwhile.
+        lane.read(want, page([1, 3].map(|n| parcel(n, 0, None)).into()), None, IncrementId(3), LATER);
+        assert_eq!(take(&mut lane, LATER).expect("a batch of one").numbers(), one(1));
+    }
+}
