@@ -147,26 +147,27 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
         Verdict::Abandoned => (DeliveryState::Abandoned, None, Some(EndReason::RetriesExhausted)),
     };
     let ended_at = (state != DeliveryState::Pending).then_some(tx.now.0);
-    let marked = tx
-        .conn
-        .prepare_cached(
-            "UPDATE delivery SET attempts = ?3,
+    // One by one: SQLite is quicker with a key than with a range of one.
+    let mut statement = tx.conn.prepare_cached(
+        "UPDATE delivery SET attempts = ?3,
                 state = CASE WHEN state = 0 OR ?4 = 1 THEN ?4 ELSE state END,
                 next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
                 ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
                 reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
-                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?8 AND attempts = ?3 - 1",
-        )?
-        .execute(params![
+                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1",
+    )?;
+    let mut marked = 0;
+    for number in outcome.numbers.numbers() {
+        marked += statement.execute(params![
             outcome.webhook_id.0,
-            outcome.numbers.first.0,
+            number.0,
             i64::from(outcome.attempt.attempt),
             state_code(state),
             next_attempt_at.map(|at| at.0),
             ended_at,
             reason.map(EndReason::name),
-            outcome.numbers.last.0,
         ])?;
+    }
     Ok(marked > 0)
 }
 
