@@ -279,3 +279,42 @@ fn help_teaches() {
     }
     assert_eq!(run(folder.path(), &["swerve"]).status.code(), Some(2));
 }
+
+#[test]
+fn bench_measures_every_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), &["bench", "--json", "--events", "150", "--rate", "500", "--pairs", "1"]);
+    let report: Value = serde_json::from_str(&stdout(&said)).unwrap();
+    let lines: Vec<_> = report["scenarios"].as_array().unwrap().iter().collect();
+    let name = |line: &&Value| format!("{}{}", line["scenario"].as_str().unwrap(), line["variant"].as_str().unwrap());
+    let names = lines.iter().map(name).collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        names,
+        "steady burst fanout ordered batched noisywithout noisywith hostilewithout hostilewith backlogwithout \
+         backlogwith catch-up"
+    );
+    for line in lines {
+        let hooks = match line["scenario"].as_str().unwrap() {
+            "fanout" => 20,
+            "noisy" | "hostile" | "backlog" => 9,
+            _ => 1,
+        };
+        assert_eq!(line["deliveries"], 150 * hooks, "{line}");
+        assert!(line["commits"].as_u64().unwrap() > 3, "{line}");
+        assert!(line["delivered_per_s"].as_f64().unwrap() > 0.0 && line["peak_rss"].as_u64().unwrap() > 0, "{line}");
+    }
+}
+
+#[test]
+fn bench_measures_a_server_that_runs_and_leaves_no_webhook() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev"]);
+    let steady = ["bench", "--scenario", "steady", "--events", "50", "--url", &server.url];
+    let table = stdout(&run(folder.path(), &steady));
+    assert!(table.lines().any(|line| line.starts_with("steady") && line.ends_with("n/a")), "{table}");
+    let listed = stdout(&run(folder.path(), &["call", "--url", &server.url, "webhook.list"]));
+    assert_eq!(listed.trim(), "[]");
+    let wrong = run(folder.path(), &["bench", "--url", "https://example.com"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("plain http"), "{}", stderr(&wrong));
+}

@@ -5,7 +5,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::client::{RpcClient, RpcError, Target};
 use super::json::pretty;
-use super::{DEMO_KEY, DEMO_USER, Failure, block_on, print};
+use super::{Failure, block_on, credentials, print};
 use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
 
 /// What its help ends with.
@@ -49,10 +49,9 @@ pub struct CallArgs {
 pub fn run(args: CallArgs) -> Result<(), Failure> {
     let target = Target::try_new(&args.url).map_err(Failure::usage)?;
     let values = args.args.iter().map(|arg| value(arg)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    let credentials = match (args.user, args.key) {
-        (Some(user), Some(key)) => Some((user, key)),
-        _ if target.is_loopback() => Some((DEMO_USER.to_owned(), DEMO_KEY.to_owned())),
-        _ => None,
+    let credentials = match needs_no_session(&args.method) {
+        true => None,
+        false => Some(credentials(&target, args.user.zip(args.key))?),
     };
     let client = RpcClient::new(target).map_err(Failure::failed)?;
     block_on(async {
@@ -67,12 +66,8 @@ async fn call(
     args: &[Box<RawValue>],
     credentials: Option<(String, String)>,
 ) -> Result<Box<RawValue>, Failure> {
-    if needs_no_session(method) {
-        return client.request(method, args).await.map_err(Failure::failed);
-    }
     let Some((user, key)) = credentials else {
-        let why = "a server on another machine has to be told who calls";
-        return Err(Failure::usage(format!("{why}; give --user and --key, or {USER_VARIABLE} and {KEY_VARIABLE}")));
+        return client.request(method, args).await.map_err(Failure::failed);
     };
     let session = client.login(&user, &key).await.map_err(|error| match error {
         RpcError::Fault { .. } => Failure::failed(format!("{error} (at the login as {user})")),

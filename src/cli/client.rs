@@ -52,6 +52,12 @@ impl Target {
         }
     }
 
+    /// `host:port`, if it is plain http.
+    pub fn plain_address(&self) -> Option<String> {
+        let (host, port) = (self.url.host_str()?, self.url.port_or_known_default()?);
+        (self.url.scheme() == "http").then(|| format!("{host}:{port}"))
+    }
+
     /// As a person reads it.
     pub fn as_str(&self) -> &str {
         self.url.as_str()

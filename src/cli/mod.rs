@@ -23,6 +23,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::{Parser, Subcommand};
 
+use self::client::Target;
+use crate::config::{KEY_VARIABLE, USER_VARIABLE};
+
 /// The merchant that `serve --dev` and `demo` make.
 const DEMO_MERCHANT: &str = "demo";
 /// Its user.
@@ -71,7 +74,7 @@ enum Command {
     Bench(bench::BenchArgs),
     /// The receiver of a measurement, in a process of its own.
     #[command(hide = true)]
-    BenchReceiver,
+    BenchReceiver(bench::ReceiverArgs),
     /// Show it all at work: server, receiver, webhook, events, a failure and its retry.
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -114,7 +117,7 @@ pub fn main() -> ExitCode {
         Command::Call(args) => call::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::BenchReceiver => bench::receive(),
+        Command::BenchReceiver(args) => bench::receive(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -166,6 +169,15 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     // Whatever still runs is not waited for: what had to end has ended.
     runtime.shutdown_background();
     done
+}
+
+/// Who to log in as: who is named, or on this machine the demo user.
+fn credentials(target: &Target, named: Option<(String, String)>) -> Result<(String, String), Failure> {
+    if named.is_none() && !target.is_loopback() {
+        let why = "a server on another machine has to be told who calls";
+        return Err(Failure::usage(format!("{why}; give --user and --key, or {USER_VARIABLE} and {KEY_VARIABLE}")));
+    }
+    Ok(named.unwrap_or_else(|| (DEMO_USER.to_owned(), DEMO_KEY.to_owned())))
 }
 
 /// How the person called this program, to be repeated in what they may copy.

@@ -2,6 +2,7 @@
 //! client that speaks plain HTTP. Nothing here knows how the server works.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod accounts;
 pub mod manual;
 
 use std::convert::Infallible;

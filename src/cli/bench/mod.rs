@@ -1,7 +1,9 @@
 //! `tallyhook bench`: a real server process against a real receiver process.
 
 mod ceiling;
+mod hostile;
 mod load;
+mod measure;
 mod process;
 mod report;
 mod scenario;
@@ -9,9 +11,13 @@ mod sink;
 
 use clap::{Args, ValueEnum};
 
+use self::measure::Theirs;
 use self::report::Report;
 use self::scenario::Scenario;
-use super::{Failure, block_on, print};
+use super::client::Target;
+use super::folder::Folder;
+use super::{Failure, block_on, credentials, print};
+use crate::config::{KEY_VARIABLE, USER_VARIABLE};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -20,12 +26,21 @@ Examples:
   tallyhook bench --scenario burst         as fast as it goes, one webhook
   tallyhook bench --scenario steady --rate 500
   tallyhook bench --json > figures.json
+  tallyhook bench --url http://127.0.0.1:8080 --scenario steady
 
 Each scenario starts a server and a receiver of its own on loopback, with a
 store in the temporary folder (TMPDIR) that is removed at the end. The ceiling
 is measured in the same run: the same signed POSTs from a bare client to the
 same receiver, the same rows into SQLite in batches, and one fdatasync. Build
-with --release, or the figures mean nothing.";
+with --release, or the figures mean nothing.
+
+noisy, hostile and backlog compare: they run in alternating pairs, and the
+median of each counts. All of them together take about ten minutes, and backlog
+needs 1 GB in the temporary folder.
+
+With --url the load goes to a server that runs already. It must reach the
+receiver (--receive-on; for loopback it has to be in dev mode, or be told
+--allow-target), and is left with the events, but without the webhooks.";
 
 /// What to measure.
 #[derive(Args)]
@@ -48,6 +63,21 @@ pub struct BenchArgs {
     /// Connections to publish on
     #[arg(long, default_value_t = 8)]
     connections: usize,
+    /// Pairs of runs in the scenarios that compare, instead of 5
+    #[arg(long)]
+    pairs: Option<usize>,
+    /// Measure the server at this http URL instead of one of our own
+    #[arg(long)]
+    url: Option<String>,
+    /// Who to log in as there
+    #[arg(long, env = USER_VARIABLE, requires = "key")]
+    user: Option<String>,
+    /// The user's API key; better given as the variable, which other users of the machine can't see
+    #[arg(long, env = KEY_VARIABLE, hide_env_values = true, requires = "user")]
+    key: Option<String>,
+    /// Where the receiver listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    receive_on: String,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -56,22 +86,35 @@ pub struct BenchArgs {
 /// Measures, and prints the figures.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { &args.scenario };
+    let theirs = args.url.as_deref().map(|url| theirs(url, args)).transpose()?;
     block_on(async {
-        let folder = scenario::temporary_folder()?;
-        let measured = async {
-            let mut report = Report::new(scenario::measure_ceiling(folder.path(), args).await?);
-            for scenario in scenarios {
-                report.add(scenario::measure(*scenario, folder.path(), args).await?);
-            }
-            Ok::<_, Failure>(report)
-        };
-        let report = measured.await?;
+        let folder = Folder::make("bench")?;
+        let mut report = Report::new(measure::measure_ceiling(folder.path(), args).await?);
+        for scenario in scenarios {
+            report.add(measure::measure(*scenario, folder.path(), args, theirs.as_ref()).await?);
+        }
         print(&if args.json { report.json() } else { report.table() })
     })
 }
 
+/// The server to measure, and who is known there.
+fn theirs(url: &str, args: &BenchArgs) -> Result<Theirs, Failure> {
+    let target = Target::try_new(url).map_err(Failure::usage)?;
+    let address = target.plain_address().ok_or_else(|| Failure::usage(format!("{url}: the load is plain http")))?;
+    let (user, key) = credentials(&target, args.user.clone().zip(args.key.clone()))?;
+    Ok(Theirs { address, user, key })
+}
+
+/// The receiver process.
+#[derive(Args)]
+pub struct ReceiverArgs {
+    /// Where it listens
+    #[arg(long)]
+    bind: String,
+}
+
 /// Runs the receiver process.
-pub fn receive() -> Result<(), Failure> {
+pub fn receive(args: &ReceiverArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
-    runtime.block_on(sink::receive(print))
+    runtime.block_on(sink::receive(&args.bind, print))
 }

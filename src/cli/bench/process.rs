@@ -1,6 +1,8 @@
 //! The processes of a measurement, and what they cost.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -28,14 +30,18 @@ pub struct Usage {
 
 impl Process {
     /// Starts this program with these arguments, and waits for the line that
-    /// ends with its URL.
-    pub fn start(args: &[&str]) -> Result<Self, Failure> {
+    /// ends with its URL. What it logs goes into a file, if there is one.
+    pub fn start(args: &[&str], log: Option<&Path>) -> Result<Self, Failure> {
+        let log = match log {
+            Some(path) => Stdio::from(File::create(path).map_err(Failure::failed)?),
+            None => Stdio::null(),
+        };
         let program = std::env::current_exe().map_err(Failure::failed)?;
         let mut child = Command::new(program)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .map_err(Failure::failed)?;
         let mut line = String::new();
@@ -50,6 +56,13 @@ impl Process {
                 Err(Failure::failed(format!("`tallyhook {}` did not start", args.join(" "))))
             }
         }
+    }
+
+    /// Has it end in good order (SIGTERM); true if it did.
+    pub fn stop(mut self) -> bool {
+        let id = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &id]).stderr(Stdio::null()).status();
+        asked.is_ok_and(|asked| asked.success()) && self.child.wait().is_ok_and(|ended| ended.success())
     }
 
     /// What it has used since it started.

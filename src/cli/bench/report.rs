@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::scenario::{Ceiling, Figures, Scenario};
+use super::measure::{Ceiling, Figures};
 
 /// All that was measured in one run of the program.
 #[derive(Debug, Serialize)]
@@ -53,7 +53,7 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "{:18} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}",
+            "{:18} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>8}",
             "scenario",
             "accepted/s",
             "delivered/s",
@@ -63,7 +63,8 @@ impl Report {
             "p99 ms",
             "max ms",
             "peak MB",
-            "CPU s/1,000"
+            "CPU s/1,000",
+            "commits"
         );
         for Line { figures, ratio_to_ceiling } in &self.scenarios {
             let way = figures.way_us;
@@ -72,8 +73,8 @@ impl Report {
             let cpu = figures.cpu_s_per_1000.map_or("n/a".to_owned(), |cpu| format!("{cpu:.3}"));
             let _ = writeln!(
                 text,
-                "{:18} {:>10.0} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>12}",
-                name(figures.scenario, figures.variant),
+                "{:18} {:>10.0} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>12} {:>8}",
+                name(figures),
                 figures.accepted_per_s,
                 figures.delivered_per_s,
                 ratio_to_ceiling,
@@ -82,15 +83,37 @@ impl Report {
                 ms(way.p99),
                 ms(way.max),
                 peak,
-                cpu
+                cpu,
+                figures.commits.map_or("n/a".to_owned(), |commits| commits.to_string())
             );
         }
-        text.push_str("\nLatencies run from the publish to the arrival at the receiver.");
+        text.push('\n');
+        for (without, with) in self.pairs() {
+            let (before, after) = (without.way_us.p99 as f64 / 1_000.0, with.way_us.p99 as f64 / 1_000.0);
+            let _ = writeln!(
+                text,
+                "{}: p99 {before:.2} ms without, {after:.2} ms with: x {:.2} (medians of {} pairs)",
+                with.scenario.name(),
+                after / before,
+                with.runs
+            );
+        }
+        text.push_str("Latencies run from the publish to the arrival at the receiver; each commit is an fdatasync.");
         text
+    }
+
+    /// Those that are to be compared.
+    fn pairs(&self) -> impl Iterator<Item = (&Figures, &Figures)> {
+        self.scenarios.windows(2).filter_map(|two| match two {
+            [without, with] if (without.figures.variant, with.figures.variant) == ("without", "with") => {
+                Some((&without.figures, &with.figures))
+            }
+            _ => None,
+        })
     }
 }
 
-fn name(scenario: Scenario, variant: &str) -> String {
-    let name = format!("{scenario:?}").to_lowercase();
-    if variant.is_empty() { name } else { format!("{name} ({variant})") }
+fn name(figures: &Figures) -> String {
+    let name = figures.scenario.name();
+    if figures.variant.is_empty() { name } else { format!("{name} ({})", figures.variant) }
 }

@@ -1,31 +1,20 @@
-//! The scenarios: each starts a server and a receiver of its own, registers
-//! its webhooks, publishes, and waits until all has arrived.
+//! The scenarios: what is registered, and what is published.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-use bytes::Bytes;
 use clap::ValueEnum;
-use http::HeaderMap;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::load::{Plan, Wire, publish};
-use super::process::Process;
-use super::sink::{Percentiles, STATS_PATH, Series, now_ns};
-use super::{BenchArgs, Failure, ceiling};
-use crate::cli::client::{RpcClient, Target};
-use crate::cli::folder::Folder;
-use crate::cli::{DEMO_KEY, DEMO_USER};
+use super::hostile::Kind;
+use super::load::Plan;
+use super::sink::DOWN_QUERY;
+use super::{BenchArgs, Failure};
 
-/// How long nothing may arrive before the measurement is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// How often the receiver is asked what has arrived.
-const POLL_INTERVAL: Duration = Duration::from_millis(25);
-/// The topic of all events.
+/// The topic of all events that are measured.
 const TOPIC: &str = "bench:event";
+/// The topic of those that are not.
+const OTHER_TOPIC: &str = "bench:backlog";
+/// How often the scenarios are run that compare.
+const PAIRS: usize = 5;
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
@@ -37,76 +26,71 @@ pub enum Scenario {
     Burst,
     /// As fast as it goes, each event to 20 webhooks
     Fanout,
+    /// As fast as it goes, to one webhook, one at a time and in order
+    Ordered,
+    /// As fast as it goes, to one webhook, up to 50 events in one request
+    Batched,
     /// 150 events a second to nine fast webhooks, without and with a tenth that answers after 5 s
     Noisy,
+    /// The same, without and with one hostile receiver of each kind
+    Hostile,
+    /// The same, without and with 1,000,000 deliveries pending for a dead endpoint
+    Backlog,
+    /// A receiver that was down comes back to 200,000 pending deliveries
+    CatchUp,
 }
 
-/// What the machine could do at best.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Ceiling {
-    /// Signed POSTs a second from a bare client.
-    pub posts_per_s: f64,
-    /// Rows a second into SQLite, in batches.
-    pub rows_per_s: f64,
-    /// One `fdatasync`, in microseconds.
-    pub sync_us: u64,
+impl Scenario {
+    /// Its name on the command line.
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
-/// What was measured in one run of a scenario.
-#[derive(Clone, Debug, Serialize)]
-pub struct Figures {
+/// One webhook.
+pub struct Hook {
+    /// Where: a path of the receiver, or a whole URL.
+    pub target: String,
+    /// What it subscribes to.
+    pub topics: &'static str,
+    /// Whatever else it has.
+    pub more: Value,
+}
+
+/// A run of a scenario.
+pub struct Run {
     /// Which.
     pub scenario: Scenario,
     /// What distinguishes this run from others of the scenario.
     pub variant: &'static str,
-    /// Events published.
-    pub events: usize,
-    /// Deliveries that arrived.
-    pub deliveries: u64,
-    /// Events accepted a second.
-    pub accepted_per_s: f64,
-    /// Deliveries a second, from the first publish to the last arrival.
-    pub delivered_per_s: f64,
-    /// From publish to arrival, in microseconds, at the webhooks that are not slow on purpose.
-    pub way_us: Percentiles,
-    /// The server's peak memory, in bytes.
-    pub peak_rss: Option<u64>,
-    /// The server's processor seconds per 1,000 deliveries.
-    pub cpu_s_per_1000: Option<f64>,
+    /// Webhooks whose arrivals are measured, and waited for.
+    pub hooks: Vec<Hook>,
+    /// Others.
+    pub besides: Vec<Hook>,
+    /// What is published before the measurement begins.
+    pub before: Option<Plan>,
+    /// What is published as it begins; else the receiver comes back.
+    pub plan: Option<Plan>,
 }
 
-/// A run of a scenario.
-struct Setup {
-    scenario: Scenario,
-    variant: &'static str,
-    /// Paths of the receiver; one webhook each.
-    paths: Vec<String>,
-    /// A path besides, whose arrivals are not waited for.
-    slow_path: Option<&'static str>,
-    plan: Plan,
+impl Run {
+    /// Deliveries that will arrive.
+    pub fn expected(&self) -> u64 {
+        (self.events() * self.hooks.len()) as u64
+    }
+
+    /// Events whose deliveries are measured.
+    pub fn events(&self) -> usize {
+        self.plan.as_ref().or(self.before.as_ref()).map_or(0, |plan| plan.events)
+    }
 }
 
-/// A folder for the stores.
-pub fn temporary_folder() -> Result<Folder, Failure> {
-    Folder::make("bench")
+fn hook(number: usize) -> Hook {
+    Hook { target: format!("/hook/{number}"), topics: TOPIC, more: json!({}) }
 }
 
-/// Measures the machine itself.
-pub async fn measure_ceiling(folder: &Path, args: &BenchArgs) -> Result<Ceiling, Failure> {
-    let bar = spinner("measuring the ceiling");
-    let receiver = Process::start(&["bench-receiver"])?;
-    let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes).await?;
-    let ceiling = Ceiling {
-        posts_per_s,
-        rows_per_s: ceiling::rows_per_second(folder)?,
-        sync_us: u64::try_from(ceiling::sync_time(folder)?.as_micros()).unwrap_or(u64::MAX),
-    };
-    bar.finish_and_clear();
-    Ok(ceiling)
-}
-
-/// Measures a scenario: one run, or several to be compared.
-pub async fn measure(scenario: Scenario, folder: &Path, args: &BenchArgs) -> Result<Vec<Figures>, Failure> {
+/// The runs of a scenario, in their order: one, or pairs to be compared.
+pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
     let plan = |events: usize, rate: Option<f64>| Plan {
         topic: TOPIC,
         events: args.events.unwrap_or(events),
@@ -115,115 +99,52 @@ pub async fn measure(scenario: Scenario, folder: &Path, args: &BenchArgs) -> Res
         rate,
         message_bytes: args.message_bytes,
     };
-    let hooks = |count: usize| (0..count).map(|number| format!("/hook/{number}")).collect();
-    let setup = |variant, paths, slow_path, plan| Setup { scenario, variant, paths, slow_path, plan };
     let rated = |rate: f64, seconds: f64| {
         let rate = args.rate.unwrap_or(rate);
         plan((rate * seconds) as usize, Some(rate))
     };
-    let setups = match scenario {
-        Scenario::Steady => vec![setup("", hooks(1), None, rated(500.0, 10.0))],
-        Scenario::Burst => vec![setup("", hooks(1), None, plan(100_000, None))],
-        Scenario::Fanout => vec![setup("", hooks(20), None, plan(10_000, None))],
-        Scenario::Noisy => vec![
-            setup("without", hooks(9), None, rated(150.0, 6.0)),
-            setup("with", hooks(9), Some("/slow?delay_ms=5000"), rated(150.0, 6.0)),
-        ],
+    let one = |hooks, plan| {
+        let run = Run { scenario, variant: "", hooks, besides: Vec::new(), before: None, plan: Some(plan) };
+        Ok(vec![run])
     };
-    let mut figures = Vec::new();
-    for (number, setup) in setups.into_iter().enumerate() {
-        let store = folder.join(format!("{scenario:?}-{number}.db"));
-        figures.push(run(setup, &store).await?);
-    }
-    Ok(figures)
-}
-
-async fn run(setup: Setup, store: &Path) -> Result<Figures, Failure> {
-    let receiver = Process::start(&["bench-receiver"])?;
-    let store = format!("sqlite:{}", store.display());
-    let server = Process::start(&["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "error", "--store", &store])?;
-    let client = RpcClient::new(target(&server.address)?).map_err(Failure::failed)?;
-    let session = client.login(DEMO_USER, DEMO_KEY).await.map_err(Failure::failed)?;
-    for path in setup.paths.iter().map(String::as_str).chain(setup.slow_path) {
-        let webhook = json!({"url": format!("http://{}{path}", receiver.address), "topics": TOPIC});
-        session.call("webhook.create", (webhook,)).await.map_err(Failure::failed)?;
-    }
-
-    let expected = (setup.plan.events * setup.paths.len()) as u64;
-    let bar = progress_bar(&setup, expected);
-    let (before, began_ns) = (server.usage(), now_ns());
-    let plan = setup.plan.clone();
-    let publishing = {
-        let (address, key) = (server.address.clone(), session.key().to_owned());
-        tokio::spawn(async move { publish(&address, &key, &plan).await })
-    };
-    let arrived = wait_for_arrivals(&receiver.address, &setup, expected, &bar).await?;
-    let accepting = publishing.await.map_err(Failure::failed)??;
-    let after = server.usage();
-    bar.finish_and_clear();
-
-    let fast: Vec<&Series> = setup.paths.iter().filter_map(|path| arrived.get(path)).collect();
-    let last_ns = fast.iter().map(|series| series.last_ns).max().unwrap_or(began_ns);
-    let delivering = Duration::from_nanos(last_ns.saturating_sub(began_ns)).max(Duration::from_nanos(1));
-    let deliveries = fast.iter().map(|series| series.count).sum();
-    let cpu = after.cpu.zip(before.cpu).map(|(after, before)| (after - before).as_secs_f64());
-    Ok(Figures {
-        scenario: setup.scenario,
-        variant: setup.variant,
-        events: setup.plan.events,
-        deliveries,
-        accepted_per_s: setup.plan.events as f64 / accepting.as_secs_f64(),
-        delivered_per_s: deliveries as f64 / delivering.as_secs_f64(),
-        way_us: worst(&fast),
-        peak_rss: after.peak_rss,
-        cpu_s_per_1000: cpu.map(|cpu| cpu * 1_000.0 / deliveries as f64),
-    })
-}
-
-async fn wait_for_arrivals(
-    address: &str,
-    setup: &Setup,
-    expected: u64,
-    bar: &ProgressBar,
-) -> Result<BTreeMap<String, Series>, Failure> {
-    let mut wire = Wire::open(address).await?;
-    let (mut last_count, mut last_change) = (0, Instant::now());
-    loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
-        let report = wire.post(STATS_PATH, &HeaderMap::new(), Bytes::new()).await?;
-        let report: BTreeMap<String, Series> = serde_json::from_slice(&report).map_err(Failure::failed)?;
-        let count = setup.paths.iter().filter_map(|path| report.get(path)).map(|series| series.count).sum();
-        bar.set_position(count);
-        if count >= expected {
-            return Ok(report);
+    let compared = |besides: &dyn Fn() -> Result<Vec<Hook>, Failure>, before: Option<Plan>| {
+        let mut runs = Vec::new();
+        for _ in 0..args.pairs.unwrap_or(PAIRS) {
+            let run = |variant, besides, before| {
+                let hooks = (0..9).map(hook).collect();
+                Run { scenario, variant, hooks, besides, before, plan: Some(rated(150.0, 6.0)) }
+            };
+            runs.push(run("without", Vec::new(), None));
+            runs.push(run("with", besides()?, before.clone()));
         }
-        if count != last_count {
-            (last_count, last_change) = (count, Instant::now());
-        } else if last_change.elapsed() > PATIENCE {
-            return Err(Failure::failed(format!("only {count} of {expected} deliveries arrived")));
+        Ok(runs)
+    };
+    let with = |more: Value| vec![Hook { more, ..hook(0) }];
+    let at = |target: String| Hook { target, topics: TOPIC, more: json!({}) };
+    match scenario {
+        Scenario::Steady => one(vec![hook(0)], rated(500.0, 10.0)),
+        Scenario::Burst => one(vec![hook(0)], plan(100_000, None)),
+        Scenario::Fanout => one((0..20).map(hook).collect(), plan(10_000, None)),
+        Scenario::Ordered => one(with(json!({"delivery_mode": "ordered"})), plan(20_000, None)),
+        Scenario::Batched => one(with(json!({"batch": {"max_events": 50, "wait_ms": 10}})), plan(100_000, None)),
+        Scenario::Noisy => compared(&|| Ok(vec![at("/slow?delay_ms=5000".to_owned())]), None),
+        Scenario::Hostile => compared(&|| Ok(Kind::ALL.map(|kind| at(kind.path())).into()), None),
+        Scenario::Backlog => {
+            let before = Plan { topic: OTHER_TOPIC, ..plan(1_000_000, None) };
+            compared(&|| Ok(vec![Hook { topics: OTHER_TOPIC, ..at(dead_url()?) }]), Some(before))
+        }
+        Scenario::CatchUp => {
+            let more = json!({"retry": {"max_retries": 100, "interval_seconds": 1}});
+            let hook = Hook { target: format!("/hook/0{DOWN_QUERY}"), topics: TOPIC, more };
+            let (before, plan) = (Some(plan(200_000, None)), None);
+            Ok(vec![Run { scenario, variant: "", hooks: vec![hook], besides: Vec::new(), before, plan }])
         }
     }
 }
 
-/// Of several webhooks the worst of each percentile: no webhook fared worse.
-fn worst(series: &[&Series]) -> Percentiles {
-    let of = |pick: fn(&Percentiles) -> u64| series.iter().map(|series| pick(&series.way_us)).max().unwrap_or(0);
-    Percentiles { p50: of(|p| p.p50), p90: of(|p| p.p90), p99: of(|p| p.p99), max: of(|p| p.max) }
-}
-
-fn target(address: &str) -> Result<Target, Failure> {
-    Target::try_new(&format!("http://{address}/")).map_err(Failure::failed)
-}
-
-fn spinner(message: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner().with_message(message);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    bar
-}
-
-fn progress_bar(setup: &Setup, expected: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{prefix:10} [{bar:40}] {pos}/{len} arrived {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let name = setup.scenario.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    ProgressBar::new(expected).with_style(style).with_prefix(format!("{name} {}", setup.variant))
+/// Where nobody listens.
+fn dead_url() -> Result<String, Failure> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(Failure::failed)?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    Ok(format!("http://{address}/"))
 }

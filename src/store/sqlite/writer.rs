@@ -93,6 +93,7 @@ impl Writer {
                 self.commit(changes);
             }
         }
+        info!(commits = *self.commits.borrow(), "the store is closed");
     }
 
     /// How long it may wait for changes before there is something else to do.

@@ -1,0 +1,297 @@
+//! A run: registers its webhooks, publishes, and waits until all has arrived.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+
+use super::load::{Wire, publish};
+use super::process::{Process, Usage};
+use super::scenario::{Run, Scenario, runs};
+use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
+use super::{BenchArgs, Failure, ceiling};
+use crate::cli::client::{RpcClient, Session, Target};
+
+/// How long nothing may arrive before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// How often the receiver is asked what has arrived.
+const POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// What the machine could do at best.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Ceiling {
+    /// Signed POSTs a second from a bare client.
+    pub posts_per_s: f64,
+    /// Rows a second into SQLite, in batches.
+    pub rows_per_s: f64,
+    /// One `fdatasync`, in microseconds.
+    pub sync_us: u64,
+}
+
+/// What was measured in one run of a scenario, or the median of several.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figures {
+    /// Which.
+    pub scenario: Scenario,
+    /// What distinguishes this run from others of the scenario.
+    pub variant: &'static str,
+    /// How many runs; all but the first of these figures are those of the
+    /// one with the median p99.
+    pub runs: usize,
+    /// Events published.
+    pub events: usize,
+    /// Deliveries that arrived.
+    pub deliveries: u64,
+    /// Events accepted a second.
+    pub accepted_per_s: f64,
+    /// Deliveries a second, from the first publish to the last arrival; of a
+    /// receiver that comes back, from its first arrival.
+    pub delivered_per_s: f64,
+    /// From publish to arrival, in microseconds, at the webhooks that are measured.
+    pub way_us: Percentiles,
+    /// The server's peak memory, in bytes.
+    pub peak_rss: Option<u64>,
+    /// The server's processor seconds per 1,000 deliveries.
+    pub cpu_s_per_1000: Option<f64>,
+    /// Commits over the server's whole life, each with an `fdatasync`.
+    pub commits: Option<u64>,
+}
+
+/// Who serves: a process of ours, or a server that runs already.
+pub struct Theirs {
+    /// Where.
+    pub address: String,
+    /// As whom.
+    pub user: String,
+    /// With which API key.
+    pub key: String,
+}
+
+/// Measures the machine itself.
+pub async fn measure_ceiling(folder: &Path, args: &BenchArgs) -> Result<Ceiling, Failure> {
+    let bar = spinner("measuring the ceiling");
+    let receiver = receiver(args)?;
+    let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes).await?;
+    let ceiling = Ceiling {
+        posts_per_s,
+        rows_per_s: ceiling::rows_per_second(folder)?,
+        sync_us: u64::try_from(ceiling::sync_time(folder)?.as_micros()).unwrap_or(u64::MAX),
+    };
+    bar.finish_and_clear();
+    Ok(ceiling)
+}
+
+/// Measures a scenario: one run, or pairs of runs, of which the medians count.
+pub async fn measure(
+    scenario: Scenario,
+    folder: &Path,
+    args: &BenchArgs,
+    theirs: Option<&Theirs>,
+) -> Result<Vec<Figures>, Failure> {
+    let mut measured: Vec<(&str, Vec<Figures>)> = Vec::new();
+    let runs = runs(scenario, args)?;
+    let count = runs.len();
+    for (number, run) in runs.into_iter().enumerate() {
+        let store = folder.join(format!("{}-{number}", scenario.name()));
+        std::fs::create_dir(&store).map_err(Failure::failed)?;
+        let name = match count {
+            1 => scenario.name(),
+            _ => format!("{} {} ({}/{count})", scenario.name(), run.variant, number + 1),
+        };
+        let figures = carry_out(&run, &name, &store, args, theirs).await?;
+        // A store of a million deliveries need not wait for the end.
+        std::fs::remove_dir_all(&store).map_err(Failure::failed)?;
+        match measured.iter_mut().find(|(variant, _)| *variant == run.variant) {
+            Some((_, others)) => others.push(figures),
+            None => measured.push((run.variant, vec![figures])),
+        }
+    }
+    Ok(measured.into_iter().filter_map(|(_, figures)| median(figures)).collect())
+}
+
+/// Those of the run with the median p99, but the worst memory of all.
+fn median(mut all: Vec<Figures>) -> Option<Figures> {
+    all.sort_by_key(|figures| figures.way_us.p99);
+    let (runs, peak_rss) = (all.len(), all.iter().filter_map(|figures| figures.peak_rss).max());
+    let middle = all.into_iter().nth(runs / 2)?;
+    Some(Figures { runs, peak_rss, ..middle })
+}
+
+fn receiver(args: &BenchArgs) -> Result<Process, Failure> {
+    Process::start(&["bench-receiver", "--bind", &args.receive_on], None)
+}
+
+async fn carry_out(
+    run: &Run,
+    name: &str,
+    folder: &Path,
+    args: &BenchArgs,
+    theirs: Option<&Theirs>,
+) -> Result<Figures, Failure> {
+    let receiver = receiver(args)?;
+    let log = folder.join("server.log");
+    let server = match theirs {
+        Some(_) => None,
+        None => {
+            let store = format!("sqlite:{}", folder.join("store.db").display());
+            let serve = ["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "warn,tallyhook::store=info", "--store"];
+            Some(Process::start(&[&serve[..], &[&store]].concat(), Some(&log))?)
+        }
+    };
+    let (address, user, key) = match (&server, theirs) {
+        (_, Some(Theirs { address, user, key })) => (address.as_str(), user.as_str(), key.as_str()),
+        (Some(server), None) => (server.address.as_str(), crate::cli::DEMO_USER, crate::cli::DEMO_KEY),
+        (None, None) => return Err(Failure::failed("there is no server")),
+    };
+    let target = Target::try_new(&format!("http://{address}/")).map_err(Failure::failed)?;
+    let client = RpcClient::new(target).map_err(Failure::failed)?;
+    let session = client.login(user, key).await.map_err(Failure::failed)?;
+    let webhooks = register(run, &session, &receiver.address).await?;
+    let usage = || server.as_ref().map(Process::usage).unwrap_or_default();
+    let measured = load(run, name, address, session.key(), &receiver.address, usage).await;
+    if theirs.is_some() {
+        for webhook in webhooks {
+            session.call("webhook.delete", (webhook,)).await.map_err(Failure::failed)?;
+        }
+    }
+    session.end().await;
+    let figures = measured?;
+    // Without its last word, how often it committed stays unknown.
+    let is_stopped = server.is_some_and(Process::stop);
+    let commits = is_stopped.then(|| std::fs::read_to_string(&log).ok()).flatten().as_deref().and_then(commits);
+    Ok(Figures { commits, ..figures })
+}
+
+/// Registers the webhooks of a run; their ids.
+async fn register(run: &Run, session: &Session<'_>, receiver: &str) -> Result<Vec<i64>, Failure> {
+    #[derive(Deserialize)]
+    struct Created {
+        webhook_id: i64,
+    }
+    let mut ids = Vec::new();
+    for hook in run.hooks.iter().chain(&run.besides) {
+        let mut webhook = hook.more.clone();
+        webhook["topics"] = hook.topics.into();
+        webhook["url"] = match hook.target.starts_with('/') {
+            true => format!("http://{receiver}{}", hook.target).into(),
+            false => hook.target.as_str().into(),
+        };
+        let created = session.call("webhook.create", (webhook, true)).await.map_err(Failure::failed)?;
+        let created: Created = serde_json::from_str(created.get()).map_err(Failure::failed)?;
+        ids.push(created.webhook_id);
+    }
+    Ok(ids)
+}
+
+/// Publishes, and waits for the arrivals.
+async fn load(
+    run: &Run,
+    name: &str,
+    address: &str,
+    session: &str,
+    receiver: &str,
+    usage: impl Fn() -> Usage,
+) -> Result<Figures, Failure> {
+    let mut accepting = None;
+    if let Some(before) = &run.before {
+        let bar = spinner(format!("{name}: publishing {} events to be pending", before.events));
+        accepting = Some(publish(address, session, before).await?);
+        bar.finish_and_clear();
+    }
+    let bar = progress_bar(name, run.expected());
+    let (before, began_ns) = (usage(), now_ns());
+    let publishing = run.plan.clone().map(|plan| {
+        let (address, session) = (address.to_owned(), session.to_owned());
+        tokio::spawn(async move { publish(&address, &session, &plan).await })
+    });
+    if publishing.is_none() {
+        Wire::open(receiver).await?.post(UP_PATH, &HeaderMap::new(), Bytes::new()).await?;
+    }
+    let arrived = wait_for_arrivals(receiver, run, &bar).await?;
+    if let Some(publishing) = publishing {
+        accepting = Some(publishing.await.map_err(Failure::failed)??);
+    }
+    let after = usage();
+    bar.finish_and_clear();
+
+    let series: Vec<&Series> = measured_paths(run).filter_map(|path| arrived.get(path)).collect();
+    let overtaken: u64 = series.iter().map(|series| series.overtaken).sum();
+    if run.scenario == Scenario::Ordered && overtaken > 0 {
+        return Err(Failure::failed(format!("{overtaken} deliveries of an ordered webhook were overtaken")));
+    }
+    let from_ns = match run.plan {
+        Some(_) => began_ns,
+        None => series.iter().map(|series| series.first_ns).min().unwrap_or(began_ns),
+    };
+    let last_ns = series.iter().map(|series| series.last_ns).max().unwrap_or(from_ns);
+    let delivering = Duration::from_nanos(last_ns.saturating_sub(from_ns)).max(Duration::from_nanos(1));
+    let deliveries = series.iter().map(|series| series.count).sum();
+    let cpu = after.cpu.zip(before.cpu).map(|(after, before)| (after - before).as_secs_f64());
+    Ok(Figures {
+        scenario: run.scenario,
+        variant: run.variant,
+        runs: 1,
+        events: run.events(),
+        deliveries,
+        accepted_per_s: run.events() as f64 / accepting.unwrap_or_default().as_secs_f64(),
+        delivered_per_s: deliveries as f64 / delivering.as_secs_f64(),
+        way_us: worst(&series),
+        peak_rss: after.peak_rss,
+        cpu_s_per_1000: cpu.map(|cpu| cpu * 1_000.0 / deliveries as f64),
+        commits: None,
+    })
+}
+
+/// The paths of the receiver whose arrivals count.
+fn measured_paths(run: &Run) -> impl Iterator<Item = &str> {
+    run.hooks.iter().filter_map(|hook| hook.target.split('?').next())
+}
+
+async fn wait_for_arrivals(address: &str, run: &Run, bar: &ProgressBar) -> Result<BTreeMap<String, Series>, Failure> {
+    let expected = run.expected();
+    let mut wire = Wire::open(address).await?;
+    let (mut last_count, mut last_change) = (0, Instant::now());
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let report = wire.post(STATS_PATH, &HeaderMap::new(), Bytes::new()).await?;
+        let report: BTreeMap<String, Series> = serde_json::from_slice(&report).map_err(Failure::failed)?;
+        let count = measured_paths(run).filter_map(|path| report.get(path)).map(|series| series.count).sum();
+        bar.set_position(count);
+        if count >= expected {
+            return Ok(report);
+        }
+        if count != last_count {
+            (last_count, last_change) = (count, Instant::now());
+        } else if last_change.elapsed() > PATIENCE {
+            return Err(Failure::failed(format!("only {count} of {expected} deliveries arrived")));
+        }
+    }
+}
+
+/// Of several webhooks the worst of each percentile: no webhook fared worse.
+fn worst(series: &[&Series]) -> Percentiles {
+    let of = |pick: fn(&Percentiles) -> u64| series.iter().map(|series| pick(&series.way_us)).max().unwrap_or(0);
+    Percentiles { p50: of(|p| p.p50), p90: of(|p| p.p90), p99: of(|p| p.p99), max: of(|p| p.max) }
+}
+
+/// What the server's log says at its end.
+fn commits(log: &str) -> Option<u64> {
+    let (_, rest) = log.rsplit_once("commits=")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn spinner(message: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
+    let bar = ProgressBar::new_spinner().with_message(message);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
+fn progress_bar(name: &str, expected: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:24} [{bar:40}] {pos}/{len} arrived {elapsed}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(expected).with_style(style).with_prefix(name.to_owned())
+}
