@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::batch::{self, Front, Growth};
 use super::health::{Health, RateGate, Sign};
+use super::held::{Held, Taken};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
@@ -58,9 +59,7 @@ pub struct Lane {
     /// In an ordered lane: numbers that were sent, are still pending, and are
     /// not waiting here. Nothing overtakes them before the store has them.
     barriers: HashSet<IncrementId>,
-    /// Claims on each held number: one while it waits or is in flight, and one
-    /// for each outcome that is not yet committed.
-    held: HashMap<IncrementId, u32>,
+    held: Held,
 }
 
 /// How far a parallel lane has read of what failed before.
@@ -85,8 +84,9 @@ enum NextDue {
 struct Reading {
     /// The lane has let go of something that this would hide.
     is_stale: bool,
-    /// Outcomes of these were committed: the page may show them as they were.
-    recorded: HashSet<IncrementId>,
+    /// Outcomes of these were committed, which makes so many attempts on
+    /// record: the page may show them as they were before.
+    recorded: HashMap<IncrementId, u32>,
     /// The earliest retry that was committed.
     next_due: Option<Timestamp>,
 }
@@ -131,7 +131,7 @@ impl Lane {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             barriers: HashSet::new(),
-            held: HashMap::new(),
+            held: Held::default(),
             webhook,
         }
     }
@@ -149,6 +149,10 @@ impl Lane {
         if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
             self.cursor = self.cursor.min(first_cursor(&self.webhook));
+            if self.is_ordered() {
+                // Whatever becomes of those that are on their way, or came back just now.
+                self.barriers.extend(self.held.numbers());
+            }
         } else if is_switched || before.spec.batch != self.webhook.spec.batch {
             self.unload();
         }
@@ -234,7 +238,8 @@ impl Lane {
             }
         }
         for parcel in page.parcels {
-            if !parcel.numbers().numbers().any(|number| reading.recorded.contains(&number)) {
+            let is_older = |number| reading.recorded.get(&number).is_some_and(|attempts| parcel.attempts < *attempts);
+            if !parcel.numbers().numbers().any(is_older) {
                 self.hold(parcel);
             }
         }
@@ -282,9 +287,8 @@ impl Lane {
     /// Takes on a delivery that is to be sent at once, whatever the lane's
     /// state; false if it is on its way already.
     pub fn take_test(&mut self, number: IncrementId) -> bool {
-        let is_new = !self.held.contains_key(&number);
+        let is_new = self.held.take_on(Span::one(number), 0) == Taken::New;
         if is_new {
-            self.held.insert(number, 1);
             self.in_flight += 1;
         }
         is_new
@@ -295,7 +299,8 @@ impl Lane {
     pub fn unsent(&mut self, numbers: Span, until: Option<Timestamp>) {
         self.in_flight -= 1;
         self.resting_until = until.or(self.resting_until);
-        numbers.numbers().for_each(|number| self.release(number));
+        self.held.release(numbers);
+        self.barriers.retain(|barrier| !numbers.contains(*barrier));
         self.unload();
         self.cursor = self.cursor.min(IncrementId(numbers.first.0 - 1));
     }
@@ -308,11 +313,12 @@ impl Lane {
         if self.is_ordered() {
             match verdict {
                 Verdict::Delivered | Verdict::Abandoned => {}
-                Verdict::Retry(at) if self.webhook.is_delivering() => {
-                    for number in parcel.numbers().numbers() {
-                        *self.held.entry(number).or_default() += 1;
-                    }
-                    self.wait(Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel });
+                // Unless there may be others before it that were not read again yet.
+                Verdict::Retry(at) if self.webhook.is_delivering() && parcel.increment_id <= self.cursor => {
+                    let again = Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel };
+                    self.held.claim_again(again.numbers(), again.attempts);
+                    self.barriers.retain(|barrier| !again.numbers().contains(*barrier));
+                    self.wait(again);
                 }
                 Verdict::Retry(_) | Verdict::Gone => {
                     self.barriers.insert(parcel.increment_id);
@@ -324,19 +330,22 @@ impl Lane {
         }
     }
 
-    /// The outcome of a delivery, or of a batch, is committed. What is still
-    /// pending, and is not waiting here, will be read again.
-    pub fn recorded(&mut self, numbers: Span, verdict: Verdict) {
+    /// The outcome of a delivery, or of a batch, is committed: there are so
+    /// many attempts on record. What is still pending, and is not waiting here,
+    /// will be read again.
+    pub fn recorded(&mut self, numbers: Span, attempts: u32, verdict: Verdict) {
         let number = numbers.first;
-        numbers.numbers().for_each(|number| self.release(number));
-        self.barriers.remove(&number);
+        let is_outdated = self.held.release(numbers);
+        let held = &self.held;
+        // An earlier outcome than the last says nothing.
+        self.barriers.retain(|barrier| !numbers.contains(*barrier) || held.contains(*barrier));
         if let Some(reading) = &mut self.reading {
-            reading.recorded.extend(numbers.numbers());
+            reading.recorded.extend(numbers.numbers().map(|number| (number, attempts)));
         }
         match (verdict, self.webhook.spec.delivery_mode) {
             (Verdict::Delivered | Verdict::Abandoned, _) => {}
             (Verdict::Retry(_) | Verdict::Gone, DeliveryMode::Ordered) => {
-                if !self.held.contains_key(&number) {
+                if !self.held.contains(number) {
                     // What waits comes after it.
                     self.unload();
                     self.cursor = self.cursor.min(IncrementId(number.0 - 1));
@@ -348,6 +357,9 @@ impl Lane {
                 Some(reading) => reading.next_due = reading.next_due.into_iter().chain([at]).min(),
                 None => self.note_due(Some(at)),
             },
+        }
+        if is_outdated {
+            self.reread(number);
         }
     }
 
@@ -426,10 +438,11 @@ impl Lane {
     }
 
     fn hold(&mut self, parcel: Parcel) {
-        let numbers = parcel.numbers();
-        if !numbers.numbers().any(|number| self.held.contains_key(&number)) {
-            self.held.extend(numbers.numbers().map(|number| (number, 1)));
-            self.wait(parcel);
+        match self.held.take_on(parcel.numbers(), parcel.attempts) {
+            Taken::New => self.wait(parcel),
+            // It was taken up again before its last outcome was heard of, which will have it read.
+            Taken::Outdated if self.is_ordered() => drop(self.barriers.insert(parcel.increment_id)),
+            Taken::Held | Taken::Outdated => {}
         }
     }
 
@@ -449,24 +462,14 @@ impl Lane {
         self.waiting.insert(place, parcel);
     }
 
-    /// Gives up one claim on a number.
-    fn release(&mut self, number: IncrementId) {
-        if let Some(claims) = self.held.get_mut(&number) {
-            *claims -= 1;
-            if *claims == 0 {
-                self.held.remove(&number);
-            }
-        }
-    }
-
     /// Lets go of what waits; it will be read again.
     fn unload(&mut self) {
         for parcel in std::mem::take(&mut self.waiting) {
-            parcel.numbers().numbers().for_each(|number| self.release(number));
+            self.held.release(parcel.numbers());
             if parcel.due_at.is_none() || self.is_ordered() {
                 self.cursor = self.cursor.min(IncrementId(parcel.increment_id.0 - 1));
             }
-            if self.is_ordered() && self.held.contains_key(&parcel.increment_id) {
+            if self.is_ordered() && self.held.contains(parcel.increment_id) {
                 // Its last outcome is not on record: what is read now is older.
                 self.barriers.insert(parcel.increment_id);
             }

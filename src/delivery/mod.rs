@@ -6,7 +6,10 @@ pub mod connect;
 pub mod format;
 pub mod guard;
 mod health;
+mod held;
 mod lane;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod samples;
 mod scheduler;

@@ -293,7 +293,9 @@ impl Scheduler {
     pub fn recorded(&mut self, outcome: &Outcome) {
         self.unrecorded -= 1;
         self.unrecorded_bytes -= outcome.weight();
-        self.with_lane(outcome.webhook_id, |lane| lane.recorded(outcome.numbers, outcome.verdict));
+        self.with_lane(outcome.webhook_id, |lane| {
+            lane.recorded(outcome.numbers, outcome.attempt.attempt, outcome.verdict)
+        });
     }
 
     /// What a lane wanted was read, or could not be.
@@ -307,6 +309,12 @@ impl Scheduler {
     /// Requests under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight
+    }
+
+    /// Requests and bytes that the lanes take up together.
+    #[cfg(test)]
+    pub fn load(&self) -> (usize, usize) {
+        (self.all.requests, self.all.bytes)
     }
 
     /// Does something with a lane, keeps the sums right, and puts the lane in

@@ -50,7 +50,7 @@ fn a_retry_committed_during_a_reading_is_not_forgotten() {
     // Another retry is due, so the lane reads; what it reads is older than this outcome.
     lane.retries.next = NextDue::At(NOW);
     let want = asked(&mut lane, NOW);
-    lane.recorded(one(1), Verdict::Retry(LATER));
+    lane.recorded(one(1), 1, Verdict::Retry(LATER));
     lane.read(want, page(Vec::new()), None, IncrementId(1), NOW);
     assert_eq!(lane.alarm(NOW), Some(LATER));
 }
@@ -65,7 +65,7 @@ fn an_old_page_brings_nothing_back_that_has_ended() {
     lane.retries.next = NextDue::At(NOW);
     let want = asked(&mut lane, NOW);
     end(&mut lane, sent, Verdict::Delivered);
-    lane.recorded(one(1), Verdict::Delivered);
+    lane.recorded(one(1), 2, Verdict::Delivered);
     lane.read(want, page(vec![parcel(1, 1, Some(NOW))]), None, IncrementId(1), NOW);
     assert!(take(&mut lane, NOW).is_none(), "number 1 was delivered");
 }
@@ -92,7 +92,7 @@ fn gone_and_enabled_in_one_breath_is_tried_again() {
         end(&mut lane, sent, Verdict::Gone);
         // The lane saw only the last of two announcements.
         lane.change(webhook(1, mode, 0, 1));
-        lane.recorded(one(1), Verdict::Gone);
+        lane.recorded(one(1), 1, Verdict::Gone);
         assert!(lane.want(NOW).is_some(), "{mode:?}");
     }
 }
@@ -105,7 +105,7 @@ fn nothing_overtakes_a_number_that_was_answered_410() {
     let sent = send(&mut lane);
     end(&mut lane, sent, Verdict::Gone);
     assert!(take(&mut lane, NOW).is_none(), "the store does not know yet");
-    lane.recorded(one(1), Verdict::Gone);
+    lane.recorded(one(1), 1, Verdict::Gone);
     let want = asked(&mut lane, NOW);
     assert_eq!(want, Want::Pending(IncrementId(0)));
     lane.read(want, page(vec![parcel(1, 1, Some(NOW)), parcel(2, 0, None)]), None, IncrementId(2), NOW);
@@ -127,13 +127,13 @@ fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
     let want = asked(&mut lane, NOW);
     lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
     end(&mut lane, sent, Verdict::Retry(LATER));
-    lane.recorded(one(1), Verdict::Retry(LATER));
+    lane.recorded(one(1), 1, Verdict::Retry(LATER));
     assert!(take(&mut lane, NOW).is_none(), "number 1 is not due");
     let order: Vec<_> = std::iter::from_fn(|| {
         let parcel = take(&mut lane, LATER)?;
         let number = parcel.increment_id;
         end(&mut lane, parcel, Verdict::Delivered);
-        lane.recorded(Span::one(number), Verdict::Delivered);
+        lane.recorded(Span::one(number), 1, Verdict::Delivered);
         Some(number.0)
     })
     .collect();
