@@ -5,63 +5,43 @@
 //! connector only. Which class an error is of is decided by its type, never by
 //! its text.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
-use hyper_util::client::legacy::connect::HttpInfo;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_rustls::ConfigBuilderExt;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use tokio::time::timeout_at;
 use url::{Position, Url};
 
 use super::Config;
-use super::connect::{Bounded, ConnectError, GuardedConnector, Resolve};
+use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
+use super::pool::{Pool, Wire};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
 
-/// How long an unused connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest status line and headers of an answer, in bytes.
-const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The most headers of an answer.
-const ANSWER_HEADERS_MAX: usize = 100;
 /// The most that [`log_headers`] gives, in characters.
 pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
-/// Connect timeouts with a pool of their own. Formats set the timeouts, so
-/// there are far fewer; the bound is for the day when webhooks do.
-const POOLS_MAX: usize = 16;
 /// A header whose name contains one of these may hold a credential.
 const CREDENTIAL_WORDS: &[&str] = &["auth", "cookie", "key", "password", "secret", "token"];
-
-/// Connections, kept while they are likely to be used again.
-type Pool = hyper_util::client::legacy::Client<Bounded<HttpsConnector<GuardedConnector>>, Full<Bytes>>;
 
 /// Posts deliveries. Must be used within one Tokio runtime, for that is where
 /// its connections live.
 pub struct Client {
-    guard: Arc<Guard>,
-    resolver: Arc<dyn Resolve>,
-    tls: Arc<ClientConfig>,
-    idle_per_host_max: usize,
+    pool: Arc<Pool>,
     answer_bytes_max: usize,
-    /// By connect timeout. A connection can be waited for by one request and
-    /// used by another, so how long it may take belongs to the pool.
-    pools: Mutex<HashMap<Duration, Pool>>,
 }
 
 /// What to post, where to, and for how long.
@@ -103,14 +83,9 @@ impl Client {
     }
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
-        Self {
-            guard: Arc::new(Guard::new(config.allow_targets.clone())),
-            resolver,
-            tls: Arc::new(tls),
-            idle_per_host_max: config.in_flight_max,
-            answer_bytes_max: config.answer_bytes_max,
-            pools: Mutex::default(),
-        }
+        let guard = Arc::new(Guard::new(config.allow_targets.clone()));
+        let pool = Arc::new(Pool::new(guard, resolver, tls, config.in_flight_max));
+        Self { pool, answer_bytes_max: config.answer_bytes_max }
     }
 
     /// Posts once. A 2xx status line is success, whatever becomes of the body
@@ -122,8 +97,8 @@ impl Client {
         let PostRequest { url, timeouts, .. } = request;
         let deadline: tokio::time::Instant = (started + timeouts.total).into();
 
-        let response = match timeout_at(deadline, self.send(request)).await {
-            Ok(Ok(response)) => response,
+        let (mut wire, response) = match timeout_at(deadline, self.send(request)).await {
+            Ok(Ok(sent)) => sent,
             Ok(Err((error, address))) => return PostResult { address, ..PostResult::unanswered(started, error) },
             Err(_) => {
                 let detail = format!("no answer within {:?}", timeouts.total);
@@ -137,10 +112,14 @@ impl Client {
             false => deadline,
         };
         // The status has decided; a body that is cut off or too slow changes nothing.
-        let _ = timeout_at(deadline, read(body, self.answer_bytes_max, &mut response_body)).await;
+        let read = timeout_at(deadline, wire.read(body, self.answer_bytes_max, &mut response_body)).await;
+        let address = wire.address;
+        if read.is_ok() && wire.is_free() {
+            self.pool.put(origin(url), wire);
+        }
         PostResult {
             duration: started.elapsed(),
-            address: head.extensions.get::<HttpInfo>().map(HttpInfo::remote_addr),
+            address,
             status: Some(head.status.as_u16()),
             error: status_error(head.status, &head.headers, url),
             response_headers: head.headers,
@@ -148,49 +127,46 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: PostRequest<'_>) -> Result<Response<Incoming>, (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { url, headers, body, timeouts } = request;
+    async fn send(
+        &self,
+        request: PostRequest<'_>,
+    ) -> Result<(Wire, Response<Incoming>), (AttemptError, Option<SocketAddr>)> {
+        let PostRequest { url, mut headers, body, timeouts } = request;
+        let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
-        let uri = Uri::try_from(&url[..Position::AfterQuery]).map_err(|_| {
+        let (Ok(whole), Ok(host)) = (Uri::try_from(&url[..Position::AfterQuery]), host) else {
             let detail = "the URL's host is no host name".to_owned();
-            (AttemptError { class: ErrorClass::Dns, detail }, None)
-        })?;
+            return Err((AttemptError { class: ErrorClass::Dns, detail }, None));
+        };
+        headers.insert(HOST, host);
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = whole.path_and_query().map_or(Uri::default(), |path| path.clone().into());
         *request.headers_mut() = headers;
-        self.pool(timeouts.connect).request(request).await.map_err(|error| {
-            let tried = match find::<ConnectError>(&error) {
-                Some(ConnectError::Connect(address, _)) => Some(*address),
-                _ => None,
-            };
-            (attempt_error(&error, timeouts), tried)
-        })
-    }
 
-    fn pool(&self, connect_timeout: Duration) -> Pool {
-        // Nothing that panics runs under the lock, and a pool is never half made.
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if pools.len() >= POOLS_MAX && !pools.contains_key(&connect_timeout) {
-            // Costs idle connections only: requests under way hold their pool.
-            pools.clear();
+        if let Some(mut wire) = self.pool.take(origin(url)) {
+            match wire.send(request).await {
+                Ok(response) => return Ok((wire, response)),
+                // It was closed in this very moment.
+                Err((_, Some(unsent))) => request = unsent,
+                Err((error, None)) => return Err((attempt_error(&error), wire.address)),
+            }
         }
-        pools.entry(connect_timeout).or_insert_with(|| self.new_pool(connect_timeout)).clone()
+        let mut wire = self.pool.open(whole, timeouts.connect).await.map_err(|error| {
+            let tried = if let ConnectError::Connect(address, _) = error { Some(address) } else { None };
+            (connect_error(&error, timeouts), tried)
+        })?;
+        match wire.send(request).await {
+            Ok(response) => Ok((wire, response)),
+            Err((error, _)) => Err((attempt_error(&error), wire.address)),
+        }
     }
+}
 
-    fn new_pool(&self, connect_timeout: Duration) -> Pool {
-        let guarded =
-            GuardedConnector { guard: Arc::clone(&self.guard), resolver: Arc::clone(&self.resolver), connect_timeout };
-        let connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
-        hyper_util::client::legacy::Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(self.idle_per_host_max)
-            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
-            .http1_max_headers(ANSWER_HEADERS_MAX)
-            .build(Bounded { connector, connect_timeout })
-    }
+/// What connections are kept by: scheme, host and port.
+fn origin(url: &Url) -> &str {
+    &url[..Position::BeforePath]
 }
 
 impl PostResult {
@@ -258,20 +234,6 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
     Ok(trusting.with_no_client_auth())
 }
 
-/// Reads up to `bytes_max` bytes into `kept`. One that ends within the bound
-/// is read to its end, so that its connection can be used again.
-async fn read(mut body: Incoming, bytes_max: usize, kept: &mut Vec<u8>) {
-    while let Some(Ok(frame)) = body.frame().await {
-        // What is no data is trailers, which say nothing to us.
-        let Ok(data) = frame.into_data() else { continue };
-        let room = bytes_max - kept.len();
-        kept.extend_from_slice(&data[..data.len().min(room)]);
-        if data.len() > room {
-            return;
-        }
-    }
-}
-
 fn status_error(status: StatusCode, headers: &HeaderMap, url: &Url) -> Option<AttemptError> {
     if status.is_success() {
         return None;
@@ -291,33 +253,30 @@ fn status_error(status: StatusCode, headers: &HeaderMap, url: &Url) -> Option<At
     Some(AttemptError { class: ErrorClass::Status, detail })
 }
 
-/// What kept an answer from coming.
-fn attempt_error(error: &(dyn Error + 'static), timeouts: Timeouts) -> AttemptError {
-    if let Some(error) = find::<ConnectError>(error) {
-        let (class, detail) = match error {
-            ConnectError::Refused(_) => (ErrorClass::AddressRefused, error.to_string()),
-            ConnectError::Dns(_) => (ErrorClass::Dns, error.to_string()),
-            ConnectError::Connect(..) => (ErrorClass::Connect, error.to_string()),
-            ConnectError::Tls(_) => (ErrorClass::Tls, error.to_string()),
-            ConnectError::Timeout => (ErrorClass::Timeout, format!("no connection within {:?}", timeouts.connect)),
-        };
-        return AttemptError { class, detail };
-    }
-    let detail = match find::<hyper::Error>(error) {
-        Some(error) if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
-        Some(error) if error.is_incomplete_message() => "the connection was closed before an answer came".to_owned(),
-        Some(error) => match error.source() {
-            Some(cause) => format!("the connection broke: {cause}"),
-            None => format!("the connection broke: {error}"),
-        },
-        None => error.to_string(),
+/// Why there is no connection.
+fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
+    let class = match error {
+        ConnectError::Refused(_) => ErrorClass::AddressRefused,
+        ConnectError::Dns(_) => ErrorClass::Dns,
+        ConnectError::Connect(..) => ErrorClass::Connect,
+        ConnectError::Tls(_) => ErrorClass::Tls,
+        ConnectError::Timeout => {
+            let detail = format!("no connection within {:?}", timeouts.connect);
+            return AttemptError { class: ErrorClass::Timeout, detail };
+        }
     };
-    AttemptError { class: ErrorClass::Protocol, detail }
+    AttemptError { class, detail: error.to_string() }
 }
 
-/// The first error of type `E` in the chain of causes.
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    std::iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+/// What kept an answer from coming.
+fn attempt_error(error: &hyper::Error) -> AttemptError {
+    let detail = match error.source() {
+        _ if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
+        _ if error.is_incomplete_message() => "the connection was closed before an answer came".to_owned(),
+        Some(cause) => format!("the connection broke: {cause}"),
+        None => format!("the connection broke: {error}"),
+    };
+    AttemptError { class: ErrorClass::Protocol, detail }
 }
 
 #[cfg(test)]

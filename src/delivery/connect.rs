@@ -152,44 +152,6 @@ impl Service<Uri> for GuardedConnector {
     }
 }
 
-/// Bounds everything that a connector does, the TLS handshake included, and
-/// names its errors: what is no [`ConnectError`] came from the TLS layer.
-///
-/// The bound must be here and not only around the request: the HTTP client
-/// finishes a connection in the background when another becomes free first,
-/// and a receiver that never finishes its handshake would keep that forever.
-#[derive(Clone)]
-pub struct Bounded<S> {
-    /// Makes the connections.
-    pub connector: S,
-    /// How long one may take.
-    pub connect_timeout: Duration,
-}
-
-impl<S> Service<Uri> for Bounded<S>
-where
-    S: Service<Uri, Error = BoxError>,
-    S::Response: 'static,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.connector.poll_ready(context).map_err(named)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = timeout(self.connect_timeout, self.connector.call(uri));
-        async move { connecting.await.map_err(|_| ConnectError::Timeout)?.map_err(named) }.boxed()
-    }
-}
-
-fn named(error: BoxError) -> ConnectError {
-    error.downcast().map_or_else(ConnectError::Tls, |error| *error)
-}
-
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address).await?;
     // A request is written at once; waiting to fill a packet only delays it.

@@ -10,6 +10,7 @@ mod held;
 mod lane;
 #[cfg(test)]
 mod model;
+mod pool;
 #[cfg(test)]
 mod samples;
 mod scheduler;

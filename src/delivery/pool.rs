@@ -1,0 +1,355 @@
+//! Connections to receivers, kept while they are likely to be used again.
+//!
+//! A connection belongs to whoever makes a request on it, and is driven by
+//! that same task: no task of its own, no hand-over, one wake-up when the
+//! answer is there. While it is kept nobody looks at it; whether it is still
+//! open is found out when it is taken.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, Request, Response, Uri};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connection as _, HttpInfo};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tower::Service;
+
+use super::connect::{ConnectError, GuardedConnector, Resolve};
+use super::guard::Guard;
+
+/// How long an unused connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it is looked for such.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest status line and headers of an answer, in bytes.
+const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most headers of an answer.
+pub const ANSWER_HEADERS_MAX: usize = 100;
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// An open connection.
+pub struct Wire {
+    sender: SendRequest<Full<Bytes>>,
+    connection: Box<Connection<Stream, Full<Bytes>>>,
+    /// The connection has come to its end, and must not be polled again.
+    is_over: bool,
+    /// What it is connected to.
+    pub address: Option<SocketAddr>,
+}
+
+impl Wire {
+    /// Makes a request, and waits for the head of its answer. If the request
+    /// was never sent, it comes back.
+    pub async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<Full<Bytes>>>)> {
+        let Self { sender, connection, is_over, .. } = self;
+        let mut sending = pin!(sender.try_send_request(request));
+        let sent = poll_fn(|context| {
+            drive(connection, is_over, context);
+            sending.as_mut().poll(context)
+        });
+        sent.await
+            .map_err(|mut error| (error.take_message(), error))
+            .map_err(|(unsent, error)| (error.into_error(), unsent))
+    }
+
+    /// Reads a body of an answer up to so many bytes into `kept`; one that
+    /// ends within the bound is read to its end.
+    pub async fn read(&mut self, mut body: Incoming, bytes_max: usize, kept: &mut Vec<u8>) {
+        let frame = async |wire: &mut Self, body: &mut Incoming| {
+            poll_fn(|context| {
+                drive(&mut wire.connection, &mut wire.is_over, context);
+                Pin::new(&mut *body).poll_frame(context)
+            })
+            .await
+        };
+        while let Some(Ok(frame)) = frame(self, &mut body).await {
+            // What is no data is trailers, which say nothing to us.
+            let Ok(data) = frame.into_data() else { continue };
+            let room = bytes_max - kept.len();
+            kept.extend_from_slice(&data[..data.len().min(room)]);
+            if data.len() > room {
+                return;
+            }
+        }
+    }
+
+    /// True if another request can be made, as far as can be seen from here.
+    pub fn is_free(&mut self) -> bool {
+        // Notices what has come, such as the end; nobody is to be woken for more.
+        drive(&mut self.connection, &mut self.is_over, &mut Context::from_waker(Waker::noop()));
+        !self.is_over && self.sender.is_ready()
+    }
+}
+
+/// Lets a connection do what it can; what came of it is told by the request.
+fn drive(connection: &mut Connection<Stream, Full<Bytes>>, is_over: &mut bool, context: &mut Context<'_>) {
+    if !*is_over {
+        *is_over = Pin::new(connection).poll(context).is_ready();
+    }
+}
+
+/// Opens connections that the guard lets pass, and keeps those that are free.
+pub struct Pool {
+    guard: Arc<Guard>,
+    resolver: Arc<dyn Resolve>,
+    tls: Arc<ClientConfig>,
+    idle_max: usize,
+    idle: Mutex<Idle>,
+}
+
+#[derive(Default)]
+struct Idle {
+    /// By scheme, host and port, with when they were put back; the one that
+    /// was used last is at the end.
+    wires: HashMap<Box<str>, VecDeque<(Instant, Wire)>>,
+    count: usize,
+    is_watched: bool,
+}
+
+impl Pool {
+    /// A pool that keeps up to so many.
+    pub fn new(guard: Arc<Guard>, resolver: Arc<dyn Resolve>, tls: ClientConfig, idle_max: usize) -> Self {
+        Self { guard, resolver, tls: Arc::new(tls), idle_max, idle: Mutex::default() }
+    }
+
+    /// A connection that was kept and is still open, if there is one.
+    pub fn take(&self, origin: &str) -> Option<Wire> {
+        loop {
+            let mut wire = self.idle().take(origin)?;
+            if wire.is_free() {
+                return Some(wire);
+            }
+        }
+    }
+
+    /// Keeps a connection on which another request can be made.
+    pub fn put(self: &Arc<Self>, origin: &str, wire: Wire) {
+        let now = Instant::now();
+        let mut idle = self.idle();
+        if idle.count >= self.idle_max {
+            idle.close_oldest();
+        }
+        idle.put(origin, wire, now);
+        if !idle.is_watched {
+            idle.is_watched = true;
+            drop(idle);
+            tokio::spawn(Arc::clone(self).watch());
+        }
+    }
+
+    /// Opens a connection; look-up, TCP and TLS together may take so long.
+    pub async fn open(&self, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
+        let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
+        let guarded = GuardedConnector { guard, resolver, connect_timeout: within };
+        let mut connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
+        let connecting = timeout(within, connector.call(uri)).await.map_err(|_| ConnectError::Timeout)?;
+        // What is none of ours came from the TLS layer.
+        let stream = connecting.map_err(|error| error.downcast().map_or_else(ConnectError::Tls, |error| *error))?;
+        let mut extras = Extensions::new();
+        stream.connected().get_extras(&mut extras);
+        let address = extras.get::<HttpInfo>().map(HttpInfo::remote_addr);
+        let mut builder = Builder::new();
+        builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).max_headers(ANSWER_HEADERS_MAX);
+        let (sender, connection) = builder.handshake(stream).await.map_err(|error| ConnectError::Tls(error.into()))?;
+        Ok(Wire { sender, connection: Box::new(connection), is_over: false, address })
+    }
+
+    /// Closes what nobody has used for long, until there is nothing left.
+    async fn watch(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+            let mut idle = self.idle();
+            idle.close_unused_since(Instant::now() - IDLE_TIMEOUT);
+            if idle.count == 0 {
+                idle.is_watched = false;
+                return;
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().expect("nothing panics while it holds the connections")
+    }
+}
+
+impl Idle {
+    fn put(&mut self, origin: &str, wire: Wire, now: Instant) {
+        match self.wires.get_mut(origin) {
+            Some(wires) => wires.push_back((now, wire)),
+            None => drop(self.wires.insert(origin.into(), VecDeque::from([(now, wire)]))),
+        }
+        self.count += 1;
+    }
+
+    fn take(&mut self, origin: &str) -> Option<Wire> {
+        let (_, wire) = self.wires.get_mut(origin)?.pop_back()?;
+        self.count -= 1;
+        Some(wire)
+    }
+
+    fn close_oldest(&mut self) {
+        let fronts = self.wires.values_mut().filter(|wires| !wires.is_empty());
+        let oldest = fronts.min_by_key(|wires| wires.front().map(|(put_back, _)| *put_back));
+        if oldest.and_then(VecDeque::pop_front).is_some() {
+            self.count -= 1;
+        }
+    }
+
+    fn close_unused_since(&mut self, then: Instant) {
+        self.wires.retain(|_, wires| {
+            wires.retain(|(put_back, _)| *put_back > then);
+            !wires.is_empty()
+        });
+        self.count = self.wires.values().map(VecDeque::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::delivery::connect::SystemResolver;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+    fn pool(idle_max: usize) -> Arc<Pool> {
+        let guard = Arc::new(Guard::new(vec!["127.0.0.0/8".parse().unwrap()]));
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth();
+        Arc::new(Pool::new(guard, Arc::new(SystemResolver), tls, idle_max))
+    }
+
+    /// Where every connection is served so.
+    async fn receiver<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream));
+            }
+        });
+        origin
+    }
+
+    async fn answer(mut stream: TcpStream) {
+        let mut request = [0; 1_024];
+        while stream.read(&mut request).await.is_ok_and(|count| count > 0) {
+            stream.write_all(ANSWER).await.unwrap();
+        }
+    }
+
+    async fn open(pool: &Pool, origin: &str) -> Wire {
+        pool.open(format!("{origin}/").parse().unwrap(), Duration::from_secs(60)).await.unwrap()
+    }
+
+    async fn post(wire: &mut Wire) -> u16 {
+        let request = Request::post("/").header("host", "a").body(Full::default()).unwrap();
+        let response = wire.send(request).await.map_err(|(error, _)| error).unwrap();
+        let status = response.status().as_u16();
+        wire.read(response.into_body(), 100, &mut Vec::new()).await;
+        status
+    }
+
+    #[tokio::test]
+    async fn what_is_free_is_taken_again() {
+        let (pool, origin) = (pool(2), receiver(answer).await);
+        let mut wire = open(&pool, &origin).await;
+        assert_eq!(wire.address.unwrap().to_string(), origin["http://".len()..]);
+        assert_eq!(post(&mut wire).await, 204);
+        assert!(wire.is_free());
+        pool.put(&origin, wire);
+        assert!(pool.take("http://127.0.0.1:1").is_none());
+        let mut again = pool.take(&origin).expect("it was put back");
+        assert!(pool.take(&origin).is_none(), "and taken");
+        assert_eq!(post(&mut again).await, 204);
+    }
+
+    #[tokio::test]
+    async fn what_was_closed_meanwhile_is_not_taken() {
+        let (closed, mut closing) = tokio::sync::mpsc::unbounded_channel();
+        let origin = receiver(move |mut stream| {
+            let closed = closed.clone();
+            async move {
+                assert!(stream.read(&mut [0; 1_024]).await.unwrap() > 0);
+                stream.write_all(ANSWER).await.unwrap();
+                drop(stream);
+                closed.send(()).unwrap();
+            }
+        })
+        .await;
+        let pool = pool(2);
+        let mut wire = open(&pool, &origin).await;
+        assert_eq!(post(&mut wire).await, 204);
+        pool.put(&origin, wire);
+        closing.recv().await.unwrap();
+        // The end is on its way within this machine.
+        let taken = async {
+            while let Some(wire) = pool.take(&origin) {
+                pool.put(&origin, wire);
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), taken).await.expect("the end is noticed");
+        assert_eq!(pool.idle().count, 0);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_was_never_sent_comes_back() {
+        let origin = receiver(|stream| async move { drop(stream) }).await;
+        let pool = pool(2);
+        let mut wire = open(&pool, &origin).await;
+        let free = async {
+            while wire.is_free() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(60), free).await.expect("the end is noticed");
+        let request = Request::post("/").header("host", "a").body(Full::from("body")).unwrap();
+        let (error, unsent) = wire.send(request).await.unwrap_err();
+        assert!(error.is_canceled() && unsent.is_some(), "{error:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_are_kept_and_not_for_ever() {
+        let (pool, origin) = (pool(3), receiver(answer).await);
+        let other = receiver(answer).await;
+        pool.put(&other, open(&pool, &other).await);
+        for _ in 0..4 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            pool.put(&origin, open(&pool, &origin).await);
+        }
+        assert_eq!(pool.idle().count, 3);
+        assert!(pool.take(&other).is_none(), "the one that was unused for longest was closed");
+        tokio::time::sleep(IDLE_TIMEOUT - Duration::from_secs(2)).await;
+        assert!(pool.idle().count > 0);
+        tokio::time::sleep(WATCH_INTERVAL * 2).await;
+        assert_eq!(pool.idle().count, 0);
+        assert!(!pool.idle().is_watched, "nobody watches nothing");
+    }
+}
