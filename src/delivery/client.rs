@@ -204,15 +204,24 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 /// credentials read `[redacted]`, and no more than [`LOG_HEADERS_CHARS_MAX`]
 /// characters are given.
 pub fn log_headers(headers: &HeaderMap) -> String {
-    let line = |(name, value): (&HeaderName, &HeaderValue)| {
-        if is_credential(name, value) {
-            format!("{name}: [redacted]")
-        } else {
-            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))
+    let mut text =
+        String::with_capacity(headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum());
+    for (name, value) in headers {
+        if !text.is_empty() {
+            text.push('\n');
         }
-    };
-    let mut text = headers.iter().map(line).collect::<Vec<_>>().join("\n");
-    if let Some((end, _)) = text.char_indices().nth(LOG_HEADERS_CHARS_MAX) {
+        text.push_str(name.as_str());
+        text.push_str(": ");
+        match value.to_str() {
+            _ if is_credential(name, value) => text.push_str("[redacted]"),
+            Ok(plain) => text.push_str(plain),
+            Err(_) => text.push_str(&String::from_utf8_lossy(value.as_bytes())),
+        }
+    }
+    // A character has a byte at least.
+    if text.len() > LOG_HEADERS_CHARS_MAX
+        && let Some((end, _)) = text.char_indices().nth(LOG_HEADERS_CHARS_MAX)
+    {
         text.truncate(end);
     }
     text
