@@ -18,6 +18,10 @@ use crate::store::sqlite::memory::Counters;
 use crate::store::sqlite::rows::state_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 
+/// So many failures in a row there must be besides: one before a clock jumped
+/// forward, and one after it, say nothing of the days in between.
+const DISABLE_FAILURES_MIN: u32 = 5;
+
 /// Records attempts and what becomes of their deliveries. A webhook that
 /// answered 410, or has failed for `disable_after` without a success, is
 /// disabled.
@@ -108,7 +112,9 @@ impl Health {
         }
         let reason = match outcome.verdict {
             Verdict::Gone => Some(DisabledReason::Gone),
-            _ if now.since(since) >= disable_after => Some(DisabledReason::Failing),
+            _ if now.since(since) >= disable_after && *consecutive_failures >= DISABLE_FAILURES_MIN => {
+                Some(DisabledReason::Failing)
+            }
             _ => None,
         };
         if reason.is_some() && webhook.disabled.is_none() {
