@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tallyhook::domain::fault::FAULTS;
@@ -291,6 +293,92 @@ async fn the_plain_javascript_receiver_verifies() {
     a_receiver_verifies("plain_receiver.mjs").await;
 }
 
+/// A server that is killed twice while it works, and a way on which every
+/// third delivery is lost for good: the receiver has each number once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_healing_receiver_misses_nothing() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const EVENTS: usize = 60;
+    let Some(interpreter) = interpreter("healing_receiver.py") else { return };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let client = common::http_client();
+    let (kept, mut lost_and_kept) = unbounded_channel();
+    let is_lossy = Arc::new(AtomicBool::new(true));
+    let theirs = Arc::clone(&is_lossy);
+    let way = common::Receiver::start(move |place, arrived| {
+        if place % 3 == 1 && theirs.load(Ordering::SeqCst) {
+            return common::Reply::status(500);
+        }
+        kept.send(arrived.clone()).expect("the test goes on");
+        common::Reply::status(204)
+    })
+    .await;
+
+    let serve = |listen: &str| {
+        let args = ["serve", "--dev", "--log", "error", "--listen", listen];
+        Process::start(command(PROGRAM).args(args).current_dir(folder.path()))
+    };
+    let mut server = serve("127.0.0.1:0");
+    let url = server.line_after("tallyhook listening on ").await;
+    let listen = url.strip_prefix("http://").expect("it is http").to_owned();
+    let call = async |path: &str, args: Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "call", "params": [null, path, args]}).to_string();
+        let authorization = common::basic("demo", "demo-key");
+        let (_, text) = common::post(&client, &url, &[("authorization", &authorization)], body).await;
+        serde_json::from_str::<Value>(&text).expect("the server answers with JSON")["result"].clone()
+    };
+    // Without retries, what is lost on the way is abandoned.
+    let data = json!({"topics": "*", "url": way.url(), "secret_key": SECRET, "retry": []});
+    let id = call("webhook.create", json!([data, true])).await["webhook_id"].clone();
+
+    let path = folder.path().join("healing_receiver.py");
+    std::fs::write(&path, &snippets()["healing_receiver.py"]).expect("a snippet can be written");
+    let mut receiver = Process::start(command(&interpreter.program).arg(path).args([
+        "0",
+        SECRET,
+        &url,
+        "demo",
+        "demo-key",
+        &id.to_string(),
+    ]));
+    let port = receiver.line_after("listening on ").await;
+    let forwarding = tokio::spawn(async move {
+        let client = common::http_client();
+        while let Some(arrived) = lost_and_kept.recv().await {
+            let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+            let headers = names.map(|name| (name, arrived.header(name)));
+            let body = String::from_utf8(arrived.body.to_vec()).expect("it is JSON");
+            let (status, _) = common::post(&client, &format!("http://127.0.0.1:{port}/"), &headers, body).await;
+            assert_eq!(status, 204);
+        }
+    });
+
+    for event in 1..=EVENTS {
+        if event % (EVENTS / 3) == 0 {
+            // SIGKILL, at once after the last answer.
+            drop(server);
+            server = serve(&listen);
+            server.line_after("tallyhook listening on ").await;
+        }
+        call("event.publish", json!(["order:created", {"n": event}])).await;
+    }
+    is_lossy.store(false, Ordering::SeqCst);
+    // What comes last is no gap before something comes after it.
+    call("event.publish", json!(["order:created", {"n": 0}])).await;
+    let last = call("webhook.get", json!([id])).await["increment_id"].as_u64().expect("it is a number");
+    let mut numbers = Vec::new();
+    for _ in 0..last {
+        let line = receiver.line().await;
+        numbers
+            .push(line.split(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a line has a number"));
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "each number once");
+    let abandoned = call("delivery.list", json!([id, {"state": "abandoned"}])).await;
+    assert!(abandoned.as_array().expect("it is a list").len() >= EVENTS / 4, "{abandoned}");
+    forwarding.abort();
+}
+
 #[test]
 fn every_snippet_is_tested() {
     let tested = [
@@ -298,6 +386,7 @@ fn every_snippet_is_tested() {
         "first-delivery-curl.sh",
         "first-delivery-receiver.sh",
         "first-delivery-server.sh",
+        "healing_receiver.py",
         "plain_receiver.mjs",
         "plain_receiver.py",
         "receiver.mjs",
