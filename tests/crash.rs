@@ -329,7 +329,8 @@ async fn chores_that_are_killed_go_on() {
         let receipts = call(&client, &process.url, "event.publish_many", json!([events])).await.unwrap();
         receipts.as_array().into_iter().flatten().for_each(|receipt| accepted.extend(entries(receipt)));
         // What is sent again is not pruned: the first is left alone.
-        let (killer, chores, replayed) = (random.u64(0..60_000), ids.clone(), ids[1 + round % 2]);
+        let (chores, replayed) = (ids.clone(), ids[1 + round % 2]);
+        let kill_at = receiver.so_far().len() + random.usize(0..100);
         let (url, client) = (process.url.clone(), client.clone());
         let meddling = tokio::spawn(async move {
             let mut done = Vec::new();
@@ -349,7 +350,7 @@ async fn chores_that_are_killed_go_on() {
             }
             done
         });
-        tokio::time::sleep(Duration::from_micros(killer)).await;
+        receiver.arrivals(kill_at).await;
         process.kill();
         let rotated = meddling.await.unwrap();
         answered += rotated.len();

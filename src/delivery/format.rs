@@ -144,69 +144,31 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::delivery::samples;
     use crate::domain::event::Message;
     use crate::domain::headers::ExtraHeaders;
-    use crate::domain::id::{EventId, MerchantId};
-    use crate::domain::policy::OwnTimeouts;
-    use crate::domain::retry::RetryPolicy;
+    use crate::domain::id::MerchantId;
     use crate::domain::secret::SecretKey;
-    use crate::domain::target::TargetUrl;
-    use crate::domain::topic::{Patterns, Topic};
-    use crate::domain::webhook::{DeliveryMode, WebhookSpec};
+    use crate::domain::webhook::DeliveryMode;
 
     const NOW: Timestamp = Timestamp(1_649_367_553_999);
 
     fn parcel(format: Format, message: &str) -> Parcel {
-        Parcel {
-            increment_id: IncrementId(42),
-            attempts: 3,
-            policy_start: 0,
-            numbered_at: NOW,
-            due_at: None,
-            format,
-            event: Arc::new(Event {
-                event_id: EventId(7),
-                merchant_id: MerchantId(5),
-                merchant_code: "acme".into(),
-                topic: Topic::try_new("order:created").unwrap(),
-                message: Message::try_new(message).unwrap(),
-                created_at: Timestamp::parse_rfc3339("2021-12-07T16:08:15.678Z").unwrap(),
-            }),
-            batch: None,
-        }
+        let event = Event {
+            merchant_id: MerchantId(5),
+            message: Message::try_new(message).unwrap(),
+            created_at: Timestamp::parse_rfc3339("2021-12-07T16:08:15.678Z").unwrap(),
+            ..Event::clone(&samples::parcel(42, 3, None).event)
+        };
+        Parcel { format, event: Arc::new(event), ..samples::parcel(42, 3, None) }
     }
 
+    /// Its format differs from that of some parcels: theirs is pinned and counts.
     fn webhook(extra_headers: &str) -> Webhook {
-        Webhook {
-            webhook_id: WebhookId(1),
-            merchant_id: MerchantId(5),
-            spec: WebhookSpec {
-                is_active: true,
-                topics: Patterns::try_new("*").unwrap(),
-                url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
-                extra_headers: ExtraHeaders::try_new(extra_headers).unwrap(),
-                secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
-                // Differs from the parcels': theirs is pinned and counts.
-                format: Format::Envelope,
-                retry: RetryPolicy::Default,
-                delivery_mode: DeliveryMode::Parallel,
-                max_concurrency: None,
-                rate_limit: None,
-                timeouts: OwnTimeouts::default(),
-                basic_auth: None,
-                batch: None,
-            },
-            old_secrets: Vec::new(),
-            acknowledged_through: IncrementId::ZERO,
-            is_recovering: false,
-            last_increment_id: IncrementId(42),
-            settled_through: IncrementId(41),
-            consecutive_failures: 0,
-            failing_since: None,
-            disabled: None,
-            created_at: NOW,
-            updated_at: NOW,
-        }
+        let mut webhook = Webhook::clone(&samples::webhook(1, DeliveryMode::Parallel, 41, 42));
+        webhook.spec.extra_headers = ExtraHeaders::try_new(extra_headers).unwrap();
+        webhook.spec.secret_key = SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap();
+        webhook
     }
 
     fn text(format: Format, message: &str) -> String {

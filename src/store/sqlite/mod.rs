@@ -8,6 +8,7 @@ mod changes;
 mod housekeeping;
 mod memory;
 pub mod open;
+mod pages;
 mod prune;
 mod queue;
 mod rows;
@@ -23,12 +24,13 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
 use self::changes::{batches, jobs, outcomes, resending, sessions, webhooks};
 use self::open::{OpenError, ServeLock};
+use self::pages::{HEADS, check_webhook, read_bounded, read_page};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
@@ -225,60 +227,6 @@ fn refused(why: Refused) -> StoreError {
 
 async fn answered<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
     answer.await.unwrap_or_else(|_| Err(StoreError::failed("the writer thread is gone")))
-}
-
-/// Leaves out those that go out with another.
-const HEADS: &str = "(batch_first IS NULL OR batch_first = increment_id)";
-
-/// Fails with [`StoreError::NoWebhook`] unless the merchant has that webhook.
-fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
-    let exists = conn
-        .prepare_cached("SELECT 1 FROM webhook WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL")?
-        .exists([id.0, merchant.0])?;
-    if exists { Ok(()) } else { Err(StoreError::NoWebhook) }
-}
-
-/// Reads rows until they are as many or weigh as much as they may; true if
-/// there are no more behind them.
-fn read_bounded<T>(
-    conn: &Connection,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-    limit: PageLimit,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-    weight: impl Fn(&T) -> usize,
-) -> Result<(Vec<T>, bool), StoreError> {
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    for row in statement.query_map(parameters, read)? {
-        let row = row?;
-        bytes += weight(&row);
-        if !found.is_empty() && (found.len() >= limit.count || bytes > limit.bytes) {
-            return Ok((found, false));
-        }
-        found.push(row);
-    }
-    Ok((found, true))
-}
-
-fn read_page(
-    conn: &Connection,
-    id: WebhookId,
-    sql: &str,
-    parameters: impl rusqlite::Params,
-    limit: PageLimit,
-) -> Result<Page, StoreError> {
-    let read = |row: &Row<'_>| {
-        let parcel = rows::parcel(row)?;
-        let Some(last) = rows::batch_last(row)? else { return Ok(parcel) };
-        let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
-        let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
-        let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::event)?;
-        Ok(Parcel { batch: Some(others.collect::<Result<_, _>>()?), ..parcel })
-    };
-    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;
-    Ok(Page { parcels, is_last })
 }
 
 #[async_trait]

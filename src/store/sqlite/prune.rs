@@ -75,8 +75,8 @@ pub fn begin(
 /// Does a step of a pass; gives it back unless it is done.
 pub fn step(tx: &Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
     let (next, phase) = match pass.phase {
-        Phase::Attempts => (attempts_step(tx.conn, &pass)?, Phase::Events),
-        Phase::Events => (events_step(tx.conn, &pass)?, Phase::Vacuum),
+        Phase::Attempts => (walk(tx.conn, &ATTEMPTS, pass.after, pass.attempts_before)?, Phase::Events),
+        Phase::Events => (walk(tx.conn, &EVENTS, pass.after, pass.bodies_before)?, Phase::Vacuum),
         Phase::Vacuum => return Ok(vacuum_step(tx.conn)?.then_some(pass)),
     };
     Ok(Some(match next {
@@ -92,40 +92,35 @@ pub fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
     Ok(pages.saturating_mul(read("PRAGMA page_size")?).unsigned_abs())
 }
 
-fn attempts_step(conn: &Connection, pass: &Pass) -> rusqlite::Result<Option<i64>> {
-    let through = next_rows(
-        conn,
-        "SELECT max(attempt_id), min(started_at) FROM
-            (SELECT attempt_id, started_at FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2)",
-        pass.after,
-        pass.attempts_before,
-    )?;
-    if let Some(through) = through {
-        conn.prepare_cached(
-            "DELETE FROM attempt WHERE attempt_id > ?1 AND attempt_id <= ?2 AND EXISTS (SELECT 1 FROM delivery d
-                WHERE d.webhook_id = attempt.webhook_id AND d.increment_id = attempt.increment_id
-                    AND d.state <> 0 AND d.next_attempt_at IS NULL AND d.ended_at < ?3 AND attempt.started_at < ?3)",
-        )?
-        .execute(params![pass.after, through, pass.attempts_before.0])?;
-    }
-    Ok(through)
+/// How the rows of a phase are walked and deleted.
+struct Walk {
+    /// Of the next rows, the last, and when the oldest of them came to be.
+    next: &'static str,
+    /// Deletes those up to a row that are old enough, and whose deliveries are.
+    delete: &'static str,
 }
 
-fn events_step(conn: &Connection, pass: &Pass) -> rusqlite::Result<Option<i64>> {
-    let through = next_rows(
-        conn,
-        "SELECT max(event_id), min(published_at) FROM
-            (SELECT event_id, published_at FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2)",
-        pass.after,
-        pass.bodies_before,
-    )?;
+const ATTEMPTS: Walk = Walk {
+    next: "SELECT max(attempt_id), min(started_at) FROM
+        (SELECT attempt_id, started_at FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2)",
+    delete: "DELETE FROM attempt WHERE attempt_id > ?1 AND attempt_id <= ?2 AND EXISTS (SELECT 1 FROM delivery d
+        WHERE d.webhook_id = attempt.webhook_id AND d.increment_id = attempt.increment_id
+            AND d.state <> 0 AND d.next_attempt_at IS NULL AND d.ended_at < ?3 AND attempt.started_at < ?3)",
+};
+
+const EVENTS: Walk = Walk {
+    next: "SELECT max(event_id), min(published_at) FROM
+        (SELECT event_id, published_at FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2)",
+    delete: "DELETE FROM event WHERE event_id > ?1 AND event_id <= ?2 AND published_at < ?3
+        AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event_id = event.event_id
+            AND (d.state = 0 OR d.next_attempt_at IS NOT NULL OR d.ended_at >= ?3))",
+};
+
+/// Looks at the next rows, and deletes what may go; the last one looked at.
+fn walk(conn: &Connection, walk: &Walk, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let through = next_rows(conn, walk.next, after, before)?;
     if let Some(through) = through {
-        conn.prepare_cached(
-            "DELETE FROM event WHERE event_id > ?1 AND event_id <= ?2 AND published_at < ?3
-                AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event_id = event.event_id
-                    AND (d.state = 0 OR d.next_attempt_at IS NOT NULL OR d.ended_at >= ?3))",
-        )?
-        .execute(params![pass.after, through, pass.bodies_before.0])?;
+        conn.prepare_cached(walk.delete)?.execute(params![after, through, before.0])?;
     }
     Ok(through)
 }
