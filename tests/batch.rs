@@ -149,6 +149,8 @@ async fn a_member_can_t_be_cancelled_alone() {
     assert!(fault["message"].as_str().unwrap().contains("1-3"), "{fault}");
     let cancelled = server.call("delivery.cancel", json!([id, 2, 1])).await.unwrap();
     assert_eq!(cancelled["state"], "cancelled");
+    let fault = server.call("delivery.cancel", json!([id, 3])).await.unwrap_err();
+    assert!(fault["message"].as_str().unwrap().contains("cancelled already"), "{fault}");
     // What was not sent yet is in no batch: 4 goes alone, 5 was cancelled.
     server.call("delivery.cancel", json!([id, 5])).await.unwrap();
     hand.pass(1);

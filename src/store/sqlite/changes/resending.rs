@@ -55,13 +55,15 @@ pub fn cancel(
     whole_batch: bool,
 ) -> Result<()> {
     webhooks::find(tx, merchant, id)?;
-    let state = state_of(tx, id, number)?;
+    let (state, is_to_be_sent) = state_of(tx, id, number)?;
+    if !is_to_be_sent {
+        return Err(StoreError::HasEnded { state });
+    }
     let batch = batches::of(tx, id, number)?;
     if batch != Span::one(number) && !whole_batch {
         return Err(StoreError::InBatch(batch));
     }
-    let cancelled = tx
-        .conn
+    tx.conn
         .prepare_cached(
             "UPDATE delivery SET next_attempt_at = NULL,
                 state = CASE state WHEN 0 THEN ?4 ELSE state END,
@@ -78,9 +80,6 @@ pub fn cancel(
             tx.now.0,
             EndReason::CancelledByOwner.name()
         ])?;
-    if cancelled == 0 {
-        return Err(StoreError::HasEnded { state });
-    }
     tx.memory.add_chore(id);
     tx.news.push(Announcement::Reread(id, batch.first));
     Ok(())
@@ -115,12 +114,17 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
     Ok(number)
 }
 
-fn state_of(tx: &Tx<'_>, id: WebhookId, number: IncrementId) -> Result<DeliveryState> {
-    let code = tx
+/// The state of a delivery, and whether it is to be sent, for the first time
+/// or again.
+fn state_of(tx: &Tx<'_>, id: WebhookId, number: IncrementId) -> Result<(DeliveryState, bool)> {
+    let (code, is_again) = tx
         .conn
-        .prepare_cached("SELECT state FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2")?
-        .query_row(params![id.0, number.0], |row| row.get(0))
-        .optional()?;
-    let code = code.ok_or(StoreError::NoDelivery)?;
-    state_from_code(code).ok_or_else(|| StoreError::failed("damaged store: bad state"))
+        .prepare_cached(
+            "SELECT state, next_attempt_at IS NOT NULL FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2",
+        )?
+        .query_row(params![id.0, number.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?
+        .ok_or(StoreError::NoDelivery)?;
+    let state = state_from_code(code).ok_or_else(|| StoreError::failed("damaged store: bad state"))?;
+    Ok((state, is_again || state == DeliveryState::Pending))
 }
