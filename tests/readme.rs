@@ -337,8 +337,7 @@ async fn the_healing_receiver_misses_nothing() {
         "0",
         SECRET,
         &url,
-        "demo",
-        "demo-key",
+        "demo:demo-key",
         &id.to_string(),
     ]));
     let port = receiver.line_after("listening on ").await;

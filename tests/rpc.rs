@@ -7,6 +7,8 @@ mod common;
 mod events;
 #[path = "rpc/faults.rs"]
 mod faults;
+#[path = "rpc/fuzz.rs"]
+mod fuzz;
 #[path = "rpc/http.rs"]
 mod http_level;
 #[path = "rpc/order.rs"]

@@ -27,7 +27,7 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
     let Parcel { increment_id, event, .. } = parcel;
     match parcel.format {
         Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
-        Format::Envelope => format!(r#"{{"webhook_id": {webhook_id}, {}}}"#, members(*increment_id, event)),
+        Format::Envelope => envelope(webhook_id, *increment_id, event),
         Format::Shipstream => shipstream(*increment_id, event),
     }
     .into()
@@ -90,30 +90,38 @@ pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u
     webhook.signing_secrets(now).map(sign).collect::<Vec<_>>().join(" ")
 }
 
-/// What an envelope says of one event, alone or in a batch (WIRE §2).
-fn members(increment_id: IncrementId, event: &Event) -> String {
-    format!(
-        r#""increment_id": {increment_id}, "topic": {}, "created_at": "{}", "message": {}"#,
-        quoted(event.topic.as_str()),
-        event.created_at.rfc3339_ms(),
-        event.message.as_str(),
-    )
+/// WIRE §2.
+fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> String {
+    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + batched_bytes_max(event));
+    body += &format!(r#"{{"webhook_id": {webhook_id}, "#);
+    push_members(&mut body, increment_id, event);
+    body.push('}');
+    body
+}
+
+/// Adds what an envelope says of one event, alone or in a batch (WIRE §2).
+fn push_members(body: &mut String, increment_id: IncrementId, event: &Event) {
+    let (topic, created_at) = (quoted(event.topic.as_str()), event.created_at.rfc3339_ms());
+    *body += &format!(r#""increment_id": {increment_id}, "topic": {topic}, "created_at": "{created_at}", "message": "#);
+    *body += event.message.as_str();
 }
 
 /// WIRE §2.
 fn batch(webhook_id: WebhookId, parcel: &Parcel) -> String {
-    let numbers = parcel.numbers();
-    let events: Vec<_> = numbers
-        .numbers()
-        .zip(parcel.events())
-        .map(|(number, event)| format!("{{{}}}", members(number, event)))
-        .collect();
-    format!(
-        r#"{{"webhook_id": {webhook_id}, "first_increment_id": {}, "last_increment_id": {}, "events": [{}]}}"#,
-        numbers.first,
-        numbers.last,
-        events.join(", "),
-    )
+    let span = parcel.numbers();
+    let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
+    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + bytes);
+    body += &format!(
+        r#"{{"webhook_id": {webhook_id}, "first_increment_id": {}, "last_increment_id": {}, "events": ["#,
+        span.first, span.last
+    );
+    for (number, event) in span.numbers().zip(parcel.events()) {
+        body += if number == span.first { "{" } else { ", {" };
+        push_members(&mut body, number, event);
+        body.push('}');
+    }
+    body += "]}";
+    body
 }
 
 /// WIRE §1: the number and the time go inside the publisher's object, at its

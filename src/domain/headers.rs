@@ -93,6 +93,7 @@ impl ExtraHeaders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fuzz;
 
     #[test]
     fn keeps_the_text_and_reads_the_lines() {
@@ -127,5 +128,30 @@ mod tests {
     fn messages_do_not_repeat_values() {
         let refused = ExtraHeaders::try_new("Authorization hunter2").unwrap_err();
         assert!(!refused.problem.contains("hunter2"));
+    }
+
+    #[test]
+    fn fuzz_extra_headers() {
+        const SECRET: &str = "hunter2hunter2";
+        const WORDS: &[&str] =
+            &["Authorization", "X-Shop", "Host", "webhook-id", ":", ": ", "\n", "\r\n", "\r", SECRET, "ä", "\u{85}"];
+        fuzz::texts(WORDS, |text| {
+            let headers = match ExtraHeaders::try_new(text) {
+                Ok(headers) => headers,
+                Err(violation) => {
+                    let is_name = text.lines().filter_map(|line| line.split_once(':')).any(|(n, _)| n.contains(SECRET));
+                    assert!(is_name || !violation.problem.contains(SECRET), "{text:?}: {violation:?}");
+                    return;
+                }
+            };
+            let mut printed = String::new();
+            for (name, value) in headers.list() {
+                let value = value.to_str().unwrap();
+                assert!(!OWNED.contains(&name.as_str()) && !value.contains(['\r', '\n', '\0']), "{text:?}");
+                printed += &format!("{name}: {value}\n");
+            }
+            let again = ExtraHeaders::try_new(&printed).unwrap();
+            assert!(headers.as_str() == text && again.list() == headers.list(), "{text:?}");
+        });
     }
 }

@@ -5,6 +5,8 @@
 pub mod delivery;
 pub mod event;
 pub mod fault;
+#[cfg(test)]
+pub mod fuzz;
 pub mod headers;
 pub mod id;
 pub mod policy;

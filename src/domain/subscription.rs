@@ -77,17 +77,14 @@ fn take_out(map: &mut HashMap<String, BTreeSet<WebhookId>>, key: &str, webhook: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fuzz;
 
     const ACME: MerchantId = MerchantId(1);
 
     /// The index must say what asking every webhook's patterns says.
-    #[test]
-    fn agrees_with_the_patterns() {
-        let lists =
-            ["*", "order:*", "order:created", "order:created,order:*,*", "product:*,order:canceled", "tallyhook:*"];
-        let patterns: Vec<_> = lists.iter().map(|text| Patterns::try_new(text).unwrap()).collect();
+    fn check(patterns: &[Patterns]) {
         let mut index = SubscriptionIndex::default();
-        for (n, p) in (1..).zip(&patterns) {
+        for (n, p) in (1..).zip(patterns) {
             index.insert(ACME, WebhookId(n), p);
         }
         for text in
@@ -95,13 +92,29 @@ mod tests {
         {
             let topic = Topic::try_new(text).unwrap();
             let expected: Vec<_> =
-                (1..).zip(&patterns).filter(|(_, p)| p.matches(&topic)).map(|(n, _)| WebhookId(n)).collect();
+                (1..).zip(patterns).filter(|(_, p)| p.matches(&topic)).map(|(n, _)| WebhookId(n)).collect();
             assert_eq!(index.matching(ACME, &topic), expected, "{text}");
             assert!(index.matching(MerchantId(2), &topic).is_empty());
         }
-        for (n, p) in (1..).zip(&patterns) {
+        for (n, p) in (1..).zip(patterns) {
             index.remove(ACME, WebhookId(n), p);
         }
         assert!(index.merchants.is_empty(), "nothing stays behind");
+    }
+
+    #[test]
+    fn agrees_with_the_patterns() {
+        let lists =
+            ["*", "order:*", "order:created", "order:created,order:*,*", "product:*,order:canceled", "tallyhook:*"];
+        check(&lists.map(|text| Patterns::try_new(text).unwrap()));
+    }
+
+    #[test]
+    fn fuzz_subscriptions() {
+        const WORDS: &[&str] =
+            &["order", "product", "tallyhook", ":created", ":canceled", ":*", "*", "test:ping", "a:b", ",", ";"];
+        fuzz::texts(WORDS, |lists| {
+            check(&lists.split(';').filter_map(|text| Patterns::try_new(text).ok()).collect::<Vec<_>>());
+        });
     }
 }

@@ -173,6 +173,7 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fuzz;
 
     fn topic(text: &str) -> Topic {
         Topic::try_new(text).unwrap()
@@ -212,5 +213,34 @@ mod tests {
         }
         assert!(Patterns::try_new(&vec!["a:b"; 100].join(",")).is_ok());
         assert!(Patterns::try_new(&vec!["a:b"; 101].join(",")).is_err());
+    }
+
+    #[test]
+    fn fuzz_topics() {
+        const LONG: &str = "a_word_of_33_characters_is_enough";
+        const WORDS: &[&str] =
+            &["order", "created", ":", "*", ":*", ",", ", ", "tallyhook", "test:ping", "\u{3000}", "ö", LONG];
+        fuzz::texts(WORDS, |text| {
+            if let Ok(topic) = Topic::try_new(text) {
+                let words: Vec<_> = topic.as_str().split(':').collect();
+                assert!(text == topic.to_string() && words.len() == 2, "{topic}");
+                for word in words {
+                    assert!((1..=64).contains(&word.len()) && !word.contains([' ', ',', '*']) && word.is_ascii());
+                }
+                assert!(matches!(Pattern::try_new(text), Ok(Pattern::Exact(exact)) if exact == topic));
+            }
+            let Ok(patterns) = Patterns::try_new(text) else { return };
+            assert!(patterns.as_str() == text && patterns.list().len() <= PATTERNS_MAX);
+            for pattern in patterns.list() {
+                assert_eq!(Pattern::try_new(&pattern.to_string()).as_ref(), Ok(pattern));
+                // What it names, it matches.
+                let named = match pattern {
+                    Pattern::Everything => topic("a:b"),
+                    Pattern::Resource(resource) => topic(&format!("{resource}:b")),
+                    Pattern::Exact(exact) => exact.clone(),
+                };
+                assert!(patterns.matches(&named), "{pattern} {named}");
+            }
+        });
     }
 }

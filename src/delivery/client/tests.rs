@@ -14,6 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::delivery::pool::ANSWER_HEADERS_MAX;
+use crate::domain::fuzz;
+use crate::domain::retry::RetryPolicy;
 
 const GENEROUS: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
@@ -411,6 +413,31 @@ fn retry_after_is_seconds_or_a_date() {
         assert_eq!(asked(bad), None, "{bad}");
     }
     assert_eq!(retry_after(&HeaderMap::new(), now), None);
+}
+
+#[test]
+fn fuzz_retry_after() {
+    const WORDS: &[&str] =
+        &["Sun, ", "22 ", "Nov ", "2026 ", "9999 ", "03:05:05 ", "23:59:60 ", "GMT", "120", "99999999999", "-", "é"];
+    const DAY: Duration = Duration::from_secs(24 * 3_600);
+    let now = Timestamp::parse_rfc3339("2026-11-22T03:04:05Z").unwrap();
+    fuzz::texts(WORDS, |text| {
+        let Ok(value) = HeaderValue::from_str(text) else { return };
+        let asked = retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value)]), now);
+        let written = text.trim();
+        match asked {
+            Some(wait) if written.parse() == Ok(wait.as_secs()) => {}
+            Some(wait) => {
+                let at = UNIX_EPOCH + Duration::from_secs(now.unix_seconds().unsigned_abs()) + wait;
+                let date = httpdate::parse_http_date(written).unwrap();
+                assert!(date == at || (date < at && wait.is_zero()), "{text:?} {wait:?}");
+            }
+            None => assert!(written.parse::<u64>().is_err() || written.starts_with('+'), "{text:?}"),
+        }
+        // Whatever is asked, the next attempt is within a day.
+        let next = RetryPolicy::Default.next_attempt(1, now, asked, 0.5).unwrap();
+        assert!(next.since(now) <= DAY, "{text:?}");
+    });
 }
 
 #[test]
