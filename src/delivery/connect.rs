@@ -4,14 +4,15 @@
 //! No address is connected to that the guard has not seen, for a name is
 //! looked up once and the connection is made to an address, not to the name.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, WeakShared};
+use futures_util::{FutureExt, TryFutureExt};
 use http::Uri;
 use http::uri::Scheme;
 use hyper_util::rt::TokioIo;
@@ -61,6 +62,37 @@ impl Resolve for SystemResolver {
             lookup.await.map_err(io::Error::other)?
         }
         .boxed()
+    }
+}
+
+/// A look-up that several may wait for.
+type Running = BoxFuture<'static, Result<Vec<IpAddr>, Arc<io::Error>>>;
+
+/// Looks a name up once for all who ask while that goes on, so that a name
+/// that is slow to resolve occupies one look-up however many webhooks have it.
+pub struct SharedLookups {
+    inner: Arc<dyn Resolve>,
+    /// Weak, so that a look-up which nobody waits for any more is given up.
+    running: Mutex<HashMap<String, WeakShared<Running>>>,
+}
+
+impl SharedLookups {
+    /// In front of `inner`.
+    pub fn new(inner: Arc<dyn Resolve>) -> Self {
+        Self { inner, running: Mutex::default() }
+    }
+}
+
+impl Resolve for SharedLookups {
+    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let mut running = self.running.lock().expect("nothing panics while it holds the look-ups");
+        running.retain(|_, lookup| lookup.upgrade().is_some());
+        let lookup = running.get(&host).and_then(WeakShared::upgrade).unwrap_or_else(|| {
+            let lookup = self.inner.resolve(host.clone()).map_err(Arc::new).boxed().shared();
+            running.extend(lookup.downgrade().map(|lookup| (host, lookup)));
+            lookup
+        });
+        lookup.map_err(|cause| io::Error::new(cause.kind(), cause)).boxed()
     }
 }
 
@@ -178,8 +210,6 @@ fn in_turn(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use tokio::net::TcpListener;
 
     use super::*;
@@ -228,6 +258,43 @@ mod tests {
         assert_eq!(stream.inner().peer_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], port)));
         assert!(stream.inner().nodelay().unwrap());
         assert_eq!(*resolver.asked.lock().unwrap(), ["a.test"]);
+    }
+
+    /// Never answers.
+    impl Resolve for Mutex<Vec<String>> {
+        fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            self.lock().unwrap().push(host);
+            std::future::pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_once_for_all_who_wait() {
+        let silent: Arc<Mutex<Vec<String>>> = Arc::default();
+        let shared = SharedLookups::new(silent.clone());
+        let (mut first, mut second) = (shared.resolve("a.test".to_owned()), shared.resolve("a.test".to_owned()));
+        let mut other = shared.resolve("b.test".to_owned());
+        assert!((&mut first).now_or_never().is_none() && (&mut other).now_or_never().is_none());
+        drop(first);
+        assert!((&mut second).now_or_never().is_none());
+        assert_eq!(*silent.lock().unwrap(), ["a.test", "b.test"]);
+        // Once nobody waits, it has been given up.
+        drop((second, other));
+        drop(shared.resolve("a.test".to_owned()));
+        assert_eq!(*silent.lock().unwrap(), ["a.test", "b.test", "a.test"]);
+        assert_eq!(shared.running.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_get_the_answer() {
+        let resolver = Script::answering(&["127.0.0.1"]);
+        let shared = SharedLookups::new(resolver.clone());
+        let (first, second) = (shared.resolve("a.test".to_owned()), shared.resolve("a.test".to_owned()));
+        let expected = [IpAddr::from([127, 0, 0, 1])];
+        assert_eq!((first.await.unwrap(), second.await.unwrap()), (expected.to_vec(), expected.to_vec()));
+        // The next asks again, and fails as the resolver does.
+        let failed = shared.resolve("a.test".to_owned()).await.unwrap_err();
+        assert!(failed.kind() == io::ErrorKind::Other && failed.to_string() == "asked too often");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::client::{self, Client, PostRequest, PostResult};
-use super::connect::Resolve;
+use super::connect::{Resolve, SharedLookups};
 use super::health::Sign;
 use super::lane::Want;
 use super::scheduler::{Action, Reading, Scheduler};
@@ -75,7 +75,8 @@ pub struct Worker {
 impl Worker {
     /// Reads what is pending, and starts to deliver it.
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
-        let client = Client::new(&config, Arc::clone(&parts.resolver))?;
+        let lookups = Arc::new(SharedLookups::new(Arc::clone(&parts.resolver)));
+        let client = Client::new(&config, lookups)?;
         let webhooks = parts.store.all_webhooks().await?;
         let scheduler = Scheduler::new(&config, webhooks);
         let (stop, stopped) = oneshot::channel();
