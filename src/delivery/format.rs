@@ -8,11 +8,12 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::xml;
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::signature;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Format, Webhook};
+use crate::domain::webhook::{Encoding, Format, Webhook};
 use crate::store::Parcel;
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -29,6 +30,10 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
         Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
         Format::Envelope => envelope(webhook_id, *increment_id, event),
         Format::Shipstream => shipstream(*increment_id, event),
+        Format::ThreeDCart(Encoding::Json) => format!("[{}]", event.message.as_str()),
+        Format::ThreeDCart(Encoding::Xml) => {
+            return xml::document(event.topic.resource(), event.message.as_str()).into();
+        }
     }
     .into()
 }
@@ -62,7 +67,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     let timestamp = now.unix_seconds();
 
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(parcel.format.encoding())));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
     if let Some(basic) = &webhook.spec.basic_auth {
         headers.insert(AUTHORIZATION, basic.header());
@@ -81,6 +86,13 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
         headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
     }
     headers
+}
+
+fn content_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::Json => "application/json",
+        Encoding::Xml => "application/xml",
+    }
 }
 
 /// The value of `webhook-signature` at `now`: an item for each secret that

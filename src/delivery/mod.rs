@@ -15,6 +15,7 @@ mod pool;
 mod samples;
 mod scheduler;
 pub mod worker;
+mod xml;
 
 use ipnet::IpNet;
 

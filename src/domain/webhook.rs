@@ -22,27 +22,74 @@ pub enum Format {
     Envelope,
     /// ShipStream's (WIRE §1).
     Shipstream,
+    /// 3dcart's (WIRE §4).
+    ThreeDCart(Encoding),
+}
+
+/// The language of a body, where a format has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// RFC 8259.
+    Json,
+    /// XML 1.0.
+    Xml,
+}
+
+impl Encoding {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Xml => "xml",
+        }
+    }
+
+    /// The encoding of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Json, Self::Xml].into_iter().find(|encoding| encoding.name() == name)
+    }
 }
 
 impl Format {
-    /// Its name on the wire and in the store.
+    /// Each, in each encoding it has.
+    pub const ALL: [Self; 4] =
+        [Self::Envelope, Self::Shipstream, Self::ThreeDCart(Encoding::Json), Self::ThreeDCart(Encoding::Xml)];
+
+    /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
             Self::Shipstream => "shipstream",
+            Self::ThreeDCart(_) => "3dcart",
         }
     }
 
-    /// The format of that name.
+    /// The format of that name, in JSON.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Envelope, Self::Shipstream].into_iter().find(|format| format.name() == name)
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// What its bodies are written in.
+    pub fn encoding(self) -> Encoding {
+        match self {
+            Self::Envelope | Self::Shipstream => Encoding::Json,
+            Self::ThreeDCart(encoding) => encoding,
+        }
+    }
+
+    /// The same format in that encoding. Fails if it has none such.
+    fn encoded(self, encoding: Encoding) -> Result<Self, Violation> {
+        let problem = "xml needs the format 3dcart; the others are JSON.";
+        let mut all = Self::ALL.into_iter();
+        let found = all.find(|format| format.name() == self.name() && format.encoding() == encoding);
+        found.ok_or_else(|| Violation::new("encoding", problem))
     }
 
     /// How long to wait for a connection, and for the whole exchange, the
     /// answer's body included.
     pub fn timeouts(self) -> Timeouts {
         let (connect_s, total_s) = match self {
-            Self::Envelope => (3, 15),
+            Self::Envelope | Self::ThreeDCart(_) => (3, 15),
             Self::Shipstream => (3, 5),
         };
         Timeouts { connect: Duration::from_secs(connect_s), total: Duration::from_secs(total_s) }
@@ -133,6 +180,8 @@ pub struct WebhookChanges {
     pub secret_key: Option<SecretKey>,
     /// How bodies are built, of deliveries that are numbered from now on.
     pub format: Option<Format>,
+    /// What they are written in, if the format leaves a choice.
+    pub encoding: Option<Encoding>,
     /// What becomes of failures.
     pub retry: Option<RetryPolicy>,
     /// In which order deliveries go out.
@@ -160,7 +209,7 @@ impl WebhookSpec {
             url: said.url,
             extra_headers: said.extra_headers.unwrap_or_default(),
             secret_key: said.secret_key.unwrap_or_else(SecretKey::generate),
-            format: said.format.unwrap_or(defaults.format),
+            format: reformatted(defaults.format, said.format, said.encoding)?,
             retry: said.retry.unwrap_or(defaults.retry),
             delivery_mode: said.delivery_mode.unwrap_or(DeliveryMode::Parallel),
             max_concurrency: said.max_concurrency.flatten(),
@@ -189,7 +238,7 @@ impl WebhookSpec {
             url,
             extra_headers: changes.extra_headers.unwrap_or(self.extra_headers),
             secret_key: changes.secret_key.unwrap_or(self.secret_key),
-            format: changes.format.unwrap_or(self.format),
+            format: reformatted(self.format, changes.format, changes.encoding)?,
             retry: changes.retry.unwrap_or(self.retry),
             delivery_mode,
             max_concurrency: changes.max_concurrency.unwrap_or(self.max_concurrency),
@@ -227,6 +276,12 @@ impl WebhookSpec {
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts.or(self.format.timeouts())
     }
+}
+
+/// The format with the changes in it; its encoding stays while its name does.
+fn reformatted(own: Format, format: Option<Format>, encoding: Option<Encoding>) -> Result<Format, Violation> {
+    let format = format.filter(|format| format.name() != own.name()).unwrap_or(own);
+    encoding.map_or(Ok(format), |encoding| format.encoded(encoding))
 }
 
 /// A secret that was replaced, and signs beside its successor for a while.

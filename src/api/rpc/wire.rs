@@ -251,6 +251,7 @@ pub struct WebhookDetail<'a> {
     #[serde(flatten)]
     item: WebhookItem<'a>,
     format: &'static str,
+    encoding: &'static str,
     retry: Retry,
     delivery_mode: &'static str,
     max_concurrency: Option<u32>,
@@ -275,6 +276,7 @@ impl<'a> WebhookDetail<'a> {
         Self {
             item: WebhookItem::new(webhook, with_secret),
             format: webhook.spec.format.name(),
+            encoding: webhook.spec.format.encoding().name(),
             retry: (&webhook.spec.retry).into(),
             delivery_mode: webhook.spec.delivery_mode.name(),
             max_concurrency: webhook.spec.max_concurrency.map(Concurrency::get),

@@ -24,7 +24,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, User};
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
@@ -125,7 +125,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
         extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
         secret_key: checked(SecretKey::try_new(words("secret_key")?))?,
-        format: Format::from_name(words("format")?).ok_or_else(|| damaged("format"))?,
+        format: format_from_words(words("format")?).ok_or_else(|| damaged("format"))?,
         retry: checked(words("retry")?.parse())?,
         delivery_mode: DeliveryMode::from_name(words("delivery_mode")?).ok_or_else(|| damaged("delivery_mode"))?,
         max_concurrency: checked(concurrency.map(Concurrency::try_new).transpose())?,
@@ -168,7 +168,7 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
         words(Some(spec.extra_headers.as_str())),
         words(Some(spec.secret_key.expose())),
         Value::Text(old_secrets.to_string()),
-        words(Some(spec.format.name())),
+        words(Some(format_words(spec.format))),
         Value::Text(spec.retry.to_string()),
         words(Some(spec.delivery_mode.name())),
         number(spec.max_concurrency.map(Concurrency::get)),
@@ -303,14 +303,30 @@ pub fn state_from_code(code: i64) -> Option<DeliveryState> {
     DeliveryState::ALL.into_iter().find(|state| state_code(*state) == code)
 }
 
+/// A format as a webhook keeps it.
+fn format_words(format: Format) -> &'static str {
+    match format {
+        Format::Envelope => "envelope",
+        Format::Shipstream => "shipstream",
+        Format::ThreeDCart(Encoding::Json) => "3dcart json",
+        Format::ThreeDCart(Encoding::Xml) => "3dcart xml",
+    }
+}
+
+fn format_from_words(words: &str) -> Option<Format> {
+    Format::ALL.into_iter().find(|format| format_words(*format) == words)
+}
+
 /// A format as a delivery keeps it.
 pub fn format_code(format: Format) -> i64 {
     match format {
         Format::Envelope => 0,
         Format::Shipstream => 1,
+        Format::ThreeDCart(Encoding::Json) => 2,
+        Format::ThreeDCart(Encoding::Xml) => 3,
     }
 }
 
 fn format_from_code(code: i64) -> Option<Format> {
-    [Format::Envelope, Format::Shipstream].into_iter().find(|format| format_code(*format) == code)
+    Format::ALL.into_iter().find(|format| format_code(*format) == code)
 }

@@ -20,7 +20,7 @@ use crate::domain::secret::SecretKey;
 use crate::domain::target::TargetUrl;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{DeliveryMode, Format, Webhook, WebhookChanges, WebhookDefaults};
+use crate::domain::webhook::{DeliveryMode, Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
 use crate::service::resend::{Backfill, Replay};
 use crate::service::webhook::StatusTarget;
@@ -189,6 +189,7 @@ struct Data {
     extra_headers: Option<Headers>,
     secret_key: Option<String>,
     format: Option<String>,
+    encoding: Option<String>,
     retry: Option<Retry>,
     delivery_mode: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
@@ -234,7 +235,9 @@ fn changes(data: Data) -> Result<WebhookChanges, Fault> {
 
 fn checked(data: Data) -> Result<WebhookChanges, Violation> {
     let unknown = |field, known: &str| Violation::new(field, format!("is unknown; there are {known}."));
-    let format = |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream"));
+    let format =
+        |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream, 3dcart"));
+    let encoding = |name: String| Encoding::from_name(&name).ok_or_else(|| unknown("encoding", "json, xml"));
     let mode = |name: String| {
         DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))
     };
@@ -245,6 +248,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
         extra_headers: data.extra_headers.map(|headers| ExtraHeaders::try_new(&headers.0)).transpose()?,
         secret_key: secret(data.secret_key)?,
         format: data.format.map(format).transpose()?,
+        encoding: data.encoding.map(encoding).transpose()?,
         retry: data.retry.map(RetryPolicy::try_from).transpose()?,
         delivery_mode: data.delivery_mode.map(mode).transpose()?,
         max_concurrency: data.max_concurrency.map(|own| own.map(Concurrency::try_new).transpose()).transpose()?,

@@ -1,0 +1,246 @@
+//! A message as XML, as the format 3dcart has it (WIRE §4): members become
+//! elements under their keys, in the order in which they were published, and
+//! what is in a list `<Item>`; null and what is empty are empty elements.
+
+use std::fmt;
+use std::io;
+
+use quick_xml::Writer;
+use quick_xml::escape::escape;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+type Xml = Writer<Vec<u8>>;
+
+/// `<ArrayOfOrder><Order>…</Order></ArrayOfOrder>`, of a message whose topic's
+/// resource is `order`. `message` is the text of a JSON object.
+pub fn document(resource: &str, message: &str) -> Vec<u8> {
+    let resource = pascal_case(resource);
+    let mut xml = Writer::new(Vec::with_capacity(message.len() * 2));
+    let write = |xml: &mut Xml| {
+        xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
+        let root = xml.create_element(element_name(&format!("ArrayOf{resource}")));
+        root.write_inner_content(|xml| write_value(xml, &element_name(&resource), message)).map(drop)
+    };
+    write(&mut xml).expect("a message is JSON, and memory takes every byte");
+    xml.into_inner()
+}
+
+/// Writes a value, given as its JSON text, as an element of that name.
+fn write_value(xml: &mut Xml, name: &str, json: &str) -> io::Result<()> {
+    let element = |xml: &mut Xml, is_empty: bool, write: &dyn Fn(&mut Xml) -> io::Result<()>| {
+        let element = xml.create_element(name);
+        if is_empty { element.write_empty().map(drop) } else { element.write_inner_content(write).map(drop) }
+    };
+    let write_text = |xml: &mut Xml, text: &str| {
+        // A reader takes a bare carriage return for a line feed.
+        let escaped = escape(text).replace('\r', "&#13;");
+        element(xml, text.is_empty(), &|xml| xml.write_event(Event::Text(BytesText::from_escaped(escaped.as_str()))))
+    };
+    match json.as_bytes()[0] {
+        b'{' => {
+            let Members(members) = serde_json::from_str(json)?;
+            element(xml, members.is_empty(), &|xml| {
+                members.iter().try_for_each(|(Text(key), value)| write_value(xml, &element_name(key), value.get()))
+            })
+        }
+        b'[' => {
+            let items: Vec<&RawValue> = serde_json::from_str(json)?;
+            element(xml, items.is_empty(), &|xml| {
+                items.iter().try_for_each(|item| write_value(xml, "Item", item.get()))
+            })
+        }
+        b'"' => {
+            let Text(text) = serde_json::from_str(json)?;
+            write_text(xml, &text.replace(|c| !is_xml(c), "\u{fffd}"))
+        }
+        b'n' => write_text(xml, ""),
+        // Booleans, and numbers as they were written.
+        _ => write_text(xml, json),
+    }
+}
+
+/// `product_media` as `ProductMedia`.
+fn pascal_case(resource: &str) -> String {
+    let mut name = String::with_capacity(resource.len());
+    for word in resource.split(['_', '.', '-']) {
+        // A topic's words are ASCII.
+        let (first, rest) = word.split_at(word.len().min(1));
+        name += &first.to_ascii_uppercase();
+        name += rest;
+    }
+    name
+}
+
+/// A key as the name of an element: characters that such a name can't hold
+/// are written `_xHHHH_`, as is an underscore that would read as one of these.
+fn element_name(key: &str) -> String {
+    let mut name = String::with_capacity(key.len());
+    for (at, c) in key.char_indices() {
+        let is_allowed = if at == 0 { is_name_start(c) } else { is_name(c) };
+        if is_allowed && !(c == '_' && reads_as_escape(&key[at..])) {
+            name.push(c);
+        } else {
+            name += &format!("_x{:04X}_", u32::from(c));
+        }
+    }
+    // An element has a name, also where the key is empty.
+    if name.is_empty() { "_".to_owned() } else { name }
+}
+
+/// True of text that begins like `_x0020_`.
+fn reads_as_escape(text: &str) -> bool {
+    let hex = text.strip_prefix("_x").and_then(|rest| rest.split_once('_')).map(|(hex, _)| hex);
+    hex.is_some_and(|hex| (4..=8).contains(&hex.len()) && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// What a name may begin with (XML 1.0 §2.3), but for the colon, which is for
+/// namespaces.
+fn is_name_start(c: char) -> bool {
+    matches!(c, 'A'..='Z' | '_' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
+        | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
+        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'
+        | '\u{10000}'..='\u{effff}')
+}
+
+/// What a name may go on with (XML 1.0 §2.3).
+fn is_name(c: char) -> bool {
+    is_name_start(c) || matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+}
+
+/// What a document may hold at all (XML 1.0 §2.2).
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// The members of an object, in their order.
+struct Members<'a>(Vec<(Text, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Vec<(Text, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+                    members.push((serde_json::from_str(key.get()).map_err(A::Error::custom)?, value));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(InOrder).map(Members)
+    }
+}
+
+/// A string, in which halves of a surrogate pair that stand alone, which JSON
+/// allows, are replaced.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lossy;
+        impl Visitor<'_> for Lossy {
+            type Value = String;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<String, E> {
+                Ok(String::from_utf8_lossy(bytes).into_owned())
+            }
+        }
+        deserializer.deserialize_bytes(Lossy).map(Text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::fuzz;
+
+    fn written(resource: &str, message: &str) -> String {
+        let text = String::from_utf8(document(resource, message)).unwrap();
+        text.strip_prefix(r#"<?xml version="1.0" encoding="utf-8"?>"#).unwrap().to_owned()
+    }
+
+    fn order(message: &str) -> String {
+        let text = written("order", message);
+        text.strip_prefix("<ArrayOfOrder>").and_then(|text| text.strip_suffix("</ArrayOfOrder>")).unwrap().to_owned()
+    }
+
+    #[test]
+    fn members_become_elements() {
+        let message = r#"{"OrderID": 7, "Total": 1.00, "Paid": true, "Note": null, "To": {"City": "Köln & Bonn"},
+            "Items": [{"Sku": "a<b"}, "x", []], "OrderID": 1e400}"#;
+        let expected = "<Order><OrderID>7</OrderID><Total>1.00</Total><Paid>true</Paid><Note/>\
+            <To><City>Köln &amp; Bonn</City></To><Items><Item><Sku>a&lt;b</Sku></Item><Item>x</Item><Item/></Items>\
+            <OrderID>1e400</OrderID></Order>";
+        assert_eq!(order(message), expected);
+        assert_eq!(order("{}"), "<Order/>");
+    }
+
+    #[test]
+    fn the_resource_names_the_root() {
+        for (resource, root, element) in [
+            ("product_media", "ArrayOfProductMedia", "ProductMedia"),
+            ("a.bC-d", "ArrayOfABCD", "ABCD"),
+            ("3d", "ArrayOf3d", "_x0033_d"),
+            ("_", "ArrayOf", "_"),
+        ] {
+            assert_eq!(written(resource, "{}"), format!("<{root}><{element}/></{root}>"));
+        }
+    }
+
+    #[test]
+    fn keys_that_are_no_names_are_escaped() {
+        for (key, name) in [
+            ("a b", "a_x0020_b"),
+            ("1st", "_x0031_st"),
+            ("a:b", "a_x003A_b"),
+            ("größe", "größe"),
+            ("_x0020_", "_x005F_x0020_"),
+            ("_x20_", "_x20_"),
+            ("\u{1f98a}", "\u{1f98a}"),
+            ("", "_"),
+            ("\\u0000", "_x0000_"),
+            ("\\ud800", "\u{fffd}\u{fffd}\u{fffd}"),
+        ] {
+            assert_eq!(order(&format!(r#"{{"{key}":1}}"#)), format!("<Order><{name}>1</{name}></Order>"));
+        }
+    }
+
+    #[test]
+    fn text_holds_what_xml_can() {
+        let text = |json: &str| order(&format!(r#"{{"a":"{json}"}}"#));
+        assert_eq!(text(r"1\r\n2\t"), "<Order><a>1&#13;\n2\t</a></Order>");
+        assert_eq!(text(r"\u0000\uffff\ud800"), format!("<Order><a>{}</a></Order>", "\u{fffd}".repeat(5)));
+        assert_eq!(text("]]>"), "<Order><a>]]&gt;</a></Order>");
+    }
+
+    /// Every message gives a document that a reader takes.
+    #[test]
+    fn fuzz_xml() {
+        const WORDS: &[&str] =
+            &["{\"a\":", "}", "[", "]", "\"", "\":\"", ",", "\\u0000", "\\ud800", "null", "1.0", "&", "<a>", "_x0020_"];
+        fuzz::texts(WORDS, |text| {
+            // What is no message makes one as a text in it.
+            let message = match serde_json::from_str::<&RawValue>(text) {
+                Ok(raw) if raw.get().starts_with('{') => raw.get().to_owned(),
+                _ => serde_json::json!({ text: [text] }).to_string(),
+            };
+            let document = document("order", &message);
+            let mut reader = quick_xml::Reader::from_reader(document.as_slice());
+            reader.config_mut().check_end_names = true;
+            while reader.read_event().unwrap() != Event::Eof {}
+        });
+    }
+}
