@@ -52,6 +52,9 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner];
+
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,9 +66,7 @@ impl EndReason {
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner]
-            .into_iter()
-            .find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

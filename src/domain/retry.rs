@@ -49,6 +49,9 @@ pub enum Waits {
 }
 
 impl RetryPolicy {
+    /// The names of those that have one.
+    pub const NAMES: [&str; 2] = ["default", "shipstream"];
+
     /// A policy with a name.
     pub fn from_name(name: &str) -> Result<Self, Violation> {
         match name {

@@ -6,6 +6,8 @@ use super::fault::Violation;
 
 /// The longest word on either side of the colon, in characters (WIRE: topics).
 pub const TOPIC_WORD_CHARS_MAX: usize = 64;
+/// The same as a regular expression.
+pub const TOPIC_WORD: &str = "[A-Za-z0-9_.-]{1,64}";
 /// The most patterns one webhook may list.
 pub const PATTERNS_MAX: usize = 100;
 

@@ -36,6 +36,9 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Json, Self::Xml];
+
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
@@ -46,7 +49,7 @@ impl Encoding {
 
     /// The encoding of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Json, Self::Xml].into_iter().find(|encoding| encoding.name() == name)
+        Self::ALL.into_iter().find(|encoding| encoding.name() == name)
     }
 }
 
@@ -108,6 +111,9 @@ pub enum DeliveryMode {
 }
 
 impl DeliveryMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Parallel, Self::Ordered, Self::Pull];
+
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
         match self {
@@ -119,7 +125,7 @@ impl DeliveryMode {
 
     /// The mode of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Parallel, Self::Ordered, Self::Pull].into_iter().find(|mode| mode.name() == name)
+        Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 }
 
@@ -303,6 +309,9 @@ pub enum DisabledReason {
 }
 
 impl DisabledReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Gone, Self::Failing];
+
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
         match self {
@@ -313,7 +322,7 @@ impl DisabledReason {
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Gone, Self::Failing].into_iter().find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 }
 

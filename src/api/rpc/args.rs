@@ -3,31 +3,35 @@
 
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use crate::domain::fault::{Fault, FaultCode};
 
 /// A parameter that a method declares.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Param {
     /// Its name, when parameters are given by name.
-    pub name: &'static str,
+    pub name: String,
     /// Whether it may be left out.
     pub is_required: bool,
 }
 
-/// A parameter that must be given.
-pub const fn required(name: &'static str) -> Param {
-    Param { name, is_required: true }
-}
-
-/// A parameter that may be left out.
-pub const fn optional(name: &'static str) -> Param {
-    Param { name, is_required: false }
+impl Param {
+    /// What a type declares: its members, in their order.
+    pub fn all_of<P: JsonSchema>() -> Vec<Self> {
+        let schema = P::json_schema(&mut SchemaGenerator::default());
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|required| required == name));
+        let members =
+            schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|members| members.keys());
+        members.map(|name| Self { name: name.clone(), is_required: is_required(name) }).collect()
+    }
 }
 
 /// The parameters of one call.
@@ -97,7 +101,7 @@ impl<'a> Args<'a> {
                     let shown: String = surplus.get().chars().take(40).collect();
                     return Err(Fault::new(invalid).detail(format!("{shown} is one parameter too many; {}.", takes())));
                 }
-                params.iter().map(|param| param.name).zip(values).collect()
+                params.iter().map(|param| param.name.as_str()).zip(values).collect()
             }
             Self::Named(values) => {
                 let declared = |name: &str| params.iter().find(|param| param.name == name);
@@ -106,7 +110,7 @@ impl<'a> Args<'a> {
                     let Some(param) = declared(&name) else {
                         return Err(Fault::new(invalid).field(name).detail(format!("is no parameter; {}.", takes())));
                     };
-                    by_name.push((param.name, value));
+                    by_name.push((param.name.as_str(), value));
                 }
                 by_name
             }
@@ -114,7 +118,7 @@ impl<'a> Args<'a> {
         let given: Vec<_> = by_name.into_iter().filter(|(_, value)| value.get() != "null").collect();
         let is_given = |param: &&Param| given.iter().any(|(name, _)| *name == param.name);
         if let Some(missing) = params.iter().filter(|param| param.is_required).find(|param| !is_given(param)) {
-            let fault = Fault::new(FaultCode::MissingParameter).field(missing.name);
+            let fault = Fault::new(FaultCode::MissingParameter).field(missing.name.as_str());
             return Err(fault.detail(format!("{} is missing; {}.", missing.name, takes())));
         }
         let deserializer = MapDeserializer::<_, serde_json::Error>::new(given.into_iter());
@@ -180,7 +184,7 @@ fn signature(method: &str, params: &[Param]) -> String {
 mod tests {
     use super::*;
 
-    #[derive(Debug, Deserialize, PartialEq)]
+    #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
     struct P {
         id: i64,
         message: Option<Box<str>>,
@@ -188,7 +192,7 @@ mod tests {
         _unit: (),
     }
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, JsonSchema)]
     #[expect(dead_code, reason = "only whether it can be read matters")]
     struct Places {
         events: Option<Vec<P>>,
@@ -198,9 +202,9 @@ mod tests {
 
     #[test]
     fn faults_say_where() {
-        const PARAMS: &[Param] = &[optional("events"), optional("one"), optional("list")];
+        let params = Param::all_of::<Places>();
         let told = |text: &str| {
-            let fault = Args::read(Some(text)).decode::<Places>("m", PARAMS, FaultCode::InvalidEvent).unwrap_err();
+            let fault = Args::read(Some(text)).decode::<Places>("m", &params, FaultCode::InvalidEvent).unwrap_err();
             (fault.index, fault.field.unwrap())
         };
         assert_eq!(told(r#"[[{"id": 1}, {"id": "a"}]]"#), (Some(1), "id".to_owned()));
@@ -210,15 +214,13 @@ mod tests {
         assert_eq!(told(r#"{"list": {"topics": [1, "a"]}}"#), (None, "topics[1]".to_owned()));
     }
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Deserialize, JsonSchema)]
     struct Raw {
         message: Box<RawValue>,
     }
 
-    const PARAMS: &[Param] = &[required("id"), optional("message")];
-
     fn decode(text: &str) -> Result<P, Fault> {
-        Args::read(Some(text)).decode("m", PARAMS, FaultCode::InvalidEvent)
+        Args::read(Some(text)).decode("m", &Param::all_of::<P>(), FaultCode::InvalidEvent)
     }
 
     #[test]
@@ -242,7 +244,7 @@ mod tests {
     #[test]
     fn raw_values_keep_their_bytes() {
         let text = r#"[{ "b":1.00,"a" : "\u00e9" }]"#;
-        let raw: Raw = Args::read(Some(text)).decode("m", &[required("message")], FaultCode::InvalidEvent).unwrap();
+        let raw: Raw = Args::read(Some(text)).decode("m", &Param::all_of::<Raw>(), FaultCode::InvalidEvent).unwrap();
         assert_eq!(raw.message.get(), r#"{ "b":1.00,"a" : "\u00e9" }"#);
     }
 

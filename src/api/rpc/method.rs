@@ -2,7 +2,9 @@
 //! registered method and through `call`, described by `resources`, and
 //! whatever else is made from the table.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,8 +13,9 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::{ResponsePayload, RpcModule};
-use serde::Serialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Args, Param, SessionArg};
@@ -51,20 +54,49 @@ pub struct Spec {
     /// One line for people.
     pub summary: &'static str,
     /// What it takes, after the session.
-    pub params: &'static [Param],
+    pub params: Vec<Param>,
+    /// Whether the session is its first parameter.
+    pub takes_session: bool,
     /// What its caller must be allowed to do.
     pub permission: Option<Permission>,
     /// The fault for a value of the wrong kind.
     pub invalid: FaultCode,
+    /// The other faults of its resource, and of others, that it may raise.
+    pub faults: &'static [FaultCode],
+    /// The schema of what it takes: an object with a member for each parameter.
+    pub params_schema: fn(&mut SchemaGenerator) -> Schema,
+    /// The schema of what it returns.
+    pub result_schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl Spec {
+    /// The part before the dot; `None` for a bare name.
+    pub fn resource(&self) -> Option<&'static str> {
+        self.name.split_once('.').map(|(resource, _)| resource)
+    }
+
+    /// Every fault it may raise, in the order of their numbers.
+    pub fn all_faults(&self) -> Vec<FaultCode> {
+        let mut faults = vec![FaultCode::Internal, self.invalid];
+        if !self.params.is_empty() {
+            faults.push(FaultCode::MissingParameter);
+        }
+        if self.takes_session {
+            faults.extend([FaultCode::AccessDenied, FaultCode::SessionExpired]);
+        }
+        faults.extend(self.faults);
+        faults.sort_by_key(|code| code.number());
+        faults.dedup();
+        faults
+    }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Box<RawValue>, Fault>> + Send>>;
-type Run = Box<dyn Fn(Request, Option<Caller>, Args<'_>) -> Result<Answer, Fault> + Send + Sync>;
+type Run = Box<dyn Fn(&Spec, Request, Option<Caller>, Args<'_>) -> Result<Answer, Fault> + Send + Sync>;
 
 /// A method: its description and its code.
 pub struct Method {
     pub spec: Spec,
-    takes_session: bool,
     /// Its faults are those of the method it calls.
     is_relay: bool,
     run: Run,
@@ -72,43 +104,75 @@ pub struct Method {
 
 impl Method {
     /// A method that needs to know who calls: the session is its first parameter.
-    pub fn with_session<P, R, F>(spec: Spec, run: impl Fn(Request, Caller, P) -> F + Send + Sync + 'static) -> Self
+    pub fn with_session<P, R, F>(
+        name: &'static str,
+        summary: &'static str,
+        run: impl Fn(Request, Caller, P) -> F + Send + Sync + 'static,
+    ) -> Self
     where
-        P: DeserializeOwned,
-        R: Serialize,
+        P: DeserializeOwned + JsonSchema,
+        R: Serialize + JsonSchema,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        Self::new(spec, true, move |request, caller, params| {
+        Self::new(name, summary, true, move |request, caller, params| {
             Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
         })
     }
 
     /// A method that anybody may call.
-    pub fn open<P, R, F>(spec: Spec, run: impl Fn(Request, P) -> F + Send + Sync + 'static) -> Self
+    pub fn open<P, R, F>(
+        name: &'static str,
+        summary: &'static str,
+        run: impl Fn(Request, P) -> F + Send + Sync + 'static,
+    ) -> Self
     where
-        P: DeserializeOwned,
-        R: Serialize,
+        P: DeserializeOwned + JsonSchema,
+        R: Serialize + JsonSchema,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        Self::new(spec, false, move |request, _, params| Ok(run(request, params)))
+        Self::new(name, summary, false, move |request, _, params| Ok(run(request, params)))
     }
 
     fn new<P, R, F>(
-        spec: Spec,
+        name: &'static str,
+        summary: &'static str,
         takes_session: bool,
         run: impl Fn(Request, Option<Caller>, P) -> Result<F, Fault> + Send + Sync + 'static,
     ) -> Self
     where
-        P: DeserializeOwned,
-        R: Serialize,
+        P: DeserializeOwned + JsonSchema,
+        R: Serialize + JsonSchema,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        let (name, params, invalid) = (spec.name, spec.params, spec.invalid);
-        let run: Run = Box::new(move |request, caller, args| {
-            let answer = run(request, caller, args.decode(name, params, invalid)?)?;
+        let spec = Spec {
+            name,
+            summary,
+            params: Param::all_of::<P>(),
+            takes_session,
+            permission: None,
+            invalid: FaultCode::MissingParameter,
+            faults: &[],
+            params_schema: P::json_schema,
+            result_schema: SchemaGenerator::subschema_for::<R>,
+        };
+        let run: Run = Box::new(move |spec, request, caller, args| {
+            let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
             Ok(Box::pin(async move { print(&answer.await?) }))
         });
-        Self { spec, takes_session, is_relay: false, run }
+        Self { spec, is_relay: false, run }
+    }
+
+    /// The same method, for callers with this permission.
+    pub fn needs(mut self, permission: Permission) -> Self {
+        self.spec.permission = Some(permission);
+        self
+    }
+
+    /// The same method, with the fault for a value of the wrong kind and the
+    /// others it may raise, besides those that any method may.
+    pub fn faults(mut self, invalid: FaultCode, others: &'static [FaultCode]) -> Self {
+        (self.spec.invalid, self.spec.faults) = (invalid, others);
+        self
     }
 
     /// The same method, whose faults are those of the method it calls: on the
@@ -117,17 +181,59 @@ impl Method {
         Self { is_relay: true, ..self }
     }
 
-    /// The part before the dot; `None` for a bare name.
-    pub fn resource(&self) -> Option<&'static str> {
-        self.spec.name.split_once('.').map(|(resource, _)| resource)
-    }
-
     /// Checks the permission and decodes; what it gives back runs the method.
     fn prepare(&self, request: Request, caller: Option<Caller>, args: Args<'_>) -> Result<Answer, Fault> {
         if let (Some(permission), Some(caller)) = (self.spec.permission, &caller) {
             caller.check(permission)?;
         }
-        (self.run)(request, caller, args)
+        (self.run)(&self.spec, request, caller, args)
+    }
+
+    /// A fault on its way out. One that the description does not name is a
+    /// mistake in the description, and the tests find it.
+    fn described(&self, fault: Fault) -> Fault {
+        debug_assert!(
+            self.is_relay || self.spec.all_faults().contains(&fault.code),
+            "{} does not tell of {:?}",
+            self.spec.name,
+            fault.code
+        );
+        fault
+    }
+}
+
+/// A result that was written at once, since it borrows from what it shows.
+pub struct Written<T>(Box<RawValue>, PhantomData<fn(&T)>);
+
+impl<T: Serialize> Written<T> {
+    /// Writes it.
+    pub fn new(result: &T) -> Result<Self, Fault> {
+        Ok(Self(print(result)?, PhantomData))
+    }
+}
+
+impl<T> Serialize for Written<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// As what was written is.
+impl<T: JsonSchema> JsonSchema for Written<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 
@@ -198,13 +304,14 @@ impl Table {
         let own = |fault: Fault| registered_error(&fault, codes);
         let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
         let mut args = Args::read(params);
-        let caller = match method.takes_session {
+        let caller = match method.spec.takes_session {
             true => Some(self.authenticate(args.take_session(), &context).await.map_err(own)?),
             false => None,
         };
         let request = Request { service: Arc::clone(&self.service), table: Arc::clone(&self), context };
-        let answer = method.prepare(request, caller, args).map_err(own)?;
-        answer.await.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { own(fault) })
+        let described = |fault| own(method.described(fault));
+        let answer = method.prepare(request, caller, args).map_err(described)?;
+        answer.await.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })
     }
 
     /// Runs a method on behalf of `call`, whose caller is known.
@@ -216,17 +323,19 @@ impl Table {
     ) -> Result<Box<RawValue>, Fault> {
         let table = Arc::clone(&request.table);
         let Some(method) = table.find(path) else {
-            let is_resource = table.methods.iter().any(|method| method.resource() == Some(path));
+            let is_resource = table.methods.iter().any(|method| method.spec.resource() == Some(path));
             return Err(if is_resource { FaultCode::NotCallable } else { FaultCode::InvalidPath }.into());
         };
-        if method.resource().is_none() {
+        if method.spec.resource().is_none() {
             return Err(FaultCode::NotCallable.into());
         }
-        let running = method.prepare(request, Some(caller), Args::of_call(args))?;
-        AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
+        let described = |fault| method.described(fault);
+        let running = method.prepare(request, Some(caller), Args::of_call(args)).map_err(described)?;
+        let ran = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(path, "a method panicked");
             Err(FaultCode::Internal.into())
-        })
+        });
+        ran.map_err(described)
     }
 
     fn find(&self, name: &str) -> Option<&Method> {

@@ -1,10 +1,12 @@
 //! Values as clients write them, and as they are written for clients.
 
 mod policy;
+pub mod schema;
 
 use std::fmt;
 use std::marker::PhantomData;
 
+use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -205,9 +207,13 @@ impl<'de> Deserialize<'de> for Headers {
 }
 
 /// A secret that was replaced and still signs.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "OldSecret")]
 struct OldSecretItem<'a> {
+    /// The secret; empty for a caller without the permission `webhook_write`.
     secret_key: &'a str,
+    /// When it stops to sign.
+    #[schemars(schema_with = "schema::time")]
     expires_at: String,
 }
 
@@ -219,14 +225,24 @@ impl<'a> OldSecretItem<'a> {
 }
 
 /// A webhook in `webhook.list`: the seed's members in the seed's order.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 pub struct WebhookItem<'a> {
+    /// Its id.
+    #[schemars(schema_with = "schema::id")]
     webhook_id: i64,
+    /// The last number given out; 0: none so far.
+    #[schemars(schema_with = "schema::number")]
     increment_id: i64,
+    /// 1: on. 0: what is pending waits, and later events are not numbered for it.
+    #[schemars(schema_with = "schema::flag_given")]
     is_active: u8,
+    /// What it subscribes to, as its owner wrote it.
     topics: &'a str,
+    /// Where its deliveries are posted to; empty if they are pulled.
     url: &'a str,
+    /// Headers that are sent along, one `Name: value` a line.
     extra_headers: &'a str,
+    /// What signs; empty for a caller without the permission `webhook_write`.
     secret_key: &'a str,
 }
 
@@ -245,28 +261,56 @@ impl<'a> WebhookItem<'a> {
     }
 }
 
-/// A webhook in `webhook.get`: everything there is.
-#[derive(Serialize)]
+/// A webhook, with everything there is to it.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Webhook")]
 pub struct WebhookDetail<'a> {
     #[serde(flatten)]
     item: WebhookItem<'a>,
+    /// How bodies are built.
+    #[schemars(schema_with = "schema::formats")]
     format: &'static str,
+    /// What they are written in.
+    #[schemars(schema_with = "schema::encodings")]
     encoding: &'static str,
+    /// What becomes of deliveries that fail.
     retry: Retry,
+    /// In which order deliveries go out.
+    #[schemars(schema_with = "schema::modes")]
     delivery_mode: &'static str,
+    /// How many requests may be under way at once; null: as the server is configured.
     max_concurrency: Option<u32>,
+    /// How many requests a second; null: as fast as it answers.
     rate_limit: Option<Rate>,
+    /// How long an attempt may take.
     timeouts: Times,
+    /// What is sent along as HTTP Basic.
     basic_auth: Option<Basic>,
+    /// How many events go out in one request; null: one.
     batch: Option<Batch>,
+    /// Secrets that it replaced and that still sign.
     old_secrets: Vec<OldSecretItem<'a>>,
+    /// The highest number up to which all have ended.
+    #[schemars(schema_with = "schema::number")]
     settled_through: i64,
+    /// The highest number that its receiver has pulled and asked beyond.
+    #[schemars(schema_with = "schema::number")]
     acknowledged_through: i64,
+    /// Failures since the last success.
     consecutive_failures: u32,
+    /// When the present run of failures began.
+    #[schemars(schema_with = "schema::time_or_null")]
     failing_since: Option<String>,
+    /// True: the server has paused it; it goes on being numbered. `webhook.enable` lifts that.
     disabled: bool,
+    /// Why: it answered 410 Gone, or failed for days.
+    #[schemars(schema_with = "schema::disabled_reasons")]
     disabled_reason: Option<&'static str>,
+    /// When it was made.
+    #[schemars(schema_with = "schema::time")]
     created_at: String,
+    /// When its owner last changed it.
+    #[schemars(schema_with = "schema::time")]
     updated_at: String,
 }
 
@@ -297,16 +341,26 @@ impl<'a> WebhookDetail<'a> {
     }
 }
 
-/// What a publisher gets.
-#[derive(Serialize)]
+/// What a publisher gets: event and deliveries are on disk.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Receipt")]
 pub struct ReceiptItem {
+    /// The id of the event.
+    #[schemars(schema_with = "schema::id")]
     event_id: i64,
+    /// The number it has at each webhook it goes to.
     deliveries: Vec<ReceiptDelivery>,
 }
 
-#[derive(Serialize)]
+/// A delivery by its name.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "NumberedDelivery")]
 struct ReceiptDelivery {
+    /// The webhook.
+    #[schemars(schema_with = "schema::id")]
     webhook_id: i64,
+    /// The number in it.
+    #[schemars(schema_with = "schema::number")]
     increment_id: i64,
 }
 
@@ -322,18 +376,37 @@ impl From<Receipt> for ReceiptItem {
     }
 }
 
-/// A delivery in `delivery.list`.
-#[derive(Serialize)]
+/// A delivery: an event on its way to a webhook.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Delivery")]
 pub struct DeliveryItem {
+    /// The webhook.
+    #[schemars(schema_with = "schema::id")]
     webhook_id: i64,
+    /// The number in it.
+    #[schemars(schema_with = "schema::number")]
     increment_id: i64,
+    /// The event.
+    #[schemars(schema_with = "schema::id")]
     event_id: i64,
+    /// Its topic; null once the event has been pruned.
     topic: Option<String>,
+    /// What has become of it.
+    #[schemars(schema_with = "schema::states")]
     state: &'static str,
+    /// Tries so far.
     attempts: u32,
+    /// When it was numbered.
+    #[schemars(schema_with = "schema::time")]
     created_at: String,
+    /// When it is due, if it was tried before or is sent again.
+    #[schemars(schema_with = "schema::time_or_null")]
     next_attempt_at: Option<String>,
+    /// When it ended.
+    #[schemars(schema_with = "schema::time_or_null")]
     ended_at: Option<String>,
+    /// Why it ended undelivered.
+    #[schemars(schema_with = "schema::end_reasons")]
     reason: Option<&'static str>,
 }
 
@@ -355,13 +428,22 @@ impl From<Delivery> for DeliveryItem {
 }
 
 /// A number in `delivery.pull`.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "PulledDelivery")]
 pub struct PulledItem {
+    /// The number.
+    #[schemars(schema_with = "schema::number")]
     increment_id: i64,
+    /// The header `webhook-id`.
     webhook_id_header: String,
+    /// The header `webhook-timestamp`: the present time, in seconds since 1970.
     timestamp: i64,
+    /// The header `webhook-signature`, signed now; null without a body.
     signature: Option<String>,
+    /// The body as it is posted, byte for byte; null once the event has been pruned.
     body: Option<String>,
+    /// What has become of it.
+    #[schemars(schema_with = "schema::states")]
     state: &'static str,
 }
 
@@ -378,26 +460,43 @@ impl From<PulledDelivery> for PulledItem {
     }
 }
 
-/// An attempt in `delivery.attempts`.
-#[derive(Serialize)]
+/// An attempt at a delivery.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Attempt")]
 pub struct AttemptItem {
+    /// Which one, from 1.
     attempt: u32,
+    /// When it began.
+    #[schemars(schema_with = "schema::time")]
     started_at: String,
+    /// How long it had waited after it was due, in milliseconds.
     queue_delay_ms: u64,
+    /// How long it took, in milliseconds.
     duration_ms: f64,
+    /// The address and port it went to; null if there was no connection.
     address: Option<String>,
+    /// The status of the answer; null if none came.
     status_code: Option<u16>,
+    /// What went wrong; null: nothing.
+    #[schemars(schema_with = "schema::error_classes")]
     error_class: Option<&'static str>,
+    /// The same in words.
     error: Option<String>,
+    /// The headers sent; credentials read `[redacted]`.
     request_headers: Vec<HeaderItem>,
+    /// The headers of the answer; credentials read `[redacted]`.
     response_headers: Vec<HeaderItem>,
+    /// The body of the answer, up to `answer_bytes_max`; what is no UTF-8 is replaced.
     response_body: String,
 }
 
 /// What came of `webhook.test`.
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "TestResult")]
 pub struct TestedItem {
+    /// The delivery.
     delivery: DeliveryItem,
+    /// Its first attempt; null if that took too long to wait for.
     attempt: Option<AttemptItem>,
 }
 
@@ -407,10 +506,15 @@ impl From<Tested> for TestedItem {
     }
 }
 
-/// Numbers from one to another.
-#[derive(Serialize)]
+/// Numbers from one to another, both included.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "NumberRange")]
 pub struct SpanItem {
+    /// The first.
+    #[schemars(schema_with = "schema::number")]
     from_increment_id: i64,
+    /// The last.
+    #[schemars(schema_with = "schema::number")]
     to_increment_id: i64,
 }
 
@@ -420,9 +524,13 @@ impl From<Span> for SpanItem {
     }
 }
 
-#[derive(Serialize)]
+/// A header.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Header")]
 struct HeaderItem {
+    /// Its name.
     name: String,
+    /// Its value.
     value: String,
 }
 

@@ -1,10 +1,10 @@
 //! delivery.*
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::args::{optional, required};
-use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Whole};
+use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
@@ -14,72 +14,68 @@ use crate::service::delivery::{DeliverySelection, Pull};
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
+        Method::with_session("delivery.list", "Lists a webhook's deliveries in the order of their numbers.", list)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session(
-            Spec {
-                name: "delivery.list",
-                summary: "Lists a webhook's deliveries in the order of their numbers.",
-                params: const { &[required("webhook_id"), optional("options")] },
-                permission: Some(Permission::WebhookRead),
-                invalid: FaultCode::InvalidSelection,
-            },
-            list,
-        ),
-        Method::with_session(
-            Spec {
-                name: "delivery.attempts",
-                summary: "Lists the attempts at a delivery, with what was sent and answered.",
-                params: const { &[required("webhook_id"), required("increment_id")] },
-                permission: Some(Permission::WebhookRead),
-                invalid: FaultCode::InvalidSelection,
-            },
+            "delivery.attempts",
+            "Lists the attempts at a delivery, with what was sent and answered.",
             attempts,
-        ),
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),
         Method::with_session(
-            Spec {
-                name: "delivery.pull",
-                summary: "Returns all numbers after one, bodies included and signed now; waits if there are none.",
-                params: const {
-                    &[required("webhook_id"), optional("after_increment_id"), optional("limit"), optional("wait_ms")]
-                },
-                permission: Some(Permission::WebhookRead),
-                invalid: FaultCode::InvalidSelection,
-            },
+            "delivery.pull",
+            "Returns all numbers after one, bodies included and signed now; waits if there are none.",
             pull,
-        ),
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session(
-            Spec {
-                name: "delivery.retry",
-                summary: "Sends a delivery again now, whatever has become of it, and returns it.",
-                params: const { &[required("webhook_id"), required("increment_id")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidSelection,
-            },
+            "delivery.retry",
+            "Sends a delivery again now, whatever has become of it, and returns it.",
             retry,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(
+            FaultCode::InvalidSelection,
+            &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::DeliveryNotChanged],
         ),
         Method::with_session(
-            Spec {
-                name: "delivery.cancel",
-                summary: "Ends a pending delivery, and returns it; its number stays as a tombstone.",
-                params: const { &[required("webhook_id"), required("increment_id"), optional("whole_batch")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidSelection,
-            },
+            "delivery.cancel",
+            "Ends a pending delivery, and returns it; its number stays as a tombstone.",
             cancel,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(
+            FaultCode::InvalidSelection,
+            &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::DeliveryNotChanged],
         ),
     ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct List {
+    /// The webhook.
     webhook_id: Whole,
+    /// Which deliveries; the first, if left out.
     options: Option<Object<Options>>,
 }
 
-#[derive(Default, Deserialize)]
+/// Which deliveries to list.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct Options {
+    /// Only numbers after this one.
+    #[schemars(range(min = 0))]
     after_increment_id: Option<Whole>,
+    /// Only those in this state.
+    #[schemars(schema_with = "schema::states")]
+    #[serde(default)]
     state: Option<String>,
+    /// The most deliveries in the answer, up to `list_limit_max`; 100 by default.
+    #[schemars(range(min = 1))]
     limit: Option<Whole>,
 }
 
@@ -94,9 +90,11 @@ async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<Deli
     Ok(found.into_iter().map(DeliveryItem::from).collect())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ByNumber {
+    /// The webhook.
     webhook_id: Whole,
+    /// The number of the delivery in it.
     increment_id: Whole,
 }
 
@@ -106,11 +104,18 @@ async fn attempts(request: Request, caller: Caller, params: ByNumber) -> Result<
     Ok(found.into_iter().map(AttemptItem::from).collect())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct PullParams {
+    /// The webhook.
     webhook_id: Whole,
+    /// Only numbers after this one. Where the webhook is pulled, all up to it count as received.
+    #[schemars(range(min = 0))]
     after_increment_id: Option<Whole>,
+    /// The most numbers in the answer, up to `list_limit_max`; 100 by default.
+    #[schemars(range(min = 1))]
     limit: Option<Whole>,
+    /// How long to wait for a number if there is none, in milliseconds, up to `pull_wait_max_ms`; 0 by default.
+    #[schemars(range(min = 0))]
     wait_ms: Option<Whole>,
 }
 
@@ -129,10 +134,13 @@ async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<Del
     request.service.retry_delivery(&caller, id, number).await.map(DeliveryItem::from)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Cancel {
+    /// The webhook.
     webhook_id: Whole,
+    /// The number of the delivery in it.
     increment_id: Whole,
+    /// 1: cancels the whole batch that it goes out in.
     whole_batch: Option<Flag>,
 }
 

@@ -1,11 +1,12 @@
 //! event.*
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::api::rpc::args::{optional, required};
-use crate::api::rpc::method::{Method, Request, Spec};
-use crate::api::rpc::wire::{Object, ReceiptItem};
+use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::wire::{Object, ReceiptItem, schema};
+use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
@@ -15,40 +16,46 @@ use crate::service::event::EventDraft;
 pub fn methods() -> Vec<Method> {
     vec![
         Method::with_session(
-            Spec {
-                name: "event.publish",
-                summary: "Accepts an event; once this answers, it and its numbered deliveries are on disk.",
-                params: const { &[required("topic"), required("message"), optional("options")] },
-                permission: Some(Permission::EventWrite),
-                invalid: FaultCode::InvalidEvent,
-            },
+            "event.publish",
+            "Accepts an event; once this answers, it and its numbered deliveries are on disk.",
             publish,
-        ),
+        )
+        .needs(Permission::EventWrite)
+        .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
         Method::with_session(
-            Spec {
-                name: "event.publish_many",
-                summary: "Accepts events, all or none, and answers in their order.",
-                params: const { &[required("events")] },
-                permission: Some(Permission::EventWrite),
-                invalid: FaultCode::InvalidEvent,
-            },
+            "event.publish_many",
+            "Accepts events, all or none, and answers in their order.",
             publish_many,
-        ),
+        )
+        .needs(Permission::EventWrite)
+        .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
     ]
 }
 
-#[derive(Deserialize)]
+/// An event to publish.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "NewEvent")]
 #[serde(deny_unknown_fields)]
 struct Publish {
+    /// What happened: two words joined by a colon, such as `order:created`.
+    #[schemars(schema_with = "schema::topic")]
     topic: String,
+    /// The publisher's object; receivers get it byte for byte.
+    #[schemars(schema_with = "schema::message")]
     message: Box<RawValue>,
+    /// What else there is to say of it.
     options: Option<Object<Options>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct Options {
+    /// Makes a repeated publish the same publish.
+    #[schemars(length(min = 1, max = IDEMPOTENCY_KEY_CHARS_MAX))]
     idempotency_key: Option<String>,
+    /// When it happened (RFC 3339); now, if left out.
+    #[schemars(extend("format" = "date-time"))]
     created_at: Option<String>,
 }
 
@@ -68,8 +75,9 @@ async fn publish(request: Request, caller: Caller, params: Publish) -> Result<Re
     request.service.publish(&caller, params.into()).await.map(ReceiptItem::from)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct PublishMany {
+    /// The events, in order.
     events: Vec<Object<Publish>>,
 }
 

@@ -5,6 +5,7 @@ mod event;
 mod session;
 mod webhook;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::method::Method;
@@ -19,7 +20,7 @@ pub fn all() -> Vec<Method> {
 }
 
 /// For methods without parameters.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct NoParams {}
 
 #[cfg(test)]

@@ -1,59 +1,39 @@
 //! Logging in, and the methods that call or describe others.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::NoParams;
-use crate::api::rpc::args::{from_raw, optional, required};
-use crate::api::rpc::method::{Method, Request, Spec, Table};
-use crate::api::rpc::wire::Object;
+use crate::api::rpc::args::from_raw;
+use crate::api::rpc::method::{Method, Request, Table};
+use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::service::auth::{Caller, Credentials};
 
 /// The methods without a resource.
 pub fn methods() -> Vec<Method> {
-    let spec =
-        |name, summary, params| Spec { name, summary, params, permission: None, invalid: FaultCode::MissingParameter };
     vec![
-        Method::open(
-            spec(
-                "login",
-                "Opens a session for a user and returns its key.",
-                const { &[required("username"), required("api_key")] },
-            ),
-            login,
-        ),
-        Method::open(
-            spec("startSession", "Opens a session for the user of the Authorization header.", &[]),
-            start_session,
-        ),
-        Method::open(spec("endSession", "Ends a session.", const { &[optional("session")] }), end_session),
-        Method::with_session(
-            spec("call", "Calls a resource method.", const { &[required("path"), optional("args")] }),
-            call,
-        )
-        .relaying(),
-        Method::with_session(
-            spec(
-                "multiCall",
-                "Calls several resource methods in turn.",
-                const { &[required("calls"), optional("options")] },
-            ),
-            multi_call,
-        ),
-        Method::with_session(spec("resources", "Lists the resources and their methods.", &[]), resources),
-        Method::with_session(
-            spec("resourceFaults", "Lists the faults of a resource.", const { &[required("resource")] }),
-            resource_faults,
-        ),
-        Method::with_session(spec("globalFaults", "Lists the faults that any method may raise.", &[]), global_faults),
+        Method::open("login", "Opens a session for a user and returns its key.", login)
+            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied]),
+        Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
+            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied, FaultCode::SessionExpired]),
+        Method::open("endSession", "Ends a session.", end_session),
+        Method::with_session("call", "Calls a resource method.", call).relaying(),
+        Method::with_session("multiCall", "Calls several resource methods in turn.", multi_call),
+        Method::with_session("resources", "Lists the resources and their methods.", resources),
+        Method::with_session("resourceFaults", "Lists the faults of a resource.", resource_faults)
+            .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath]),
+        Method::with_session("globalFaults", "Lists the faults that any method may raise.", global_faults),
     ]
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Login {
+    /// The name of the user.
     username: String,
+    /// The user's API key.
     api_key: String,
 }
 
@@ -71,8 +51,11 @@ async fn start_session(request: Request, _: NoParams) -> Result<String, Fault> {
     service.start_session(&caller).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct EndSession {
+    /// The session's key; that of the Authorization header, if left out.
+    #[schemars(schema_with = "schema::session")]
+    #[serde(default)]
     session: Option<Value>,
 }
 
@@ -89,9 +72,13 @@ async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault
     Ok(true)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Call {
+    /// The method, such as `webhook.list`.
     path: String,
+    /// Its arguments in their order; what is no array is the sole argument.
+    #[schemars(schema_with = "schema::call_args")]
+    #[serde(default)]
     args: Option<Box<RawValue>>,
 }
 
@@ -99,27 +86,40 @@ async fn call(request: Request, caller: Caller, params: Call) -> Result<Box<RawV
     Table::call(request, caller, &params.path, params.args.as_deref()).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct MultiCall {
+    /// The calls in their order, each `[path, args]`, `[path]` or the path alone.
+    #[schemars(schema_with = "schema::calls")]
     calls: Vec<Box<RawValue>>,
+    /// How to go on.
     options: Option<Object<Options>>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
 struct Options {
-    #[serde(rename = "break")]
+    /// 1: the first fault ends it.
+    #[schemars(schema_with = "schema::any_flag")]
+    #[serde(default, rename = "break")]
     stop: Option<Value>,
 }
 
-#[derive(Serialize)]
+/// What came of a call in `multiCall`.
+#[derive(JsonSchema, Serialize)]
+#[schemars(inline)]
 #[serde(untagged)]
 enum ItemResult {
+    /// The result of the method.
     Done(Box<RawValue>),
+    /// Why there is none.
     Fault {
+        /// True.
         #[serde(rename = "isFault")]
         is_fault: bool,
+        /// The number of the fault.
         #[serde(rename = "faultCode")]
         fault_code: i32,
+        /// Its words.
         #[serde(rename = "faultMessage")]
         fault_message: String,
     },
@@ -185,19 +185,33 @@ fn split_item(item: &RawValue) -> Option<(String, Option<Box<RawValue>>)> {
     Some((serde_json::from_str(parts[0].get()).ok()?, args))
 }
 
-#[derive(Serialize)]
+/// A resource in `resources`.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Resource")]
 struct ResourceItem {
+    /// Its name.
     name: &'static str,
+    /// Its name for people.
     title: String,
+    /// Other names; there are none.
+    #[schemars(schema_with = "schema::nothing")]
     aliases: [(); 0],
+    /// Its methods.
     methods: Vec<MethodItem>,
 }
 
-#[derive(Serialize)]
+/// A method in `resources`.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "ResourceMethod")]
 struct MethodItem {
+    /// The part of its name after the dot.
     name: &'static str,
+    /// What it does.
     title: &'static str,
+    /// Its whole name.
     path: &'static str,
+    /// Other names; there are none.
+    #[schemars(schema_with = "schema::nothing")]
     aliases: [(); 0],
 }
 
@@ -219,9 +233,13 @@ async fn resources(request: Request, _: Caller, _: NoParams) -> Result<Vec<Resou
     Ok(resources)
 }
 
-#[derive(Serialize)]
+/// A fault by its number.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "FaultEntry")]
 struct FaultItem {
+    /// Its number.
     code: i32,
+    /// Its words.
     message: &'static str,
 }
 
@@ -230,14 +248,15 @@ fn faults_of(scope: &str) -> Vec<FaultItem> {
     rows.map(|entry| FaultItem { code: entry.code.number(), message: entry.message }).collect()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ResourceFaults {
+    /// The resource, such as `webhook`.
     resource: String,
 }
 
 async fn resource_faults(request: Request, _: Caller, params: ResourceFaults) -> Result<Vec<FaultItem>, Fault> {
     let resource = params.resource.as_str();
-    if !request.table.methods().iter().any(|method| method.resource() == Some(resource)) {
+    if !request.table.methods().iter().any(|method| method.spec.resource() == Some(resource)) {
         return Err(Fault::new(FaultCode::InvalidPath).detail("There is no such resource; \"resources\" lists them."));
     }
     Ok(faults_of(resource))

@@ -1,23 +1,24 @@
 //! webhook.*
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
 use super::NoParams;
-use crate::api::rpc::args::{from_raw, optional, required};
+use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
-use crate::api::rpc::method::{Method, Request, Spec};
+use crate::api::rpc::method::{Method, Request, Written};
 use crate::api::rpc::wire::{
     Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, TestedItem, Times, Topics, WebhookDetail, WebhookItem,
-    Whole, nullable,
+    Whole, nullable, schema,
 };
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::WebhookId;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
-use crate::domain::secret::SecretKey;
-use crate::domain::target::TargetUrl;
+use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
+use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
@@ -28,115 +29,61 @@ use crate::service::webhook::StatusTarget;
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
+        Method::with_session("webhook.list", "Lists the merchant's webhooks.", list)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidWebhook, &[]),
+        Method::with_session("webhook.create", "Registers a webhook.", create)
+            .needs(Permission::WebhookWrite)
+            .faults(FaultCode::InvalidWebhook, &[FaultCode::CreateFailed, FaultCode::CreateRefused]),
         Method::with_session(
-            Spec {
-                name: "webhook.list",
-                summary: "Lists the merchant's webhooks.",
-                params: &[],
-                permission: Some(Permission::WebhookRead),
-                invalid: FaultCode::InvalidWebhook,
-            },
-            list,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.create",
-                summary: "Registers a webhook.",
-                params: const { &[required("webhook"), optional("return_webhook")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidWebhook,
-            },
-            create,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.update",
-                summary: "Changes a webhook and returns it; what is left out stays as it is.",
-                params: const { &[required("webhook_id"), required("changes")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidWebhook,
-            },
+            "webhook.update",
+            "Changes a webhook and returns it; what is left out stays as it is.",
             update,
-        ),
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::InvalidWebhook, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
-            Spec {
-                name: "webhook.update_status",
-                summary: "Switches webhooks on or off, by topic, by id, or all of them.",
-                params: const { &[optional("topic"), optional("status"), optional("webhook_id")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::StatusNotChanged,
-            },
+            "webhook.update_status",
+            "Switches webhooks on or off, by topic, by id, or all of them.",
             update_status,
-        ),
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::StatusNotChanged, &[]),
+        Method::with_session("webhook.delete", "Deletes a webhook; what is pending for it becomes cancelled.", delete)
+            .needs(Permission::WebhookWrite)
+            .faults(FaultCode::NoWebhook, &[FaultCode::DeleteFailed, FaultCode::DeleteRefused]),
+        Method::with_session("webhook.get", "Returns a webhook with everything there is to it.", get)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::NoWebhook, &[]),
+        Method::with_session("webhook.enable", "Lifts a disablement by the server, and returns the webhook.", enable)
+            .needs(Permission::WebhookWrite)
+            .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session(
-            Spec {
-                name: "webhook.delete",
-                summary: "Deletes a webhook; what is pending for it becomes cancelled.",
-                params: const { &[required("webhook_id")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::NoWebhook,
-            },
-            delete,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.get",
-                summary: "Returns a webhook with everything there is to it.",
-                params: const { &[required("webhook_id")] },
-                permission: Some(Permission::WebhookRead),
-                invalid: FaultCode::NoWebhook,
-            },
-            get,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.enable",
-                summary: "Lifts a disablement by the server, and returns the webhook.",
-                params: const { &[required("webhook_id")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::NoWebhook,
-            },
-            enable,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.rotate_secret",
-                summary: "Gives a webhook a new secret; the old one signs beside it for a while.",
-                params: const { &[required("webhook_id"), optional("secret_key"), optional("overlap_s")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidWebhook,
-            },
+            "webhook.rotate_secret",
+            "Gives a webhook a new secret; the old one signs beside it for a while.",
             rotate_secret,
-        ),
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::InvalidWebhook, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
-            Spec {
-                name: "webhook.replay",
-                summary: "Sends numbers again that were given out: a range of them, or those since a time.",
-                params: const { &[required("webhook_id"), optional("options")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidSelection,
-            },
+            "webhook.replay",
+            "Sends numbers again that were given out: a range of them, or those since a time.",
             replay,
-        ),
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
+        Method::with_session("webhook.backfill", "Sends stored events to a webhook as new numbers.", backfill)
+            .needs(Permission::WebhookWrite)
+            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
-            Spec {
-                name: "webhook.backfill",
-                summary: "Sends stored events to a webhook as new numbers.",
-                params: const { &[required("webhook_id"), optional("options")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidSelection,
-            },
-            backfill,
-        ),
-        Method::with_session(
-            Spec {
-                name: "webhook.test",
-                summary: "Sends a webhook a numbered test:ping at once, and waits for the outcome.",
-                params: const { &[required("webhook_id"), optional("message")] },
-                permission: Some(Permission::WebhookWrite),
-                invalid: FaultCode::InvalidEvent,
-            },
+            "webhook.test",
+            "Sends a webhook a numbered test:ping at once, and waits for the outcome.",
             test,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(
+            FaultCode::InvalidEvent,
+            &[FaultCode::NoWebhook, FaultCode::EventRefused, FaultCode::WebhookNotChanged],
         ),
     ]
 }
@@ -145,85 +92,119 @@ fn sees_secrets(caller: &Caller) -> bool {
     caller.permissions.allow(Permission::WebhookWrite)
 }
 
-async fn list(request: Request, caller: Caller, _: NoParams) -> Result<Box<RawValue>, Fault> {
+async fn list(request: Request, caller: Caller, _: NoParams) -> Result<Written<Vec<WebhookItem<'static>>>, Fault> {
     let webhooks = request.service.list_webhooks(&caller).await?;
     let items: Vec<_> = webhooks.iter().map(|webhook| WebhookItem::new(webhook, sees_secrets(&caller))).collect();
-    written(&items)
+    Written::new(&items)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ById {
+    /// The webhook.
     webhook_id: Whole,
 }
 
-async fn get(request: Request, caller: Caller, params: ById) -> Result<Box<RawValue>, Fault> {
+async fn get(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let webhook = request.service.get_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
     detail(&webhook, &caller)
 }
 
-fn detail(webhook: &Webhook, caller: &Caller) -> Result<Box<RawValue>, Fault> {
-    written(&WebhookDetail::new(webhook, sees_secrets(caller)))
-}
-
-/// Written at once, for it borrows from what it shows.
-fn written(result: &impl serde::Serialize) -> Result<Box<RawValue>, Fault> {
-    to_raw_value(result).map_err(|_| FaultCode::Internal.into())
+fn detail(webhook: &Webhook, caller: &Caller) -> Result<Written<WebhookDetail<'static>>, Fault> {
+    Written::new(&WebhookDetail::new(webhook, sees_secrets(caller)))
 }
 
 async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, Fault> {
     request.service.delete_webhook(&caller, WebhookId(params.webhook_id.0)).await.map(|()| true)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Create {
+    /// What is said of it: `topics` and `url` at least, or `topics` and `delivery_mode` `pull`.
     webhook: Object<Data>,
+    /// 1: the answer is the whole webhook; else it is true.
     return_webhook: Option<Flag>,
 }
 
-#[derive(Deserialize)]
+/// What an owner says of a webhook; what is left out stays as it is, or is as by default.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "WebhookData")]
 #[serde(deny_unknown_fields)]
 struct Data {
+    /// Whether it is on. Off, what is pending waits, and later events are not numbered for it.
     is_active: Option<Flag>,
+    /// What it subscribes to: `order:created` is that topic, `order:*` all of a resource, `*` everything; several as a list, or with commas between them.
     topics: Option<Topics>,
+    /// Where its deliveries are posted to; not with `delivery_mode` `pull`.
+    #[schemars(length(max = URL_CHARS_MAX), url)]
     url: Option<String>,
+    /// Headers to send along, one `Name: value` a line, or an object.
     extra_headers: Option<Headers>,
+    /// What signs. Without one, a key is made.
+    #[schemars(length(max = SECRET_CHARS_MAX))]
     secret_key: Option<String>,
+    /// How bodies are built; `envelope` by default, and `shipstream` on the vendor's paths.
+    #[schemars(schema_with = "schema::formats")]
+    #[serde(default)]
     format: Option<String>,
+    /// What they are written in; `xml` goes with the format `3dcart`.
+    #[schemars(schema_with = "schema::encodings")]
+    #[serde(default)]
     encoding: Option<String>,
+    /// What becomes of deliveries that fail.
     retry: Option<Retry>,
+    /// In which order deliveries go out: `parallel` (the default), `ordered`, or not at all: `pull`.
+    #[schemars(schema_with = "schema::modes")]
+    #[serde(default)]
     delivery_mode: Option<String>,
+    /// How many requests may be under way at once; null: as the server is configured.
+    #[schemars(schema_with = "schema::concurrency")]
     #[serde(default, deserialize_with = "nullable")]
     max_concurrency: Option<Option<u32>>,
+    /// How many requests a second; null: as fast as it answers.
     #[serde(default, deserialize_with = "nullable")]
     rate_limit: Option<Option<Object<Rate>>>,
+    /// How long an attempt may take; null: as the format has it.
     #[serde(default, deserialize_with = "nullable")]
     timeouts: Option<Option<Object<Times>>>,
+    /// What is sent along as HTTP Basic; null: nothing.
     #[serde(default, deserialize_with = "nullable")]
     basic_auth: Option<Option<Object<Basic>>>,
+    /// How many events go out in one request; null: one. With the format `envelope`.
     #[serde(default, deserialize_with = "nullable")]
     batch: Option<Option<Object<Batch>>>,
 }
 
-async fn create(request: Request, caller: Caller, params: Create) -> Result<Box<RawValue>, Fault> {
+/// True; or the webhook, if that was asked for.
+#[derive(JsonSchema, Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+enum Created<'a> {
+    Done(bool),
+    Webhook(Box<WebhookDetail<'a>>),
+}
+
+async fn create(request: Request, caller: Caller, params: Create) -> Result<Written<Created<'static>>, Fault> {
     // On the vendor's paths a webhook starts as the vendor's do.
     let defaults = match request.context.codes {
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
     };
     let webhook = request.service.create_webhook(&caller, changes(params.webhook.0)?, defaults).await?;
-    match params.return_webhook {
-        Some(Flag(true)) => detail(&webhook, &caller),
-        _ => written(&true),
-    }
+    Written::new(&match params.return_webhook {
+        Some(Flag(true)) => Created::Webhook(Box::new(WebhookDetail::new(&webhook, sees_secrets(&caller)))),
+        _ => Created::Done(true),
+    })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Update {
+    /// The webhook.
     webhook_id: Whole,
+    /// What to change.
     changes: Object<Data>,
 }
 
-async fn update(request: Request, caller: Caller, params: Update) -> Result<Box<RawValue>, Fault> {
+async fn update(request: Request, caller: Caller, params: Update) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let id = WebhookId(params.webhook_id.0);
     let webhook = request.service.update_webhook(&caller, id, changes(params.changes.0)?).await?;
     detail(&webhook, &caller)
@@ -266,36 +247,55 @@ fn secret(text: Option<String>) -> Result<Option<SecretKey>, Violation> {
     text.filter(|text| !text.is_empty()).map(|text| SecretKey::try_new(&text)).transpose()
 }
 
-async fn enable(request: Request, caller: Caller, params: ById) -> Result<Box<RawValue>, Fault> {
+async fn enable(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let webhook = request.service.enable_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
     detail(&webhook, &caller)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct RotateSecret {
+    /// The webhook.
     webhook_id: Whole,
+    /// The new secret. Without one, a key is made.
+    #[schemars(length(max = SECRET_CHARS_MAX))]
     secret_key: Option<String>,
+    /// How long the old one goes on signing, in seconds; `secret_overlap_s` by default.
+    #[schemars(range(min = 0))]
     overlap_s: Option<Whole>,
 }
 
-async fn rotate_secret(request: Request, caller: Caller, params: RotateSecret) -> Result<Box<RawValue>, Fault> {
+async fn rotate_secret(
+    request: Request,
+    caller: Caller,
+    params: RotateSecret,
+) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let secret = secret(params.secret_key).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
     let (id, overlap_s) = (WebhookId(params.webhook_id.0), params.overlap_s.map(|seconds| seconds.0));
     let webhook = request.service.rotate_secret(&caller, id, secret, overlap_s).await?;
     detail(&webhook, &caller)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ReplayParams {
+    /// The webhook.
     webhook_id: Whole,
+    /// Which numbers; all, if left out.
     options: Option<Object<ReplayOptions>>,
 }
 
-#[derive(Default, Deserialize)]
+/// Which numbers to send again; where several are given, what fits all of them.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct ReplayOptions {
+    /// The first number.
+    #[schemars(range(min = 1))]
     from_increment_id: Option<Whole>,
+    /// The last number.
+    #[schemars(range(min = 1))]
     to_increment_id: Option<Whole>,
+    /// Only what was numbered at or after this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
 }
 
@@ -309,21 +309,31 @@ async fn replay(request: Request, caller: Caller, params: ReplayParams) -> Resul
     request.service.replay(&caller, WebhookId(params.webhook_id.0), replay).await.map(SpanItem::from)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct BackfillParams {
+    /// The webhook.
     webhook_id: Whole,
+    /// Which events; those of its topics, if left out.
     options: Option<Object<BackfillOptions>>,
 }
 
-#[derive(Default, Deserialize)]
+/// Which stored events to number.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct BackfillOptions {
+    /// Only events of these topics.
     topics: Option<Topics>,
+    /// Only events accepted at or after this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
 }
 
-#[derive(Serialize)]
+/// How far a backfill goes.
+#[derive(JsonSchema, Serialize)]
 struct Backfilled {
+    /// The last event that is looked at.
+    #[schemars(schema_with = "schema::number")]
     through_event_id: i64,
 }
 
@@ -334,9 +344,13 @@ async fn backfill(request: Request, caller: Caller, params: BackfillParams) -> R
     Ok(Backfilled { through_event_id: through.0 })
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct Test {
+    /// The webhook.
     webhook_id: Whole,
+    /// The message; the server has one of its own.
+    #[schemars(schema_with = "schema::message")]
+    #[serde(default)]
     message: Option<Box<RawValue>>,
 }
 
@@ -347,19 +361,33 @@ async fn test(request: Request, caller: Caller, params: Test) -> Result<TestedIt
 
 /// The seed's signature is `(topic, status)` and its example `[{"status": 1}]`;
 /// both work, and so does an object with a topic or an id.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct UpdateStatus {
+    /// The webhooks with this in their list of topics; or an object with all of this method's parameters.
+    #[schemars(schema_with = "status_topic")]
+    #[serde(default)]
     topic: Option<Box<RawValue>>,
+    /// 1: on, 0: off.
     status: Option<Flag>,
+    /// The webhook.
     webhook_id: Option<Whole>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct StatusData {
+    /// The webhooks with this in their list of topics.
     topic: Option<String>,
+    /// 1: on, 0: off.
     status: Option<Flag>,
+    /// The webhook.
     webhook_id: Option<Whole>,
+}
+
+fn status_topic(generator: &mut SchemaGenerator) -> Schema {
+    let object = generator.subschema_for::<StatusData>();
+    json_schema!({ "anyOf": [{ "type": "string" }, object] })
 }
 
 async fn update_status(request: Request, caller: Caller, params: UpdateStatus) -> Result<bool, Fault> {

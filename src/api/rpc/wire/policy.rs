@@ -4,26 +4,33 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::domain::fault::Violation;
-use crate::domain::policy::{BasicAuth, Batching, OwnTimeouts, RateLimit, Timeouts};
-use crate::domain::retry::{RetryPolicy, Waits};
+use crate::domain::policy::{
+    BATCH_BYTES, BATCH_EVENTS, BATCH_WAIT_MS, BasicAuth, Batching, CONNECT_TIMEOUT_MS, CREDENTIAL_CHARS_MAX,
+    OwnTimeouts, RATE, RateLimit, TIMEOUT_MS, Timeouts,
+};
+use crate::domain::retry::{RETRIES_MAX, RetryPolicy, WAIT_S_MAX, Waits};
 
 /// A retry policy: its name, a list of seconds, or a number of retries at an interval.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[schemars(inline, deny_unknown_fields)]
 #[serde(untagged)]
 pub enum Retry {
     /// A policy of ours.
-    Name(String),
-    /// The waits, in seconds.
-    Seconds(Vec<u32>),
+    Name(#[schemars(schema_with = "super::schema::retry_names")] String),
+    /// The waits before each retry, in seconds.
+    Seconds(#[schemars(length(max = RETRIES_MAX), inner(range(min = 1, max = WAIT_S_MAX)))] Vec<u32>),
     /// Always the same wait.
     Fixed {
-        /// How many.
+        /// How many retries.
+        #[schemars(range(max = RETRIES_MAX))]
         max_retries: u32,
-        /// How long, in seconds.
+        /// The wait before each, in seconds.
+        #[schemars(range(min = 1, max = WAIT_S_MAX))]
         interval_seconds: u32,
     },
 }
@@ -98,10 +105,15 @@ pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// Requests a second, and how many at once after a pause.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
+    /// Requests a second.
+    #[schemars(range(min = *RATE.start(), max = *RATE.end()))]
     per_second: u32,
+    /// Requests at once after a pause; a second's worth if left out.
+    #[schemars(range(min = *RATE.start(), max = *RATE.end()))]
     burst: Option<u32>,
 }
 
@@ -120,10 +132,15 @@ impl TryFrom<Rate> for RateLimit {
 }
 
 /// How long connecting, and the whole attempt, may take, in milliseconds.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 pub struct Times {
+    /// For the connection, in milliseconds.
+    #[schemars(range(min = *CONNECT_TIMEOUT_MS.start(), max = *CONNECT_TIMEOUT_MS.end()))]
     connect_ms: Option<u32>,
+    /// For the whole attempt, in milliseconds.
+    #[schemars(range(min = *TIMEOUT_MS.start(), max = *TIMEOUT_MS.end()))]
     total_ms: Option<u32>,
 }
 
@@ -143,10 +160,15 @@ impl TryFrom<Times> for OwnTimeouts {
 }
 
 /// What is sent along as HTTP Basic.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, JsonSchema, Serialize)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
+    /// Without a colon.
+    #[schemars(length(max = CREDENTIAL_CHARS_MAX))]
     username: String,
+    /// Reads empty for a caller without the permission `webhook_write`.
+    #[schemars(length(max = CREDENTIAL_CHARS_MAX))]
     password: String,
 }
 
@@ -167,11 +189,18 @@ impl TryFrom<Basic> for BasicAuth {
 }
 
 /// How many events, how many bytes of a body, and how long to wait for them.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
+    /// The most events in a request.
+    #[schemars(range(min = *BATCH_EVENTS.start(), max = *BATCH_EVENTS.end()))]
     max_events: u32,
+    /// The longest body, in bytes; a larger event goes alone.
+    #[schemars(range(min = *BATCH_BYTES.start(), max = *BATCH_BYTES.end()))]
     max_size: Option<u32>,
+    /// How long the first event waits for others, in milliseconds.
+    #[schemars(range(min = *BATCH_WAIT_MS.start(), max = *BATCH_WAIT_MS.end()))]
     wait_ms: Option<u32>,
 }
 

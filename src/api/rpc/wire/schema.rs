@@ -1,0 +1,181 @@
+//! The schemas of values that are written in a way of their own.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde_json::Value;
+
+use super::{Flag, Headers, Object, Topics, Whole};
+use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
+use crate::domain::policy::CONCURRENCY;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::topic::TOPIC_WORD;
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format};
+
+/// As its content is.
+impl<T: JsonSchema> JsonSchema for Object<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+macro_rules! inline_schema {
+    ($type:ty, $schema:tt) => {
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+// What is read besides (texts in place of numbers) is for clients that can't
+// help it, and is not advertised.
+inline_schema!(Flag, { "type": ["integer", "boolean"], "enum": [0, 1, false, true] });
+inline_schema!(Whole, { "type": "integer", "format": "int64" });
+inline_schema!(Topics, { "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
+inline_schema!(Headers, {
+    "anyOf": [{ "type": "string" }, { "type": "object", "additionalProperties": { "type": "string" } }],
+});
+
+/// A topic.
+pub fn topic(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("^{TOPIC_WORD}:{TOPIC_WORD}$") })
+}
+
+/// A publisher's message.
+pub fn message(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object" })
+}
+
+/// How many requests at once.
+pub fn concurrency(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["integer", "null"], "format": "uint32", "minimum": CONCURRENCY.start(), "maximum": CONCURRENCY.end(),
+    })
+}
+
+/// A session's key, or what stands for none.
+pub fn session(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"] })
+}
+
+/// What `call` hands on.
+pub fn call_args(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "anyOf": [{ "type": "array" }, {}] })
+}
+
+/// The calls of a `multiCall`.
+pub fn calls(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": { "anyOf": [{ "type": "string" }, { "type": "array", "minItems": 1, "maxItems": 2 }] },
+    })
+}
+
+/// What is taken for yes unless it is 0, false or empty.
+pub fn any_flag(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "boolean", "string"] })
+}
+
+/// A list that is empty.
+pub fn nothing(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": {}, "maxItems": 0 })
+}
+
+/// An id.
+pub fn id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 1 })
+}
+
+/// A number of a webhook, or 0 where there is none yet.
+pub fn number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
+}
+
+/// 0 or 1, as answers have it.
+pub fn flag_given(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "enum": [0, 1] })
+}
+
+/// A time in UTC, to the millisecond.
+pub fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
+/// The same, or null.
+pub fn time_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "null"], "format": "date-time" })
+}
+
+fn one_of(names: impl IntoIterator<Item = &'static str>) -> Schema {
+    let names: Vec<_> = names.into_iter().collect();
+    json_schema!({ "type": "string", "enum": names })
+}
+
+fn one_of_or_null(names: impl IntoIterator<Item = &'static str>) -> Schema {
+    let names: Vec<Value> = names.into_iter().map(Value::from).chain([Value::Null]).collect();
+    json_schema!({ "type": ["string", "null"], "enum": names })
+}
+
+/// What becomes of a delivery.
+pub fn states(_: &mut SchemaGenerator) -> Schema {
+    one_of(DeliveryState::ALL.map(DeliveryState::name))
+}
+
+/// Why it ended.
+pub fn end_reasons(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(EndReason::ALL.map(EndReason::name))
+}
+
+/// What went wrong with an attempt.
+pub fn error_classes(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(ErrorClass::ALL.map(ErrorClass::name))
+}
+
+/// How bodies are built.
+pub fn formats(_: &mut SchemaGenerator) -> Schema {
+    let mut names = Format::ALL.map(Format::name).to_vec();
+    names.dedup();
+    one_of(names)
+}
+
+/// What they are written in.
+pub fn encodings(_: &mut SchemaGenerator) -> Schema {
+    one_of(Encoding::ALL.map(Encoding::name))
+}
+
+/// In which order deliveries go out.
+pub fn modes(_: &mut SchemaGenerator) -> Schema {
+    one_of(DeliveryMode::ALL.map(DeliveryMode::name))
+}
+
+/// Why a webhook is disabled.
+pub fn disabled_reasons(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(DisabledReason::ALL.map(DisabledReason::name))
+}
+
+/// The policies of ours.
+pub fn retry_names(_: &mut SchemaGenerator) -> Schema {
+    one_of(RetryPolicy::NAMES)
+}
