@@ -18,7 +18,7 @@ use ::config::{Map, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
-use self::setting::{Filter, Networks, Setting, StorePath};
+use self::setting::{Filter, Networks, PublicUrl, Setting, StorePath};
 use crate::store::sqlite::Durability;
 use crate::{api, delivery, service, store};
 
@@ -113,6 +113,8 @@ pub enum Rule {
     Networks,
     /// A filter of `tracing`.
     Filter,
+    /// An http or https URL.
+    Url,
     /// A whole number.
     Number {
         /// What it counts.
@@ -182,6 +184,9 @@ macro_rules! keys {
 keys! {
     /// Where to listen; port 0 takes a free one.
     listen: SocketAddr = "127.0.0.1:8080", Rule::Address;
+    /// Where clients reach the server, which its OpenRPC document tells them; where it
+    /// listens, if that is not said.
+    public_url: PublicUrl = "", Rule::Url;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
     store: StorePath = "sqlite:tallyhook.db", Rule::Store;
     /// What an answer promises: with full, what was accepted survives a power cut;
@@ -339,6 +344,7 @@ impl Settings {
                 allow_targets,
             },
             api: api::Config {
+                public_url: self.public_url?.0,
                 body_bytes_max: self.body_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
@@ -376,6 +382,7 @@ impl Rule {
             Self::Switch => "true or false".to_owned(),
             Self::Networks => "networks or addresses".to_owned(),
             Self::Filter => "a filter of tracing".to_owned(),
+            Self::Url => "an http or https URL".to_owned(),
             Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
         }
     }

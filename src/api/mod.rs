@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::{debug, warn};
+use url::Url;
 
 use crate::service::Service;
 
@@ -25,6 +26,8 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// What the operator decides about the listener.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where clients reach the server; `None`: where it listens.
+    pub public_url: Option<Url>,
     /// The longest request body, in bytes.
     pub body_bytes_max: usize,
     /// The most calls in one JSON-RPC batch.
@@ -70,7 +73,8 @@ impl Listener {
 /// Answers on `socket` from now on.
 pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
-    let router = Router::new().merge(rpc::router(&config, service));
+    let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
+    let router = Router::new().merge(rpc::router(&config, service, url));
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(accept(config, socket, router, stopped));
     Ok(Listener { address, stop, task })

@@ -11,6 +11,7 @@ mod folder;
 mod json;
 mod listen;
 mod number_log;
+mod openrpc;
 mod receiver;
 mod serve;
 mod signals;
@@ -69,6 +70,9 @@ enum Command {
     /// Log in to a server, call a method, and print its result.
     #[command(after_help = call::EXAMPLES)]
     Call(call::CallArgs),
+    /// Print the OpenRPC document: every method with its parameters, result, faults and examples.
+    #[command(after_help = openrpc::EXAMPLES)]
+    Openrpc(openrpc::OpenrpcArgs),
     /// Measure a server process on this machine, beside what the machine could do at best.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -115,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => user::run(command),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
+        Command::Openrpc(args) => openrpc::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReceiver(args) => bench::receive(&args),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ::config::{Value, ValueKind};
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
+use url::Url;
 
 use super::{Rule, Unit};
 use crate::store::sqlite::Durability;
@@ -24,6 +25,8 @@ pub struct StorePath(pub PathBuf);
 pub struct Networks(pub Vec<IpNet>);
 /// A filter that `tracing` understands.
 pub struct Filter(pub String);
+/// A URL, or none.
+pub struct PublicUrl(pub Option<Url>);
 
 impl Setting for SocketAddr {
     fn read(rule: Rule, value: &Value) -> Result<Self, String> {
@@ -127,6 +130,20 @@ impl Setting for Filter {
                 LEVELS.join(", ")
             )),
         }
+    }
+}
+
+impl Setting for PublicUrl {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => return Ok(Self(None)),
+            Some(text) => match Url::parse(text) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => return Ok(Self(Some(url))),
+                _ => {}
+            },
+            None => {}
+        }
+        Err(format!("{} is none; write {}, such as https://hooks.example.com/", shown(value), rule.allowed()))
     }
 }
 

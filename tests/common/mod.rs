@@ -273,6 +273,14 @@ pub async fn post(client: &Http, url: &str, headers: &[(&str, &str)], body: Stri
     tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers")
 }
 
+/// GETs a path; the status, and the text of the answer.
+pub async fn get(url: &str, path: &str) -> (u16, String) {
+    let response = http_client().get(format!("{url}{path}").parse().unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
 /// A delivery as it arrived.
 #[derive(Clone, Debug)]
 pub struct Arrived {

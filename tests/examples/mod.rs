@@ -229,6 +229,11 @@ impl Bench<'_> {
 
     /// Runs one example; fails with where its answer differs.
     pub async fn run(&self, name: &str) -> Result<(), String> {
+        self.exchanges(name).await.map(drop)
+    }
+
+    /// Runs one example; what was posted, each with its answer.
+    pub async fn exchanges(&self, name: &str) -> Result<Vec<(String, String)>, String> {
         let mut plan = Plan::default();
         plan.add(self.examples, &self.examples[name], "");
         let mut run = Run::new(self);
@@ -244,7 +249,7 @@ impl Bench<'_> {
             _ = run.send(step).await;
         }
         run.log_out().await;
-        outcome
+        outcome.map(|()| run.exchanges)
     }
 }
 
@@ -276,6 +281,8 @@ struct Run {
     values: HashMap<String, Value>,
     client: Http,
     commits: Option<watch::Receiver<u64>>,
+    /// What was posted, each with its answer.
+    exchanges: Vec<(String, String)>,
 }
 
 impl Run {
@@ -295,6 +302,7 @@ impl Run {
             values: values.map(|(name, value)| (name.to_owned(), json!(value))).into(),
             client: common::http_client(),
             commits: bench.commits.clone(),
+            exchanges: Vec::new(),
         }
     }
 
@@ -336,7 +344,9 @@ impl Run {
             _ => self.fill(&example["request"])?.to_string(),
         };
         let headers = self.fill(&example["headers"])?;
-        Ok(self.post(example["path"].as_str().unwrap_or("/"), &headers, body).await)
+        let (status, answer) = self.post(example["path"].as_str().unwrap_or("/"), &headers, body.clone()).await;
+        self.exchanges.push((body, answer.clone()));
+        Ok((status, answer))
     }
 
     fn judge(&self, example: &Value, status: u16, answer: &str) -> Result<Vec<String>, String> {

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use jsonrpsee::types::ErrorObjectOwned;
@@ -20,6 +20,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
+use super::openrpc;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
@@ -70,9 +71,10 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The part before the dot; `None` for a bare name.
+    /// The part before the dot; `None` for a bare name, and for those that the
+    /// specification of JSON-RPC keeps for itself.
     pub fn resource(&self) -> Option<&'static str> {
-        self.name.split_once('.').map(|(resource, _)| resource)
+        self.name.split_once('.').map(|(resource, _)| resource).filter(|resource| *resource != "rpc")
     }
 
     /// Every fault it may raise, in the order of their numbers.
@@ -249,14 +251,23 @@ pub struct Table {
     methods: Vec<Method>,
     by_name: HashMap<&'static str, usize>,
     service: Arc<Service>,
+    url: String,
     response_bytes_max: usize,
+    document: OnceLock<Box<RawValue>>,
 }
 
 impl Table {
-    /// A table of these methods over the use cases.
-    pub fn new(methods: Vec<Method>, service: Arc<Service>, response_bytes_max: usize) -> Self {
+    /// A table of these methods over the use cases, of a server that is called
+    /// at `url`.
+    pub fn new(methods: Vec<Method>, service: Arc<Service>, url: String, response_bytes_max: usize) -> Self {
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
-        Self { methods, by_name, service, response_bytes_max }
+        Self { methods, by_name, service, url, response_bytes_max, document: OnceLock::new() }
+    }
+
+    /// The OpenRPC document of the methods.
+    pub fn document(&self) -> &RawValue {
+        let made = || to_raw_value(&openrpc::document(&self.methods, &self.url));
+        self.document.get_or_init(|| made().expect("a document has only string keys"))
     }
 
     /// Once results fill so many bytes, no further call is run for them.

@@ -7,9 +7,11 @@
 mod args;
 mod dispatch;
 mod envelope;
+mod examples;
 mod fault;
 mod method;
 mod methods;
+mod openrpc;
 mod wire;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -35,6 +37,9 @@ const NATIVE_PATHS: [&str; 2] = ["/", "/rpc"];
 /// The vendor's paths, on which faults have the vendor's codes.
 const VENDOR_PATHS: [&str; 2] = ["/api/jsonrpc", "/backend/api/jsonrpc"];
 
+/// Where the OpenRPC document is.
+const DOCUMENT_PATH: &str = "/openrpc.json";
+
 /// One of the two kinds of paths.
 #[derive(Clone)]
 struct Endpoint {
@@ -43,12 +48,14 @@ struct Endpoint {
     config: Config,
 }
 
-/// The routes.
-pub fn router(config: &Config, service: Arc<Service>) -> Router {
-    let table = Arc::new(Table::new(methods::all(), service, config.response_bytes_max));
-    let dispatcher = Dispatcher::new(table.module(), config.batch_calls_max, config.response_bytes_max);
+/// The routes of a server that is called at `url`.
+pub fn router(config: &Config, service: Arc<Service>, url: String) -> Router {
+    let table = Arc::new(Table::new(methods::all(), service, url, config.response_bytes_max));
+    let module = Arc::clone(&table).module();
+    let dispatcher = Dispatcher::new(module, config.batch_calls_max, config.response_bytes_max);
     let dispatcher = Arc::new(dispatcher);
-    let mut router = Router::new();
+    let document = get(async move || answer(StatusCode::OK, Some(table.document().get().to_owned())));
+    let mut router = Router::new().route(DOCUMENT_PATH, document);
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };
         for path in paths {
@@ -135,4 +142,9 @@ fn answer(status: StatusCode, body: Option<String>) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
+}
+
+/// The OpenRPC document of a server that is called at `url`.
+pub fn openrpc(url: &str) -> serde_json::Value {
+    openrpc::document(&methods::all(), url)
 }

@@ -20,12 +20,15 @@ pub fn methods() -> Vec<Method> {
         Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
             .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied, FaultCode::SessionExpired]),
         Method::open("endSession", "Ends a session.", end_session),
-        Method::with_session("call", "Calls a resource method.", call).relaying(),
+        Method::with_session("call", "Calls a resource method; its other faults are that method's.", call)
+            .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable])
+            .relaying(),
         Method::with_session("multiCall", "Calls several resource methods in turn.", multi_call),
         Method::with_session("resources", "Lists the resources and their methods.", resources),
         Method::with_session("resourceFaults", "Lists the faults of a resource.", resource_faults)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath]),
         Method::with_session("globalFaults", "Lists the faults that any method may raise.", global_faults),
+        Method::open("rpc.discover", "Describes the server: its OpenRPC document.", discover),
     ]
 }
 
@@ -218,7 +221,9 @@ struct MethodItem {
 async fn resources(request: Request, _: Caller, _: NoParams) -> Result<Vec<ResourceItem>, Fault> {
     let mut resources: Vec<ResourceItem> = Vec::new();
     for method in request.table.methods() {
-        let Some((resource, verb)) = method.spec.name.split_once('.') else { continue };
+        let (Some(resource), Some((_, verb))) = (method.spec.resource(), method.spec.name.split_once('.')) else {
+            continue;
+        };
         let item = MethodItem { name: verb, title: method.spec.summary, path: method.spec.name, aliases: [] };
         match resources.iter_mut().find(|entry| entry.name == resource) {
             Some(entry) => entry.methods.push(item),
@@ -264,4 +269,8 @@ async fn resource_faults(request: Request, _: Caller, params: ResourceFaults) ->
 
 async fn global_faults(_: Request, _: Caller, _: NoParams) -> Result<Vec<FaultItem>, Fault> {
     Ok(faults_of("global"))
+}
+
+async fn discover(request: Request, _: NoParams) -> Result<Box<RawValue>, Fault> {
+    Ok(request.table.document().to_owned())
 }

@@ -1,0 +1,138 @@
+//! The OpenRPC document: every method with its parameters, result, faults and
+//! examples, made from the method table and from `rpc-examples/`, so that it
+//! can't say anything else than the server does.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, words};
+use super::examples;
+use super::method::{Method, Spec};
+use crate::domain::fault::FaultCode;
+
+/// The version of the OpenRPC specification that the document follows.
+const OPENRPC: &str = "1.3.2";
+/// Where schemas stand that are used more than once.
+const SCHEMAS: &str = "/components/schemas";
+
+/// What begins so belongs to the specification, and describes no server.
+const RESERVED: &str = "rpc.";
+
+/// The document of a server that is called at `url`.
+pub fn document(methods: &[Method], url: &str) -> Value {
+    // Two generators, since what may be left out of a parameter is null in a result.
+    let settings = || {
+        SchemaSettings::draft07()
+            .with(|settings| settings.definitions_path = SCHEMAS.into())
+            .with_transform(RecursiveTransform(without_null_default))
+    };
+    let mut taken = settings().for_deserialize().into_generator();
+    let mut given = settings().for_serialize().into_generator();
+    let described = methods.iter().filter(|method| !method.spec.name.starts_with(RESERVED));
+    let methods: Vec<_> = described.map(|method| describe(&method.spec, &mut taken, &mut given)).collect();
+    let mut schemas = taken.take_definitions(true);
+    for (name, schema) in given.take_definitions(true) {
+        let other = schemas.insert(name, schema.clone());
+        assert!(other.is_none_or(|other| other == schema), "two schemas of one name");
+    }
+    json!({
+        "openrpc": OPENRPC,
+        "info": {
+            "title": env!("CARGO_PKG_NAME"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": DESCRIPTION,
+            "license": { "name": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "name": "JSON-RPC 2.0 over HTTP POST", "url": url }],
+        "methods": methods,
+        "components": { "schemas": schemas, "errors": errors() },
+    })
+}
+
+const DESCRIPTION: &str = "A webhook server: accepted means durable, every delivery is signed, and each webhook's \
+    deliveries are numbered without gaps.\n\nLog in with `login`, and give the session's key as the first parameter; \
+    or send an Authorization header (HTTP Basic of user and API key, or Bearer with a session's key) and null in its \
+    place. Every method whose name has a dot can also be called through `call` and `multiCall`. A fault's number is \
+    the `code` of the error; on the paths `/api/jsonrpc` and `/backend/api/jsonrpc` it is −(32000 + number).";
+
+fn describe(spec: &Spec, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
+    let mut params = Vec::new();
+    if spec.takes_session {
+        params.push(session());
+    }
+    params.extend(own_params(spec, taken));
+    let mut method = json!({
+        "name": spec.name,
+        "summary": spec.summary,
+        "paramStructure": "either",
+        "params": params,
+        "result": { "name": "result", "schema": finished((spec.result_schema)(given), given) },
+        "errors": error_references(spec),
+        "examples": examples::of(spec),
+    });
+    if let Some(resource) = spec.resource() {
+        method["tags"] = json!([{ "name": resource }]);
+    }
+    if let Some(permission) = spec.permission {
+        method["description"] = format!("Needs the permission `{}`.", permission.name()).into();
+    }
+    method
+}
+
+/// A schema as the document has it: what is written in a member's place, and
+/// not under its name among the components, has not been through this yet.
+fn finished(mut schema: Schema, generator: &mut SchemaGenerator) -> Schema {
+    for transform in generator.transforms_mut() {
+        transform.transform(&mut schema);
+    }
+    schema
+}
+
+/// That it may be left out says as much.
+fn without_null_default(schema: &mut Schema) {
+    if schema.get("default") == Some(&Value::Null) {
+        schema.remove("default");
+    }
+}
+
+/// The first parameter of methods that need to know who calls.
+fn session() -> Value {
+    json!({
+        "name": "session",
+        "description": "A session's key; null or an empty text where an Authorization header says who calls.",
+        "required": true,
+        "schema": { "type": ["string", "null"] },
+    })
+}
+
+fn own_params(spec: &Spec, taken: &mut SchemaGenerator) -> Vec<Value> {
+    let schema = finished((spec.params_schema)(taken), taken);
+    let members = schema.get("properties").and_then(Value::as_object);
+    let param = |param: &super::args::Param| {
+        let mut schema = members.and_then(|members| members.get(&param.name)).cloned().unwrap_or(Value::Bool(true));
+        let description = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        json!({ "name": param.name, "description": description, "required": param.is_required, "schema": schema })
+    };
+    spec.params.iter().map(param).collect()
+}
+
+/// By their names in the components.
+fn error_references(spec: &Spec) -> Vec<Value> {
+    let reference = |name: String| json!({ "$ref": format!("#/components/errors/{name}") });
+    let missing = (!spec.params.is_empty()).then(|| "InvalidParams".to_owned());
+    let faults = spec.all_faults().into_iter().filter(|code| *code != FaultCode::MissingParameter);
+    faults.map(|code| format!("Fault{}", code.number())).chain(missing).map(reference).collect()
+}
+
+/// Every fault, and the specification's errors that a call may meet.
+fn errors() -> Map<String, Value> {
+    let error = |code: i32, message: &str| json!({ "code": code, "message": message });
+    let faults = crate::domain::fault::FAULTS.iter().map(|entry| {
+        let number = entry.code.number();
+        (format!("Fault{number}"), error(number, entry.message))
+    });
+    let own = [("InvalidParams", INVALID_PARAMS), ("InternalError", INTERNAL_ERROR)];
+    faults.chain(own.map(|(name, code)| (name.to_owned(), error(code, words(code))))).collect()
+}

@@ -1,0 +1,220 @@
+//! The OpenRPC document: the same at every door, the same as at the last
+//! review, and true: what the examples send and get is what it describes.
+
+mod common;
+mod examples;
+mod tools;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jsonschema::{Draft, Validator};
+use serde_json::{Map, Value, json};
+
+use examples::Bench;
+
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openrpc.json");
+
+/// Of a server that listens where it does by default.
+fn document() -> Value {
+    tallyhook::api::rpc::openrpc("http://127.0.0.1:8080/")
+}
+
+/// What the document says, ready to be asked.
+struct Described {
+    methods: BTreeMap<String, Method>,
+}
+
+struct Method {
+    params: Vec<(String, bool, Validator)>,
+    result: Validator,
+    codes: BTreeSet<i64>,
+    examples: Vec<Value>,
+}
+
+impl Described {
+    fn new() -> Self {
+        let document = document();
+        let validator = |schema: &Value| {
+            let whole = json!({"allOf": [schema], "components": document["components"]});
+            let options = jsonschema::options().with_draft(Draft::Draft7).should_validate_formats(true);
+            options.build(&whole).unwrap_or_else(|problem| panic!("{schema}: {problem}"))
+        };
+        let described = |method: &Value| {
+            let params = method["params"].as_array().unwrap().iter();
+            let params = params.map(|param| {
+                assert!(!param["description"].as_str().unwrap_or_default().is_empty(), "{}: {param}", method["name"]);
+                (text(&param["name"]), param["required"] == true, validator(&param["schema"]))
+            });
+            let codes = method["errors"].as_array().unwrap().iter();
+            let codes = codes.map(|error| {
+                let pointer = error["$ref"].as_str().unwrap().trim_start_matches('#');
+                document.pointer(pointer).unwrap_or_else(|| panic!("{error}"))["code"].as_i64().unwrap()
+            });
+            Method {
+                params: params.collect(),
+                result: validator(&method["result"]["schema"]),
+                codes: codes.collect(),
+                examples: method["examples"].as_array().unwrap().clone(),
+            }
+        };
+        let methods = document["methods"].as_array().unwrap().iter();
+        Self { methods: methods.map(|method| (text(&method["name"]), described(method))).collect() }
+    }
+}
+
+impl Method {
+    /// Checks the parameters of a call that was answered with a result.
+    fn check_params(&self, params: &Value) -> Result<(), String> {
+        let named: Map<String, Value> = match params {
+            Value::Array(values) => {
+                let names = self.params.iter().map(|(name, ..)| name.clone());
+                names.zip(values.iter().cloned()).collect()
+            }
+            Value::Object(members) => members.clone(),
+            _ => Map::new(),
+        };
+        for (name, is_required, schema) in &self.params {
+            match named.get(name) {
+                Some(value) => schema.validate(value).map_err(|problem| format!("{name} {value}: {problem}"))?,
+                None if *is_required && name != "session" => return Err(format!("{name} is missing")),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_result(&self, result: &Value) -> Result<(), String> {
+        self.result.validate(result).map_err(|problem| format!("result {result}: {problem}"))
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn it_is_as_at_the_last_review() {
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(SNAPSHOT).unwrap()).unwrap();
+    let found = examples::differences(&kept, &document());
+    assert!(
+        found.is_empty(),
+        "The interface has changed:\n{}\n\nIf that is meant: tallyhook openrpc > tests/openrpc.json",
+        found.join("\n")
+    );
+}
+
+#[tokio::test]
+async fn it_is_the_same_at_every_door() {
+    let printed = |args: &[&str]| {
+        let output = tools::command(env!("CARGO_BIN_EXE_tallyhook")).arg("openrpc").args(args).output().unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    assert_eq!(printed(&[]), document());
+    let server = common::TestServer::start().await;
+    let here = format!("{}/", server.url());
+    let elsewhere = common::Start::default().flag("public_url", "https://hooks.example.com/rpc").go().await;
+    for (server, url) in [(&server, here.as_str()), (&elsewhere, "https://hooks.example.com/rpc")] {
+        let expected = printed(&["--url", url]);
+        assert_eq!(expected["servers"][0]["url"], url);
+        assert_eq!(server.rpc("rpc.discover", json!([])).await.unwrap(), expected);
+        let (status, body) = common::get(&server.url(), "/openrpc.json").await;
+        assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (200, expected));
+    }
+}
+
+/// Every method of `resources`, and of `rpc-examples/`, stands there, with an
+/// example whose values fit.
+#[tokio::test]
+async fn every_method_is_described_with_examples() {
+    let server = common::TestServer::start().await;
+    let session = server.login().await;
+    let described = Described::new();
+    let resources = server.rpc("resources", json!([session])).await.unwrap();
+    for resource in resources.as_array().unwrap() {
+        for method in resource["methods"].as_array().unwrap() {
+            assert!(described.methods.contains_key(method["path"].as_str().unwrap()), "{method}");
+        }
+    }
+    for (name, method) in &described.methods {
+        assert!(!method.examples.is_empty(), "{name} has no example");
+        for example in &method.examples {
+            let params = example["params"].as_array().unwrap().iter();
+            let params: Map<_, _> = params.map(|param| (text(&param["name"]), param["value"].clone())).collect();
+            let checked = method.check_params(&params.into()).and(method.check_result(&example["result"]["value"]));
+            checked.unwrap_or_else(|problem| panic!("{}: {problem}", example["name"]));
+        }
+    }
+}
+
+/// What is really sent and answered is what the document describes, and no
+/// method raises a fault that it does not name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_describes_what_the_examples_send_and_get() {
+    let server = common::TestServer::start().await;
+    let examples = examples::load();
+    let receiver = examples::receiver().await;
+    let receiver_url = format!("http://127.0.0.1:{}", receiver.port());
+    let commits = Some(server.commits());
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &receiver_url, commits };
+    let described = Described::new();
+    let (mut results, mut faults) = (0, 0);
+    for (name, example) in &examples {
+        // On the vendor's paths codes differ, and what breaks the protocol is no method's matter.
+        let is_vendor = example["path"].as_str().is_some_and(|path| path.contains("jsonrpc"));
+        if example.get("needs").is_some() || is_vendor || name.starts_with("protocol.") {
+            continue;
+        }
+        for (request, answer) in bench.exchanges(name).await.unwrap() {
+            let (Ok(request), Ok(answer)) = (serde_json::from_str(&request), serde_json::from_str(&answer)) else {
+                continue;
+            };
+            for (method, params, answer) in calls(request, answer) {
+                let Some(method) = described.methods.get(&method) else { continue };
+                let checked = match answer {
+                    Ok(result) => {
+                        results += 1;
+                        method.check_params(&params).and(method.check_result(&result))
+                    }
+                    Err(code) => {
+                        faults += 1;
+                        let is_known = method.codes.contains(&code) || code == 6;
+                        if is_known { Ok(()) } else { Err(format!("{code} is not among its errors")) }
+                    }
+                };
+                checked.unwrap_or_else(|problem| panic!("{name}: {params}: {problem}"));
+            }
+        }
+    }
+    println!("{results} results and {faults} faults are as the document says");
+    assert!(results > 100 && faults > 20, "{results} {faults}");
+}
+
+/// The calls in a request, each with its parameters and its result or code;
+/// one through `call` as itself, unless its path was refused.
+fn calls(request: Value, answer: Value) -> Vec<(String, Value, Result<Value, i64>)> {
+    let (Value::Object(request), Value::Object(answer)) = (request, answer) else { return Vec::new() };
+    let Some(method) = request.get("method").and_then(Value::as_str) else { return Vec::new() };
+    let outcome = match (answer.get("error"), answer.get("result")) {
+        (Some(Value::Object(error)), _) => Err(error["code"].as_i64().unwrap()),
+        (_, result) => Ok(result.cloned().unwrap_or(Value::Null)),
+    };
+    let params = request.get("params").cloned().unwrap_or(Value::Null);
+    let mut found = vec![(method.to_owned(), params.clone(), outcome.clone())];
+    if method == "call" {
+        let member = |place: usize, name: &str| match &params {
+            Value::Array(values) => values.get(place).cloned(),
+            params => params.get(name).cloned(),
+        };
+        let args = match member(2, "args") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(args)) => args,
+            Some(sole) => vec![sole],
+        };
+        // 3 and 4 are of the path itself.
+        if let (Some(Value::String(path)), false) = (member(1, "path"), matches!(outcome, Err(3 | 4))) {
+            let params = [Value::Null].into_iter().chain(args).collect();
+            found = vec![(path, params, outcome)];
+        }
+    }
+    found
+}
