@@ -6,11 +6,13 @@ mod examples;
 mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
 use examples::Bench;
+use tools::{command, installed, left_out, runs};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openrpc.json");
 
@@ -106,7 +108,7 @@ fn it_is_as_at_the_last_review() {
 #[tokio::test]
 async fn it_is_the_same_at_every_door() {
     let printed = |args: &[&str]| {
-        let output = tools::command(env!("CARGO_BIN_EXE_tallyhook")).arg("openrpc").args(args).output().unwrap();
+        let output = command(env!("CARGO_BIN_EXE_tallyhook")).arg("openrpc").args(args).output().unwrap();
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     assert_eq!(printed(&[]), document());
@@ -187,6 +189,98 @@ async fn it_describes_what_the_examples_send_and_get() {
     }
     println!("{results} results and {faults} faults are as the document says");
     assert!(results > 100 && faults > 20, "{results} {faults}");
+}
+
+/// Node, and the folder of its packages; `None`, said loudly, if they are missing.
+fn node() -> Option<PathBuf> {
+    let modules = installed("HOOKTEST_NODE_PREFIX", "npm").map(|prefix| prefix.join("node_modules"));
+    let found = modules.filter(|modules| runs("node") && modules.join("@open-rpc/test-coverage").exists());
+    if found.is_none() {
+        left_out("OpenRPC's own tools: node or their packages are missing; tests/run installs them");
+    }
+    found
+}
+
+#[test]
+fn the_meta_schema_takes_it() {
+    const VALIDATE: &str = "const {validateOpenRPCDocument} = require('@open-rpc/schema-utils-js');
+        const found = validateOpenRPCDocument(JSON.parse(require('fs').readFileSync(process.argv[1])));
+        if (found !== true) { console.error(found); process.exit(1); }";
+    let Some(modules) = node() else { return };
+    let output = command("node").args(["-e", VALIDATE, "--", SNAPSHOT]).env("NODE_PATH", modules).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// OpenRPC's own coverage tool makes every call of the examples. It sends no
+/// header, so a relay logs in for it, and the store holds what they speak of:
+/// webhook 1 with a delivery, 2 to be deleted, and 3 whose delivery fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_coverage_tool_is_content() {
+    let Some(modules) = node() else { return };
+    let server = common::TestServer::start().await;
+    let receiver = examples::receiver().await;
+    let receiver_url = format!("http://127.0.0.1:{}", receiver.port());
+    for (topics, place) in [("order:created", ""), ("doomed:created", ""), ("order:created", "/500")] {
+        server.webhook(json!({"topics": topics, "url": format!("{receiver_url}{place}")})).await;
+    }
+    server.publish("order:created", json!({"order_id": 7})).await;
+    for webhook in [1, 3] {
+        server.attempts(webhook, 1, 1).await;
+    }
+
+    let relay = relay(server.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("openrpc.json");
+    let mut document = tallyhook::api::rpc::openrpc(&relay);
+    without_formats(&mut document);
+    std::fs::write(&path, document.to_string().replace("https://example.com/hook", &receiver_url)).unwrap();
+    let mut tool = command("node");
+    tool.arg(modules.join("@open-rpc/test-coverage/bin/cli.js")).arg("-s").arg(&path);
+    tool.args(["--reporters", "console", "--transport", "http"]);
+    let output = tokio::task::spawn_blocking(move || tool.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The tool's validator knows no format at all, and stops at the first.
+fn without_formats(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            // A member that is called so has a schema of its own.
+            if members.get("format").is_some_and(Value::is_string) && members.contains_key("type") {
+                members.remove("format");
+            }
+            members.values_mut().for_each(without_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_formats),
+        _ => {}
+    }
+}
+
+/// Hands calls on, as the demo user; its URL.
+async fn relay(server: String) -> String {
+    let (client, authorization) = (common::http_client(), common::basic("demo", common::DEMO_KEY));
+    let handle = move |body: String| {
+        let (client, authorization, server) = (client.clone(), authorization.clone(), server.clone());
+        async move {
+            let headers = [("authorization", authorization.as_str())];
+            let (_, answer) = common::post(&client, &server, &headers, body).await;
+            ([("content-type", "application/json")], answer)
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(axum::routing::post(handle));
+    let service = hyper_util::service::TowerToHyperService::new(router);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let serving = hyper::server::conn::http1::Builder::new()
+                .serve_connection(hyper_util::rt::TokioIo::new(stream), service.clone());
+            tokio::spawn(serving);
+        }
+    });
+    url
 }
 
 /// The calls in a request, each with its parameters and its result or code;

@@ -8,7 +8,7 @@ use super::method::Spec;
 
 static FOLDER: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rpc-examples");
 
-/// What placeholders stand for; the ids that examples save are all 1.
+/// What placeholders stand for; the ids that examples save are 1 but for [`IDS`].
 const SHOWN: &[(&str, &str)] = &[
     ("${topic}", "order:created"),
     ("${receiver}", "https://example.com/hook"),
@@ -21,6 +21,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("<secret>", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAAAAAAAAA="),
     ("<string>", "…"),
 ];
+/// Webhooks of which an example says that they are deleted, or fail.
+const IDS: &[(&str, i64)] = &[("doomed", 2), ("failing", 3)];
 const SESSION: &str = "0123456789abcdef0123456789abcdef";
 /// A list may hold more in its place.
 const MORE: &str = "<more>";
@@ -86,11 +88,12 @@ fn shown_text(text: &str) -> Value {
         shown = shown.replace(placeholder, value);
     }
     while let Some((before, rest)) = shown.split_once("${") {
-        let Some((_, after)) = rest.split_once('}') else { break };
+        let Some((name, after)) = rest.split_once('}') else { break };
+        let id = IDS.iter().find(|(own, _)| *own == name).map_or(1, |(_, id)| *id);
         if before.is_empty() && after.is_empty() {
-            return 1.into();
+            return id.into();
         }
-        shown = format!("{before}1{after}");
+        shown = format!("{before}{id}{after}");
     }
     shown.into()
 }
