@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::delivery::Delivery;
 use super::fault::Violation;
 use super::id::{EventId, IncrementId, MerchantId, WebhookId};
 use super::time::Timestamp;
@@ -94,6 +95,17 @@ pub struct Event {
     pub message: Message,
     /// When it happened.
     pub created_at: Timestamp,
+}
+
+/// A published event, and what became of it.
+#[derive(Clone, Debug)]
+pub struct EventStory {
+    /// The event.
+    pub event: Event,
+    /// When it was accepted.
+    pub published_at: Timestamp,
+    /// Its deliveries, by webhook and number.
+    pub deliveries: Vec<Delivery>,
 }
 
 /// What a publisher gets for an event: its id, and the number each matching

@@ -93,6 +93,10 @@ faults! {
     WebhookNotChanged = 112, "webhook", "Webhook not changed. Details in error message.";
     /// It has ended already, the store failed, or refused though the data was right.
     DeliveryNotChanged = 113, "delivery", "Delivery not changed. Details in error message.";
+    /// The merchant has published no event of that id, or it was pruned.
+    NoEvent = 114, "event", "Event not exists.";
+    /// The delivery has had no such attempt, or it was pruned.
+    NoAttempt = 115, "delivery", "Attempt not exists.";
 }
 
 impl FaultCode {

@@ -80,6 +80,36 @@ impl Service {
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
+    /// One delivery. Fails with fault 103 or 110.
+    pub async fn get_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let missing = || about_number(id, number, FaultCode::NoDelivery.into());
+        let before = number.0.checked_sub(1).map(IncrementId).ok_or_else(missing)?;
+        let filter = DeliveryFilter { after: before, state: None, limit: 1 };
+        let found = self.store.deliveries(caller.merchant_id, id, filter).await;
+        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        found.into_iter().next().filter(|delivery| delivery.increment_id == number).ok_or_else(missing)
+    }
+
+    /// One attempt at a delivery, from 1. Fails with fault 103, 110 or 115.
+    pub async fn get_attempt(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        number: IncrementId,
+        attempt: i64,
+    ) -> Result<Attempt, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let missing = format!("Delivery {number} of webhook {id} has no attempt {attempt} on record.");
+        // 0 is none, too.
+        let attempt = u32::try_from(attempt).unwrap_or(0);
+        let found = self.store.attempt(caller.merchant_id, id, number, attempt).await;
+        found.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
+            fault if fault.code == FaultCode::NoAttempt => fault.detail(missing),
+            fault => about_number(id, number, fault),
+        })
+    }
+
     /// The attempts at a delivery in their order. Fails with fault 103 or 110.
     pub async fn list_attempts(
         &self,

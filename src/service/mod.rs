@@ -102,6 +102,8 @@ impl Failures {
             }
             StoreError::NoWebhook => Fault::new(FaultCode::NoWebhook),
             StoreError::NoDelivery => Fault::new(FaultCode::NoDelivery),
+            StoreError::NoEvent => Fault::new(FaultCode::NoEvent),
+            StoreError::NoAttempt => Fault::new(FaultCode::NoAttempt),
             StoreError::WebhookQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
             StoreError::IdempotencyConflict { index, event_id } => {

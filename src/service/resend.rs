@@ -6,7 +6,7 @@ use super::auth::Caller;
 use super::delivery::{CHANGE, about_number};
 use super::webhook::{UPDATE, about};
 use super::{Failures, Service};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter};
+use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::Message;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
@@ -57,7 +57,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let retried = self.store.retry(caller.merchant_id, id, number).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
-        self.delivery(caller, id, number).await
+        self.get_delivery(caller, id, number).await
     }
 
     /// Ends a pending delivery, and returns it. One of a batch can be ended
@@ -72,7 +72,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let cancelled = self.store.cancel(caller.merchant_id, id, number, whole_batch).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
-        self.delivery(caller, id, number).await
+        self.get_delivery(caller, id, number).await
     }
 
     /// Has numbers that were given out sent again: the same numbers, ids and
@@ -133,14 +133,7 @@ impl Service {
                 () = tokio::time::sleep_until(deadline) => break None,
             }
         };
-        Ok(Tested { delivery: self.delivery(caller, id, number).await?, attempt })
-    }
-
-    async fn delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
-        let filter = DeliveryFilter { after: IncrementId(number.0 - 1), state: None, limit: 1 };
-        let found = self.store.deliveries(caller.merchant_id, id, filter).await;
-        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
-        found.into_iter().next().ok_or_else(|| about_number(id, number, FaultCode::NoDelivery.into()))
+        Ok(Tested { delivery: self.get_delivery(caller, id, number).await?, attempt })
     }
 }
 

@@ -39,6 +39,12 @@ impl Service {
         self.store.webhooks(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
+    /// How many webhooks the merchant has.
+    pub async fn count_webhooks(&self, caller: &Caller) -> Result<u32, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        self.store.count_webhooks(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
     /// One webhook; fails with fault 103.
     pub async fn get_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookRead)?;

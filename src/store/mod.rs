@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
-use crate::domain::event::{Event, Message, NewEvent, Receipt};
+use crate::domain::event::{Event, EventStory, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
 use crate::domain::secret::{KeyHash, SecretKey};
@@ -42,6 +42,12 @@ pub enum StoreError {
     /// The merchant has no such delivery.
     #[error("no such delivery")]
     NoDelivery,
+    /// The merchant has no such event.
+    #[error("no such event")]
+    NoEvent,
+    /// The delivery has had no such attempt.
+    #[error("no such attempt")]
+    NoAttempt,
     /// The merchant has as many webhooks as it may.
     #[error("the merchant has {max} webhooks, the most it may have")]
     WebhookQuota {
@@ -291,6 +297,13 @@ pub trait Store: Send + Sync + 'static {
     /// webhook that matches. Fails with [`StoreError::IdempotencyConflict`].
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError>;
 
+    /// How many webhooks the merchant has.
+    async fn count_webhooks(&self, merchant: MerchantId) -> Result<u32, StoreError>;
+
+    /// One of the merchant's events, and what became of it; fails with
+    /// [`StoreError::NoEvent`].
+    async fn event(&self, merchant: MerchantId, id: EventId) -> Result<EventStory, StoreError>;
+
     /// Deliveries of a webhook by number; fails with [`StoreError::NoWebhook`].
     async fn deliveries(
         &self,
@@ -307,6 +320,15 @@ pub trait Store: Send + Sync + 'static {
         id: WebhookId,
         number: IncrementId,
     ) -> Result<Vec<Attempt>, StoreError>;
+
+    /// One of those attempts; fails with [`StoreError::NoAttempt`] besides.
+    async fn attempt(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+        attempt: u32,
+    ) -> Result<Attempt, StoreError>;
 
     /// A webhook's numbers above `after` in their order, whatever their state,
     /// none left out; fails with [`StoreError::NoWebhook`].

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::domain::time::{Clock, Timestamp};
 
-use crate::common::{Receiver, Start, TestServer};
+use crate::common::{Receiver, Reply, Start, TestServer};
 use crate::{ALL, User, again, id_of, rows, webhook_data, webhook_with};
 
 fn keyed(topic: &str, message: Value, key: &str) -> Value {
@@ -337,4 +337,72 @@ async fn the_vendors_format_keeps_them_too() {
         let body = std::str::from_utf8(&arrived.body).unwrap();
         assert!(body.starts_with(&start), "{message} became {body}");
     }
+}
+
+/// What `event.explain` foretells is what a publish then does.
+#[tokio::test]
+async fn an_explanation_is_what_then_happens() {
+    let server = TestServer::start().await;
+    let gone = Receiver::start(|_, _| Reply::status(410)).await;
+    let user = User::demo(&server);
+    let made = [
+        (json!({"topics": "order:*,order:created"}), "delivered", json!("order:*")),
+        (json!({"topics": "product:*"}), "not_subscribed", json!(null)),
+        (json!({"topics": "*", "is_active": 0}), "inactive", json!("*")),
+        (json!({"topics": "product:*", "is_active": 0}), "not_subscribed", json!(null)),
+        (json!({"topics": "order:created", "url": gone.url()}), "disabled", json!("order:created")),
+        (json!({"topics": "*", "delivery_mode": "pull"}), "pulled", json!("*")),
+    ];
+    let mut expected = Vec::new();
+    for (data, reach, pattern) in made {
+        let mut webhook = webhook_with(data);
+        if reach == "pulled" {
+            webhook.as_object_mut().unwrap().remove("url");
+        }
+        let id = id_of(&user.webhook(webhook).await);
+        let is_reached = !matches!(reach, "inactive" | "not_subscribed");
+        expected.push(json!({"webhook_id": id, "is_reached": is_reached, "reach": reach, "pattern": pattern}));
+        if reach == "disabled" {
+            user.done("event.publish", json!(["order:created", {}])).await;
+            server
+                .until(async || user.done("webhook.get", json!([id])).await["disabled"].as_bool().filter(|on| *on))
+                .await;
+        }
+    }
+    let explained = user.done("event.explain", json!(["order:created"])).await;
+    assert_eq!(explained, json!(expected));
+    let events = rows(&server, "event");
+    let receipt = user.done("event.publish", json!(["order:created", {}])).await;
+    let ids = |list: &Value, reached: fn(&Value) -> bool| -> Vec<i64> {
+        list.as_array().unwrap().iter().filter(|item| reached(item)).map(id_of).collect()
+    };
+    assert_eq!(ids(&receipt["deliveries"], |_| true), ids(&explained, |item| item["is_reached"] == true));
+    assert_eq!(rows(&server, "event"), events + 1, "explaining publishes nothing");
+
+    let operational = user.done("event.explain", json!(["tallyhook:webhook_disabled"])).await;
+    assert!(ids(&operational, |item| item["is_reached"] == true).is_empty(), "{operational}");
+    assert_eq!(user.done("webhook.count", json!([])).await, 6);
+}
+
+#[tokio::test]
+async fn an_event_is_shown_with_its_bytes_and_its_deliveries() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let user = User::demo(&server);
+    let id = id_of(&user.webhook(webhook_with(json!({"url": receiver.url()}))).await);
+    let message = r#"{ "b": 1.00, "a":"\u00e9", "a": [ ] }"#;
+    let options = r#"{"created_at": "2021-12-07T16:08:15Z"}"#;
+    let publish = format!(
+        r#"{{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"order:created",{message},{options}]}}"#
+    );
+    user.post("/", publish).await;
+    server.settled(id).await;
+    let shown = user.post("/", r#"{"jsonrpc":"2.0","id":1,"method":"event.get","params":[null,1]}"#).await;
+    assert!(shown.contains(&format!(r#""message":{message},"#)), "{shown}");
+    let event = user.done("event.get", json!([1])).await;
+    assert_eq!((&event["topic"], &event["created_at"]), (&json!("order:created"), &json!("2021-12-07T16:08:15.000Z")));
+    let delivery = user.done("delivery.get", json!([id, 1])).await;
+    assert_eq!((&event["deliveries"], &delivery["state"]), (&json!([delivery]), &json!("delivered")));
+    let attempts = user.done("delivery.attempts", json!([id, 1])).await;
+    assert_eq!(user.done("delivery.attempt", json!([id, 1, 1])).await, attempts[0]);
 }

@@ -242,6 +242,29 @@ async fn faults_110_and_111_of_deliveries() {
 }
 
 #[tokio::test]
+async fn faults_114_and_115_of_what_is_not_there() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let id = id_of(&user.webhook(webhook_with(json!({"is_active": 0}))).await);
+    user.refused_field("event.get", json!(["one"]), 107, "event_id").await;
+    user.refused_field("event.explain", json!(["order"]), 107, "topic").await;
+    let error = user.refused("event.get", json!([7]), 114).await;
+    assert_eq!(error["message"], "Event not exists. There is no event 7, or no more.");
+    for number in [-1, 0, 1, i64::MIN, i64::MAX] {
+        user.refused("delivery.get", json!([id, number]), 110).await;
+        user.refused("delivery.attempt", json!([id, number, 1]), 110).await;
+    }
+    // Numbered while it was on, and off before any attempt.
+    user.done("webhook.update", json!([id, {"is_active": 1, "delivery_mode": "pull"}])).await;
+    user.done("event.publish", json!(["order:created", {}])).await;
+    for attempt in [-1, 0, 1, i64::MAX] {
+        let error = user.refused("delivery.attempt", json!([id, 1, attempt]), 115).await;
+        let words = format!("Attempt not exists. Delivery 1 of webhook {id} has no attempt {attempt} on record.");
+        assert_eq!(error["message"], words);
+    }
+}
+
+#[tokio::test]
 async fn the_faults_are_described_as_they_are_raised() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
@@ -264,6 +287,6 @@ async fn the_faults_are_described_as_they_are_raised() {
     ];
     let table: Vec<Value> = table.map(|(code, message)| json!({"code": code, "message": message})).into();
     assert_eq!(webhook, Value::from(table));
-    assert_eq!(codes(ask("resourceFaults", json!([null, "event"])).await), [107, 108, 109]);
-    assert_eq!(codes(ask("resourceFaults", json!([null, "delivery"])).await), [110, 111, 113]);
+    assert_eq!(codes(ask("resourceFaults", json!([null, "event"])).await), [107, 108, 109, 114]);
+    assert_eq!(codes(ask("resourceFaults", json!([null, "delivery"])).await), [110, 111, 113, 115]);
 }

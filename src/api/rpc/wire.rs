@@ -9,16 +9,18 @@ use std::marker::PhantomData;
 use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
 use crate::domain::delivery::{Attempt, Delivery};
-use crate::domain::event::Receipt;
+use crate::domain::event::{EventStory, Receipt};
 use crate::domain::id::Span;
 use crate::domain::policy::Concurrency;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OldSecret, Webhook};
 use crate::service::delivery::PulledDelivery;
+use crate::service::event::Explanation;
 use crate::service::resend::Tested;
 
 /// An object; also `[]`, which is how PHP writes an empty one. A derived type
@@ -424,6 +426,68 @@ impl From<Delivery> for DeliveryItem {
             ended_at: delivery.ended_at.map(Timestamp::rfc3339_ms),
             reason: delivery.reason.map(|reason| reason.name()),
         }
+    }
+}
+
+/// An event, and what became of it.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Event")]
+pub struct EventItem {
+    /// Its id.
+    #[schemars(schema_with = "schema::id")]
+    event_id: i64,
+    /// What happened.
+    topic: String,
+    /// The publisher's object, byte for byte.
+    #[schemars(schema_with = "schema::message")]
+    message: Box<RawValue>,
+    /// When it happened.
+    #[schemars(schema_with = "schema::time")]
+    created_at: String,
+    /// When it was accepted.
+    #[schemars(schema_with = "schema::time")]
+    published_at: String,
+    /// Its deliveries, by webhook and number.
+    deliveries: Vec<DeliveryItem>,
+}
+
+impl TryFrom<EventStory> for EventItem {
+    type Error = serde_json::Error;
+
+    fn try_from(story: EventStory) -> Result<Self, Self::Error> {
+        let EventStory { event, published_at, deliveries } = story;
+        Ok(Self {
+            event_id: event.event_id.0,
+            topic: event.topic.to_string(),
+            message: RawValue::from_string(event.message.as_str().to_owned())?,
+            created_at: event.created_at.rfc3339_ms(),
+            published_at: published_at.rfc3339_ms(),
+            deliveries: deliveries.into_iter().map(DeliveryItem::from).collect(),
+        })
+    }
+}
+
+/// What a webhook would do with an event.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Explanation")]
+pub struct ExplanationItem {
+    /// The webhook.
+    #[schemars(schema_with = "schema::id")]
+    webhook_id: i64,
+    /// True: the event is numbered there.
+    is_reached: bool,
+    /// What becomes of it: `delivered`; `pulled` and `disabled`: it is numbered, and waits for the receiver or for
+    /// `webhook.enable`; `inactive` and `not_subscribed`: it is not numbered.
+    #[schemars(schema_with = "schema::reaches")]
+    reach: &'static str,
+    /// The first entry of its list of topics that matches; null: none does.
+    pattern: Option<String>,
+}
+
+impl From<Explanation> for ExplanationItem {
+    fn from(explanation: Explanation) -> Self {
+        let Explanation { webhook_id, reach, pattern } = explanation;
+        Self { webhook_id: webhook_id.0, is_reached: reach.is_reached(), reach: reach.name(), pattern }
     }
 }
 

@@ -30,7 +30,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use self::changes::publishing::{self, PublishLimits};
 use self::changes::{batches, jobs, outcomes, resending, sessions, webhooks};
 use self::open::{OpenError, ServeLock};
-use self::pages::{HEADS, check_webhook, read_bounded, read_page};
+use self::pages::{HEADS, check_webhook, logged_under, read_bounded, read_page};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
@@ -38,7 +38,7 @@ use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
 use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
-use crate::domain::event::{Message, NewEvent, Receipt};
+use crate::domain::event::{EventStory, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::time::{Clock, Timestamp};
@@ -416,19 +416,49 @@ impl Store for SqliteStore {
         number: IncrementId,
     ) -> Result<Vec<Attempt>, StoreError> {
         self.read(move |conn| {
-            check_webhook(conn, merchant, id)?;
-            // Those of a batch are under its first number.
-            let logged_under: Option<i64> = conn
-                .prepare_cached(
-                    "SELECT coalesce(batch_first, increment_id) FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2",
-                )?
-                .query_row([id.0, number.0], |row| row.get(0))
-                .optional()?;
-            let logged_under = logged_under.ok_or(StoreError::NoDelivery)?;
+            let logged_under = logged_under(conn, merchant, id, number)?;
             let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
             let attempts =
                 conn.prepare_cached(&sql)?.query_map([id.0, logged_under], rows::attempt)?.collect::<Result<_, _>>();
             Ok(attempts?)
+        })
+        .await
+    }
+
+    async fn attempt(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        number: IncrementId,
+        attempt: u32,
+    ) -> Result<Attempt, StoreError> {
+        self.read(move |conn| {
+            let logged_under = logged_under(conn, merchant, id, number)?;
+            let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
+            let found =
+                conn.prepare_cached(&sql)?.query_row(params![id.0, logged_under, attempt], rows::attempt).optional()?;
+            found.ok_or(StoreError::NoAttempt)
+        })
+        .await
+    }
+
+    async fn count_webhooks(&self, merchant: MerchantId) -> Result<u32, StoreError> {
+        self.read(move |conn| {
+            let sql = "SELECT count(*) FROM webhook WHERE merchant_id = ?1 AND deleted_at IS NULL";
+            Ok(conn.prepare_cached(sql)?.query_row([merchant.0], |row| row.get(0))?)
+        })
+        .await
+    }
+
+    async fn event(&self, merchant: MerchantId, id: EventId) -> Result<EventStory, StoreError> {
+        self.read(move |conn| {
+            let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
+            let read = |row: &rusqlite::Row<'_>| Ok((rows::event(row, 0)?, rows::published_at(row)?));
+            let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], read).optional()?;
+            let (event, published_at) = found.ok_or(StoreError::NoEvent)?;
+            let sql = format!("{} WHERE d.event_id = ?1 ORDER BY d.webhook_id, d.increment_id", rows::DELIVERY);
+            let deliveries = conn.prepare_cached(&sql)?.query_map([id.0], rows::delivery)?.collect::<Result<_, _>>()?;
+            Ok(EventStory { event, published_at, deliveries })
         })
         .await
     }

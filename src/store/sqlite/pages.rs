@@ -1,9 +1,9 @@
 //! Reading a bounded part of what there is.
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::rows;
-use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::store::{Page, PageLimit, Parcel, StoreError};
 
 /// Leaves out those that go out with another.
@@ -15,6 +15,24 @@ pub fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> 
         .prepare_cached("SELECT 1 FROM webhook WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL")?
         .exists([id.0, merchant.0])?;
     if exists { Ok(()) } else { Err(StoreError::NoWebhook) }
+}
+
+/// The number under which the attempts at a delivery are logged: the first of
+/// its batch, if it went out in one. Fails with [`StoreError::NoWebhook`] or
+/// [`StoreError::NoDelivery`].
+pub fn logged_under(
+    conn: &Connection,
+    merchant: MerchantId,
+    id: WebhookId,
+    number: IncrementId,
+) -> Result<i64, StoreError> {
+    check_webhook(conn, merchant, id)?;
+    conn.prepare_cached(
+        "SELECT coalesce(batch_first, increment_id) FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2",
+    )?
+    .query_row([id.0, number.0], |row| row.get(0))
+    .optional()?
+    .ok_or(StoreError::NoDelivery)
 }
 
 /// Reads rows until they are as many or weigh as much as they may; true if
@@ -54,7 +72,7 @@ pub fn read_page(
         let Some(last) = rows::batch_last(row)? else { return Ok(parcel) };
         let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
         let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
-        let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::event)?;
+        let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::parcel_event)?;
         Ok(Parcel { batch: Some(others.collect::<Result<_, _>>()?), ..parcel })
     };
     let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;

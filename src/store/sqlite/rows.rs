@@ -46,6 +46,11 @@ pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_i
     e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last
     FROM delivery d LEFT JOIN event e USING (event_id) LEFT JOIN merchant m ON m.merchant_id = e.merchant_id";
 
+/// What [`event`] reads from its first column on, and when it was accepted;
+/// takes a WHERE behind it.
+pub const EVENT: &str = "SELECT e.event_id, e.merchant_id, m.code, e.topic, e.message, e.created_at, e.published_at
+    FROM event e JOIN merchant m USING (merchant_id)";
+
 /// What [`delivery`] reads; takes a WHERE behind it.
 pub const DELIVERY: &str =
     "SELECT d.webhook_id, d.increment_id, d.event_id, e.topic, d.state, d.attempts, d.created_at,
@@ -196,16 +201,27 @@ fn old_secrets(text: &str) -> rusqlite::Result<Vec<OldSecret>> {
     pairs.into_iter().map(read).collect()
 }
 
+/// What happened, from [`PARCEL`] or [`EVENT`]: six columns, the `first` of
+/// them its id.
+pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
+    Ok(Event {
+        event_id: EventId(row.get(first)?),
+        merchant_id: MerchantId(row.get(first + 1)?),
+        merchant_code: text(row, first + 2)?.into(),
+        topic: checked(Topic::try_new(text(row, first + 3)?))?,
+        message: Message::from_store(row.get(first + 4)?),
+        created_at: time(row, first + 5)?,
+    })
+}
+
 /// What happened, from [`PARCEL`].
-pub fn event(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
-    Ok(Arc::new(Event {
-        event_id: EventId(row.get(3)?),
-        merchant_id: MerchantId(row.get(4)?),
-        merchant_code: text(row, 5)?.into(),
-        topic: checked(Topic::try_new(text(row, 6)?))?,
-        message: Message::from_store(row.get(7)?),
-        created_at: time(row, 8)?,
-    }))
+pub fn parcel_event(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
+    event(row, 3).map(Arc::new)
+}
+
+/// When an event was accepted, from [`EVENT`].
+pub fn published_at(row: &Row<'_>) -> rusqlite::Result<Timestamp> {
+    time(row, 6)
 }
 
 /// A delivery, from [`PARCEL`], apart from its batch.
@@ -217,7 +233,7 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
         due_at: time_if_any(row, 9)?,
         numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
-        event: event(row)?,
+        event: parcel_event(row)?,
         batch: None,
     })
 }

@@ -30,7 +30,17 @@ pub fn methods() -> Vec<Method> {
             pull,
         )
         .needs(Permission::WebhookRead)
-        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::DeliveryNotChanged]),
+        Method::with_session("delivery.get", "Returns a delivery.", get)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),
+        Method::with_session(
+            "delivery.attempt",
+            "Returns one attempt at a delivery, with what was sent and answered.",
+            attempt,
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::NoAttempt]),
         Method::with_session(
             "delivery.retry",
             "Sends a delivery again now, whatever has become of it, and returns it.",
@@ -102,6 +112,26 @@ async fn attempts(request: Request, caller: Caller, params: ByNumber) -> Result<
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
     let found = request.service.list_attempts(&caller, id, number).await?;
     Ok(found.into_iter().map(AttemptItem::from).collect())
+}
+
+async fn get(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
+    let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
+    request.service.get_delivery(&caller, id, number).await.map(DeliveryItem::from)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ByAttempt {
+    /// The webhook.
+    webhook_id: Whole,
+    /// The number of the delivery in it.
+    increment_id: Whole,
+    /// Which attempt, from 1.
+    attempt: Whole,
+}
+
+async fn attempt(request: Request, caller: Caller, params: ByAttempt) -> Result<AttemptItem, Fault> {
+    let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
+    request.service.get_attempt(&caller, id, number, params.attempt.0).await.map(AttemptItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -5,9 +5,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::rpc::method::{Method, Request};
-use crate::api::rpc::wire::{Object, ReceiptItem, schema};
+use crate::api::rpc::wire::{EventItem, ExplanationItem, Object, ReceiptItem, Whole, schema};
 use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::id::EventId;
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::event::EventDraft;
@@ -29,6 +30,16 @@ pub fn methods() -> Vec<Method> {
         )
         .needs(Permission::EventWrite)
         .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
+        Method::with_session("event.get", "Returns an event, and what became of it.", get)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]),
+        Method::with_session(
+            "event.explain",
+            "Says which webhooks an event of a topic would reach, and why not the others; publishes nothing.",
+            explain,
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidEvent, &[]),
     ]
 }
 
@@ -85,4 +96,30 @@ async fn publish_many(request: Request, caller: Caller, params: PublishMany) -> 
     let drafts = params.events.into_iter().map(|Object(event)| event.into()).collect();
     let receipts = request.service.publish_many(&caller, drafts).await?;
     Ok(receipts.into_iter().map(ReceiptItem::from).collect())
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    /// The event.
+    event_id: Whole,
+}
+
+async fn get(request: Request, caller: Caller, params: ById) -> Result<EventItem, Fault> {
+    let story = request.service.get_event(&caller, EventId(params.event_id.0)).await?;
+    EventItem::try_from(story).map_err(|cause| {
+        tracing::error!(%cause, "a stored message is no JSON");
+        FaultCode::Internal.into()
+    })
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Explain {
+    /// The topic.
+    #[schemars(schema_with = "schema::topic")]
+    topic: String,
+}
+
+async fn explain(request: Request, caller: Caller, params: Explain) -> Result<Vec<ExplanationItem>, Fault> {
+    let explained = request.service.explain(&caller, &params.topic).await?;
+    Ok(explained.into_iter().map(ExplanationItem::from).collect())
 }

@@ -55,6 +55,9 @@ pub fn methods() -> Vec<Method> {
         Method::with_session("webhook.get", "Returns a webhook with everything there is to it.", get)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::NoWebhook, &[]),
+        Method::with_session("webhook.count", "Counts the merchant's webhooks.", count)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidWebhook, &[]),
         Method::with_session("webhook.enable", "Lifts a disablement by the server, and returns the webhook.", enable)
             .needs(Permission::WebhookWrite)
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
@@ -111,6 +114,10 @@ async fn get(request: Request, caller: Caller, params: ById) -> Result<Written<W
 
 fn detail(webhook: &Webhook, caller: &Caller) -> Result<Written<WebhookDetail<'static>>, Fault> {
     Written::new(&WebhookDetail::new(webhook, sees_secrets(caller)))
+}
+
+async fn count(request: Request, caller: Caller, _: NoParams) -> Result<u32, Fault> {
+    request.service.count_webhooks(&caller).await
 }
 
 async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, Fault> {

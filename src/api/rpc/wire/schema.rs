@@ -11,6 +11,7 @@ use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format};
+use crate::service::event::Reach;
 
 /// As its content is.
 impl<T: JsonSchema> JsonSchema for Object<T> {
@@ -151,6 +152,11 @@ pub fn end_reasons(_: &mut SchemaGenerator) -> Schema {
 /// What went wrong with an attempt.
 pub fn error_classes(_: &mut SchemaGenerator) -> Schema {
     one_of_or_null(ErrorClass::ALL.map(ErrorClass::name))
+}
+
+/// What becomes of an event at a webhook.
+pub fn reaches(_: &mut SchemaGenerator) -> Schema {
+    one_of(Reach::ALL.map(Reach::name))
 }
 
 /// How bodies are built.
