@@ -83,6 +83,16 @@ impl Service {
     /// One delivery. Fails with fault 103 or 110.
     pub async fn get_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookRead)?;
+        self.delivery(caller, id, number).await
+    }
+
+    /// The same, for whoever may change it.
+    pub(super) async fn delivery(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        number: IncrementId,
+    ) -> Result<Delivery, Fault> {
         let missing = || about_number(id, number, FaultCode::NoDelivery.into());
         let before = number.0.checked_sub(1).map(IncrementId).ok_or_else(missing)?;
         let filter = DeliveryFilter { after: before, state: None, limit: 1 };

@@ -57,7 +57,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let retried = self.store.retry(caller.merchant_id, id, number).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
-        self.get_delivery(caller, id, number).await
+        self.delivery(caller, id, number).await
     }
 
     /// Ends a pending delivery, and returns it. One of a batch can be ended
@@ -72,7 +72,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let cancelled = self.store.cancel(caller.merchant_id, id, number, whole_batch).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
-        self.get_delivery(caller, id, number).await
+        self.delivery(caller, id, number).await
     }
 
     /// Has numbers that were given out sent again: the same numbers, ids and
@@ -133,7 +133,7 @@ impl Service {
                 () = tokio::time::sleep_until(deadline) => break None,
             }
         };
-        Ok(Tested { delivery: self.get_delivery(caller, id, number).await?, attempt })
+        Ok(Tested { delivery: self.delivery(caller, id, number).await?, attempt })
     }
 }
 
