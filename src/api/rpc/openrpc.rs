@@ -142,3 +142,71 @@ fn errors() -> Map<String, Value> {
     let own = [("InvalidParams", INVALID_PARAMS), ("InternalError", INTERNAL_ERROR)];
     faults.chain(own.map(|(name, code)| (name.to_owned(), error(code, words(code))))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::api::rpc::method::Request;
+    use crate::domain::fault::Fault;
+    use crate::domain::user::Permission;
+    use crate::service::auth::Caller;
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Params {
+        /// How far.
+        #[schemars(range(max = 9))]
+        distance: u8,
+        /// How fast, in metres a second.
+        speed: Option<u8>,
+    }
+
+    #[derive(JsonSchema, Serialize)]
+    struct Walked {
+        /// Where it ended.
+        place: String,
+    }
+
+    async fn walk(_: Request, _: Caller, params: Params) -> Result<Walked, Fault> {
+        Ok(Walked { place: format!("{} {:?}", params.distance, params.speed) })
+    }
+
+    /// One entry in the table is all that a method needs.
+    #[test]
+    fn a_method_describes_itself() {
+        let method = Method::with_session("robot.walk", "Walks.", walk)
+            .needs(Permission::Admin)
+            .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
+        let document = document(&[method], "https://example.com/");
+        let errors = ["Fault1", "Fault2", "Fault5", "Fault107", "Fault114", "InvalidParams"];
+        let expected = json!({
+            "name": "robot.walk",
+            "summary": "Walks.",
+            "paramStructure": "either",
+            "params": [
+                session(),
+                {
+                    "name": "distance",
+                    "description": "How far.",
+                    "required": true,
+                    "schema": { "type": "integer", "minimum": 0, "maximum": 9 },
+                },
+                {
+                    "name": "speed",
+                    "description": "How fast, in metres a second.",
+                    "required": false,
+                    "schema": { "type": ["integer", "null"], "minimum": 0, "maximum": 255 },
+                },
+            ],
+            "result": { "name": "result", "schema": { "$ref": "#/components/schemas/Walked" } },
+            "errors": errors.map(|name| json!({ "$ref": format!("#/components/errors/{name}") })),
+            "examples": [],
+            "tags": [{ "name": "robot" }],
+            "description": "Needs the permission `admin`.",
+        });
+        assert_eq!(document["methods"][0], expected);
+        assert_eq!(document["components"]["schemas"]["Walked"]["properties"]["place"]["type"], "string");
+    }
+}
