@@ -1,7 +1,7 @@
 //! The examples of `rpc-examples/` as the document shows them: calls that
 //! succeed, with values in the places of placeholders.
 
-use include_dir::{Dir, include_dir};
+use include_dir::{Dir, File, include_dir};
 use serde_json::{Map, Value, json};
 
 use super::method::Spec;
@@ -27,13 +27,23 @@ const SESSION: &str = "0123456789abcdef0123456789abcdef";
 /// A list may hold more in its place.
 const MORE: &str = "<more>";
 
-/// The method's examples, as OpenRPC's pairings.
-pub fn of(spec: &Spec) -> Vec<Value> {
-    let files = FOLDER.files().filter(|file| file.path().extension().is_some_and(|extension| extension == "json"));
-    let examples = files.map(|file| serde_json::from_slice(file.contents()).expect("an example is JSON"));
-    let mut pairings: Vec<Value> = examples.filter_map(|example| pairing(&example, spec)).collect();
-    pairings.sort_by_key(|pairing| pairing["name"].as_str().map(str::to_owned));
-    pairings
+/// All examples.
+pub struct Examples(Vec<Value>);
+
+impl Examples {
+    /// Reads them, in the order of their names.
+    pub fn read() -> Self {
+        let is_example = |file: &&File<'_>| file.path().extension().is_some_and(|extension| extension == "json");
+        let mut files: Vec<_> = FOLDER.files().filter(is_example).collect();
+        files.sort_by_key(|file| file.path().file_stem());
+        let read = |file: &File<'_>| serde_json::from_slice(file.contents()).expect("an example is JSON");
+        Self(files.into_iter().map(read).collect())
+    }
+
+    /// Those of a method, as OpenRPC's pairings.
+    pub fn of(&self, spec: &Spec) -> Vec<Value> {
+        self.0.iter().filter_map(|example| pairing(example, spec)).collect()
+    }
 }
 
 /// `None` if it is no example of the method, or of what is refused.

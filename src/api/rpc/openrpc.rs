@@ -8,7 +8,7 @@ use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, words};
-use super::examples;
+use super::examples::Examples;
 use super::method::{Method, Spec};
 use crate::domain::fault::FaultCode;
 
@@ -31,8 +31,9 @@ pub fn document(methods: &[Method], url: &str) -> Value {
     };
     let mut taken = settings().for_deserialize().into_generator();
     let mut given = settings().for_serialize().into_generator();
+    let examples = Examples::read();
     let described = methods.iter().filter(|method| !method.spec.name.starts_with(RESERVED));
-    let methods: Vec<_> = described.map(|method| describe(&method.spec, &mut taken, &mut given)).collect();
+    let methods: Vec<_> = described.map(|method| describe(&method.spec, &examples, &mut taken, &mut given)).collect();
     let mut schemas = taken.take_definitions(true);
     for (name, schema) in given.take_definitions(true) {
         let other = schemas.insert(name, schema.clone());
@@ -58,7 +59,7 @@ const DESCRIPTION: &str = "A webhook server: accepted means durable, every deliv
     place. Every method whose name has a dot can also be called through `call` and `multiCall`. A fault's number is \
     the `code` of the error; on the paths `/api/jsonrpc` and `/backend/api/jsonrpc` it is −(32000 + number).";
 
-fn describe(spec: &Spec, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
+fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
     let mut params = Vec::new();
     if spec.takes_session {
         params.push(session());
@@ -71,7 +72,7 @@ fn describe(spec: &Spec, taken: &mut SchemaGenerator, given: &mut SchemaGenerato
         "params": params,
         "result": { "name": "result", "schema": finished((spec.result_schema)(given), given) },
         "errors": error_references(spec),
-        "examples": examples::of(spec),
+        "examples": examples.of(spec),
     });
     if let Some(resource) = spec.resource() {
         method["tags"] = json!([{ "name": resource }]);
