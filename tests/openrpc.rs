@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
+use tallyhook::domain::fault::FAULTS;
 
 use examples::Bench;
 use tools::{command, installed, left_out, runs};
@@ -122,6 +123,42 @@ async fn it_is_the_same_at_every_door() {
         let (status, body) = common::get(&server.url(), "/openrpc.json").await;
         assert_eq!((status, serde_json::from_str::<Value>(&body).unwrap()), (200, expected));
     }
+}
+
+/// The page for people tells of all that the document does.
+#[tokio::test]
+async fn the_reference_has_every_method_type_and_fault() {
+    let server = common::TestServer::start().await;
+    let (status, page) = common::get(&server.url(), "/docs").await;
+    assert_eq!(status, 200);
+    let document = document();
+    let names = |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
+    let methods = document["methods"].as_array().unwrap().iter().map(|method| text(&method["name"]));
+    let types = names(&document["components"]["schemas"]).into_iter().map(|name| format!("type-{name}"));
+    for anchor in methods.chain(types) {
+        assert!(page.contains(&format!("id=\"{anchor}\"")), "{anchor}");
+    }
+    let links = page.split("href=\"#").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for link in links {
+        assert!(page.contains(&format!("id=\"{link}\"")), "nothing is at #{link}");
+    }
+    for entry in FAULTS {
+        assert!(page.contains(&format!("<td>{}</td>", entry.code.number())), "{}", entry.code.number());
+    }
+    let webhook = document["methods"].as_array().unwrap().iter().find(|method| method["name"] == "webhook.create");
+    assert!(page.contains("<code>webhook</code> <span class=\"kind\"><a href=\"#type-WebhookData\">"), "{webhook:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new/reference");
+    let args = ["docs", "--url", &format!("{}/", server.url()), "--out"];
+    let written = command(env!("CARGO_BIN_EXE_tallyhook")).args(args).arg(&out).output().unwrap();
+    assert!(written.status.success());
+    assert_eq!(std::fs::read_to_string(out.join("index.html")).unwrap(), page);
+    let kept: Value = serde_json::from_str(&std::fs::read_to_string(out.join("openrpc.json")).unwrap()).unwrap();
+    assert_eq!(kept["methods"], document["methods"]);
+    let refused = command(env!("CARGO_BIN_EXE_tallyhook")).args(["docs", "--out", SNAPSHOT]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("can't be written"));
 }
 
 /// Every method of `resources`, and of `rpc-examples/`, stands there, with an

@@ -6,6 +6,7 @@ mod bench;
 mod call;
 mod client;
 mod demo;
+mod docs;
 mod flags;
 mod folder;
 mod json;
@@ -73,6 +74,9 @@ enum Command {
     /// Print the OpenRPC document: every method with its parameters, result, faults and examples.
     #[command(after_help = openrpc::EXAMPLES)]
     Openrpc(openrpc::OpenrpcArgs),
+    /// Write the reference of the interface: a page for a browser, and the OpenRPC document it is made from.
+    #[command(after_help = docs::EXAMPLES)]
+    Docs(docs::DocsArgs),
     /// Measure a server process on this machine, beside what the machine could do at best.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -120,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Openrpc(args) => openrpc::run(&args),
+        Command::Docs(args) => docs::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReceiver(args) => bench::receive(&args),

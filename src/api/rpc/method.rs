@@ -20,7 +20,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
-use super::openrpc;
+use super::{openrpc, reference};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
@@ -254,6 +254,7 @@ pub struct Table {
     url: String,
     response_bytes_max: usize,
     document: OnceLock<Box<RawValue>>,
+    reference: OnceLock<String>,
 }
 
 impl Table {
@@ -261,13 +262,26 @@ impl Table {
     /// at `url`.
     pub fn new(methods: Vec<Method>, service: Arc<Service>, url: String, response_bytes_max: usize) -> Self {
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
-        Self { methods, by_name, service, url, response_bytes_max, document: OnceLock::new() }
+        Self {
+            methods,
+            by_name,
+            service,
+            url,
+            response_bytes_max,
+            document: OnceLock::new(),
+            reference: OnceLock::new(),
+        }
     }
 
     /// The OpenRPC document of the methods.
     pub fn document(&self) -> &RawValue {
         let made = || to_raw_value(&openrpc::document(&self.methods, &self.url));
         self.document.get_or_init(|| made().expect("a document has only string keys"))
+    }
+
+    /// The same as a page for people.
+    pub fn reference(&self) -> &str {
+        self.reference.get_or_init(|| reference::page(&openrpc::document(&self.methods, &self.url)))
     }
 
     /// Once results fill so many bytes, no further call is run for them.

@@ -12,13 +12,14 @@ mod fault;
 mod method;
 mod methods;
 mod openrpc;
+mod reference;
 mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::response::{Html, Response};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -39,6 +40,8 @@ const VENDOR_PATHS: [&str; 2] = ["/api/jsonrpc", "/backend/api/jsonrpc"];
 
 /// Where the OpenRPC document is.
 const DOCUMENT_PATH: &str = "/openrpc.json";
+/// Where the reference for people is.
+const REFERENCE_PATH: &str = "/docs";
 
 /// One of the two kinds of paths.
 #[derive(Clone)]
@@ -54,8 +57,10 @@ pub fn router(config: &Config, service: Arc<Service>, url: String) -> Router {
     let module = Arc::clone(&table).module();
     let dispatcher = Dispatcher::new(module, config.batch_calls_max, config.response_bytes_max);
     let dispatcher = Arc::new(dispatcher);
+    let described = Arc::clone(&table);
     let document = get(async move || answer(StatusCode::OK, Some(table.document().get().to_owned())));
-    let mut router = Router::new().route(DOCUMENT_PATH, document);
+    let reference = get(async move || Html(described.reference().to_owned()));
+    let mut router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference);
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };
         for path in paths {
@@ -147,4 +152,9 @@ fn answer(status: StatusCode, body: Option<String>) -> Response {
 /// The OpenRPC document of a server that is called at `url`.
 pub fn openrpc(url: &str) -> serde_json::Value {
     openrpc::document(&methods::all(), url)
+}
+
+/// The reference for people, made from an OpenRPC document.
+pub fn reference(document: &serde_json::Value) -> String {
+    reference::page(document)
 }

@@ -1,0 +1,250 @@
+//! The reference for people: the OpenRPC document as a page.
+
+use askama::Template;
+use serde_json::{Value, json};
+
+use crate::domain::fault::FAULTS;
+
+/// The page, made from a document.
+pub fn page(document: &Value) -> String {
+    Page::new(document).render().expect("memory takes every byte")
+}
+
+#[derive(Template)]
+#[template(path = "reference.html")]
+struct Page<'a> {
+    version: &'a str,
+    url: &'a str,
+    description: Vec<Vec<Piece>>,
+    groups: Vec<Group<'a>>,
+    types: Vec<Type<'a>>,
+    faults: Vec<Fault<'a>>,
+}
+
+/// Methods of one resource, or those of none.
+struct Group<'a> {
+    name: &'a str,
+    methods: Vec<Method<'a>>,
+}
+
+struct Method<'a> {
+    name: &'a str,
+    summary: Vec<Piece>,
+    description: Vec<Piece>,
+    params: Vec<Member>,
+    result: Vec<Member>,
+    faults: Vec<Fault<'a>>,
+    examples: Vec<Example<'a>>,
+}
+
+/// A schema with a name.
+struct Type<'a> {
+    name: &'a str,
+    description: Vec<Piece>,
+    members: Vec<Member>,
+}
+
+/// A parameter, a result, or a member of either, with its path.
+struct Member {
+    path: String,
+    is_required: bool,
+    kind: Vec<Piece>,
+    description: Vec<Piece>,
+}
+
+struct Fault<'a> {
+    code: i64,
+    message: &'a str,
+}
+
+struct Example<'a> {
+    description: Vec<Piece>,
+    name: &'a str,
+    curl: String,
+    answer: String,
+}
+
+/// Text as it is, as code, or as the name of a type.
+#[derive(Debug, PartialEq)]
+enum Piece {
+    Text(String),
+    Code(String),
+    Type(String),
+}
+
+impl<'a> Page<'a> {
+    fn new(document: &'a Value) -> Self {
+        let url = text(&document["servers"][0]["url"]);
+        let mut groups: Vec<Group<'a>> = Vec::new();
+        for method in list(&document["methods"]) {
+            let name = method["tags"][0]["name"].as_str().unwrap_or("session");
+            let method = Method::new(method, document, url);
+            match groups.iter_mut().find(|group| group.name == name) {
+                Some(group) => group.methods.push(method),
+                None => groups.push(Group { name, methods: vec![method] }),
+            }
+        }
+        let schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+        Self {
+            version: text(&document["info"]["version"]),
+            url,
+            description: text(&document["info"]["description"]).split("\n\n").map(pieces).collect(),
+            groups,
+            types: schemas.map(|(name, schema)| Type::new(name, schema)).collect(),
+            faults: FAULTS
+                .iter()
+                .map(|entry| Fault { code: entry.code.number().into(), message: entry.message })
+                .collect(),
+        }
+    }
+}
+
+impl<'a> Method<'a> {
+    fn new(method: &'a Value, document: &'a Value, url: &str) -> Self {
+        let name = text(&method["name"]);
+        let mut params = Vec::new();
+        for param in list(&method["params"]) {
+            let path = text(&param["name"]);
+            push_member(&mut params, path, param["required"] == true, &param["schema"], text(&param["description"]));
+        }
+        let mut result = Vec::new();
+        let schema = &method["result"]["schema"];
+        push_member(&mut result, "", true, schema, text(&schema["description"]));
+        let error = |error: &'a Value| {
+            let error = document.pointer(text(&error["$ref"]).trim_start_matches('#')).unwrap_or(&Value::Null);
+            Fault { code: error["code"].as_i64().unwrap_or_default(), message: text(&error["message"]) }
+        };
+        Self {
+            name,
+            summary: pieces(text(&method["summary"])),
+            description: pieces(text(&method["description"])),
+            params,
+            result,
+            faults: list(&method["errors"]).map(error).collect(),
+            examples: list(&method["examples"]).map(|example| Example::new(example, name, url)).collect(),
+        }
+    }
+}
+
+impl<'a> Type<'a> {
+    fn new(name: &'a str, schema: &'a Value) -> Self {
+        let mut members = Vec::new();
+        push_members(&mut members, "", schema);
+        Self { name, description: pieces(text(&schema["description"])), members }
+    }
+}
+
+impl<'a> Example<'a> {
+    fn new(example: &'a Value, method: &str, url: &str) -> Self {
+        let params: Vec<_> = list(&example["params"]).map(|param| param["value"].clone()).collect();
+        let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let answer = json!({"jsonrpc": "2.0", "id": 1, "result": example["result"]["value"]});
+        Self {
+            name: text(&example["name"]),
+            description: pieces(text(&example["description"])),
+            curl: format!(
+                "curl {} -u demo:demo-key \\\n  -H 'content-type: application/json' \\\n  -d {}",
+                quoted(url),
+                quoted(&call.to_string())
+            ),
+            answer: format!("{answer:#}"),
+        }
+    }
+}
+
+/// For a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// Adds a line for what has this schema, and one for each member, if it is an
+/// object without a name of its own.
+fn push_member(members: &mut Vec<Member>, path: &str, is_required: bool, schema: &Value, description: &str) {
+    let member = Member { path: path.to_owned(), is_required, kind: kind(schema), description: pieces(description) };
+    members.push(member);
+    push_members(members, path, schema);
+}
+
+fn push_members(members: &mut Vec<Member>, path: &str, schema: &Value) {
+    let required: Vec<_> = list(&schema["required"]).map(text).collect();
+    for (name, member) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        push_member(members, &path, required.contains(&name.as_str()), member, text(&member["description"]));
+    }
+    for branch in list(&schema["anyOf"]) {
+        push_members(members, path, branch);
+    }
+}
+
+/// What a value may be, in words: `integer, 1 to 100`.
+fn kind(schema: &Value) -> Vec<Piece> {
+    if let Some(name) = text(&schema["$ref"]).rsplit_once('/').map(|(_, name)| name) {
+        return vec![Piece::Type(name.to_owned())];
+    }
+    if let Some(whole) = list(&schema["allOf"]).next() {
+        return kind(whole);
+    }
+    let branches: Vec<_> = list(&schema["anyOf"]).map(kind).collect();
+    if !branches.is_empty() {
+        return joined(branches, " or ");
+    }
+    let names: Vec<_> = list(&schema["enum"]).map(|value| vec![Piece::Code(value.to_string())]).collect();
+    if !names.is_empty() {
+        return joined(names, " or ");
+    }
+    let types: Vec<_> = match &schema["type"] {
+        Value::Array(types) => types.iter().map(text).collect(),
+        single => single.as_str().into_iter().collect(),
+    };
+    if types.is_empty() {
+        return vec![Piece::Text("any value".to_owned())];
+    }
+    let mut pieces = vec![Piece::Text(types.join(" or "))];
+    if types.contains(&"array") && schema["items"].is_object() {
+        pieces.push(Piece::Text(" of ".to_owned()));
+        pieces.extend(kind(&schema["items"]));
+    }
+    pieces.push(Piece::Text(bounds(schema)));
+    pieces
+}
+
+fn bounds(schema: &Value) -> String {
+    let range = |least: &Value, most: &Value, unit: &str| match (least.as_i64(), most.as_i64()) {
+        (Some(least), Some(most)) => format!(", {least} to {most}{unit}"),
+        (Some(least), None) => format!(", from {least}{unit}"),
+        (None, Some(most)) => format!(", up to {most}{unit}"),
+        (None, None) => String::new(),
+    };
+    let format = schema["format"].as_str().map_or(String::new(), |format| format!(", {format}"));
+    range(&schema["minimum"], &schema["maximum"], "")
+        + &range(&schema["minLength"], &schema["maxLength"], " characters")
+        + &range(&schema["minItems"], &schema["maxItems"], " items")
+        + &format
+}
+
+fn joined(parts: Vec<Vec<Piece>>, separator: &str) -> Vec<Piece> {
+    let mut all = Vec::new();
+    for part in parts {
+        if !all.is_empty() {
+            all.push(Piece::Text(separator.to_owned()));
+        }
+        all.extend(part);
+    }
+    all
+}
+
+/// Text in which backquotes stand around code.
+fn pieces(text: &str) -> Vec<Piece> {
+    let parts = text.split('`').enumerate().filter(|(_, part)| !part.is_empty());
+    parts
+        .map(|(n, part)| if n % 2 == 0 { Piece::Text(part.to_owned()) } else { Piece::Code(part.to_owned()) })
+        .collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
