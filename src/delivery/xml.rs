@@ -12,6 +12,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// How deep elements lie within each other. A message may be as deep as it is
+/// long, and each level is read once more; what lies deeper stands as JSON.
+const DEPTH_MAX: usize = 32;
+
 type Xml = Writer<Vec<u8>>;
 
 /// `<ArrayOfOrder><Order>…</Order></ArrayOfOrder>`, of a message whose topic's
@@ -22,14 +26,15 @@ pub fn document(resource: &str, message: &str) -> Vec<u8> {
     let write = |xml: &mut Xml| {
         xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
         let root = xml.create_element(element_name(&format!("ArrayOf{resource}")));
-        root.write_inner_content(|xml| write_value(xml, &element_name(&resource), message)).map(drop)
+        root.write_inner_content(|xml| write_value(xml, &element_name(&resource), message, DEPTH_MAX)).map(drop)
     };
     write(&mut xml).expect("a message is JSON, and memory takes every byte");
     xml.into_inner()
 }
 
-/// Writes a value, given as its JSON text, as an element of that name.
-fn write_value(xml: &mut Xml, name: &str, json: &str) -> io::Result<()> {
+/// Writes a value, given as its JSON text, as an element of that name, with
+/// elements in it as deep as `depth`.
+fn write_value(xml: &mut Xml, name: &str, json: &str, depth: usize) -> io::Result<()> {
     let element = |xml: &mut Xml, is_empty: bool, write: &dyn Fn(&mut Xml) -> io::Result<()>| {
         let element = xml.create_element(name);
         if is_empty { element.write_empty().map(drop) } else { element.write_inner_content(write).map(drop) }
@@ -40,21 +45,23 @@ fn write_value(xml: &mut Xml, name: &str, json: &str) -> io::Result<()> {
         element(xml, text.is_empty(), &|xml| xml.write_event(Event::Text(BytesText::from_escaped(escaped.as_str()))))
     };
     match json.as_bytes()[0] {
+        b'{' | b'[' if depth == 0 => write_text(xml, &without_alien(json)),
         b'{' => {
             let Members(members) = serde_json::from_str(json)?;
             element(xml, members.is_empty(), &|xml| {
-                members.iter().try_for_each(|(Text(key), value)| write_value(xml, &element_name(key), value.get()))
+                let mut members = members.iter();
+                members.try_for_each(|(Text(key), value)| write_value(xml, &element_name(key), value.get(), depth - 1))
             })
         }
         b'[' => {
             let items: Vec<&RawValue> = serde_json::from_str(json)?;
             element(xml, items.is_empty(), &|xml| {
-                items.iter().try_for_each(|item| write_value(xml, "Item", item.get()))
+                items.iter().try_for_each(|item| write_value(xml, "Item", item.get(), depth - 1))
             })
         }
         b'"' => {
             let Text(text) = serde_json::from_str(json)?;
-            write_text(xml, &text.replace(|c| !is_xml(c), "\u{fffd}"))
+            write_text(xml, &without_alien(&text))
         }
         b'n' => write_text(xml, ""),
         // Booleans, and numbers as they were written.
@@ -108,6 +115,10 @@ fn is_name_start(c: char) -> bool {
 /// What a name may go on with (XML 1.0 §2.3).
 fn is_name(c: char) -> bool {
     is_name_start(c) || matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+}
+
+fn without_alien(text: &str) -> String {
+    text.replace(|c| !is_xml(c), "\u{fffd}")
 }
 
 /// What a document may hold at all (XML 1.0 §2.2).
@@ -224,6 +235,18 @@ mod tests {
         assert_eq!(text(r"1\r\n2\t"), "<Order><a>1&#13;\n2\t</a></Order>");
         assert_eq!(text(r"\u0000\uffff\ud800"), format!("<Order><a>{}</a></Order>", "\u{fffd}".repeat(5)));
         assert_eq!(text("]]>"), "<Order><a>]]&gt;</a></Order>");
+    }
+
+    #[test]
+    fn what_lies_deep_stands_as_json() {
+        let nested = |levels: usize| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let items = |levels: usize| "<Item>".repeat(levels - 1) + "<Item/>" + &"</Item>".repeat(levels - 1);
+        // The object is one level, and each list another.
+        let lists = DEPTH_MAX - 1;
+        assert_eq!(order(&nested(lists)), format!("<Order><a>{}</a></Order>", items(lists - 1)));
+        let deeper = order(&nested(lists + 1));
+        assert!(deeper.contains("<Item>[]</Item>"), "{deeper}");
+        assert!(order(&nested(500_000)).contains(&format!("<Item>{}", "[".repeat(500_000 - lists))));
     }
 
     /// Every message gives a document that a reader takes.
