@@ -211,7 +211,7 @@ keys! {
     /// The most deliveries that the events of one call may make: one for each event at
     /// each webhook that matches.
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
-    /// The most deliveries in one list or pull.
+    /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
     /// call says otherwise.

@@ -59,6 +59,7 @@ async fn a_batch_is_posted_signed_and_numbered_as_one() {
     );
     let attempts = server.call("delivery.attempts", json!([id, 3])).await.unwrap();
     assert_eq!(attempts, server.call("delivery.attempts", json!([id, 1])).await.unwrap());
+    assert_eq!(attempts[0], server.call("delivery.attempt", json!([id, 3, 1])).await.unwrap());
     assert_eq!(attempts.as_array().unwrap().len(), 1);
 
     // What is less than a batch waits, and not longer than it may.

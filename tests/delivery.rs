@@ -2,6 +2,9 @@
 
 mod common;
 
+#[path = "delivery/formats.rs"]
+mod formats;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +18,7 @@ use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::delivery::connect::Resolve;
 use tallyhook::domain::secret::SecretKey;
-use tallyhook::domain::signature::{shipstream, verify_standard_webhooks};
+use tallyhook::domain::signature::verify_standard_webhooks;
 
 #[tokio::test]
 async fn an_event_arrives_signed_and_numbered() {
@@ -48,84 +51,6 @@ async fn an_event_arrives_signed_and_numbered() {
     assert_eq!(list.len(), 1);
     assert_eq!((&list[0]["state"], &list[0]["attempts"]), (&json!("delivered"), &json!(1)));
     assert_eq!(server.call("delivery.list", json!([other])).await.unwrap(), json!([]));
-}
-
-#[tokio::test]
-async fn the_vendors_format_on_the_vendors_path() {
-    let (server, _hand) = Start::default().manual().await;
-    let receiver = Receiver::obliging().await;
-    let data = json!({"topics": "order:created", "url": receiver.url(), "secret_key": SECRET});
-    let basic = common::basic("demo", common::DEMO_KEY);
-    let headers = [("authorization", basic.as_str())];
-    let created = server.rpc_at("/api/jsonrpc", &headers, "webhook.create", json!([null, data, true])).await.unwrap();
-    assert_eq!((&created["format"], &created["retry"]), (&json!("shipstream"), &json!("shipstream")));
-
-    server.publish("order:created", json!({"order": 7})).await;
-    let arrived = receiver.arrivals(1).await.remove(0);
-    verify(&arrived);
-    assert_eq!(arrived.header("x-plugin-hmac-sha256"), shipstream(&SecretKey::try_new(SECRET).unwrap(), &arrived.body));
-    let expected = json!({
-        "topic": "order:created",
-        "message": {"order": 7, "webhook_increment_id": 1, "event_timestamp": "2023-11-14T22:13:20+00:00"},
-        "merchant_id": 1,
-        "merchant_code": "demo",
-    });
-    assert_eq!(arrived.json(), expected);
-}
-
-#[tokio::test]
-async fn the_format_of_3dcart_in_json_and_xml() {
-    let (server, hand) = Start::default().manual().await;
-    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;
-    let id = webhook(&server, &receiver, json!({"topics": "*", "format": "3dcart"})).await;
-    server.publish("order_item:created", json!({"OrderID": 7, "Tags": ["a", "b"]})).await;
-    server.attempts(id, 1, 1).await;
-
-    // What has a number keeps its format.
-    let changed = server.call("webhook.update", json!([id, {"encoding": "xml"}])).await.unwrap();
-    assert_eq!((&changed["format"], &changed["encoding"]), (&json!("3dcart"), &json!("xml")));
-    hand.pass(5);
-    receiver.arrivals(2).await;
-    server.publish("order_item:created", json!({"OrderID": 7, "Tags": ["a", "b"]})).await;
-    let arrived = receiver.arrivals(3).await;
-    let json = (r#"[{"OrderID":7,"Tags":["a","b"]}]"#, "application/json");
-    let xml = (
-        r#"<?xml version="1.0" encoding="utf-8"?><ArrayOfOrderItem><OrderItem><OrderID>7</OrderID><Tags><Item>a</Item><Item>b</Item></Tags></OrderItem></ArrayOfOrderItem>"#,
-        "application/xml",
-    );
-    for (arrived, expected) in arrived.iter().zip([json, json, xml]) {
-        assert_eq!((str::from_utf8(&arrived.body).unwrap(), arrived.header("content-type")), expected);
-        verify(arrived);
-    }
-    let pulled = server.call("delivery.pull", json!([id, 1])).await.unwrap();
-    assert_eq!(pulled[0]["body"], xml.0);
-}
-
-#[tokio::test]
-async fn an_encoding_goes_with_its_format() {
-    let (server, _hand) = Start::default().manual().await;
-    let receiver = Receiver::obliging().await;
-    let id = webhook(&server, &receiver, json!({"format": "3dcart", "encoding": "xml"})).await;
-    let update = async |changes: Value| server.call("webhook.update", json!([id, changes])).await;
-    for (changes, field) in [
-        (json!({"format": "envelope", "encoding": "xml"}), "encoding"),
-        (json!({"encoding": "yaml"}), "encoding"),
-        (json!({"format": "4dcart"}), "format"),
-        (json!({"batch": {"max_events": 2}}), "batch"),
-    ] {
-        let fault = update(changes).await.unwrap_err();
-        assert_eq!((&fault["code"], &fault["data"]["field"]), (&json!(101), &json!(field)), "{fault}");
-    }
-    for (changes, format, encoding) in [
-        (json!({"format": "3dcart"}), "3dcart", "xml"),
-        (json!({"format": "envelope"}), "envelope", "json"),
-        (json!({"format": "3dcart"}), "3dcart", "json"),
-        (json!({"format": "shipstream", "encoding": "json"}), "shipstream", "json"),
-        (json!({"format": "3dcart", "encoding": "xml"}), "3dcart", "xml"),
-    ] {
-        let changed = update(changes).await.unwrap();
-        assert_eq!((&changed["format"], &changed["encoding"]), (&json!(format), &json!(encoding)));
-    }
 }
 
 #[tokio::test]

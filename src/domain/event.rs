@@ -104,7 +104,9 @@ pub struct EventStory {
     pub event: Event,
     /// When it was accepted.
     pub published_at: Timestamp,
-    /// Its deliveries, by webhook and number.
+    /// How many deliveries it has.
+    pub delivery_count: u64,
+    /// The first of them, by webhook and number.
     pub deliveries: Vec<Delivery>,
 }
 

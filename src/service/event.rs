@@ -53,10 +53,12 @@ impl Service {
         self.store.publish(caller.merchant_id, events).await.map_err(|cause| PUBLISH.fault(cause))
     }
 
-    /// An event and its deliveries; fails with fault 114.
+    /// An event and its deliveries, as many as a list may have; fails with
+    /// fault 114.
     pub async fn get_event(&self, caller: &Caller, id: EventId) -> Result<EventStory, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.event(caller.merchant_id, id).await.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
+        let found = self.store.event(caller.merchant_id, id, self.config.list_limit_max).await;
+        found.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
             fault if fault.code == FaultCode::NoEvent => fault.detail(format!("There is no event {id}, or no more.")),
             fault => fault,
         })

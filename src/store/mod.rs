@@ -300,9 +300,9 @@ pub trait Store: Send + Sync + 'static {
     /// How many webhooks the merchant has.
     async fn count_webhooks(&self, merchant: MerchantId) -> Result<u32, StoreError>;
 
-    /// One of the merchant's events, and what became of it; fails with
-    /// [`StoreError::NoEvent`].
-    async fn event(&self, merchant: MerchantId, id: EventId) -> Result<EventStory, StoreError>;
+    /// One of the merchant's events, and what became of it, with up to
+    /// `deliveries_max` deliveries; fails with [`StoreError::NoEvent`].
+    async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError>;
 
     /// Deliveries of a webhook by number; fails with [`StoreError::NoWebhook`].
     async fn deliveries(

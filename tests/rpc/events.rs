@@ -385,6 +385,19 @@ async fn an_explanation_is_what_then_happens() {
 }
 
 #[tokio::test]
+async fn an_event_is_shown_with_no_more_deliveries_than_a_list_has() {
+    let server = Start::default().flag("list_limit_max", "2").go().await;
+    let user = User::demo(&server);
+    for _ in 0..3 {
+        numbering(&user).await;
+    }
+    user.done("event.publish", json!(["order:created", {}])).await;
+    let event = user.done("event.get", json!([1])).await;
+    let shown: Vec<_> = event["deliveries"].as_array().unwrap().iter().map(id_of).collect();
+    assert_eq!((&event["delivery_count"], shown), (&json!(3), vec![1, 2]));
+}
+
+#[tokio::test]
 async fn an_event_is_shown_with_its_bytes_and_its_deliveries() {
     let server = TestServer::start().await;
     let receiver = Receiver::obliging().await;

@@ -2,7 +2,6 @@
 //! registered method and through `call`, described by `resources`, and
 //! whatever else is made from the table.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -71,10 +70,14 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// The part before the dot; `None` for a bare name, and for those that the
-    /// specification of JSON-RPC keeps for itself.
+    /// True of the names that the specification of JSON-RPC keeps for itself.
+    pub fn is_reserved(&self) -> bool {
+        self.name.starts_with("rpc.")
+    }
+
+    /// The part before the dot; `None` for a bare name and a reserved one.
     pub fn resource(&self) -> Option<&'static str> {
-        self.name.split_once('.').map(|(resource, _)| resource).filter(|resource| *resource != "rpc")
+        self.name.split_once('.').map(|(resource, _)| resource).filter(|_| !self.is_reserved())
     }
 
     /// Every fault it may raise, in the order of their numbers.
@@ -217,25 +220,6 @@ impl<T: Serialize> Written<T> {
 impl<T> Serialize for Written<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
-    }
-}
-
-/// As what was written is.
-impl<T: JsonSchema> JsonSchema for Written<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
     }
 }
 

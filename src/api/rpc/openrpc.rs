@@ -18,9 +18,6 @@ const OPENRPC: &str = "1.2.6";
 /// Where schemas stand that are used more than once.
 const SCHEMAS: &str = "/components/schemas";
 
-/// What begins so belongs to the specification, and describes no server.
-const RESERVED: &str = "rpc.";
-
 /// The document of a server that is called at `url`.
 pub fn document(methods: &[Method], url: &str) -> Value {
     // Two generators, since what may be left out of a parameter is null in a result.
@@ -32,7 +29,7 @@ pub fn document(methods: &[Method], url: &str) -> Value {
     let mut taken = settings().for_deserialize().into_generator();
     let mut given = settings().for_serialize().into_generator();
     let examples = Examples::read();
-    let described = methods.iter().filter(|method| !method.spec.name.starts_with(RESERVED));
+    let described = methods.iter().filter(|method| !method.spec.is_reserved());
     let methods: Vec<_> = described.map(|method| describe(&method.spec, &examples, &mut taken, &mut given)).collect();
     let mut schemas = taken.take_definitions(true);
     for (name, schema) in given.take_definitions(true) {

@@ -1,17 +1,15 @@
-//! Values as clients write them, and as they are written for clients.
+//! Values as clients write them, and, in this file, what is written for clients.
 
 mod policy;
 pub mod schema;
-
-use std::fmt;
-use std::marker::PhantomData;
+mod values;
 
 use schemars::JsonSchema;
-use serde::de::{self, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
+pub use self::values::{Flag, Headers, Object, Topics, Whole};
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::{EventStory, Receipt};
 use crate::domain::id::Span;
@@ -22,191 +20,6 @@ use crate::domain::webhook::{OldSecret, Webhook};
 use crate::service::delivery::PulledDelivery;
 use crate::service::event::Explanation;
 use crate::service::resend::Tested;
-
-/// An object; also `[]`, which is how PHP writes an empty one. A derived type
-/// alone would take an array for its members in their order.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Object<T>(pub T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(de::value::MapAccessDeserializer::new(map)).map(Object)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Object<T>, A::Error> {
-                match seq.next_element::<de::IgnoredAny>()? {
-                    None => {
-                        let nothing = std::iter::empty::<(&str, ())>();
-                        T::deserialize(de::value::MapDeserializer::new(nothing)).map(Object)
-                    }
-                    Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
-    }
-}
-
-/// 0 or 1; also as a string, or a boolean.
-#[derive(Clone, Copy, Debug)]
-pub struct Flag(pub bool);
-
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FlagVisitor;
-        impl Visitor<'_> for FlagVisitor {
-            type Value = Flag;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("0 or 1")
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Flag, E> {
-                Ok(Flag(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Flag, E> {
-                match value {
-                    0 => Ok(Flag(false)),
-                    1 => Ok(Flag(true)),
-                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(value), &self)),
-                }
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Flag, E> {
-                if value == 0.0 {
-                    Ok(Flag(false))
-                } else if value == 1.0 {
-                    Ok(Flag(true))
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Float(value), &self))
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Flag, E> {
-                match value {
-                    "0" => Ok(Flag(false)),
-                    "1" => Ok(Flag(true)),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(FlagVisitor)
-    }
-}
-
-/// An id or a number of a delivery: a whole number, also as a string.
-#[derive(Clone, Copy, Debug)]
-pub struct Whole(pub i64);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WholeVisitor;
-        impl Visitor<'_> for WholeVisitor {
-            type Value = Whole;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Whole, E> {
-                Ok(Whole(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Whole, E> {
-                i64::try_from(value).map(Whole).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Whole, E> {
-                value.parse().map(Whole).map_err(|_| E::invalid_value(de::Unexpected::Str(value), &self))
-            }
-        }
-        deserializer.deserialize_any(WholeVisitor)
-    }
-}
-
-/// A topic, several with commas between them, or an array of topics.
-#[derive(Clone, Debug)]
-pub struct Topics(pub String);
-
-impl<'de> Deserialize<'de> for Topics {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TopicsVisitor;
-        impl<'de> Visitor<'de> for TopicsVisitor {
-            type Value = Topics;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a topic such as \"order:created\", or an array of topics")
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Topics, E> {
-                Ok(Topics(value.to_owned()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Topics, A::Error> {
-                let mut list = Vec::<String>::new();
-                while let Some(topic) = seq.next_element()? {
-                    list.push(topic);
-                }
-                Ok(Topics(list.join(",")))
-            }
-        }
-        deserializer.deserialize_any(TopicsVisitor)
-    }
-}
-
-/// Headers as text, one a line, or as an object of name and value.
-#[derive(Clone, Debug)]
-pub struct Headers(pub String);
-
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HeadersVisitor;
-        impl<'de> Visitor<'de> for HeadersVisitor {
-            type Value = Headers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one \"Name: value\" a line, or an object of name and value")
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Headers, E> {
-                Ok(Headers(value.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
-                let mut lines = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, String>()? {
-                    if name.contains([':', '\r', '\n']) {
-                        return Err(de::Error::custom("a header's name can't hold a colon or a line break"));
-                    }
-                    if value.contains(['\r', '\n']) {
-                        return Err(de::Error::custom("a header's value can't hold a line break"));
-                    }
-                    lines.push(format!("{name}: {value}"));
-                }
-                Ok(Headers(lines.join("\n")))
-            }
-
-            // PHP writes an empty object as an empty array.
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Headers, A::Error> {
-                match seq.next_element::<de::IgnoredAny>()? {
-                    None => Ok(Headers(String::new())),
-                    Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(HeadersVisitor)
-    }
-}
 
 /// A secret that was replaced and still signs.
 #[derive(JsonSchema, Serialize)]
@@ -447,7 +260,9 @@ pub struct EventItem {
     /// When it was accepted.
     #[schemars(schema_with = "schema::time")]
     published_at: String,
-    /// Its deliveries, by webhook and number.
+    /// How many deliveries it has.
+    delivery_count: u64,
+    /// Its deliveries, by webhook and number; the first `list_limit_max` of them.
     deliveries: Vec<DeliveryItem>,
 }
 
@@ -455,13 +270,14 @@ impl TryFrom<EventStory> for EventItem {
     type Error = serde_json::Error;
 
     fn try_from(story: EventStory) -> Result<Self, Self::Error> {
-        let EventStory { event, published_at, deliveries } = story;
+        let EventStory { event, published_at, delivery_count, deliveries } = story;
         Ok(Self {
             event_id: event.event_id.0,
             topic: event.topic.to_string(),
             message: RawValue::from_string(event.message.as_str().to_owned())?,
             created_at: event.created_at.rfc3339_ms(),
             published_at: published_at.rfc3339_ms(),
+            delivery_count,
             deliveries: deliveries.into_iter().map(DeliveryItem::from).collect(),
         })
     }

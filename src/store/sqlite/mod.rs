@@ -450,15 +450,21 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn event(&self, merchant: MerchantId, id: EventId) -> Result<EventStory, StoreError> {
+    async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
         self.read(move |conn| {
             let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
             let read = |row: &rusqlite::Row<'_>| Ok((rows::event(row, 0)?, rows::published_at(row)?));
             let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], read).optional()?;
             let (event, published_at) = found.ok_or(StoreError::NoEvent)?;
-            let sql = format!("{} WHERE d.event_id = ?1 ORDER BY d.webhook_id, d.increment_id", rows::DELIVERY);
-            let deliveries = conn.prepare_cached(&sql)?.query_map([id.0], rows::delivery)?.collect::<Result<_, _>>()?;
-            Ok(EventStory { event, published_at, deliveries })
+            let count: i64 = conn
+                .prepare_cached("SELECT count(*) FROM delivery WHERE event_id = ?1")?
+                .query_row([id.0], |row| row.get(0))?;
+            let sql =
+                format!("{} WHERE d.event_id = ?1 ORDER BY d.webhook_id, d.increment_id LIMIT ?2", rows::DELIVERY);
+            let mut statement = conn.prepare_cached(&sql)?;
+            let deliveries = statement.query_map(params![id.0, deliveries_max], rows::delivery)?;
+            let deliveries = deliveries.collect::<Result<_, _>>()?;
+            Ok(EventStory { event, published_at, delivery_count: count.unsigned_abs(), deliveries })
         })
         .await
     }

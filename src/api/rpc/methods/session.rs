@@ -80,8 +80,6 @@ struct Call {
     /// The method, such as `webhook.list`.
     path: String,
     /// Its arguments in their order; what is no array is the sole argument.
-    #[schemars(schema_with = "schema::call_args")]
-    #[serde(default)]
     args: Option<Box<RawValue>>,
 }
 

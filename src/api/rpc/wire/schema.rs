@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
 use super::{Flag, Headers, Object, Topics, Whole};
+use crate::api::rpc::method::Written;
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
@@ -13,24 +14,31 @@ use crate::domain::topic::TOPIC_WORD;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format};
 use crate::service::event::Reach;
 
-/// As its content is.
-impl<T: JsonSchema> JsonSchema for Object<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
+/// A wrapper's schema is, down to its name, that of what is in it.
+macro_rules! schema_of_content {
+    ($wrapper:ident) => {
+        impl<T: JsonSchema> JsonSchema for $wrapper<T> {
+            fn inline_schema() -> bool {
+                T::inline_schema()
+            }
 
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
+            fn schema_name() -> Cow<'static, str> {
+                T::schema_name()
+            }
 
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
+            fn schema_id() -> Cow<'static, str> {
+                T::schema_id()
+            }
 
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                T::json_schema(generator)
+            }
+        }
+    };
 }
+
+schema_of_content!(Object);
+schema_of_content!(Written);
 
 macro_rules! inline_schema {
     ($type:ty, $schema:tt) => {
@@ -79,11 +87,6 @@ pub fn concurrency(_: &mut SchemaGenerator) -> Schema {
 /// A session's key, or what stands for none.
 pub fn session(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "null"] })
-}
-
-/// What `call` hands on.
-pub fn call_args(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "anyOf": [{ "type": "array" }, {}] })
 }
 
 /// The calls of a `multiCall`.
