@@ -16,6 +16,7 @@ mod openrpc;
 mod receiver;
 mod serve;
 mod signals;
+mod topic;
 mod user;
 
 use std::fmt::Display;
@@ -65,6 +66,9 @@ enum Command {
     /// Make, list and revoke users, beside a running server or without one.
     #[command(subcommand, after_help = user::EXAMPLES)]
     User(user::UserCommand),
+    /// Load and print catalogues of topics, beside a running server or without one.
+    #[command(subcommand, after_help = topic::EXAMPLES)]
+    Topic(topic::TopicCommand),
     /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
@@ -121,6 +125,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::User(command) => user::run(command),
+        Command::Topic(command) => topic::run(command),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Openrpc(args) => openrpc::run(&args),

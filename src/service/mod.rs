@@ -6,6 +6,7 @@ pub mod auth;
 pub mod delivery;
 pub mod event;
 pub mod resend;
+pub mod topic;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
+use self::topic::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
@@ -31,6 +33,8 @@ pub struct Config {
     pub login_failures_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
+    /// The most topics a merchant's catalogue may have.
+    pub topics_max: u32,
     /// The most events one publish_many may carry.
     pub events_max: usize,
     /// The most deliveries one list may return.
@@ -52,6 +56,7 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
+    schemas: Schemas,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -60,7 +65,8 @@ impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
-        Self { config, store, guard, clock, failed_logins, is_closing: watch::Sender::new(false) }
+        let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
+        Self { config, store, guard, clock, failed_logins, schemas, is_closing }
     }
 
     /// Sends those home who wait for something to happen.
@@ -104,6 +110,10 @@ impl Failures {
             StoreError::NoDelivery => Fault::new(FaultCode::NoDelivery),
             StoreError::NoEvent => Fault::new(FaultCode::NoEvent),
             StoreError::NoAttempt => Fault::new(FaultCode::NoAttempt),
+            StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
+            StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
+            StoreError::TopicQuota { max } => Fault::new(self.refused)
+                .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),
             StoreError::WebhookQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
             StoreError::IdempotencyConflict { index, event_id } => {
@@ -136,7 +146,10 @@ impl Failures {
                 // Those whose words announce details.
                 if matches!(
                     self.failed,
-                    FaultCode::StatusNotChanged | FaultCode::WebhookNotChanged | FaultCode::DeliveryNotChanged
+                    FaultCode::StatusNotChanged
+                        | FaultCode::WebhookNotChanged
+                        | FaultCode::DeliveryNotChanged
+                        | FaultCode::TopicNotChanged
                 ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {

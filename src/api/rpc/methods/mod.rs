@@ -3,6 +3,7 @@
 mod delivery;
 mod event;
 mod session;
+mod topic;
 mod webhook;
 
 use schemars::JsonSchema;
@@ -16,6 +17,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(webhook::methods());
     methods.extend(event::methods());
     methods.extend(delivery::methods());
+    methods.extend(topic::methods());
     methods
 }
 
