@@ -40,6 +40,9 @@ CREATE INDEX session_by_expiry ON session (expires_at);
 CREATE TABLE webhook (
     webhook_id           INTEGER PRIMARY KEY AUTOINCREMENT,
     merchant_id          INTEGER NOT NULL REFERENCES merchant,
+    user_id              INTEGER NOT NULL REFERENCES user,  -- who made it
+    name                 TEXT    NOT NULL,            -- for people, like the description
+    description          TEXT    NOT NULL,
     is_active            INTEGER NOT NULL,
     topics               TEXT    NOT NULL,            -- as its owner wrote them
     url                  TEXT,                        -- NULL: its receiver pulls
@@ -92,7 +95,7 @@ CREATE TABLE topic (
     category        TEXT    NOT NULL,
     name            TEXT    NOT NULL,                 -- for people
     description     TEXT    NOT NULL,
-    event_type      INTEGER NOT NULL,                 -- never given to another topic of the merchant
+    event_type      INTEGER NOT NULL,                 -- the next one is beyond all that there ever were
     message_schema  TEXT,                             -- a JSON Schema
     validation      TEXT    NOT NULL,                 -- off, warn, reject: what becomes of messages that do not fit it
     is_deprecated   INTEGER NOT NULL,
@@ -119,7 +122,8 @@ CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
 CREATE TABLE delivery (
     webhook_id      INTEGER NOT NULL REFERENCES webhook,
     increment_id    INTEGER NOT NULL,                 -- 1, 2, 3 … within the webhook, without holes
-    event_id        INTEGER NOT NULL,                 -- the event may be pruned once all its deliveries have ended
+    event_id        INTEGER NOT NULL,                 -- the event may be pruned once all its deliveries have ended;
+                                                      -- negative: the owner had this delivery forget it
     state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
     attempts        INTEGER NOT NULL DEFAULT 0,
     policy_start    INTEGER NOT NULL DEFAULT 0,       -- attempts when the retry policy last began anew

@@ -112,7 +112,7 @@ fn publish(bencher: Bencher<'_, '_>, events: usize) {
     let config = Config::load(&Sources { flags, ..Sources::default() }).expect("the configuration is right").store;
     let mut admin = Admin::open(&config).expect("the store opens");
     let user = admin.create_user("acme", "acme", Permissions::all(), KeyHash::of("key"), false, NOW);
-    let merchant = user.expect("the user is new").merchant_id;
+    let user = user.expect("the user is new");
     let store = SqliteStore::open(config, Clock::system(), Arc::new(Mailbox::default())).expect("the store opens");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     let said = WebhookChanges {
@@ -122,11 +122,11 @@ fn publish(bencher: Bencher<'_, '_>, events: usize) {
     };
     let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
     let spec = WebhookSpec::try_new(said, defaults).expect("nothing is missing");
-    runtime.block_on(store.create_webhook(merchant, spec, 1)).expect("the webhook is made");
+    runtime.block_on(store.create_webhook(user.merchant_id, user.user_id, spec, 1)).expect("the webhook is made");
     let event =
         || NewEvent { topic: topic("order:created"), message: message(1_000), created_at: NOW, idempotency_key: None };
     bencher.counter(ItemsCount::new(events)).with_inputs(|| vec![event(); events]).bench_local_values(|events| {
-        let published = join_all(events.into_iter().map(|event| store.publish(merchant, vec![event])));
+        let published = join_all(events.into_iter().map(|event| store.publish(user.merchant_id, vec![event])));
         for receipts in runtime.block_on(published) {
             receipts.expect("it is accepted");
         }

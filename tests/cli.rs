@@ -155,13 +155,21 @@ fn catalogues_are_loaded_and_printed_beside_a_running_server() {
     let again = stderr(&topic(&["load", "topics.json"]));
     assert!(again.contains(&format!("0 more topics, 0 changed, {} were so already", built_in.len() + 1)), "{again}");
 
+    // Numbers may change places, and those that are said come before those that are given.
+    let swapped = json!([{"topic": "late:topic"}, {"topic": "own:topic", "event_type": 1}, {"topic": "order:created", "event_type": 68}]);
+    std::fs::write(&file, swapped.to_string()).unwrap();
+    let loaded = topic(&["load", "topics.json"]);
+    assert!(stderr(&loaded).contains("1 more topics, 2 changed"), "{}", stderr(&loaded));
+    let back = json!([{"topic": "own:topic", "event_type": 68}, {"topic": "order:created", "event_type": 1}]);
+    std::fs::write(&file, back.to_string()).unwrap();
+    assert!(topic(&["load", "topics.json"]).status.success());
     // All or nothing, and what was wrong is said.
     std::fs::write(&file, r#"[{"topic": "new:topic"}, {"topic": "other:topic", "event_type": 1}]"#).unwrap();
     let refused = topic(&["load", "topics.json"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("other:topic: event_type: 1 is that of order:created"), "{}", stderr(&refused));
     let count: Value = serde_json::from_str(&stdout(&server.call(&["topic.count"]))).unwrap();
-    assert_eq!(count, built_in.len() + 1);
+    assert_eq!(count, built_in.len() + 2);
     std::fs::write(&file, r#"[{"topic": "order"}]"#).unwrap();
     assert!(stderr(&topic(&["load", "topics.json"])).contains("topics.json: topic 1 of the array"));
     let nobody = run(folder, &["topic", "list", "--merchant", "nobody", "--store", "sqlite:tallyhook-dev.db"]);

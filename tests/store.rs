@@ -13,7 +13,7 @@ use tallyhook::domain::delivery::{
 };
 use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::headers::ExtraHeaders;
-use tallyhook::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use tallyhook::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     async fn webhook(&self, topics: &str) -> WebhookId {
-        self.store.create_webhook(self.acme, spec(topics), QUOTA).await.unwrap().webhook_id
+        self.store.create_webhook(self.acme, UserId(1), spec(topics), QUOTA).await.unwrap().webhook_id
     }
 
     async fn publish(&self, topic: &str) -> Receipt {
@@ -118,6 +118,8 @@ fn all() -> Slice<IncrementId> {
 
 fn spec(topics: &str) -> WebhookSpec {
     WebhookSpec {
+        name: String::new(),
+        description: String::new(),
         is_active: true,
         topics: Patterns::try_new(topics).unwrap(),
         url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
@@ -357,8 +359,8 @@ async fn off_is_not_numbered_and_disabled_is() {
 #[tokio::test]
 async fn deleting_cancels_and_frees_a_place() {
     let bench = Bench::new();
-    let id = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap().webhook_id;
-    let refused = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap_err();
+    let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 1).await.unwrap().webhook_id;
+    let refused = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 1).await.unwrap_err();
     assert!(matches!(refused, StoreError::WebhookQuota { max: 1 }));
     for _ in 0..3 {
         bench.publish("order:created").await;
@@ -372,7 +374,7 @@ async fn deleting_cancels_and_frees_a_place() {
     // One was on its way and arrived: that is recorded.
     bench.record(id, 2, 1, Verdict::Delivered).await;
     bench.record(id, 3, 1, Verdict::Retry(START)).await;
-    let next = bench.store.create_webhook(bench.acme, spec("*"), 1).await.unwrap().webhook_id;
+    let next = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 1).await.unwrap().webhook_id;
     assert!(next > id);
 
     let dir = bench.dir.path().to_owned();

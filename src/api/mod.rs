@@ -1,5 +1,7 @@
 //! One listener, one port.
 
+mod body;
+pub mod rest;
 pub mod rpc;
 
 use std::net::{IpAddr, SocketAddr};
@@ -74,7 +76,7 @@ impl Listener {
 pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
-    let router = Router::new().merge(rpc::router(&config, service, url));
+    let router = rest::router(&config, &service, &url).merge(rpc::router(&config, service, url));
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(accept(config, socket, router, stopped));
     Ok(Listener { address, stop, task })

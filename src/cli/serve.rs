@@ -51,12 +51,8 @@ fn raise_file_limit() {
 pub fn make_demo_user(config: &Config) -> Result<(), Failure> {
     let now = Clock::system().now();
     let mut admin = Admin::open(&config.store).map_err(Failure::failed)?;
-    let is_new = admin.ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), now).map_err(Failure::failed)?;
-    if is_new {
-        let topics = catalogue::read(BUILT_IN).map_err(Failure::failed)?;
-        admin.load_topics(DEMO_MERCHANT, topics, config.service.topics_max, now).map_err(Failure::failed)?;
-    }
-    Ok(())
+    let topics = catalogue::read(BUILT_IN).map_err(Failure::failed)?;
+    admin.ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), topics, now).map_err(Failure::failed)
 }
 
 /// Lets what is in progress end, unless another signal comes.

@@ -15,6 +15,9 @@ use crate::store::sqlite::admin::Loaded;
 /// The topics of the platforms whose clients are served.
 pub const BUILT_IN: &str = include_str!("../../templates/catalogue.json");
 
+/// The longest catalogue that is read from stdin.
+const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// What its help ends with.
 pub const EXAMPLES: &str = r#"Examples:
   tallyhook topic load topics.json --merchant acme
@@ -96,7 +99,7 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
 fn read(file: &Path) -> Result<String, Failure> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
+        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text).map(|_| text)
     } else {
         std::fs::read_to_string(file)
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::event::{Event, Message};
 use crate::domain::headers::ExtraHeaders;
-use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::policy::OwnTimeouts;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::SecretKey;
@@ -21,7 +21,10 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
     Arc::new(Webhook {
         webhook_id: WebhookId(id),
         merchant_id: MerchantId(1),
+        created_by: UserId(1),
         spec: WebhookSpec {
+            name: String::new(),
+            description: String::new(),
             is_active: true,
             topics: Patterns::try_new("*").unwrap(),
             url: Some(TargetUrl::try_new("https://example.com/").unwrap()),

@@ -37,6 +37,19 @@ pub struct ExtraHeaders {
 }
 
 impl ExtraHeaders {
+    /// Takes names with their values.
+    pub fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self, Violation> {
+        let mut lines = Vec::new();
+        for (name, value) in pairs {
+            if name.contains([':', '\r', '\n']) || value.contains(['\r', '\n']) {
+                let problem = "has a name with a colon or a line break, or a value with a line break.";
+                return Err(Violation::new("extra_headers", problem));
+            }
+            lines.push(format!("{name}: {value}"));
+        }
+        Self::try_new(&lines.join("\n"))
+    }
+
     /// Reads lines of `Name: value`; blank lines are passed over, and the
     /// text is kept as it came.
     pub fn try_new(text: &str) -> Result<Self, Violation> {

@@ -81,6 +81,17 @@ impl RetryPolicy {
         Ok(Self::Custom(waits))
     }
 
+    /// How many retries there are at the most.
+    pub fn retries(&self) -> u32 {
+        let count = |waits: usize| u32::try_from(waits).unwrap_or(u32::MAX);
+        match self {
+            Self::Default => count(DEFAULT_S.len()),
+            Self::Shipstream => count(SHIPSTREAM_S.len()),
+            Self::Custom(Waits::List(list)) => count(list.len()),
+            Self::Custom(Waits::Fixed { max_retries, .. }) => *max_retries,
+        }
+    }
+
     /// When to try again after attempt number `attempt` (from 1) failed at
     /// `now`; `None` if that was the last. `asked` is the receiver's
     /// Retry-After: never sooner than that, up to [`RETRY_AFTER_MAX`].

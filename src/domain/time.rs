@@ -22,6 +22,14 @@ impl Timestamp {
         (0..=LAST_MS).contains(&ms).then_some(Self(ms))
     }
 
+    /// Reads a time in UTC in a format of strftime's. `None` if it is no such
+    /// time, or is before 1970.
+    pub fn parse_utc(format: &str, text: &str) -> Option<Self> {
+        let time = jiff::civil::DateTime::strptime(format, text).ok()?;
+        let ms = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
+        (0..=LAST_MS).contains(&ms).then_some(Self(ms))
+    }
+
     /// Whole seconds since 1970.
     pub fn unix_seconds(self) -> i64 {
         self.0.div_euclid(1000)
@@ -48,7 +56,8 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    fn print(self, format: &str) -> String {
+    /// In UTC, in a format of strftime's.
+    pub fn print(self, format: &str) -> String {
         jiff::Timestamp::from_millisecond(self.0.clamp(0, LAST_MS))
             .expect("the clamp keeps it within what jiff can hold")
             .strftime(format)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::fault::Violation;
 use super::headers::ExtraHeaders;
-use super::id::{IncrementId, MerchantId, WebhookId};
+use super::id::{IncrementId, MerchantId, UserId, WebhookId};
 use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
 use super::secret::SecretKey;
@@ -12,6 +12,10 @@ use super::target::TargetUrl;
 use super::time::Timestamp;
 use super::topic::Patterns;
 
+/// The longest name of a webhook, in characters.
+pub const NAME_CHARS_MAX: usize = 200;
+/// The longest description, in characters.
+pub const DESCRIPTION_CHARS_MAX: usize = 2_000;
 /// The most replaced secrets that go on signing.
 pub const OLD_SECRETS_MAX: usize = 4;
 
@@ -133,6 +137,10 @@ impl DeliveryMode {
 /// take it as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookSpec {
+    /// What people call it; empty if they don't.
+    pub name: String,
+    /// What they say of it.
+    pub description: String,
     /// Off: what is pending waits, and later events are not numbered for it.
     pub is_active: bool,
     /// What it subscribes to.
@@ -174,6 +182,10 @@ pub struct WebhookDefaults {
 /// as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WebhookChanges {
+    /// What people call it.
+    pub name: Option<String>,
+    /// What they say of it.
+    pub description: Option<String>,
     /// On or off.
     pub is_active: Option<bool>,
     /// What it subscribes to.
@@ -210,6 +222,8 @@ impl WebhookSpec {
     pub fn try_new(said: WebhookChanges, defaults: WebhookDefaults) -> Result<Self, Violation> {
         let missing = |field, example: &str| Violation::new(field, format!("is missing; give one such as {example}."));
         let spec = Self {
+            name: said.name.unwrap_or_default(),
+            description: said.description.unwrap_or_default(),
             is_active: said.is_active.unwrap_or(true),
             topics: said.topics.ok_or_else(|| missing("topics", "order:*"))?,
             url: said.url,
@@ -239,6 +253,8 @@ impl WebhookSpec {
             url => url.or(self.url),
         };
         let spec = Self {
+            name: changes.name.unwrap_or(self.name),
+            description: changes.description.unwrap_or(self.description),
             is_active: changes.is_active.unwrap_or(self.is_active),
             topics: changes.topics.unwrap_or(self.topics),
             url,
@@ -260,6 +276,8 @@ impl WebhookSpec {
     }
 
     fn checked(self) -> Result<Self, Violation> {
+        check_length("name", &self.name, NAME_CHARS_MAX)?;
+        check_length("description", &self.description, DESCRIPTION_CHARS_MAX)?;
         if self.delivery_mode == DeliveryMode::Pull && self.url.is_some() {
             let problem = "can't stand beside delivery_mode pull, where the receiver comes for its deliveries.";
             return Err(Violation::new("url", problem));
@@ -281,6 +299,15 @@ impl WebhookSpec {
     /// How long an attempt may take.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts.or(self.format.timeouts())
+    }
+}
+
+fn check_length(field: &'static str, text: &str, max: usize) -> Result<(), Violation> {
+    let chars = text.chars().count();
+    if chars <= max {
+        Ok(())
+    } else {
+        Err(Violation::new(field, format!("has {chars} characters; up to {max} are allowed.")))
     }
 }
 
@@ -333,6 +360,8 @@ pub struct Webhook {
     pub webhook_id: WebhookId,
     /// Who owns it.
     pub merchant_id: MerchantId,
+    /// The user who made it.
+    pub created_by: UserId,
     /// What its owner says of it.
     pub spec: WebhookSpec,
     /// Secrets that sign beside its own, the youngest first.

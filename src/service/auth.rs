@@ -40,6 +40,8 @@ pub struct Caller {
     pub user_id: UserId,
     /// The merchant it acts for; all it names is looked up within that.
     pub merchant_id: MerchantId,
+    /// That merchant's code.
+    pub merchant_code: String,
     /// What it may do.
     pub permissions: Permissions,
 }
@@ -57,7 +59,8 @@ impl Caller {
 
 impl From<User> for Caller {
     fn from(user: User) -> Self {
-        Self { user_id: user.user_id, merchant_id: user.merchant_id, permissions: user.permissions }
+        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
+        Self { user_id, merchant_id, merchant_code, permissions }
     }
 }
 

@@ -8,6 +8,7 @@ use super::webhook::about;
 use super::{Failures, Service};
 use crate::delivery::format;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
+use crate::domain::event::Message;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::page::{Order, Slice, read_sort};
@@ -23,6 +24,8 @@ const LIST_LIMIT_DEFAULT: u32 = 100;
 
 /// How many numbers a pull brings if its caller does not say.
 const PULL_LIMIT_DEFAULT: u32 = 100;
+/// The most bytes of messages and answers in one list with contents.
+const CONTENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of messages in one pull; one number always fits.
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -56,6 +59,17 @@ pub struct PulledDelivery {
     pub signature: Option<String>,
     /// The body, byte for byte as it is posted; `None` if it was pruned.
     pub body: Option<String>,
+}
+
+/// A delivery, with what it sent and got.
+#[derive(Clone, Debug)]
+pub struct DeliveryContents {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The publisher's object; `None` once it was pruned.
+    pub message: Option<Message>,
+    /// The last attempt; `None` before the first, or once it was pruned.
+    pub last: Option<Attempt>,
 }
 
 /// Which deliveries of a webhook, as a caller says it.
@@ -117,6 +131,23 @@ impl Service {
         counts.map(StateCounts::total).map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
+    /// The same with what each sent and got last, no further than
+    /// [`CONTENTS_BYTES_MAX`] goes, though at least one. Fails with fault 103 or 111.
+    pub async fn list_contents(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        selection: DeliverySelection,
+        page: DeliveryPage,
+    ) -> Result<Vec<DeliveryContents>, Fault> {
+        let deliveries = self.list_deliveries(caller, id, selection, page).await?;
+        let numbers = deliveries.iter().map(|delivery| delivery.increment_id).collect();
+        let found = self.store.contents(caller.merchant_id, id, numbers, CONTENTS_BYTES_MAX).await;
+        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        let contents = deliveries.into_iter().zip(found);
+        Ok(contents.map(|(delivery, (message, last))| DeliveryContents { delivery, message, last }).collect())
+    }
+
     /// One delivery. Fails with fault 103 or 110.
     pub async fn get_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookRead)?;
@@ -131,7 +162,7 @@ impl Service {
         number: IncrementId,
     ) -> Result<Delivery, Fault> {
         let missing = || about_number(id, number, FaultCode::NoDelivery.into());
-        let before = number.0.checked_sub(1).map(IncrementId).ok_or_else(missing)?;
+        let before = number.0.checked_sub(1).filter(|before| *before >= 0).map(IncrementId).ok_or_else(missing)?;
         let slice = Slice { after: Some(before), order: Order::Ascending, limit: 1 };
         let found = self.store.deliveries(caller.merchant_id, id, DeliveryFilter::default(), slice).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
@@ -221,7 +252,10 @@ impl Service {
     }
 
     pub(super) fn check_limit(&self, limit: Option<i64>, default: u32) -> Result<u32, Violation> {
-        let max = self.config.list_limit_max;
+        self.check_limit_of(limit, default, self.config.list_limit_max)
+    }
+
+    pub(super) fn check_limit_of(&self, limit: Option<i64>, default: u32, max: u32) -> Result<u32, Violation> {
         let Some(limit) = limit else { return Ok(default.min(max)) };
         let fitting = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
         fitting.ok_or_else(|| Violation::new("limit", format!("{limit} is outside 1 to {max}.")))

@@ -135,8 +135,9 @@ impl Service {
         let invalid = |violation: Violation| violation.into_fault(FaultCode::InvalidEvent);
         let topic = Topic::try_new(topic).map_err(invalid)?;
         if let Some(message) = message {
-            let message = Message::try_new(message).map_err(invalid)?;
-            let event = NewEvent { topic: topic.clone(), message, created_at: self.clock.now(), idempotency_key: None };
+            let (created_at, idempotency_key) = (None, None);
+            let draft = EventDraft { topic: topic.to_string(), message: message.into(), created_at, idempotency_key };
+            let event = check_draft(draft, self.clock.now()).map_err(invalid)?;
             self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
         }
         let webhooks = self.webhooks_of(caller).await?;

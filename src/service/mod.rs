@@ -74,6 +74,11 @@ impl Service {
         self.is_closing.send_replace(true);
     }
 
+    /// The most items one list may have.
+    pub fn list_limit_max(&self) -> u32 {
+        self.config.list_limit_max
+    }
+
     /// The most calls one multiCall may carry.
     pub fn calls_max(&self) -> usize {
         self.config.calls_max

@@ -76,6 +76,16 @@ impl Service {
         self.delivery(caller, id, number).await
     }
 
+    /// Ends a pending delivery, and forgets what it sent and got, whatever has
+    /// become of it; the number stays, with state, reason and times. One that
+    /// went out in a batch can't be forgotten alone. Fails with fault 103, 110
+    /// or 113.
+    pub async fn forget_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<(), Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let forgotten = self.store.forget(caller.merchant_id, id, number).await;
+        forgotten.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))
+    }
+
     /// Has numbers that were given out sent again: the same numbers, ids and
     /// bodies. What was cancelled stays so. Returns the numbers concerned as
     /// far as they exist; they become due in steps. Fails with fault 103, 111

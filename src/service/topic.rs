@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Semaphore;
+
 use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
 use crate::domain::event::NewEvent;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{MerchantId, TopicId};
-use crate::domain::message_schema::{MessageSchema, Mismatch};
+use crate::domain::message_schema::{MessageSchema, Mismatch, SchemaText};
 use crate::domain::page::{Slice, read_sort};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
@@ -19,10 +21,13 @@ use crate::store::StoreError;
 pub const SORT_KEYS: [&str; 1] = ["topic"];
 /// How many topics a list holds if its caller does not say.
 const LIST_LIMIT_DEFAULT: u32 = 100;
-/// How many schemas are kept ready.
-const SCHEMAS_MAX: usize = 256;
-/// From so many bytes on, messages are checked on a thread where that holds up nobody.
-const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+/// The most topics in one list: each may have a schema of some size.
+const LIST_LIMIT_MAX: u32 = 100;
+/// How much all schemas that are kept ready may weigh.
+const WEIGHT_MAX: usize = 100_000;
+/// What costs more to check (see [`MessageSchema::cost`]) is checked on a
+/// thread where that holds up nobody.
+const AT_ONCE_COST_MAX: usize = 1_000_000;
 
 const CHANGE: Failures = Failures { refused: FaultCode::TopicNotChanged, failed: FaultCode::TopicNotChanged };
 
@@ -50,24 +55,54 @@ pub struct TopicPage {
     pub limit: Option<i64>,
 }
 
-/// Schemas that were compiled, by the entry and its version.
-#[derive(Default)]
-pub struct Schemas(Mutex<HashMap<TopicId, (i64, Arc<MessageSchema>)>>);
+/// Schemas that were compiled, by the entry and its version; and places for
+/// those who check what takes long, so that it holds up nobody else.
+pub struct Schemas {
+    kept: Mutex<HashMap<TopicId, (i64, Arc<MessageSchema>)>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Schemas {
+    fn default() -> Self {
+        // Half of the processors, so that the others have the rest.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { kept: Mutex::default(), places: Arc::new(Semaphore::new((processors / 2).max(1))) }
+    }
+}
 
 impl Schemas {
     fn get(&self, rule: &TopicRule) -> Option<Arc<MessageSchema>> {
-        let kept = self.0.lock().expect("nothing panics while it holds the schemas");
+        let kept = self.kept.lock().expect("nothing panics while it holds the schemas");
         kept.get(&rule.topic_id).filter(|(version, _)| *version == rule.version).map(|(_, schema)| Arc::clone(schema))
     }
 
     fn put(&self, rule: &TopicRule, schema: Arc<MessageSchema>) {
-        let mut kept = self.0.lock().expect("nothing panics while it holds the schemas");
-        if kept.len() >= SCHEMAS_MAX && !kept.contains_key(&rule.topic_id) {
-            // Any of them; one that is needed again is compiled again.
-            let other = kept.keys().next().copied();
-            other.and_then(|other| kept.remove(&other));
+        let mut kept = self.kept.lock().expect("nothing panics while it holds the schemas");
+        kept.remove(&rule.topic_id);
+        let mut weight = kept.values().map(|(_, schema)| schema.weight()).sum::<usize>() + schema.weight();
+        // Any of them may go; one that is needed again is compiled again.
+        while weight > WEIGHT_MAX
+            && let Some(other) = kept.keys().next().copied()
+            && let Some((_, gone)) = kept.remove(&other)
+        {
+            weight -= gone.weight();
         }
         kept.insert(rule.topic_id, (rule.version, schema));
+    }
+
+    /// Does what takes long on a thread where that holds up no call.
+    async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.expect("the semaphore is never closed");
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            done
+        });
+        done.await.map_err(|cause| {
+            tracing::error!(%cause, "working on a schema failed");
+            FaultCode::Internal.into()
+        })
     }
 }
 
@@ -84,7 +119,8 @@ impl Service {
             let (_, order) = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
             let after = page.after.map(|text| Topic::try_new(&text)).transpose();
             let after = after.map_err(|violation| Violation { field: "after_topic", ..violation })?;
-            Ok((filter, Slice { after, order, limit: self.check_limit(page.limit, LIST_LIMIT_DEFAULT)? }))
+            let limit = self.check_limit_of(page.limit, LIST_LIMIT_DEFAULT, self.topic_list_limit_max())?;
+            Ok((filter, Slice { after, order, limit }))
         });
         let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let found = self.store.topics(caller.merchant_id, filter, slice).await;
@@ -96,9 +132,13 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let filter =
             check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let all = Slice { after: None, order: Default::default(), limit: u32::MAX };
-        let found = self.store.topics(caller.merchant_id, filter, all).await;
-        found.map(|found| found.len() as u64).map_err(|cause| Failures::LOOK_UP.fault(cause))
+        let count = self.store.count_topics(caller.merchant_id, filter).await;
+        count.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// The most topics in one list.
+    pub fn topic_list_limit_max(&self) -> u32 {
+        LIST_LIMIT_MAX.min(self.config.list_limit_max)
     }
 
     /// Puts a topic into the merchant's catalogue, and returns it as it stands
@@ -140,9 +180,17 @@ impl Service {
         removed.map_err(|cause| about(&topic, cause))
     }
 
+    /// Reads a schema, which takes too long for a thread that others wait for.
+    /// Fails with fault 117.
+    pub async fn read_schema(&self, text: Box<str>) -> Result<SchemaText, Fault> {
+        let read = self.schemas.apart(move || SchemaText::try_new(&text)).await?;
+        read.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
+    }
+
     /// Checks events against what the catalogue demands of their topics. Gives
     /// them back with what is wrong with each that is accepted all the same;
-    /// fails with fault 107 at the first that is not.
+    /// fails with fault 107 at the first that is not. What only repeats a
+    /// publish that was accepted before is not refused.
     pub(super) async fn check_events(
         &self,
         merchant: MerchantId,
@@ -158,33 +206,46 @@ impl Service {
         let places: Vec<usize> = events.iter().map(|event| place_of(&event.topic)).collect();
         let rules = self.store.topic_rules(merchant, topics).await;
         let rules = rules.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        if let Some(index) = places.iter().position(|&place| rules[place].is_some_and(|rule| rule.is_discontinued)) {
-            let problem =
-                format!("{} is discontinued; nothing can be published under it any more.", events[index].topic);
-            return Err(Violation::new("topic", problem).into_fault(FaultCode::InvalidEvent).index(index));
-        }
-        let mut schemas = Vec::with_capacity(rules.len());
-        for rule in &rules {
-            schemas.push(match rule {
-                Some(rule) if rule.validation != Validation::Off => {
-                    self.schema(rule).await?.map(|schema| (rule.validation, schema))
-                }
-                _ => None,
-            });
-        }
-        if schemas.iter().all(Option::is_none) {
+        if rules.iter().flatten().all(|rule| rule.validation == Validation::Off && !rule.is_discontinued) {
             let fitting = vec![None; events.len()];
             return Ok((events, fitting));
         }
-        let bytes: usize = events.iter().map(|event| event.message.as_str().len()).sum();
-        let check = move || check_all(&events, &places, &schemas).map(|found| (events, found));
-        if bytes <= AT_ONCE_BYTES_MAX {
-            return check();
+        let mut checks = Vec::with_capacity(rules.len());
+        for rule in rules {
+            let schema = match &rule {
+                Some(rule) if rule.validation != Validation::Off => self.schema(rule).await?,
+                _ => None,
+            };
+            checks.push(rule.map(|rule| Check { rule, schema }));
         }
-        tokio::task::spawn_blocking(check).await.unwrap_or_else(|cause| {
-            tracing::error!(%cause, "checking messages failed");
-            Err(FaultCode::Internal.into())
-        })
+        let cost_of = |(event, place): (&NewEvent, &usize)| {
+            let schema = checks[*place].as_ref().and_then(|check| check.schema.as_ref());
+            schema.map_or(0, |schema| schema.cost(event.message.as_str().len()))
+        };
+        let cost = events.iter().zip(&places).map(cost_of).fold(0, usize::saturating_add);
+        let judge = move || {
+            let judged = events.iter().zip(&places).map(|(event, place)| judge(event, checks[*place].as_ref()));
+            let judged: Vec<_> = judged.collect();
+            (events, judged)
+        };
+        let (events, judged) = if cost <= AT_ONCE_COST_MAX { judge() } else { self.schemas.apart(judge).await? };
+        let mut mismatches = Vec::with_capacity(events.len());
+        for (index, (event, judged)) in events.iter().zip(judged).enumerate() {
+            mismatches.push(match judged {
+                Ok(mismatch) => mismatch,
+                Err(_) if self.is_repeated(merchant, event).await? => None,
+                Err(fault) => return Err(fault.index(index)),
+            });
+        }
+        Ok((events, mismatches))
+    }
+
+    async fn is_repeated(&self, merchant: MerchantId, event: &NewEvent) -> Result<bool, Fault> {
+        if event.idempotency_key.is_none() {
+            return Ok(false);
+        }
+        let repeated = self.store.is_repeated(merchant, event.clone()).await;
+        repeated.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// The schema that a rule speaks of, ready to check messages.
@@ -195,7 +256,8 @@ impl Service {
         let text = self.store.topic_schema(rule.topic_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         // Taken away since.
         let Some(text) = text else { return Ok(None) };
-        let schema = MessageSchema::compile(&text).map_err(|violation| {
+        let compiled = self.schemas.apart(move || MessageSchema::compile(&text)).await?;
+        let schema = compiled.map_err(|violation| {
             tracing::error!(topic_id = rule.topic_id.0, problem = violation.problem, "a stored schema is none");
             Fault::new(FaultCode::Internal)
         })?;
@@ -205,24 +267,27 @@ impl Service {
     }
 }
 
-fn check_all(
-    events: &[NewEvent],
-    places: &[usize],
-    schemas: &[Option<(Validation, Arc<MessageSchema>)>],
-) -> Result<Vec<Option<Mismatch>>, Fault> {
-    let mut found = Vec::with_capacity(events.len());
-    for (index, (event, &place)) in events.iter().zip(places).enumerate() {
-        let Some((validation, schema)) = &schemas[place] else {
-            found.push(None);
-            continue;
-        };
-        let mismatch = schema.mismatch(&event.message);
-        if let (Validation::Reject, Some(Mismatch { path, problem })) = (validation, &mismatch) {
-            return Err(Fault::new(FaultCode::InvalidEvent).index(index).field(path).detail(problem));
-        }
-        found.push(mismatch);
+/// What the events of a topic are checked against.
+struct Check {
+    rule: TopicRule,
+    schema: Option<Arc<MessageSchema>>,
+}
+
+/// What is wrong with an event that is accepted all the same, or the fault it
+/// is refused with.
+fn judge(event: &NewEvent, check: Option<&Check>) -> Result<Option<Mismatch>, Fault> {
+    let Some(Check { rule, schema }) = check else { return Ok(None) };
+    if rule.is_discontinued {
+        let problem = format!("{} is discontinued; nothing can be published under it any more.", event.topic);
+        return Err(Violation::new("topic", problem).into_fault(FaultCode::InvalidEvent));
     }
-    Ok(found)
+    let mismatch = schema.as_ref().and_then(|schema| schema.mismatch(&event.message));
+    match mismatch {
+        Some(Mismatch { path, problem }) if rule.validation == Validation::Reject => {
+            Err(Fault::new(FaultCode::InvalidEvent).field(path).detail(problem))
+        }
+        mismatch => Ok(mismatch),
+    }
 }
 
 fn check_topic(text: &str) -> Result<Topic, Fault> {

@@ -87,9 +87,7 @@ const DELETE: Failures = Failures { refused: FaultCode::DeleteRefused, failed: F
 
 impl Service {
     /// The merchant's webhooks, in the order of their ids unless the page says
-    /// otherwise; all of them, unless it has a limit. Fails with fault 111, or
-    /// with fault 103 if they are sorted by URL and the page is to begin behind
-    /// a webhook that there is no more.
+    /// otherwise; all of them, unless it has a limit. Fails with fault 111.
     pub async fn list_webhooks(
         &self,
         caller: &Caller,
@@ -99,7 +97,12 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let checked = Chosen::try_new(selection).and_then(|chosen| {
             let limit = page.limit.map(|limit| self.check_limit(Some(limit), 0)).transpose()?;
-            Ok((chosen, read_sort(page.sort.as_deref(), &SORT_KEYS)?, limit))
+            let sort = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
+            if sort.0 == SORT_BY_URL && page.after_webhook_id.is_some() {
+                // A URL may change while pages are read.
+                return Err(Violation::new("after_webhook_id", "goes with the order by webhook_id only."));
+            }
+            Ok((chosen, sort, limit))
         });
         let (chosen, (key, order), limit) =
             checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
@@ -113,10 +116,6 @@ impl Service {
         }
         let behind = match page.after_webhook_id.map(WebhookId) {
             None => 0,
-            Some(after) if key == SORT_BY_URL => {
-                let place = webhooks.iter().position(|webhook| webhook.webhook_id == after);
-                place.map(|place| place + 1).ok_or_else(|| about(after, FaultCode::NoWebhook.into()))?
-            }
             // The place is known though the webhook may have been deleted.
             Some(after) => webhooks.partition_point(|webhook| match order {
                 Order::Ascending => webhook.webhook_id <= after,
@@ -159,7 +158,8 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let spec = self.check_target(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
-        let created = self.store.create_webhook(caller.merchant_id, spec, self.config.webhooks_max).await;
+        let created =
+            self.store.create_webhook(caller.merchant_id, caller.user_id, spec, self.config.webhooks_max).await;
         created.map_err(|cause| CREATE.fault(cause))
     }
 

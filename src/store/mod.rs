@@ -275,7 +275,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Registers a webhook; events published after the answer go to it. Fails
     /// with [`StoreError::WebhookQuota`] if the merchant has `quota` already.
-    async fn create_webhook(&self, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError>;
+    async fn create_webhook(
+        &self,
+        merchant: MerchantId,
+        user: UserId,
+        spec: WebhookSpec,
+        quota: u32,
+    ) -> Result<Webhook, StoreError>;
 
     /// Switches webhooks on (which also lifts a disablement) or off, and says
     /// how many were selected.
@@ -317,6 +323,10 @@ pub trait Store: Send + Sync + 'static {
     /// `deliveries_max` deliveries; fails with [`StoreError::NoEvent`].
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError>;
 
+    /// True if an event with the same idempotency key, topic and message was
+    /// accepted before, and its key still counts.
+    async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError>;
+
     /// Events of the merchant by id.
     async fn events(
         &self,
@@ -337,6 +347,17 @@ pub trait Store: Send + Sync + 'static {
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError>;
 
+    /// The message and the last attempt of each of these deliveries, as far as
+    /// they are kept, in this order; no further once they weigh `bytes_max`,
+    /// though at least of one. Fails with [`StoreError::NoWebhook`].
+    async fn contents(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        numbers: Vec<IncrementId>,
+        bytes_max: usize,
+    ) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError>;
+
     /// How many there are in each state; fails with [`StoreError::NoWebhook`].
     async fn count_deliveries(
         &self,
@@ -355,6 +376,9 @@ pub trait Store: Send + Sync + 'static {
         filter: TopicFilter,
         slice: Slice<Topic>,
     ) -> Result<Vec<CatalogueEntry>, StoreError>;
+
+    /// How many there are.
+    async fn count_topics(&self, merchant: MerchantId, filter: TopicFilter) -> Result<u64, StoreError>;
 
     /// Puts a topic into the catalogue. Fails with [`StoreError::TopicExists`],
     /// [`StoreError::TopicQuota`] if it has `quota` topics already, or
@@ -429,6 +453,11 @@ pub trait Store: Send + Sync + 'static {
         number: IncrementId,
         whole_batch: bool,
     ) -> Result<(), StoreError>;
+
+    /// Ends a pending delivery, and forgets what it sent and got, whatever has
+    /// become of it; its tombstone stays. Fails with [`StoreError::NoWebhook`],
+    /// [`StoreError::NoDelivery`] or [`StoreError::InBatch`].
+    async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 
     /// Has numbers of a webhook sent again, in steps: those of the span that
     /// were given out since then and were not cancelled. Returns the span as

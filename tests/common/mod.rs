@@ -82,7 +82,7 @@ impl Start {
         let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
         if config.dev {
             let mut admin = Admin::open(&config.store).unwrap();
-            admin.ensure_demo("demo", "demo", KeyHash::of(DEMO_KEY), Clock::system().now()).unwrap();
+            admin.ensure_demo("demo", "demo", KeyHash::of(DEMO_KEY), Vec::new(), Clock::system().now()).unwrap();
         }
         let server = Server::start(config.clone(), hooks).await.unwrap();
         TestServer { server: Some(server), client: http_client(), dir, config }

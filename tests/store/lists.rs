@@ -6,7 +6,7 @@ use std::time::Duration;
 use tallyhook::domain::catalogue::{TopicChanges, TopicFilter, TopicSpec, Validation};
 use tallyhook::domain::delivery::{DeliveryFilter, DeliveryState, StateCounts, Verdict};
 use tallyhook::domain::event::EventFilter;
-use tallyhook::domain::id::{EventId, IncrementId, WebhookId};
+use tallyhook::domain::id::{EventId, IncrementId, UserId, WebhookId};
 use tallyhook::domain::message_schema::SchemaText;
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::topic::{Patterns, Topic};
@@ -226,7 +226,7 @@ async fn rules_follow_the_catalogue() {
 async fn lists_are_the_merchants_own() {
     let bench = Bench::new();
     let id = bench.webhook("*").await;
-    let theirs = bench.store.create_webhook(bench.other, spec("*"), 9).await.unwrap().webhook_id;
+    let theirs = bench.store.create_webhook(bench.other, UserId(2), spec("*"), 9).await.unwrap().webhook_id;
     for merchant in [bench.acme, bench.other, bench.acme] {
         bench.store.publish(merchant, vec![event("order:created", "{\"a\": 1}", None)]).await.unwrap();
     }

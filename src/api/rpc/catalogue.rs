@@ -9,13 +9,15 @@ use serde_json::value::RawValue;
 
 use super::wire::{TopicData, TopicItem};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges};
+use crate::domain::fault::Violation;
+use crate::domain::message_schema::SchemaText;
 use crate::domain::topic::Topic;
 
 /// Reads a catalogue: the topics in their order, each with what is said of it.
 /// Fails with what is wrong, and where.
 pub fn read(text: &str) -> Result<Vec<(Topic, TopicChanges)>, String> {
-    let items: Vec<BTreeMap<String, Box<RawValue>>> =
-        serde_json::from_str(text).map_err(|cause| format!("must be a JSON array of objects: {cause}"))?;
+    let items: Vec<BTreeMap<String, Box<RawValue>>> = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|cause| format!("must be a JSON array of objects: {cause}"))?;
     let mut topics: Vec<(Topic, TopicChanges)> = Vec::with_capacity(items.len());
     for (place, item) in (1..).zip(items) {
         let (topic, changes) = read_item(item).map_err(|problem| format!("topic {place} of the array: {problem}"))?;
@@ -35,9 +37,15 @@ fn read_item(mut item: BTreeMap<String, Box<RawValue>>) -> Result<(Topic, TopicC
     item.retain(|name, _| !matches!(name.as_str(), "created_at" | "updated_at"));
     let members =
         MapDeserializer::<_, serde_json::Error>::new(item.iter().map(|(name, value)| (name.as_str(), &**value)));
-    let data: TopicData = Deserialize::deserialize(members).map_err(|cause| format!("{topic}: {cause}"))?;
-    let changes = TopicChanges::try_from(data)
-        .map_err(|violation| format!("{topic}: {} {}", violation.field, violation.problem))?;
+    let mut data: TopicData = Deserialize::deserialize(members).map_err(|cause: serde_json::Error| {
+        // Lines and columns would count within the member.
+        let cause = cause.to_string();
+        format!("{topic}: {}", cause.split(" at line ").next().unwrap_or_default())
+    })?;
+    let wrong = |violation: Violation| format!("{topic}: {} {}", violation.field, violation.problem);
+    let schema = data.take_schema();
+    let schema = schema.map(|text| text.map(|text| SchemaText::try_new(&text)).transpose());
+    let changes = data.changes(schema.transpose().map_err(wrong)?).map_err(wrong)?;
     Ok((topic, changes))
 }
 

@@ -25,11 +25,11 @@ use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
+use super::body::{self, BodyError};
 use super::{Config, Peer};
 use crate::service::Service;
 use crate::service::auth::Credentials;
@@ -80,16 +80,12 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
             "The body must be JSON; send the header \"Content-Type: application/json\".",
         );
     }
-    let max = endpoint.config.body_bytes_max;
-    let reading = Limited::new(body, max).collect();
-    let body = match tokio::time::timeout(endpoint.config.idle_timeout, reading).await {
-        Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(cause)) if cause.is::<LengthLimitError>() => {
-            let problem = format!("The body is longer than {max} bytes, the most that is accepted.");
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, envelope::INVALID_REQUEST, &problem);
+    let body = match body::read(body, endpoint.config.body_bytes_max, endpoint.config.idle_timeout).await {
+        Ok(body) => body,
+        Err(error) => {
+            let code = if error == BodyError::TooSlow { REFUSED } else { envelope::INVALID_REQUEST };
+            return refusal(error.status(), code, &error.problem());
         }
-        Ok(Err(_)) => return refusal(StatusCode::BAD_REQUEST, envelope::INVALID_REQUEST, "The body broke off."),
-        Err(_) => return refusal(StatusCode::REQUEST_TIMEOUT, REFUSED, "The body took too long to arrive."),
     };
     let Some(Peer(peer)) = parts.extensions.get().copied() else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");

@@ -87,6 +87,13 @@ impl<'a> WebhookItem<'a> {
 pub struct WebhookDetail<'a> {
     #[serde(flatten)]
     item: WebhookItem<'a>,
+    /// What people call it.
+    name: &'a str,
+    /// What they say of it.
+    description: &'a str,
+    /// The id of the user who made it.
+    #[schemars(schema_with = "schema::id")]
+    created_by: i64,
     /// How bodies are built.
     #[schemars(schema_with = "schema::formats")]
     format: &'static str,
@@ -139,6 +146,9 @@ impl<'a> WebhookDetail<'a> {
     pub fn new(webhook: &'a Webhook, with_secret: bool) -> Self {
         Self {
             item: WebhookItem::new(webhook, with_secret),
+            name: &webhook.spec.name,
+            description: &webhook.spec.description,
+            created_by: webhook.created_by.0,
             format: webhook.spec.format.name(),
             encoding: webhook.spec.format.encoding().name(),
             retry: (&webhook.spec.retry).into(),

@@ -60,21 +60,7 @@ impl Admin {
         now: Timestamp,
     ) -> Result<User, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let taken: bool =
-            tx.query_row("SELECT EXISTS (SELECT 1 FROM user WHERE name = ?1)", [name], |row| row.get(0))?;
-        if taken {
-            return Err(AdminError::NameTaken(name.to_owned()));
-        }
-        tx.execute(
-            "INSERT INTO merchant (code, created_at) VALUES (?1, ?2) ON CONFLICT (code) DO NOTHING",
-            params![merchant, now.0],
-        )?;
-        tx.execute(
-            "INSERT INTO user (merchant_id, name, key_hash, permissions, is_demo, created_at)
-             SELECT merchant_id, ?2, ?3, ?4, ?5, ?6 FROM merchant WHERE code = ?1",
-            params![merchant, name, key.0, permissions.bits(), is_demo, now.0],
-        )?;
-        let user = find_user(&tx, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+        let user = create_user(&tx, name, merchant, permissions, key, is_demo, now)?;
         tx.commit()?;
         Ok(user)
     }
@@ -100,19 +86,24 @@ impl Admin {
         Ok(())
     }
 
-    /// Makes the demo user with all permissions, unless there is one; true if
-    /// there was none.
+    /// Makes the demo user with all permissions, and the merchant's catalogue
+    /// with it, unless there is one.
     pub fn ensure_demo(
         &mut self,
         name: &str,
         merchant: &str,
         key: KeyHash,
+        topics: Vec<(Topic, TopicChanges)>,
         now: Timestamp,
-    ) -> Result<bool, AdminError> {
-        match find_user(&self.conn, name)? {
-            Some(_) => Ok(false),
-            None => self.create_user(name, merchant, Permissions::all(), key, true, now).map(|_| true),
+    ) -> Result<(), AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if find_user(&tx, name)?.is_none() {
+            let user = create_user(&tx, name, merchant, Permissions::all(), key, true, now)?;
+            // What belongs to the demo counts towards no quota.
+            load_topics(&tx, user.merchant_id, topics, u32::MAX, now)?;
         }
+        tx.commit()?;
+        Ok(())
     }
 
     /// Puts topics into a merchant's catalogue, all or none; what is said of
@@ -127,23 +118,7 @@ impl Admin {
     ) -> Result<Loaded, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let merchant = find_merchant(&tx, merchant)?;
-        let mut loaded = Loaded::default();
-        for (topic, said) in said {
-            let about = |cause: StoreError| AdminError::Topic(topic.clone(), cause.to_string());
-            let Some(old) = topics::find(&tx, merchant, &topic).map_err(about)? else {
-                let spec = TopicSpec::try_new(topic.clone(), said).map_err(StoreError::Violation).map_err(about)?;
-                topics::register(&tx, now, merchant, spec, quota).map_err(about)?;
-                loaded.registered += 1;
-                continue;
-            };
-            let spec = old.spec.clone().changed(said.clone()).map_err(StoreError::Violation).map_err(about)?;
-            if spec == old.spec {
-                loaded.same += 1;
-            } else {
-                topics::update(&tx, now, merchant, &topic, said).map_err(about)?;
-                loaded.changed += 1;
-            }
-        }
+        let loaded = load_topics(&tx, merchant, said, quota, now)?;
         tx.commit()?;
         Ok(loaded)
     }
@@ -166,6 +141,68 @@ pub struct Loaded {
     pub changed: u32,
     /// How many stood there as they were said to be.
     pub same: u32,
+}
+
+fn create_user(
+    conn: &Connection,
+    name: &str,
+    merchant: &str,
+    permissions: Permissions,
+    key: KeyHash,
+    is_demo: bool,
+    now: Timestamp,
+) -> Result<User, AdminError> {
+    let taken: bool = conn.query_row("SELECT EXISTS (SELECT 1 FROM user WHERE name = ?1)", [name], |row| row.get(0))?;
+    if taken {
+        return Err(AdminError::NameTaken(name.to_owned()));
+    }
+    conn.execute(
+        "INSERT INTO merchant (code, created_at) VALUES (?1, ?2) ON CONFLICT (code) DO NOTHING",
+        params![merchant, now.0],
+    )?;
+    conn.execute(
+        "INSERT INTO user (merchant_id, name, key_hash, permissions, is_demo, created_at)
+         SELECT merchant_id, ?2, ?3, ?4, ?5, ?6 FROM merchant WHERE code = ?1",
+        params![merchant, name, key.0, permissions.bits(), is_demo, now.0],
+    )?;
+    find_user(conn, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))
+}
+
+fn load_topics(
+    conn: &Connection,
+    merchant: MerchantId,
+    mut said: Vec<(Topic, TopicChanges)>,
+    quota: u32,
+    now: Timestamp,
+) -> Result<Loaded, AdminError> {
+    // Numbers that are said come before those that are given, and may be swapped.
+    said.sort_by_key(|(_, said)| said.event_type.is_none());
+    let about = |topic: &Topic, cause: StoreError| AdminError::Topic(topic.clone(), cause.to_string());
+    let mut olds = Vec::with_capacity(said.len());
+    for (topic, said) in &said {
+        let old = topics::find(conn, merchant, topic).map_err(|cause| about(topic, cause))?;
+        if old.as_ref().is_some_and(|old| said.event_type.is_some_and(|number| number != old.event_type)) {
+            topics::release_event_type(conn, merchant, topic).map_err(|cause| about(topic, cause))?;
+        }
+        olds.push(old);
+    }
+    let mut loaded = Loaded::default();
+    for ((topic, said), old) in said.into_iter().zip(olds) {
+        let wrong = |violation| about(&topic, StoreError::Violation(violation));
+        let Some(old) = old else {
+            let spec = TopicSpec::try_new(topic.clone(), said).map_err(wrong)?;
+            topics::register(conn, now, merchant, spec, quota).map_err(|cause| about(&topic, cause))?;
+            loaded.registered += 1;
+            continue;
+        };
+        if old.spec.clone().changed(said.clone()).map_err(wrong)? == old.spec {
+            loaded.same += 1;
+        } else {
+            topics::update(conn, now, merchant, &topic, said).map_err(|cause| about(&topic, cause))?;
+            loaded.changed += 1;
+        }
+    }
+    Ok(loaded)
 }
 
 fn find_merchant(conn: &Connection, code: &str) -> Result<MerchantId, AdminError> {

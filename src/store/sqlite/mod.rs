@@ -89,6 +89,7 @@ pub struct Config {
 /// A store in one SQLite file, served by this process alone.
 pub struct SqliteStore {
     store_id: StoreId,
+    clock: Clock,
     queue: Arc<Queue<Change>>,
     readers: r2d2::Pool<SqliteConnectionManager>,
     /// As many permits as there are readers, so that a thread which has one
@@ -114,13 +115,14 @@ impl SqliteStore {
         let store_id = open::read_store_id(&conn).map_err(failed)?;
         let readers = open::open_readers(&config)?;
         let queue = Arc::new(Queue::new(config.write_queue_max));
-        let writer =
-            Writer::new(config.clone(), clock, Arc::clone(&queue), Arc::clone(&mailbox), conn, lock).map_err(failed)?;
+        let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn, lock)
+            .map_err(failed)?;
         let commits = writer.commits();
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
             store_id,
+            clock,
             queue,
             readers,
             mailbox,
@@ -308,8 +310,14 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn create_webhook(&self, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError> {
-        self.write(move |tx| webhooks::create(tx, merchant, spec, quota)).await
+    async fn create_webhook(
+        &self,
+        merchant: MerchantId,
+        user: UserId,
+        spec: WebhookSpec,
+        quota: u32,
+    ) -> Result<Webhook, StoreError> {
+        self.write(move |tx| webhooks::create(tx, merchant, user, spec, quota)).await
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
@@ -362,6 +370,10 @@ impl Store for SqliteStore {
         self.write(move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
     }
 
+    async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
+        self.write(move |tx| resending::forget(tx, merchant, id, number)).await
+    }
+
     async fn replay(
         &self,
         merchant: MerchantId,
@@ -392,6 +404,11 @@ impl Store for SqliteStore {
 
     async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
         self.write(move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
+    }
+
+    async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.read(move |conn| publishing::is_repeated(conn, now, merchant, &event)).await
     }
 
     async fn events(
@@ -446,6 +463,16 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn contents(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        numbers: Vec<IncrementId>,
+        bytes_max: usize,
+    ) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError> {
+        self.read(move |conn| reads::contents(conn, merchant, id, &numbers, bytes_max)).await
+    }
+
     async fn count_deliveries(
         &self,
         merchant: MerchantId,
@@ -482,6 +509,10 @@ impl Store for SqliteStore {
         slice: Slice<Topic>,
     ) -> Result<Vec<CatalogueEntry>, StoreError> {
         self.read(move |conn| reads::topics(conn, merchant, &filter, &slice)).await
+    }
+
+    async fn count_topics(&self, merchant: MerchantId, filter: TopicFilter) -> Result<u64, StoreError> {
+        self.read(move |conn| reads::count_topics(conn, merchant, &filter)).await
     }
 
     async fn register_topic(

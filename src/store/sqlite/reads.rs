@@ -10,7 +10,7 @@ use super::pages::{check_webhook, logged_under};
 use super::rows;
 use crate::domain::catalogue::{CatalogueEntry, TopicFilter, TopicRule};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, StateCounts};
-use crate::domain::event::{EventFilter, EventStory, EventSummary};
+use crate::domain::event::{EventFilter, EventStory, EventSummary, Message};
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, WebhookId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::{Order, Slice};
@@ -23,8 +23,10 @@ use crate::store::StoreError;
 /// How many rows a step looks at.
 pub const ROWS_PER_STEP: i64 = 10_000;
 
-/// How many of a webhook's last numbers its statistics of attempts cover.
+/// How many of a webhook's last numbers its statistics of attempts cover, as
+/// far as there are no more attempts at them than these.
 const STATS_NUMBERS: i64 = 1_000;
+const ATTEMPTS_MAX: i64 = 10_000;
 
 /// What a step has found, and where the next one begins; `None`: there is no more.
 pub struct Step<T, K> {
@@ -248,6 +250,40 @@ pub fn attempt(
     found.ok_or(StoreError::NoAttempt)
 }
 
+/// The message and the last attempt of each of these deliveries, as far as
+/// they are kept; no further once they weigh `bytes_max`, though at least of one.
+pub fn contents(
+    conn: &Connection,
+    merchant: MerchantId,
+    id: WebhookId,
+    numbers: &[IncrementId],
+    bytes_max: usize,
+) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError> {
+    check_webhook(conn, merchant, id)?;
+    let mut messages = conn.prepare_cached(
+        "SELECT message FROM delivery d JOIN event USING (event_id) WHERE d.webhook_id = ?1 AND d.increment_id = ?2",
+    )?;
+    let sql = format!(
+        "{} WHERE webhook_id = ?1 AND increment_id = (SELECT coalesce(batch_first, increment_id) FROM delivery
+            WHERE webhook_id = ?1 AND increment_id = ?2) ORDER BY attempt DESC LIMIT 1",
+        rows::ATTEMPT
+    );
+    let mut attempts = conn.prepare_cached(&sql)?;
+    let (mut found, mut bytes) = (Vec::with_capacity(numbers.len()), 0);
+    for number in numbers {
+        let key = [id.0, number.0];
+        let message = messages.query_row(key, |row| row.get(0).map(Message::from_store)).optional()?;
+        let attempt = attempts.query_row(key, rows::attempt).optional()?;
+        bytes += message.as_ref().map_or(0, |message| message.as_str().len());
+        bytes += attempt.as_ref().map_or(0, |attempt| attempt.response_body.len());
+        if bytes > bytes_max && !found.is_empty() {
+            break;
+        }
+        found.push((message, attempt));
+    }
+    Ok(found)
+}
+
 /// Topics of a merchant's catalogue by name. There are as many as a merchant
 /// may have, so there is but one step.
 pub fn topics(
@@ -277,6 +313,16 @@ pub fn topics(
         }
     }
     Ok(found)
+}
+
+/// How many there are.
+pub fn count_topics(conn: &Connection, merchant: MerchantId, filter: &TopicFilter) -> Result<u64, StoreError> {
+    let mut statement = conn.prepare_cached(&format!("{} WHERE merchant_id = ?1", rows::TOPIC_BUT_SCHEMA))?;
+    let mut count = 0;
+    for entry in statement.query_map([merchant.0], rows::topic)? {
+        count += u64::from(filter.admits(&entry?.spec));
+    }
+    Ok(count)
 }
 
 /// What the catalogue demands of events of each of these topics, if it has them.
@@ -319,10 +365,15 @@ pub fn oldest_pending(conn: &Connection, webhook: &Webhook) -> Result<Option<(In
 pub fn recent_attempts(conn: &Connection, webhook: &Webhook) -> Result<AttemptStats, StoreError> {
     let from = webhook.last_increment_id.0.saturating_sub(STATS_NUMBERS).saturating_add(1).max(1);
     let mut statement = conn.prepare_cached(
-        "SELECT duration_us, error_class FROM attempt WHERE webhook_id = ?1 AND increment_id >= ?2
+        "SELECT duration_us, error_class, increment_id FROM attempt WHERE webhook_id = ?1 AND increment_id >= ?2
             ORDER BY increment_id DESC, attempt DESC LIMIT ?3",
     )?;
-    let attempts = statement.query_map([webhook.webhook_id.0, from, ROWS_PER_STEP], rows::outcome)?;
-    let attempts = attempts.collect::<Result<Vec<_>, _>>()?;
-    Ok(AttemptStats::new(IncrementId(from), attempts.into_iter()))
+    let read = |row: &Row<'_>| Ok((rows::outcome(row)?, row.get::<_, i64>(2)?));
+    let attempts = statement.query_map([webhook.webhook_id.0, from, ATTEMPTS_MAX], read)?;
+    let mut attempts = attempts.collect::<Result<Vec<_>, _>>()?;
+    // The last of those that were read may lack attempts.
+    let cut = attempts.last().filter(|_| attempts.len() as i64 == ATTEMPTS_MAX).map_or(0, |(_, number)| *number);
+    attempts.retain(|(_, number)| *number > cut);
+    let attempts = attempts.into_iter().map(|(outcome, _)| outcome);
+    Ok(AttemptStats::new(IncrementId(from.max(cut + 1)), attempts))
 }

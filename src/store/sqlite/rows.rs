@@ -39,7 +39,8 @@ pub const WEBHOOK: &str = "SELECT * FROM webhook";
 
 /// What a webhook's owner and the server say of it, apart from its counters:
 /// the columns that [`definition`] has the values for.
-pub const DEFINITION: &str = "is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
+pub const DEFINITION: &str =
+    "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, disabled_reason, is_recovering, updated_at";
 
@@ -67,6 +68,10 @@ pub const EVENT_SUMMARY: &str = "SELECT event_id, topic, created_at, published_a
 
 /// What [`topic`] reads; takes a WHERE behind it.
 pub const TOPIC: &str = "SELECT topic, category, name, description, event_type, message_schema, validation,
+    is_deprecated, is_discontinued, created_at, updated_at FROM topic";
+
+/// The same for who has no use for schemas.
+pub const TOPIC_BUT_SCHEMA: &str = "SELECT topic, category, name, description, event_type, NULL, validation,
     is_deprecated, is_discontinued, created_at, updated_at FROM topic";
 
 /// What [`topic_rule`] reads, of a merchant and a topic.
@@ -138,6 +143,8 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
     let batch_events: Option<u32> = row.get("batch_events")?;
     let (batch_bytes, batch_wait_ms) = (row.get("batch_bytes")?, row.get("batch_wait_ms")?);
     let spec = WebhookSpec {
+        name: row.get("name")?,
+        description: row.get("description")?,
         is_active: row.get("is_active")?,
         topics: checked(Patterns::try_new(words("topics")?))?,
         url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
@@ -157,6 +164,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
     Ok(Webhook {
         webhook_id: WebhookId(row.get("webhook_id")?),
         merchant_id: MerchantId(row.get("merchant_id")?),
+        created_by: UserId(row.get("user_id")?),
         spec,
         old_secrets: old_secrets(words("old_secrets")?)?,
         last_increment_id: IncrementId(row.get("last_increment_id")?),
@@ -180,6 +188,8 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
         old_secrets.iter().map(|old| serde_json::json!([old.expires_at.0, old.secret_key.expose()])),
     );
     vec![
+        words(Some(&spec.name)),
+        words(Some(&spec.description)),
         Value::Integer(spec.is_active.into()),
         words(Some(spec.topics.as_str())),
         words(spec.url.as_ref().map(TargetUrl::as_str)),
@@ -270,7 +280,7 @@ pub fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     Ok(Delivery {
         webhook_id: WebhookId(row.get(0)?),
         increment_id: IncrementId(row.get(1)?),
-        event_id: EventId(row.get(2)?),
+        event_id: EventId(row.get::<_, i64>(2)?.abs()),
         topic: (row.get::<_, Option<String>>(3)?).map(|topic| checked(Topic::try_new(&topic))).transpose()?,
         state: state_from_code(row.get(4)?).ok_or_else(|| damaged("state"))?,
         attempts: row.get(5)?,

@@ -116,7 +116,7 @@ struct Register {
 }
 
 async fn register(request: Request, caller: Caller, params: Register) -> Result<TopicItem, Fault> {
-    let said = changes(params.data.unwrap_or_default().0)?;
+    let said = changes(&request, params.data.unwrap_or_default().0).await?;
     request.service.register_topic(&caller, &params.topic, said).await.and_then(item)
 }
 
@@ -130,7 +130,7 @@ struct Update {
 }
 
 async fn update(request: Request, caller: Caller, params: Update) -> Result<TopicItem, Fault> {
-    let changes = changes(params.changes.0)?;
+    let changes = changes(&request, params.changes.0).await?;
     request.service.update_topic(&caller, &params.topic, changes).await.and_then(item)
 }
 
@@ -145,8 +145,13 @@ async fn remove(request: Request, caller: Caller, params: ByTopic) -> Result<boo
     request.service.remove_topic(&caller, &params.topic).await.map(|()| true)
 }
 
-fn changes(data: TopicData) -> Result<TopicChanges, Fault> {
-    TopicChanges::try_from(data).map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
+async fn changes(request: &Request, mut data: TopicData) -> Result<TopicChanges, Fault> {
+    let schema = match data.take_schema() {
+        Some(Some(text)) => Some(Some(request.service.read_schema(text).await?)),
+        Some(None) => Some(None),
+        None => None,
+    };
+    data.changes(schema).map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
 }
 
 fn item(entry: CatalogueEntry) -> Result<TopicItem, Fault> {

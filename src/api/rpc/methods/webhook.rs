@@ -20,7 +20,9 @@ use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
 use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{DeliveryMode, Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
+use crate::domain::webhook::{
+    DESCRIPTION_CHARS_MAX, DeliveryMode, Encoding, Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults,
+};
 use crate::service::auth::Caller;
 use crate::service::resend::{Backfill, Replay};
 use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
@@ -30,7 +32,7 @@ pub fn methods() -> Vec<Method> {
     vec![
         Method::with_session("webhook.list", "Lists the merchant's webhooks.", list)
             .needs(Permission::WebhookRead)
-            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
+            .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("webhook.create", "Registers a webhook.", create)
             .needs(Permission::WebhookWrite)
             .faults(FaultCode::InvalidWebhook, &[FaultCode::CreateFailed, FaultCode::CreateRefused]),
@@ -122,7 +124,7 @@ struct Options {
     is_active: Option<Flag>,
     /// 1: only those that the server has disabled. 0: only those that it has not.
     disabled: Option<Flag>,
-    /// Only those behind this one, the last of the page before.
+    /// Only those behind this one, the last of the page before; with the order by `webhook_id`.
     #[schemars(range(min = 0))]
     after_webhook_id: Option<Whole>,
     /// `webhook_id`, the default, or `url`; with a `-` in front of it the last first.
@@ -192,6 +194,12 @@ struct Create {
 #[schemars(rename = "WebhookData")]
 #[serde(deny_unknown_fields)]
 struct Data {
+    /// What people call it.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    name: Option<String>,
+    /// What they say of it.
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
+    description: Option<String>,
     /// Whether it is on. Off, what is pending waits, and later events are not numbered for it.
     is_active: Option<Flag>,
     /// What it subscribes to: `order:created` is that topic, `order:*` all of a resource, `*` everything; several as a list, or with commas between them.
@@ -285,6 +293,8 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
         DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))
     };
     Ok(WebhookChanges {
+        name: data.name,
+        description: data.description,
         is_active: data.is_active.map(|flag| flag.0),
         topics: data.topics.map(|topics| Patterns::try_new(&topics.0)).transpose()?,
         url: data.url.map(|url| TargetUrl::try_new(&url)).transpose()?,

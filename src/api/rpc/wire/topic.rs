@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Flag, nullable, schema};
+use super::{Flag, Whole, nullable, schema};
 use crate::domain::catalogue::{
     CatalogueEntry, DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, TopicChanges, TopicSpec, Validation,
 };
@@ -25,10 +25,10 @@ pub struct TopicData {
     /// What it means, for people.
     #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
-    /// Its number, unique within the merchant; the next that was never given by default.
+    /// Its number, unique within the merchant; by default the one after the highest there ever was.
     #[schemars(schema_with = "schema::event_type")]
     #[serde(default)]
-    event_type: Option<i64>,
+    event_type: Option<Whole>,
     /// A JSON Schema of its messages; null: none. References lead to places within it, and not in a circle.
     #[schemars(schema_with = "schema::message_schema")]
     #[serde(default, deserialize_with = "nullable")]
@@ -44,22 +44,26 @@ pub struct TopicData {
     discontinued: Option<Flag>,
 }
 
-impl TryFrom<TopicData> for TopicChanges {
-    type Error = Violation;
+impl TopicData {
+    /// Takes the schema out, which takes long to read.
+    pub fn take_schema(&mut self) -> Option<Option<Box<str>>> {
+        Some(self.message_schema.take()?.map(Box::<str>::from))
+    }
 
-    fn try_from(data: TopicData) -> Result<Self, Violation> {
+    /// What is said, but for the schema, which was read apart.
+    pub fn changes(self, message_schema: Option<Option<SchemaText>>) -> Result<TopicChanges, Violation> {
+        let data = self;
         let validation = |name: String| {
             let known = Validation::ALL.map(Validation::name).join(", ");
             let unknown = || Violation::new("validation", format!("is unknown; there are {known}."));
             Validation::from_name(&name).ok_or_else(unknown)
         };
-        let schema = |text: Option<Box<RawValue>>| text.map(|text| SchemaText::try_new(text.get())).transpose();
-        Ok(Self {
+        Ok(TopicChanges {
             category: data.category,
             name: data.name,
             description: data.description,
-            event_type: data.event_type,
-            message_schema: data.message_schema.map(schema).transpose()?,
+            event_type: data.event_type.map(|number| number.0),
+            message_schema,
             validation: data.validation.map(validation).transpose()?,
             is_deprecated: data.deprecated.map(|flag| flag.0),
             is_discontinued: data.discontinued.map(|flag| flag.0),
@@ -80,7 +84,7 @@ pub struct TopicItem {
     name: String,
     /// What it means, for people.
     description: String,
-    /// Its number, which no other topic of the merchant ever has.
+    /// Its number, which no other topic of the merchant has.
     #[schemars(schema_with = "schema::event_type_given")]
     event_type: i64,
     /// A JSON Schema of its messages; null: none.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::Result;
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::Format;
 use crate::store::sqlite::prune;
 use crate::store::sqlite::rows::format_code;
@@ -42,7 +43,7 @@ pub fn publish(
     for (index, event) in events.into_iter().enumerate() {
         let content_hash = event.idempotency_key.as_ref().map(|_| content_hash(&event));
         if let (Some(key), Some(hash)) = (&event.idempotency_key, &content_hash)
-            && let Some(earlier) = earlier_receipt(tx, merchant, key, hash, index)?
+            && let Some(earlier) = earlier_receipt(tx.conn, tx.now, merchant, key, hash, index)?
         {
             receipts.push(earlier);
             continue;
@@ -146,20 +147,30 @@ fn content_hash(event: &NewEvent) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// True if the same was accepted before under its key.
+pub fn is_repeated(conn: &Connection, now: Timestamp, merchant: MerchantId, event: &NewEvent) -> Result<bool> {
+    let Some(key) = &event.idempotency_key else { return Ok(false) };
+    match earlier_receipt(conn, now, merchant, key, &content_hash(event), 0) {
+        Ok(earlier) => Ok(earlier.is_some()),
+        Err(StoreError::IdempotencyConflict { .. }) => Ok(false),
+        Err(cause) => Err(cause),
+    }
+}
+
 fn earlier_receipt(
-    tx: &Tx<'_>,
+    conn: &Connection,
+    now: Timestamp,
     merchant: MerchantId,
     key: &IdempotencyKey,
     hash: &[u8; 32],
     index: usize,
 ) -> Result<Option<Receipt>> {
-    let earlier = tx
-        .conn
+    let earlier = conn
         .prepare_cached(
             "SELECT content_hash, event_id, receipt FROM idempotency
                 WHERE merchant_id = ?1 AND key = ?2 AND expires_at > ?3",
         )?
-        .query_row(params![merchant.0, key.as_str(), tx.now.0], |row| {
+        .query_row(params![merchant.0, key.as_str(), now.0], |row| {
             Ok((row.get::<_, [u8; 32]>(0)?, EventId(row.get(1)?), row.get::<_, String>(2)?))
         })
         .optional()?;

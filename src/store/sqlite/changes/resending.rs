@@ -114,6 +114,28 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
     Ok(number)
 }
 
+/// Ends a delivery, if that is still to be done, and forgets what was sent: of
+/// its event and its attempts nothing stays but the number, the state, the
+/// reason and the times. One of a batch fails with [`StoreError::InBatch`].
+pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
+    webhooks::find(tx, merchant, id)?;
+    let (_, is_to_be_sent) = state_of(tx, id, number)?;
+    let batch = batches::of(tx, id, number)?;
+    if batch != Span::one(number) {
+        return Err(StoreError::InBatch(batch));
+    }
+    if is_to_be_sent {
+        cancel(tx, merchant, id, number, false)?;
+    }
+    tx.conn
+        .prepare_cached("DELETE FROM attempt WHERE webhook_id = ?1 AND increment_id = ?2")?
+        .execute([id.0, number.0])?;
+    tx.conn
+        .prepare_cached("UPDATE delivery SET event_id = -abs(event_id) WHERE webhook_id = ?1 AND increment_id = ?2")?
+        .execute([id.0, number.0])?;
+    Ok(())
+}
+
 /// The state of a delivery, and whether it is to be sent, for the first time
 /// or again.
 fn state_of(tx: &Tx<'_>, id: WebhookId, number: IncrementId) -> Result<(DeliveryState, bool)> {

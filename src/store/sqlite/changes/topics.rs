@@ -69,7 +69,10 @@ pub fn update(
 ) -> Result<CatalogueEntry> {
     let old = find(conn, merchant, topic)?.ok_or(StoreError::NoTopic)?;
     let event_type = changes.event_type.unwrap_or(old.event_type);
-    let spec = old.spec.changed(changes).map_err(StoreError::Violation)?;
+    let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
+    if spec == old.spec {
+        return Ok(old);
+    }
     let entry = CatalogueEntry { spec, event_type, updated_at: now, ..old };
     check_event_type(conn, merchant, &entry)?;
     let TopicSpec { category, name, description, validation, .. } = &entry.spec;
@@ -95,7 +98,7 @@ pub fn update(
     Ok(entry)
 }
 
-/// Takes a topic out of the catalogue; its number is not given to another.
+/// Takes a topic out of the catalogue; its number is not given to another by itself.
 pub fn remove(conn: &Connection, merchant: MerchantId, topic: &Topic) -> Result<()> {
     let removed = conn
         .prepare_cached("DELETE FROM topic WHERE merchant_id = ?1 AND topic = ?2")?
@@ -107,6 +110,14 @@ pub fn remove(conn: &Connection, merchant: MerchantId, topic: &Topic) -> Result<
 pub fn find(conn: &Connection, merchant: MerchantId, topic: &Topic) -> Result<Option<CatalogueEntry>> {
     let sql = format!("{} WHERE merchant_id = ?1 AND topic = ?2", rows::TOPIC);
     Ok(conn.prepare_cached(&sql)?.query_row(params![merchant.0, topic.as_str()], rows::topic).optional()?)
+}
+
+/// Lets go of a number that is about to change, so that another topic can have
+/// it within the same transaction.
+pub fn release_event_type(conn: &Connection, merchant: MerchantId, topic: &Topic) -> Result<()> {
+    conn.prepare_cached("UPDATE topic SET event_type = -topic_id WHERE merchant_id = ?1 AND topic = ?2")?
+        .execute(params![merchant.0, topic.as_str()])?;
+    Ok(())
 }
 
 fn next_event_type(conn: &Connection, merchant: MerchantId) -> Result<i64> {

@@ -6,7 +6,7 @@ use rusqlite::types::Value;
 use rusqlite::{params, params_from_iter};
 
 use super::Result;
-use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
@@ -15,13 +15,14 @@ use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{StoreError, WebhookSelector};
 
 /// Registers a webhook.
-pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
+pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
     if tx.memory.webhooks_of(merchant).count() >= quota as usize {
         return Err(StoreError::WebhookQuota { max: quota });
     }
     let webhook = Webhook {
         webhook_id: WebhookId(0),
         merchant_id: merchant,
+        created_by: user,
         spec,
         old_secrets: Vec::new(),
         last_increment_id: IncrementId::ZERO,
@@ -35,9 +36,11 @@ pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, spec: WebhookSpec, quota: u
         updated_at: tx.now,
     };
     let mut values = definition(&webhook);
-    values.extend([Value::Integer(merchant.0), Value::Integer(tx.now.0)]);
-    let sql =
-        format!("INSERT INTO webhook ({DEFINITION}, merchant_id, created_at) VALUES ({})", placeholders(values.len()));
+    values.extend([Value::Integer(merchant.0), Value::Integer(user.0), Value::Integer(tx.now.0)]);
+    let sql = format!(
+        "INSERT INTO webhook ({DEFINITION}, merchant_id, user_id, created_at) VALUES ({})",
+        placeholders(values.len())
+    );
     tx.conn.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     let webhook = Webhook { webhook_id: WebhookId(tx.conn.last_insert_rowid()), ..webhook };
     put(tx, webhook.clone());

@@ -1,0 +1,500 @@
+//! Babel's licensing service (seed 002, WIRE §5): subscriptions, and their events.
+//!
+//! An event's id is its increment_id within the subscription. Deliveries go
+//! out in our own format, since nothing is known of the vendor's.
+
+mod rows;
+
+use std::collections::BTreeMap;
+
+use axum::response::Response;
+use http::{HeaderMap, Method};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use self::rows::{Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row};
+use super::operation::{Asked, Nothing, Operation};
+use super::query::{Filter, Row, Select, Sort};
+use super::values::{Int, Switch};
+use super::{Dialect, Refusal, key};
+use crate::domain::delivery::Attempt;
+use crate::domain::headers::ExtraHeaders;
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::retry::{RetryPolicy, Waits};
+use crate::domain::secret::SecretKey;
+use crate::domain::target::TargetUrl;
+use crate::domain::topic::Patterns;
+use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookDefaults};
+use crate::service::auth::Caller;
+use crate::service::delivery::{DeliveryContents, DeliveryPage, DeliverySelection};
+use crate::service::topic::{TopicPage, TopicSelection};
+use crate::service::webhook::{WebhookPage, WebhookSelection};
+
+/// What a subscription retries unless it says otherwise, and how often (WIRE §5).
+const RETRIES_DEFAULT: u32 = 10;
+const RETRY_INTERVAL_S: u32 = 300;
+/// How many rows are shown unless the client says otherwise.
+const TAKE_DEFAULT: usize = 100;
+/// How many of its last events are shown with a subscription.
+const INCLUDED_EVENTS: i64 = 20;
+/// The most subscriptions that are shown with their events at once.
+const INCLUDING_MAX: usize = 20;
+
+const SUBSCRIPTIONS: &str = "/v1/webhooks/subscriptions";
+const SUBSCRIPTION: &str = "/v1/webhooks/subscriptions/{id}";
+const EVENTS: &str = "/v1/webhooks/subscriptions/{id}/events";
+
+/// The dialect.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "babel",
+        title: "Babel",
+        bases: &["/v1/webhooks"],
+        security: || {
+            json!({
+                "ApiKey": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A user's API key." },
+                "Bearer": { "type": "http", "scheme": "bearer", "description": "An API key, or a session's key." },
+            })
+        },
+        credentials: |headers| key(headers, "x-api-key"),
+        admits: |_, _| true,
+        read: |_, body| Ok(body),
+        write: |status, answer, _| super::json(status, answer),
+        media: &["application/json", "application/json-patch+json"],
+        refuse,
+        refusal: SchemaGenerator::subschema_for::<Refused>,
+        operations: operations(),
+    }
+}
+
+fn operations() -> Vec<Operation> {
+    vec![
+        Operation::new(Method::GET, SUBSCRIPTIONS, ("getSubscriptions", "Lists subscriptions."), list),
+        Operation::new(Method::POST, SUBSCRIPTIONS, ("createSubscription", "Makes a subscription."), create),
+        Operation::new(Method::GET, SUBSCRIPTION, ("getSubscription", "Returns a subscription."), get),
+        Operation::new(
+            Method::PUT,
+            SUBSCRIPTION,
+            ("updateSubscription", "Changes a subscription; what is left out stays as it is."),
+            update,
+        ),
+        Operation::new(Method::DELETE, SUBSCRIPTION, ("deleteSubscription", "Deletes a subscription."), delete),
+        Operation::new(
+            Method::GET,
+            "/v1/webhooks/event-types",
+            ("getEventTypes", "Lists the topics of the catalogue."),
+            event_types,
+        ),
+        Operation::new(
+            Method::POST,
+            "/v1/webhooks/subscriptions/{id}/test",
+            ("sendTestEvent", "Sends a test event at once, and says what became of it."),
+            test,
+        ),
+        Operation::new(Method::GET, EVENTS, ("getEvents", "Lists the events of a subscription."), list_events),
+        Operation::new(
+            Method::DELETE,
+            "/v1/webhooks/subscriptions/{id}/events/{eventId}",
+            ("deleteEvent", "Ends an event that is pending, and forgets its bodies; its number stays."),
+            delete_event,
+        ),
+    ]
+}
+
+/// What is refused.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Error")]
+struct Refused {
+    /// False.
+    success: bool,
+    /// Why.
+    message: String,
+}
+
+fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
+    super::json(refusal.status, &Refused { success: false, message: refusal.message.clone() })
+}
+
+/// Which subscription.
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    /// The subscription.
+    id: Int,
+}
+
+impl ById {
+    fn webhook(&self) -> WebhookId {
+        WebhookId(self.id.0.into())
+    }
+}
+
+/// Which rows, in which order, and which members of them.
+#[derive(Deserialize, JsonSchema)]
+struct List {
+    /// The members to show, with commas between them: `name,url`.
+    select: Option<String>,
+    /// Conditions, joined by ` and `: `isActive eq true and name contains shop`. There are eq, ne, gt, ge, lt, le and
+    /// contains.
+    filter: Option<String>,
+    /// The member to sort by, with a `-` in front for the greatest first.
+    sort: Option<String>,
+    /// What to show besides: `webhookEvents`, with subscriptions.
+    include: Option<String>,
+    /// How many to show; 100 by default.
+    take: Option<Int>,
+    /// How many to pass over.
+    skip: Option<Int>,
+}
+
+/// The part of a list that is shown.
+struct Window {
+    skip: usize,
+    take: usize,
+}
+
+impl List {
+    fn window(&self, max: u32) -> Result<Window, Refusal> {
+        let take = self.take.map_or(Ok(TAKE_DEFAULT), |take| usize::try_from(take.0));
+        let take = take.ok().filter(|take| *take <= max as usize);
+        let take = take.ok_or_else(|| Refusal::bad(format!("take: must be 0 to {max}.")))?;
+        let skip = self.skip.map_or(Ok(0), |skip| usize::try_from(skip.0));
+        Ok(Window { skip: skip.map_err(|_| Refusal::bad("skip: must not be below 0."))?, take })
+    }
+
+    fn includes(&self, known: &[&str]) -> Result<bool, Refusal> {
+        match self.include.as_deref().map(str::trim) {
+            None => Ok(false),
+            Some(name) if known.iter().any(|known| known.eq_ignore_ascii_case(name)) => Ok(true),
+            Some(name) if known.is_empty() => Err(Refusal::bad(format!("include: there is no {name:?} to show."))),
+            Some(name) => Err(Refusal::bad(format!("include: there is no {name:?}, but {}.", known.join(", ")))),
+        }
+    }
+}
+
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Subscriptions {
+    subscriptions: Chosen<Subscription>,
+    /// How many there are that fit the filter, shown or not.
+    total_subscriptions_count: usize,
+    success: bool,
+    message: String,
+}
+
+async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Refusal> {
+    let Asked { service, caller, query, .. } = asked;
+    let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS)?;
+    let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
+    let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, &["secret", "webhookEvents"])?;
+    let includes = query.includes(&["webhookEvents"])?;
+    let window = query.window(service.list_limit_max())?;
+    let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
+    let rows = webhooks.iter().map(|webhook| row(&Subscription::new(webhook, &caller)));
+    let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
+    rows.retain(|row| filter.admits(row));
+    if let Some(sort) = sort {
+        sort.apply(&mut rows);
+    }
+    let total_subscriptions_count = rows.len();
+    let mut rows: Vec<Row> = rows.into_iter().skip(window.skip).take(window.take).collect();
+    if includes {
+        if rows.len() > INCLUDING_MAX {
+            return Err(Refusal::bad(format!(
+                "include: events are shown of up to {INCLUDING_MAX} subscriptions at once; take fewer."
+            )));
+        }
+        for row in &mut rows {
+            let id = WebhookId(row["id"].as_i64().unwrap_or_default());
+            let page = DeliveryPage {
+                sort: Some("-increment_id".to_owned()),
+                limit: Some(INCLUDED_EVENTS),
+                ..Default::default()
+            };
+            let events = service.list_contents(&caller, id, DeliverySelection::default(), page).await?;
+            let events: Vec<_> = events.into_iter().map(WebhookEvent::from).collect();
+            row.insert("webhookEvents".to_owned(), json!(events));
+        }
+    }
+    rows.iter_mut().for_each(|row| select.apply(row));
+    let subscriptions = Chosen::new(rows);
+    Ok(Subscriptions { subscriptions, total_subscriptions_count, success: true, message: String::new() })
+}
+
+/// What is said of a subscription.
+#[derive(Deserialize, JsonSchema)]
+struct Given {
+    subscription: SubscriptionData,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct SubscriptionData {
+    /// Its name.
+    name: Option<String>,
+    /// The topics, with commas between them: `order:created`, `order:*`, `*`.
+    event_type: Option<String>,
+    /// Where its events are posted to.
+    url: Option<String>,
+    /// What signs. Without one, a key is made.
+    secret: Option<String>,
+    /// Headers to send along.
+    headers: Option<BTreeMap<String, String>>,
+    /// How many retries there are at the most, one every 5 minutes; 10 by default.
+    #[schemars(range(min = 0, max = 100))]
+    max_retry_count: Option<Int>,
+    /// Whether it is on.
+    is_active: Option<Switch>,
+}
+
+impl SubscriptionData {
+    /// What it changes of a webhook with such a policy.
+    fn changes(self, retry: Option<&RetryPolicy>) -> Result<WebhookChanges, Refusal> {
+        let wrong = |violation: crate::domain::fault::Violation| {
+            let field = match violation.field {
+                "topics" => "eventType",
+                "extra_headers" => "headers",
+                "secret_key" => "secret",
+                "retry" => "maxRetryCount",
+                field => field,
+            };
+            Refusal::bad(format!("{field}: {}", violation.problem))
+        };
+        let policy = |count: Int| {
+            let max_retries =
+                u32::try_from(count.0).map_err(|_| Refusal::bad("maxRetryCount: must not be below 0."))?;
+            // One that retries as often is left as it is.
+            if let Some(retry) = retry.filter(|retry| retry.retries() == max_retries) {
+                return Ok(retry.clone());
+            }
+            RetryPolicy::custom(Waits::Fixed { max_retries, interval_s: RETRY_INTERVAL_S }).map_err(wrong)
+        };
+        let secret = self.secret.filter(|secret| !secret.is_empty());
+        Ok(WebhookChanges {
+            name: self.name,
+            topics: self.event_type.map(|topics| Patterns::try_new(&topics)).transpose().map_err(wrong)?,
+            url: self.url.map(|url| TargetUrl::try_new(&url)).transpose().map_err(wrong)?,
+            secret_key: secret.map(|secret| SecretKey::try_new(&secret)).transpose().map_err(wrong)?,
+            extra_headers: self.headers.map(ExtraHeaders::of_pairs).transpose().map_err(wrong)?,
+            retry: self.max_retry_count.map(policy).transpose()?,
+            is_active: self.is_active.map(|is_active| is_active.0),
+            ..WebhookChanges::default()
+        })
+    }
+}
+
+#[derive(JsonSchema, Serialize)]
+struct One {
+    subscription: Subscription,
+    success: bool,
+    message: String,
+}
+
+impl One {
+    fn new(webhook: &Webhook, caller: &Caller, message: &str) -> Self {
+        Self { subscription: Subscription::new(webhook, caller), success: true, message: message.to_owned() }
+    }
+}
+
+async fn create(asked: Asked<Nothing, Nothing, Given>) -> Result<One, Refusal> {
+    let Asked { service, caller, body, .. } = asked;
+    let policy = Waits::Fixed { max_retries: RETRIES_DEFAULT, interval_s: RETRY_INTERVAL_S };
+    let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Custom(policy) };
+    let webhook = service.create_webhook(&caller, body.subscription.changes(None)?, defaults).await.map_err(named)?;
+    Ok(One::new(&webhook, &caller, "The subscription was created."))
+}
+
+/// A fault in the dialect's own names.
+fn named(fault: crate::domain::fault::Fault) -> Refusal {
+    let own = match fault.field.as_deref() {
+        Some("topics") => "eventType",
+        Some("extra_headers") => "headers",
+        _ => return fault.into(),
+    };
+    crate::domain::fault::Fault { field: Some(own.to_owned()), ..fault }.into()
+}
+
+async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<One, Refusal> {
+    let webhook = asked.service.get_webhook(&asked.caller, asked.path.webhook()).await?;
+    Ok(One::new(&webhook, &asked.caller, ""))
+}
+
+async fn update(asked: Asked<ById, Nothing, Given>) -> Result<One, Refusal> {
+    let Asked { service, caller, path, body, .. } = asked;
+    let old = service.get_webhook(&caller, path.webhook()).await?;
+    let changes = body.subscription.changes(Some(&old.spec.retry))?;
+    let webhook = service.update_webhook(&caller, path.webhook(), changes).await.map_err(named)?;
+    Ok(One::new(&webhook, &caller, "The subscription was updated."))
+}
+
+#[derive(JsonSchema, Serialize)]
+struct Done {
+    success: bool,
+    message: String,
+}
+
+impl Done {
+    fn new(message: &str) -> Self {
+        Self { success: true, message: message.to_owned() }
+    }
+}
+
+async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Done, Refusal> {
+    asked.service.delete_webhook(&asked.caller, asked.path.webhook()).await?;
+    Ok(Done::new("The subscription was deleted."))
+}
+
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventTypes {
+    event_types: Vec<EventType>,
+    success: bool,
+    message: String,
+}
+
+#[derive(JsonSchema, Serialize)]
+struct EventType {
+    /// The topic.
+    name: String,
+    /// What it means.
+    description: String,
+}
+
+async fn event_types(asked: Asked<Nothing, Nothing, Nothing>) -> Result<EventTypes, Refusal> {
+    let limit = i64::from(asked.service.topic_list_limit_max());
+    let (mut event_types, mut after) = (Vec::new(), None);
+    loop {
+        let page = TopicPage { after, sort: None, limit: Some(limit) };
+        let topics = asked.service.list_topics(&asked.caller, TopicSelection::default(), page).await?;
+        let is_last = (topics.len() as i64) < limit;
+        event_types.extend(
+            topics
+                .into_iter()
+                .map(|entry| EventType { name: entry.spec.topic.to_string(), description: entry.spec.description }),
+        );
+        after = event_types.last().map(|event_type| event_type.name.clone());
+        if is_last {
+            return Ok(EventTypes { event_types, success: true, message: String::new() });
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Test {
+    /// The message, an object or one as JSON in a text; the server has one of its own.
+    #[schemars(schema_with = "payload")]
+    #[serde(default)]
+    payload: Option<Box<RawValue>>,
+}
+
+fn payload(_: &mut SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["object", "string", "null"] })
+}
+
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tested {
+    success: bool,
+    message: String,
+    /// The number of the event within the subscription.
+    event_id: i64,
+}
+
+async fn test(asked: Asked<ById, Nothing, Test>) -> Result<Tested, Refusal> {
+    let message = match asked.body.payload.as_deref().map(RawValue::get) {
+        None | Some("null") => None,
+        Some(text) if text.starts_with('"') => {
+            let wrong = |_| Refusal::bad("payload: the text is no JSON object.");
+            let inner: String = serde_json::from_str(text).map_err(wrong)?;
+            let inner: Box<RawValue> = serde_json::from_str(&inner).map_err(wrong)?;
+            Some(inner.get().to_owned())
+        }
+        Some(text) => Some(text.to_owned()),
+    };
+    let tested = asked.service.test_webhook(&asked.caller, asked.path.webhook(), message.as_deref()).await?;
+    let message = match &tested.attempt {
+        Some(Attempt { error: None, .. }) => "The test event was delivered.".to_owned(),
+        Some(Attempt { error: Some(error), .. }) => format!("The test event was sent, but failed: {}", error.detail),
+        None => "The test event is on its way.".to_owned(),
+    };
+    Ok(Tested { success: true, message, event_id: tested.delivery.increment_id.0 })
+}
+
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Events {
+    events: Chosen<WebhookEvent>,
+    /// How many there are that fit the filter, shown or not.
+    total_events_count: u64,
+    success: bool,
+    message: String,
+}
+
+async fn list_events(asked: Asked<ById, List, Nothing>) -> Result<Events, Refusal> {
+    let Asked { service, caller, path, query, .. } = asked;
+    let filter = Filter::read(query.filter.as_deref(), EVENT_FIELDS)?;
+    let sort = Sort::read(query.sort.as_deref(), EVENT_SORTS)?;
+    let select = Select::read(query.select.as_deref(), EVENT_FIELDS, &[])?;
+    query.includes(&[])?;
+    let window = query.window(service.list_limit_max())?;
+    let is_descending = sort.is_some_and(Sort::is_descending);
+    let sort = if is_descending { "-increment_id" } else { "increment_id" };
+    let id = path.webhook();
+    let page = |after: Option<i64>, limit: i64| DeliveryPage {
+        after_increment_id: after,
+        sort: Some(sort.to_owned()),
+        limit: Some(limit),
+    };
+    let (mut rows, total_events_count) = if filter.is_empty() {
+        // Numbers have no holes, so the place of an event is its number.
+        let last = service.get_webhook(&caller, id).await?.last_increment_id.0;
+        let skip = i64::try_from(window.skip).unwrap_or(i64::MAX);
+        let after = if is_descending { last.saturating_sub(skip).saturating_add(1).max(1) } else { skip };
+        let is_beyond = skip >= last || window.take == 0;
+        let rows = match is_beyond {
+            true => Vec::new(),
+            false => {
+                let page = page(Some(after), window.take as i64);
+                event_rows(service.list_contents(&caller, id, DeliverySelection::default(), page).await?)?
+            }
+        };
+        (rows, last.unsigned_abs())
+    } else {
+        let (mut rows, mut total, mut after) = (Vec::new(), 0_u64, None);
+        loop {
+            let page = page(after, service.list_limit_max().into());
+            let found = event_rows(service.list_contents(&caller, id, DeliverySelection::default(), page).await?)?;
+            let Some(last) = found.last() else { break (rows, total) };
+            after = last["id"].as_i64();
+            for row in found.into_iter().filter(|row| filter.admits(row)) {
+                if (window.skip as u64..).contains(&total) && rows.len() < window.take {
+                    rows.push(row);
+                }
+                total += 1;
+            }
+        }
+    };
+    rows.iter_mut().for_each(|row| select.apply(row));
+    Ok(Events { events: Chosen::new(rows), total_events_count, success: true, message: String::new() })
+}
+
+fn event_rows(contents: Vec<DeliveryContents>) -> Result<Vec<Row>, Refusal> {
+    contents.into_iter().map(|contents| row(&WebhookEvent::from(contents))).collect()
+}
+
+/// Which event of a subscription.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ByEvent {
+    /// The subscription.
+    id: Int,
+    /// The number of the event within it.
+    event_id: Int,
+}
+
+async fn delete_event(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<Done, Refusal> {
+    let (id, number) = (WebhookId(asked.path.id.0.into()), IncrementId(asked.path.event_id.0.into()));
+    asked.service.forget_delivery(&asked.caller, id, number).await?;
+    Ok(Done::new("The event was deleted; its number stays."))
+}

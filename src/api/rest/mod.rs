@@ -1,0 +1,288 @@
+//! REST dialects of existing platforms, over the same use cases as JSON-RPC.
+//!
+//! A dialect is a file with a table of operations: each says its method, path
+//! and types once, and its OpenAPI document is made from that. What all of
+//! them share is here: who calls, reading, refusing.
+
+mod babel;
+mod openapi;
+mod operation;
+mod query;
+mod three_d_cart;
+mod values;
+mod xml;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use self::operation::{Call, Operation};
+use super::{Config, Peer, body};
+use crate::domain::fault::{Fault, FaultCode};
+use crate::service::Service;
+use crate::service::auth::{Caller, Credentials};
+
+/// A platform's way to speak of webhooks.
+pub struct Dialect {
+    /// Its name in the path of its document.
+    name: &'static str,
+    /// Its name for people.
+    title: &'static str,
+    /// What lies under these paths is the dialect's, and nobody else's.
+    bases: &'static [&'static str],
+    /// The ways to say who calls, as OpenAPI's security schemes.
+    security: fn() -> serde_json::Value,
+    /// Who calls.
+    credentials: fn(&HeaderMap) -> Credentials,
+    /// Whether that is who the headers speak of besides.
+    admits: fn(&HeaderMap, &Caller) -> bool,
+    /// Turns a body into JSON.
+    read: fn(&HeaderMap, Bytes) -> Result<Bytes, Refusal>,
+    /// Writes an answer.
+    write: fn(StatusCode, &serde_json::Value, &HeaderMap) -> Response,
+    /// The media types of bodies and answers.
+    media: &'static [&'static str],
+    /// The answer to what is refused, in the dialect's own shape and status.
+    refuse: fn(&Refusal, &HeaderMap) -> Response,
+    /// The schema of that answer.
+    refusal: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// What it can do.
+    operations: Vec<Operation>,
+}
+
+/// Why a request is refused. The dialect decides how that is said.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// What it would be without a dialect.
+    pub status: StatusCode,
+    /// For people.
+    pub message: String,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal with these words.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after: None }
+    }
+
+    /// The data is wrong.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// Nobody knows who calls.
+    fn unauthenticated(fault: Fault) -> Self {
+        let refusal = Self::from(fault);
+        match refusal.status {
+            StatusCode::FORBIDDEN => Self { status: StatusCode::UNAUTHORIZED, ..refusal },
+            _ => refusal,
+        }
+    }
+}
+
+/// The one place that says which status a fault is.
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        let is_temporary = fault.retry_after.is_some();
+        let status = match fault.code {
+            FaultCode::AccessDenied if is_temporary => StatusCode::TOO_MANY_REQUESTS,
+            FaultCode::AccessDenied => StatusCode::FORBIDDEN,
+            FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
+            FaultCode::NoWebhook
+            | FaultCode::NoDelivery
+            | FaultCode::NoEvent
+            | FaultCode::NoAttempt
+            | FaultCode::NoTopic
+            | FaultCode::InvalidPath => StatusCode::NOT_FOUND,
+            FaultCode::InvalidWebhook
+            | FaultCode::InvalidEvent
+            | FaultCode::InvalidSelection
+            | FaultCode::InvalidTopic
+            | FaultCode::MissingParameter
+            | FaultCode::NotCallable
+            | FaultCode::IdempotencyConflict => StatusCode::BAD_REQUEST,
+            FaultCode::StatusNotChanged
+            | FaultCode::DeleteRefused
+            | FaultCode::CreateRefused
+            | FaultCode::EventRefused
+            | FaultCode::WebhookNotChanged
+            | FaultCode::DeliveryNotChanged
+            | FaultCode::TopicNotChanged => match is_temporary {
+                true => StatusCode::SERVICE_UNAVAILABLE,
+                false => StatusCode::BAD_REQUEST,
+            },
+            FaultCode::CreateFailed | FaultCode::DeleteFailed | FaultCode::Internal | FaultCode::Unknown => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        Self { status, message: fault.to_string(), retry_after: fault.retry_after }
+    }
+}
+
+/// Every dialect there is.
+fn dialects() -> Vec<Dialect> {
+    vec![three_d_cart::dialect(), babel::dialect()]
+}
+
+/// The routes of a server that is called at `url`.
+pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
+    dialects().into_iter().fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url)))
+}
+
+/// The OpenAPI document of a dialect; `None` if there is no such dialect.
+pub fn openapi(name: &str, url: &str) -> Option<serde_json::Value> {
+    dialects().into_iter().find(|dialect| dialect.name == name).map(|dialect| openapi::document(&dialect, url))
+}
+
+/// The names of the dialects that have a document.
+pub fn names() -> Vec<&'static str> {
+    dialects().iter().map(|dialect| dialect.name).collect()
+}
+
+fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) -> Router {
+    let document = openapi::document(&dialect, url).to_string();
+    let document = get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone()));
+    let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);
+    let dialect = Arc::new(dialect);
+    let mut paths: Vec<&str> = dialect.operations.iter().map(|operation| operation.path).collect();
+    paths.dedup();
+    for path in paths {
+        let mut methods = MethodRouter::new();
+        let mut allowed = Vec::new();
+        for (place, operation) in (0..).zip(&dialect.operations).filter(|(_, operation)| operation.path == path) {
+            let handler =
+                Handler { dialect: Arc::clone(&dialect), place, config: config.clone(), service: Arc::clone(service) };
+            let run = async move |path: RawPathParams, request: Request| handler.run(path, request).await;
+            methods = methods.merge(on(filter(&operation.method), run));
+            allowed.push(operation.method.as_str());
+        }
+        let (refusing, allowed) = (Arc::clone(&dialect), allowed.join(", "));
+        methods = methods.fallback(async move |headers: HeaderMap| refuse_method(&refusing, &headers, &allowed));
+        router = router.route(path, methods);
+    }
+    for base in dialect.bases {
+        let refusing = Arc::clone(&dialect);
+        let refuse = async move |headers: HeaderMap| {
+            let refusal = Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path.");
+            refused(&refusing, &refusal, &headers)
+        };
+        router = router.route(&format!("{base}/{{*rest}}"), MethodRouter::new().fallback(refuse));
+    }
+    router
+}
+
+fn filter(method: &Method) -> MethodFilter {
+    MethodFilter::try_from(method.clone()).expect("the methods of a dialect are plain ones")
+}
+
+fn refuse_method(dialect: &Dialect, headers: &HeaderMap, allowed: &str) -> Response {
+    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} can be sent to this path."));
+    let mut response = refused(dialect, &refusal, headers);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_str(allowed).expect("methods are plain words"));
+    response
+}
+
+/// Says when to come back, whatever the dialect.
+fn refused(dialect: &Dialect, refusal: &Refusal, headers: &HeaderMap) -> Response {
+    let mut response = (dialect.refuse)(refusal, headers);
+    if let Some(wait) = refusal.retry_after {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+    }
+    response
+}
+
+/// Answers one operation of a dialect.
+#[derive(Clone)]
+struct Handler {
+    dialect: Arc<Dialect>,
+    place: usize,
+    config: Config,
+    service: Arc<Service>,
+}
+
+impl Handler {
+    async fn run(&self, path: RawPathParams, request: Request) -> Response {
+        let (parts, body) = request.into_parts();
+        let answer = async {
+            let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
+            let Peer(peer) = parts.extensions.get().copied().ok_or_else(internal)?;
+            let credentials = (self.dialect.credentials)(&parts.headers);
+            let caller = self.service.authenticate(&credentials, peer).await.map_err(Refusal::unauthenticated)?;
+            if !(self.dialect.admits)(&parts.headers, &caller) {
+                return Err(Refusal::unauthenticated(FaultCode::AccessDenied.into()));
+            }
+            let read = body::read(body, self.config.body_bytes_max, self.config.idle_timeout).await;
+            let body = read.map_err(|error| Refusal::new(error.status(), error.problem()))?;
+            let body = (self.dialect.read)(&parts.headers, body)?;
+            let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let query = parts.uri.query().unwrap_or_default();
+            let call = Call { service: Arc::clone(&self.service), caller, path, query, body };
+            let operation = &self.dialect.operations[self.place];
+            let answer = operation.run(call).await?;
+            Ok((self.dialect.write)(operation.status, &answer, &parts.headers))
+        };
+        answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, &refusal, &parts.headers))
+    }
+}
+
+/// The value of a header as text, if it has one that is.
+fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
+    headers.get(HeaderName::from_static(name)).and_then(|value| value.to_str().ok())
+}
+
+/// An API key from a header of the dialect's own, or what [`bearer`] finds.
+fn key(headers: &HeaderMap, own: &'static str) -> Credentials {
+    header(headers, own).map_or_else(|| bearer(headers), |key| Credentials::Bearer(key.to_owned()))
+}
+
+/// An API key or a session's key from `Authorization: Bearer`.
+fn bearer(headers: &HeaderMap) -> Credentials {
+    match header(headers, "authorization").map(|value| value.split_once(' ')) {
+        Some(Some((scheme, key))) if scheme.eq_ignore_ascii_case("bearer") => {
+            Credentials::Bearer(key.trim().to_owned())
+        }
+        Some(_) => Credentials::Unreadable,
+        None => Credentials::None,
+    }
+}
+
+/// A JSON answer.
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+        Err(cause) => {
+            tracing::error!(%cause, "an answer could not be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_operation_stands_in_its_table_once_and_is_described() {
+        for dialect in dialects() {
+            let mut seen = HashSet::new();
+            for operation in &dialect.operations {
+                assert!(seen.insert((&operation.method, operation.path)), "{} {}", operation.method, operation.path);
+                assert!(operation.summary.ends_with('.'), "{}", operation.path);
+                assert!(dialect.bases.iter().any(|base| operation.path.starts_with(base)), "{}", operation.path);
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A dialect's OpenAPI document, made from its table of operations.
+
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::Dialect;
+use super::operation::{Describe, Operation};
+
+/// The version of the OpenAPI specification that documents follow.
+const OPENAPI: &str = "3.1.0";
+/// What any request may be answered with besides.
+const REFUSALS: [(&str, &str); 9] = [
+    ("400", "The request is wrong, or can't be done."),
+    ("401", "Nobody knows who calls."),
+    ("403", "The caller has not the permission."),
+    ("404", "There is no such thing."),
+    ("408", "The body took too long to arrive."),
+    ("413", "The body is too long."),
+    ("429", "Too many attempts; Retry-After says how long to wait."),
+    ("500", "The server failed; its log says how."),
+    ("503", "The server can't do it now; Retry-After says how long to wait."),
+];
+
+/// The document of a dialect on a server that is called at `url`.
+pub fn document(dialect: &Dialect, url: &str) -> Value {
+    // Two generators, since what may be left out of a request is there in an answer.
+    let settings =
+        || SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut taken = settings().for_deserialize().into_generator();
+    let mut given = settings().for_serialize().into_generator();
+    let refusal = (dialect.refusal)(&mut given);
+    let mut paths = Map::<String, Value>::new();
+    for operation in &dialect.operations {
+        let described = describe(operation, dialect.media, &refusal, &mut taken, &mut given);
+        paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_ascii_lowercase()] =
+            described;
+    }
+    let mut schemas = taken.take_definitions(true);
+    for (name, schema) in given.take_definitions(true) {
+        let other = schemas.insert(name, schema.clone());
+        assert!(other.is_none_or(|other| other == schema), "two schemas of one name");
+    }
+    let security = (dialect.security)();
+    let ways: Vec<Value> = security.as_object().into_iter().flat_map(Map::keys).map(|way| json!({ way: [] })).collect();
+    json!({
+        "openapi": OPENAPI,
+        "info": {
+            "title": dialect.title,
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "A dialect of tallyhook. Webhooks that are made in it are seen in all others, too.",
+            "license": { "name": env!("CARGO_PKG_LICENSE"), "identifier": env!("CARGO_PKG_LICENSE") },
+        },
+        "servers": [{ "url": url.trim_end_matches('/') }],
+        "security": ways,
+        "paths": paths,
+        "components": { "schemas": schemas, "securitySchemes": security },
+    })
+}
+
+fn describe(
+    operation: &Operation,
+    media: &[&str],
+    refusal: &Schema,
+    taken: &mut SchemaGenerator,
+    given: &mut SchemaGenerator,
+) -> Value {
+    let mut parameters = members(operation.path_schema, "path", taken);
+    parameters.extend(members(operation.query_schema, "query", taken));
+    let mut responses = Map::new();
+    let content = |schema: &Schema, media: &[&str]| -> Map<String, Value> {
+        media.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema }))).collect()
+    };
+    // What is written is JSON of the plain kind, or XML.
+    let written: Vec<_> = media.iter().copied().filter(|kind| !kind.contains("+json")).collect();
+    let schema = (operation.result_schema)(given);
+    let answer = json!({ "description": "Done.", "content": content(&schema, &written) });
+    responses.insert(operation.status.as_str().to_owned(), answer);
+    for (status, description) in REFUSALS {
+        let answer = json!({ "description": description, "content": content(refusal, &written) });
+        responses.insert(status.to_owned(), answer);
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": responses,
+    });
+    if let Some(body) = operation.body_schema {
+        let schema = body(taken);
+        described["requestBody"] = json!({ "content": content(&schema, media) });
+    }
+    described
+}
+
+/// The members of an object as parameters.
+fn members(describe: Describe, place: &str, generator: &mut SchemaGenerator) -> Vec<Value> {
+    let schema = describe(generator);
+    let required = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
+    let members = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let parameter = |(name, member): (&String, &Value)| {
+        let mut member = member.clone();
+        let description = member.as_object_mut().and_then(|member| member.remove("description"));
+        // In a query, what is left out is not null.
+        if let Some(types) = member.get("type").and_then(Value::as_array) {
+            let types: Vec<_> = types.iter().filter(|kind| *kind != "null").cloned().collect();
+            if let [kind] = types.as_slice() {
+                member["type"] = kind.clone();
+            }
+        }
+        if let Some(branches) = member.get("anyOf").and_then(Value::as_array) {
+            let branches: Vec<_> = branches.iter().filter(|branch| branch["type"] != "null").cloned().collect();
+            if let [branch] = branches.as_slice() {
+                member = branch.clone();
+            }
+        }
+        json!({
+            "name": name,
+            "in": place,
+            "required": place == "path" || required.contains(&Value::from(name.as_str())),
+            "description": description,
+            "schema": member,
+        })
+    };
+    members.map(parameter).collect()
+}

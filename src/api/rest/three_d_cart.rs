@@ -1,0 +1,535 @@
+//! 3dcart, later Shift4Shop (seed 000, WIRE §4): webhooks and the kinds of
+//! events, under two versions and two spellings, in JSON and XML.
+//!
+//! A webhook has one kind of event here. One that has several, or a pattern,
+//! shows 0, and keeps what it has.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::operation::{Asked, Nothing, Operation};
+use super::values::{Int, Switch};
+use super::{Dialect, Refusal, bearer, header as text_of, xml};
+use crate::domain::catalogue::CatalogueEntry;
+use crate::domain::fault::Violation;
+use crate::domain::id::WebhookId;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::target::TargetUrl;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::{Pattern, Patterns};
+use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
+use crate::service::Service;
+use crate::service::auth::{Caller, Credentials};
+use crate::service::topic::{TopicPage, TopicSelection};
+use crate::service::webhook::{WebhookPage, WebhookSelection};
+
+/// The longest name and URL of a webhook, in characters (WIRE §4).
+const NAME_CHARS_MAX: usize = 80;
+const URL_CHARS_MAX: usize = 1_000;
+/// How many rows are shown unless the client says otherwise.
+const LIMIT_DEFAULT: usize = 10;
+/// How times are shown, and how a client writes them.
+const TIME: &str = "%m/%d/%Y %H:%M";
+const TIME_GIVEN: &str = "%m/%d/%Y %H:%M:%S";
+/// What clients look for when they have seen the last page.
+const BEYOND: &str = "Offset amount exceeds the total number of records";
+
+/// The vendor's names for kinds of events, by topic.
+const EVENT_NAMES: [(&str, &str); 7] = [
+    ("customer:created", "Customer New"),
+    ("order:created", "Order New"),
+    ("order:status_changed", "Order Status Change"),
+    ("product:updated", "Product Changed"),
+    ("product:deleted", "Product Deleted"),
+    ("product:created", "Product New"),
+    ("inventory:adjustment", "Product Stock Changed"),
+];
+
+/// The dialect.
+pub fn dialect() -> Dialect {
+    Dialect {
+        name: "3dcart",
+        title: "3dcart",
+        bases: &["/3dCartWebAPI"],
+        security: || {
+            let key = |name: &str, description: &str| json!({ "type": "apiKey", "in": "header", "name": name, "description": description });
+            json!({
+                "SecureURL": key("SecureURL", "The merchant's code."),
+                "PrivateKey": key("PrivateKey", "The user's name."),
+                "Token": key("Token", "The user's API key."),
+            })
+        },
+        credentials,
+        admits,
+        read,
+        write,
+        media: &["application/json", "application/xml"],
+        refuse,
+        refusal: SchemaGenerator::subschema_for::<Vec<Told>>,
+        operations: operations(),
+    }
+}
+
+/// Where webhooks and kinds of events are: the text of the seed has the one
+/// spelling, its samples have the other.
+const PLACES: [[&str; 3]; 4] = [
+    ["/3dCartWebAPI/v2/Webhooks", "/3dCartWebAPI/v2/Webhooks/{id}", "/3dCartWebAPI/v2/Webhooks/Events"],
+    ["/3dCartWebAPI/v2/Webhook", "/3dCartWebAPI/v2/Webhook/{id}", "/3dCartWebAPI/v2/Webhook/Events"],
+    ["/3dCartWebAPI/v1/Webhooks", "/3dCartWebAPI/v1/Webhooks/{id}", "/3dCartWebAPI/v1/Webhooks/Events"],
+    ["/3dCartWebAPI/v1/Webhook", "/3dCartWebAPI/v1/Webhook/{id}", "/3dCartWebAPI/v1/Webhook/Events"],
+];
+
+fn operations() -> Vec<Operation> {
+    let at = |[webhooks, webhook, events]: [&'static str; 3]| {
+        [
+            Operation::new(Method::GET, webhooks, ("list", "Lists webhooks."), list),
+            Operation::new(Method::POST, webhooks, ("create", "Makes a webhook."), create).answers(StatusCode::CREATED),
+            Operation::new(Method::GET, webhook, ("get", "Returns a webhook."), get),
+            Operation::new(Method::PUT, webhook, ("update", "Changes a webhook; what is left out stays."), update),
+            Operation::new(Method::DELETE, webhook, ("delete", "Deletes a webhook."), delete),
+            Operation::new(Method::GET, events, ("events", "Lists the kinds of events."), list_events),
+        ]
+    };
+    PLACES.into_iter().flat_map(at).collect()
+}
+
+/// The three headers of the vendor's, or a bearer alone.
+fn credentials(headers: &HeaderMap) -> Credentials {
+    match (text_of(headers, "privatekey"), text_of(headers, "token")) {
+        (Some(name), Some(key)) => Credentials::Basic { name: name.to_owned(), key: key.to_owned() },
+        _ => bearer(headers),
+    }
+}
+
+/// With the vendor's headers, the store has to be the merchant's own.
+fn admits(headers: &HeaderMap, caller: &Caller) -> bool {
+    if text_of(headers, "token").is_none() {
+        return true;
+    }
+    let plain = |url: &str| {
+        let url = url.trim().to_ascii_lowercase();
+        let host = url.split_once("://").map_or(url.as_str(), |(_, rest)| rest);
+        host.trim_end_matches('/').trim_start_matches("www.").to_owned()
+    };
+    text_of(headers, "secureurl").is_some_and(|url| plain(url) == plain(&caller.merchant_code))
+}
+
+fn is_xml(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.contains("/xml") || value.contains("+xml"))
+}
+
+fn read(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
+    if !is_xml(text_of(headers, "content-type")) || body.trim_ascii().is_empty() {
+        return Ok(body);
+    }
+    let value = xml::read(&body).map_err(|problem| Refusal::bad(format!("The XML can't be read: {problem}.")))?;
+    Ok(value.to_string().into())
+}
+
+/// In XML if the client wants that before JSON.
+fn write(status: StatusCode, answer: &Value, headers: &HeaderMap) -> Response {
+    let accept = text_of(headers, "accept").unwrap_or_default();
+    let wants_xml = accept.split(',').map(str::trim).find_map(|kind| match kind {
+        kind if kind.contains("json") || kind.starts_with("*/*") => Some(false),
+        kind if is_xml(Some(kind)) => Some(true),
+        _ => None,
+    });
+    if wants_xml != Some(true) {
+        return super::json(status, answer);
+    }
+    let first = if answer.is_array() { &answer[0] } else { answer };
+    let item = ["EventName", "Key", "TotalCount"].into_iter().find(|member| first.get(member).is_some());
+    let item = match item {
+        Some("EventName") => "Event",
+        Some("Key") => "Response",
+        Some(_) => "Count",
+        None => "Webhook",
+    };
+    (status, [(header::CONTENT_TYPE, "application/xml; charset=utf-8")], xml::write(item, answer)).into_response()
+}
+
+/// What came of a request.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Response")]
+#[serde(rename_all = "PascalCase")]
+struct Told {
+    /// `Id`, or `Error`.
+    key: &'static str,
+    /// The id of the webhook; empty for an error.
+    value: String,
+    /// The status of the answer.
+    status: String,
+    /// In words.
+    message: String,
+}
+
+impl Told {
+    fn done(id: WebhookId, status: StatusCode, message: &str) -> Vec<Self> {
+        let status = status.as_str().to_owned();
+        vec![Self { key: "Id", value: id.to_string(), status, message: message.to_owned() }]
+    }
+}
+
+fn refuse(refusal: &Refusal, headers: &HeaderMap) -> Response {
+    // The vendor knows no 403.
+    let status = if refusal.status == StatusCode::FORBIDDEN { StatusCode::UNAUTHORIZED } else { refusal.status };
+    let (value, message) = (String::new(), refusal.message.clone());
+    let told = Told { key: "Error", value, status: status.as_str().to_owned(), message };
+    write(status, &json!([told]), headers)
+}
+
+/// A webhook.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Webhook")]
+#[serde(rename_all = "PascalCase")]
+struct WebhookRow {
+    /// Its id.
+    id: i64,
+    /// Its name; the host of its URL if it has none.
+    name: String,
+    /// Where its events are posted to.
+    url: String,
+    /// The number of the kind of events; 0 if they are of several kinds.
+    event_type: i64,
+    /// When it was made, in UTC: `04/25/2019 16:24`.
+    date_created: String,
+    /// When it was last changed, in UTC.
+    date_updated: String,
+    /// `JSON` or `XML`.
+    format: &'static str,
+    /// Whether it is on.
+    enabled: bool,
+}
+
+impl WebhookRow {
+    fn new(webhook: &Webhook, topics: &[CatalogueEntry]) -> Self {
+        let spec = &webhook.spec;
+        let number = match spec.topics.list() {
+            [Pattern::Exact(topic)] => topics.iter().find(|entry| entry.spec.topic == *topic),
+            _ => None,
+        };
+        let host = || spec.url.as_ref().and_then(|url| url.url().host_str()).unwrap_or_default().to_owned();
+        Self {
+            id: webhook.webhook_id.0,
+            name: if spec.name.is_empty() { host() } else { spec.name.clone() },
+            url: spec.url.as_ref().map_or_else(String::new, |url| url.as_str().to_owned()),
+            event_type: number.map_or(0, |entry| entry.event_type),
+            date_created: webhook.created_at.print(TIME),
+            date_updated: webhook.updated_at.print(TIME),
+            format: match spec.format.encoding() {
+                Encoding::Json => "JSON",
+                Encoding::Xml => "XML",
+            },
+            enabled: spec.is_active,
+        }
+    }
+}
+
+/// Rows, or how many there are.
+#[derive(JsonSchema, Serialize)]
+#[schemars(inline)]
+#[serde(untagged)]
+enum Listed<T> {
+    Rows(Vec<T>),
+    Count {
+        /// How many there are.
+        #[serde(rename = "TotalCount")]
+        total_count: usize,
+    },
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy)]
+struct Part {
+    limit: usize,
+    offset: usize,
+    counts_only: bool,
+}
+
+impl Part {
+    fn read(limit: Option<Int>, offset: Option<Int>, counts_only: Option<Switch>, max: u32) -> Result<Self, Refusal> {
+        let limit = limit.map_or(Ok(LIMIT_DEFAULT), |limit| usize::try_from(limit.0));
+        let limit = limit.ok().filter(|limit| (1..=max as usize).contains(limit));
+        let limit = limit.ok_or_else(|| Refusal::bad(format!("limit: must be 1 to {max}.")))?;
+        // It counts from 1, and 0 means 1.
+        let offset = offset.map_or(Ok(1), |offset| usize::try_from(offset.0));
+        let offset = offset.map_err(|_| Refusal::bad("offset: must not be below 0."))?;
+        Ok(Self { limit, offset: offset.saturating_sub(1), counts_only: counts_only.is_some_and(|only| only.0) })
+    }
+
+    fn of<T>(self, rows: Vec<T>) -> Result<Listed<T>, Refusal> {
+        let total_count = rows.len();
+        if self.counts_only {
+            return Ok(Listed::Count { total_count });
+        }
+        if rows.is_empty() {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "Nothing was found."));
+        }
+        if self.offset >= total_count {
+            return Err(Refusal::bad(BEYOND));
+        }
+        Ok(Listed::Rows(rows.into_iter().skip(self.offset).take(self.limit).collect()))
+    }
+}
+
+/// Which webhooks.
+#[derive(Deserialize, JsonSchema)]
+struct List {
+    /// The most rows; 10 by default.
+    limit: Option<Int>,
+    /// The place of the first, from 1.
+    offset: Option<Int>,
+    /// 1: only how many there are.
+    countonly: Option<Switch>,
+    /// Only those of this name.
+    name: Option<String>,
+    /// Only those of this URL.
+    url: Option<String>,
+    /// 1: only those that are on. 0: only those that are off. -1: any.
+    #[schemars(schema_with = "any_switch")]
+    #[serde(default)]
+    enabled: Option<String>,
+    /// Only those in this format: `JSON` or `XML`.
+    format: Option<String>,
+    /// Only those made then or later: `mm/dd/yyyy hh:mm:ss`.
+    datecreatedstart: Option<String>,
+    /// Only those made then or before.
+    datecreatedend: Option<String>,
+    /// Only those last changed then or later.
+    dateupdatedstart: Option<String>,
+    /// Only those last changed then or before.
+    dateupdatedend: Option<String>,
+}
+
+fn any_switch(_: &mut SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": ["integer", "null"], "enum": [-1, 0, 1] })
+}
+
+/// A time as clients write it; the time of day may be missing.
+fn read_time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Refusal> {
+    let Some(text) = text else { return Ok(None) };
+    let read = Timestamp::parse_utc(TIME_GIVEN, text)
+        .or_else(|| Timestamp::parse_utc(TIME, text))
+        .or_else(|| Timestamp::parse_utc(TIME_GIVEN, &format!("{text} 00:00:00")));
+    read.map(Some).ok_or_else(|| Refusal::bad(format!("{name}: {text:?} is no time such as 04/25/2019 16:24:00.")))
+}
+
+async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listed<WebhookRow>, Refusal> {
+    let Asked { service, caller, query, .. } = asked;
+    let part = Part::read(query.limit, query.offset, query.countonly, service.list_limit_max())?;
+    let is_active = match query.enabled.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("-1") => None,
+        Some("1" | "true") => Some(true),
+        Some("0" | "false") => Some(false),
+        Some(other) => return Err(Refusal::bad(format!("enabled: {other:?} is none of -1, 0 and 1."))),
+    };
+    let encoding = query.format.as_deref().map(read_format).transpose()?;
+    let created = (
+        read_time("datecreatedstart", query.datecreatedstart.as_deref())?,
+        read_time("datecreatedend", query.datecreatedend.as_deref())?,
+    );
+    let updated = (
+        read_time("dateupdatedstart", query.dateupdatedstart.as_deref())?,
+        read_time("dateupdatedend", query.dateupdatedend.as_deref())?,
+    );
+    let lies_in = |time: Timestamp, (start, end): (Option<Timestamp>, Option<Timestamp>)| {
+        start.is_none_or(|start| time >= start) && end.is_none_or(|end| time <= end)
+    };
+    let selection = WebhookSelection { is_active, ..WebhookSelection::default() };
+    let webhooks = service.list_webhooks(&caller, selection, WebhookPage::default()).await?;
+    let topics = catalogue(&service, &caller).await?;
+    let rows = webhooks.iter().filter(|webhook| {
+        lies_in(webhook.created_at, created)
+            && lies_in(webhook.updated_at, updated)
+            && encoding.is_none_or(|encoding| webhook.spec.format.encoding() == encoding)
+    });
+    let rows = rows.map(|webhook| WebhookRow::new(webhook, &topics)).filter(|row| {
+        query.name.as_ref().is_none_or(|name| row.name == *name) && query.url.as_ref().is_none_or(|url| row.url == *url)
+    });
+    part.of(rows.collect())
+}
+
+fn read_format(text: &str) -> Result<Encoding, Refusal> {
+    match text.to_ascii_lowercase().as_str() {
+        "json" => Ok(Encoding::Json),
+        "xml" => Ok(Encoding::Xml),
+        _ => Err(Refusal::bad("Format: must be JSON or XML.")),
+    }
+}
+
+/// All topics of the merchant's catalogue, by their numbers.
+async fn catalogue(service: &Service, caller: &Caller) -> Result<Vec<CatalogueEntry>, Refusal> {
+    let limit = service.topic_list_limit_max();
+    let (mut topics, mut after) = (Vec::<CatalogueEntry>::new(), None);
+    loop {
+        let page = TopicPage { after, sort: None, limit: Some(limit.into()) };
+        let found = service.list_topics(caller, TopicSelection::default(), page).await?;
+        let is_last = found.len() < limit as usize;
+        topics.extend(found);
+        after = topics.last().map(|entry| entry.spec.topic.to_string());
+        if is_last {
+            topics.sort_by_key(|entry| entry.event_type);
+            return Ok(topics);
+        }
+    }
+}
+
+/// A webhook that is to be made.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct WebhookPost {
+    /// Its name.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    name: String,
+    /// Where its events are posted to.
+    #[schemars(length(max = URL_CHARS_MAX))]
+    url: String,
+    /// The number of the kind of events.
+    event_type: Int,
+    /// `JSON`, the default, or `XML`.
+    format: Option<String>,
+    /// Whether it is on.
+    enabled: Switch,
+}
+
+/// What to change of a webhook.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+struct WebhookPut {
+    /// Its id, if it is said, is that of the path.
+    id: Option<Int>,
+    /// Its name.
+    #[schemars(length(max = NAME_CHARS_MAX))]
+    name: Option<String>,
+    /// Where its events are posted to.
+    #[schemars(length(max = URL_CHARS_MAX))]
+    url: Option<String>,
+    /// `JSON` or `XML`.
+    format: Option<String>,
+    /// Whether it is on.
+    enabled: Option<Switch>,
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    let chars = name.chars().count();
+    match chars {
+        1..=NAME_CHARS_MAX => Ok(()),
+        _ => Err(Refusal::bad(format!("Name: has {chars} characters; use 1 to {NAME_CHARS_MAX}."))),
+    }
+}
+
+fn read_url(url: &str) -> Result<TargetUrl, Refusal> {
+    let chars = url.chars().count();
+    if chars > URL_CHARS_MAX {
+        return Err(Refusal::bad(format!("Url: has {chars} characters; up to {URL_CHARS_MAX} are allowed.")));
+    }
+    TargetUrl::try_new(url).map_err(|Violation { problem, .. }| Refusal::bad(format!("Url: {problem}")))
+}
+
+async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>, Refusal> {
+    let Asked { service, caller, body, .. } = asked;
+    check_name(&body.name)?;
+    let url = read_url(&body.url)?;
+    let encoding = body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?;
+    let topics = catalogue(&service, &caller).await?;
+    let topic = topics.into_iter().find(|entry| entry.event_type == i64::from(body.event_type.0));
+    let topic = topic
+        .ok_or_else(|| Refusal::bad(format!("EventType: there is no {}; see Webhooks/Events.", body.event_type.0)))?;
+    let said = WebhookChanges {
+        name: Some(body.name),
+        url: Some(url),
+        topics: Patterns::try_new(topic.spec.topic.as_str()).ok(),
+        is_active: Some(body.enabled.0),
+        ..WebhookChanges::default()
+    };
+    let format = Format::ThreeDCart(encoding.unwrap_or(Encoding::Json));
+    let webhook =
+        service.create_webhook(&caller, said, WebhookDefaults { format, retry: RetryPolicy::Default }).await?;
+    Ok(Told::done(webhook.webhook_id, StatusCode::CREATED, "Created successfully"))
+}
+
+/// Which webhook.
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    /// The webhook.
+    id: Int,
+}
+
+impl ById {
+    fn webhook(&self) -> WebhookId {
+        WebhookId(self.id.0.into())
+    }
+}
+
+/// One of them, in an array.
+async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<WebhookRow>, Refusal> {
+    let Asked { service, caller, path, .. } = asked;
+    let webhook = service.get_webhook(&caller, path.webhook()).await?;
+    Ok(vec![WebhookRow::new(&webhook, &catalogue(&service, &caller).await?)])
+}
+
+async fn update(asked: Asked<ById, Nothing, WebhookPut>) -> Result<Vec<Told>, Refusal> {
+    let Asked { service, caller, path, body, .. } = asked;
+    if let Some(other) = body.id.filter(|id| id.0 != path.id.0) {
+        return Err(Refusal::bad(format!("Id: is {} in the body and {} in the path.", other.0, path.id.0)));
+    }
+    let id = path.webhook();
+    let old = service.get_webhook(&caller, id).await?;
+    // A name that only stands for the host is none.
+    let shown = WebhookRow::new(&old, &[]).name;
+    let name = body.name.filter(|name| !(old.spec.name.is_empty() && *name == shown));
+    name.as_deref().map(check_name).transpose()?;
+    let changes = WebhookChanges {
+        name,
+        url: body.url.as_deref().map(read_url).transpose()?,
+        encoding: body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?,
+        is_active: body.enabled.map(|enabled| enabled.0),
+        ..WebhookChanges::default()
+    };
+    service.update_webhook(&caller, id, changes).await?;
+    Ok(Told::done(id, StatusCode::OK, "updated successfully"))
+}
+
+async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<Told>, Refusal> {
+    asked.service.delete_webhook(&asked.caller, asked.path.webhook()).await?;
+    Ok(Told::done(asked.path.webhook(), StatusCode::OK, "Deleted successfully"))
+}
+
+/// Which kinds of events.
+#[derive(Deserialize, JsonSchema)]
+struct ListEvents {
+    /// The most rows; 10 by default.
+    limit: Option<Int>,
+    /// The place of the first, from 1.
+    offset: Option<Int>,
+    /// 1: only how many there are.
+    countonly: Option<Switch>,
+    /// Only that of this name.
+    name: Option<String>,
+}
+
+/// A kind of events.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Event")]
+#[serde(rename_all = "PascalCase")]
+struct EventRow {
+    /// Its number.
+    event_type: i64,
+    /// Its name.
+    event_name: String,
+}
+
+async fn list_events(asked: Asked<Nothing, ListEvents, Nothing>) -> Result<Listed<EventRow>, Refusal> {
+    let Asked { service, caller, query, .. } = asked;
+    let part = Part::read(query.limit, query.offset, query.countonly, service.list_limit_max())?;
+    let rows = catalogue(&service, &caller).await?.into_iter().map(|entry| {
+        let own = EVENT_NAMES.iter().find(|(topic, _)| *topic == entry.spec.topic.as_str());
+        let event_name = own.map_or(entry.spec.name, |(_, name)| (*name).to_owned());
+        EventRow { event_type: entry.event_type, event_name }
+    });
+    part.of(rows.filter(|row| query.name.as_ref().is_none_or(|name| row.event_name == *name)).collect())
+}

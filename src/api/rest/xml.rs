@@ -1,0 +1,160 @@
+//! Bodies in XML: flat ones to read, rows to write. A body that is no flat list
+//! of elements is refused, as is one that declares a document type: nothing is
+//! ever expanded or fetched.
+
+use quick_xml::Reader;
+use quick_xml::Writer;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesDecl, BytesText, Event};
+use serde_json::{Map, Value};
+
+/// The most elements in a body.
+const ELEMENTS_MAX: usize = 100;
+
+/// Reads `<Root><Name>text</Name>…</Root>` as an object of texts. Fails with
+/// what is wrong with it.
+pub fn read(body: &[u8]) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "it is no UTF-8".to_owned())?;
+    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}').trim());
+    let mut members = Map::new();
+    let (mut depth, mut name, mut value) = (0, String::new(), String::new());
+    let mut is_over = false;
+    loop {
+        let event = reader.read_event().map_err(|cause| cause.to_string())?;
+        match event {
+            Event::DocType(_) => return Err("it declares a document type".to_owned()),
+            Event::Start(_) | Event::Empty(_) if is_over => return Err("something follows its root".to_owned()),
+            Event::Start(start) => {
+                depth += 1;
+                match depth {
+                    1 => {}
+                    2 if members.len() < ELEMENTS_MAX => {
+                        (name, value) = (start.local_name().as_ref().to_owned(), String::new());
+                    }
+                    2 => return Err(format!("it has more than {ELEMENTS_MAX} elements")),
+                    _ => return Err(format!("{name} has elements in it; it must be a text")),
+                }
+            }
+            Event::Empty(empty) if depth == 1 => {
+                let name = empty.local_name().as_ref().to_owned();
+                members.insert(name, Value::String(String::new()));
+            }
+            Event::Empty(_) if depth == 0 => is_over = true,
+            Event::Empty(_) => return Err(format!("{name} has elements in it; it must be a text")),
+            Event::End(_) => {
+                if depth == 2 {
+                    members.insert(std::mem::take(&mut name), Value::String(std::mem::take(&mut value)));
+                }
+                depth -= 1;
+                is_over = depth == 0;
+            }
+            Event::Text(text) if depth == 2 => value += &text.xml10_content(),
+            Event::CData(text) if depth == 2 => value += &text.xml10_content(),
+            Event::Text(text) if !text.trim().is_empty() => {
+                return Err("a text stands between its elements".to_owned());
+            }
+            Event::GeneralRef(reference) if depth == 2 => {
+                let character = reference.resolve_char_ref().map_err(|cause| cause.to_string())?;
+                let entity = reference.xml10_content();
+                match (character, resolve_predefined_entity(&entity)) {
+                    (Some(character), _) => value.push(character),
+                    (None, Some(text)) => value += text,
+                    (None, None) => return Err(format!("it has an unknown entity, &{entity};")),
+                }
+            }
+            Event::GeneralRef(_) => return Err("an entity stands between its elements".to_owned()),
+            Event::Eof if is_over => return Ok(Value::Object(members)),
+            Event::Eof => return Err("it ends too soon".to_owned()),
+            Event::Text(_) | Event::CData(_) | Event::Comment(_) | Event::PI(_) | Event::Decl(_) => {}
+        }
+    }
+}
+
+/// Writes rows as `<ArrayOfItem><Item>…</Item>…</ArrayOfItem>`, and a single
+/// one as `<Item>…</Item>`.
+pub fn write(item: &str, value: &Value) -> Vec<u8> {
+    let mut xml = Writer::new(Vec::new());
+    let write = |xml: &mut Writer<Vec<u8>>| -> std::io::Result<()> {
+        xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
+        match value {
+            Value::Array(rows) => {
+                let root = xml.create_element(format!("ArrayOf{item}"));
+                root.write_inner_content(|xml| rows.iter().try_for_each(|row| write_row(xml, item, row))).map(drop)
+            }
+            row => write_row(xml, item, row),
+        }
+    };
+    write(&mut xml).expect("memory takes every byte");
+    xml.into_inner()
+}
+
+fn write_row(xml: &mut Writer<Vec<u8>>, item: &str, row: &Value) -> std::io::Result<()> {
+    let members = row.as_object();
+    xml.create_element(item).write_inner_content(|xml| {
+        members.into_iter().flatten().try_for_each(|(name, value)| {
+            let text = match value {
+                Value::String(text) => text.chars().map(|c| if is_xml(c) { c } else { '\u{fffd}' }).collect(),
+                other => other.to_string(),
+            };
+            xml.create_element(name.as_str()).write_text_content(BytesText::new(&text)).map(drop)
+        })
+    })?;
+    Ok(())
+}
+
+/// True of what XML 1.0 can hold (§2.2).
+fn is_xml(character: char) -> bool {
+    matches!(character, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn flat_bodies_are_read() {
+        let body = r#"<?xml version="1.0"?><!-- x --><WebhookPOST xmlns:i="http://www.w3.org/2001/XMLSchema-instance">
+            <Name>a &amp; b &#65;<![CDATA[<c>]]></Name><Url/><Enabled>true</Enabled></WebhookPOST> "#;
+        assert_eq!(read(body.as_bytes()), Ok(json!({"Name": "a & b A<c>", "Url": "", "Enabled": "true"})));
+        assert_eq!(read(b"<A/>"), Ok(json!({})));
+    }
+
+    #[test]
+    fn the_rest_is_refused() {
+        let many = format!("<A>{}</A>", "<B>1</B>".repeat(1))
+            .replace("<B>1</B>", &(0..101).map(|n| format!("<B{n}>1</B{n}>")).collect::<String>());
+        for (body, problem) in [
+            ("", "ends too soon"),
+            ("x", "between its elements"),
+            ("<A><B>1</B>", "ends too soon"),
+            ("<A><B>1</A></B>", "expected"),
+            ("<A><B><C>1</C></B></A>", "B has elements in it"),
+            ("<A><B><C/></B></A>", "B has elements in it"),
+            ("<A/><B/>", "something follows its root"),
+            ("<A>text</A>", "between its elements"),
+            (r#"<!DOCTYPE a [<!ENTITY x "y">]><A><B>&x;</B></A>"#, "declares a document type"),
+            (r#"<!DOCTYPE a SYSTEM "file:///etc/passwd"><A/>"#, "declares a document type"),
+            ("<A><B>&x;</B></A>", "unknown entity, &x;"),
+            (&many, "more than 100 elements"),
+        ] {
+            let told = read(body.as_bytes()).unwrap_err();
+            assert!(told.contains(problem), "{body}: {told}");
+        }
+        assert!(read(b"<A>\xff</A>").is_err());
+    }
+
+    #[test]
+    fn rows_are_written() {
+        let rows = json!([{"Id": 1, "Name": "<a> & \u{1}", "Enabled": true}]);
+        let text = String::from_utf8(write("Webhook", &rows)).unwrap();
+        let expected = "<?xml version=\"1.0\" encoding=\"utf-8\"?><ArrayOfWebhook><Webhook><Id>1</Id>\
+            <Name>&lt;a&gt; &amp; \u{fffd}</Name><Enabled>true</Enabled></Webhook></ArrayOfWebhook>";
+        assert_eq!(text, expected);
+        assert_eq!(
+            read(&write("Webhook", &rows[0])),
+            Ok(json!({"Id": "1", "Name": "<a> & \u{fffd}", "Enabled": "true"}))
+        );
+    }
+}

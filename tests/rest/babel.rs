@@ -1,0 +1,326 @@
+//! Babel's management API (seed 002).
+
+use serde_json::{Value, json};
+
+use crate::common::{DEMO_KEY, Receiver, Reply, TestServer};
+use crate::{Client, without_nulls};
+
+const SUBSCRIPTIONS: &str = "/v1/webhooks/subscriptions";
+
+impl<'a> Client<'a> {
+    fn babel(server: &'a TestServer, key: &str) -> Self {
+        Self { server, headers: vec![("accept", "text/plain".to_owned()), ("x-api-key", key.to_owned())] }
+    }
+
+    /// A request that must succeed.
+    async fn well(&self, method: &str, path: &str, body: Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let (status, answer) = self.send(method, path, &body).await;
+        assert_eq!((status, &answer["success"]), (200, &json!(true)), "{method} {path}: {answer}");
+        assert!(answer["message"].is_string(), "{answer}");
+        without_nulls(&answer);
+        answer
+    }
+
+    /// A request that must be refused, in the dialect's shape; the message.
+    async fn badly(&self, method: &str, path: &str, body: &str, expected: u16) -> String {
+        let (status, answer) = self.send(method, path, body).await;
+        assert_eq!(status, expected, "{method} {path} {body}: {answer}");
+        let members: Vec<_> = answer.as_object().unwrap().keys().collect();
+        assert_eq!(members, ["success", "message"], "{answer}");
+        assert_eq!(answer["success"], false, "{answer}");
+        answer["message"].as_str().unwrap().to_owned()
+    }
+
+    async fn subscription(&self, data: Value) -> Value {
+        self.well("POST", SUBSCRIPTIONS, json!({"subscription": data})).await["subscription"].clone()
+    }
+}
+
+/// The seed's sample, with values that can be.
+fn sample(url: &str) -> Value {
+    json!({
+        "name": "string",
+        "eventType": "order:created",
+        "url": url,
+        "secret": "eight or more",
+        "headers": {"property1": "string", "property2": "string"},
+        "maxRetryCount": 0,
+        "isActive": true
+    })
+}
+
+#[tokio::test]
+async fn every_request_of_the_seed_is_answered_in_its_shape() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    let made = client.subscription(sample(&receiver.url())).await;
+    let members: Vec<_> = made.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = [
+        "id",
+        "name",
+        "eventType",
+        "url",
+        "secret",
+        "maxRetryCount",
+        "isActive",
+        "userId",
+        "headers",
+        "createdAt",
+        "updatedAt",
+    ];
+    assert_eq!(members, expected);
+    assert_eq!(made["id"], 1);
+    assert_eq!(made["headers"], "property1: string\nproperty2: string");
+    assert_eq!((&made["maxRetryCount"], &made["userId"]), (&json!(0), &json!("1")));
+    for (key, value) in sample(&receiver.url()).as_object().unwrap().iter().filter(|(key, _)| *key != "headers") {
+        assert_eq!(made[key], *value, "{key}");
+    }
+    let one = format!("{SUBSCRIPTIONS}/1");
+    assert_eq!(client.well("GET", &one, Value::Null).await["subscription"], made);
+    let all = client.well("GET", SUBSCRIPTIONS, Value::Null).await;
+    assert_eq!((&all["subscriptions"], &all["totalSubscriptionsCount"]), (&json!([made]), &json!(1)));
+
+    let tested = client.well("POST", &format!("{one}/test"), json!({"payload": null})).await;
+    assert_eq!((&tested["eventId"], &tested["message"]), (&json!(1), &json!("The test event was delivered.")));
+    client.well("POST", &format!("{one}/test"), Value::Null).await;
+    client.well("POST", &format!("{one}/test"), json!({"payload": {"n": 1}})).await;
+    client.well("POST", &format!("{one}/test"), json!({"payload": "{\"n\": 2}"})).await;
+    server.publish("order:created", json!({"order_id": 7})).await;
+    server.settled(1).await;
+    let events = client.well("GET", &format!("{one}/events"), Value::Null).await;
+    assert_eq!(events["totalEventsCount"], 5);
+    let event = &events["events"][4];
+    let expected = json!({
+        "id": 5, "webhookSubscriptionId": 1, "eventType": "order:created", "payload": "{\"order_id\":7}",
+        "statusCode": 204, "response": "", "isSuccess": true, "retryCount": 0, "sentAt": event["sentAt"],
+        "createdAt": event["createdAt"]
+    });
+    assert_eq!(*event, expected);
+    assert!(event["sentAt"].is_string());
+    let with_events = client.well("GET", &format!("{SUBSCRIPTIONS}?include=webhookEvents"), Value::Null).await;
+    let included = with_events["subscriptions"][0]["webhookEvents"].as_array().unwrap();
+    assert_eq!((included.len(), &included[0]), (5, event));
+
+    client.well("DELETE", &format!("{one}/events/5"), Value::Null).await;
+    let events = client.well("GET", &format!("{one}/events?skip=4"), Value::Null).await;
+    let stone = json!({"id": 5, "webhookSubscriptionId": 1, "isSuccess": true, "retryCount": 0, "createdAt": event["createdAt"]});
+    assert_eq!(events["events"], json!([stone]));
+    let pulled = server.call("delivery.pull", json!([1, 4])).await.unwrap();
+    assert_eq!((&pulled[0]["state"], &pulled[0]["body"]), (&json!("delivered"), &Value::Null));
+
+    let types = client.well("GET", "/v1/webhooks/event-types", Value::Null).await;
+    assert_eq!(types["eventTypes"], json!([]));
+    server.call("topic.register", json!(["order:created", {"description": "An order."}])).await.unwrap();
+    let types = client.well("GET", "/v1/webhooks/event-types", Value::Null).await;
+    assert_eq!(types["eventTypes"], json!([{"name": "order:created", "description": "An order."}]));
+
+    let changed = client.well("PUT", &one, json!({"subscription": {"name": "other", "isActive": false}})).await;
+    let changed = &changed["subscription"];
+    assert_eq!((&changed["name"], &changed["isActive"]), (&json!("other"), &json!(false)));
+    for key in ["eventType", "url", "secret", "headers", "maxRetryCount", "createdAt"] {
+        assert_eq!(changed[key], made[key], "{key}");
+    }
+    client.well("DELETE", &one, Value::Null).await;
+    client.badly("GET", &one, "", 404).await;
+    client.badly("DELETE", &one, "", 404).await;
+}
+
+/// What the dialect lacks keeps its value through its PUT.
+#[tokio::test]
+async fn a_put_leaves_what_it_does_not_speak_of() {
+    let server = TestServer::start().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    let before = server
+        .webhook(json!({
+            "topics": "order:*,product:updated", "url": "https://example.com/", "extra_headers": "X-A: 1",
+            "delivery_mode": "ordered", "rate_limit": {"per_second": 5}, "basic_auth": {"username": "u", "password": "p"},
+            "description": "kept", "timeouts": {"connect_ms": 100, "total_ms": 200}
+        }))
+        .await;
+    let shown = client.well("GET", &format!("{SUBSCRIPTIONS}/1"), Value::Null).await["subscription"].clone();
+    assert_eq!((&shown["eventType"], &shown["maxRetryCount"]), (&json!("order:*,product:updated"), &json!(12)));
+    // As clients do: what they got, with one member changed; headers came as a text, and go as they please.
+    let mut data = shown.clone();
+    data["name"] = json!("new");
+    data.as_object_mut().unwrap().remove("headers");
+    client.well("PUT", &format!("{SUBSCRIPTIONS}/1"), json!({"subscription": data})).await;
+    let after = server.call("webhook.get", json!([1])).await.unwrap();
+    for (key, value) in before.as_object().unwrap() {
+        match key.as_str() {
+            "name" => assert_eq!(after[key], "new"),
+            "updated_at" => {}
+            _ => assert_eq!(after[key], *value, "{key}"),
+        }
+    }
+    client
+        .well("PUT", &format!("{SUBSCRIPTIONS}/1"), json!({"subscription": {"maxRetryCount": 3, "headers": {}}}))
+        .await;
+    let after = server.call("webhook.get", json!([1])).await.unwrap();
+    assert_eq!(after["retry"], json!({"max_retries": 3, "interval_seconds": 300}));
+    assert_eq!(after["extra_headers"], "");
+}
+
+#[tokio::test]
+async fn a_subscription_is_a_webhook_in_every_dialect() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    client.subscription(json!({"eventType": "order:*", "url": receiver.url()})).await;
+    let webhook = server.call("webhook.get", json!([1])).await.unwrap();
+    assert_eq!((&webhook["format"], &webhook["topics"]), (&json!("envelope"), &json!("order:*")));
+    assert_eq!(webhook["retry"], json!({"max_retries": 10, "interval_seconds": 300}));
+    server.publish("order:created", json!({"order_id": 7})).await;
+    assert_eq!(receiver.arrivals(1).await[0].json()["message"], json!({"order_id": 7}));
+}
+
+#[tokio::test]
+async fn lists_are_chosen_ordered_and_cut() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place % 3 == 2 { 500 } else { 204 })).await;
+    let client = Client::babel(&server, DEMO_KEY);
+    for (name, on) in [("c", true), ("a", false), ("b", true)] {
+        let data = json!({"name": name, "eventType": "order:*", "url": "https://example.com/", "isActive": on});
+        client.subscription(data).await;
+    }
+    let names = async |query: &str| -> Vec<String> {
+        let found = client.well("GET", &format!("{SUBSCRIPTIONS}?{query}"), Value::Null).await;
+        found["subscriptions"].as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("sort=name").await, ["a", "b", "c"]);
+    assert_eq!(names("sort=-name&take=1&skip=1").await, ["b"]);
+    assert_eq!(names("filter=isActive%20eq%20true&sort=id").await, ["c", "b"]);
+    assert_eq!(names("filter=name+ge+b+and+id+lt+3").await, ["c"]);
+    assert_eq!(names("take=0").await, [""; 0]);
+    assert_eq!(names("take=&skip=&filter=&sort=&select=&include=").await, ["c", "a", "b"]);
+    let found =
+        client.well("GET", &format!("{SUBSCRIPTIONS}?select=name,url&filter=id+gt+1&take=1"), Value::Null).await;
+    assert_eq!(found["subscriptions"], json!([{"name": "a", "url": "https://example.com/"}]));
+    assert_eq!(found["totalSubscriptionsCount"], 2);
+
+    let data = json!({"eventType": "product:*", "url": receiver.url(), "maxRetryCount": 0});
+    let id = client.subscription(data).await["id"].as_i64().unwrap();
+    for n in 0..9 {
+        server.publish(if n % 2 == 0 { "product:created" } else { "product:updated" }, json!({"n": n})).await;
+        server.settled(id).await;
+    }
+    let ids = async |query: &str| -> (Vec<i64>, i64) {
+        let found = client.well("GET", &format!("{SUBSCRIPTIONS}/{id}/events?{query}"), Value::Null).await;
+        let rows = found["events"].as_array().unwrap();
+        (rows.iter().map(|row| row["id"].as_i64().unwrap()).collect(), found["totalEventsCount"].as_i64().unwrap())
+    };
+    assert_eq!(ids("").await, ((1..=9).collect(), 9));
+    assert_eq!(ids("take=2&skip=3").await, (vec![4, 5], 9));
+    assert_eq!(ids("take=2&skip=3&sort=-createdAt").await, (vec![6, 5], 9));
+    assert_eq!(ids("skip=9").await, (vec![], 9));
+    assert_eq!(ids("skip=8&sort=-id").await, (vec![1], 9));
+    assert_eq!(ids("filter=isSuccess+eq+false").await, (vec![3, 6, 9], 3));
+    assert_eq!(ids("filter=statusCode+eq+500&take=1&skip=1&sort=-id").await, (vec![6], 3));
+    assert_eq!(ids("filter=eventType+eq+product:updated+and+id+gt+4").await, (vec![6, 8], 2));
+    assert_eq!(ids("filter=payload+contains+'%22n%22:3'").await, (vec![4], 1));
+    let found = client
+        .well("GET", &format!("{SUBSCRIPTIONS}/{id}/events?select=errorMessage&skip=2&take=1"), Value::Null)
+        .await;
+    assert!(found["events"][0]["errorMessage"].as_str().unwrap().contains("500"), "{found}");
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_in_the_dialects_shape() {
+    let server = TestServer::start().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    client.subscription(sample("https://example.com/")).await;
+    let before = client.well("GET", SUBSCRIPTIONS, Value::Null).await;
+    for (body, problem) in [
+        ("", "subscription"),
+        ("{", "The body is no JSON"),
+        ("[]", "invalid length 0"),
+        (r#"{"subscription": {"name": 5}}"#, "subscription.name: "),
+        (r#"{"subscription": {"eventType": "order:created", "url": "string"}}"#, "url: is no absolute URL"),
+        (
+            r#"{"subscription": {"eventType": "string", "url": "https://example.com/"}}"#,
+            "eventType: \"string\" is no topic",
+        ),
+        (r#"{"subscription": {"url": "https://example.com/"}}"#, "eventType: is missing"),
+        (r#"{"subscription": {"eventType": "a:b"}}"#, "url: is missing"),
+        (r#"{"subscription": {"maxRetryCount": -1}}"#, "maxRetryCount: must not be below 0"),
+        (r#"{"subscription": {"maxRetryCount": 101}}"#, "maxRetryCount: has 101 retries"),
+        (r#"{"subscription": {"maxRetryCount": 3000000000}}"#, "subscription.maxRetryCount: "),
+        (r#"{"subscription": {"headers": {"a:b": "c"}}}"#, "headers: has a name with a colon"),
+        (r#"{"subscription": {"headers": {"Host": "c"}}}"#, "headers: host is set by the server"),
+        (r#"{"subscription": {"isActive": "maybe"}}"#, "subscription.isActive: "),
+    ] {
+        let told = client.badly("POST", SUBSCRIPTIONS, body, 400).await;
+        assert!(told.contains(problem), "{body}: {told}");
+    }
+    for (method, path, body, status) in [
+        ("GET", "/v1/webhooks/subscriptions/999", "", 404),
+        ("PUT", "/v1/webhooks/subscriptions/999", r#"{"subscription": {}}"#, 404),
+        ("GET", "/v1/webhooks/subscriptions/x", "", 400),
+        ("GET", "/v1/webhooks/subscriptions/99999999999", "", 400),
+        ("GET", "/v1/webhooks/subscriptions/1/nothing", "", 404),
+        ("GET", "/v1/webhooks/nothing", "", 404),
+        ("PATCH", "/v1/webhooks/subscriptions", "", 405),
+        ("POST", "/v1/webhooks/event-types", "", 405),
+        ("DELETE", "/v1/webhooks/subscriptions/1/events/1", "", 404),
+        ("GET", "/v1/webhooks/subscriptions/999/events", "", 404),
+        ("POST", "/v1/webhooks/subscriptions/1/test", r#"{"payload": [1]}"#, 400),
+        ("POST", "/v1/webhooks/subscriptions/1/test", r#"{"payload": "no JSON"}"#, 400),
+        ("GET", "/v1/webhooks/subscriptions?take=1001", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?take=-1", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?skip=-1", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?take=many", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?filter=colour+eq+red", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?sort=colour", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?select=colour", "", 400),
+        ("GET", "/v1/webhooks/subscriptions?include=everything", "", 400),
+        ("GET", "/v1/webhooks/subscriptions/1/events?sort=statusCode", "", 400),
+        ("GET", "/v1/webhooks/subscriptions/1/events?include=webhookEvents", "", 400),
+    ] {
+        client.badly(method, path, body, status).await;
+    }
+    let long = format!("{{\"subscription\": {{\"name\": \"{}\"}}}}", "x".repeat(1_100_000));
+    client.badly("POST", SUBSCRIPTIONS, &long, 413).await;
+    assert_eq!(client.well("GET", SUBSCRIPTIONS, Value::Null).await, before);
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
+    let server = TestServer::start().await;
+    let owner = Client::babel(&server, DEMO_KEY);
+    owner.subscription(sample("https://example.com/")).await;
+    for headers in [
+        vec![],
+        vec![("x-api-key", "wrong".to_owned())],
+        vec![("authorization", "Bearer wrong".to_owned())],
+        vec![("authorization", "nonsense".to_owned())],
+    ] {
+        let nobody = Client { server: &server, headers };
+        nobody.badly("GET", SUBSCRIPTIONS, "", 401).await;
+        nobody.badly("POST", SUBSCRIPTIONS, "{", 401).await;
+    }
+    let session = server.login().await;
+    let bearer = Client { server: &server, headers: vec![("authorization", format!("Bearer {session}"))] };
+    bearer.well("GET", SUBSCRIPTIONS, Value::Null).await;
+
+    let reader = Client::babel(&server, &server.user("reader", "demo", "webhook_read"));
+    let seen = reader.well("GET", SUBSCRIPTIONS, Value::Null).await;
+    assert_eq!(seen["subscriptions"][0]["secret"], "");
+    for (method, path, body) in [
+        ("POST", SUBSCRIPTIONS, json!({"subscription": sample("https://example.com/")}).to_string()),
+        ("PUT", "/v1/webhooks/subscriptions/1", r#"{"subscription": {}}"#.to_owned()),
+        ("DELETE", "/v1/webhooks/subscriptions/1", String::new()),
+        ("POST", "/v1/webhooks/subscriptions/1/test", String::new()),
+        ("DELETE", "/v1/webhooks/subscriptions/1/events/1", String::new()),
+    ] {
+        let told = reader.badly(method, path, &body, 403).await;
+        assert!(told.contains("needs the permission webhook_write"), "{told}");
+    }
+    let stranger = Client::babel(&server, &server.user("stranger", "globex", "admin"));
+    assert_eq!(stranger.well("GET", SUBSCRIPTIONS, Value::Null).await["totalSubscriptionsCount"], 0);
+    for path in ["", "/events", "/events?filter=id+eq+1"] {
+        stranger.badly("GET", &format!("{SUBSCRIPTIONS}/1{path}"), "", 404).await;
+    }
+    stranger.badly("DELETE", &format!("{SUBSCRIPTIONS}/1"), "", 404).await;
+    stranger.badly("DELETE", &format!("{SUBSCRIPTIONS}/1/events/1"), "", 404).await;
+}
