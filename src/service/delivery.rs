@@ -7,8 +7,7 @@ use super::event::read_time;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::delivery::format;
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
-use crate::domain::event::Message;
+use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::page::{Order, Slice, read_sort};
@@ -66,10 +65,8 @@ pub struct PulledDelivery {
 pub struct DeliveryContents {
     /// The delivery.
     pub delivery: Delivery,
-    /// The publisher's object; `None` once it was pruned.
-    pub message: Option<Message>,
-    /// The last attempt; `None` before the first, or once it was pruned.
-    pub last: Option<Attempt>,
+    /// What it sent and got.
+    pub contents: Contents,
 }
 
 /// Which deliveries of a webhook, as a caller says it.
@@ -145,7 +142,7 @@ impl Service {
         let found = self.store.contents(caller.merchant_id, id, numbers, CONTENTS_BYTES_MAX).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         let contents = deliveries.into_iter().zip(found);
-        Ok(contents.map(|(delivery, (message, last))| DeliveryContents { delivery, message, last }).collect())
+        Ok(contents.map(|(delivery, contents)| DeliveryContents { delivery, contents }).collect())
     }
 
     /// One delivery. Fails with fault 103 or 110.

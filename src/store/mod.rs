@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
+use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
@@ -356,7 +356,7 @@ pub trait Store: Send + Sync + 'static {
         id: WebhookId,
         numbers: Vec<IncrementId>,
         bytes_max: usize,
-    ) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError>;
+    ) -> Result<Vec<Contents>, StoreError>;
 
     /// How many there are in each state; fails with [`StoreError::NoWebhook`].
     async fn count_deliveries(

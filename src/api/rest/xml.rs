@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn the_rest_is_refused() {
-        let many = format!("<A>{}</A>", "<B>1</B>".repeat(1))
-            .replace("<B>1</B>", &(0..101).map(|n| format!("<B{n}>1</B{n}>")).collect::<String>());
+        let elements: String = (0..101).map(|n| format!("<B{n}>1</B{n}>")).collect();
+        let many = format!("<A>{elements}</A>");
         for (body, problem) in [
             ("", "ends too soon"),
             ("x", "between its elements"),

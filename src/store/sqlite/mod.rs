@@ -38,7 +38,7 @@ use self::writer::{Change, Writer};
 use super::mailbox::Mailbox;
 use super::{DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome, StateCounts};
+use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, Outcome, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -469,7 +469,7 @@ impl Store for SqliteStore {
         id: WebhookId,
         numbers: Vec<IncrementId>,
         bytes_max: usize,
-    ) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError> {
+    ) -> Result<Vec<Contents>, StoreError> {
         self.read(move |conn| reads::contents(conn, merchant, id, &numbers, bytes_max)).await
     }
 

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::pages::{check_webhook, logged_under};
 use super::rows;
 use crate::domain::catalogue::{CatalogueEntry, TopicFilter, TopicRule};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, StateCounts};
+use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message};
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -258,7 +258,7 @@ pub fn contents(
     id: WebhookId,
     numbers: &[IncrementId],
     bytes_max: usize,
-) -> Result<Vec<(Option<Message>, Option<Attempt>)>, StoreError> {
+) -> Result<Vec<Contents>, StoreError> {
     check_webhook(conn, merchant, id)?;
     let mut messages = conn.prepare_cached(
         "SELECT message FROM delivery d JOIN event USING (event_id) WHERE d.webhook_id = ?1 AND d.increment_id = ?2",
@@ -273,13 +273,13 @@ pub fn contents(
     for number in numbers {
         let key = [id.0, number.0];
         let message = messages.query_row(key, |row| row.get(0).map(Message::from_store)).optional()?;
-        let attempt = attempts.query_row(key, rows::attempt).optional()?;
+        let last = attempts.query_row(key, rows::attempt).optional()?;
         bytes += message.as_ref().map_or(0, |message| message.as_str().len());
-        bytes += attempt.as_ref().map_or(0, |attempt| attempt.response_body.len());
+        bytes += last.as_ref().map_or(0, |attempt| attempt.response_body.len());
         if bytes > bytes_max && !found.is_empty() {
             break;
         }
-        found.push((message, attempt));
+        found.push(Contents { message, last });
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::api::rest::Refusal;
 use crate::api::rest::query::{Field, Kind, Row};
 use crate::api::rest::values::time;
-use crate::domain::delivery::{Attempt, DeliveryState};
+use crate::domain::delivery::{Attempt, Contents, DeliveryState};
 use crate::domain::time::Timestamp;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
@@ -143,7 +143,8 @@ pub const EVENT_FIELDS: &[Field] = &[
 pub const EVENT_SORTS: &[Field] = &[("id", Kind::Number), ("createdAt", Kind::Time)];
 
 impl From<DeliveryContents> for WebhookEvent {
-    fn from(DeliveryContents { delivery, message, last }: DeliveryContents) -> Self {
+    fn from(DeliveryContents { delivery, contents }: DeliveryContents) -> Self {
+        let Contents { message, last } = contents;
         let error = |attempt: &Attempt| attempt.error.as_ref().map(|error| error.detail.clone());
         Self {
             id: delivery.increment_id.0,
