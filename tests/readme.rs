@@ -71,12 +71,18 @@ fn its_examples_are_those_of_the_folder() {
     assert!(shown.len() >= 5, "the README shows {} examples", shown.len());
     for (name, values) in shown {
         let example = examples.get(&name).unwrap_or_else(|| panic!("there is no example {name}"));
-        let [request, response] = values.as_slice() else {
+        let [request, response, notifications @ ..] = values.as_slice() else {
             panic!("{name}: a request and a response, not {} blocks", values.len())
         };
-        for (part, shown) in [("request", request), ("response", response)] {
-            let lines = examples::differences(&examples::with_free_values(&example[part]), shown);
-            assert!(lines.is_empty(), "{name}, {part}: {lines:#?}");
+        let notifications = notifications.iter().enumerate().map(|(place, shown)| {
+            let told = &example["notifications"][place];
+            assert!(told.is_object(), "{name} has no notification {place}");
+            (told, shown)
+        });
+        let parts = [(&example["request"], request), (&example["response"], response)];
+        for (known, shown) in parts.into_iter().chain(notifications) {
+            let lines = examples::differences(&examples::with_free_values(known), shown);
+            assert!(lines.is_empty(), "{name}: {lines:#?}");
         }
     }
 }

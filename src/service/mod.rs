@@ -5,13 +5,14 @@ mod attempts;
 pub mod auth;
 pub mod delivery;
 pub mod event;
+pub mod live;
 pub mod resend;
 pub mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::attempts::FailedLogins;
 use crate::delivery::guard::Guard;
@@ -41,6 +42,10 @@ pub struct Config {
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
+    /// The most that may watch at once.
+    pub subscriptions_max: usize,
+    /// The most news that wait for one who watches, before more are missed.
+    pub backlog_max: usize,
     /// Whether the demo user may log in.
     pub dev: bool,
 }
@@ -52,6 +57,8 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
+    /// A permit for each that may watch.
+    watchers: Arc<Semaphore>,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -60,7 +67,8 @@ impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
-        Self { config, store, guard, clock, failed_logins, is_closing: watch::Sender::new(false) }
+        let watchers = Arc::new(Semaphore::new(config.subscriptions_max));
+        Self { config, store, guard, clock, failed_logins, watchers, is_closing: watch::Sender::new(false) }
     }
 
     /// Sends those home who wait for something to happen.

@@ -5,6 +5,7 @@
 //! pending after a crash is found here again. Behind the boundary lies
 //! SQLite ([`sqlite`]); PostgreSQL is to follow.
 
+pub mod feed;
 pub mod mailbox;
 pub mod sqlite;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+use self::feed::Watched;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
 use crate::domain::event::{Event, EventStory, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
@@ -228,7 +230,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Watched {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 

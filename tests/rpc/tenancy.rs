@@ -123,6 +123,8 @@ fn good_args(path: &str, id: i64) -> Value {
         "event.publish_many" => json!([[{"topic": "order:created", "message": {}}]]),
         "event.get" => json!([1]),
         "event.explain" => json!(["order:created"]),
+        "event.subscribe" => json!(["order:*"]),
+        "delivery.subscribe" | "delivery.unsubscribe" | "event.unsubscribe" => json!([id]),
         "delivery.attempts" | "delivery.get" | "delivery.retry" | "delivery.cancel" => json!([id, 1]),
         "delivery.attempt" => json!([id, 1, 1]),
         _ => panic!("{path} is new: say what it takes"),
@@ -161,6 +163,7 @@ async fn each_permission_opens_its_own_methods() {
         "webhook.list" | "webhook.get" | "webhook.count" | "event.get" | "event.explain" => "webhook_read",
         "delivery.list" | "delivery.get" | "delivery.attempts" | "delivery.attempt" | "delivery.pull" => "webhook_read",
         "event.publish" | "event.publish_many" => "event_write",
+        path if path.ends_with("subscribe") => "webhook_read",
         _ => "webhook_write",
     };
     for held in ["webhook_read", "webhook_write", "event_write", "admin"] {
@@ -174,6 +177,8 @@ async fn each_permission_opens_its_own_methods() {
                 // The test may have made event and number 1, or not yet.
                 let is_fitting = |error: &Value| match path.as_str() {
                     "event.get" => error["code"] == 114,
+                    // Permitted, and not over HTTP.
+                    path if path.ends_with("subscribe") => error["code"] == 4,
                     "delivery.attempt" => *error == no_delivery(id) || error["code"] == 115,
                     path if path.starts_with("delivery.") && args.as_array().is_some_and(|args| args.len() > 1) => {
                         *error == no_delivery(id) || error["code"] == 113

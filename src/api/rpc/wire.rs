@@ -1,5 +1,6 @@
 //! Values as clients write them, and, in this file, what is written for clients.
 
+mod live;
 mod policy;
 pub mod schema;
 mod values;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub use self::live::{DeliveryNewsItem, EventNewsItem};
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
 pub use self::values::{Flag, Headers, Object, Topics, Whole};
 use crate::domain::delivery::{Attempt, Delivery};
