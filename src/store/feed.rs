@@ -77,6 +77,8 @@ pub struct DeliveryStatus {
 /// An attempt, in short.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastAttempt {
+    /// When it began.
+    pub started_at: Timestamp,
     /// How long it took, to the end of the answer.
     pub duration: Duration,
     /// The answer's status, if there was an answer.

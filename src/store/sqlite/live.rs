@@ -9,6 +9,7 @@ use super::SqliteStore;
 use super::rows::{self, damaged};
 use crate::domain::delivery::{AttemptError, Delivery, ErrorClass};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
 use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventIds, EventWatch, LastAttempt, PublishedEvent, Watched};
@@ -114,7 +115,7 @@ fn last_attempt(conn: &Connection, delivery: &Delivery) -> rusqlite::Result<Opti
         return Ok(None);
     }
     conn.prepare_cached(
-        "SELECT a.duration_us, a.status_code, a.error_class, a.error_detail
+        "SELECT a.duration_us, a.status_code, a.error_class, a.error_detail, a.started_at
             FROM delivery d JOIN attempt a ON a.webhook_id = d.webhook_id
                 AND a.increment_id = coalesce(d.batch_first, d.increment_id) AND a.attempt = d.attempts
             WHERE d.webhook_id = ?1 AND d.increment_id = ?2",
@@ -123,6 +124,7 @@ fn last_attempt(conn: &Connection, delivery: &Delivery) -> rusqlite::Result<Opti
         let (class, detail): (Option<String>, Option<String>) = (row.get(2)?, row.get(3)?);
         let class = class.map(|name| ErrorClass::from_name(&name).ok_or_else(|| damaged("error_class"))).transpose()?;
         Ok(LastAttempt {
+            started_at: Timestamp(row.get(4)?),
             duration: Duration::from_micros(row.get::<_, i64>(0)?.unsigned_abs()),
             status_code: row.get(1)?,
             error: class.map(|class| AttemptError { class, detail: detail.unwrap_or_default() }),

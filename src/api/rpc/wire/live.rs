@@ -36,6 +36,9 @@ pub struct DeliveryStatusItem {
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "LastAttempt")]
 struct LastAttemptItem {
+    /// When it began.
+    #[schemars(schema_with = "schema::time")]
+    started_at: String,
     /// The status of the answer; null if none came.
     status_code: Option<u16>,
     /// How long it took, in milliseconds.
@@ -127,7 +130,8 @@ impl From<LastAttempt> for LastAttemptItem {
             None => (None, None),
         };
         let duration_ms = attempt.duration.as_micros() as f64 / 1_000.0;
-        Self { status_code: attempt.status_code, duration_ms, error_class, error }
+        let started_at = attempt.started_at.rfc3339_ms();
+        Self { started_at, status_code: attempt.status_code, duration_ms, error_class, error }
     }
 }
 
