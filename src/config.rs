@@ -231,7 +231,7 @@ keys! {
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
     ws_subscriptions_max: usize = "16", count(1, 10_000);
-    /// The most subscriptions at once.
+    /// The most subscriptions at once, of which one merchant may have half.
     subscriptions_max: usize = "256", count(1, 100_000);
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.

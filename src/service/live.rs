@@ -6,10 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::auth::{Caller, Credentials};
 use super::webhook::about;
@@ -22,12 +20,13 @@ use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventWatch, MissedEvents, PublishedEvent};
 
-/// Deliveries read and told at once.
-const DELIVERIES_PER_PAGE: usize = 64;
+/// Deliveries read and told at once. Who may no longer watch is told no more
+/// than the rest of such a page, so it is small.
+const DELIVERIES_PER_PAGE: usize = 32;
 /// Events read and told at once.
-const EVENTS_PER_PAGE: usize = 64;
-/// The most bytes of messages in such a page; one event always fits.
-const PAGE_BYTES_MAX: usize = 256 * 1024;
+const EVENTS_PER_PAGE: usize = 32;
+/// The most bytes of messages in such a page, but for its last event.
+const PAGE_BYTES_MAX: usize = 64 * 1024;
 /// How often it is checked at least that a watcher may still watch.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Deliveries of which is remembered what was told of them last: a change that
@@ -127,11 +126,7 @@ impl Service {
 
     fn watcher(self: &Arc<Self>, caller: &Caller, who: (Credentials, IpAddr)) -> Result<Watcher, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let place = Arc::clone(&self.watchers).try_acquire_owned().map_err(|_| {
-            let max = self.config.subscriptions_max;
-            Fault::new(FaultCode::InvalidSelection)
-                .detail(format!("The server has {max} subscriptions, the most it may. Retry once some have ended."))
-        })?;
+        let place = Places::take(&self.places, caller.merchant_id)?;
         let (credentials, peer) = who;
         let checked_at = self.clock.now();
         Ok(Watcher {
@@ -145,6 +140,57 @@ impl Service {
     }
 }
 
+/// The places for watchers, of which one merchant may have half: the others'
+/// users find some.
+#[derive(Debug)]
+pub(super) struct Places {
+    max: usize,
+    taken: Mutex<HashMap<MerchantId, usize>>,
+}
+
+/// A place that is taken.
+struct Place {
+    places: Arc<Places>,
+    merchant: MerchantId,
+}
+
+impl Places {
+    /// So many, all free.
+    pub(super) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
+    }
+
+    /// Takes one. Fails with fault 111 if there is none.
+    fn take(places: &Arc<Self>, merchant: MerchantId) -> Result<Place, Fault> {
+        let mut taken = places.taken();
+        let (all, own) = (taken.values().sum::<usize>(), taken.get(&merchant).copied().unwrap_or(0));
+        let (who, count) = match own >= places.max.div_ceil(2) {
+            true => ("merchant", own),
+            false if all >= places.max => ("server", all),
+            false => {
+                taken.insert(merchant, own + 1);
+                return Ok(Place { places: Arc::clone(places), merchant });
+            }
+        };
+        Err(Fault::new(FaultCode::InvalidSelection)
+            .detail(format!("The {who} has {count} subscriptions, the most it may. Retry once some have ended.")))
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<MerchantId, usize>> {
+        self.taken.lock().expect("nothing panics while it holds the places")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        match taken.get_mut(&self.merchant) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(taken.remove(&self.merchant)),
+        }
+    }
+}
+
 /// Who watches, and whether that may go on.
 struct Watcher {
     service: Arc<Service>,
@@ -152,7 +198,7 @@ struct Watcher {
     peer: IpAddr,
     merchant_id: MerchantId,
     checked_at: Timestamp,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Watcher {

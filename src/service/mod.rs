@@ -12,9 +12,10 @@ pub mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
+use self::live::Places;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
@@ -42,7 +43,7 @@ pub struct Config {
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
-    /// The most that may watch at once.
+    /// The most that may watch at once; one merchant may have half of them.
     pub subscriptions_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
@@ -57,8 +58,7 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
-    /// A permit for each that may watch.
-    watchers: Arc<Semaphore>,
+    places: Arc<Places>,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -67,8 +67,8 @@ impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
-        let watchers = Arc::new(Semaphore::new(config.subscriptions_max));
-        Self { config, store, guard, clock, failed_logins, watchers, is_closing: watch::Sender::new(false) }
+        let places = Places::new(config.subscriptions_max);
+        Self { config, store, guard, clock, failed_logins, places, is_closing: watch::Sender::new(false) }
     }
 
     /// Sends those home who wait for something to happen.

@@ -149,23 +149,32 @@ async fn subscriptions_begin_after_their_answer() {
 
 #[tokio::test]
 async fn subscriptions_have_a_bound() {
-    let server = Start::default().flag("ws_subscriptions_max", "2").flag("subscriptions_max", "3").go().await;
+    let server = Start::default().flag("ws_subscriptions_max", "2").flag("subscriptions_max", "5").go().await;
+    let refused = |why: &str| Err(json!({"code": 111, "message": format!("Invalid selection. {why}")}));
     let mut first = Socket::demo(&server).await;
     for _ in 0..2 {
         first.call("event.subscribe", json!([null])).await.unwrap();
     }
-    let error = first.call("delivery.subscribe", json!([null])).await.unwrap_err();
-    let why = "Invalid selection. The connection has 2 subscriptions, the most it may. End one first.";
-    assert_eq!(error, json!({"code": 111, "message": why}));
+    let refusal = refused("The connection has 2 subscriptions, the most it may. End one first.");
+    assert_eq!(first.call("delivery.subscribe", json!([null])).await, refusal);
     let mut second = Socket::demo(&server).await;
     second.call("event.subscribe", json!([null])).await.unwrap();
-    let error = second.call("event.subscribe", json!([null])).await.unwrap_err();
-    let why = "Invalid selection. The server has 3 subscriptions, the most it may. Retry once some have ended.";
-    assert_eq!(error, json!({"code": 111, "message": why}));
+    let refusal = refused("The merchant has 3 subscriptions, the most it may. Retry once some have ended.");
+    assert_eq!(second.call("event.subscribe", json!([null])).await, refusal);
+    // Whatever one has, there is something left for others.
+    let key = server.user("stranger", "globex", "webhook_read");
+    let mut stranger = Socket::with_basic(&server, "stranger", &key).await;
+    for _ in 0..2 {
+        stranger.call("delivery.subscribe", json!([null])).await.unwrap();
+    }
+    let key = server.user("other", "initech", "webhook_read");
+    let mut other = Socket::with_basic(&server, "other", &key).await;
+    let refusal = refused("The server has 5 subscriptions, the most it may. Retry once some have ended.");
+    assert_eq!(other.call("event.subscribe", json!([null])).await, refusal);
+
     // Ended, or left behind, they make room.
     assert_eq!(first.call("event.unsubscribe", json!([null, 2])).await, Ok(json!(true)));
-    while second.call("event.subscribe", json!([null])).await.is_err() {}
+    while other.call("event.subscribe", json!([null])).await.is_err() {}
     drop(first);
-    let mut third = Socket::demo(&server).await;
-    while third.call("event.subscribe", json!([null])).await.is_err() {}
+    while second.call("event.subscribe", json!([null])).await.is_err() {}
 }

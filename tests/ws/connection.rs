@@ -231,6 +231,16 @@ async fn a_server_that_stops_answers_first_and_takes_leave() {
     assert_eq!((&left, &answered.1), (&going, &going));
 }
 
+/// Without a grace period, too, leave is taken.
+#[tokio::test]
+async fn a_server_that_stops_at_once_says_so() {
+    let server = Start::default().flag("grace_ms", "0").go().await;
+    let mut socket = Socket::demo(&server).await;
+    socket.call("event.subscribe", json!([null])).await.unwrap();
+    let ((code, _), ()) = tokio::join!(socket.closed(), async { drop(server.stop().await) });
+    assert_eq!(code, 1001);
+}
+
 /// A call that does not end, and a peer that takes nothing, hold the end up no
 /// longer than the grace period.
 #[tokio::test]

@@ -205,6 +205,7 @@ impl Connection {
         self.told.clear();
         loop {
             let ran = tokio::select! {
+                biased;
                 ran = self.calls.next() => ran,
                 () = self.seat.is_over() => None,
             };
@@ -254,6 +255,8 @@ impl Connection {
     /// connection, as over HTTP.
     async fn feed(&mut self, message: Message) -> Result<(), Broken> {
         tokio::select! {
+            // What can be written at once is, however late it is.
+            biased;
             written = self.socket.feed(message) => written.map_err(|_| Broken),
             () = self.seat.is_over() => Err(Broken),
         }
@@ -261,6 +264,7 @@ impl Connection {
 
     async fn flush(&mut self) -> Result<(), Broken> {
         tokio::select! {
+            biased;
             written = self.socket.flush() => written.map_err(|_| Broken),
             () = self.seat.is_over() => Err(Broken),
         }
