@@ -1,6 +1,7 @@
 //! JSON-RPC over a WebSocket: the same calls, and subscriptions.
 
 mod common;
+mod disk;
 
 #[path = "ws/calls.rs"]
 mod calls;

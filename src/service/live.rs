@@ -378,3 +378,56 @@ impl EventFeed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delivery(number: i64, attempts: u32) -> Delivery {
+        Delivery {
+            webhook_id: WebhookId(1),
+            increment_id: IncrementId(number),
+            event_id: EventId(1),
+            topic: None,
+            state: DeliveryState::Pending,
+            attempts,
+            created_at: Timestamp(0),
+            next_attempt_at: None,
+            ended_at: None,
+            reason: None,
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_no_news() {
+        let mut told = Told::default();
+        assert!(told.is_news(&delivery(1, 0)));
+        assert!(!told.is_news(&delivery(1, 0)));
+        assert!(told.is_news(&delivery(1, 1)) && told.is_news(&delivery(2, 1)));
+        assert!(!told.is_news(&delivery(1, 1)) && !told.is_news(&delivery(2, 1)));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut told = Told::default();
+        for number in 0..2 * TOLD_MAX as i64 {
+            assert!(told.is_news(&delivery(number, 0)));
+        }
+        assert_eq!((told.looks.len(), told.order.len()), (TOLD_MAX, TOLD_MAX));
+        assert!(told.is_news(&delivery(0, 0)) && !told.is_news(&delivery(2 * TOLD_MAX as i64 - 1, 0)));
+    }
+
+    #[test]
+    fn one_merchant_has_half_of_the_places() {
+        let places = Places::new(3);
+        let mut own =
+            vec![Places::take(&places, MerchantId(1)).unwrap(), Places::take(&places, MerchantId(1)).unwrap()];
+        assert!(Places::take(&places, MerchantId(1)).is_err());
+        let other = Places::take(&places, MerchantId(2)).unwrap();
+        assert!(Places::take(&places, MerchantId(2)).is_err());
+        own.pop();
+        own.push(Places::take(&places, MerchantId(1)).unwrap());
+        drop((own, other));
+        assert!(places.taken().is_empty());
+    }
+}

@@ -2,11 +2,13 @@
 //! bounded set, and hold nobody up.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::common::socket::Socket;
 use crate::common::{Start, TestServer};
+use crate::disk::Disk;
 
 /// What a subscriber may have waiting.
 const BACKLOG: usize = 32;
@@ -135,6 +137,43 @@ async fn who_begins_with_a_number_may_be_slow() {
                 expected = missed[0]["last_increment_id"].as_i64().unwrap() + 1;
             }
         }
+    }
+}
+
+/// After a commit whose fate nobody knows, anything may have changed.
+#[tokio::test]
+async fn a_failed_commit_is_told_as_missed() {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let disk = Disk::watch(dir.path());
+    let server = Start { dir, ..Start::default() }.go().await;
+    server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
+    let mut socket = Socket::demo(&server).await;
+    for (method, params) in [
+        ("delivery.subscribe", json!([null])),
+        ("delivery.subscribe", json!([null, 1])),
+        ("event.subscribe", json!([null])),
+    ] {
+        socket.call(method, params).await.unwrap();
+    }
+    server.publish("order:created", json!({})).await;
+    for _ in 0..3 {
+        assert!(socket.news().await.get("missed").is_none());
+    }
+    disk.fail_syncs(Some(1));
+    server.call("event.publish", json!(["order:created", {}])).await.unwrap_err();
+    disk.fail_syncs(None);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let (_, id, news) = socket.told().await;
+        told.push((id, news.unwrap()["missed"].clone()));
+    }
+    told.sort_by_key(|(id, _)| *id);
+    let deliveries = |id: Value| json!([{"webhook_id": id, "first_increment_id": 1, "last_increment_id": null}]);
+    let events = json!({"first_event_id": 2, "last_event_id": null});
+    assert_eq!(told, [(1, deliveries(json!(null))), (2, deliveries(json!(1))), (3, events)]);
+    server.until(async || server.call("event.publish", json!(["order:created", {}])).await.ok()).await;
+    for _ in 0..3 {
+        assert!(socket.news().await.get("missed").is_none());
     }
 }
 
