@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver as Lines, channel};
 
+use common::socket::Socket;
 use common::{Receiver, Reply, TestServer};
 use serde_json::{Value, json};
 use tallyhook::domain::time::Clock;
@@ -228,4 +229,39 @@ async fn what_can_not_be_shown_is_said() {
     admin.revoke_user("ann", Clock::system().now()).unwrap();
     publish().await;
     assert_eq!(tail.ends(), (Some(1), "tallyhook: fault 2: Access denied. (as ann)".to_owned()));
+}
+
+/// However much is logged: no key, no header with one, no message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_are_not_logged() {
+    const SECRET: &str = "to be seen by nobody else";
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = tools::command(PROGRAM);
+    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "trace,tungstenite::protocol=trace"]);
+    let mut server = Running::start(command.current_dir(folder.path()));
+    let url = server.line().strip_prefix("tallyhook listening on ").unwrap().to_owned();
+    let authorization = common::basic("demo", common::DEMO_KEY);
+    let mut socket = Socket::open(&url, "/", &[("authorization", &authorization)]).await.unwrap();
+    let session = socket.call("login", json!(["demo", "a wrong key"])).await;
+    assert_eq!(session.unwrap_err()["code"], 2);
+    let session = socket.call("login", json!(["demo", common::DEMO_KEY])).await.unwrap();
+    socket.call("event.subscribe", json!([session])).await.unwrap();
+    socket.call("event.publish", json!([session, "order:created", {"secret": SECRET}])).await.unwrap();
+    assert_eq!(socket.news().await["message"]["secret"], SECRET);
+    server.signal("TERM");
+    socket.closed().await;
+    let (code, said) = server.ends();
+    assert_eq!(code, Some(0));
+    assert!(said.contains(" TRACE ") && said.contains("tungstenite"), "it was to log all: {said}");
+    // The key of the demo user stands in what is said to who starts the server.
+    let is_told = |line: &&str| line.starts_with("This server is for") || line.contains("curl -su");
+    let logged: String = said.lines().filter(|line| !is_told(line)).collect();
+    let session = session.as_str().unwrap();
+    for text in [SECRET, session, "a wrong key", common::DEMO_KEY, authorization.trim_start_matches("Basic ")] {
+        let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
+        let list = format!("{:?}", text.as_bytes());
+        for form in [text, &hex, list.trim_matches(['[', ']'])] {
+            assert!(!logged.contains(form), "{form:?} was logged");
+        }
+    }
 }
