@@ -181,7 +181,7 @@ async fn a_failed_commit_is_told_as_missed() {
 #[tokio::test]
 async fn a_subscriber_that_takes_nothing_loses_the_connection() {
     let server = Start::default()
-        .flag("idle_timeout_ms", "300")
+        .flag("idle_timeout_ms", "1000")
         .flag("subscriptions_max", "1")
         .flag("subscription_backlog_max", "1000000")
         .go()
