@@ -206,6 +206,8 @@ keys! {
     login_failures_max: u32 = "10", count(1, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
+    /// The most topics in a merchant's catalogue.
+    topics_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
     /// The most deliveries that the events of one call may make: one for each event at
@@ -339,6 +341,7 @@ impl Settings {
                 session_ttl: self.session_ttl_s?,
                 login_failures_max: self.login_failures_max?,
                 webhooks_max: self.webhooks_max?,
+                topics_max: self.topics_max?,
                 events_max: self.events_max?,
                 list_limit_max: self.list_limit_max?,
                 calls_max: self.multi_calls_max?,

@@ -123,6 +123,52 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
 }
 
 #[test]
+fn catalogues_are_loaded_and_printed_beside_a_running_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let merchant = ["--merchant", "demo"];
+    let topic =
+        |args: &[&str]| run(folder, &[&["topic"], args, &merchant, &["--store", "sqlite:tallyhook-dev.db"]].concat());
+    let server = Running::serve(folder, &["--dev"]);
+    let built_in: Value = serde_json::from_str(&stdout(&run(folder, &["topic", "built-in"]))).unwrap();
+    let built_in = built_in.as_array().unwrap();
+    // It is there from the start.
+    let count: Value = serde_json::from_str(&stdout(&server.call(&["topic.count"]))).unwrap();
+    assert_eq!(count, built_in.len());
+    let printed: Value = serde_json::from_str(&stdout(&topic(&["list"]))).unwrap();
+    assert!(printed.as_array().unwrap().iter().any(|entry| entry["topic"] == "inventory:adjustment"));
+
+    let file = folder.join("topics.json");
+    let schema = json!({"required": ["order_id"]});
+    let own = json!([{"topic": "order:created", "message_schema": schema}, {"topic": "own:topic"}, built_in[1]]);
+    std::fs::write(&file, own.to_string()).unwrap();
+    let loaded = topic(&["load", "topics.json"]);
+    assert!(loaded.status.success());
+    assert!(stderr(&loaded).contains("1 more topics, 1 changed, 1 were so already"), "{}", stderr(&loaded));
+    // The running server goes by it at once.
+    let refused = server.call(&["event.publish", "order:created", "{}"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("\"order_id\" is a required property"), "{}", stderr(&refused));
+
+    // What was printed can be loaded, and changes nothing.
+    std::fs::write(&file, stdout(&topic(&["list"]))).unwrap();
+    let again = stderr(&topic(&["load", "topics.json"]));
+    assert!(again.contains(&format!("0 more topics, 0 changed, {} were so already", built_in.len() + 1)), "{again}");
+
+    // All or nothing, and what was wrong is said.
+    std::fs::write(&file, r#"[{"topic": "new:topic"}, {"topic": "other:topic", "event_type": 1}]"#).unwrap();
+    let refused = topic(&["load", "topics.json"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("other:topic: event_type: 1 is that of order:created"), "{}", stderr(&refused));
+    let count: Value = serde_json::from_str(&stdout(&server.call(&["topic.count"]))).unwrap();
+    assert_eq!(count, built_in.len() + 1);
+    std::fs::write(&file, r#"[{"topic": "order"}]"#).unwrap();
+    assert!(stderr(&topic(&["load", "topics.json"])).contains("topics.json: topic 1 of the array"));
+    let nobody = run(folder, &["topic", "list", "--merchant", "nobody", "--store", "sqlite:tallyhook-dev.db"]);
+    assert!(stderr(&nobody).contains("there is no merchant nobody"), "{}", stderr(&nobody));
+}
+
+#[test]
 fn a_dev_server_is_called_from_the_command_line() {
     let folder = tempfile::tempdir().unwrap();
     let server = Running::serve(folder.path(), &["--dev"]);

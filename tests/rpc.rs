@@ -17,6 +17,8 @@ mod order;
 mod seed;
 #[path = "rpc/tenancy.rs"]
 mod tenancy;
+#[path = "rpc/topics.rs"]
+mod topics;
 #[path = "rpc/trouble.rs"]
 mod trouble;
 #[path = "rpc/values.rs"]

@@ -20,45 +20,13 @@ use tempfile::TempDir;
 use examples::{Bench, Examples, differences, text_of};
 use tools::{left_out, runs};
 
-/// Every method there is, as `rpc-examples/` and the README must know it.
-const METHODS: &[&str] = &[
-    "login",
-    "startSession",
-    "endSession",
-    "call",
-    "multiCall",
-    "resources",
-    "resourceFaults",
-    "globalFaults",
-    "rpc.discover",
-    "webhook.list",
-    "webhook.create",
-    "webhook.update_status",
-    "webhook.delete",
-    "webhook.get",
-    "webhook.count",
-    "webhook.update",
-    "webhook.enable",
-    "webhook.rotate_secret",
-    "webhook.replay",
-    "webhook.backfill",
-    "webhook.test",
-    "event.publish",
-    "event.publish_many",
-    "event.get",
-    "event.explain",
-    "event.subscribe",
-    "event.unsubscribe",
-    "delivery.list",
-    "delivery.get",
-    "delivery.attempt",
-    "delivery.attempts",
-    "delivery.pull",
-    "delivery.retry",
-    "delivery.cancel",
-    "delivery.subscribe",
-    "delivery.unsubscribe",
-];
+/// Every method there is, as the server's own document has them, and the one
+/// that gives it.
+fn methods() -> BTreeSet<String> {
+    let document = tallyhook::api::rpc::openrpc("https://example.com/");
+    let described = document["methods"].as_array().unwrap().iter();
+    described.map(|method| text_of(method, "name").to_owned()).chain(["rpc.discover".to_owned()]).collect()
+}
 
 /// True of those that are reached through `call`, too.
 fn is_of_resource(method: &str) -> bool {
@@ -107,7 +75,8 @@ fn every_method_has_an_example_in_each_of_its_forms() {
             called.extend(request["params"][1].as_str());
         }
     }
-    for method in METHODS {
+    for method in methods() {
+        let method = method.as_str();
         assert!(registered.contains(method), "no example calls {method} as a method of its own");
         assert!(!is_of_resource(method) || called.contains(method), "no example reaches {method} through call");
     }
@@ -121,8 +90,7 @@ async fn every_method_that_the_server_names_has_an_example() {
         Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     let resources = bench.ask("resources").await.expect("resources answers");
     let named: BTreeSet<_> = dotted_words(&resources["result"]).into_iter().collect();
-    let known: BTreeSet<_> =
-        METHODS.iter().filter(|method| is_of_resource(method)).map(|&method| method.to_owned()).collect();
+    let known: BTreeSet<_> = methods().into_iter().filter(|method| is_of_resource(method)).collect();
     assert_eq!(named, known);
 }
 

@@ -65,7 +65,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let mut config = Config::load(&Sources { flags: flags.into(), ..Sources::default() }).map_err(Failure::failed)?;
     config.store.path = store;
     telemetry::init(&config.log).map_err(Failure::usage)?;
-    make_demo_user(&config.store)?;
+    make_demo_user(&config)?;
     block_on(demo(config, args.exit))
 }
 

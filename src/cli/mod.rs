@@ -18,6 +18,7 @@ mod serve;
 mod signals;
 mod socket;
 mod tail;
+mod topic;
 mod user;
 
 use std::fmt::Display;
@@ -67,6 +68,9 @@ enum Command {
     /// Make, list and revoke users, beside a running server or without one.
     #[command(subcommand, after_help = user::EXAMPLES)]
     User(user::UserCommand),
+    /// Load and print catalogues of topics, beside a running server or without one.
+    #[command(subcommand, after_help = topic::EXAMPLES)]
+    Topic(topic::TopicCommand),
     /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::User(command) => user::run(command),
+        Command::Topic(command) => topic::run(command),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Tail(args) => tail::run(args),

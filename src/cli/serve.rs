@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 
 use super::flags::ServeFlags;
 use super::signals::Signals;
+use super::topic::BUILT_IN;
 use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, print, program, say};
+use crate::api::rpc::catalogue;
 use crate::app::{Hooks, Server};
 use crate::config::Config;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
-use crate::store::sqlite;
 use crate::store::sqlite::admin::Admin;
 use crate::telemetry;
 
@@ -31,7 +32,7 @@ pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
     let config = flags.load()?;
     telemetry::init(&config.log).map_err(Failure::usage)?;
     if config.dev {
-        make_demo_user(&config.store)?;
+        make_demo_user(&config)?;
     }
     raise_file_limit();
     block_on(serve(config))
@@ -45,12 +46,17 @@ fn raise_file_limit() {
     }
 }
 
-/// Makes the user that everybody knows, if it is missing.
-pub fn make_demo_user(store: &sqlite::Config) -> Result<(), Failure> {
-    Admin::open(store)
-        .map_err(Failure::failed)?
-        .ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), Clock::system().now())
-        .map_err(Failure::failed)
+/// Makes the user that everybody knows, with the built-in catalogue, unless it
+/// is there.
+pub fn make_demo_user(config: &Config) -> Result<(), Failure> {
+    let now = Clock::system().now();
+    let mut admin = Admin::open(&config.store).map_err(Failure::failed)?;
+    let is_new = admin.ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), now).map_err(Failure::failed)?;
+    if is_new {
+        let topics = catalogue::read(BUILT_IN).map_err(Failure::failed)?;
+        admin.load_topics(DEMO_MERCHANT, topics, config.service.topics_max, now).map_err(Failure::failed)?;
+    }
+    Ok(())
 }
 
 /// Lets what is in progress end, unless another signal comes.

@@ -100,7 +100,7 @@ fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
 
 /// A store that is looked at or taken from must be there: making an empty
 /// one would hide that its name was mistyped.
-fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
+pub fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
     if !config.path.exists() {
         let path = config.path.display();
         return Err(Failure::failed(format!("{path}: there is no such store; name it with --store sqlite:PATH")));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::id::{EventId, IncrementId, Span, WebhookId};
 use super::time::Timestamp;
-use super::topic::Topic;
+use super::topic::{Patterns, Topic};
 
 /// Where a delivery is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,15 +95,60 @@ pub struct Delivery {
     pub reason: Option<EndReason>,
 }
 
-/// Which deliveries of a webhook to list.
-#[derive(Clone, Copy, Debug)]
+/// Which deliveries of a webhook.
+#[derive(Clone, Debug, Default)]
 pub struct DeliveryFilter {
-    /// Only numbers above this one.
-    pub after: IncrementId,
     /// Only those in this state.
     pub state: Option<DeliveryState>,
-    /// At most so many.
-    pub limit: u32,
+    /// Only those of events of these topics, as long as the events are kept.
+    pub topics: Option<Patterns>,
+    /// Only what was numbered then or later.
+    pub since: Option<Timestamp>,
+    /// Only what was numbered before then.
+    pub until: Option<Timestamp>,
+}
+
+/// How many deliveries are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateCounts {
+    /// To be sent.
+    pub pending: u64,
+    /// The receiver has them.
+    pub delivered: u64,
+    /// Given up.
+    pub abandoned: u64,
+    /// Called off.
+    pub cancelled: u64,
+}
+
+impl StateCounts {
+    /// The count of one state, to be altered.
+    pub fn of_mut(&mut self, state: DeliveryState) -> &mut u64 {
+        match state {
+            DeliveryState::Pending => &mut self.pending,
+            DeliveryState::Delivered => &mut self.delivered,
+            DeliveryState::Abandoned => &mut self.abandoned,
+            DeliveryState::Cancelled => &mut self.cancelled,
+        }
+    }
+
+    /// All of them together.
+    pub fn total(self) -> u64 {
+        self.pending + self.delivered + self.abandoned + self.cancelled
+    }
+}
+
+impl std::ops::Add for StateCounts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            pending: self.pending + other.pending,
+            delivered: self.delivered + other.delivered,
+            abandoned: self.abandoned + other.abandoned,
+            cancelled: self.cancelled + other.cancelled,
+        }
+    }
 }
 
 /// Why an attempt got no answer.

@@ -6,7 +6,7 @@ use super::delivery::Delivery;
 use super::fault::Violation;
 use super::id::{EventId, IncrementId, MerchantId, WebhookId};
 use super::time::Timestamp;
-use super::topic::Topic;
+use super::topic::{Patterns, Topic};
 
 /// The longest idempotency key, in characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -95,6 +95,34 @@ pub struct Event {
     pub message: Message,
     /// When it happened.
     pub created_at: Timestamp,
+}
+
+/// Which events of a merchant.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Only those of these topics.
+    pub topics: Option<Patterns>,
+    /// Only what was accepted then or later.
+    pub since: Option<Timestamp>,
+    /// Only what was accepted before then.
+    pub until: Option<Timestamp>,
+}
+
+/// A published event in a list: all but its message.
+#[derive(Clone, Debug)]
+pub struct EventSummary {
+    /// Its id.
+    pub event_id: EventId,
+    /// What kind of thing happened.
+    pub topic: Topic,
+    /// When it happened.
+    pub created_at: Timestamp,
+    /// When it was accepted.
+    pub published_at: Timestamp,
+    /// How long its message is.
+    pub message_bytes: u64,
+    /// How many deliveries it has.
+    pub delivery_count: u64,
 }
 
 /// A published event, and what became of it.

@@ -97,6 +97,12 @@ faults! {
     NoEvent = 114, "event", "Event not exists.";
     /// The delivery has had no such attempt, or it was pruned.
     NoAttempt = 115, "delivery", "Attempt not exists.";
+    /// The merchant's catalogue has no such topic.
+    NoTopic = 116, "topic", "Topic not exists.";
+    /// The topic's data breaks a rule.
+    InvalidTopic = 117, "topic", "Invalid topic. Details in error message.";
+    /// It is registered already, its number is taken, the store failed, or refused though the data was right.
+    TopicNotChanged = 118, "topic", "Topic not changed. Details in error message.";
 }
 
 impl FaultCode {

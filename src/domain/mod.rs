@@ -2,6 +2,7 @@
 //!
 //! Nothing here can be serialised; the floors above translate.
 
+pub mod catalogue;
 pub mod delivery;
 pub mod event;
 pub mod fault;
@@ -9,10 +10,13 @@ pub mod fault;
 pub mod fuzz;
 pub mod headers;
 pub mod id;
+pub mod message_schema;
+pub mod page;
 pub mod policy;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod stats;
 pub mod subscription;
 pub mod target;
 pub mod time;

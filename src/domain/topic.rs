@@ -157,7 +157,8 @@ impl Patterns {
     }
 }
 
-fn is_word(text: &str) -> bool {
+/// True for what may stand on either side of the colon.
+pub fn is_word(text: &str) -> bool {
     (1..=TOPIC_WORD_CHARS_MAX).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }

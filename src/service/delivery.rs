@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use super::auth::Caller;
+use super::event::read_time;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::delivery::format;
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::page::{Order, Slice, read_sort};
+use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::store::{PageLimit, Pulled};
 
+/// What deliveries may be sorted by.
+pub const SORT_KEYS: [&str; 1] = ["increment_id"];
 /// How many deliveries a list holds if its caller does not say.
 const LIST_LIMIT_DEFAULT: u32 = 100;
 
@@ -53,13 +58,26 @@ pub struct PulledDelivery {
     pub body: Option<String>,
 }
 
-/// Which deliveries to list, as a caller says it.
+/// Which deliveries of a webhook, as a caller says it.
 #[derive(Clone, Debug, Default)]
 pub struct DeliverySelection {
-    /// Only numbers above this one.
-    pub after_increment_id: Option<i64>,
     /// Only those in the state of this name.
     pub state: Option<String>,
+    /// Patterns with commas between them.
+    pub topics: Option<String>,
+    /// Only what was numbered from this RFC 3339 time on.
+    pub since: Option<String>,
+    /// Only what was numbered before this RFC 3339 time.
+    pub until: Option<String>,
+}
+
+/// Which part of a list of deliveries, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct DeliveryPage {
+    /// Only numbers behind this one.
+    pub after_increment_id: Option<i64>,
+    /// What to sort by.
+    pub sort: Option<String>,
     /// At most so many.
     pub limit: Option<i64>,
 }
@@ -72,12 +90,31 @@ impl Service {
         caller: &Caller,
         id: WebhookId,
         selection: DeliverySelection,
+        page: DeliveryPage,
     ) -> Result<Vec<Delivery>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let filter =
-            self.check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let found = self.store.deliveries(caller.merchant_id, id, filter).await;
+        let checked = check_selection(selection).and_then(|filter| {
+            let (_, order) = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
+            let after = page.after_increment_id.map(|after| check_after(Some(after))).transpose()?;
+            Ok((filter, Slice { after, order, limit: self.check_limit(page.limit, LIST_LIMIT_DEFAULT)? }))
+        });
+        let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let found = self.store.deliveries(caller.merchant_id, id, filter, slice).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
+    }
+
+    /// How many deliveries of a webhook there are. Fails with fault 103 or 111.
+    pub async fn count_deliveries(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        selection: DeliverySelection,
+    ) -> Result<u64, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let filter =
+            check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let counts = self.store.count_deliveries(caller.merchant_id, id, filter).await;
+        counts.map(StateCounts::total).map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
     /// One delivery. Fails with fault 103 or 110.
@@ -95,8 +132,8 @@ impl Service {
     ) -> Result<Delivery, Fault> {
         let missing = || about_number(id, number, FaultCode::NoDelivery.into());
         let before = number.0.checked_sub(1).map(IncrementId).ok_or_else(missing)?;
-        let filter = DeliveryFilter { after: before, state: None, limit: 1 };
-        let found = self.store.deliveries(caller.merchant_id, id, filter).await;
+        let slice = Slice { after: Some(before), order: Order::Ascending, limit: 1 };
+        let found = self.store.deliveries(caller.merchant_id, id, DeliveryFilter::default(), slice).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         found.into_iter().next().filter(|delivery| delivery.increment_id == number).ok_or_else(missing)
     }
@@ -183,24 +220,27 @@ impl Service {
         Ok((after, limit, Duration::from_millis(wait)))
     }
 
-    fn check_limit(&self, limit: Option<i64>, default: u32) -> Result<u32, Violation> {
+    pub(super) fn check_limit(&self, limit: Option<i64>, default: u32) -> Result<u32, Violation> {
         let max = self.config.list_limit_max;
         let Some(limit) = limit else { return Ok(default.min(max)) };
         let fitting = u32::try_from(limit).ok().filter(|limit| (1..=max).contains(limit));
         fitting.ok_or_else(|| Violation::new("limit", format!("{limit} is outside 1 to {max}.")))
     }
+}
 
-    fn check_selection(&self, selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
-        let after = check_after(selection.after_increment_id)?;
-        let state = selection.state.map(|name| {
-            DeliveryState::from_name(&name).ok_or_else(|| {
-                let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");
-                Violation::new("state", format!("{name:?} is no state; there are {known}."))
-            })
-        });
-        let limit = self.check_limit(selection.limit, LIST_LIMIT_DEFAULT)?;
-        Ok(DeliveryFilter { after, state: state.transpose()?, limit })
-    }
+fn check_selection(selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
+    let state = selection.state.map(|name| {
+        DeliveryState::from_name(&name).ok_or_else(|| {
+            let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");
+            Violation::new("state", format!("{name:?} is no state; there are {known}."))
+        })
+    });
+    Ok(DeliveryFilter {
+        state: state.transpose()?,
+        topics: selection.topics.map(|topics| Patterns::try_new(&topics)).transpose()?,
+        since: read_time("since", selection.since)?,
+        until: read_time("until", selection.until)?,
+    })
 }
 
 /// Names the webhook or the number that does not exist.

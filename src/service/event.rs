@@ -2,11 +2,13 @@
 
 use super::auth::Caller;
 use super::{Failures, Service};
-use crate::domain::event::{EventStory, IdempotencyKey, Message, NewEvent, Receipt};
+use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{EventId, WebhookId};
+use crate::domain::message_schema::Mismatch;
+use crate::domain::page::{Slice, read_sort};
 use crate::domain::time::Timestamp;
-use crate::domain::topic::Topic;
+use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 
@@ -23,19 +25,45 @@ pub struct EventDraft {
     pub idempotency_key: Option<String>,
 }
 
+/// Which events, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct EventSelection {
+    /// Patterns with commas between them.
+    pub topics: Option<String>,
+    /// Only what was accepted from this RFC 3339 time on.
+    pub since: Option<String>,
+    /// Only what was accepted before this RFC 3339 time.
+    pub until: Option<String>,
+}
+
+/// Which part of a list of events, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct EventPage {
+    /// Only those behind this one.
+    pub after_event_id: Option<i64>,
+    /// What to sort by.
+    pub sort: Option<String>,
+    /// At most so many.
+    pub limit: Option<i64>,
+}
+
+/// What events may be sorted by.
+pub const SORT_KEYS: [&str; 1] = ["event_id"];
+/// How many events a list holds if its caller does not say.
+const LIST_LIMIT_DEFAULT: u32 = 100;
+
 const PUBLISH: Failures = Failures { refused: FaultCode::EventRefused, failed: FaultCode::Internal };
 
 impl Service {
     /// Accepts an event: when this answers, it and its numbered deliveries are
     /// on disk. Fails with fault 107, 108 or 109.
-    pub async fn publish(&self, caller: &Caller, draft: EventDraft) -> Result<Receipt, Fault> {
-        let without_index = |fault: Fault| Fault { index: None, ..fault };
-        let receipts = self.publish_many(caller, vec![draft]).await.map_err(without_index)?;
-        receipts.into_iter().next().ok_or_else(|| FaultCode::Internal.into())
+    pub async fn publish(&self, caller: &Caller, draft: EventDraft) -> Result<Published, Fault> {
+        let published = self.publish_many(caller, vec![draft]).await.map_err(without_index)?;
+        published.into_iter().next().ok_or_else(|| FaultCode::Internal.into())
     }
 
     /// Accepts events, all or none; a fault names the index of the event.
-    pub async fn publish_many(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Receipt>, Fault> {
+    pub async fn publish_many(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Published>, Fault> {
         caller.check(Permission::EventWrite)?;
         let max = self.config.events_max;
         if drafts.len() > max {
@@ -50,7 +78,37 @@ impl Service {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        self.store.publish(caller.merchant_id, events).await.map_err(|cause| PUBLISH.fault(cause))
+        let (events, mismatches) = self.check_events(caller.merchant_id, events).await?;
+        let receipts = self.store.publish(caller.merchant_id, events).await.map_err(|cause| PUBLISH.fault(cause))?;
+        let published = receipts.into_iter().zip(mismatches);
+        Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())
+    }
+
+    /// Events of the merchant by id, without their messages. Fails with fault 111.
+    pub async fn list_events(
+        &self,
+        caller: &Caller,
+        selection: EventSelection,
+        page: EventPage,
+    ) -> Result<Vec<EventSummary>, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let checked = check_selection(selection).and_then(|filter| {
+            let (_, order) = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
+            let limit = self.check_limit(page.limit, LIST_LIMIT_DEFAULT)?;
+            Ok((filter, Slice { after: page.after_event_id.map(EventId), order, limit }))
+        });
+        let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let found = self.store.events(caller.merchant_id, filter, slice).await;
+        found.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// How many events there are. Fails with fault 111.
+    pub async fn count_events(&self, caller: &Caller, selection: EventSelection) -> Result<u64, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        let filter =
+            check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let count = self.store.count_events(caller.merchant_id, filter).await;
+        count.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// An event and its deliveries, as many as a list may have; fails with
@@ -65,14 +123,34 @@ impl Service {
     }
 
     /// Which webhooks an event of that topic would reach, and why not the
-    /// others, in the order of their ids; nothing is published. Fails with
-    /// fault 107.
-    pub async fn explain(&self, caller: &Caller, topic: &str) -> Result<Vec<Explanation>, Fault> {
+    /// others, in the order of their ids; nothing is published. With a message,
+    /// fails as [`Self::publish`] would at it: with fault 107.
+    pub async fn explain(
+        &self,
+        caller: &Caller,
+        topic: &str,
+        message: Option<&str>,
+    ) -> Result<Vec<Explanation>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let topic = Topic::try_new(topic).map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
-        let webhooks = self.list_webhooks(caller).await?;
+        let invalid = |violation: Violation| violation.into_fault(FaultCode::InvalidEvent);
+        let topic = Topic::try_new(topic).map_err(invalid)?;
+        if let Some(message) = message {
+            let message = Message::try_new(message).map_err(invalid)?;
+            let event = NewEvent { topic: topic.clone(), message, created_at: self.clock.now(), idempotency_key: None };
+            self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
+        }
+        let webhooks = self.webhooks_of(caller).await?;
         Ok(webhooks.iter().map(|webhook| Explanation::new(webhook, &topic)).collect())
     }
+}
+
+/// An event that was accepted.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its id and its numbers.
+    pub receipt: Receipt,
+    /// Why its message does not fit its topic's schema, if it was accepted all the same.
+    pub mismatch: Option<Mismatch>,
 }
 
 /// What a webhook would do with an event.
@@ -137,18 +215,31 @@ impl Explanation {
     }
 }
 
+fn without_index(fault: Fault) -> Fault {
+    Fault { index: None, ..fault }
+}
+
+fn check_selection(selection: EventSelection) -> Result<EventFilter, Violation> {
+    Ok(EventFilter {
+        topics: selection.topics.map(|topics| Patterns::try_new(&topics)).transpose()?,
+        since: read_time("since", selection.since)?,
+        until: read_time("until", selection.until)?,
+    })
+}
+
+/// Reads an RFC 3339 time.
+pub(super) fn read_time(field: &'static str, text: Option<String>) -> Result<Option<Timestamp>, Violation> {
+    let problem = "is no RFC 3339 time from 1970 on, such as 2026-11-22T03:04:05.678Z.";
+    text.map(|text| Timestamp::parse_rfc3339(&text).ok_or_else(|| Violation::new(field, problem))).transpose()
+}
+
 fn check_draft(draft: EventDraft, now: Timestamp) -> Result<NewEvent, Violation> {
     let topic = Topic::try_new(&draft.topic)?;
     if topic.is_reserved() {
         let problem = format!("{topic} is reserved for the server; publish under a resource of your own.");
         return Err(Violation::new("topic", problem));
     }
-    let created_at = match draft.created_at {
-        None => now,
-        Some(text) => Timestamp::parse_rfc3339(&text).ok_or_else(|| {
-            Violation::new("created_at", "is no RFC 3339 time from 1970 on, such as 2026-11-22T03:04:05.678Z.")
-        })?,
-    };
+    let created_at = read_time("created_at", draft.created_at)?.unwrap_or(now);
     Ok(NewEvent {
         topic,
         message: Message::try_new(&draft.message)?,

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod event;
 pub mod live;
 pub mod resend;
+pub mod topic;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
 use self::live::Places;
+use self::topic::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
@@ -33,6 +35,8 @@ pub struct Config {
     pub login_failures_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
+    /// The most topics a merchant's catalogue may have.
+    pub topics_max: u32,
     /// The most events one publish_many may carry.
     pub events_max: usize,
     /// The most deliveries one list may return.
@@ -59,6 +63,7 @@ pub struct Service {
     clock: Clock,
     failed_logins: FailedLogins,
     places: Arc<Places>,
+    schemas: Schemas,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -67,8 +72,9 @@ impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
+        let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
-        Self { config, store, guard, clock, failed_logins, places, is_closing: watch::Sender::new(false) }
+        Self { config, store, guard, clock, failed_logins, places, schemas, is_closing }
     }
 
     /// Sends those home who wait for something to happen.
@@ -112,6 +118,10 @@ impl Failures {
             StoreError::NoDelivery => Fault::new(FaultCode::NoDelivery),
             StoreError::NoEvent => Fault::new(FaultCode::NoEvent),
             StoreError::NoAttempt => Fault::new(FaultCode::NoAttempt),
+            StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
+            StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
+            StoreError::TopicQuota { max } => Fault::new(self.refused)
+                .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),
             StoreError::WebhookQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
             StoreError::IdempotencyConflict { index, event_id } => {
@@ -144,7 +154,10 @@ impl Failures {
                 // Those whose words announce details.
                 if matches!(
                     self.failed,
-                    FaultCode::StatusNotChanged | FaultCode::WebhookNotChanged | FaultCode::DeliveryNotChanged
+                    FaultCode::StatusNotChanged
+                        | FaultCode::WebhookNotChanged
+                        | FaultCode::DeliveryNotChanged
+                        | FaultCode::TopicNotChanged
                 ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {

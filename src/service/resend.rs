@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::auth::Caller;
 use super::delivery::{CHANGE, about_number};
+use super::event::read_time;
 use super::webhook::{UPDATE, about};
 use super::{Failures, Service};
 use crate::domain::delivery::{Attempt, Delivery};
@@ -151,7 +152,5 @@ fn check_replay(replay: Replay) -> Result<(Span, Timestamp), Violation> {
 }
 
 fn check_since(since: Option<String>) -> Result<Timestamp, Violation> {
-    let Some(text) = since else { return Ok(Timestamp(0)) };
-    Timestamp::parse_rfc3339(&text)
-        .ok_or_else(|| Violation::new("since", "is no RFC 3339 time from 1970 on, such as 2026-11-22T03:04:05.678Z."))
+    Ok(read_time("since", since)?.unwrap_or(Timestamp(0)))
 }

@@ -6,8 +6,11 @@ use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
+use crate::domain::page::{Order, read_sort};
 use crate::domain::secret::SecretKey;
-use crate::domain::topic::Pattern;
+use crate::domain::stats::WebhookStats;
+use crate::domain::target::TargetUrl;
+use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::{StoreError, WebhookSelector};
@@ -23,6 +26,56 @@ pub enum StatusTarget {
     Topic(String),
 }
 
+/// Which webhooks, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookSelection {
+    /// Only those that an event of this topic matches.
+    pub topic: Option<String>,
+    /// Only those that are on, or are off.
+    pub is_active: Option<bool>,
+    /// Only those that the server has disabled, or has not.
+    pub is_disabled: Option<bool>,
+}
+
+/// Which part of a list of webhooks, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookPage {
+    /// Only those behind this one.
+    pub after_webhook_id: Option<i64>,
+    /// What to sort by.
+    pub sort: Option<String>,
+    /// At most so many.
+    pub limit: Option<i64>,
+}
+
+const SORT_BY_URL: &str = "url";
+/// What webhooks may be sorted by.
+pub const SORT_KEYS: [&str; 2] = ["webhook_id", SORT_BY_URL];
+
+/// The same, checked.
+struct Chosen {
+    topic: Option<Topic>,
+    is_active: Option<bool>,
+    is_disabled: Option<bool>,
+}
+
+impl Chosen {
+    fn try_new(selection: WebhookSelection) -> Result<Self, Violation> {
+        let WebhookSelection { topic, is_active, is_disabled } = selection;
+        Ok(Self { topic: topic.map(|topic| Topic::try_new(&topic)).transpose()?, is_active, is_disabled })
+    }
+
+    fn admits(&self, webhook: &Webhook) -> bool {
+        self.topic.as_ref().is_none_or(|topic| webhook.spec.topics.matches(topic))
+            && self.is_active.is_none_or(|wanted| wanted == webhook.spec.is_active)
+            && self.is_disabled.is_none_or(|wanted| wanted == webhook.disabled.is_some())
+    }
+}
+
+fn url(webhook: &Webhook) -> &str {
+    webhook.spec.url.as_ref().map_or("", TargetUrl::as_str)
+}
+
 /// The longest that a replaced secret may go on signing, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
 
@@ -33,16 +86,61 @@ pub(super) const UPDATE: Failures =
 const DELETE: Failures = Failures { refused: FaultCode::DeleteRefused, failed: FaultCode::DeleteFailed };
 
 impl Service {
-    /// The merchant's webhooks in the order of their ids.
-    pub async fn list_webhooks(&self, caller: &Caller) -> Result<Vec<Webhook>, Fault> {
+    /// The merchant's webhooks, in the order of their ids unless the page says
+    /// otherwise; all of them, unless it has a limit. Fails with fault 111, or
+    /// with fault 103 if they are sorted by URL and the page is to begin behind
+    /// a webhook that there is no more.
+    pub async fn list_webhooks(
+        &self,
+        caller: &Caller,
+        selection: WebhookSelection,
+        page: WebhookPage,
+    ) -> Result<Vec<Webhook>, Fault> {
         caller.check(Permission::WebhookRead)?;
+        let checked = Chosen::try_new(selection).and_then(|chosen| {
+            let limit = page.limit.map(|limit| self.check_limit(Some(limit), 0)).transpose()?;
+            Ok((chosen, read_sort(page.sort.as_deref(), &SORT_KEYS)?, limit))
+        });
+        let (chosen, (key, order), limit) =
+            checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let mut webhooks = self.webhooks_of(caller).await?;
+        if key == SORT_BY_URL {
+            // Stable: the same URL is in the order of ids.
+            webhooks.sort_by(|one, other| url(one).cmp(url(other)));
+        }
+        if order == Order::Descending {
+            webhooks.reverse();
+        }
+        let behind = match page.after_webhook_id.map(WebhookId) {
+            None => 0,
+            Some(after) if key == SORT_BY_URL => {
+                let place = webhooks.iter().position(|webhook| webhook.webhook_id == after);
+                place.map(|place| place + 1).ok_or_else(|| about(after, FaultCode::NoWebhook.into()))?
+            }
+            // The place is known though the webhook may have been deleted.
+            Some(after) => webhooks.partition_point(|webhook| match order {
+                Order::Ascending => webhook.webhook_id <= after,
+                Order::Descending => webhook.webhook_id >= after,
+            }),
+        };
+        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
+        Ok(webhooks.into_iter().skip(behind).filter(|webhook| chosen.admits(webhook)).take(limit).collect())
+    }
+
+    /// How many webhooks the merchant has. Fails with fault 111.
+    pub async fn count_webhooks(&self, caller: &Caller, selection: WebhookSelection) -> Result<u64, Fault> {
+        self.list_webhooks(caller, selection, WebhookPage::default()).await.map(|webhooks| webhooks.len() as u64)
+    }
+
+    /// All webhooks of the merchant, in the order of their ids.
+    pub(super) async fn webhooks_of(&self, caller: &Caller) -> Result<Vec<Webhook>, Fault> {
         self.store.webhooks(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
-    /// How many webhooks the merchant has.
-    pub async fn count_webhooks(&self, caller: &Caller) -> Result<u32, Fault> {
+    /// How a webhook is doing. Fails with fault 103.
+    pub async fn webhook_stats(&self, caller: &Caller, id: WebhookId) -> Result<WebhookStats, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.count_webhooks(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+        self.store.stats(caller.merchant_id, id).await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
     /// One webhook; fails with fault 103.

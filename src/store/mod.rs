@@ -16,13 +16,17 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use self::feed::Watched;
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome};
-use crate::domain::event::{Event, EventStory, Message, NewEvent, Receipt};
+use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
+use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
+use crate::domain::message_schema::SchemaText;
+use crate::domain::page::Slice;
 use crate::domain::secret::{KeyHash, SecretKey};
+use crate::domain::stats::WebhookStats;
 use crate::domain::time::Timestamp;
-use crate::domain::topic::{Pattern, Patterns};
+use crate::domain::topic::{Pattern, Patterns, Topic};
 use crate::domain::user::User;
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 
@@ -50,6 +54,18 @@ pub enum StoreError {
     /// The delivery has had no such attempt.
     #[error("no such attempt")]
     NoAttempt,
+    /// The merchant's catalogue has no such topic.
+    #[error("no such topic")]
+    NoTopic,
+    /// The merchant's catalogue has the topic already.
+    #[error("the topic is registered already")]
+    TopicExists,
+    /// The merchant's catalogue has as many topics as it may.
+    #[error("the merchant has {max} topics, the most it may have")]
+    TopicQuota {
+        /// The most it may have.
+        max: u32,
+    },
     /// The merchant has as many webhooks as it may.
     #[error("the merchant has {max} webhooks, the most it may have")]
     WebhookQuota {
@@ -299,12 +315,20 @@ pub trait Store: Watched {
     /// webhook that matches. Fails with [`StoreError::IdempotencyConflict`].
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError>;
 
-    /// How many webhooks the merchant has.
-    async fn count_webhooks(&self, merchant: MerchantId) -> Result<u32, StoreError>;
-
     /// One of the merchant's events, and what became of it, with up to
     /// `deliveries_max` deliveries; fails with [`StoreError::NoEvent`].
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError>;
+
+    /// Events of the merchant by id.
+    async fn events(
+        &self,
+        merchant: MerchantId,
+        filter: EventFilter,
+        slice: Slice<EventId>,
+    ) -> Result<Vec<EventSummary>, StoreError>;
+
+    /// How many there are.
+    async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError>;
 
     /// Deliveries of a webhook by number; fails with [`StoreError::NoWebhook`].
     async fn deliveries(
@@ -312,7 +336,57 @@ pub trait Store: Watched {
         merchant: MerchantId,
         id: WebhookId,
         filter: DeliveryFilter,
+        slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError>;
+
+    /// How many there are in each state; fails with [`StoreError::NoWebhook`].
+    async fn count_deliveries(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: DeliveryFilter,
+    ) -> Result<StateCounts, StoreError>;
+
+    /// How a webhook is doing; fails with [`StoreError::NoWebhook`].
+    async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError>;
+
+    /// Topics of the merchant's catalogue, by name.
+    async fn topics(
+        &self,
+        merchant: MerchantId,
+        filter: TopicFilter,
+        slice: Slice<Topic>,
+    ) -> Result<Vec<CatalogueEntry>, StoreError>;
+
+    /// Puts a topic into the catalogue. Fails with [`StoreError::TopicExists`],
+    /// [`StoreError::TopicQuota`] if it has `quota` topics already, or
+    /// [`StoreError::Violation`] if another topic has its number.
+    async fn register_topic(
+        &self,
+        merchant: MerchantId,
+        spec: TopicSpec,
+        quota: u32,
+    ) -> Result<CatalogueEntry, StoreError>;
+
+    /// Changes what is said of a topic, and returns it as it is then. Fails
+    /// with [`StoreError::NoTopic`] or [`StoreError::Violation`].
+    async fn update_topic(
+        &self,
+        merchant: MerchantId,
+        topic: Topic,
+        changes: TopicChanges,
+    ) -> Result<CatalogueEntry, StoreError>;
+
+    /// Takes a topic out of the catalogue; fails with [`StoreError::NoTopic`].
+    async fn remove_topic(&self, merchant: MerchantId, topic: Topic) -> Result<(), StoreError>;
+
+    /// What the catalogue demands of events of each of these topics; `None`
+    /// where it has no such topic.
+    async fn topic_rules(&self, merchant: MerchantId, topics: Vec<Topic>)
+    -> Result<Vec<Option<TopicRule>>, StoreError>;
+
+    /// The schema of a catalogue's entry as it is now, if it has one.
+    async fn topic_schema(&self, id: TopicId) -> Result<Option<SchemaText>, StoreError>;
 
     /// Attempts at a delivery in their order; fails with
     /// [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].

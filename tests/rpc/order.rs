@@ -77,10 +77,10 @@ async fn surplus_arguments_are_refused_unless_they_are_nothing() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
     for nothing in [json!(null), json!([]), json!({}), json!("")] {
-        assert_eq!(user.done("webhook.list", json!([nothing])).await, json!([]));
+        assert_eq!(user.done("webhook.list", json!([nothing, nothing])).await, json!([]));
     }
-    let error = user.refused("webhook.list", json!([7]), 101).await;
-    let expected = "Invalid data given. 7 is one parameter too many; webhook.list takes no parameters.";
+    let error = user.refused("webhook.list", json!([{}, 7]), 111).await;
+    let expected = "Invalid selection. 7 is one parameter too many; webhook.list takes (options?).";
     assert_eq!(error["message"], expected);
     user.refused("event.publish", json!(["order:created", {}, {}, "more"]), 107).await;
 }

@@ -329,7 +329,7 @@ async fn unknown_keys_are_refused_by_name() {
     }
     for (method, params, number, field) in [
         ("webhook.create", json!({"webhook": webhook_data(), "colour": 1}), 101, "colour"),
-        ("webhook.list", json!({"colour": 1}), 101, "colour"),
+        ("webhook.list", json!({"colour": 1}), 111, "colour"),
         ("webhook.get", json!({"webhook_id": 1, "colour": 1}), 103, "colour"),
         ("webhook.update_status", json!({"status": 1, "colour": 1}), 100, "colour"),
         ("event.publish", json!({"topic": "a:b", "message": {}, "colour": 1}), 107, "colour"),

@@ -5,6 +5,7 @@
 //! what jsonrpsee takes: [`envelope`] says how.
 
 mod args;
+pub mod catalogue;
 mod dispatch;
 mod envelope;
 mod examples;

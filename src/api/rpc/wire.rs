@@ -3,6 +3,8 @@
 mod live;
 mod policy;
 pub mod schema;
+mod stats;
+mod topic;
 mod values;
 
 use schemars::JsonSchema;
@@ -11,16 +13,19 @@ use serde_json::value::RawValue;
 
 pub use self::live::{DeliveryNewsItem, EventNewsItem};
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
+pub use self::stats::StatsItem;
+pub use self::topic::{TopicData, TopicItem};
 pub use self::values::{Flag, Headers, Object, Topics, Whole};
 use crate::domain::delivery::{Attempt, Delivery};
-use crate::domain::event::{EventStory, Receipt};
+use crate::domain::event::{EventStory, EventSummary};
 use crate::domain::id::Span;
+use crate::domain::message_schema::Mismatch;
 use crate::domain::policy::Concurrency;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OldSecret, Webhook};
 use crate::service::delivery::PulledDelivery;
-use crate::service::event::Explanation;
+use crate::service::event::{Explanation, Published};
 use crate::service::resend::Tested;
 
 /// A secret that was replaced and still signs.
@@ -167,6 +172,19 @@ pub struct ReceiptItem {
     event_id: i64,
     /// The number it has at each webhook it goes to.
     deliveries: Vec<ReceiptDelivery>,
+    /// Why the message does not fit its topic's schema; there only if the topic says `warn` and it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<WarningItem>,
+}
+
+/// What is wrong with a message that was accepted all the same.
+#[derive(JsonSchema, Serialize)]
+#[schemars(inline)]
+struct WarningItem {
+    /// Where: `message.lines[0].sku`.
+    field: String,
+    /// What is wrong there, and what would be right.
+    problem: String,
 }
 
 /// A delivery by its name.
@@ -181,14 +199,15 @@ struct ReceiptDelivery {
     increment_id: i64,
 }
 
-impl From<Receipt> for ReceiptItem {
-    fn from(receipt: Receipt) -> Self {
+impl From<Published> for ReceiptItem {
+    fn from(Published { receipt, mismatch }: Published) -> Self {
         let deliveries = receipt.deliveries.into_iter();
         Self {
             event_id: receipt.event_id.0,
             deliveries: deliveries
                 .map(|(webhook, number)| ReceiptDelivery { webhook_id: webhook.0, increment_id: number.0 })
                 .collect(),
+            warning: mismatch.map(|Mismatch { path, problem }| WarningItem { field: path, problem }),
         }
     }
 }
@@ -282,6 +301,40 @@ impl TryFrom<EventStory> for EventItem {
             delivery_count,
             deliveries: deliveries.into_iter().map(DeliveryItem::from).collect(),
         })
+    }
+}
+
+/// An event in a list: all but its message.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "EventSummary")]
+pub struct EventSummaryItem {
+    /// Its id.
+    #[schemars(schema_with = "schema::id")]
+    event_id: i64,
+    /// What happened.
+    topic: String,
+    /// When it happened.
+    #[schemars(schema_with = "schema::time")]
+    created_at: String,
+    /// When it was accepted.
+    #[schemars(schema_with = "schema::time")]
+    published_at: String,
+    /// How long its message is, in bytes; `event.get` has it.
+    message_bytes: u64,
+    /// How many deliveries it has.
+    delivery_count: u64,
+}
+
+impl From<EventSummary> for EventSummaryItem {
+    fn from(event: EventSummary) -> Self {
+        Self {
+            event_id: event.event_id.0,
+            topic: event.topic.to_string(),
+            created_at: event.created_at.rfc3339_ms(),
+            published_at: event.published_at.rfc3339_ms(),
+            message_bytes: event.message_bytes,
+            delivery_count: event.delivery_count,
+        }
     }
 }
 

@@ -4,11 +4,16 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::changes::topics;
 use super::open::{OpenError, open_current};
 use super::{Config, rows};
+use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
+use crate::domain::id::MerchantId;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
+use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, User};
+use crate::store::StoreError;
 
 /// Why an operator's command did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +24,12 @@ pub enum AdminError {
     /// No such user.
     #[error("there is no user {0}")]
     NoUser(String),
+    /// No such merchant.
+    #[error("there is no merchant {0}; tallyhook user create makes one with its first user")]
+    NoMerchant(String),
+    /// A topic can't be put into the catalogue as it is said to be.
+    #[error("{0}: {1}")]
+    Topic(Topic, String),
     /// SQLite refused.
     #[error("the store said: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -89,13 +100,78 @@ impl Admin {
         Ok(())
     }
 
-    /// Makes the demo user with all permissions, unless there is one.
-    pub fn ensure_demo(&mut self, name: &str, merchant: &str, key: KeyHash, now: Timestamp) -> Result<(), AdminError> {
+    /// Makes the demo user with all permissions, unless there is one; true if
+    /// there was none.
+    pub fn ensure_demo(
+        &mut self,
+        name: &str,
+        merchant: &str,
+        key: KeyHash,
+        now: Timestamp,
+    ) -> Result<bool, AdminError> {
         match find_user(&self.conn, name)? {
-            Some(_) => Ok(()),
-            None => self.create_user(name, merchant, Permissions::all(), key, true, now).map(drop),
+            Some(_) => Ok(false),
+            None => self.create_user(name, merchant, Permissions::all(), key, true, now).map(|_| true),
         }
     }
+
+    /// Puts topics into a merchant's catalogue, all or none; what is said of
+    /// those that stand there changes them. Fails with
+    /// [`AdminError::NoMerchant`] or [`AdminError::Topic`].
+    pub fn load_topics(
+        &mut self,
+        merchant: &str,
+        said: Vec<(Topic, TopicChanges)>,
+        quota: u32,
+        now: Timestamp,
+    ) -> Result<Loaded, AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let merchant = find_merchant(&tx, merchant)?;
+        let mut loaded = Loaded::default();
+        for (topic, said) in said {
+            let about = |cause: StoreError| AdminError::Topic(topic.clone(), cause.to_string());
+            let Some(old) = topics::find(&tx, merchant, &topic).map_err(about)? else {
+                let spec = TopicSpec::try_new(topic.clone(), said).map_err(StoreError::Violation).map_err(about)?;
+                topics::register(&tx, now, merchant, spec, quota).map_err(about)?;
+                loaded.registered += 1;
+                continue;
+            };
+            let spec = old.spec.clone().changed(said.clone()).map_err(StoreError::Violation).map_err(about)?;
+            if spec == old.spec {
+                loaded.same += 1;
+            } else {
+                topics::update(&tx, now, merchant, &topic, said).map_err(about)?;
+                loaded.changed += 1;
+            }
+        }
+        tx.commit()?;
+        Ok(loaded)
+    }
+
+    /// A merchant's catalogue, by topic. Fails with [`AdminError::NoMerchant`].
+    pub fn topics(&self, merchant: &str) -> Result<Vec<CatalogueEntry>, AdminError> {
+        let merchant = find_merchant(&self.conn, merchant)?;
+        let mut statement = self.conn.prepare(&format!("{} WHERE merchant_id = ?1 ORDER BY topic", rows::TOPIC))?;
+        let entries = statement.query_map([merchant.0], rows::topic)?.collect::<Result<_, _>>()?;
+        Ok(entries)
+    }
+}
+
+/// What became of topics that were loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loaded {
+    /// How many are new.
+    pub registered: u32,
+    /// How many were changed.
+    pub changed: u32,
+    /// How many stood there as they were said to be.
+    pub same: u32,
+}
+
+fn find_merchant(conn: &Connection, code: &str) -> Result<MerchantId, AdminError> {
+    let found =
+        conn.query_row("SELECT merchant_id FROM merchant WHERE code = ?1", [code], |row| row.get(0)).optional()?;
+    found.map(MerchantId).ok_or_else(|| AdminError::NoMerchant(code.to_owned()))
 }
 
 fn find_user(conn: &Connection, name: &str) -> rusqlite::Result<Option<User>> {

@@ -12,6 +12,7 @@ pub mod open;
 mod pages;
 mod prune;
 mod queue;
+mod reads;
 mod rows;
 mod tx;
 mod writer;
@@ -25,26 +26,29 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
-use self::changes::{batches, jobs, outcomes, resending, sessions, webhooks};
+use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhooks};
 use self::open::{OpenError, ServeLock};
-use self::pages::{HEADS, check_webhook, logged_under, read_bounded, read_page};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
 use super::mailbox::Mailbox;
-use super::{DueKey, Page, PageLimit, Parcel, Pulled, Session, Store, StoreError, WebhookSelector};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome};
-use crate::domain::event::{EventStory, Message, NewEvent, Receipt};
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, UserId, WebhookId};
+use super::{DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
+use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome, StateCounts};
+use crate::domain::event::{EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
+use crate::domain::message_schema::SchemaText;
+use crate::domain::page::Slice;
 use crate::domain::secret::{KeyHash, SecretKey};
+use crate::domain::stats::WebhookStats;
 use crate::domain::time::{Clock, Timestamp};
-use crate::domain::topic::Patterns;
+use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::User;
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 
@@ -394,23 +398,128 @@ impl Store for SqliteStore {
         self.write(move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
     }
 
+    async fn events(
+        &self,
+        merchant: MerchantId,
+        filter: EventFilter,
+        mut slice: Slice<EventId>,
+    ) -> Result<Vec<EventSummary>, StoreError> {
+        let (filter, mut found) = (Arc::new(filter), Vec::new());
+        loop {
+            let (filter, part) = (Arc::clone(&filter), slice.clone());
+            let step = self.read(move |conn| reads::events(conn, merchant, &filter, &part)).await?;
+            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
+            found.extend(step.found);
+            slice.after = step.next;
+            if slice.after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError> {
+        let (filter, mut count, mut after) = (Arc::new(filter), 0, None);
+        loop {
+            let filter = Arc::clone(&filter);
+            let step = self.read(move |conn| reads::count_events(conn, merchant, &filter, after)).await?;
+            count += step.found;
+            after = step.next;
+            if after.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
     async fn deliveries(
         &self,
         merchant: MerchantId,
         id: WebhookId,
         filter: DeliveryFilter,
+        mut slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError> {
+        let (filter, mut found) = (Arc::new(filter), Vec::new());
+        loop {
+            let (filter, part) = (Arc::clone(&filter), slice.clone());
+            let step = self.read(move |conn| reads::deliveries(conn, merchant, id, &filter, &part)).await?;
+            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
+            found.extend(step.found);
+            slice.after = step.next;
+            if slice.after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn count_deliveries(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: DeliveryFilter,
+    ) -> Result<StateCounts, StoreError> {
+        let (filter, mut counts, mut after) = (Arc::new(filter), StateCounts::default(), None);
+        loop {
+            let filter = Arc::clone(&filter);
+            let step = self.read(move |conn| reads::count_deliveries(conn, merchant, id, &filter, after)).await?;
+            counts = counts + step.found;
+            after = step.next;
+            if after.is_none() {
+                return Ok(counts);
+            }
+        }
+    }
+
+    async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError> {
+        let deliveries = self.count_deliveries(merchant, id, DeliveryFilter::default()).await?;
+        let webhook = self.webhook(merchant, id).await?;
         self.read(move |conn| {
-            check_webhook(conn, merchant, id)?;
-            let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND (?3 IS NULL OR d.state = ?3)
-                    ORDER BY d.increment_id LIMIT ?4",
-                rows::DELIVERY
-            );
-            let parameters = params![id.0, filter.after.0, filter.state.map(rows::state_code), filter.limit];
-            Ok(conn.prepare_cached(&sql)?.query_map(parameters, rows::delivery)?.collect::<Result<_, _>>()?)
+            let oldest_pending = reads::oldest_pending(conn, &webhook)?;
+            let recent = reads::recent_attempts(conn, &webhook)?;
+            Ok(WebhookStats { webhook, deliveries, oldest_pending, recent })
         })
         .await
+    }
+
+    async fn topics(
+        &self,
+        merchant: MerchantId,
+        filter: TopicFilter,
+        slice: Slice<Topic>,
+    ) -> Result<Vec<CatalogueEntry>, StoreError> {
+        self.read(move |conn| reads::topics(conn, merchant, &filter, &slice)).await
+    }
+
+    async fn register_topic(
+        &self,
+        merchant: MerchantId,
+        spec: TopicSpec,
+        quota: u32,
+    ) -> Result<CatalogueEntry, StoreError> {
+        self.write(move |tx| topics::register(tx.conn, tx.now, merchant, spec, quota)).await
+    }
+
+    async fn update_topic(
+        &self,
+        merchant: MerchantId,
+        topic: Topic,
+        changes: TopicChanges,
+    ) -> Result<CatalogueEntry, StoreError> {
+        self.write(move |tx| topics::update(tx.conn, tx.now, merchant, &topic, changes)).await
+    }
+
+    async fn remove_topic(&self, merchant: MerchantId, topic: Topic) -> Result<(), StoreError> {
+        self.write(move |tx| topics::remove(tx.conn, merchant, &topic)).await
+    }
+
+    async fn topic_rules(
+        &self,
+        merchant: MerchantId,
+        topics: Vec<Topic>,
+    ) -> Result<Vec<Option<TopicRule>>, StoreError> {
+        self.peek(move |conn| reads::topic_rules(conn, merchant, &topics)).await
+    }
+
+    async fn topic_schema(&self, id: TopicId) -> Result<Option<SchemaText>, StoreError> {
+        self.read(move |conn| reads::topic_schema(conn, id)).await
     }
 
     async fn attempts(
@@ -419,14 +528,7 @@ impl Store for SqliteStore {
         id: WebhookId,
         number: IncrementId,
     ) -> Result<Vec<Attempt>, StoreError> {
-        self.read(move |conn| {
-            let logged_under = logged_under(conn, merchant, id, number)?;
-            let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
-            let attempts =
-                conn.prepare_cached(&sql)?.query_map([id.0, logged_under], rows::attempt)?.collect::<Result<_, _>>();
-            Ok(attempts?)
-        })
-        .await
+        self.read(move |conn| reads::attempts(conn, merchant, id, number)).await
     }
 
     async fn attempt(
@@ -436,41 +538,11 @@ impl Store for SqliteStore {
         number: IncrementId,
         attempt: u32,
     ) -> Result<Attempt, StoreError> {
-        self.read(move |conn| {
-            let logged_under = logged_under(conn, merchant, id, number)?;
-            let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
-            let found =
-                conn.prepare_cached(&sql)?.query_row(params![id.0, logged_under, attempt], rows::attempt).optional()?;
-            found.ok_or(StoreError::NoAttempt)
-        })
-        .await
-    }
-
-    async fn count_webhooks(&self, merchant: MerchantId) -> Result<u32, StoreError> {
-        self.read(move |conn| {
-            let sql = "SELECT count(*) FROM webhook WHERE merchant_id = ?1 AND deleted_at IS NULL";
-            Ok(conn.prepare_cached(sql)?.query_row([merchant.0], |row| row.get(0))?)
-        })
-        .await
+        self.read(move |conn| reads::attempt(conn, merchant, id, number, attempt)).await
     }
 
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
-        self.read(move |conn| {
-            let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
-            let read = |row: &rusqlite::Row<'_>| Ok((rows::event(row, 0)?, rows::published_at(row)?));
-            let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], read).optional()?;
-            let (event, published_at) = found.ok_or(StoreError::NoEvent)?;
-            let count: i64 = conn
-                .prepare_cached("SELECT count(*) FROM delivery WHERE event_id = ?1")?
-                .query_row([id.0], |row| row.get(0))?;
-            let sql =
-                format!("{} WHERE d.event_id = ?1 ORDER BY d.webhook_id, d.increment_id LIMIT ?2", rows::DELIVERY);
-            let mut statement = conn.prepare_cached(&sql)?;
-            let deliveries = statement.query_map(params![id.0, deliveries_max], rows::delivery)?;
-            let deliveries = deliveries.collect::<Result<_, _>>()?;
-            Ok(EventStory { event, published_at, delivery_count: count.unsigned_abs(), deliveries })
-        })
-        .await
+        self.read(move |conn| reads::event(conn, merchant, id, deliveries_max)).await
     }
 
     async fn pull(
@@ -480,14 +552,7 @@ impl Store for SqliteStore {
         after: IncrementId,
         limit: PageLimit,
     ) -> Result<Vec<Pulled>, StoreError> {
-        self.read(move |conn| {
-            check_webhook(conn, merchant, id)?;
-            let sql =
-                format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
-            let weight = |pulled: &Pulled| pulled.parcel.as_ref().map_or(0, Parcel::weight);
-            Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, rows::pulled, weight)?.0)
-        })
-        .await
+        self.read(move |conn| pages::pull(conn, merchant, id, after, limit)).await
     }
 
     async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
@@ -503,68 +568,19 @@ impl Store for SqliteStore {
     }
 
     async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| {
-            let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 AND d.attempts = 0
-                    AND d.next_attempt_at IS NULL ORDER BY d.increment_id",
-                rows::PARCEL
-            );
-            read_page(conn, id, &sql, params![id.0, after.0], limit)
-        })
-        .await
+        self.read(move |conn| pages::fresh(conn, id, after, limit)).await
     }
 
     async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| {
-            // What is pending lies beyond `settled_through`, or was taken up
-            // again and has an index of its own: neither way leads past
-            // everything that has ended.
-            let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.increment_id IN (
-                    SELECT increment_id FROM (SELECT increment_id FROM delivery
-                        WHERE webhook_id = ?1 AND increment_id > max(?2, ?4) AND state = 0 AND {HEADS}
-                        ORDER BY increment_id LIMIT ?3)
-                    UNION
-                    SELECT increment_id FROM (SELECT increment_id FROM delivery INDEXED BY delivery_again
-                        WHERE webhook_id = ?1 AND increment_id > ?2 AND next_attempt_at IS NOT NULL AND {HEADS}
-                        ORDER BY increment_id LIMIT ?3)
-                    ORDER BY increment_id LIMIT ?3)
-                    ORDER BY d.increment_id",
-                rows::PARCEL
-            );
-            let settled: i64 = conn
-                .prepare_cached("SELECT settled_through FROM webhook WHERE webhook_id = ?1")?
-                .query_row([id.0], |row| row.get(0))?;
-            // One more than asked for shows whether there are more.
-            let count = i64::try_from(limit.count).unwrap_or(i64::MAX).saturating_add(1);
-            read_page(conn, id, &sql, params![id.0, after.0, count, settled], limit)
-        })
-        .await
+        self.read(move |conn| pages::pending(conn, id, after, limit)).await
     }
 
     async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| {
-            let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.next_attempt_at <= ?4 AND {HEADS}
-                    AND (d.next_attempt_at, d.increment_id) > (?2, ?3)
-                    ORDER BY d.next_attempt_at, d.increment_id",
-                rows::PARCEL
-            );
-            read_page(conn, id, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
-        })
-        .await
+        self.read(move |conn| pages::due(conn, id, after, now, limit)).await
     }
 
     async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        self.read(move |conn| {
-            let next: Option<i64> = conn
-                .prepare_cached(
-                    "SELECT min(next_attempt_at) FROM delivery WHERE webhook_id = ?1 AND next_attempt_at > ?2",
-                )?
-                .query_row(params![id.0, now.0], |row| row.get(0))?;
-            Ok(next.map(Timestamp))
-        })
-        .await
+        self.read(move |conn| pages::next_due(conn, id, now)).await
     }
 
     async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {

@@ -1,13 +1,14 @@
 //! Reading a bounded part of what there is.
 
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::rows;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
-use crate::store::{Page, PageLimit, Parcel, StoreError};
+use crate::domain::time::Timestamp;
+use crate::store::{DueKey, Page, PageLimit, Parcel, Pulled, StoreError};
 
 /// Leaves out those that go out with another.
-pub const HEADS: &str = "(batch_first IS NULL OR batch_first = increment_id)";
+const HEADS: &str = "(batch_first IS NULL OR batch_first = increment_id)";
 
 /// Fails with [`StoreError::NoWebhook`] unless the merchant has that webhook.
 pub fn check_webhook(conn: &Connection, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
@@ -37,7 +38,7 @@ pub fn logged_under(
 
 /// Reads rows until they are as many or weigh as much as they may; true if
 /// there are no more behind them.
-pub fn read_bounded<T>(
+fn read_bounded<T>(
     conn: &Connection,
     sql: &str,
     parameters: impl rusqlite::Params,
@@ -60,7 +61,7 @@ pub fn read_bounded<T>(
 }
 
 /// Reads deliveries to be sent, each with its batch.
-pub fn read_page(
+fn read_page(
     conn: &Connection,
     id: WebhookId,
     sql: &str,
@@ -77,4 +78,81 @@ pub fn read_page(
     };
     let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;
     Ok(Page { parcels, is_last })
+}
+
+/// Pending deliveries above `after` that were never tried and are not to be
+/// sent again, by number.
+pub fn fresh(conn: &Connection, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
+    let sql = format!(
+        "{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.state = 0 AND d.attempts = 0
+            AND d.next_attempt_at IS NULL ORDER BY d.increment_id",
+        rows::PARCEL
+    );
+    read_page(conn, id, &sql, params![id.0, after.0], limit)
+}
+
+/// All deliveries above `after` that are pending or to be sent again, by number.
+pub fn pending(conn: &Connection, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
+    // What is pending lies beyond `settled_through`, or was taken up again and
+    // has an index of its own: neither way leads past everything that has ended.
+    let sql = format!(
+        "{} WHERE d.webhook_id = ?1 AND d.increment_id IN (
+            SELECT increment_id FROM (SELECT increment_id FROM delivery
+                WHERE webhook_id = ?1 AND increment_id > max(?2, ?4) AND state = 0 AND {HEADS}
+                ORDER BY increment_id LIMIT ?3)
+            UNION
+            SELECT increment_id FROM (SELECT increment_id FROM delivery INDEXED BY delivery_again
+                WHERE webhook_id = ?1 AND increment_id > ?2 AND next_attempt_at IS NOT NULL AND {HEADS}
+                ORDER BY increment_id LIMIT ?3)
+            ORDER BY increment_id LIMIT ?3)
+            ORDER BY d.increment_id",
+        rows::PARCEL
+    );
+    let settled: i64 = conn
+        .prepare_cached("SELECT settled_through FROM webhook WHERE webhook_id = ?1")?
+        .query_row([id.0], |row| row.get(0))?;
+    // One more than asked for shows whether there are more.
+    let count = i64::try_from(limit.count).unwrap_or(i64::MAX).saturating_add(1);
+    read_page(conn, id, &sql, params![id.0, after.0, count, settled], limit)
+}
+
+/// Deliveries that are to be tried or sent again and are due by `now`, those
+/// after `after` in the order of due time and number.
+pub fn due(
+    conn: &Connection,
+    id: WebhookId,
+    after: DueKey,
+    now: Timestamp,
+    limit: PageLimit,
+) -> Result<Page, StoreError> {
+    let sql = format!(
+        "{} WHERE d.webhook_id = ?1 AND d.next_attempt_at <= ?4 AND {HEADS}
+            AND (d.next_attempt_at, d.increment_id) > (?2, ?3)
+            ORDER BY d.next_attempt_at, d.increment_id",
+        rows::PARCEL
+    );
+    read_page(conn, id, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
+}
+
+/// When the first delivery that is to be tried or sent again, and is not due
+/// at `now`, falls due.
+pub fn next_due(conn: &Connection, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let next: Option<i64> = conn
+        .prepare_cached("SELECT min(next_attempt_at) FROM delivery WHERE webhook_id = ?1 AND next_attempt_at > ?2")?
+        .query_row(params![id.0, now.0], |row| row.get(0))?;
+    Ok(next.map(Timestamp))
+}
+
+/// A webhook's numbers above `after` in their order, whatever their state.
+pub fn pull(
+    conn: &Connection,
+    merchant: MerchantId,
+    id: WebhookId,
+    after: IncrementId,
+    limit: PageLimit,
+) -> Result<Vec<Pulled>, StoreError> {
+    check_webhook(conn, merchant, id)?;
+    let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
+    let weight = |pulled: &Pulled| pulled.parcel.as_ref().map_or(0, Parcel::weight);
+    Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, rows::pulled, weight)?.0)
 }

@@ -10,14 +10,16 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
-use rusqlite::Row;
 use rusqlite::types::{Type, Value, ValueRef};
+use rusqlite::{Connection, Row};
 
+use crate::domain::catalogue::{CatalogueEntry, TopicRule, TopicSpec, Validation};
 use crate::domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, EndReason, ErrorClass};
-use crate::domain::event::{Event, Message};
+use crate::domain::event::{Event, EventSummary, Message};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
-use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, UserId, WebhookId};
+use crate::domain::message_schema::SchemaText;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
@@ -59,6 +61,17 @@ pub const DELIVERY: &str =
 /// What [`attempt`] reads; takes a WHERE behind it.
 pub const ATTEMPT: &str = "SELECT attempt, started_at, duration_us, status_code, error_class, error_detail,
     request_headers, response_headers, response_body, queue_delay_ms, address, is_compressed FROM attempt";
+
+/// What [`event_summary`] reads; takes a WHERE behind it.
+pub const EVENT_SUMMARY: &str = "SELECT event_id, topic, created_at, published_at, octet_length(message) FROM event";
+
+/// What [`topic`] reads; takes a WHERE behind it.
+pub const TOPIC: &str = "SELECT topic, category, name, description, event_type, message_schema, validation,
+    is_deprecated, is_discontinued, created_at, updated_at FROM topic";
+
+/// What [`topic_rule`] reads, of a merchant and a topic.
+pub const TOPIC_RULE: &str = "SELECT topic_id, version, validation, is_discontinued, message_schema IS NOT NULL
+    FROM topic WHERE merchant_id = ?1 AND topic = ?2";
 
 /// Bodies below this size are kept as they are, in bytes.
 const COMPRESSED_BYTES_MIN: usize = 512;
@@ -286,6 +299,69 @@ pub fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
         },
         queue_delay: Duration::from_millis(row.get::<_, i64>(9)?.unsigned_abs()),
         address: (row.get::<_, Option<String>>(10)?).and_then(|address| address.parse().ok()),
+    })
+}
+
+/// How long an attempt took, and what went wrong.
+pub fn outcome(row: &Row<'_>) -> rusqlite::Result<(Duration, Option<ErrorClass>)> {
+    let duration = Duration::from_micros(row.get::<_, i64>(0)?.unsigned_abs());
+    Ok((duration, named(row, 1, ErrorClass::from_name)?))
+}
+
+/// A topic in any row.
+pub fn topic_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Topic> {
+    checked(Topic::try_new(text(row, column)?))
+}
+
+/// An event in a list, from [`EVENT_SUMMARY`].
+pub fn event_summary(conn: &Connection, row: &Row<'_>) -> rusqlite::Result<EventSummary> {
+    let event_id = EventId(row.get(0)?);
+    Ok(EventSummary {
+        event_id,
+        topic: topic_at(row, 1)?,
+        created_at: time(row, 2)?,
+        published_at: time(row, 3)?,
+        message_bytes: row.get::<_, i64>(4)?.unsigned_abs(),
+        delivery_count: delivery_count(conn, event_id)?,
+    })
+}
+
+/// How many deliveries an event has.
+pub fn delivery_count(conn: &Connection, id: EventId) -> rusqlite::Result<u64> {
+    let mut statement = conn.prepare_cached("SELECT count(*) FROM delivery WHERE event_id = ?1")?;
+    statement.query_row([id.0], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+/// A topic in a catalogue, from [`TOPIC`].
+pub fn topic(row: &Row<'_>) -> rusqlite::Result<CatalogueEntry> {
+    let event_type = row.get(4)?;
+    Ok(CatalogueEntry {
+        spec: TopicSpec {
+            topic: topic_at(row, 0)?,
+            category: row.get(1)?,
+            name: row.get(2)?,
+            description: row.get(3)?,
+            event_type: Some(event_type),
+            message_schema: row.get::<_, Option<String>>(5)?.map(SchemaText::from_store),
+            validation: named(row, 6, Validation::from_name)?.ok_or_else(|| damaged("validation"))?,
+            is_deprecated: row.get(7)?,
+            is_discontinued: row.get(8)?,
+        },
+        event_type,
+        created_at: time(row, 9)?,
+        updated_at: time(row, 10)?,
+    })
+}
+
+/// What the catalogue demands, from [`TOPIC_RULE`].
+pub fn topic_rule(row: &Row<'_>) -> rusqlite::Result<TopicRule> {
+    let validation = named(row, 2, Validation::from_name)?.ok_or_else(|| damaged("validation"))?;
+    let has_schema: bool = row.get(4)?;
+    Ok(TopicRule {
+        topic_id: TopicId(row.get(0)?),
+        version: row.get(1)?,
+        validation: if has_schema { validation } else { Validation::Off },
+        is_discontinued: row.get(3)?,
     })
 }
 

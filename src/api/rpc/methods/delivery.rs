@@ -4,17 +4,20 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::api::rpc::method::{Method, Request};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Whole, schema};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
-use crate::service::delivery::{DeliverySelection, Pull};
+use crate::service::delivery::{DeliveryPage, DeliverySelection, Pull};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
         Method::with_session("delivery.list", "Lists a webhook's deliveries in the order of their numbers.", list)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
+        Method::with_session("delivery.count", "Counts a webhook's deliveries.", count)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session(
@@ -68,36 +71,67 @@ pub fn methods() -> Vec<Method> {
 struct List {
     /// The webhook.
     webhook_id: Whole,
-    /// Which deliveries; the first, if left out.
+    /// Which deliveries, and which part of the list; the first of all, if left out.
+    options: Option<Object<Options>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Count {
+    /// The webhook.
+    webhook_id: Whole,
+    /// Which deliveries, as in `delivery.list`; all, if left out. What only says which part of a list does not matter.
     options: Option<Object<Options>>,
 }
 
 /// Which deliveries to list.
 #[derive(Default, Deserialize, JsonSchema)]
-#[schemars(inline)]
+#[schemars(rename = "DeliveryListOptions")]
 #[serde(deny_unknown_fields)]
 struct Options {
-    /// Only numbers after this one.
-    #[schemars(range(min = 0))]
-    after_increment_id: Option<Whole>,
     /// Only those in this state.
     #[schemars(schema_with = "schema::states")]
     #[serde(default)]
     state: Option<String>,
+    /// Only those of events that match, as long as the events are kept: `order:created` is that topic, `order:*` all
+    /// of a resource.
+    topics: Option<Topics>,
+    /// Only what was numbered at or after this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    since: Option<String>,
+    /// Only what was numbered before this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    until: Option<String>,
+    /// Only numbers behind this one, the last of the page before.
+    #[schemars(range(min = 0))]
+    after_increment_id: Option<Whole>,
+    /// `increment_id`, the default, or `-increment_id` for the last first.
+    #[schemars(schema_with = "schema::sort_deliveries")]
+    #[serde(default)]
+    sort: Option<String>,
     /// The most deliveries in the answer, up to `list_limit_max`; 100 by default.
     #[schemars(range(min = 1))]
     limit: Option<Whole>,
 }
 
+impl Options {
+    fn read(self) -> (DeliverySelection, DeliveryPage) {
+        let topics = self.topics.map(|topics| topics.0);
+        let selection = DeliverySelection { state: self.state, topics, since: self.since, until: self.until };
+        let after_increment_id = self.after_increment_id.map(|number| number.0);
+        let limit = self.limit.map(|number| number.0);
+        (selection, DeliveryPage { after_increment_id, sort: self.sort, limit })
+    }
+}
+
 async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<DeliveryItem>, Fault> {
-    let Object(options) = params.options.unwrap_or_default();
-    let selection = DeliverySelection {
-        after_increment_id: options.after_increment_id.map(|number| number.0),
-        state: options.state,
-        limit: options.limit.map(|number| number.0),
-    };
-    let found = request.service.list_deliveries(&caller, WebhookId(params.webhook_id.0), selection).await?;
+    let (selection, page) = params.options.unwrap_or_default().0.read();
+    let found = request.service.list_deliveries(&caller, WebhookId(params.webhook_id.0), selection, page).await?;
     Ok(found.into_iter().map(DeliveryItem::from).collect())
+}
+
+async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
+    let (selection, _) = params.options.unwrap_or_default().0.read();
+    request.service.count_deliveries(&caller, WebhookId(params.webhook_id.0), selection).await
 }
 
 #[derive(Deserialize, JsonSchema)]

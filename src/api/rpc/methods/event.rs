@@ -5,13 +5,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::rpc::method::{Method, Request};
-use crate::api::rpc::wire::{EventItem, ExplanationItem, Object, ReceiptItem, Whole, schema};
+use crate::api::rpc::wire::{EventItem, EventSummaryItem, ExplanationItem, Object, ReceiptItem, Topics, Whole, schema};
 use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::EventId;
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
-use crate::service::event::EventDraft;
+use crate::service::event::{EventDraft, EventPage, EventSelection};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -30,6 +30,12 @@ pub fn methods() -> Vec<Method> {
         )
         .needs(Permission::EventWrite)
         .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
+        Method::with_session("event.list", "Lists the merchant's events by id, without their messages.", list)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidSelection, &[]),
+        Method::with_session("event.count", "Counts the merchant's events.", count)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("event.get", "Returns an event, and what became of it.", get)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]),
@@ -99,6 +105,63 @@ async fn publish_many(request: Request, caller: Caller, params: PublishMany) -> 
 }
 
 #[derive(Deserialize, JsonSchema)]
+struct List {
+    /// Which events, and which part of the list; the first of all, if left out.
+    options: Option<Object<ListOptions>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Count {
+    /// Which events, as in `event.list`; all, if left out. What only says which part of a list does not matter.
+    options: Option<Object<ListOptions>>,
+}
+
+/// Which events to list.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "EventListOptions")]
+#[serde(deny_unknown_fields)]
+struct ListOptions {
+    /// Only those that match: `order:created` is that topic, `order:*` all of a resource.
+    topics: Option<Topics>,
+    /// Only events accepted at or after this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    since: Option<String>,
+    /// Only events accepted before this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    until: Option<String>,
+    /// Only those behind this one, the last of the page before.
+    #[schemars(range(min = 0))]
+    after_event_id: Option<Whole>,
+    /// `event_id`, the default, or `-event_id` for the youngest first.
+    #[schemars(schema_with = "schema::sort_events")]
+    #[serde(default)]
+    sort: Option<String>,
+    /// The most events in the answer, up to `list_limit_max`; 100 by default.
+    #[schemars(range(min = 1))]
+    limit: Option<Whole>,
+}
+
+impl ListOptions {
+    fn read(self) -> (EventSelection, EventPage) {
+        let selection =
+            EventSelection { topics: self.topics.map(|topics| topics.0), since: self.since, until: self.until };
+        let (after_event_id, limit) = (self.after_event_id.map(|id| id.0), self.limit.map(|limit| limit.0));
+        (selection, EventPage { after_event_id, sort: self.sort, limit })
+    }
+}
+
+async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<EventSummaryItem>, Fault> {
+    let (selection, page) = params.options.unwrap_or_default().0.read();
+    let found = request.service.list_events(&caller, selection, page).await?;
+    Ok(found.into_iter().map(EventSummaryItem::from).collect())
+}
+
+async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
+    let (selection, _) = params.options.unwrap_or_default().0.read();
+    request.service.count_events(&caller, selection).await
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct ById {
     /// The event.
     event_id: Whole,
@@ -117,9 +180,14 @@ struct Explain {
     /// The topic.
     #[schemars(schema_with = "schema::topic")]
     topic: String,
+    /// A message to check against the topic's schema, as a publish would.
+    #[schemars(schema_with = "schema::message")]
+    #[serde(default)]
+    message: Option<Box<RawValue>>,
 }
 
 async fn explain(request: Request, caller: Caller, params: Explain) -> Result<Vec<ExplanationItem>, Fault> {
-    let explained = request.service.explain(&caller, &params.topic).await?;
+    let message = params.message.as_deref().map(RawValue::get);
+    let explained = request.service.explain(&caller, &params.topic, message).await?;
     Ok(explained.into_iter().map(ExplanationItem::from).collect())
 }

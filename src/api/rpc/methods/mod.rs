@@ -4,6 +4,7 @@ mod delivery;
 mod event;
 mod live;
 mod session;
+mod topic;
 mod webhook;
 
 use schemars::JsonSchema;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(live::event_methods());
     methods.extend(delivery::methods());
     methods.extend(live::delivery_methods());
+    methods.extend(topic::methods());
     methods
 }
 

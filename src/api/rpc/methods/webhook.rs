@@ -4,13 +4,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::NoParams;
 use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{Method, Request, Written};
 use crate::api::rpc::wire::{
-    Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, TestedItem, Times, Topics, WebhookDetail, WebhookItem,
-    Whole, nullable, schema,
+    Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, StatsItem, TestedItem, Times, Topics, WebhookDetail,
+    WebhookItem, Whole, nullable, schema,
 };
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
@@ -24,14 +23,14 @@ use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
 use crate::service::resend::{Backfill, Replay};
-use crate::service::webhook::StatusTarget;
+use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
         Method::with_session("webhook.list", "Lists the merchant's webhooks.", list)
             .needs(Permission::WebhookRead)
-            .faults(FaultCode::InvalidWebhook, &[]),
+            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session("webhook.create", "Registers a webhook.", create)
             .needs(Permission::WebhookWrite)
             .faults(FaultCode::InvalidWebhook, &[FaultCode::CreateFailed, FaultCode::CreateRefused]),
@@ -57,7 +56,10 @@ pub fn methods() -> Vec<Method> {
             .faults(FaultCode::NoWebhook, &[]),
         Method::with_session("webhook.count", "Counts the merchant's webhooks.", count)
             .needs(Permission::WebhookRead)
-            .faults(FaultCode::InvalidWebhook, &[]),
+            .faults(FaultCode::InvalidSelection, &[]),
+        Method::with_session("webhook.stats", "Says how a webhook is doing.", stats)
+            .needs(Permission::WebhookRead)
+            .faults(FaultCode::NoWebhook, &[]),
         Method::with_session("webhook.enable", "Lifts a disablement by the server, and returns the webhook.", enable)
             .needs(Permission::WebhookWrite)
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
@@ -95,8 +97,56 @@ fn sees_secrets(caller: &Caller) -> bool {
     caller.permissions.allow(Permission::WebhookWrite)
 }
 
-async fn list(request: Request, caller: Caller, _: NoParams) -> Result<Written<Vec<WebhookItem<'static>>>, Fault> {
-    let webhooks = request.service.list_webhooks(&caller).await?;
+#[derive(Deserialize, JsonSchema)]
+struct List {
+    /// Which webhooks, and which part of the list; all, if left out.
+    options: Option<Object<Options>>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Count {
+    /// Which webhooks, as in `webhook.list`; all, if left out. What only says which part of a list does not matter.
+    options: Option<Object<Options>>,
+}
+
+/// Which webhooks to list.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "WebhookListOptions")]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Only those that subscribe to this topic.
+    #[schemars(schema_with = "schema::topic")]
+    #[serde(default)]
+    topic: Option<String>,
+    /// 1: only those that are on. 0: only those that are off.
+    is_active: Option<Flag>,
+    /// 1: only those that the server has disabled. 0: only those that it has not.
+    disabled: Option<Flag>,
+    /// Only those behind this one, the last of the page before.
+    #[schemars(range(min = 0))]
+    after_webhook_id: Option<Whole>,
+    /// `webhook_id`, the default, or `url`; with a `-` in front of it the last first.
+    #[schemars(schema_with = "schema::sort_webhooks")]
+    #[serde(default)]
+    sort: Option<String>,
+    /// The most webhooks in the answer, up to `list_limit_max`; by default all of them.
+    #[schemars(range(min = 1))]
+    limit: Option<Whole>,
+}
+
+impl Options {
+    fn read(self) -> (WebhookSelection, WebhookPage) {
+        let flag = |flag: Option<Flag>| flag.map(|flag| flag.0);
+        let selection =
+            WebhookSelection { topic: self.topic, is_active: flag(self.is_active), is_disabled: flag(self.disabled) };
+        let (after_webhook_id, limit) = (self.after_webhook_id.map(|id| id.0), self.limit.map(|limit| limit.0));
+        (selection, WebhookPage { after_webhook_id, sort: self.sort, limit })
+    }
+}
+
+async fn list(request: Request, caller: Caller, params: List) -> Result<Written<Vec<WebhookItem<'static>>>, Fault> {
+    let (selection, page) = params.options.unwrap_or_default().0.read();
+    let webhooks = request.service.list_webhooks(&caller, selection, page).await?;
     let items: Vec<_> = webhooks.iter().map(|webhook| WebhookItem::new(webhook, sees_secrets(&caller))).collect();
     Written::new(&items)
 }
@@ -116,8 +166,13 @@ fn detail(webhook: &Webhook, caller: &Caller) -> Result<Written<WebhookDetail<'s
     Written::new(&WebhookDetail::new(webhook, sees_secrets(caller)))
 }
 
-async fn count(request: Request, caller: Caller, _: NoParams) -> Result<u32, Fault> {
-    request.service.count_webhooks(&caller).await
+async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
+    let (selection, _) = params.options.unwrap_or_default().0.read();
+    request.service.count_webhooks(&caller, selection).await
+}
+
+async fn stats(request: Request, caller: Caller, params: ById) -> Result<StatsItem, Fault> {
+    request.service.webhook_stats(&caller, WebhookId(params.webhook_id.0)).await.map(StatsItem::from)
 }
 
 async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, Fault> {

@@ -7,11 +7,13 @@ use serde_json::Value;
 
 use super::{Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
+use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format};
+use crate::service;
 use crate::service::event::Reach;
 
 /// A wrapper's schema is, down to its name, that of what is in it.
@@ -70,6 +72,57 @@ inline_schema!(Headers, {
 /// A topic.
 pub fn topic(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": format!("^{TOPIC_WORD}:{TOPIC_WORD}$") })
+}
+
+/// A category of topics.
+pub fn category(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("^{TOPIC_WORD}$") })
+}
+
+/// The number of a topic.
+pub fn event_type(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "minimum": EVENT_TYPES.start(), "maximum": EVENT_TYPES.end() })
+}
+
+/// The same where there is one.
+pub fn event_type_given(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "minimum": EVENT_TYPES.start(), "maximum": EVENT_TYPES.end() })
+}
+
+/// A JSON Schema, or none.
+pub fn message_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["object", "boolean", "null"] })
+}
+
+/// What becomes of messages that do not fit.
+pub fn validations(_: &mut SchemaGenerator) -> Schema {
+    one_of(Validation::ALL.map(Validation::name))
+}
+
+/// What a list is sorted by: a key, or with `-` in front of it the greatest first.
+fn sorts(keys: &[&str]) -> Schema {
+    let names: Vec<_> = keys.iter().flat_map(|key| [(*key).to_owned(), format!("-{key}")]).collect();
+    json_schema!({ "type": "string", "enum": names })
+}
+
+/// What webhooks may be sorted by.
+pub fn sort_webhooks(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::webhook::SORT_KEYS)
+}
+
+/// What events may be sorted by.
+pub fn sort_events(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::event::SORT_KEYS)
+}
+
+/// What deliveries may be sorted by.
+pub fn sort_deliveries(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::delivery::SORT_KEYS)
+}
+
+/// What topics may be sorted by.
+pub fn sort_topics(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::topic::SORT_KEYS)
 }
 
 /// A publisher's message.
@@ -155,6 +208,11 @@ pub fn end_reasons(_: &mut SchemaGenerator) -> Schema {
 /// What went wrong with an attempt.
 pub fn error_classes(_: &mut SchemaGenerator) -> Schema {
     one_of_or_null(ErrorClass::ALL.map(ErrorClass::name))
+}
+
+/// What went wrong with an attempt that failed.
+pub fn error_classes_given(_: &mut SchemaGenerator) -> Schema {
+    one_of(ErrorClass::ALL.map(ErrorClass::name))
 }
 
 /// What becomes of an event at a webhook.

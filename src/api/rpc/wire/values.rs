@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// An object; also `[]`, which is how PHP writes an empty one. A derived type
-/// alone would take an array for its members in their order.
+/// An object; also `[]`, which is how PHP writes an empty one, and an empty
+/// text, which some clients send in place of nothing. A derived type alone
+/// would take an array for its members in their order.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Object<T>(pub T);
 
@@ -27,16 +28,25 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Object<T>, A::Error> {
                 match seq.next_element::<de::IgnoredAny>()? {
-                    None => {
-                        let nothing = std::iter::empty::<(&str, ())>();
-                        T::deserialize(de::value::MapDeserializer::new(nothing)).map(Object)
-                    }
+                    None => of_nothing(),
                     Some(_) => Err(de::Error::invalid_type(de::Unexpected::Seq, &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Object<T>, E> {
+                match text {
+                    "" => of_nothing(),
+                    text => Err(E::invalid_type(de::Unexpected::Str(text), &self)),
                 }
             }
         }
         deserializer.deserialize_any(ObjectVisitor(PhantomData))
     }
+}
+
+fn of_nothing<'de, T: Deserialize<'de>, E: de::Error>() -> Result<Object<T>, E> {
+    let nothing = std::iter::empty::<(&str, ())>();
+    T::deserialize(de::value::MapDeserializer::new(nothing)).map(Object)
 }
 
 /// 0 or 1; also as a string, or a boolean.

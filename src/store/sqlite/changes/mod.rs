@@ -7,6 +7,7 @@ pub mod outcomes;
 pub mod publishing;
 pub mod resending;
 pub mod sessions;
+pub mod topics;
 pub mod webhooks;
 
 use crate::store::StoreError;

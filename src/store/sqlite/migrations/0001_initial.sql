@@ -14,6 +14,7 @@ CREATE TABLE meta (
 CREATE TABLE merchant (
     merchant_id INTEGER PRIMARY KEY AUTOINCREMENT,
     code        TEXT    NOT NULL UNIQUE,
+    event_type  INTEGER NOT NULL DEFAULT 0, -- the highest number that one of its topics ever had
     created_at  INTEGER NOT NULL
 ) STRICT;
 
@@ -79,6 +80,28 @@ CREATE TABLE event (
     message      TEXT    NOT NULL,                    -- the publisher's object, byte for byte
     created_at   INTEGER NOT NULL,                    -- when it happened, in the publisher's words
     published_at INTEGER NOT NULL                     -- when it was accepted
+) STRICT;
+
+CREATE INDEX event_by_merchant ON event (merchant_id);
+
+-- The catalogues: what merchants say of their topics.
+CREATE TABLE topic (
+    topic_id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id     INTEGER NOT NULL REFERENCES merchant,
+    topic           TEXT    NOT NULL,
+    category        TEXT    NOT NULL,
+    name            TEXT    NOT NULL,                 -- for people
+    description     TEXT    NOT NULL,
+    event_type      INTEGER NOT NULL,                 -- never given to another topic of the merchant
+    message_schema  TEXT,                             -- a JSON Schema
+    validation      TEXT    NOT NULL,                 -- off, warn, reject: what becomes of messages that do not fit it
+    is_deprecated   INTEGER NOT NULL,
+    is_discontinued INTEGER NOT NULL,                 -- 1: can't be published any more
+    version         INTEGER NOT NULL DEFAULT 1,       -- goes up with every change
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    UNIQUE (merchant_id, topic),
+    UNIQUE (merchant_id, event_type)
 ) STRICT;
 
 CREATE TABLE idempotency (
