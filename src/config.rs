@@ -229,10 +229,20 @@ keys! {
     /// Once the answers to a batch, or the results of a multiCall, are so long, no further
     /// call of it is run.
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
+    /// The most calls in progress on one WebSocket; further ones wait to be read.
+    ws_calls_max: usize = "16", count(1, 10_000);
+    /// The most subscriptions on one WebSocket.
+    ws_subscriptions_max: usize = "16", count(1, 10_000);
+    /// The most subscriptions at once, of which one merchant may have half.
+    subscriptions_max: usize = "256", count(1, 100_000);
+    /// The most changed deliveries, or events, that wait for one subscription; what comes
+    /// beyond that is told as missed.
+    subscription_backlog_max: usize = "4096", count(1, 1_000_000);
     /// The most connections at once.
     connections_max: usize = "4096", count(1, 1_000_000);
-    /// How long a connection may be idle, how long a client may take to send a request's
-    /// headers or its body, and how long it may take none of its answer.
+    /// How long a connection may be idle, or a WebSocket leave a ping unanswered; how long a
+    /// client may take to send a request's headers or its body, and how long it may take
+    /// none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
     /// How long calls and deliveries in progress may take to end when the server stops.
     grace_ms: Duration = "10000", millis(0, 600_000);
@@ -337,6 +347,8 @@ impl Settings {
                 calls_max: self.multi_calls_max?,
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,
+                subscriptions_max: self.subscriptions_max?,
+                backlog_max: self.subscription_backlog_max?,
                 dev,
             },
             delivery: delivery::Config {
@@ -352,6 +364,8 @@ impl Settings {
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
                 connections_max: self.connections_max?,
+                ws_calls_max: self.ws_calls_max?,
+                ws_subscriptions_max: self.ws_subscriptions_max?,
                 idle_timeout: self.idle_timeout_ms?,
             },
         })

@@ -2,7 +2,13 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Its traces show whole messages, with the keys of those who log in.
+const TELLTALE: &str = "tungstenite";
 
 /// Starts logging. `filter` is a level, or a list such as
 /// `info,tallyhook::delivery=debug`; fails with what is wrong about it.
@@ -10,10 +16,12 @@ use tracing_subscriber::EnvFilter;
 pub fn init(filter: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(filter).map_err(|cause| cause.to_string())?;
     // Already set up: by an earlier server of the same process.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let _ = tracing_subscriber::registry().with(filter).with(filter_fn(is_discreet)).with(layer).try_init();
     Ok(())
+}
+
+/// False of what no filter may ask for.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with(TELLTALE) || *metadata.level() <= Level::DEBUG
 }

@@ -326,6 +326,7 @@ fn help_teaches() {
         &["user", "--help"],
         &["listen", "--help"],
         &["call", "--help"],
+        &["tail", "--help"],
         &["demo", "--help"],
     ] {
         let help = stdout(&run(folder.path(), args));

@@ -71,12 +71,18 @@ fn its_examples_are_those_of_the_folder() {
     assert!(shown.len() >= 5, "the README shows {} examples", shown.len());
     for (name, values) in shown {
         let example = examples.get(&name).unwrap_or_else(|| panic!("there is no example {name}"));
-        let [request, response] = values.as_slice() else {
+        let [request, response, notifications @ ..] = values.as_slice() else {
             panic!("{name}: a request and a response, not {} blocks", values.len())
         };
-        for (part, shown) in [("request", request), ("response", response)] {
-            let lines = examples::differences(&examples::with_free_values(&example[part]), shown);
-            assert!(lines.is_empty(), "{name}, {part}: {lines:#?}");
+        let notifications = notifications.iter().enumerate().map(|(place, shown)| {
+            let told = &example["notifications"][place];
+            assert!(told.is_object(), "{name} has no notification {place}");
+            (told, shown)
+        });
+        let parts = [(&example["request"], request), (&example["response"], response)];
+        for (known, shown) in parts.into_iter().chain(notifications) {
+            let lines = examples::differences(&examples::with_free_values(known), shown);
+            assert!(lines.is_empty(), "{name}: {lines:#?}");
         }
     }
 }
@@ -390,6 +396,7 @@ fn every_snippet_is_tested() {
         "plain_receiver.py",
         "receiver.mjs",
         "receiver.py",
+        "tail.sh",
     ];
     assert_eq!(snippets().into_keys().collect::<Vec<_>>(), tested);
 }
@@ -435,6 +442,44 @@ async fn the_first_delivery_by_hand() {
     assert_eq!(said["result"]["deliveries"], json!([{"webhook_id": 1, "increment_id": 2}]));
     let seen = receiver.line().await;
     assert!(seen.contains("webhook 1  number 2  order:created  signature ok"), "{seen}");
+}
+
+/// A line with 9 in the place of each number, and one blank between its columns.
+fn shape(line: &str) -> String {
+    let mut shape = String::new();
+    for c in line.split_whitespace().flat_map(|word| word.chars().chain([' '])) {
+        if !(c.is_ascii_digit() && shape.ends_with('9')) {
+            shape.push(if c.is_ascii_digit() { '9' } else { c });
+        }
+    }
+    shape
+}
+
+/// What the recording shows is what there is to see. Of a number that changes
+/// faster than it is told, a line may be missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_recording_of_tail_is_true() {
+    let recording = blocks(&readme()).into_iter().find(|block| block.marker.as_deref() == Some("recording: tail.sh"));
+    let recorded: Vec<String> = recording.expect("there is a recording").text.lines().map(shape).collect();
+    let server = TestServer::start().await;
+    let receiver = common::Receiver::start(|_, _| common::Reply::status(200)).await;
+    let deaf = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let nowhere = format!("http://{}/", deaf.local_addr().expect("it has an address"));
+    drop(deaf);
+    server.webhook(json!({"topics": "order:*", "url": receiver.url()})).await;
+    server.webhook(json!({"topics": "order:created", "url": nowhere, "retry": [1]})).await;
+    let mut tail = Process::start(shell("tail.sh", &[(" tail", " tail 2>&1")]).env("TALLYHOOK_URL", server.url()));
+    tail.line_after("tallyhook: shows what happens").await;
+
+    server.publish("order:created", json!({"order_id": 7})).await;
+    server.publish("order:canceled", json!({"order_id": 7})).await;
+    let mut seen = BTreeSet::new();
+    let ends = |line: &&String| line.contains("delivered") || line.contains("abandoned");
+    while !recorded.iter().filter(ends).all(|line| seen.contains(line)) {
+        let line = shape(&tail.line().await);
+        assert!(recorded.contains(&line), "{line:?} is not as recorded:\n{}", recorded.join("\n"));
+        seen.insert(line);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

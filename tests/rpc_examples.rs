@@ -128,7 +128,20 @@ fn every_fault_has_an_example() {
 fn what_examples_need_is_tested_here() {
     let examples = examples::load();
     let needs: BTreeSet<_> = examples.values().filter_map(|example| example["needs"].as_str()).collect();
-    assert_eq!(needs, BTreeSet::from(["quota", "store-unwritable", "write-queue-full"]));
+    assert_eq!(needs, BTreeSet::from(["quota", "store-unwritable", "websocket", "write-queue-full"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions() {
+    let server = common::TestServer::start().await;
+    let examples = examples::load();
+    let receiver = examples::receiver().await;
+    let commits = Some(server.commits());
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &origin(&receiver), commits };
+    let names = with_need(&examples, "websocket");
+    for name in names.iter().chain(names.iter().rev()) {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
 }
 
 /// The program itself, serving a store of its own in dev mode.

@@ -13,7 +13,7 @@ use tallyhook::domain::delivery::{
 };
 use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::headers::ExtraHeaders;
-use tallyhook::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
+use tallyhook::domain::id::{EventId, IncrementId, MerchantId, Span, UserId, WebhookId};
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;
@@ -568,4 +568,55 @@ fn a_missing_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let refused = open(&dir.path().join("nowhere")).map(drop).unwrap_err().to_string();
     assert!(refused.contains("nowhere"), "{refused}");
+}
+
+/// Watchers are told of what was committed after they began, and read what the
+/// merchant may see of it.
+#[tokio::test]
+async fn watchers_are_told_of_every_commit() {
+    const BACKLOG: usize = 100;
+    let bench = Bench::new();
+    let id = bench.webhook("order:*").await;
+    bench.publish("order:created").await;
+    let deliveries = bench.store.watch_deliveries(bench.acme, None, BACKLOG);
+    let strangers = bench.store.watch_deliveries(bench.other, None, BACKLOG);
+    let events = bench.store.watch_events(bench.acme, Patterns::try_new("*").unwrap(), None, BACKLOG);
+    let taken = || deliveries.take().changed.into_iter().collect::<Vec<_>>();
+    let number = |number| (id, IncrementId(number));
+    assert_eq!(taken(), []);
+
+    bench.publish("order:created").await;
+    let unnumbered = bench.publish("product:created").await.event_id;
+    assert_eq!(taken(), [number(2)]);
+    bench.record(id, 1, 1, Verdict::Retry(START)).await;
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    assert_eq!(taken(), [number(1), number(2)]);
+    // Recorded twice is recorded once.
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    assert_eq!(taken(), []);
+    bench.store.cancel(bench.acme, id, IncrementId(1), false).await.unwrap();
+    assert_eq!(taken(), [number(1)]);
+    assert!(strangers.take().changed.is_empty());
+    let published: Vec<_> = events.take().published.into_iter().collect();
+    assert_eq!(published.last(), Some(&unnumbered));
+
+    let keys = vec![number(2), number(9), number(1)];
+    let found = bench.store.statuses(bench.acme, keys.clone()).await.unwrap();
+    let seen: Vec<_> = found.iter().map(|status| (status.delivery.increment_id.0, status.delivery.state)).collect();
+    assert_eq!(seen, [(2, DeliveryState::Delivered), (1, DeliveryState::Cancelled)]);
+    let attempt = found[1].last_attempt.as_ref().unwrap();
+    assert_eq!(attempt.error.as_ref().unwrap().class, ErrorClass::Status);
+    assert!(bench.store.statuses(bench.other, keys.clone()).await.unwrap().is_empty());
+
+    let (found, looked_at) = bench.store.published(bench.acme, published.clone(), 1).await.unwrap();
+    assert_eq!((found.len(), found[0].event.event_id, looked_at), (1, published[0], 1), "at least one");
+    assert!(bench.store.published(bench.other, published.clone(), 1).await.unwrap().0.is_empty());
+    let all = |merchant| bench.store.event_ids(merchant, Patterns::try_new("product:*").unwrap(), EventId(0));
+    let found = all(bench.acme).await.unwrap();
+    assert_eq!((found.ids, found.through, found.is_last), (vec![unnumbered], unnumbered, true));
+    let found = all(bench.other).await.unwrap();
+    assert_eq!((found.ids, found.through), (vec![], unnumbered));
+
+    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    assert!(bench.store.statuses(bench.acme, keys).await.unwrap().is_empty(), "it is no more");
 }

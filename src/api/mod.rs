@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
@@ -39,15 +38,45 @@ pub struct Config {
     pub response_bytes_max: usize,
     /// The most connections at once; further ones wait to be accepted.
     pub connections_max: usize,
-    /// How long a connection may be idle, how long a client may take to send a
-    /// request's headers or its body, and how long it may take none of its
-    /// answer.
+    /// The most calls in progress on one WebSocket; further ones wait to be read.
+    pub ws_calls_max: usize,
+    /// The most subscriptions on one WebSocket.
+    pub ws_subscriptions_max: usize,
+    /// How long a connection may be idle, or a WebSocket leave a ping
+    /// unanswered; how long a client may take to send a request's headers or
+    /// its body, and how long it may take none of its answer.
     pub idle_timeout: Duration,
 }
 
 /// Who is at the other end of the connection; part of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
+
+/// A connection's place among those there may be; part of each request. Who
+/// keeps the connection beyond the request keeps its place, and is told of the
+/// end and waited for.
+#[derive(Clone, Debug)]
+pub struct Seat {
+    stopping: watch::Receiver<Option<Instant>>,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Seat {
+    /// Waits until the server stops.
+    pub async fn is_stopping(&mut self) {
+        // Fails only if the listener is gone, which is an end, too.
+        let _ = self.stopping.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the server has stopped, however much was in progress.
+    pub async fn is_over(&mut self) {
+        let deadline = match self.stopping.wait_for(Option::is_some).await {
+            Ok(deadline) => *deadline,
+            Err(_) => None,
+        };
+        tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()).await;
+    }
+}
 
 /// The running listener.
 pub struct Listener {
@@ -84,7 +113,7 @@ pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std
 
 async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<Instant>) {
     let places = Arc::new(Semaphore::new(config.connections_max));
-    let graceful = GracefulShutdown::new();
+    let stopping = watch::Sender::new(None);
     let deadline = loop {
         let next = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -95,7 +124,10 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
             // A listener that is dropped without a word stops at once.
             deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
             (place, accepted) = next => match accepted {
-                Ok((stream, peer)) => serve(&config, &graceful, router.clone(), stream, peer, place),
+                Ok((stream, peer)) => {
+                    let seat = Seat { stopping: stopping.subscribe(), _place: Arc::new(place) };
+                    serve(&config, router.clone(), stream, peer, seat);
+                }
                 Err(cause) => {
                     warn!(%cause, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_REST).await;
@@ -104,7 +136,8 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
         }
     };
     drop(socket);
-    if tokio::time::timeout_at(deadline.into(), graceful.shutdown()).await.is_err() {
+    stopping.send_replace(Some(deadline));
+    if tokio::time::timeout_at(deadline.into(), stopping.closed()).await.is_err() {
         warn!("stopped before all calls had been answered");
     }
 }
@@ -117,33 +150,35 @@ fn bounded(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     stream
 }
 
-fn serve(
-    config: &Config,
-    graceful: &GracefulShutdown,
-    router: Router,
-    stream: TcpStream,
-    peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-) {
+fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat) {
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
     // An IPv4 client of a dual-stack socket is the same client on either.
     let peer = Peer(peer.ip().to_canonical());
+    let own = seat.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(own.clone());
         router.clone().oneshot(request)
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.idle_timeout)
-        .serve_connection(TokioIo::new(Box::pin(bounded(stream, config.idle_timeout))), service);
-    let connection = graceful.watch(connection);
+        .serve_connection(TokioIo::new(Box::pin(bounded(stream, config.idle_timeout))), service)
+        .with_upgrades();
     tokio::spawn(async move {
-        if let Err(cause) = connection.await {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = seat.is_stopping() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(cause) = ended {
             debug!(%cause, "a connection broke off");
         }
-        drop(place);
     });
 }

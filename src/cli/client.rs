@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -19,9 +20,9 @@ use serde_json::value::RawValue;
 use url::{Host, Url};
 
 /// How long one exchange may take; longer than any method waits.
-const TIMEOUT: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest answer that is read, in bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// An http or https URL to post to.
 #[derive(Clone, Debug)]
@@ -109,6 +110,18 @@ impl Http {
         tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or_else(timed_out)
     }
 
+    /// Makes a GET that asks for another protocol; the answer's head. The error
+    /// is as that of [`Self::post`].
+    pub async fn upgrade(&self, headers: HeaderMap) -> Result<Response<Incoming>, String> {
+        let mut request = Request::get(self.target.uri.clone())
+            .body(Full::default())
+            .map_err(|cause| format!("no request can be made of it: {cause}"))?;
+        *request.headers_mut() = headers;
+        let timed_out = |_| Err(format!("no answer within {} s", TIMEOUT.as_secs()));
+        let answer = tokio::time::timeout(TIMEOUT, self.client.request(request)).await;
+        answer.map(|answer| answer.map_err(|cause| root_cause(&cause))).unwrap_or_else(timed_out)
+    }
+
     /// Where it posts to.
     pub fn target(&self) -> &Target {
         &self.target
@@ -171,10 +184,17 @@ struct RpcRequest<'a, P> {
     params: P,
 }
 
+/// An error object.
 #[derive(Deserialize)]
-struct RpcFault {
+pub struct RpcFault {
     code: i64,
     message: String,
+}
+
+impl From<RpcFault> for RpcError {
+    fn from(fault: RpcFault) -> Self {
+        Self::Fault { code: fault.code, message: fault.message }
+    }
 }
 
 impl RpcClient {
@@ -195,7 +215,7 @@ impl RpcClient {
         let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(&answer).map_err(|_| foreign())?;
         if let Some(error) = members.get("error").filter(|error| error.get() != "null") {
             let fault: RpcFault = serde_json::from_str(error.get()).map_err(|_| foreign())?;
-            return Err(RpcError::Fault { code: fault.code, message: fault.message });
+            return Err(fault.into());
         }
         members.remove("result").ok_or_else(foreign)
     }

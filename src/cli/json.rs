@@ -62,6 +62,13 @@ fn new_line(out: &mut String, depth: usize) {
     out.extend(std::iter::repeat_n("  ", depth));
 }
 
+/// Text on one line, in which a terminal finds no command.
+pub fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    text.chars().for_each(|c| push_safe(&mut out, c));
+    out
+}
+
 /// JSON escapes C0 itself, but allows DEL and C1 as they are.
 fn push_safe(out: &mut String, c: char) {
     if c.is_control() {

@@ -16,6 +16,8 @@ mod openrpc;
 mod receiver;
 mod serve;
 mod signals;
+mod socket;
+mod tail;
 mod topic;
 mod user;
 
@@ -75,6 +77,9 @@ enum Command {
     /// Log in to a server, call a method, and print its result.
     #[command(after_help = call::EXAMPLES)]
     Call(call::CallArgs),
+    /// Show deliveries as they are numbered, tried and ended, or events as they are published.
+    #[command(after_help = tail::EXAMPLES)]
+    Tail(tail::TailArgs),
     /// Print the OpenRPC document: every method with its parameters, result, faults and examples.
     #[command(after_help = openrpc::EXAMPLES)]
     Openrpc(openrpc::OpenrpcArgs),
@@ -128,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => topic::run(command),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
+        Command::Tail(args) => tail::run(args),
         Command::Openrpc(args) => openrpc::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -32,6 +32,13 @@ ids! {
     IncrementId
 }
 
+impl EventId {
+    /// The id that follows this one.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 impl IncrementId {
     /// What a webhook counts from: "no number given out yet".
     pub const ZERO: Self = Self(0);

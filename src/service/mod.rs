@@ -5,6 +5,7 @@ mod attempts;
 pub mod auth;
 pub mod delivery;
 pub mod event;
+pub mod live;
 pub mod resend;
 pub mod topic;
 pub mod webhook;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
+use self::live::Places;
 use self::topic::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
@@ -45,6 +47,10 @@ pub struct Config {
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
+    /// The most that may watch at once; one merchant may have half of them.
+    pub subscriptions_max: usize,
+    /// The most news that wait for one who watches, before more are missed.
+    pub backlog_max: usize,
     /// Whether the demo user may log in.
     pub dev: bool,
 }
@@ -56,6 +62,7 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
+    places: Arc<Places>,
     schemas: Schemas,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
@@ -66,7 +73,8 @@ impl Service {
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
-        Self { config, store, guard, clock, failed_logins, schemas, is_closing }
+        let places = Places::new(config.subscriptions_max);
+        Self { config, store, guard, clock, failed_logins, places, schemas, is_closing }
     }
 
     /// Sends those home who wait for something to happen.

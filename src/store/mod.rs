@@ -5,6 +5,7 @@
 //! pending after a crash is found here again. Behind the boundary lies
 //! SQLite ([`sqlite`]); PostgreSQL is to follow.
 
+pub mod feed;
 pub mod mailbox;
 pub mod sqlite;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+use self::feed::Watched;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -244,7 +246,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Watched {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod manual;
+pub mod socket;
 
 use std::convert::Infallible;
 use std::path::Path;

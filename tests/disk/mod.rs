@@ -6,6 +6,8 @@
 //! default, so that whatever the product opens goes through it. Files in a
 //! watched folder are recorded; all else passes.
 
+#![allow(dead_code, reason = "each test program that includes this uses a part of it")]
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;

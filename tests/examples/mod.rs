@@ -14,6 +14,7 @@ use tallyhook::domain::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::common::socket::Socket;
 use crate::common::{self, Http, Receiver, Reply};
 
 /// How often a request with `wait_ms` is repeated. Nothing could be waited
@@ -232,7 +233,8 @@ impl Bench<'_> {
         self.exchanges(name).await.map(drop)
     }
 
-    /// Runs one example; what was posted, each with its answer.
+    /// Runs one example; what was sent, each with its answer. A notification
+    /// answers nothing.
     pub async fn exchanges(&self, name: &str) -> Result<Vec<(String, String)>, String> {
         let mut plan = Plan::default();
         plan.add(self.examples, &self.examples[name], "");
@@ -283,6 +285,8 @@ struct Run {
     commits: Option<watch::Receiver<u64>>,
     /// What was posted, each with its answer.
     exchanges: Vec<(String, String)>,
+    /// Opened by the first step that needs one.
+    socket: Option<Socket>,
 }
 
 impl Run {
@@ -303,6 +307,7 @@ impl Run {
             client: common::http_client(),
             commits: bench.commits.clone(),
             exchanges: Vec::new(),
+            socket: None,
         }
     }
 
@@ -334,7 +339,33 @@ impl Run {
             let value = value.ok_or_else(|| format!("{pointer}: nothing there to save as {name}, in {answer}"))?;
             self.values.insert(name.clone(), value);
         }
+        for follower in example["then"].as_array().into_iter().flatten() {
+            self.send(follower).await?;
+        }
+        for expected in example["notifications"].as_array().into_iter().flatten() {
+            self.notified(expected).await?;
+        }
         Ok(())
+    }
+
+    /// Reads on until a notification is as expected; others may come before.
+    async fn notified(&mut self, expected: &Value) -> Result<(), String> {
+        let expected = self.fill(expected)?;
+        let Some(socket) = &mut self.socket else { return Err("nothing has needed a WebSocket".to_owned()) };
+        let (mut others, exchanges) = (Vec::new(), &mut self.exchanges);
+        let reading = async {
+            loop {
+                let got = socket.json().await;
+                exchanges.push((String::new(), got.to_string()));
+                let problems = differences(&expected, &got);
+                if problems.is_empty() {
+                    return;
+                }
+                others.push(problems.join("\n  "));
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), reading).await;
+        waited.map_err(|_| format!("the notification does not come; others differ:\n  {}", others.join("\n  ")))
     }
 
     async fn send(&mut self, example: &Value) -> Result<(u16, String), String> {
@@ -344,7 +375,10 @@ impl Run {
             _ => self.fill(&example["request"])?.to_string(),
         };
         let headers = self.fill(&example["headers"])?;
-        let (status, answer) = self.post(example["path"].as_str().unwrap_or("/"), &headers, body.clone()).await;
+        let (status, answer) = match example["needs"] == "websocket" {
+            true => (200, self.ask_socket(&body).await),
+            false => self.post(example["path"].as_str().unwrap_or("/"), &headers, body.clone()).await,
+        };
         self.exchanges.push((body, answer.clone()));
         Ok((status, answer))
     }
@@ -411,6 +445,24 @@ impl Run {
         if let Some(session) = self.values.remove("session") {
             let request = json!({"jsonrpc": "2.0", "method": "endSession", "params": [session], "id": 1});
             _ = self.post("/", &Value::Null, request.to_string()).await;
+        }
+    }
+
+    /// The answer over the WebSocket; what is told before it is passed over.
+    async fn ask_socket(&mut self, body: &str) -> String {
+        let socket = match &mut self.socket {
+            Some(socket) => socket,
+            None => {
+                let opened = Socket::open(&self.server_url, "/", &[]).await;
+                self.socket.insert(opened.unwrap_or_else(|refused| panic!("no WebSocket: {refused:?}")))
+            }
+        };
+        socket.send_text(body).await;
+        loop {
+            let text = socket.text().await;
+            if !text.starts_with(r#"{"jsonrpc":"2.0","method":"#) {
+                return text;
+            }
         }
     }
 

@@ -160,8 +160,8 @@ mod tests {
     }
 
     async fn run(body: &str) -> Option<String> {
-        let context =
-            Context { credentials: Credentials::None, peer: IpAddr::V4(Ipv4Addr::LOCALHOST), codes: Codes::Native };
+        let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let context = Context { credentials, peer, codes: Codes::Native, live: None };
         specification().run(body.as_bytes(), &context).await
     }
 

@@ -19,6 +19,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
+use super::live::Live;
 use super::{openrpc, reference};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
@@ -34,6 +35,8 @@ pub struct Context {
     pub peer: IpAddr,
     /// Which codes the path has.
     pub codes: Codes,
+    /// What a WebSocket has besides; `None` over HTTP.
+    pub live: Option<Live>,
 }
 
 /// What a method works with.
@@ -45,6 +48,26 @@ pub struct Request {
     pub table: Arc<Table>,
     /// What came with the request.
     pub context: Context,
+}
+
+impl Request {
+    /// What a WebSocket has besides. Fails with fault 4 over HTTP.
+    pub fn live(&self) -> Result<&Live, Fault> {
+        self.context.live.as_ref().ok_or_else(|| {
+            Fault::new(FaultCode::NotCallable).detail(
+                "It needs a WebSocket: open one at this URL, with ws:// in place of http://, and call it there.",
+            )
+        })
+    }
+}
+
+/// What a subscription tells.
+#[derive(Clone, Copy)]
+pub struct Notification {
+    /// The method of the notifications.
+    pub method: &'static str,
+    /// The schema of what each tells.
+    pub result_schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
 /// What a method is, apart from what it does.
@@ -67,6 +90,10 @@ pub struct Spec {
     pub params_schema: fn(&mut SchemaGenerator) -> Schema,
     /// The schema of what it returns.
     pub result_schema: fn(&mut SchemaGenerator) -> Schema,
+    /// Whether it can be called over a WebSocket only.
+    pub needs_websocket: bool,
+    /// What follows its answer.
+    pub notification: Option<Notification>,
 }
 
 impl Spec {
@@ -88,6 +115,9 @@ impl Spec {
         }
         if self.takes_session {
             faults.extend([FaultCode::AccessDenied, FaultCode::SessionExpired]);
+        }
+        if self.needs_websocket {
+            faults.push(FaultCode::NotCallable);
         }
         faults.extend(self.faults);
         faults.sort_by_key(|code| code.number());
@@ -159,6 +189,8 @@ impl Method {
             faults: &[],
             params_schema: P::json_schema,
             result_schema: SchemaGenerator::subschema_for::<R>,
+            needs_websocket: false,
+            notification: None,
         };
         let run: Run = Box::new(move |spec, request, caller, args| {
             let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
@@ -180,6 +212,19 @@ impl Method {
         self
     }
 
+    /// The same method, over a WebSocket only.
+    pub fn over_websocket(mut self) -> Self {
+        self.spec.needs_websocket = true;
+        self
+    }
+
+    /// The same method, over a WebSocket only, whose answer notifications with
+    /// this name follow.
+    pub fn notifies<N: JsonSchema>(mut self, method: &'static str) -> Self {
+        self.spec.notification = Some(Notification { method, result_schema: SchemaGenerator::subschema_for::<N> });
+        self.over_websocket()
+    }
+
     /// The same method, whose faults are those of the method it calls: on the
     /// way out they stay as they are.
     pub fn relaying(self) -> Self {
@@ -190,6 +235,9 @@ impl Method {
     fn prepare(&self, request: Request, caller: Option<Caller>, args: Args<'_>) -> Result<Answer, Fault> {
         if let (Some(permission), Some(caller)) = (self.spec.permission, &caller) {
             caller.check(permission)?;
+        }
+        if self.spec.needs_websocket {
+            request.live()?;
         }
         (self.run)(&self.spec, request, caller, args)
     }
@@ -312,9 +360,9 @@ impl Table {
         let codes = context.codes;
         let own = |fault: Fault| registered_error(&fault, codes);
         let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
-        let mut args = Args::read(params);
+        let (mut args, mut context) = (Args::read(params), context);
         let caller = match method.spec.takes_session {
-            true => Some(self.authenticate(args.take_session(), &context).await.map_err(own)?),
+            true => Some(self.authenticate(args.take_session(), &mut context).await.map_err(own)?),
             false => None,
         };
         let request = Request { service: Arc::clone(&self.service), table: Arc::clone(&self), context };
@@ -351,12 +399,14 @@ impl Table {
         self.by_name.get(name).map(|&place| &self.methods[place])
     }
 
-    /// A session that is given counts; without one, the header does.
-    async fn authenticate(&self, session: SessionArg, context: &Context) -> Result<Caller, Fault> {
+    /// A session that is given counts; without one, the header does. What
+    /// counted stays in the context.
+    async fn authenticate(&self, session: SessionArg, context: &mut Context) -> Result<Caller, Fault> {
         match session {
-            SessionArg::Key(key) => self.service.authenticate(&Credentials::Session(key), context.peer).await,
-            SessionArg::Absent => self.service.authenticate(&context.credentials, context.peer).await,
-            SessionArg::Unusable => Err(FaultCode::SessionExpired.into()),
+            SessionArg::Key(key) => context.credentials = Credentials::Session(key),
+            SessionArg::Absent => {}
+            SessionArg::Unusable => return Err(FaultCode::SessionExpired.into()),
         }
+        self.service.authenticate(&context.credentials, context.peer).await
     }
 }

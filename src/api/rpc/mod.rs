@@ -1,4 +1,4 @@
-//! JSON-RPC 2.0 over HTTP POST.
+//! JSON-RPC 2.0 over HTTP POST, and over a WebSocket on the same paths.
 //!
 //! jsonrpsee holds the methods and runs them. In front of it lies a thin
 //! layer that reads and writes the envelope, because real clients differ from
@@ -10,10 +10,12 @@ mod dispatch;
 mod envelope;
 mod examples;
 mod fault;
+mod live;
 mod method;
 mod methods;
 mod openrpc;
 mod reference;
+mod socket;
 mod wire;
 
 use std::sync::Arc;
@@ -65,7 +67,8 @@ pub fn router(config: &Config, service: Arc<Service>, url: String) -> Router {
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };
         for path in paths {
-            router = router.route(path, post(handle).fallback(refuse_method).with_state(endpoint.clone()));
+            let methods = post(handle).get(socket::upgrade).fallback(refuse_method);
+            router = router.route(path, methods.with_state(endpoint.clone()));
         }
     }
     router.fallback(refuse_path)
@@ -90,7 +93,7 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
     let Some(Peer(peer)) = parts.extensions.get().copied() else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
-    let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes };
+    let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes, live: None };
     answer(StatusCode::OK, endpoint.dispatcher.run(&body, &context).await)
 }
 

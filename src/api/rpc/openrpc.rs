@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, words};
 use super::examples::Examples;
-use super::method::{Method, Spec};
+use super::method::{Method, Notification, Spec};
 use crate::domain::fault::FaultCode;
 
 /// The version of the OpenRPC specification that the document follows: the
@@ -54,7 +54,8 @@ const DESCRIPTION: &str = "A webhook server: accepted means durable, every deliv
     deliveries are numbered without gaps.\n\nLog in with `login`, and give the session's key as the first parameter; \
     or send an Authorization header (HTTP Basic of user and API key, or Bearer with a session's key) and null in its \
     place. Every method whose name has a dot can also be called through `call` and `multiCall`. A fault's number is \
-    the `code` of the error; on the paths `/api/jsonrpc` and `/backend/api/jsonrpc` it is −(32000 + number).";
+    the `code` of the error; on the paths `/api/jsonrpc` and `/backend/api/jsonrpc` it is −(32000 + number).\n\n\
+    A GET at the same URL that asks for a WebSocket gets one: each message is what a body is, and subscriptions can be made.";
 
 fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
     let mut params = Vec::new();
@@ -74,10 +75,32 @@ fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given
     if let Some(resource) = spec.resource() {
         method["tags"] = json!([{ "name": resource }]);
     }
-    if let Some(permission) = spec.permission {
-        method["description"] = format!("Needs the permission `{}`.", permission.name()).into();
+    let description = described(spec);
+    if !description.is_empty() {
+        method["description"] = description.into();
+    }
+    if spec.needs_websocket {
+        method["x-transport"] = "websocket".into();
+    }
+    if let Some(Notification { method: name, result_schema }) = spec.notification {
+        method["x-notification"] = json!({ "method": name, "schema": finished(result_schema(given), given) });
     }
     method
+}
+
+/// What is to be known besides the summary.
+fn described(spec: &Spec) -> String {
+    let permission = spec.permission.map(|permission| format!("Needs the permission `{}`.", permission.name()));
+    let transport = spec.needs_websocket.then(|| "Over a WebSocket only.".to_owned());
+    let notification = spec.notification.map(|notification| {
+        let method = notification.method;
+        format!(
+            "Its answer is followed by notifications: `{{\"jsonrpc\": \"2.0\", \"method\": \"{method}\", \"params\": \
+             {{\"subscription\": …, \"result\": …}}}}`; the last may have an `error` in place of the `result`, which says \
+             why the subscription has ended."
+        )
+    });
+    permission.into_iter().chain(transport).chain(notification).collect::<Vec<_>>().join(" ")
 }
 
 /// A schema as the document has it: what is written in a member's place, and

@@ -33,6 +33,8 @@ struct Method<'a> {
     description: Vec<Piece>,
     params: Vec<Member>,
     result: Vec<Member>,
+    /// What its notifications tell.
+    notification: Vec<Member>,
     faults: Vec<Fault<'a>>,
     examples: Vec<Example<'a>>,
 }
@@ -60,7 +62,8 @@ struct Fault<'a> {
 struct Example<'a> {
     description: Vec<Piece>,
     name: &'a str,
-    curl: String,
+    /// A command to copy; of what needs a WebSocket, the message.
+    call: String,
     answer: String,
 }
 
@@ -110,6 +113,11 @@ impl<'a> Method<'a> {
         let mut result = Vec::new();
         let schema = &method["result"]["schema"];
         push_member(&mut result, "", true, schema, text(&schema["description"]));
+        let mut notification = Vec::new();
+        if let Some(schema) = method.get("x-notification").map(|notification| &notification["schema"]) {
+            push_member(&mut notification, "", true, schema, text(&schema["description"]));
+        }
+        let url = (method["x-transport"] != "websocket").then_some(url);
         let error = |error: &'a Value| {
             let error = document.pointer(text(&error["$ref"]).trim_start_matches('#')).unwrap_or(&Value::Null);
             Fault { code: error["code"].as_i64().unwrap_or_default(), message: text(&error["message"]) }
@@ -120,6 +128,7 @@ impl<'a> Method<'a> {
             description: pieces(text(&method["description"])),
             params,
             result,
+            notification,
             faults: list(&method["errors"]).map(error).collect(),
             examples: list(&method["examples"]).map(|example| Example::new(example, name, url)).collect(),
         }
@@ -135,18 +144,22 @@ impl<'a> Type<'a> {
 }
 
 impl<'a> Example<'a> {
-    fn new(example: &'a Value, method: &str, url: &str) -> Self {
+    /// `url`: where to POST it.
+    fn new(example: &'a Value, method: &str, url: Option<&str>) -> Self {
         let params: Vec<_> = list(&example["params"]).map(|param| param["value"].clone()).collect();
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": example["result"]["value"]});
         Self {
             name: text(&example["name"]),
             description: pieces(text(&example["description"])),
-            curl: format!(
-                "curl {} -u demo:demo-key \\\n  -H 'content-type: application/json' \\\n  -d {}",
-                quoted(url),
-                quoted(&call.to_string())
-            ),
+            call: match url {
+                Some(url) => format!(
+                    "curl {} -u demo:demo-key \\\n  -H 'content-type: application/json' \\\n  -d {}",
+                    quoted(url),
+                    quoted(&call.to_string())
+                ),
+                None => call.to_string(),
+            },
             answer: format!("{answer:#}"),
         }
     }

@@ -1,5 +1,6 @@
 //! Values as clients write them, and, in this file, what is written for clients.
 
+mod live;
 mod policy;
 pub mod schema;
 mod stats;
@@ -10,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub use self::live::{DeliveryNewsItem, EventNewsItem};
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
 pub use self::stats::StatsItem;
 pub use self::topic::{TopicData, TopicItem};

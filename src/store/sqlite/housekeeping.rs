@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::changes::{batches, jobs, notices};
 use super::prune::{self, Retention};
 use super::rows::state_code;
-use super::tx::Tx;
+use super::tx::{Announcement, Tx};
 use crate::domain::delivery::{DeliveryState, EndReason};
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::store::StoreError;
 
 /// Numbers of one webhook looked at in a step.
@@ -58,6 +58,8 @@ fn settle(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), StoreError> {
         let through = horizon.min(counters.acknowledged_through);
         end(tx, id, counters.settled_through, through, DeliveryState::Delivered)?;
         batches::dissolve(tx, id, through)?;
+        let span = Span { first: counters.settled_through.next(), last: through };
+        tx.news.push(Announcement::Changed(id, span));
     }
     let settled = match first_pending(tx.conn, id, counters.settled_through, horizon)? {
         Some(pending) => IncrementId(pending.0 - 1),

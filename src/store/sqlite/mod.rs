@@ -6,6 +6,7 @@
 pub mod admin;
 mod changes;
 mod housekeeping;
+mod live;
 mod memory;
 pub mod open;
 mod pages;
@@ -35,6 +36,7 @@ pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
+use super::feed::Feed;
 use super::mailbox::Mailbox;
 use super::{DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
@@ -96,6 +98,7 @@ pub struct SqliteStore {
     /// finds a connection free.
     reading: Arc<Semaphore>,
     mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
     limits: PublishLimits,
     disable_after: Duration,
     commits: watch::Receiver<u64>,
@@ -117,7 +120,7 @@ impl SqliteStore {
         let queue = Arc::new(Queue::new(config.write_queue_max));
         let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn, lock)
             .map_err(failed)?;
-        let commits = writer.commits();
+        let (commits, feed) = (writer.commits(), writer.feed());
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
         let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
@@ -126,6 +129,7 @@ impl SqliteStore {
             queue,
             readers,
             mailbox,
+            feed,
             reading: Arc::new(Semaphore::new(config.readers_max as usize)),
             commits,
             disable_after: config.disable_after,

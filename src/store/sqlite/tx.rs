@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::memory::Memory;
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::event::Event;
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, StoreError};
@@ -35,6 +36,11 @@ pub enum Announcement {
     Reread(WebhookId, IncrementId),
     /// An attempt at a delivery is on record.
     Attempted(WebhookId, IncrementId),
+    /// Deliveries of a webhook are new or changed, other than those of which a
+    /// parcel or an attempt says so.
+    Changed(WebhookId, Span),
+    /// An event was published.
+    Published(Arc<Event>),
 }
 
 impl Tx<'_> {

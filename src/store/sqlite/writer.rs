@@ -18,9 +18,10 @@ use super::open::{ServeLock, read_store_id, reopen};
 use super::queue::Queue;
 use super::tx::{Announcement, Tx};
 use super::{Config, Retention, housekeeping};
-use crate::domain::id::StoreId;
+use crate::domain::id::{Span, StoreId};
 use crate::domain::time::Clock;
 use crate::store::StoreError;
+use crate::store::feed::{Committed, Feed};
 use crate::store::mailbox::Mailbox;
 
 /// The most changes that share a commit.
@@ -41,6 +42,7 @@ pub struct Writer {
     clock: Clock,
     queue: Arc<Queue<Change>>,
     mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
     memory: Memory,
     /// `None` after a failed COMMIT, until the file could be opened again.
     conn: Option<Connection>,
@@ -68,6 +70,7 @@ impl Writer {
             clock,
             queue,
             mailbox,
+            feed: Arc::default(),
             memory,
             conn: Some(conn),
             is_stuck: false,
@@ -79,6 +82,11 @@ impl Writer {
     /// Counts its commits.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.subscribe()
+    }
+
+    /// Tells of its commits.
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.feed)
     }
 
     /// Works until the queue is closed and empty.
@@ -136,6 +144,9 @@ impl Writer {
         match finished {
             Ok(()) => {
                 self.commits.send_modify(|count| *count += 1);
+                if self.feed.is_watched() {
+                    self.feed.tell(&committed(&news, &self.memory));
+                }
                 announce(&self.mailbox, news);
                 answers.into_iter().for_each(|answer| answer(Ok(())));
             }
@@ -143,6 +154,7 @@ impl Writer {
                 error!(%cause, "a commit failed; reading the store again");
                 self.conn = None;
                 self.reopen();
+                self.feed.tell_unknown();
                 // What failed may be a chore that comes back at once.
                 self.is_stuck = true;
                 answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
@@ -180,6 +192,34 @@ fn finish(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
     Ok(tx.conn.execute_batch("COMMIT")?)
 }
 
+/// The news, as those who watch are told.
+fn committed(news: &[Announcement], memory: &Memory) -> Committed {
+    let mut committed = Committed::default();
+    for item in news {
+        let (id, span) = match item {
+            Announcement::Parcel(id, parcel) => (*id, parcel.numbers()),
+            Announcement::Attempted(id, number) => (*id, Span::one(*number)),
+            Announcement::Changed(id, span) => (*id, *span),
+            Announcement::Published(event) => {
+                committed.events.push(Arc::clone(event));
+                continue;
+            }
+            Announcement::Webhook(id, None) => {
+                committed.deleted.push(*id);
+                continue;
+            }
+            Announcement::Webhook(..)
+            | Announcement::Through(..)
+            | Announcement::Test(..)
+            | Announcement::Reread(..) => continue,
+        };
+        if let Some(entry) = memory.entry(id).filter(|entry| !entry.is_deleted) {
+            committed.deliveries.push((entry.webhook.merchant_id, id, span));
+        }
+    }
+    committed
+}
+
 fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     let (mut parcels, mut attempted) = (Vec::new(), Vec::new());
     for item in news {
@@ -190,6 +230,7 @@ fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
             Announcement::Test(id, parcel) => mailbox.announce_test(id, parcel),
             Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
             Announcement::Attempted(id, number) => attempted.push((id, number)),
+            Announcement::Changed(..) | Announcement::Published(_) => {}
         }
     }
     mailbox.announce_parcels(parcels);

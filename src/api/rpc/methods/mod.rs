@@ -2,6 +2,7 @@
 
 mod delivery;
 mod event;
+mod live;
 mod session;
 mod topic;
 mod webhook;
@@ -16,7 +17,9 @@ pub fn all() -> Vec<Method> {
     let mut methods = session::methods();
     methods.extend(webhook::methods());
     methods.extend(event::methods());
+    methods.extend(live::event_methods());
     methods.extend(delivery::methods());
+    methods.extend(live::delivery_methods());
     methods.extend(topic::methods());
     methods
 }

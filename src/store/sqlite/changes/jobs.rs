@@ -161,7 +161,9 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
                         AND NOT EXISTS (SELECT 1 FROM event e WHERE e.event_id = d.event_id))",
         )?
         .execute([id.0, first, through, tx.now.0, job.since.0])?;
-    tx.news.push(Announcement::Reread(id, IncrementId(first)));
+    let first = IncrementId(first);
+    tx.news.push(Announcement::Reread(id, first));
+    tx.news.push(Announcement::Changed(id, Span { first, last: IncrementId(through) }));
     Ok(through)
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Result;
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
-use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Format;
 use crate::store::sqlite::prune;
@@ -70,6 +70,7 @@ pub fn publish(
 pub struct Numbering {
     taken: HashMap<WebhookId, IncrementId>,
     parcels: Vec<(WebhookId, Parcel)>,
+    events: Vec<Arc<Event>>,
 }
 
 impl Numbering {
@@ -94,6 +95,7 @@ impl Numbering {
             self.parcels.push((id, parcel));
             deliveries.push((id, number));
         }
+        self.events.push(Arc::clone(event));
         Ok(deliveries)
     }
 
@@ -113,14 +115,15 @@ impl Numbering {
     /// Has memory and the news know of it. Nothing can fail any more.
     pub fn settle(self, tx: &mut Tx<'_>) {
         for (id, last) in self.taken {
-            if let Some(counters) = tx.memory.counters_mut(id) {
-                counters.last = last;
-            }
+            let Some(counters) = tx.memory.counters_mut(id) else { continue };
+            let before = std::mem::replace(&mut counters.last, last);
             // A parcel says so itself.
             if self.parcels.is_empty() {
                 tx.news.push(Announcement::Through(id, last));
+                tx.news.push(Announcement::Changed(id, Span { first: before.next(), last }));
             }
         }
+        tx.news.extend(self.events.into_iter().map(Announcement::Published));
         tx.news.extend(self.parcels.into_iter().map(|(id, parcel)| Announcement::Parcel(id, parcel)));
     }
 }

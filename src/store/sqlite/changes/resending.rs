@@ -40,6 +40,7 @@ pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incre
         )?
         .execute([id.0, batch.first.0, batch.last.0, tx.now.0])?;
     tx.news.push(Announcement::Reread(id, batch.first));
+    tx.news.push(Announcement::Changed(id, batch));
     Ok(())
 }
 
@@ -82,6 +83,7 @@ pub fn cancel(
         ])?;
     tx.memory.add_chore(id);
     tx.news.push(Announcement::Reread(id, batch.first));
+    tx.news.push(Announcement::Changed(id, batch));
     Ok(())
 }
 

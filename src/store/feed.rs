@@ -1,0 +1,607 @@
+//! How the store tells those who watch what it has committed, without ever
+//! waiting for them. Without watchers a commit costs one look at a number.
+//!
+//! A watcher is told *which* deliveries are new or changed, and reads from the
+//! store what has become of them. So what waits for it is a set of numbers: a
+//! delivery that changes ten times stands in it once, and it is bounded. What
+//! finds no room is noted as missed, a span for each webhook.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use super::StoreError;
+use crate::domain::delivery::{AttemptError, Delivery};
+use crate::domain::event::Event;
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Patterns;
+
+/// The most webhooks of which a watcher is told what it missed; beyond, it is
+/// told that it missed something of any.
+const WEBHOOKS_MISSED_MAX: usize = 1_000;
+
+/// What watchers need of a store, besides what everybody does.
+#[async_trait]
+pub trait Watched: Send + Sync + 'static {
+    /// Tells of the merchant's deliveries from now on, or of those of one
+    /// webhook; up to `backlog_max` may wait to be taken.
+    fn watch_deliveries(&self, merchant: MerchantId, webhook: Option<WebhookId>, backlog_max: usize) -> DeliveryWatch;
+
+    /// Tells of the merchant's events of these topics, from now on or from
+    /// after an earlier one; up to `backlog_max` may wait to be taken.
+    fn watch_events(
+        &self,
+        merchant: MerchantId,
+        topics: Patterns,
+        after: Option<EventId>,
+        backlog_max: usize,
+    ) -> EventWatch;
+
+    /// What has become of these deliveries, in their order. Those that the
+    /// merchant does not have, or whose webhook was deleted, are left out.
+    async fn statuses(
+        &self,
+        merchant: MerchantId,
+        keys: Vec<(WebhookId, IncrementId)>,
+    ) -> Result<Vec<DeliveryStatus>, StoreError>;
+
+    /// The first of these events, in their order, until they weigh so many
+    /// bytes, and at least one; says how many of them it has looked at. Those
+    /// that the merchant does not have, or that were pruned, are left out.
+    async fn published(
+        &self,
+        merchant: MerchantId,
+        ids: Vec<EventId>,
+        bytes_max: usize,
+    ) -> Result<(Vec<PublishedEvent>, usize), StoreError>;
+
+    /// Looks at some stored events after one, in their order, and says which
+    /// of them are the merchant's and of these topics; tests aside.
+    async fn event_ids(&self, merchant: MerchantId, topics: Patterns, after: EventId) -> Result<EventIds, StoreError>;
+}
+
+/// A delivery, and how the last attempt at it went.
+#[derive(Clone, Debug)]
+pub struct DeliveryStatus {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// The last attempt; `None` if there was none, or it was pruned.
+    pub last_attempt: Option<LastAttempt>,
+}
+
+/// An attempt, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAttempt {
+    /// When it began.
+    pub started_at: Timestamp,
+    /// How long it took, to the end of the answer.
+    pub duration: Duration,
+    /// The answer's status, if there was an answer.
+    pub status_code: Option<u16>,
+    /// What went wrong; `None` for a success.
+    pub error: Option<AttemptError>,
+}
+
+/// An event, and when it was accepted.
+#[derive(Clone, Debug)]
+pub struct PublishedEvent {
+    /// The event.
+    pub event: Event,
+    /// When it was accepted.
+    pub published_at: Timestamp,
+}
+
+/// Some of what is stored.
+#[derive(Clone, Debug)]
+pub struct EventIds {
+    /// Those that were asked for.
+    pub ids: Vec<EventId>,
+    /// The last that was looked at.
+    pub through: EventId,
+    /// True if there were no more behind it.
+    pub is_last: bool,
+}
+
+/// What a commit changed.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Deliveries that are new or changed.
+    pub deliveries: Vec<(MerchantId, WebhookId, Span)>,
+    /// Events that were published.
+    pub events: Vec<Arc<Event>>,
+    /// Webhooks that were deleted.
+    pub deleted: Vec<WebhookId>,
+}
+
+/// Everybody who watches.
+#[derive(Debug, Default)]
+pub struct Feed {
+    /// How many there are.
+    count: AtomicUsize,
+    posts: Mutex<HashMap<MerchantId, Posts>>,
+}
+
+#[derive(Debug, Default)]
+struct Posts {
+    deliveries: Vec<Arc<Post<Deliveries>>>,
+    events: Vec<Arc<Post<Events>>>,
+}
+
+/// Where the news of one watcher wait for it.
+#[derive(Debug)]
+struct Post<T> {
+    waiting: Mutex<T>,
+    arrived: Notify,
+}
+
+/// What waits, and whether there is anything to tell.
+trait Waiting {
+    fn is_news(&self) -> bool;
+}
+
+impl<T: Waiting> Post<T> {
+    fn new(waiting: T) -> Arc<Self> {
+        Arc::new(Self { waiting: Mutex::new(waiting), arrived: Notify::new() })
+    }
+
+    /// Alters what waits, and wakes the watcher if there is something to tell.
+    fn tell(&self, alter: impl FnOnce(&mut T)) {
+        let mut waiting = self.waiting();
+        alter(&mut waiting);
+        if waiting.is_news() {
+            self.arrived.notify_one();
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, T> {
+        self.waiting.lock().expect("nothing panics while it holds what waits")
+    }
+}
+
+impl Feed {
+    /// True if anybody watches. Who begins to after this has looked reads the
+    /// store later still, and finds there what was committed before.
+    pub fn is_watched(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
+    }
+
+    /// Tells of a commit.
+    pub fn tell(&self, committed: &Committed) {
+        for (merchant, posts) in self.posts().iter() {
+            let changed: Vec<_> = committed.deliveries.iter().filter(|(owner, ..)| owner == merchant).collect();
+            let published: Vec<_> = committed.events.iter().filter(|event| event.merchant_id == *merchant).collect();
+            for post in &posts.deliveries {
+                post.tell(|waiting| {
+                    for (_, id, span) in &changed {
+                        waiting.note(*id, *span);
+                    }
+                    waiting.news.is_deleted |= waiting.webhook.is_some_and(|id| committed.deleted.contains(&id));
+                });
+            }
+            for post in &posts.events {
+                post.tell(|waiting| {
+                    for event in &published {
+                        waiting.note(event);
+                    }
+                });
+            }
+        }
+    }
+
+    /// Tells that nobody knows what was committed: a commit failed, and the
+    /// disk may hold it or not.
+    pub fn tell_unknown(&self) {
+        for posts in self.posts().values() {
+            for post in &posts.deliveries {
+                post.tell(|waiting| waiting.news.is_all_missed = true);
+            }
+            for post in &posts.events {
+                post.tell(|waiting| {
+                    let first = waiting.news.missed.map_or(waiting.latest.next(), |missed| missed.first);
+                    waiting.news.missed = Some(MissedEvents { first, last: None });
+                });
+            }
+        }
+    }
+
+    /// Watches deliveries.
+    pub fn watch_deliveries(
+        self: &Arc<Self>,
+        merchant: MerchantId,
+        webhook: Option<WebhookId>,
+        backlog_max: usize,
+    ) -> DeliveryWatch {
+        let post = Post::new(Deliveries { webhook, backlog_max, catching_up: None, news: DeliveryNews::default() });
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.posts().entry(merchant).or_default().deliveries.push(Arc::clone(&post));
+        DeliveryWatch { feed: Arc::clone(self), merchant, post }
+    }
+
+    /// Watches events.
+    pub fn watch_events(
+        self: &Arc<Self>,
+        merchant: MerchantId,
+        topics: Patterns,
+        after: Option<EventId>,
+        backlog_max: usize,
+    ) -> EventWatch {
+        let latest = after.unwrap_or(EventId(0));
+        let is_catching_up = after.is_some();
+        let waiting =
+            Events { topics, backlog_max, is_catching_up, through: latest, latest, news: EventNews::default() };
+        let post = Post::new(waiting);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.posts().entry(merchant).or_default().events.push(Arc::clone(&post));
+        EventWatch { feed: Arc::clone(self), merchant, post }
+    }
+
+    fn leave(&self, merchant: MerchantId, remove: impl FnOnce(&mut Posts)) {
+        let mut posts = self.posts();
+        if let Some(own) = posts.get_mut(&merchant) {
+            remove(own);
+            if own.deliveries.is_empty() && own.events.is_empty() {
+                posts.remove(&merchant);
+            }
+        }
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn posts(&self) -> MutexGuard<'_, HashMap<MerchantId, Posts>> {
+        self.posts.lock().expect("nothing panics while it holds the posts")
+    }
+}
+
+/// What waits for one who watches deliveries.
+#[derive(Debug)]
+struct Deliveries {
+    /// The only webhook that matters; `None`: all do.
+    webhook: Option<WebhookId>,
+    backlog_max: usize,
+    catching_up: Option<CatchUp>,
+    news: DeliveryNews,
+}
+
+/// What there is to tell of deliveries.
+#[derive(Debug, Default)]
+pub struct DeliveryNews {
+    /// Those that are new or changed.
+    pub changed: BTreeSet<(WebhookId, IncrementId)>,
+    /// Those that found no room, and maybe others between them.
+    pub missed: BTreeMap<WebhookId, Span>,
+    /// Any may be missed.
+    pub is_all_missed: bool,
+    /// The webhook is no more.
+    pub is_deleted: bool,
+}
+
+/// How far one is who began with an earlier number: numbers beyond `after` are
+/// still to be read, in pages, and are not told of besides.
+#[derive(Clone, Copy, Debug)]
+struct CatchUp {
+    after: IncrementId,
+    through: IncrementId,
+}
+
+impl Deliveries {
+    /// Notes numbers that are new or changed.
+    fn note(&mut self, id: WebhookId, span: Span) {
+        if self.webhook.is_some_and(|own| own != id) {
+            return;
+        }
+        for number in span.numbers() {
+            if let Some(catching_up) = self.catching_up.as_mut().filter(|catching_up| number > catching_up.after) {
+                catching_up.through = catching_up.through.max(number);
+                continue;
+            }
+            let news = &mut self.news;
+            if news.changed.len() < self.backlog_max || news.changed.contains(&(id, number)) {
+                news.changed.insert((id, number));
+            } else if let Some(missed) = news.missed.get_mut(&id) {
+                *missed = Span { first: missed.first.min(number), last: missed.last.max(number) };
+            } else if news.missed.len() < WEBHOOKS_MISSED_MAX {
+                news.missed.insert(id, Span::one(number));
+            } else {
+                news.is_all_missed = true;
+            }
+        }
+    }
+}
+
+impl Waiting for Deliveries {
+    fn is_news(&self) -> bool {
+        let DeliveryNews { changed, missed, is_all_missed, is_deleted } = &self.news;
+        !changed.is_empty() || !missed.is_empty() || *is_all_missed || *is_deleted
+    }
+}
+
+/// Tells of deliveries; until it is dropped.
+#[derive(Debug)]
+pub struct DeliveryWatch {
+    feed: Arc<Feed>,
+    merchant: MerchantId,
+    post: Arc<Post<Deliveries>>,
+}
+
+impl DeliveryWatch {
+    /// Begins with the numbers beyond `after`, of which there are some up to
+    /// `through`: [`Self::next_page`] says which to read.
+    pub fn catch_up(&self, after: IncrementId, through: IncrementId) {
+        let mut waiting = self.post.waiting();
+        // What was told since the watch began will be read, too.
+        let told = waiting.news.changed.iter().map(|(_, number)| *number).max();
+        let told = told.max(waiting.news.missed.values().map(|span| span.last).max());
+        waiting.news.changed.retain(|(_, number)| *number <= after);
+        let through = told.map_or(through, |told| through.max(told)).max(after);
+        waiting.catching_up = Some(CatchUp { after, through });
+    }
+
+    /// Up to `max` numbers to be read next, all of them committed; `None` once
+    /// all have been, from when on numbers are told of as they come.
+    pub fn next_page(&self, max: i64) -> Option<Span> {
+        let mut waiting = self.post.waiting();
+        let catching_up = waiting.catching_up.as_mut()?;
+        if catching_up.after >= catching_up.through {
+            waiting.catching_up = None;
+            return None;
+        }
+        let first = catching_up.after.next();
+        let last = catching_up.through.min(IncrementId(catching_up.after.0.saturating_add(max)));
+        // Before they are read: what changes from here on is told.
+        catching_up.after = last;
+        Some(Span { first, last })
+    }
+
+    /// Takes what there is to tell.
+    pub fn take(&self) -> DeliveryNews {
+        std::mem::take(&mut self.post.waiting().news)
+    }
+
+    /// Waits until there may be something. What came before the call counts.
+    pub async fn arrived(&self) {
+        self.post.arrived.notified().await;
+    }
+}
+
+impl Drop for DeliveryWatch {
+    fn drop(&mut self) {
+        self.feed.leave(self.merchant, |posts| posts.deliveries.retain(|post| !Arc::ptr_eq(post, &self.post)));
+    }
+}
+
+/// What waits for one who watches events.
+#[derive(Debug)]
+struct Events {
+    topics: Patterns,
+    backlog_max: usize,
+    /// It still reads what is stored, and is not told of what comes.
+    is_catching_up: bool,
+    /// All up to this one has been read.
+    through: EventId,
+    /// The last that was told of or read.
+    latest: EventId,
+    news: EventNews,
+}
+
+/// What there is to tell of events.
+#[derive(Debug, Default)]
+pub struct EventNews {
+    /// Those that were published.
+    pub published: BTreeSet<EventId>,
+    /// Those that found no room.
+    pub missed: Option<MissedEvents>,
+}
+
+/// Events that found no room, and maybe others between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MissedEvents {
+    /// The first of them.
+    pub first: EventId,
+    /// The last; `None`: nobody knows.
+    pub last: Option<EventId>,
+}
+
+impl Events {
+    /// Notes an event.
+    fn note(&mut self, event: &Event) {
+        let id = event.event_id;
+        if id <= self.through || !self.topics.list().iter().any(|pattern| pattern.matches(&event.topic)) {
+            return;
+        }
+        self.latest = self.latest.max(id);
+        if self.is_catching_up {
+            return;
+        }
+        let news = &mut self.news;
+        if news.published.len() < self.backlog_max {
+            news.published.insert(id);
+        } else if let Some(missed) = &mut news.missed {
+            missed.last = missed.last.map(|last| last.max(id));
+        } else {
+            news.missed = Some(MissedEvents { first: id, last: Some(id) });
+        }
+    }
+}
+
+impl Waiting for Events {
+    fn is_news(&self) -> bool {
+        !self.news.published.is_empty() || self.news.missed.is_some()
+    }
+}
+
+/// How far one is who began with an earlier event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// All up to this one has been read.
+    pub after: EventId,
+    /// All up to this one that is stored can be read.
+    committed: EventId,
+}
+
+/// Tells of events; until it is dropped.
+#[derive(Debug)]
+pub struct EventWatch {
+    feed: Arc<Feed>,
+    merchant: MerchantId,
+    post: Arc<Post<Events>>,
+}
+
+impl EventWatch {
+    /// Where to read on; `None` once all has been read, from when on events
+    /// are told of as they come.
+    pub fn reading(&self) -> Option<Reading> {
+        let waiting = self.post.waiting();
+        waiting.is_catching_up.then_some(Reading { after: waiting.through, committed: waiting.latest })
+    }
+
+    /// Notes what was read after `reading`.
+    pub fn has_read(&self, reading: Reading, read: &EventIds) {
+        let mut waiting = self.post.waiting();
+        // What was committed before the reading and not found is no more.
+        waiting.through = if read.is_last { read.through.max(reading.committed) } else { read.through };
+        // Else something has come since.
+        waiting.is_catching_up = !read.is_last || waiting.latest > waiting.through;
+        waiting.latest = waiting.latest.max(waiting.through);
+    }
+
+    /// Takes what there is to tell.
+    pub fn take(&self) -> EventNews {
+        std::mem::take(&mut self.post.waiting().news)
+    }
+
+    /// Waits until there may be something. What came before the call counts.
+    pub async fn arrived(&self) {
+        self.post.arrived.notified().await;
+    }
+}
+
+impl Drop for EventWatch {
+    fn drop(&mut self) {
+        self.feed.leave(self.merchant, |posts| posts.events.retain(|post| !Arc::ptr_eq(post, &self.post)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::Message;
+    use crate::domain::topic::Topic;
+
+    const ACME: MerchantId = MerchantId(1);
+    const HOOK: WebhookId = WebhookId(7);
+
+    fn span(first: i64, last: i64) -> Span {
+        Span { first: IncrementId(first), last: IncrementId(last) }
+    }
+
+    fn deliveries(merchant: MerchantId, id: WebhookId, first: i64, last: i64) -> Committed {
+        Committed { deliveries: vec![(merchant, id, span(first, last))], ..Committed::default() }
+    }
+
+    fn event(id: i64, topic: &str) -> Committed {
+        let event = Event {
+            event_id: EventId(id),
+            merchant_id: ACME,
+            merchant_code: "acme".into(),
+            topic: Topic::try_new(topic).unwrap(),
+            message: Message::try_new("{}").unwrap(),
+            created_at: Timestamp(0),
+        };
+        Committed { events: vec![Arc::new(event)], ..Committed::default() }
+    }
+
+    fn numbers(news: &DeliveryNews) -> Vec<i64> {
+        news.changed.iter().map(|(_, number)| number.0).collect()
+    }
+
+    #[test]
+    fn nobody_is_told_of_what_is_not_theirs() {
+        let feed = Arc::new(Feed::default());
+        assert!(!feed.is_watched());
+        let (all, one) = (feed.watch_deliveries(ACME, None, 10), feed.watch_deliveries(ACME, Some(HOOK), 10));
+        feed.tell(&deliveries(MerchantId(2), WebhookId(9), 1, 3));
+        feed.tell(&deliveries(ACME, WebhookId(8), 4, 5));
+        assert_eq!(numbers(&all.take()), [4, 5]);
+        assert_eq!(numbers(&one.take()), [] as [i64; 0]);
+        drop(all);
+        assert!(feed.is_watched());
+        drop(one);
+        assert!(!feed.is_watched() && feed.posts().is_empty());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_missed_and_nothing_else() {
+        let feed = Arc::new(Feed::default());
+        let watch = feed.watch_deliveries(ACME, None, 3);
+        feed.tell(&deliveries(ACME, HOOK, 1, 5));
+        feed.tell(&deliveries(ACME, WebhookId(8), 9, 9));
+        feed.tell(&deliveries(ACME, HOOK, 2, 2));
+        let news = watch.take();
+        assert_eq!(numbers(&news), [1, 2, 3]);
+        assert_eq!(news.missed, BTreeMap::from([(HOOK, span(4, 5)), (WebhookId(8), span(9, 9))]));
+        feed.tell(&deliveries(ACME, HOOK, 6, 6));
+        let news = watch.take();
+        assert!(numbers(&news) == [6] && news.missed.is_empty());
+    }
+
+    #[test]
+    fn memory_is_bounded_however_many_webhooks_change() {
+        let feed = Arc::new(Feed::default());
+        let watch = feed.watch_deliveries(ACME, None, 1);
+        for id in 0..5_000 {
+            feed.tell(&deliveries(ACME, WebhookId(id), 1, 1));
+        }
+        let news = watch.take();
+        assert!(news.changed.len() == 1 && news.missed.len() == WEBHOOKS_MISSED_MAX && news.is_all_missed);
+        feed.tell_unknown();
+        assert!(watch.take().is_all_missed);
+    }
+
+    /// Pages and news together have each number once, whenever they come.
+    #[test]
+    fn the_seam_has_no_hole_and_no_double() {
+        let feed = Arc::new(Feed::default());
+        let watch = feed.watch_deliveries(ACME, Some(HOOK), 100);
+        feed.tell(&deliveries(ACME, HOOK, 3, 3));
+        // 3 was committed after the look that found 2 to be the last.
+        watch.catch_up(IncrementId(1), IncrementId(2));
+        assert_eq!(watch.next_page(1), Some(span(2, 2)));
+        feed.tell(&deliveries(ACME, HOOK, 4, 4));
+        feed.tell(&deliveries(ACME, HOOK, 2, 2));
+        assert_eq!(watch.next_page(9), Some(span(3, 4)));
+        assert_eq!(watch.next_page(9), None);
+        feed.tell(&deliveries(ACME, HOOK, 5, 5));
+        assert_eq!(numbers(&watch.take()), [2, 5], "changed after it was read, and new");
+    }
+
+    #[test]
+    fn an_event_is_read_or_told_of() {
+        let feed = Arc::new(Feed::default());
+        let watch = feed.watch_events(ACME, Patterns::try_new("order:*").unwrap(), Some(EventId(4)), 2);
+        feed.tell(&event(6, "order:created"));
+        let reading = watch.reading().unwrap();
+        assert_eq!((reading.after, reading.committed), (EventId(4), EventId(6)));
+        feed.tell(&event(7, "order:created"));
+        let read = |through| EventIds { ids: Vec::new(), through: EventId(through), is_last: true };
+        watch.has_read(reading, &read(5));
+        let reading = watch.reading().unwrap();
+        assert_eq!((reading.after, reading.committed), (EventId(6), EventId(7)), "6 is no more, 7 has come since");
+        watch.has_read(reading, &read(7));
+        assert_eq!(watch.reading(), None);
+        // Told late, it is not told twice.
+        feed.tell(&event(7, "order:created"));
+        let topics = ["order:created", "product:created", "order:a", "order:b", "order:c"];
+        for (id, topic) in (8..).zip(topics) {
+            feed.tell(&event(id, topic));
+        }
+        let news = watch.take();
+        assert_eq!(news.published.into_iter().collect::<Vec<_>>(), [EventId(8), EventId(10)]);
+        assert_eq!(news.missed, Some(MissedEvents { first: EventId(11), last: Some(EventId(12)) }));
+        feed.tell_unknown();
+        assert_eq!(watch.take().missed, Some(MissedEvents { first: EventId(13), last: None }));
+    }
+}
