@@ -13,8 +13,10 @@ mod method;
 mod methods;
 mod openrpc;
 mod reference;
+mod sdk;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -29,6 +31,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
+pub use self::sdk::Language;
 use super::{Config, Peer};
 use crate::service::Service;
 use crate::service::auth::Credentials;
@@ -157,4 +160,9 @@ pub fn openrpc(url: &str) -> serde_json::Value {
 /// The reference for people, made from an OpenRPC document.
 pub fn reference(document: &serde_json::Value) -> String {
     reference::page(document)
+}
+
+/// The files of a client package, text by path, made from an OpenRPC document.
+pub fn sdk(document: &serde_json::Value, language: Language) -> BTreeMap<String, String> {
+    sdk::package(document, language)
 }
