@@ -2,7 +2,6 @@ import {
   type FaultData,
   FaultError,
   ProtocolError,
-  TallyhookError,
   TimeoutError,
   TransportError,
 } from "./errors.js";
@@ -41,7 +40,7 @@ export interface CallOptions {
    * run it yet.
    */
   readonly signal?: AbortSignal | undefined;
-  /** How long this call may take, in milliseconds; `wait_ms` is added. */
+  /** How long the call may take, a login included, in milliseconds; `wait_ms` is added. */
   readonly timeoutMs?: number | undefined;
 }
 
@@ -56,8 +55,8 @@ export class Transport {
   readonly #options: ClientOptions;
   readonly #faults: ReadonlyMap<number, FaultClass>;
   readonly #fetch: typeof fetch;
-  /** The session, or the login that is under way: calls that come meanwhile wait for it. */
-  #session: Promise<string> | undefined;
+  /** The login that was last begun. Calls that come while it is under way wait for it. */
+  #login: Login | undefined;
   #lastId = 0;
 
   constructor(options: ClientOptions, faults: ReadonlyMap<number, FaultClass>) {
@@ -70,9 +69,12 @@ export class Transport {
   /** Calls a method by name, in a session. What it returns is what the document promises. */
   async call<Result>(method: string, params: Params, options: CallOptions): Promise<Result> {
     const retries = isRepeatable(params) ? (this.#options.retries ?? 0) : 0;
+    const waitMs = typeof params["wait_ms"] === "number" ? params["wait_ms"] : 0;
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await this.#callInSession<Result>(method, params, options);
+        return await this.#inTime(method, options, waitMs, (signal) =>
+          this.#callInSession<Result>(method, params, signal),
+        );
       } catch (error) {
         if (!(error instanceof TransportError) || attempt >= retries) throw error;
       }
@@ -82,75 +84,73 @@ export class Transport {
 
   /** Ends the session, if there is one. */
   async close(options: CallOptions): Promise<void> {
-    const session = this.#session;
-    this.#session = undefined;
+    const session = this.#login?.session;
+    this.#login = undefined;
     if (session === undefined) return;
-    const key = await session.catch(() => undefined);
-    if (key !== undefined) await this.#exchange("endSession", { session: key }, options);
+    await this.#inTime("endSession", options, 0, (signal) =>
+      this.#exchange("endSession", { session }, signal),
+    );
   }
 
-  async #callInSession<Result>(method: string, params: Params, options: CallOptions): Promise<Result> {
-    const opened = this.#login();
+  /** Runs this with a signal that its time and its caller may abort. */
+  async #inTime<Result>(
+    method: string,
+    options: CallOptions,
+    waitMs: number,
+    run: (signal: AbortSignal) => Promise<Result>,
+  ): Promise<Result> {
+    const timeoutMs = (options.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS) + waitMs;
+    const deadline = new Deadline(timeoutMs, options.signal);
     try {
-      return await this.#inSession<Result>(opened, method, params, options);
+      return await run(deadline.signal);
+    } catch (error) {
+      // What the server said counts, even if it came at the last moment.
+      if (error instanceof FaultError || error instanceof ProtocolError) throw error;
+      if (options.signal?.aborted) throw options.signal.reason;
+      if (!deadline.hasPassed) throw error;
+      throw new TimeoutError(`${method}: no answer within ${timeoutMs} ms`, { cause: error });
+    } finally {
+      deadline.clear();
+    }
+  }
+
+  async #callInSession<Result>(method: string, params: Params, signal: AbortSignal): Promise<Result> {
+    const login = this.#joinLogin();
+    try {
+      const session = await login.wait(signal);
+      return await this.#exchange<Result>(method, { session, ...params }, signal);
     } catch (error) {
       if (!(error instanceof FaultError) || error.number !== SESSION_EXPIRED) throw error;
     }
     // The session has expired, so nothing was done. Whoever learns it first logs in for all.
-    if (this.#session === opened) this.#session = undefined;
-    return this.#inSession<Result>(this.#login(), method, params, options);
+    if (this.#login === login) this.#login = undefined;
+    const session = await this.#joinLogin().wait(signal);
+    return this.#exchange<Result>(method, { session, ...params }, signal);
   }
 
-  async #inSession<Result>(
-    opened: Promise<string>,
-    method: string,
-    params: Params,
-    options: CallOptions,
-  ): Promise<Result> {
-    const session = await unlessAborted(opened, options.signal);
-    return this.#exchange<Result>(method, { session, ...params }, options);
-  }
-
-  /** Not with a caller's signal: others may wait for the same login. */
-  #login(): Promise<string> {
-    if (this.#session === undefined) {
-      const { username, apiKey } = this.#options;
-      const opened = this.#exchange<string>("login", { username, api_key: apiKey }, {});
-      this.#session = opened;
-      opened.catch(() => {
-        // The next call tries again.
-        if (this.#session === opened) this.#session = undefined;
-      });
+  #joinLogin(): Login {
+    if (this.#login === undefined || this.#login.isOver) {
+      const params = { username: this.#options.username, api_key: this.#options.apiKey };
+      this.#login = new Login((signal) => this.#exchange<string>("login", params, signal));
     }
-    return this.#session;
+    return this.#login;
   }
 
   /** One request and its answer. */
-  async #exchange<Result>(method: string, params: Params, options: CallOptions): Promise<Result> {
-    const timeoutMs = options.timeoutMs ?? this.#options.timeoutMs ?? TIMEOUT_MS;
-    const waitMs = typeof params["wait_ms"] === "number" ? params["wait_ms"] : 0;
+  async #exchange<Result>(method: string, params: Params, signal: AbortSignal): Promise<Result> {
     const id = (this.#lastId += 1);
     const body = JSON.stringify({ jsonrpc: "2.0", id, method, params });
-    const deadline = new Deadline(timeoutMs + waitMs, options.signal);
+    const headers = { "content-type": "application/json" };
+    let text: string;
+    let status: number;
     try {
-      const response = await this.#fetch(this.#options.url, {
-        method: "POST",
-        headers: { "content-type": "application/json" },
-        body,
-        signal: deadline.signal,
-      });
-      const answer = parse(await response.text(), response.status);
-      return this.#outcome<Result>(answer, id, response.status);
+      const response = await this.#fetch(this.#options.url, { method: "POST", headers, body, signal });
+      text = await response.text();
+      status = response.status;
     } catch (error) {
-      if (error instanceof TallyhookError) throw error;
-      if (options.signal?.aborted) throw options.signal.reason;
-      if (deadline.hasPassed) {
-        throw new TimeoutError(`${method}: no answer within ${timeoutMs + waitMs} ms`, { cause: error });
-      }
       throw new TransportError(`${method}: ${reason(error)}`, { cause: error });
-    } finally {
-      deadline.clear();
     }
+    return this.#outcome<Result>(parse(text, status), id, status);
   }
 
   #outcome<Result>(answer: Params, id: number, status: number): Result {
@@ -167,6 +167,40 @@ export class Transport {
     }
     // The one place where the server is believed: that results are as its description says.
     return answer["result"] as Result;
+  }
+}
+
+/** A login that several calls may wait for. It is given up when none does any more. */
+class Login {
+  readonly #opened: Promise<string>;
+  readonly #controller = new AbortController();
+  #waiting = 0;
+  /** What it has come to. */
+  session: string | undefined;
+  /** It has failed or was given up. */
+  isOver = false;
+
+  constructor(open: (signal: AbortSignal) => Promise<string>) {
+    this.#opened = open(this.#controller.signal).then(
+      (session) => (this.session = session),
+      (error: unknown) => {
+        this.isOver = true;
+        throw error;
+      },
+    );
+  }
+
+  async wait(signal: AbortSignal): Promise<string> {
+    this.#waiting += 1;
+    try {
+      return await within(this.#opened, signal);
+    } finally {
+      this.#waiting -= 1;
+      if (this.#waiting === 0 && this.session === undefined) {
+        this.isOver = true;
+        this.#controller.abort();
+      }
+    }
   }
 }
 
@@ -233,7 +267,8 @@ function reason(error: unknown): string {
   return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
 }
 
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/** What this promise resolves to, unless the signal is aborted before. */
+function within<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const abort = (): void => reject(signal.reason);
@@ -248,5 +283,5 @@ function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   const passed = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, ms);
   });
-  return unlessAborted(passed, signal).finally(() => clearTimeout(timer));
+  return within(passed, signal).finally(() => clearTimeout(timer));
 }

@@ -31,7 +31,8 @@ class Cancellation:
     """Cancels calls from another thread.
 
     Give it to any number of calls. `cancel` breaks off those that are waiting for an answer, and
-    refuses later ones: all raise `CallCancelledError`.
+    refuses later ones: all raise `CallCancelledError`. A call that waits for the login of another
+    thread raises it when that has ended.
     """
 
     def __init__(self) -> None:
@@ -72,6 +73,25 @@ class Cancellation:
         self._check()
 
 
+class _Deadline:
+    """When a call has to have ended."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """How many seconds are left. Raises if none are."""
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise self.error()
+        return left
+
+    def error(self) -> CallTimeoutError:
+        """What to raise when it has passed."""
+        return CallTimeoutError(f"no answer within {self._seconds:g} s")
+
+
 class Transport:
     """What all methods call through. Threads may share it."""
 
@@ -103,11 +123,15 @@ class Transport:
     ) -> Any:
         """Calls a method by name, in a session. What it returns is what the document promises."""
         call = cancellation or Cancellation()
+        seconds = self._timeout if timeout is None else timeout
+        wait_ms = params.get("wait_ms")
+        if isinstance(wait_ms, int):
+            seconds += wait_ms / 1000
         retries = self._retries if _is_repeatable(params) else 0
         attempt = 0
         while True:
             try:
-                return self._call_in_session(method, params, timeout, call)
+                return self._call_in_session(method, params, _Deadline(seconds), call)
             except TransportError:
                 if attempt >= retries:
                     raise
@@ -120,7 +144,8 @@ class Transport:
             session, self._session = self._session, None
         try:
             if session is not None:
-                self._exchange("endSession", {"session": session}, None, Cancellation())
+                deadline = _Deadline(self._timeout)
+                self._exchange("endSession", {"session": session}, deadline, Cancellation())
         finally:
             self._connections.close()
 
@@ -128,50 +153,53 @@ class Transport:
         self,
         method: str,
         params: Mapping[str, object],
-        timeout: float | None,
+        deadline: _Deadline,
         cancellation: Cancellation,
     ) -> Any:
-        session = self._login(timeout, cancellation)
+        session = self._login(deadline, cancellation)
         try:
-            return self._exchange(method, {"session": session, **params}, timeout, cancellation)
+            return self._exchange(method, {"session": session, **params}, deadline, cancellation)
         except FaultError as fault:
             if fault.number != _SESSION_EXPIRED:
                 raise
         # The session has expired, so nothing was done. Whoever learns it first logs in for all.
-        with self._session_lock:
-            if self._session == session:
-                self._session = None
-        session = self._login(timeout, cancellation)
-        return self._exchange(method, {"session": session, **params}, timeout, cancellation)
+        session = self._login(deadline, cancellation, unlike=session)
+        return self._exchange(method, {"session": session, **params}, deadline, cancellation)
 
-    def _login(self, timeout: float | None, cancellation: Cancellation) -> str:
-        with self._session_lock:
-            if self._session is None:
+    def _login(
+        self, deadline: _Deadline, cancellation: Cancellation, unlike: str | None = None
+    ) -> str:
+        """The session; a new one if there is none, or only the one that has expired."""
+        if not self._session_lock.acquire(timeout=deadline.left()):
+            raise deadline.error()
+        try:
+            if self._session is None or self._session == unlike:
+                self._session = None
                 params = {"username": self._username, "api_key": self._api_key}
-                self._session = str(self._exchange("login", params, timeout, cancellation))
+                self._session = str(self._exchange("login", params, deadline, cancellation))
             return self._session
+        finally:
+            self._session_lock.release()
 
     def _exchange(
         self,
         method: str,
         params: Mapping[str, object],
-        timeout: float | None,
+        deadline: _Deadline,
         cancellation: Cancellation,
     ) -> Any:
         """One request and its answer."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
-        wait_ms = params.get("wait_ms")
-        seconds = self._timeout if timeout is None else timeout
-        if isinstance(wait_ms, int):
-            seconds += wait_ms / 1000
         try:
-            status, text = self._connections.post(body, seconds, cancellation)
+            status, text = self._connections.post(body, deadline, cancellation)
         except (OSError, http.client.HTTPException, ValueError) as error:
             # Breaking off a connection makes its reader fail in one way or another.
             cancellation._check()
+            if isinstance(error, CallTimeoutError):
+                raise
             if isinstance(error, TimeoutError):
-                raise CallTimeoutError(f"{method}: no answer within {seconds:g} s") from error
+                raise deadline.error() from error
             raise TransportError(f"{method}: {error or type(error).__name__}") from error
         return self._outcome(status, text)
 
@@ -209,28 +237,29 @@ class _Connections:
         self._lock = threading.Lock()
         self._idle: List[http.client.HTTPConnection] = []
 
-    def post(self, body: bytes, seconds: float, cancellation: Cancellation) -> Tuple[int, bytes]:
+    def post(
+        self, body: bytes, deadline: _Deadline, cancellation: Cancellation
+    ) -> Tuple[int, bytes]:
         """The status and the body of the answer."""
-        deadline = time.monotonic() + seconds
         cancellation._check()
         connection = self._take()
         is_reusable = False
         try:
             if connection.sock is None:
-                connection.timeout = _remaining(deadline)
+                connection.timeout = deadline.left()
                 connection.connect()
             sock = connection.sock
             cancellation._watch(sock)
             try:
-                sock.settimeout(_remaining(deadline))
+                sock.settimeout(deadline.left())
                 headers = {"content-type": "application/json"}
                 connection.request("POST", self._path, body, headers)
-                sock.settimeout(_remaining(deadline))
+                sock.settimeout(deadline.left())
                 response = connection.getresponse()
                 text = bytearray()
                 while chunk := response.read1(_READ_BYTES):
                     text += chunk
-                    sock.settimeout(_remaining(deadline))
+                    sock.settimeout(deadline.left())
                 # All has been read, and now the response knows it too.
                 response.read()
             finally:
@@ -265,13 +294,6 @@ class _Connections:
                 self._idle.append(connection)
                 return
         connection.close()
-
-
-def _remaining(deadline: float) -> float:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError
-    return remaining
 
 
 def _is_readable(sock: socket.socket) -> bool:
