@@ -120,11 +120,22 @@ fn node_modules() -> Option<PathBuf> {
     found
 }
 
+/// What a program may take for granted.
+enum Platform {
+    Node,
+    Browser,
+}
+
 /// Checks and compiles what is in a folder, as strictly as the package itself.
-fn compile(modules: &Path, package: &Path, folder: &Path, types: &str) {
+fn compile(modules: &Path, package: &Path, folder: &Path, platform: Platform) {
+    let (lib, types) = match platform {
+        Platform::Node => ("", r#""node""#),
+        Platform::Browser => (r#", "dom""#, ""),
+    };
     let options = format!(
         r#"{{"extends": "{}/tsconfig.json", "include": ["*.ts"], "compilerOptions": {{
-            "rootDir": ".", "outDir": "out", "types": [{types}], "declaration": false, "declarationMap": false }}}}"#,
+            "rootDir": ".", "outDir": "out", "lib": ["es2022"{lib}], "types": [{types}],
+            "declaration": false, "declarationMap": false }}}}"#,
         package.display()
     );
     std::fs::write(folder.join("tsconfig.json"), options).expect("it can be written");
@@ -157,13 +168,12 @@ async fn the_typescript_package_works() {
     let count = unpack_readme(&package, "ts", "ts", &scripts);
     assert_eq!(count, 3);
     std::fs::copy(Path::new(SCRIPTS).join("script.ts"), scripts.join("script.ts")).expect("it can be copied");
-    compile(&modules, &package, &scripts, r#""node""#);
+    compile(&modules, &package, &scripts, Platform::Node);
 
-    // What needs no Node must be content without its types.
     let browser = folder.path().join("browser");
     std::fs::create_dir(&browser).expect("it can be made");
     std::fs::copy(scripts.join("readme_2.ts"), browser.join("readme_2.ts")).expect("it can be copied");
-    compile(&modules, &package, &browser, "");
+    compile(&modules, &package, &browser, Platform::Browser);
 
     let mut script = command("node");
     script.arg(scripts.join("out/script.js"));

@@ -10,6 +10,7 @@ use super::words::{pascal, snake};
 /// is for methods that they do not know.
 const OWN_METHODS: [&str; 4] = ["login", "startSession", "endSession", "call"];
 const SESSION_PARAM: &str = "session";
+const SESSION_EXPIRED: i64 = 5;
 /// A parameter of this name is a bag: its members stand in its place.
 const OPTIONS_PARAM: &str = "options";
 /// Methods that need another transport than HTTP POST say so under this key.
@@ -68,8 +69,17 @@ pub struct TypeDef {
     pub name: String,
     pub docs: String,
     pub kind: TypeKind,
-    /// Whether it is part of a parameter.
-    pub is_taken: bool,
+    pub uses: Use,
+}
+
+/// What a type is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    None,
+    /// Results.
+    Given,
+    /// Parameters, and perhaps results too.
+    Taken,
 }
 
 pub enum TypeKind {
@@ -134,24 +144,26 @@ impl Model {
         let mut types = reader.types();
         for method in groups.iter().flat_map(|group| &group.methods) {
             let optional = method.optional.iter().map(|optional| &optional.member);
-            method.required.iter().chain(optional).for_each(|member| mark_taken(&member.shape, &mut types));
+            method.required.iter().chain(optional).for_each(|member| mark(&member.shape, &mut types, Use::Taken));
+            mark(&method.result, &mut types, Use::Given);
         }
+        types.retain(|def| def.uses != Use::None);
         let version = text(&document["info"]["version"]).to_owned();
         Self { version, groups, types, faults: faults.collect() }
     }
 }
 
-/// Notes that the types in a shape, and in their members, are parts of a parameter.
-fn mark_taken(shape: &Shape, types: &mut [TypeDef]) {
+/// Notes what the types in a shape, and in their members, are used for.
+fn mark(shape: &Shape, types: &mut [TypeDef], uses: Use) {
     match shape {
-        Shape::Map(of) | Shape::List(of) => mark_taken(of, types),
-        Shape::Union(branches) => branches.iter().for_each(|branch| mark_taken(branch, types)),
+        Shape::Map(of) | Shape::List(of) => mark(of, types, uses),
+        Shape::Union(branches) => branches.iter().for_each(|branch| mark(branch, types, uses)),
         Shape::Named(name) => {
-            let Some(def) = types.iter_mut().find(|def| def.name == *name && !def.is_taken) else { return };
-            def.is_taken = true;
+            let Some(def) = types.iter_mut().find(|def| def.name == *name && def.uses < uses) else { return };
+            def.uses = uses;
             let TypeKind::Object(members) = &def.kind else { return };
             let inner: Vec<_> = members.iter().map(|member| member.shape.clone()).collect();
-            inner.iter().for_each(|shape| mark_taken(shape, types));
+            inner.iter().for_each(|shape| mark(shape, types, uses));
         }
         _ => {}
     }
@@ -231,7 +243,7 @@ impl<'a> Reader<'a> {
         let values: Vec<_> = list(&schema["enum"]).filter_map(Value::as_str).map(str::to_owned).collect();
         let kind =
             if values.is_empty() { TypeKind::Object(self.members(schema)) } else { TypeKind::Enumeration(values) };
-        TypeDef { name, docs: text(&schema["description"]).to_owned(), kind, is_taken: false }
+        TypeDef { name, docs: text(&schema["description"]).to_owned(), kind, uses: Use::None }
     }
 
     fn members(&self, schema: &Value) -> Vec<Member> {
@@ -272,7 +284,8 @@ impl<'a> Reader<'a> {
             name: text(&method["name"]).to_owned(),
             docs: docs.into_iter().filter(|text| !text.is_empty()).map(str::to_owned).collect(),
             required,
-            faults: faults.filter(|fault| fault.number >= 0).collect(),
+            // An expired session is renewed.
+            faults: faults.filter(|fault| fault.number >= 0 && fault.number != SESSION_EXPIRED).collect(),
             paging: self.paging(method, &optional, &result),
             optional,
             flag,
@@ -397,8 +410,9 @@ fn is_nullable(schema: &Value) -> bool {
 fn bounds(schema: &Value) -> String {
     let range = |least: &Value, most: &Value, unit: &str| match (least.as_i64(), most.as_i64()) {
         (Some(least), Some(most)) => format!(" {least} to {most}{unit}."),
-        (Some(least), None) if least > 0 => format!(" From {least}{unit}."),
-        (None, Some(most)) => format!(" Up to {most}{unit}."),
+        // That numbers are positive goes without saying.
+        (Some(least), None) if least > 1 => format!(" From {least}{unit}."),
+        (None, Some(most)) if most > 0 => format!(" Up to {most}{unit}."),
         _ => String::new(),
     };
     range(&schema["minimum"], &schema["maximum"], "")

@@ -1,6 +1,6 @@
 //! Prints Python.
 
-use super::model::{Fault, Group, Member, Method, Model, Paging, Shape, TypeDef, TypeKind};
+use super::model::{Fault, Group, Member, Method, Model, Paging, Shape, TypeDef, TypeKind, Use};
 use super::words::{pascal, snake, wrap};
 
 /// How wide text may be.
@@ -113,9 +113,6 @@ fn section(heading: &str, entries: &[(String, String)], indent: usize) -> Vec<St
 
 fn types(model: &Model) -> String {
     let mut page = Page::default();
-    page.line("\"\"\"What goes to the server and comes from it, with the names that it has on the wire.\"\"\"\n");
-    page.line("from __future__ import annotations\n");
-    page.line("from typing import Any, Dict, List, Literal, Mapping, Sequence, TypedDict\n");
     page.line("JsonValue = Any");
     page.line("\"\"\"Whatever JSON can say.\"\"\"\n");
     page.line("JsonObject = Dict[str, Any]");
@@ -127,7 +124,9 @@ fn types(model: &Model) -> String {
         page.line("");
         type_def(&mut page, def);
     }
-    page.0
+    let says = "What goes to the server and comes from it, with the names that it has on the wire.";
+    let typing = import(&page, &["Any", "Dict", "List", "Literal", "Mapping", "Sequence", "TypedDict"]);
+    format!("\"\"\"{says}\"\"\"\n\n{FUTURE}\n{typing}\n{}", page.0)
 }
 
 fn type_def(page: &mut Page, def: &TypeDef) {
@@ -135,13 +134,18 @@ fn type_def(page: &mut Page, def: &TypeDef) {
     let members = match &def.kind {
         TypeKind::Enumeration(values) => {
             let values: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-            page.line(&format!("{} = Literal[{}]", def.name, values.join(", ")));
+            let line = format!("{} = Literal[{}]", def.name, values.join(", "));
+            if line.len() <= WIDTH {
+                page.line(&line);
+            } else {
+                page.line(&format!("{} = Literal[\n    {},\n]", def.name, values.join(",\n    ")));
+            }
             page.docs("", &docs);
             return;
         }
         TypeKind::Object(members) => members,
     };
-    let side = if def.is_taken { Side::Taken } else { Side::Given };
+    let side = if def.uses == Use::Taken { Side::Taken } else { Side::Given };
     let (required, optional): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.is_required);
     page.line("");
     if optional.is_empty() || required.is_empty() {
@@ -153,6 +157,7 @@ fn type_def(page: &mut Page, def: &TypeDef) {
     }
     // `NotRequired` came with Python 3.11.
     page.line(&format!("class _{}Required(TypedDict):", def.name));
+    page.docs("    ", &[vec![format!("What `{}` must have.", def.name)]]);
     required.iter().for_each(|item| member(page, item, side));
     page.line("");
     page.line("");
@@ -194,9 +199,23 @@ fn shape(shape: &Shape, side: Side, prefix: &str) -> String {
         Shape::List(of) if side == Side::Taken => format!("Sequence[{}]", inner(of)),
         Shape::List(of) => format!("List[{}]", inner(of)),
         Shape::Named(name) => format!("{prefix}{name}"),
-        Shape::Union(branches) => branches.iter().map(inner).collect::<Vec<_>>().join(" | "),
-        Shape::Constant(value) => format!("Literal[{value}]"),
+        Shape::Union(branches) => union(branches, side, prefix),
+        Shape::Constant(_) => union(std::slice::from_ref(shape), side, prefix),
     }
+}
+
+/// One of these; all constants stand together.
+fn union(branches: &[Shape], side: Side, prefix: &str) -> String {
+    let mut constants = Vec::new();
+    let mut others = Vec::new();
+    for branch in branches {
+        match branch {
+            Shape::Constant(value) => constants.push(value.to_string()),
+            other => others.push(shape(other, side, prefix)),
+        }
+    }
+    let literal = (!constants.is_empty()).then(|| format!("Literal[{}]", constants.join(", ")));
+    literal.into_iter().chain(others).collect::<Vec<_>>().join(" | ")
 }
 
 fn faults(model: &Model) -> String {
@@ -230,11 +249,6 @@ fn class(fault: &Fault) -> String {
 
 fn client(model: &Model) -> String {
     let mut page = Page::default();
-    page.line("from __future__ import annotations\n");
-    page.line("from typing import Dict, Iterator, List, Mapping, Sequence\n");
-    page.line("from . import types");
-    page.line("from ._transport import Cancellation, Transport, present");
-    page.line("from .faults import FAULTS");
     let resources: Vec<_> = model.groups.iter().filter(|group| !group.name.is_empty()).collect();
     for group in &resources {
         page.line(&format!("\n\nclass {}:", methods_class(group)));
@@ -255,15 +269,33 @@ fn client(model: &Model) -> String {
     for group in model.groups.iter().filter(|group| group.name.is_empty()) {
         group.methods.iter().for_each(|item| method(&mut page, item));
     }
-    page.0
+    let typing = import(&page, &["Dict", "Iterator", "List", "Mapping", "Sequence"]);
+    format!("\"\"\"The client.\"\"\"\n\n{FUTURE}\nimport ssl\n{typing}{CLIENT_IMPORTS}{}", page.0)
 }
 
-const CLIENT_DOCS: [&str; 3] = [
+/// The import of those names of `typing` that the page has.
+fn import(page: &Page, names: &[&str]) -> String {
+    let has = |name: &str| page.0.split(|letter: char| !letter.is_alphanumeric()).any(|word| word == name);
+    let used: Vec<_> = names.iter().copied().filter(|name| has(name)).collect();
+    format!("from typing import {}\n", used.join(", "))
+}
+
+const FUTURE: &str = "from __future__ import annotations\n";
+
+const CLIENT_IMPORTS: &str = "
+from . import types
+from ._transport import Cancellation, Transport, present
+from .faults import FAULTS
+";
+
+const CLIENT_DOCS: [&str; 4] = [
     "A server, as one user of it sees it.",
     "It logs in with the first call, again when the session has expired, and ends its session in `close`, which a \
      `with` statement calls. Threads may share it.",
+    "Every method takes a `timeout` in seconds, for the whole call, in place of the client's; and a `cancellation`, by \
+     which another thread can break it off.",
     "Give `retries` to have a publish with an `idempotency_key` repeated up to so many times when its answer was \
-     lost; nothing else is ever repeated.",
+     lost; nothing else is ever repeated. `tls` is for servers whose certificate the system does not know.",
 ];
 
 const CLIENT_START: &str = "
@@ -275,8 +307,9 @@ const CLIENT_START: &str = "
         *,
         timeout: float = 30.0,
         retries: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._transport = Transport(url, username, api_key, timeout, retries, FAULTS)";
+        self._transport = Transport(url, username, api_key, timeout, retries, tls, FAULTS)";
 
 const CLIENT_END: &str = "
     def __enter__(self) -> Client:
@@ -346,8 +379,13 @@ fn method(page: &mut Page, method: &Method) {
         sent.iter().for_each(|item| page.line(&format!("            {item},")));
         page.line("        }");
     }
-    let call = format!("self._transport.call({:?}, params, timeout, cancellation)", method.name);
-    page.line(&format!("        result: {result} = {call}"));
+    let (call, arguments) = ("self._transport.call", format!("{:?}, params, timeout, cancellation", method.name));
+    let line = format!("        result: {result} = {call}({arguments})");
+    if line.len() <= WIDTH {
+        page.line(&line);
+    } else {
+        page.line(&format!("        result: {result} = {call}(\n            {arguments}\n        )"));
+    }
     page.line("        return result");
     if let Some(paging) = &method.paging {
         list_all(page, method, paging);

@@ -1,7 +1,7 @@
 //! Prints TypeScript.
 
-use super::model::{Fault, Group, Member, Method, Model, Paging, Shape, TypeDef, TypeKind};
-use super::words::{camel, listed, pascal, wrap};
+use super::model::{Fault, Group, Member, Method, Model, Paging, Shape, TypeDef, TypeKind, Use};
+use super::words::{JOINT, camel, listed, pascal, wrap};
 
 /// How wide comments may be.
 const WIDTH: usize = 100;
@@ -95,7 +95,7 @@ fn type_def(page: &mut Page, def: &TypeDef) {
         TypeKind::Object(members) => {
             page.line(&format!("export interface {} {{", def.name));
             for item in members {
-                member(page, item, if def.is_taken { Side::Taken } else { Side::Given });
+                member(page, item, if def.uses == Use::Taken { Side::Taken } else { Side::Given });
             }
             page.line("}");
         }
@@ -249,13 +249,21 @@ fn method(page: &mut Page, method: &Method) {
     signature(page, method, &name, &format!("Promise<{result}>"));
     let mut sent: Vec<_> = method.required.iter().map(sent).collect();
     sent.extend(method.flag.iter().map(|flag| format!("{flag}: true")));
-    if method.optional.is_empty() {
-        page.line(&format!("    return this.#transport.call({:?}, {}, options);", method.name, object(&sent)));
+    let told = if method.optional.is_empty() {
+        "options"
     } else {
         page.line("    const { signal, timeoutMs, ...given } = options;");
         sent.push(if method.has_bag() { "options: given".to_owned() } else { "...given".to_owned() });
-        let sent = object(&sent);
-        page.line(&format!("    return this.#transport.call({:?}, {sent}, {{ signal, timeoutMs }});", method.name));
+        "{ signal, timeoutMs }"
+    };
+    let arguments = [format!("{:?}", method.name), object(&sent), told.to_owned()];
+    let line = format!("    return this.#transport.call({});", arguments.join(", "));
+    if line.len() <= WIDTH {
+        page.line(&line);
+    } else {
+        page.line("    return this.#transport.call(");
+        arguments.iter().for_each(|argument| page.line(&format!("      {argument},")));
+        page.line("    );");
     }
     page.line("  }");
     if let Some(paging) = &method.paging {
@@ -317,10 +325,15 @@ fn sent(param: &Member) -> String {
 }
 
 fn object(members: &[String]) -> String {
-    if members.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
+    match members {
+        [] => "{}".to_owned(),
+        [all] if all == "...given" => "given".to_owned(),
+        members => format!("{{ {} }}", members.join(", ")),
+    }
 }
 
 fn throws(method: &Method) -> Option<String> {
-    let faults: Vec<_> = method.faults.iter().map(|fault| format!("{} ({})", class(fault), fault.number)).collect();
+    let faults: Vec<_> =
+        method.faults.iter().map(|fault| format!("{}{JOINT}({})", class(fault), fault.number)).collect();
     (!faults.is_empty()).then(|| format!("@throws {}.", listed(&faults)))
 }

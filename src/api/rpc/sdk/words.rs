@@ -27,10 +27,13 @@ fn capital(word: &str, change: impl Fn(&char) -> char) -> String {
     letters.next().map(|first| change(&first)).into_iter().chain(letters).collect()
 }
 
+/// What [`wrap`] keeps together, as a space.
+pub const JOINT: char = '\u{a0}';
+
 /// Lines of at most `width` characters, but for words that are longer.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
+    for word in text.split_ascii_whitespace() {
         match lines.last_mut() {
             Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
@@ -39,7 +42,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
             _ => lines.push(word.to_owned()),
         }
     }
-    lines
+    lines.into_iter().map(|line| line.replace(JOINT, " ")).collect()
 }
 
 /// `a, b and c`.
@@ -69,6 +72,7 @@ mod tests {
     fn lines_are_no_longer_than_asked() {
         assert_eq!(wrap("one two  three\nfour", 9), ["one two", "three", "four"]);
         assert_eq!(wrap("unbreakable it is", 5), ["unbreakable", "it is"]);
+        assert_eq!(wrap("one two\u{a0}2 three", 7), ["one", "two 2", "three"]);
         assert!(wrap("", 5).is_empty());
     }
 }

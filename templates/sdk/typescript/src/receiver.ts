@@ -218,7 +218,8 @@ export class Receiver {
   async #take(numbers: Numbers, event: ReceivedEvent): Promise<void> {
     const number = event.increment_id;
     if (numbers.has(number)) return;
-    if (numbers.beyond.length >= SPANS_MAX && number > numbers.highest + 1) {
+    const isApart = !numbers.has(number - 1) && !numbers.has(number + 1);
+    if (isApart && numbers.beyond.length >= SPANS_MAX) {
       throw new TooManyGapsError(`${SPANS_MAX} gaps are open above number ${numbers.through}`);
     }
     await this.#options.handle(event);

@@ -6,6 +6,7 @@ import http.client
 import json
 import selectors
 import socket
+import ssl
 import threading
 import time
 from typing import Any, Dict, List, Mapping, Set, Tuple, Type
@@ -102,9 +103,10 @@ class Transport:
         api_key: str,
         timeout: float,
         retries: int,
+        tls: ssl.SSLContext | None,
         faults: Mapping[int, Type[FaultError]],
     ) -> None:
-        self._connections = _Connections(url)
+        self._connections = _Connections(url, tls)
         self._username = username
         self._api_key = api_key
         self._timeout = timeout
@@ -227,11 +229,12 @@ class Transport:
 class _Connections:
     """Connections to one server, kept open between calls."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             raise ValueError(f"{url!r} is no URL such as https://hooks.example.com/")
         self._is_tls = parts.scheme == "https"
+        self._tls = tls
         self._host, self._port = parts.hostname, parts.port
         self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._lock = threading.Lock()
@@ -281,8 +284,9 @@ class _Connections:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                make = http.client.HTTPSConnection if self._is_tls else http.client.HTTPConnection
-                return make(self._host, self._port)
+                if self._is_tls:
+                    return http.client.HTTPSConnection(self._host, self._port, context=self._tls)
+                return http.client.HTTPConnection(self._host, self._port)
             if not _is_readable(connection.sock):
                 return connection
             # Nothing was asked, so what there is to read is the end.

@@ -217,7 +217,8 @@ class Receiver:
         number = event["increment_id"]
         if number in numbers:
             return
-        if len(numbers.beyond) >= _SPANS_MAX and number > numbers.highest + 1:
+        is_apart = number - 1 not in numbers and number + 1 not in numbers
+        if is_apart and len(numbers.beyond) >= _SPANS_MAX:
             what = f"{_SPANS_MAX} gaps are open above number {numbers.through}"
             raise _TooManyGapsError(what)
         self._handle(event)
