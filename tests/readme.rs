@@ -390,6 +390,7 @@ fn every_snippet_is_tested() {
         "plain_receiver.py",
         "receiver.mjs",
         "receiver.py",
+        "sdk.sh",
     ];
     assert_eq!(snippets().into_keys().collect::<Vec<_>>(), tested);
 }
@@ -435,6 +436,15 @@ async fn the_first_delivery_by_hand() {
     assert_eq!(said["result"]["deliveries"], json!([{"webhook_id": 1, "increment_id": 2}]));
     let seen = receiver.line().await;
     assert!(seen.contains("webhook 1  number 2  order:created  signature ok"), "{seen}");
+}
+
+#[tokio::test]
+async fn the_client_packages_are_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let written = Process::start(shell("sdk.sh", &[]).current_dir(folder.path())).finish().await;
+    for path in ["clients/typescript/package.json", "clients/python/pyproject.toml"] {
+        assert!(written.lines().any(|line| line == path) && folder.path().join(path).exists(), "{written}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,7 +31,9 @@ const http = createHttpServer(async (request, response) => {
   response.writeHead(host === undefined ? 404 : await host(body, request.headers)).end();
 });
 const place = await new Promise<string>((resolve) => {
-  http.listen(0, "127.0.0.1", () => resolve(`http://127.0.0.1:${(http.address() as AddressInfo).port}`));
+  http.listen(0, "127.0.0.1", () =>
+    resolve(`http://127.0.0.1:${(http.address() as AddressInfo).port}`),
+  );
 });
 
 /** Counts, and tells when a count is reached. */
@@ -45,7 +47,9 @@ class Counter {
   }
 
   reach(count: number): Promise<void> {
-    return this.count >= count ? Promise.resolve() : new Promise((tell) => this.#waiting.push({ count, tell }));
+    return this.count >= count
+      ? Promise.resolve()
+      : new Promise((tell) => this.#waiting.push({ count, tell }));
   }
 }
 
@@ -105,14 +109,20 @@ hosts.set("/main", async (body, headers) => {
 for (let n = 1; n <= 50; n += 1) {
   await client.event.publish("order:created", { n }, { idempotency_key: `order-${n}` });
 }
-const more = Array.from({ length: 50 }, (_, n) => ({ topic: "order:paid", message: { n: n + 51 } }));
+const more = Array.from({ length: 50 }, (_, n) => ({
+  topic: "order:paid",
+  message: { n: n + 51 },
+}));
 const receipts = await client.event.publishMany(more);
 say("published", 50 + receipts.length);
 await arrived.reach(100);
 say("arrived", arrived.count);
 say("answered 204", answers.get(204));
 say("answered 500", answers.get(500));
-say("twice at once", twice.map((answer) => answer.status));
+say(
+  "twice at once",
+  twice.map((answer) => answer.status),
+);
 say("healed", await receiver.heal());
 say("nothing left to heal", await receiver.heal());
 say("handled once each", new Set(handled).size === 100 && handled.length === 100);
@@ -186,7 +196,11 @@ function reasonOf(result: PromiseSettledResult<unknown>): string {
 let relayed = 0;
 const relay = createHttpServer(async (request, response) => {
   const body = Buffer.concat(await request.toArray()).toString();
-  const answer = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const answer = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+  });
   const text = await answer.text();
   if (body.includes("event.publish") && (relayed += 1) % 2 === 1) request.socket.destroy();
   else response.end(text);
@@ -202,11 +216,16 @@ say("repeated", [relayed, once.event_id === again.event_id, unkeyed instanceof T
 
 // Page by page.
 const listed: number[] = [];
-for await (const delivery of client.delivery.listAll(webhookId, { limit: 7 })) listed.push(delivery.increment_id);
+for await (const delivery of client.delivery.listAll(webhookId, { limit: 7 }))
+  listed.push(delivery.increment_id);
 say("listed", listed.length === 100 && listed.every((number, n) => number === n + 1));
 
 // Fetched only: a cancelled number is told of, the next one handled.
-const pulled = await client.webhook.create({ topics: "doomed:*", delivery_mode: "pull", secret_key: "no base64" });
+const pulled = await client.webhook.create({
+  topics: "doomed:*",
+  delivery_mode: "pull",
+  secret_key: "no base64",
+});
 const tombstones: Tombstone[] = [];
 const fetched: number[] = [];
 const puller = new Receiver({
@@ -222,7 +241,10 @@ await client.event.publish("doomed:created", { n: 1 });
 await client.delivery.cancel(pulled.webhook_id, 1);
 await client.event.publish("doomed:created", { n: 2 });
 say("pulled", [await puller.heal(), fetched]);
-say("tombstones", tombstones.map(({ increment_id, state, event }) => [increment_id, state, event?.message]));
+say(
+  "tombstones",
+  tombstones.map(({ increment_id, state, event }) => [increment_id, state, event?.message]),
+);
 
 // In order: number 1 is lost on its way, number 2 makes the receiver fetch it first.
 const ordered = await client.webhook.create({ topics: "seq:*", url: `${place}/seq`, retry: [] });
@@ -272,7 +294,9 @@ hosts.set("/bulk", async (body, headers) => {
   isFirst = false;
   return 500;
 });
-await client.event.publishMany(Array.from({ length: 10 }, (_, n) => ({ topic: "bulk:created", message: { n } })));
+await client.event.publishMany(
+  Array.from({ length: 10 }, (_, n) => ({ topic: "bulk:created", message: { n } })),
+);
 await bulk.reach(10);
 await watcher.stop();
 say("batched", bulk.count);

@@ -20,12 +20,18 @@ const number = async () => (await client.request("webhook.get", [session, 1])).r
 await client.request("event.publish", [session, "a:b", { n: 2 }], null);
 say("after a notification", await number());
 const many = [[session, [["webhook.count"], ["webhook.get", [4711]]]]];
-say("multiCall", (await client.request("multiCall", many[0])).result.map((result) => result.faultCode ?? result));
+say(
+  "multiCall",
+  (await client.request("multiCall", many[0])).result.map((result) => result.faultCode ?? result),
+);
 const batch = [
   client.request("webhook.count", [session], undefined, false),
   client.request("event.publish", [session, "a:b", { n: 3 }], null, false),
   client.request("webhook.get", [session, 4711], undefined, false),
 ];
-say("batch", (await client.request(batch)).map(({ result, error }) => result ?? error.code));
+say(
+  "batch",
+  (await client.request(batch)).map(({ result, error }) => result ?? error.code),
+);
 say("after a batch", await number());
 say("end", (await client.request("endSession", [session])).result);

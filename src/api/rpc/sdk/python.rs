@@ -152,18 +152,28 @@ fn type_def(page: &mut Page, def: &TypeDef) {
         let total = if required.is_empty() { ", total=False" } else { "" };
         page.line(&format!("class {}(TypedDict{total}):", def.name));
         page.docs("    ", &docs);
-        members.iter().for_each(|item| member(page, item, side));
+        separated(page, members.iter(), side, def.docs.is_empty());
         return;
     }
     // `NotRequired` came with Python 3.11.
     page.line(&format!("class _{}Required(TypedDict):", def.name));
     page.docs("    ", &[vec![format!("What `{}` must have.", def.name)]]);
-    required.iter().for_each(|item| member(page, item, side));
+    separated(page, required.into_iter(), side, false);
     page.line("");
     page.line("");
     page.line(&format!("class {}(_{}Required, total=False):", def.name, def.name));
     page.docs("    ", &docs);
-    optional.iter().for_each(|item| member(page, item, side));
+    separated(page, optional.into_iter(), side, def.docs.is_empty());
+}
+
+/// Members with an empty line before each, but for the first under a heading.
+fn separated<'a>(page: &mut Page, members: impl Iterator<Item = &'a Member>, side: Side, is_first: bool) {
+    for (place, item) in members.enumerate() {
+        if place > 0 || !is_first {
+            page.line("");
+        }
+        member(page, item, side);
+    }
 }
 
 /// Whether a value goes to the server or comes from it.
@@ -174,7 +184,6 @@ enum Side {
 }
 
 fn member(page: &mut Page, member: &Member, side: Side) {
-    page.line("");
     page.line(&format!("    {}: {}", member.name, shape(&member.shape, side, "")));
     page.docs("    ", &[paragraph(&member.docs, 10)]);
 }

@@ -45,7 +45,7 @@ impl Page {
         }
         match lines.as_slice() {
             [] => {}
-            [line] => self.line(&format!("{indent}/** {line} */")),
+            [line] if line.chars().count() + 4 <= width => self.line(&format!("{indent}/** {line} */")),
             lines => {
                 self.line(&format!("{indent}/**"));
                 for line in lines {
@@ -90,7 +90,15 @@ fn type_def(page: &mut Page, def: &TypeDef) {
     match &def.kind {
         TypeKind::Enumeration(values) => {
             let values: Vec<_> = values.iter().map(|value| format!("{value:?}")).collect();
-            page.line(&format!("export type {} = {};", def.name, values.join(" | ")));
+            let line = format!("export type {} = {};", def.name, values.join(" | "));
+            let broken = format!("  {};", values.join(" | "));
+            if line.len() <= WIDTH {
+                page.line(&line);
+            } else if broken.len() <= WIDTH {
+                page.line(&format!("export type {} =\n{broken}", def.name));
+            } else {
+                page.line(&format!("export type {} =\n  | {};", def.name, values.join("\n  | ")));
+            }
         }
         TypeKind::Object(members) => {
             page.line(&format!("export interface {} {{", def.name));

@@ -21,7 +21,11 @@ export class FileStore implements Store {
       throw error;
     }
     const state: JsonValue = JSON.parse(text);
-    if (isJsonObject(state) && typeof state["through"] === "number" && Array.isArray(state["beyond"])) {
+    if (
+      isJsonObject(state) &&
+      typeof state["through"] === "number" &&
+      Array.isArray(state["beyond"])
+    ) {
       const spans = state["beyond"].map(readSpan);
       const beyond = spans.filter((span) => span !== undefined);
       if (beyond.length === spans.length) return { through: state["through"], beyond };

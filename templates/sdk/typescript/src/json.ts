@@ -11,8 +11,7 @@ export interface JsonObject {
  * an index signature for it.
  */
 export type JsonObjectInput =
-  | Readonly<Record<string, unknown>>
-  | (object & { readonly [Symbol.iterator]?: never });
+  Readonly<Record<string, unknown>> | (object & { readonly [Symbol.iterator]?: never });
 
 /** True of a JSON object, as opposed to an array or null. */
 export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -30,7 +30,10 @@ export class Numbers {
   }
 
   has(number: number): boolean {
-    return number <= this.#through || this.#beyond.some(([first, last]) => first <= number && number <= last);
+    return (
+      number <= this.#through ||
+      this.#beyond.some(([first, last]) => first <= number && number <= last)
+    );
   }
 
   add(number: number): void {

@@ -142,7 +142,10 @@ export class Receiver {
   /** Begins to watch for gaps and to fetch what is missing, until {@link stop}. */
   async start(): Promise<void> {
     const patienceMs = this.#options.patienceMs ?? PATIENCE_MS;
-    const looks = Math.max(1, Math.round((this.#options.lookEveryMs ?? LOOK_EVERY_MS) / patienceMs));
+    const looks = Math.max(
+      1,
+      Math.round((this.#options.lookEveryMs ?? LOOK_EVERY_MS) / patienceMs),
+    );
     const numbers = await this.#inTurn(() => this.#load());
     // What is missing below it has been missing since the last tick, at least.
     let overdue = numbers.through;
@@ -150,7 +153,9 @@ export class Receiver {
     const tick = (): void => {
       const isGap = numbers.missing(overdue).length > 0;
       if ((isGap || ticks % looks === 0) && this.#look === undefined) {
-        const look = this.#heal(numbers, overdue).then(undefined, (error: unknown) => this.#report(error));
+        const look = this.#heal(numbers, overdue).then(undefined, (error: unknown) =>
+          this.#report(error),
+        );
         this.#look = look.then(() => {
           this.#look = undefined;
         });
@@ -247,7 +252,10 @@ export class Receiver {
       if (span === undefined) return count;
       const [first, last] = span;
       const limit = Math.min(last - first + 1, PAGE);
-      const pulled = await client.delivery.pull(webhookId, { after_increment_id: first - 1, limit });
+      const pulled = await client.delivery.pull(webhookId, {
+        after_increment_id: first - 1,
+        limit,
+      });
       if (pulled[0]?.increment_id !== first) {
         throw new TallyhookError(`webhook ${webhookId} has not given out number ${first}`);
       }

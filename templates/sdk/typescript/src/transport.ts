@@ -114,7 +114,11 @@ export class Transport {
     }
   }
 
-  async #callInSession<Result>(method: string, params: Params, signal: AbortSignal): Promise<Result> {
+  async #callInSession<Result>(
+    method: string,
+    params: Params,
+    signal: AbortSignal,
+  ): Promise<Result> {
     const login = this.#joinLogin();
     try {
       const session = await login.wait(signal);
@@ -144,7 +148,12 @@ export class Transport {
     let text: string;
     let status: number;
     try {
-      const response = await this.#fetch(this.#options.url, { method: "POST", headers, body, signal });
+      const response = await this.#fetch(this.#options.url, {
+        method: "POST",
+        headers,
+        body,
+        signal,
+      });
       text = await response.text();
       status = response.status;
     } catch (error) {
@@ -258,7 +267,9 @@ function parse(text: string, status: number): Params {
   } catch {
     // Below.
   }
-  throw new TransportError(`the answer (HTTP status ${status}) is no JSON object; is this a tallyhook server?`);
+  throw new TransportError(
+    `the answer (HTTP status ${status}) is no JSON object; is this a tallyhook server?`,
+  );
 }
 
 function reason(error: unknown): string {

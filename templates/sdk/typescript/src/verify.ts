@@ -4,7 +4,8 @@ import { TallyhookError } from "./errors.js";
 import { type JsonObject, type JsonValue, isJsonObject } from "./json.js";
 
 /** Headers of a request, as `node:http`, `fetch` and most frameworks have them. */
-export type RequestHeaders = Headers | Readonly<Record<string, string | readonly string[] | undefined>>;
+export type RequestHeaders =
+  Headers | Readonly<Record<string, string | readonly string[] | undefined>>;
 
 /** The request is not signed with any of the secrets, or more than five minutes old. */
 export class SignatureError extends TallyhookError {
@@ -92,17 +93,27 @@ export function readEvents(delivery: VerifiedDelivery): ReceivedEvent[] {
   const events = Array.isArray(batch) ? batch : [body];
   const isExpected = delivery.last_increment_id - delivery.first_increment_id + 1 === events.length;
   if (!isExpected) throw new FormatError("the body has other numbers than webhook-id");
-  return events.map((event, place) => readEvent(event, delivery, delivery.first_increment_id + place));
+  return events.map((event, place) =>
+    readEvent(event, delivery, delivery.first_increment_id + place),
+  );
 }
 
 function readEvent(event: JsonValue, delivery: VerifiedDelivery, expected: number): ReceivedEvent {
   if (isJsonObject(event) && event["increment_id"] === expected) {
     const { topic, created_at, message } = event;
     if (typeof topic === "string" && typeof created_at === "string" && isJsonObject(message)) {
-      return { webhook_id: delivery.webhook_id, increment_id: expected, topic, created_at, message };
+      return {
+        webhook_id: delivery.webhook_id,
+        increment_id: expected,
+        topic,
+        created_at,
+        message,
+      };
     }
   }
-  throw new FormatError("the body is not in the format envelope; webhook.get says which format it is in");
+  throw new FormatError(
+    "the body is not in the format envelope; webhook.get says which format it is in",
+  );
 }
 
 function isSignedWith(secret: string, text: string, signed: Record<string, string>): boolean {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import selectors
@@ -51,10 +52,9 @@ class Cancellation:
         with self._lock:
             self._cancelled.set()
             for waiting in self._sockets:
-                try:
+                # It fails if it was closed at the other end.
+                with contextlib.suppress(OSError):
                     waiting.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass  # It was closed at the other end.
 
     def _check(self) -> None:
         if self.is_cancelled:
@@ -252,6 +252,7 @@ class _Connections:
                 connection.timeout = deadline.left()
                 connection.connect()
             sock = connection.sock
+            assert sock is not None, "it is connected"
             cancellation._watch(sock)
             try:
                 sock.settimeout(deadline.left())
@@ -315,7 +316,9 @@ def _is_repeatable(params: Mapping[str, object]) -> bool:
     events = params.get("events")
     if not isinstance(events, (list, tuple)):
         return has_key(params.get("options"))
-    return bool(events) and all(isinstance(e, Mapping) and has_key(e.get("options")) for e in events)
+    return bool(events) and all(
+        isinstance(e, Mapping) and has_key(e.get("options")) for e in events
+    )
 
 
 def present(members: Mapping[str, object]) -> Dict[str, object]:

@@ -197,11 +197,11 @@ class Receiver:
         return self._numbers
 
     def _beginning(self) -> int:
+        if isinstance(self._start, int):
+            return self._start
         if self._start == "beginning":
             return 0
-        if self._start == "settled":
-            return self._client.webhook.get(self._webhook_id)["settled_through"]
-        return self._start
+        return self._client.webhook.get(self._webhook_id)["settled_through"]
 
     def _save(self, numbers: Numbers) -> None:
         if not self._is_saved:

@@ -26,12 +26,14 @@ class Store(Protocol):
 
     def load(self) -> ReceiverState | None:
         """What was saved last; `None` if nothing was yet."""
+        ...
 
     def save(self, state: ReceiverState) -> None:
         """Keeps this in place of what was saved before.
 
         The request is answered only after it has returned.
         """
+        ...
 
 
 class MemoryStore:

@@ -24,6 +24,7 @@ class RequestHeaders(Protocol):
 
     def items(self) -> Iterable[Tuple[str, str]]:
         """Names and values."""
+        ...
 
 
 class ReceivedEvent(TypedDict):
