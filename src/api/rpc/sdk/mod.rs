@@ -65,3 +65,104 @@ fn gather(folder: &Dir<'_>, version: &str, files: &mut BTreeMap<String, String>)
         gather(inner, version, files);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A document with a list, a method that is called over a WebSocket, and
+    /// names that a language keeps for itself.
+    fn document() -> Value {
+        let robot = json!({
+            "type": "object",
+            "properties": { "robot_id": { "type": "integer" }, "mood": { "type": ["string", "null"], "enum": ["glad", null] } },
+            "required": ["robot_id", "mood"],
+        });
+        let options = json!({
+            "type": ["object", "null"],
+            "properties": {
+                "after_robot_id": { "type": ["integer", "null"], "minimum": 0 },
+                "limit": { "type": ["integer", "null"], "minimum": 1 },
+                "from": { "type": "string", "enum": ["here", "there"] },
+            },
+        });
+        let result = |schema: Value| json!({ "name": "result", "schema": schema });
+        json!({
+            "info": { "version": "1.2.3" },
+            "methods": [
+                {
+                    "name": "robot.list",
+                    "summary": "Lists robots.",
+                    "tags": [{ "name": "robot" }],
+                    "params": [
+                        { "name": "session", "required": true, "schema": { "type": "string" } },
+                        { "name": "options", "required": false, "schema": options },
+                    ],
+                    "result": result(json!({ "type": "array", "items": { "$ref": "#/components/schemas/Robot" } })),
+                    "errors": [{ "$ref": "#/components/errors/NoRobot" }],
+                },
+                {
+                    "name": "robot.subscribe",
+                    "summary": "Watches robots.",
+                    "tags": [{ "name": "robot" }],
+                    "x-transport": "websocket",
+                    "params": [],
+                    "result": result(json!({ "type": "boolean" })),
+                    "errors": [],
+                },
+            ],
+            "components": {
+                "schemas": { "Robot": robot, "SpareRobot": { "type": "object", "properties": {} } },
+                "errors": {
+                    "NoRobot": { "code": 120, "message": "Robot not exists." },
+                    "InvalidParams": { "code": -32602, "message": "Invalid params" },
+                },
+            },
+        })
+    }
+
+    fn contains(text: &str, parts: &[&str]) {
+        parts.iter().for_each(|part| assert!(text.contains(part), "{part} is missing in:\n{text}"));
+    }
+
+    #[test]
+    fn a_list_is_read_page_by_page() {
+        let (typescript, python) = (package(&document(), Language::TypeScript), package(&document(), Language::Python));
+        contains(
+            &typescript["src/client.ts"],
+            &[
+                "list(options: types.RobotListOptions = {}): Promise<types.Robot[]> {",
+                "  async *listAll(\n    options: types.RobotListOptions = {},\n  ): AsyncGenerator<types.Robot, void, undefined> {",
+                "await this.list({ ...options, limit, after_robot_id });",
+                "after_robot_id = last.robot_id;",
+            ],
+        );
+        contains(
+            &python["src/tallyhook/_client.py"],
+            &[
+                "    def list_all(\n",
+                "from_: types.RobotListFrom | None = None,",
+                "after_robot_id = page[-1][\"robot_id\"]",
+                "\"from\": from_",
+                "limit=count,",
+            ],
+        );
+    }
+
+    #[test]
+    fn only_what_can_be_called_and_is_used_is_printed() {
+        for language in [Language::TypeScript, Language::Python] {
+            let files = package(&document(), language);
+            for (path, text) in &files {
+                assert!(!text.contains("subscribe(") && !text.contains("SpareRobot"), "{path}:\n{text}");
+                assert!(!text.contains(VERSION), "{path} has no version");
+            }
+            let faults = files.iter().find(|(path, _)| path.contains("faults.")).expect("there are faults").1;
+            assert!(faults.contains("NoRobotError") && !faults.contains("InvalidParams"), "{faults}");
+            let metadata = files.get("package.json").or(files.get("pyproject.toml")).expect("there is metadata");
+            assert!(metadata.contains("\"1.2.3\""), "{metadata}");
+        }
+    }
+}
