@@ -34,6 +34,7 @@ errors: ["Error: on purpose"]
 handled after a replay: 100
 altered: 401
 for another webhook: 400
+above too many gaps: 503
 end the sessions
 after the session's end: [1,1,1,1,1]
 fault: ["NoWebhookError",103,"Webhook not exists. There is no webhook 4711."]

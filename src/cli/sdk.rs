@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{Failure, print};
 use crate::api::rpc::{self, Language};
@@ -20,17 +20,36 @@ and use it. Files that are there already are replaced, others are left alone.";
 #[derive(Args)]
 pub struct SdkArgs {
     /// The language
-    language: Language,
+    language: Name,
     /// The folder to write to; made if it is missing
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+}
+
+/// A language as it is typed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// For Node 18 or newer, and whatever else has fetch
+    #[value(name = "typescript")]
+    TypeScript,
+    /// For Python 3.10 or newer
+    Python,
+}
+
+impl From<Name> for Language {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::TypeScript => Self::TypeScript,
+            Name::Python => Self::Python,
+        }
+    }
 }
 
 /// Writes the files, and says which.
 pub fn run(args: &SdkArgs) -> Result<(), Failure> {
     // Where a server is called is for those to say who use the package.
     let document = rpc::openrpc("http://127.0.0.1:8080/");
-    for (name, text) in rpc::sdk(&document, args.language) {
+    for (name, text) in rpc::sdk(&document, args.language.into()) {
         let path = args.out.join(name);
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|cause| cannot_write(folder, &cause))?;

@@ -22,9 +22,11 @@ from tallyhook import (
     Client,
     FaultError,
     FileStore,
+    MemoryStore,
     NoWebhookError,
     ReceivedEvent,
     Receiver,
+    ReceiverState,
     RequestHeaders,
     TallyhookError,
     Tombstone,
@@ -155,12 +157,14 @@ say("arrived", arrived.count)
 say("answered 204", answers.get(204))
 say("answered 500", answers.get(500))
 say("twice at once", twice)
+# After a restart it knows what is done, and what is missing.
+receiver = make_receiver()
 say("healed", receiver.heal())
 say("nothing left to heal", receiver.heal())
 say("handled once each", sorted(handled) == list(range(1, 101)))
 say("errors", [f"Error: {error}" for error in errors])
 
-# What comes again after a restart is known.
+# What comes again is known, after another restart too.
 receiver = make_receiver()
 client.webhook.replay(webhook_id, from_increment_id=1, to_increment_id=5)
 arrived.reach(105)
@@ -173,6 +177,19 @@ altered = last[0].replace(b"order", b"0rder", 1)
 say("altered", receiver.receive(altered, last[1]))
 other = Receiver(webhook["secret_key"], client, 4711, lambda _: None, on_error=lambda _: None)
 say("for another webhook", other.receive(*last))
+
+# Memory is bounded: a number above too many gaps has to come again.
+full = MemoryStore()
+full.save(ReceiverState(0, tuple((n, n) for n in range(1000, 21_000, 2))))
+overfull = Receiver(
+    webhook["secret_key"],
+    client,
+    webhook_id,
+    lambda _: None,
+    store=full,
+    on_error=lambda _: None,
+)
+say("above too many gaps", overfull.receive(*last))
 
 # The session is renewed: whoever runs this ends it now. Calls at once log in once.
 print("end the sessions", flush=True)

@@ -12,7 +12,6 @@ mod words;
 
 use std::collections::BTreeMap;
 
-use clap::ValueEnum;
 use include_dir::{Dir, include_dir};
 use serde_json::Value;
 
@@ -29,12 +28,11 @@ const LICENSES: [(&str, &str); 2] = [
 const VERSION: &str = "TALLYHOOK_VERSION";
 
 /// A language that there is a package for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
-    /// For Node 18 or newer and browsers
-    #[value(name = "typescript")]
+    /// For Node, and whatever else has `fetch`.
     TypeScript,
-    /// For Python 3.10 or newer
+    /// For Python.
     Python,
 }
 

@@ -65,15 +65,12 @@ export interface ReceiverOptions {
   readonly lookEveryMs?: number | undefined;
 }
 
-/** What to answer a request with. */
-export interface Answer {
-  /**
-   * 204: done, now or before. 401: not signed. 400: signed, but for another webhook, or not in the
-   * format `envelope`. 500: an exception. 503: too many numbers are missing. The server sends
-   * again what is not answered with 204.
-   */
-  readonly status: 204 | 400 | 401 | 500 | 503;
-}
+/**
+ * The HTTP status to answer a request with. 204: done, now or before. 401: not signed. 400: signed,
+ * but for another webhook, or not in the format `envelope`. 500: an exception. 503: too many numbers
+ * are missing. The server sends again what is not answered with 204.
+ */
+export type ReceiverStatus = 204 | 400 | 401 | 500 | 503;
 
 /** Numbers above so many gaps would take too much memory to remember. */
 class TooManyGapsError extends TallyhookError {
@@ -103,10 +100,10 @@ export class Receiver {
   }
 
   /**
-   * Takes a request, and says how to answer it. Never rejects.
+   * Takes a request, and resolves to the status to answer it with. Never rejects.
    * @param body - The body as it came, before anything has parsed it.
    */
-  async receive(body: string | Uint8Array, headers: RequestHeaders): Promise<Answer> {
+  async receive(body: string | Uint8Array, headers: RequestHeaders): Promise<ReceiverStatus> {
     try {
       const events = this.#verify(body, headers);
       await this.#inTurn(async () => {
@@ -120,12 +117,12 @@ export class Receiver {
           await this.#save(numbers);
         }
       });
-      return { status: 204 };
+      return 204;
     } catch (error) {
       this.#report(error);
-      if (error instanceof SignatureError) return { status: 401 };
-      if (error instanceof FormatError) return { status: 400 };
-      return { status: error instanceof TooManyGapsError ? 503 : 500 };
+      if (error instanceof SignatureError) return 401;
+      if (error instanceof FormatError) return 400;
+      return error instanceof TooManyGapsError ? 503 : 500;
     }
   }
 

@@ -22,7 +22,7 @@ export interface ClientOptions {
   readonly username: string;
   /** The user's API key. */
   readonly apiKey: string;
-  /** How long a call may take, in milliseconds; 30,000 by default. */
+  /** How long a call may take, each time if it is repeated, in milliseconds; 30,000 by default. */
   readonly timeoutMs?: number | undefined;
   /**
    * How often a publish that has an `idempotency_key` is repeated when its answer was lost; 0 by
