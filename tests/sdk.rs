@@ -5,16 +5,15 @@
 mod common;
 mod tools;
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use common::{DEMO_KEY, TestServer};
-use tools::{command, installed, left_out, runs};
+use tools::{Script, command, installed, left_out, runs};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
@@ -81,33 +80,24 @@ fn unpack_readme(package: &Path, language: &str, ending: &str, folder: &Path) ->
     blocks.len()
 }
 
-/// Runs a script to its end, and ends all sessions when it asks for that.
-async fn see(mut script: Command) -> String {
+/// Runs a script to its end, and ends its session when it asks for that.
+async fn see(mut command: Command) -> String {
     let server = TestServer::start().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let database = server.database();
-    script.args([&server.url(), "demo", DEMO_KEY]).arg(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let running = tokio::task::spawn_blocking(move || {
-        let mut child = script.spawn().expect("the script starts");
-        let mut stdin = child.stdin.take().expect("it is piped");
-        let mut seen = String::new();
-        for line in BufReader::new(child.stdout.take().expect("it is piped")).lines() {
-            let line = line.expect("it prints text");
-            if line == END_THE_SESSIONS {
-                assert_eq!(database.execute("DELETE FROM session", []).expect("the store can be written"), 1);
-                stdin.write_all(b"done\n").expect("the script reads");
-            }
-            seen += &line;
-            seen.push('\n');
+    let mut script = Script::start(command.args([&server.url(), "demo", DEMO_KEY]).arg(folder.path()));
+    let mut seen = String::new();
+    while let Some(line) = script.line().await {
+        if line == END_THE_SESSIONS {
+            assert_eq!(database.execute("DELETE FROM session", []).expect("the store can be written"), 1);
+            script.tell("done");
         }
-        assert!(child.wait().expect("it can be waited for").success(), "{seen}");
-        // One login at the start, one for all calls after the end, one through the relay; and all
-        // but the last were ended.
-        let sessions = database.query_row("SELECT count(*) FROM session", [], |row| row.get::<_, i64>(0));
-        (seen, sessions.expect("the store can be read"))
-    });
-    let (seen, sessions) = tokio::time::timeout(common::PATIENCE, running).await.expect("it ends in time").unwrap();
-    assert_eq!(sessions, 1, "calls at once log in once, and close ends the session");
+        seen += &line;
+        seen.push('\n');
+    }
+    // One login for all calls that met the end, which `close` has ended; and one through the relay.
+    let sessions = database.query_row("SELECT count(*) FROM session", [], |row| row.get::<_, i64>(0));
+    assert_eq!(sessions.expect("the store can be read"), 1, "calls at once log in once, and close ends the session");
     seen
 }
 

@@ -7,7 +7,7 @@ mod tools;
 use std::process::Command;
 
 use common::{DEMO_KEY, TestServer};
-use tools::{command, installed, left_out, runs};
+use tools::{Script, command, installed, left_out, runs};
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stock/");
 
@@ -24,14 +24,15 @@ end: true
 "#;
 
 /// Runs a script against a server of its own.
-async fn check(mut script: Command) {
+async fn check(mut command: Command) {
     let server = TestServer::start().await;
-    script.args([&server.url(), "demo", DEMO_KEY]);
-    let running = tokio::task::spawn_blocking(move || script.output().expect("the script starts"));
-    let output = tokio::time::timeout(common::PATIENCE, running).await.expect("it ends in time").unwrap();
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{complained}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), SEEN, "{complained}");
+    let mut script = Script::start(command.args([&server.url(), "demo", DEMO_KEY]));
+    let mut seen = String::new();
+    while let Some(line) = script.line().await {
+        seen += &line;
+        seen.push('\n');
+    }
+    assert_eq!(seen, SEEN);
 }
 
 /// A script for Node that needs a package; `None`, said loudly, if it is missing.
