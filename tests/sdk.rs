@@ -39,8 +39,8 @@ after the session's end: [1,1,1,1,1]
 fault: ["NoWebhookError",103,"Webhook not exists. There is no webhook 4711."]
 wrong key: "AccessDeniedError"
 a wrong field: ["InvalidEventError","topic"]
-timed out: true
 cancelled: ["Error: enough","Error: enough"]
+timed out: true
 repeated: [3,true,true]
 listed: true
 pulled: [2,[2]]
