@@ -249,7 +249,7 @@ mod tests {
         );
         has(
             &python["src/tallyhook/types.py"],
-            &["class Walked(TypedDict):\n\n    place: str\n    \"\"\"Where it ended.\"\"\""],
+            &["class Walked(TypedDict):\n    place: str\n    \"\"\"Where it ended.\"\"\""],
         );
     }
 }
