@@ -105,3 +105,31 @@ fn essence(schema: &Value) -> Value {
     }
     json!([values, schema["properties"], schema["required"]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(member: &str) -> Value {
+        json!({ "type": ["object", "null"], "description": member, "properties": { member: { "type": "string" } } })
+    }
+
+    #[test]
+    fn the_shortest_name_that_is_free_is_given() {
+        let mut names = Names::default();
+        names.reserve("Robot");
+        let (arm, leg, eye) = (object("arm"), object("leg"), object("eye"));
+        names.collect(&arm, "RobotLeftArm");
+        names.collect(&json!({ "type": "array", "items": object("arm") }), "Arm");
+        names.collect(&leg, "Robot");
+        names.collect(&eye, "Robot");
+        let mood = json!({ "anyOf": [{ "type": "string", "enum": ["glad"] }, object("why"), { "type": "null" }] });
+        names.collect(&mood, "Mood");
+        let given: Vec<_> =
+            [&arm, &leg, &eye, &mood["anyOf"][0], &mood["anyOf"][1]].map(|schema| names.of(schema)).into();
+        let expected = ["ArmItem", "Robot2", "Robot3", "MoodName", "Mood"].map(|name| Some(name.to_owned()));
+        assert_eq!(given, expected);
+        assert_eq!(names.of(&json!({ "type": "object" })), None);
+        assert_eq!(names.all().len(), 5);
+    }
+}
