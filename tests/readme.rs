@@ -396,6 +396,7 @@ fn every_snippet_is_tested() {
         "plain_receiver.py",
         "receiver.mjs",
         "receiver.py",
+        "sdk.sh",
         "tail.sh",
     ];
     assert_eq!(snippets().into_keys().collect::<Vec<_>>(), tested);
@@ -479,6 +480,15 @@ async fn the_recording_of_tail_is_true() {
         let line = shape(&tail.line().await);
         assert!(recorded.contains(&line), "{line:?} is not as recorded:\n{}", recorded.join("\n"));
         seen.insert(line);
+    }
+}
+
+#[tokio::test]
+async fn the_client_packages_are_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let written = Process::start(shell("sdk.sh", &[]).current_dir(folder.path())).finish().await;
+    for path in ["clients/typescript/package.json", "clients/python/pyproject.toml"] {
+        assert!(written.lines().any(|line| line == path) && folder.path().join(path).exists(), "{written}");
     }
 }
 

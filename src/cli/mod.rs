@@ -14,6 +14,7 @@ mod listen;
 mod number_log;
 mod openrpc;
 mod receiver;
+mod sdk;
 mod serve;
 mod signals;
 mod socket;
@@ -86,6 +87,9 @@ enum Command {
     /// Write the reference of the interface: a page for a browser, and the OpenRPC document it is made from.
     #[command(after_help = docs::EXAMPLES)]
     Docs(docs::DocsArgs),
+    /// Write a client package for TypeScript or Python.
+    #[command(after_help = sdk::EXAMPLES)]
+    Sdk(sdk::SdkArgs),
     /// Measure a server process on this machine, beside what the machine could do at best.
     #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
@@ -136,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(args),
         Command::Openrpc(args) => openrpc::run(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Sdk(args) => sdk::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReceiver(args) => bench::receive(&args),

@@ -3,9 +3,15 @@
 #![allow(dead_code, reason = "each test program that includes this uses a part of it")]
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// How long a script may print nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command without settings for tallyhook that the environment may have.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
@@ -14,6 +20,50 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+/// A program that prints lines, and may be told some. It ends with this.
+pub struct Script {
+    child: Child,
+    stdin: ChildStdin,
+    lines: UnboundedReceiver<String>,
+}
+
+impl Script {
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script starts");
+        let stdin = child.stdin.take().expect("it is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let (sender, lines) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, stdin, lines }
+    }
+
+    /// The next line; `None` when it has ended, which has to be a good end.
+    pub async fn line(&mut self) -> Option<String> {
+        let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await.expect("the script prints in time");
+        if line.is_none() {
+            assert!(self.child.wait().expect("it can be waited for").success(), "the script fails");
+        }
+        line
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").expect("the script reads");
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
 }
 
 /// True if the program is there.

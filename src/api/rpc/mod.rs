@@ -15,9 +15,11 @@ mod method;
 mod methods;
 mod openrpc;
 mod reference;
+mod sdk;
 mod socket;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,6 +33,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
+pub use self::sdk::Language;
 use super::body::{self, BodyError};
 use super::{Config, Peer};
 use crate::service::Service;
@@ -157,4 +160,9 @@ pub fn openrpc(url: &str) -> serde_json::Value {
 /// The reference for people, made from an OpenRPC document.
 pub fn reference(document: &serde_json::Value) -> String {
     reference::page(document)
+}
+
+/// The files of a client package, text by path, made from an OpenRPC document.
+pub fn sdk(document: &serde_json::Value, language: Language) -> BTreeMap<String, String> {
+    sdk::package(document, language)
 }

@@ -145,21 +145,20 @@ fn own_params(spec: &Spec, taken: &mut SchemaGenerator) -> Vec<Value> {
     spec.params.iter().map(param).collect()
 }
 
-/// By their names in the components.
+/// By their names in the components, which are those of the fault table.
 fn error_references(spec: &Spec) -> Vec<Value> {
     let reference = |name: String| json!({ "$ref": format!("#/components/errors/{name}") });
     let missing = (!spec.params.is_empty()).then(|| "InvalidParams".to_owned());
     let faults = spec.all_faults().into_iter().filter(|code| *code != FaultCode::MissingParameter);
-    faults.map(|code| format!("Fault{}", code.number())).chain(missing).map(reference).collect()
+    faults.map(|code| format!("{code:?}")).chain(missing).map(reference).collect()
 }
 
 /// Every fault, and the specification's errors that a call may meet.
 fn errors() -> Map<String, Value> {
     let error = |code: i32, message: &str| json!({ "code": code, "message": message });
-    let faults = crate::domain::fault::FAULTS.iter().map(|entry| {
-        let number = entry.code.number();
-        (format!("Fault{number}"), error(number, entry.message))
-    });
+    let faults = crate::domain::fault::FAULTS
+        .iter()
+        .map(|entry| (format!("{:?}", entry.code), error(entry.code.number(), entry.message)));
     let own = [("InvalidParams", INVALID_PARAMS), ("InternalError", INTERNAL_ERROR)];
     faults.chain(own.map(|(name, code)| (name.to_owned(), error(code, words(code))))).collect()
 }
@@ -171,6 +170,7 @@ mod tests {
 
     use super::*;
     use crate::api::rpc::method::Request;
+    use crate::api::rpc::sdk::{self, Language};
     use crate::domain::fault::Fault;
     use crate::domain::user::Permission;
     use crate::service::auth::Caller;
@@ -201,7 +201,7 @@ mod tests {
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document(&[method], "https://example.com/");
-        let errors = ["Fault1", "Fault2", "Fault5", "Fault107", "Fault114", "InvalidParams"];
+        let errors = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent", "InvalidParams"];
         let expected = json!({
             "name": "robot.walk",
             "summary": "Walks.",
@@ -229,5 +229,50 @@ mod tests {
         });
         assert_eq!(document["methods"][0], expected);
         assert_eq!(document["components"]["schemas"]["Walked"]["properties"]["place"]["type"], "string");
+    }
+
+    /// The same entry is all that the client packages need.
+    #[test]
+    fn a_method_is_in_the_packages() {
+        let method = Method::with_session("robot.walk_home", "Walks home.", walk)
+            .needs(Permission::Admin)
+            .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
+        let document = document(&[method], "https://example.com/");
+        let typescript = sdk::package(&document, Language::TypeScript);
+        let python = sdk::package(&document, Language::Python);
+        let has = |text: &str, parts: &[&str]| {
+            parts.iter().for_each(|part| assert!(text.contains(part), "{part} is missing in:\n{text}"));
+        };
+        has(
+            &typescript["src/client.ts"],
+            &[
+                "readonly robot: RobotMethods;",
+                "   * Walks home.\n   *\n   * Needs the permission `admin`.\n   * @param distance - How far. 0 to 9.",
+                "NoEventError (114)",
+                "walkHome(distance: number, options: types.RobotWalkHomeOptions = {}): Promise<types.Walked> {",
+                r#"this.#transport.call("robot.walk_home", { distance, ...given }, { signal, timeoutMs })"#,
+            ],
+        );
+        has(
+            &typescript["src/types.ts"],
+            &[
+                "export interface Walked {\n  /** Where it ended. */\n  place: string;\n}",
+                "  /** How fast, in metres a second. 0 to 255. */\n  speed?: number | null | undefined;",
+            ],
+        );
+        has(
+            &python["src/tallyhook/_client.py"],
+            &[
+                "self.robot = RobotMethods(self._transport)",
+                "    def walk_home(\n        self,\n        distance: int,\n        *,\n        speed: int | None = None,",
+                "    ) -> types.Walked:\n        \"\"\"Walks home.\n\n        Needs the permission `admin`.",
+                "            NoEventError: Fault 114.",
+                r#"params: Dict[str, object] = {"distance": distance, **present({"speed": speed})}"#,
+            ],
+        );
+        has(
+            &python["src/tallyhook/types.py"],
+            &["class Walked(TypedDict):\n    place: str\n    \"\"\"Where it ended.\"\"\""],
+        );
     }
 }

@@ -46,7 +46,8 @@ impl<'a> OldSecretItem<'a> {
     }
 }
 
-/// A webhook in `webhook.list`: the seed's members in the seed's order.
+// The seed's members in the seed's order.
+/// A webhook in `webhook.list`.
 #[derive(JsonSchema, Serialize)]
 pub struct WebhookItem<'a> {
     /// Its id.

@@ -1,0 +1,287 @@
+"""A receiver that has each number once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Callable, List, Literal, Sequence
+
+from ._client import Client
+from ._numbers import Numbers
+from .errors import FormatError, SignatureError, TallyhookError
+from .store import MemoryStore, ReceiverState, Store
+from .types import DeliveryState, PulledDelivery
+from .verify import ReceivedEvent, RequestHeaders, read_events, verify_delivery
+
+# The most numbers asked for at once.
+_PAGE = 100
+# The most spans of numbers above a gap that are remembered.
+_SPANS_MAX = 10_000
+
+_log = logging.getLogger("tallyhook")
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """A number that no event will come under."""
+
+    increment_id: int
+
+    state: DeliveryState
+    """`cancelled`; or what became of it, if the event has been pruned since."""
+
+    event: ReceivedEvent | None
+    """The event, if the server still has it."""
+
+
+class _TooManyGapsError(TallyhookError):
+    """Numbers above so many gaps would take too much memory to remember."""
+
+
+class Receiver:
+    """Receives the deliveries of one webhook, each number once.
+
+    It verifies the signature, drops duplicates, notices gaps and fetches what is missing. Threads
+    may share it.
+
+    What it handles and then can't note (the process dies in between) comes again. To exclude that,
+    keep the number in the transaction that handles the event.
+    """
+
+    def __init__(
+        self,
+        secrets: str | Sequence[str],
+        client: Client,
+        webhook_id: int,
+        handle: Callable[[ReceivedEvent], object],
+        *,
+        on_tombstone: Callable[[Tombstone], object] | None = None,
+        on_error: Callable[[Exception], object] | None = None,
+        store: Store | None = None,
+        start: Literal["settled", "beginning"] | int = "settled",
+        in_order: bool = False,
+        patience: float = 10.0,
+        look_every: float = 60.0,
+    ) -> None:
+        """Prepares; nothing is asked of the server yet.
+
+        Args:
+            secrets: The webhook's `secret_key`, or several of which one has to fit.
+            client: Fetches what is missing; its user needs the permission `webhook_read`.
+            webhook_id: The webhook.
+            handle: Takes an event. It is called for one event at a time. If it raises, the number
+                stays open, the request is answered with 500, and the event comes again.
+            on_tombstone: Learns of a number that was cancelled or pruned. If it raises, it is told
+                again later.
+            on_error: Learns of what went wrong: an exception of `handle`, a bad signature, a server
+                that is away. By default it is logged.
+            store: Where to keep which numbers are done. In memory by default, where a restart
+                forgets it.
+            start: Where to begin when the store is empty. `settled`: after the numbers that have
+                ended, delivered or not, so nothing that is still to come is lost. `beginning`: with
+                number 1, which handles everything that the server still has. A number: after that
+                one.
+            in_order: Handles events in the order of their numbers, and not of their arrival. One
+                that comes early makes the receiver fetch those before it at once.
+            patience: How long a number may stay missing until it is fetched, in seconds.
+            look_every: How often to look for numbers after the last one that came, in seconds.
+        """
+        self._secrets = secrets
+        self._client = client
+        self._webhook_id = webhook_id
+        self._handle = handle
+        self._on_tombstone = on_tombstone
+        self._on_error = on_error
+        self._store: Store = MemoryStore() if store is None else store
+        self._start = start
+        self._in_order = in_order
+        self._patience = patience
+        self._look_every = look_every
+        # One event at a time, whichever thread it comes on.
+        self._turn = threading.RLock()
+        self._numbers: Numbers | None = None
+        self._is_saved = True
+        self._watch: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def receive(self, body: bytes | str, headers: RequestHeaders) -> int:
+        """Takes a request, and returns the HTTP status to answer it with. Raises nothing.
+
+        204: done, now or before. 401: not signed. 400: signed, but for another webhook, or not in
+        the format `envelope`. 500: an exception. 503: too many numbers are missing. The server
+        sends again what is not answered with 204.
+
+        Args:
+            body: The body as it came, before anything has parsed it.
+            headers: Those of the request.
+        """
+        try:
+            events = self._verify(body, headers)
+            with self._turn:
+                numbers = self._load()
+                try:
+                    for event in events:
+                        if self._in_order:
+                            self._fetch(numbers, event["increment_id"] - 1)
+                        self._take(numbers, event)
+                finally:
+                    self._save(numbers)
+        except Exception as error:
+            self._report(error)
+            if isinstance(error, SignatureError):
+                return 401
+            if isinstance(error, FormatError):
+                return 400
+            return 503 if isinstance(error, _TooManyGapsError) else 500
+        return 204
+
+    def heal(self) -> int:
+        """Fetches now what is missing, and returns how many numbers that were.
+
+        That is what is missing below the highest number that has come, and what has ended without
+        coming; of a webhook with the `delivery_mode` `pull`, all there is.
+        """
+        with self._turn:
+            numbers = self._load()
+            overdue = numbers.highest
+        return self._heal(numbers, overdue)
+
+    def start(self) -> None:
+        """Begins to watch for gaps in a thread, and to fetch what is missing, until `stop`."""
+        if self._watch is not None:
+            raise RuntimeError("the receiver has been started")
+        with self._turn:
+            numbers = self._load()
+        self._stopped.clear()
+        self._watch = threading.Thread(target=self._run, args=(numbers,), daemon=True)
+        self._watch.start()
+
+    def stop(self) -> None:
+        """Ends the watch, and waits for what it is doing. Requests may still be received."""
+        self._stopped.set()
+        if self._watch is not None:
+            self._watch.join()
+            self._watch = None
+
+    def _run(self, numbers: Numbers) -> None:
+        looks = max(1, round(self._look_every / self._patience))
+        # What is missing below it has been missing since the last tick, at least.
+        overdue = numbers.through
+        ticks = 0
+        while True:
+            with self._turn:
+                is_gap = bool(numbers.missing(overdue))
+                highest = numbers.highest
+            if is_gap or ticks % looks == 0:
+                try:
+                    self._heal(numbers, overdue)
+                except Exception as error:
+                    self._report(error)
+            overdue = highest
+            ticks += 1
+            if self._stopped.wait(self._patience):
+                return
+
+    def _verify(self, body: bytes | str, headers: RequestHeaders) -> List[ReceivedEvent]:
+        delivery = verify_delivery(self._secrets, body, headers)
+        if delivery.webhook_id != self._webhook_id:
+            what = f"this is for webhook {delivery.webhook_id}, not {self._webhook_id}"
+            raise FormatError(what)
+        return read_events(delivery)
+
+    def _load(self) -> Numbers:
+        if self._numbers is None:
+            state = self._store.load() or ReceiverState(self._beginning())
+            self._numbers = Numbers(state.through, state.beyond)
+        return self._numbers
+
+    def _beginning(self) -> int:
+        if isinstance(self._start, int):
+            return self._start
+        if self._start == "beginning":
+            return 0
+        return self._client.webhook.get(self._webhook_id)["settled_through"]
+
+    def _save(self, numbers: Numbers) -> None:
+        if not self._is_saved:
+            self._store.save(ReceiverState(numbers.through, tuple(numbers.beyond)))
+            self._is_saved = True
+
+    def _done(self, numbers: Numbers, number: int) -> None:
+        numbers.add(number)
+        self._is_saved = False
+
+    def _take(self, numbers: Numbers, event: ReceivedEvent) -> None:
+        """Handles an event, unless its number is done."""
+        number = event["increment_id"]
+        if number in numbers:
+            return
+        is_apart = number - 1 not in numbers and number + 1 not in numbers
+        if is_apart and len(numbers.beyond) >= _SPANS_MAX:
+            what = f"{_SPANS_MAX} gaps are open above number {numbers.through}"
+            raise _TooManyGapsError(what)
+        self._handle(event)
+        self._done(numbers, number)
+
+    def _heal(self, numbers: Numbers, overdue: int) -> int:
+        """Fetches what is missing through `overdue`, and through what has ended."""
+        webhook = self._client.webhook.get(self._webhook_id)
+        if webhook["delivery_mode"] == "pull":
+            return self._fetch(numbers, webhook["increment_id"])
+        return self._fetch(numbers, max(overdue, webhook["settled_through"]))
+
+    def _fetch(self, numbers: Numbers, through: int) -> int:
+        """Fetches and takes what is missing through a number, in order. Each page is saved."""
+        count = 0
+        while True:
+            with self._turn:
+                missing = numbers.missing(through)
+            if not missing:
+                return count
+            first, last = missing[0]
+            limit = min(last - first + 1, _PAGE)
+            pulled = self._client.delivery.pull(
+                self._webhook_id, after_increment_id=first - 1, limit=limit
+            )
+            if not pulled or pulled[0]["increment_id"] != first:
+                what = f"webhook {self._webhook_id} has not given out number {first}"
+                raise TallyhookError(what)
+            with self._turn:
+                try:
+                    count += sum(self._take_pulled(numbers, item) for item in pulled)
+                finally:
+                    self._save(numbers)
+
+    def _take_pulled(self, numbers: Numbers, item: PulledDelivery) -> bool:
+        """True if it was missing."""
+        number, state, body = item["increment_id"], item["state"], item["body"]
+        if number in numbers:
+            return False
+        event = None if body is None else self._read_pulled(item, body)
+        if event is not None and state != "cancelled":
+            self._take(numbers, event)
+            return True
+        if self._on_tombstone is not None:
+            self._on_tombstone(Tombstone(number, state, event))
+        self._done(numbers, number)
+        return True
+
+    def _read_pulled(self, item: PulledDelivery, body: str) -> ReceivedEvent:
+        """It is signed like any other."""
+        headers = {
+            "webhook-id": item["webhook_id_header"],
+            "webhook-timestamp": str(item["timestamp"]),
+            "webhook-signature": item["signature"] or "",
+        }
+        event = self._verify(body, headers)[0]
+        if event["increment_id"] != item["increment_id"]:
+            what = f"what was pulled under {item['increment_id']} has another number inside"
+            raise FormatError(what)
+        return event
+
+    def _report(self, error: Exception) -> None:
+        if self._on_error is None:
+            _log.error("a tallyhook receiver: %s", error, exc_info=error)
+        else:
+            self._on_error(error)

@@ -1,0 +1,140 @@
+"""Reads requests of a tallyhook server: signature, numbers, events."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Iterable, List, Protocol, Sequence, Tuple, TypedDict
+
+from standardwebhooks import Webhook as Verifier
+from standardwebhooks import WebhookVerificationError
+
+from .errors import FormatError, SignatureError
+from .types import JsonObject
+
+_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+# msg_<store>_<webhook>_<number>, or <first>-<last> in place of the number.
+_MESSAGE_ID = re.compile(r"msg_\w+_([0-9]+)_([0-9]+)(?:-([0-9]+))?", re.ASCII)
+_SECRET_PREFIX = "whsec_"
+
+
+class RequestHeaders(Protocol):
+    """Headers of a request: a dict, or what `http.server` and most frameworks have."""
+
+    def items(self) -> Iterable[Tuple[str, str]]:
+        """Names and values."""
+        ...
+
+
+class ReceivedEvent(TypedDict):
+    """An event as the webhook's receiver gets it."""
+
+    webhook_id: int
+
+    increment_id: int
+    """The number of the delivery in the webhook: 1, 2, 3 … without a hole."""
+
+    topic: str
+    """What happened, such as `order:created`."""
+
+    created_at: str
+    """When it happened (RFC 3339)."""
+
+    message: JsonObject
+    """What its publisher says of it."""
+
+
+@dataclass(frozen=True)
+class VerifiedDelivery:
+    """A delivery whose signature is right."""
+
+    webhook_id: int
+    """The webhook that it was sent to."""
+
+    first_increment_id: int
+    """Its number; of a batch, the first."""
+
+    last_increment_id: int
+    """Its number; of a batch, the last."""
+
+    body: str
+    """The body as it was signed."""
+
+
+def verify_delivery(
+    secrets: str | Sequence[str], body: bytes | str, headers: RequestHeaders
+) -> VerifiedDelivery:
+    """Checks the signature of a request with the official library of Standard Webhooks.
+
+    Numbers are read from the signed `webhook-id`, so this works with every format of bodies.
+
+    Args:
+        secrets: The webhook's `secret_key`, or several of which one has to fit.
+        body: The body as it came, before anything has parsed it.
+        headers: Those of the request.
+
+    Raises:
+        SignatureError: It is not signed with any of them, or is too old or too new.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    signed = {name: found.get(name, "") for name in _HEADERS}
+    try:
+        text = body if isinstance(body, str) else body.decode()
+    except UnicodeDecodeError as error:
+        raise SignatureError("the body is no UTF-8") from error
+    keys = [secrets] if isinstance(secrets, str) else secrets
+    if not any(_is_signed_with(secret, text, signed) for secret in keys):
+        raise SignatureError("the request is not signed with the secret, or too old or too new")
+    match = _MESSAGE_ID.fullmatch(signed["webhook-id"])
+    if match is None:
+        raise SignatureError("webhook-id is none of a tallyhook server")
+    webhook, first, last = match.groups()
+    return VerifiedDelivery(int(webhook), int(first), int(last or first), text)
+
+
+def read_events(delivery: VerifiedDelivery) -> List[ReceivedEvent]:
+    """Reads the events of a verified delivery: one, or those of a batch in their order.
+
+    It reads the format `envelope`, which webhooks have unless they were given another.
+
+    Raises:
+        FormatError: It is in another format.
+    """
+    try:
+        body = json.loads(delivery.body)
+    except ValueError as error:
+        raise FormatError("the body is no JSON") from error
+    batch = body.get("events") if isinstance(body, dict) else None
+    events: List[object] = batch if isinstance(batch, list) else [body]
+    first = delivery.first_increment_id
+    if delivery.last_increment_id - first + 1 != len(events):
+        raise FormatError("the body has other numbers than webhook-id")
+    return [_read_event(event, delivery, first + place) for place, event in enumerate(events)]
+
+
+def _read_event(event: object, delivery: VerifiedDelivery, expected: int) -> ReceivedEvent:
+    if isinstance(event, dict) and event.get("increment_id") == expected:
+        topic, created_at, message = map(event.get, ("topic", "created_at", "message"))
+        if isinstance(topic, str) and isinstance(created_at, str) and isinstance(message, dict):
+            return {
+                "webhook_id": delivery.webhook_id,
+                "increment_id": expected,
+                "topic": topic,
+                "created_at": created_at,
+                "message": message,
+            }
+    what = "the body is not in the format envelope"
+    raise FormatError(f"{what}; webhook.get says which format it is in")
+
+
+def _is_signed_with(secret: str, text: str, signed: dict[str, str]) -> bool:
+    # A secret without the prefix is no base64: its own bytes are the key.
+    key = secret if secret.startswith(_SECRET_PREFIX) else secret.encode()
+    verifier = Verifier(key)
+    try:
+        verifier.verify(text, signed, json_parse=False)
+    except (WebhookVerificationError, ValueError):
+        # It raises ValueError for a signature that is no base64 or has no version.
+        return False
+    return True

@@ -1,0 +1,53 @@
+/** What a fault says besides its number, for a program to use. */
+export interface FaultData {
+  /** The member of the input that was wrong. */
+  readonly field?: string;
+  /** Which item of a list was wrong, from 0. */
+  readonly index?: number;
+  /** When trying again makes sense, in milliseconds from now. */
+  readonly retry_after_ms?: number;
+}
+
+/** Whatever goes wrong with a call, but for a cancellation: that throws the signal's reason. */
+export class TallyhookError extends Error {
+  override readonly name: string = "TallyhookError";
+}
+
+/** The server refused the call or failed at it; there is a subclass for each number. */
+export class FaultError extends TallyhookError {
+  override readonly name: string = "FaultError";
+
+  constructor(
+    /** The number of the fault, such as 103. */
+    readonly number: number,
+    message: string,
+    readonly data: FaultData = {},
+  ) {
+    super(message);
+  }
+}
+
+/** The call was none that the server takes, so it was not run. */
+export class ProtocolError extends TallyhookError {
+  override readonly name: string = "ProtocolError";
+
+  constructor(
+    /** A number of JSON-RPC, such as -32602. */
+    readonly code: number,
+    message: string,
+    /** The HTTP status of the answer. */
+    readonly status: number,
+  ) {
+    super(message);
+  }
+}
+
+/** No answer came, or none of a tallyhook server. Whether the call was run is not known. */
+export class TransportError extends TallyhookError {
+  override readonly name: string = "TransportError";
+}
+
+/** No answer came in time. Whether the call was run is not known. */
+export class TimeoutError extends TransportError {
+  override readonly name: string = "TimeoutError";
+}

@@ -1,0 +1,11 @@
+export { Client } from "./client.js";
+export type * from "./client.js";
+export * from "./errors.js";
+export * from "./faults.js";
+export type { JsonObject, JsonObjectInput, JsonValue } from "./json.js";
+export type { Span } from "./numbers.js";
+export * from "./receiver.js";
+export * from "./store.js";
+export type { CallOptions, ClientOptions } from "./transport.js";
+export type * from "./types.js";
+export * from "./verify.js";

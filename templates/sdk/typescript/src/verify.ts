@@ -1,0 +1,146 @@
+import { Webhook as Verifier } from "standardwebhooks";
+
+import { TallyhookError } from "./errors.js";
+import { type JsonObject, type JsonValue, isJsonObject } from "./json.js";
+
+/** Headers of a request, as `node:http`, `fetch` and most frameworks have them. */
+export type RequestHeaders =
+  Headers | Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** The request is not signed with any of the secrets, or more than five minutes old. */
+export class SignatureError extends TallyhookError {
+  override readonly name: string = "SignatureError";
+}
+
+/** The request is signed, but its body is none that this package reads. */
+export class FormatError extends TallyhookError {
+  override readonly name: string = "FormatError";
+}
+
+/** A delivery whose signature is right. */
+export interface VerifiedDelivery {
+  /** The webhook that it was sent to. */
+  readonly webhook_id: number;
+  /** Its number; of a batch, the first. */
+  readonly first_increment_id: number;
+  /** Its number; of a batch, the last. */
+  readonly last_increment_id: number;
+  /** The body as it was signed. */
+  readonly body: string;
+}
+
+/** An event as the webhook's receiver gets it. */
+export interface ReceivedEvent {
+  readonly webhook_id: number;
+  /** The number of the delivery in the webhook: 1, 2, 3 … without a hole. */
+  readonly increment_id: number;
+  /** What happened, such as `order:created`. */
+  readonly topic: string;
+  /** When it happened (RFC 3339). */
+  readonly created_at: string;
+  /** What its publisher says of it. */
+  readonly message: JsonObject;
+}
+
+const HEADERS = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+/** `msg_<store>_<webhook>_<number>`, or `<first>-<last>` in place of the number. */
+const MESSAGE_ID = /^msg_\w+_(\d+)_(\d+)(?:-(\d+))?$/;
+const SECRET_PREFIX = "whsec_";
+
+/**
+ * Checks the signature of a request with the official library of Standard Webhooks. Numbers are read
+ * from the signed `webhook-id`, so this works with every format of bodies.
+ * @param secrets - The webhook's `secret_key`, or several of which one has to fit.
+ * @param body - The body as it came, before anything has parsed it.
+ * @throws SignatureError
+ */
+export function verifyDelivery(
+  secrets: string | readonly string[],
+  body: string | Uint8Array,
+  headers: RequestHeaders,
+): VerifiedDelivery {
+  const signed = Object.fromEntries(HEADERS.map((name) => [name, header(headers, name)]));
+  const text = typeof body === "string" ? body : decode(body);
+  const keys = typeof secrets === "string" ? [secrets] : secrets;
+  if (!keys.some((secret) => isSignedWith(secret, text, signed))) {
+    throw new SignatureError("the request is not signed with the secret, or too old or too new");
+  }
+  const [, webhook, first, last] = MESSAGE_ID.exec(signed["webhook-id"] ?? "") ?? [];
+  if (webhook === undefined || first === undefined) {
+    throw new SignatureError("webhook-id is none of a tallyhook server");
+  }
+  return {
+    webhook_id: Number(webhook),
+    first_increment_id: Number(first),
+    last_increment_id: Number(last ?? first),
+    body: text,
+  };
+}
+
+/**
+ * Reads the events of a verified delivery: one, or those of a batch in their order. It reads the
+ * format `envelope`, which webhooks have unless they were given another.
+ * @throws FormatError
+ */
+export function readEvents(delivery: VerifiedDelivery): ReceivedEvent[] {
+  let body: JsonValue;
+  try {
+    body = JSON.parse(delivery.body);
+  } catch {
+    throw new FormatError("the body is no JSON");
+  }
+  const batch = isJsonObject(body) ? body["events"] : undefined;
+  const events = Array.isArray(batch) ? batch : [body];
+  const isExpected = delivery.last_increment_id - delivery.first_increment_id + 1 === events.length;
+  if (!isExpected) throw new FormatError("the body has other numbers than webhook-id");
+  return events.map((event, place) =>
+    readEvent(event, delivery, delivery.first_increment_id + place),
+  );
+}
+
+function readEvent(event: JsonValue, delivery: VerifiedDelivery, expected: number): ReceivedEvent {
+  if (isJsonObject(event) && event["increment_id"] === expected) {
+    const { topic, created_at, message } = event;
+    if (typeof topic === "string" && typeof created_at === "string" && isJsonObject(message)) {
+      return {
+        webhook_id: delivery.webhook_id,
+        increment_id: expected,
+        topic,
+        created_at,
+        message,
+      };
+    }
+  }
+  throw new FormatError(
+    "the body is not in the format envelope; webhook.get says which format it is in",
+  );
+}
+
+function isSignedWith(secret: string, text: string, signed: Record<string, string>): boolean {
+  // A secret without the prefix is no base64: its own bytes are the key.
+  const verifier = secret.startsWith(SECRET_PREFIX)
+    ? new Verifier(secret)
+    : new Verifier(new TextEncoder().encode(secret), { format: "raw" });
+  try {
+    verifier.verify(text, signed, { jsonParse: false });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** What is no UTF-8 was not signed by a tallyhook server. */
+function decode(body: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);
+  } catch {
+    throw new SignatureError("the body is no UTF-8");
+  }
+}
+
+function header(headers: RequestHeaders, name: string): string {
+  if (headers instanceof Headers) return headers.get(name) ?? "";
+  const key = Object.keys(headers).find((key) => key.toLowerCase() === name);
+  const value = key === undefined ? undefined : headers[key];
+  return typeof value === "string" ? value : (value?.join(" ") ?? "");
+}

@@ -1,0 +1,329 @@
+// What `tests/sdk.rs` runs with the package for TypeScript; script.py does the same in Python.
+// Takes the server's URL, user, API key, and a folder; prints what it has seen.
+
+import { createServer as createHttpServer } from "node:http";
+import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+import {
+  Client,
+  FaultError,
+  MemoryStore,
+  NoWebhookError,
+  Receiver,
+  type ReceiverStatus,
+  type RequestHeaders,
+  TimeoutError,
+  type Tombstone,
+  TransportError,
+  verifyDelivery,
+} from "tallyhook";
+import { FileStore } from "tallyhook/file-store";
+
+const [url = "", username = "", apiKey = "", folder = ""] = process.argv.slice(2);
+const client = new Client({ url, username, apiKey, retries: 2 });
+
+type Host = (body: Buffer, headers: RequestHeaders) => Promise<ReceiverStatus>;
+const hosts = new Map<string, Host>();
+const http = createHttpServer(async (request, response) => {
+  const body = Buffer.concat(await request.toArray());
+  const host = hosts.get(request.url ?? "");
+  response.writeHead(host === undefined ? 404 : await host(body, request.headers)).end();
+});
+const place = await new Promise<string>((resolve) => {
+  http.listen(0, "127.0.0.1", () =>
+    resolve(`http://127.0.0.1:${(http.address() as AddressInfo).port}`),
+  );
+});
+
+/** Counts, and tells when a count is reached. */
+class Counter {
+  count = 0;
+  #waiting: { count: number; tell: () => void }[] = [];
+
+  add(): void {
+    this.count += 1;
+    for (const { count, tell } of this.#waiting) if (this.count >= count) tell();
+  }
+
+  reach(count: number): Promise<void> {
+    return this.count >= count
+      ? Promise.resolve()
+      : new Promise((tell) => this.#waiting.push({ count, tell }));
+  }
+}
+
+function say(what: string, value: unknown): void {
+  console.log(`${what}: ${JSON.stringify(value)}`);
+}
+
+// A hundred events, of which ten are lost on the way, and one meets a handler that fails.
+const webhook = await client.webhook.create({ topics: "order:*", url: `${place}/main`, retry: [] });
+const webhookId = webhook.webhook_id;
+const handled: number[] = [];
+const arrived = new Counter();
+const errors: unknown[] = [];
+let last: { body: Buffer; headers: RequestHeaders } | undefined;
+let hasFailed = false;
+
+function makeReceiver(): Receiver {
+  return new Receiver({
+    secrets: ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", webhook.secret_key],
+    client,
+    webhookId,
+    store: new FileStore(join(folder, "state.json")),
+    onError: (error) => errors.push(error),
+    handle: async (event) => {
+      if (event.message["n"] !== event.increment_id) throw new Error("another event");
+      if (event.increment_id === 50 && !hasFailed) {
+        hasFailed = true;
+        throw new Error("on purpose");
+      }
+      handled.push(event.increment_id);
+    },
+  });
+}
+
+let receiver = makeReceiver();
+const seen = new Set<number>();
+const answers = new Map<number, number>();
+let twice: ReceiverStatus[] = [];
+hosts.set("/main", async (body, headers) => {
+  const number = verifyDelivery(webhook.secret_key, body, headers).first_increment_id;
+  const isLost = number % 10 === 5 && !seen.has(number);
+  seen.add(number);
+  last = { body, headers };
+  const receive = (): Promise<ReceiverStatus> => receiver.receive(body, headers);
+  let status: ReceiverStatus = 500;
+  if (number === 51) {
+    twice = await Promise.all([receive(), receive()]);
+    status = twice[0] ?? 500;
+  } else if (!isLost) {
+    status = await receive();
+  }
+  answers.set(status, (answers.get(status) ?? 0) + 1);
+  arrived.add();
+  return status;
+});
+
+for (let n = 1; n <= 50; n += 1) {
+  await client.event.publish("order:created", { n }, { idempotency_key: `order-${n}` });
+}
+const more = Array.from({ length: 50 }, (_, n) => ({
+  topic: "order:paid",
+  message: { n: n + 51 },
+}));
+const receipts = await client.event.publishMany(more);
+say("published", 50 + receipts.length);
+await arrived.reach(100);
+say("arrived", arrived.count);
+say("answered 204", answers.get(204));
+say("answered 500", answers.get(500));
+say("twice at once", twice);
+// After a restart it knows what is done, and what is missing.
+receiver = makeReceiver();
+say("healed", await receiver.heal());
+say("nothing left to heal", await receiver.heal());
+say("handled once each", new Set(handled).size === 100 && handled.length === 100);
+say("errors", errors.map(String));
+
+// What comes again is known, after another restart too.
+receiver = makeReceiver();
+await client.webhook.replay(webhookId, { from_increment_id: 1, to_increment_id: 5 });
+await arrived.reach(105);
+say("handled after a replay", handled.length);
+
+// What is not signed is refused, and so is what is signed for another webhook.
+if (last === undefined) throw new Error("nothing has come");
+const altered = Buffer.from(last.body.toString().replace("order", "0rder"));
+say("altered", await receiver.receive(altered, last.headers));
+const other = new Receiver({
+  secrets: webhook.secret_key,
+  client,
+  webhookId: 4711,
+  handle: () => undefined,
+  onError: () => undefined,
+});
+say("for another webhook", await other.receive(last.body, last.headers));
+
+// Memory is bounded: a number above too many gaps has to come again.
+const full = new MemoryStore();
+await full.save({
+  through: 0,
+  beyond: Array.from({ length: 10_000 }, (_, n) => [1000 + 2 * n, 1000 + 2 * n]),
+});
+const overfull = new Receiver({
+  secrets: webhook.secret_key,
+  client,
+  webhookId,
+  store: full,
+  handle: () => undefined,
+  onError: () => undefined,
+});
+say("above too many gaps", await overfull.receive(last.body, last.headers));
+
+// The session is renewed: whoever runs this ends it now. Calls at once log in once.
+const lines = createInterface(process.stdin)[Symbol.asyncIterator]();
+console.log("end the sessions");
+await lines.next();
+const counts = await Promise.all(Array.from({ length: 5 }, () => client.webhook.count()));
+say("after the session's end", counts);
+
+// Faults are classes.
+const fault = await client.webhook.get(4711).catch((error: unknown) => error);
+if (!(fault instanceof NoWebhookError)) throw fault;
+say("fault", [fault.name, fault.number, fault.message]);
+const wrong = new Client({ url, username, apiKey: "wrong" });
+const refused = await wrong.webhook.list().catch((error: unknown) => error);
+say("wrong key", refused instanceof Error ? refused.name : refused);
+const misnamed = await client.event.publish("order", {}).catch((error: unknown) => error);
+if (!(misnamed instanceof FaultError)) throw misnamed;
+say("a wrong field", [misnamed.name, misnamed.data.field]);
+
+// A server that says nothing: a cancellation, and a time-out.
+const asked = new Counter();
+const silent = createServer((socket) => {
+  socket.on("error", () => undefined);
+  socket.on("data", () => asked.add());
+});
+const silentPort = await new Promise<number>((resolve) => {
+  silent.listen(0, "127.0.0.1", () => resolve((silent.address() as AddressInfo).port));
+});
+const deaf = new Client({ url: `http://127.0.0.1:${silentPort}/`, username, apiKey });
+const controller = new AbortController();
+const waiting = client.delivery.pull(webhookId, {
+  after_increment_id: 100,
+  wait_ms: 20_000,
+  signal: controller.signal,
+});
+const cancelled = deaf.globalFaults({ signal: controller.signal });
+await asked.reach(1);
+controller.abort(new Error("enough"));
+say("cancelled", await Promise.allSettled([waiting, cancelled]).then((all) => all.map(reasonOf)));
+const timeout = await deaf.globalFaults({ timeoutMs: 50 }).catch((error: unknown) => error);
+say("timed out", timeout instanceof TimeoutError && timeout instanceof TransportError);
+
+function reasonOf(result: PromiseSettledResult<unknown>): string {
+  return result.status === "rejected" ? String(result.reason) : "went well";
+}
+
+// An answer is lost on its way, each other time: with a key the publish is repeated, without it is not.
+let relayed = 0;
+const relay = createHttpServer(async (request, response) => {
+  const body = Buffer.concat(await request.toArray()).toString();
+  const answer = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+  });
+  const text = await answer.text();
+  if (body.includes("event.publish") && (relayed += 1) % 2 === 1) request.socket.destroy();
+  else response.end(text);
+});
+const relayPort = await new Promise<number>((resolve) => {
+  relay.listen(0, "127.0.0.1", () => resolve((relay.address() as AddressInfo).port));
+});
+const lossy = new Client({ url: `http://127.0.0.1:${relayPort}/`, username, apiKey, retries: 1 });
+const once = await lossy.event.publish("relay:created", {}, { idempotency_key: "once" });
+const again = await client.event.publish("relay:created", {}, { idempotency_key: "once" });
+const unkeyed = await lossy.event.publish("relay:created", {}).catch((error: unknown) => error);
+say("repeated", [relayed, once.event_id === again.event_id, unkeyed instanceof TransportError]);
+
+// Page by page.
+const listed: number[] = [];
+for await (const delivery of client.delivery.listAll(webhookId, { limit: 7 }))
+  listed.push(delivery.increment_id);
+say("listed", listed.length === 100 && listed.every((number, n) => number === n + 1));
+
+// Fetched only: a cancelled number is told of, the next one handled.
+const pulled = await client.webhook.create({
+  topics: "doomed:*",
+  delivery_mode: "pull",
+  secret_key: "no base64",
+});
+const tombstones: Tombstone[] = [];
+const fetched: number[] = [];
+const puller = new Receiver({
+  secrets: "no base64",
+  client,
+  webhookId: pulled.webhook_id,
+  // It has been cancelled before this begins.
+  start: "beginning",
+  handle: (event) => void fetched.push(event.increment_id),
+  onTombstone: (tombstone) => void tombstones.push(tombstone),
+});
+await client.event.publish("doomed:created", { n: 1 });
+await client.delivery.cancel(pulled.webhook_id, 1);
+await client.event.publish("doomed:created", { n: 2 });
+say("pulled", [await puller.heal(), fetched]);
+say(
+  "tombstones",
+  tombstones.map(({ increment_id, state, event }) => [increment_id, state, event?.message]),
+);
+
+// In order: number 1 is lost on its way, number 2 makes the receiver fetch it first.
+const ordered = await client.webhook.create({ topics: "seq:*", url: `${place}/seq`, retry: [] });
+const sequence: number[] = [];
+const sequenced = new Counter();
+const inOrder = new Receiver({
+  secrets: ordered.secret_key,
+  client,
+  webhookId: ordered.webhook_id,
+  // Number 1 may have been given up before this begins.
+  start: "beginning",
+  inOrder: true,
+  handle: (event) => {
+    sequence.push(event.increment_id);
+    sequenced.add();
+  },
+});
+const lost = new Counter();
+hosts.set("/seq", async (body, headers) => {
+  if (lost.count > 0) return await inOrder.receive(body, headers);
+  lost.add();
+  return 500;
+});
+await client.event.publish("seq:created", {});
+await lost.reach(1);
+await client.event.publish("seq:created", {});
+await sequenced.reach(2);
+say("in order", sequence);
+
+// Batches, and a watch that heals by itself.
+const batched = await client.webhook.create({
+  topics: "bulk:*",
+  url: `${place}/bulk`,
+  retry: [],
+  batch: { max_events: 3, wait_ms: 0 },
+});
+const bulk = new Counter();
+const watcher = new Receiver({
+  secrets: batched.secret_key,
+  client,
+  webhookId: batched.webhook_id,
+  patienceMs: 20,
+  handle: () => bulk.add(),
+});
+await watcher.start();
+let isFirst = true;
+hosts.set("/bulk", async (body, headers) => {
+  if (!isFirst) return await watcher.receive(body, headers);
+  isFirst = false;
+  return 500;
+});
+await client.event.publishMany(
+  Array.from({ length: 10 }, (_, n) => ({ topic: "bulk:created", message: { n } })),
+);
+await bulk.reach(10);
+await watcher.stop();
+say("batched", bulk.count);
+
+// Several calls at once.
+say("several", await client.multiCall([["webhook.count"], ["webhook.get", [4711]]], { break: 1 }));
+say("by its path", await client.call("webhook.count"));
+await client.close();
+http.close();
+silent.close();
+relay.close();
+process.exit(0);
