@@ -85,7 +85,7 @@ struct Count {
 
 /// Which deliveries to list.
 #[derive(Default, Deserialize, JsonSchema)]
-#[schemars(rename = "DeliveryListOptions")]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct Options {
     /// Only those in this state.

@@ -118,7 +118,7 @@ struct Count {
 
 /// Which events to list.
 #[derive(Default, Deserialize, JsonSchema)]
-#[schemars(rename = "EventListOptions")]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct ListOptions {
     /// Only those that match: `order:created` is that topic, `order:*` all of a resource.

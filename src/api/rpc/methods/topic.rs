@@ -58,7 +58,7 @@ struct Count {
 
 /// Which topics to list.
 #[derive(Default, Deserialize, JsonSchema)]
-#[schemars(rename = "TopicListOptions")]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct Options {
     /// Only those that match: `order:created` is that topic, `order:*` all of a resource.

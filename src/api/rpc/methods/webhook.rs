@@ -113,7 +113,7 @@ struct Count {
 
 /// Which webhooks to list.
 #[derive(Default, Deserialize, JsonSchema)]
-#[schemars(rename = "WebhookListOptions")]
+#[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct Options {
     /// Only those that subscribe to this topic.

@@ -149,6 +149,17 @@ mod tests {
         );
     }
 
+    /// Every list of the server, as its document describes it.
+    #[test]
+    fn the_servers_own_lists_are_read_page_by_page() {
+        let document = crate::api::rpc::openrpc("https://example.com/");
+        let methods = document["methods"].as_array().expect("there are methods").iter();
+        let lists =
+            methods.filter(|method| method["name"].as_str().is_some_and(|name| name.ends_with(".list"))).count();
+        let client = &package(&document, Language::TypeScript)["src/client.ts"];
+        assert_eq!((lists, client.matches("async *listAll(").count()), (4, 4), "{client}");
+    }
+
     #[test]
     fn only_what_can_be_called_and_is_used_is_printed() {
         for language in [Language::TypeScript, Language::Python] {
