@@ -127,7 +127,7 @@ CREATE TABLE delivery (
     state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
     attempts        INTEGER NOT NULL DEFAULT 0,
     policy_start    INTEGER NOT NULL DEFAULT 0,       -- attempts when the retry policy last began anew
-    format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream, 2 3dcart in JSON, 3 in XML
+    format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream, 2 3dcart in JSON, 3 in XML, 4 ultracart
     created_at      INTEGER NOT NULL,
     next_attempt_at INTEGER,                          -- when it is sent again, whatever its state; NULL: not again, or never sent yet
     ended_at        INTEGER,

@@ -9,7 +9,7 @@ mod babel;
 mod three_d_cart;
 
 use common::TestServer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Somebody who calls with headers of a dialect.
 struct Client<'a> {
@@ -26,8 +26,37 @@ impl Client<'_> {
         }
         let (status, head, text) = self.server.exchange(method, path, &headers, body).await;
         assert_eq!(head["content-type"], "application/json", "{method} {path}");
-        (status, serde_json::from_str(&text).unwrap_or_else(|cause| panic!("{method} {path}: {cause}: {text}")))
+        let answer = serde_json::from_str(&text).unwrap_or_else(|cause| panic!("{method} {path}: {cause}: {text}"));
+        let name = if path.starts_with("/v1/") { "babel" } else { "3dcart" };
+        let (_, _, document) = self.server.exchange("GET", &format!("/openapi/{name}.json"), &[], "").await;
+        check_described(&serde_json::from_str(&document).unwrap(), method, path, status, &answer);
+        (status, answer)
     }
+}
+
+/// An answer is one that the dialect's document tells of, if the path and the
+/// method are.
+fn check_described(document: &Value, method: &str, path: &str, status: u16, answer: &Value) {
+    let path = path.split('?').next().unwrap();
+    let is_of = |template: &str| {
+        let (one, other): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        one.len() == other.len() && one.iter().zip(&other).all(|(part, own)| part.starts_with('{') || part == own)
+    };
+    let paths = document["paths"].as_object().unwrap();
+    let mut found: Vec<_> = paths.iter().filter(|(template, _)| is_of(template)).collect();
+    // What is spelt out goes before what stands for anything.
+    found.sort_by_key(|(template, _)| template.contains('{') && !template.ends_with(path.rsplit('/').next().unwrap()));
+    let operation = found.first().and_then(|(_, methods)| methods.get(method.to_ascii_lowercase()));
+    let Some(operation) = operation else {
+        assert!(matches!(status, 404 | 405), "{method} {path}: {status}");
+        return;
+    };
+    let response = &operation["responses"][status.to_string()];
+    let schema = &response["content"]["application/json"]["schema"];
+    assert!(!schema.is_null(), "{method} {path}: the document does not tell of {status}");
+    let schema = json!({"allOf": [schema], "components": document["components"]});
+    let checked = jsonschema::validator_for(&schema).unwrap();
+    checked.validate(answer).unwrap_or_else(|wrong| panic!("{method} {path}: {status}: {wrong}: {answer}"));
 }
 
 /// No member is null, however deep it lies: strict clients raise at one.

@@ -250,7 +250,7 @@ async fn an_outcome_counts_once() {
     bench.record(id, 1, 3, Verdict::Abandoned).await;
     assert_eq!(bench.states(id).await, [DeliveryState::Delivered], "what has ended stays ended");
 
-    let attempts = bench.store.attempts(bench.acme, id, IncrementId(1)).await.unwrap();
+    let attempts = bench.store.attempts(bench.acme, id, IncrementId(1), 0, 100).await.unwrap();
     let made = [(1, Verdict::Retry(retry_at)), (2, Verdict::Delivered), (3, Verdict::Abandoned)];
     let expected = made.map(|(attempt, verdict)| outcome(id, 1, attempt, verdict).attempt);
     assert_eq!(attempts, expected);
@@ -430,9 +430,9 @@ async fn tenants_see_their_own() {
         bench.store.deliveries(bench.other, id, DeliveryFilter::default(), all()).await,
         Err(StoreError::NoWebhook)
     ));
-    let attempts = bench.store.attempts(bench.other, id, IncrementId(1)).await;
+    let attempts = bench.store.attempts(bench.other, id, IncrementId(1), 0, 100).await;
     assert!(matches!(attempts, Err(StoreError::NoWebhook)));
-    let missing = bench.store.attempts(bench.acme, id, IncrementId(2)).await;
+    let missing = bench.store.attempts(bench.acme, id, IncrementId(2), 0, 100).await;
     assert!(matches!(missing, Err(StoreError::NoDelivery)));
 }
 

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use super::format::{BATCH_OVERHEAD_BYTES, batched_bytes_max};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Format;
 use crate::store::Parcel;
 
 /// What is in front of a lane.
@@ -22,7 +21,7 @@ pub enum Front {
 /// True if it goes out in a batch with others like it.
 pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
     let is_fresh = parcel.attempts == 0 && parcel.due_at.is_none() && parcel.batch.is_none();
-    batching.is_some() && is_fresh && parcel.format == Format::Envelope
+    batching.is_some() && is_fresh && parcel.format.takes_batches()
 }
 
 /// What is in front of those that wait, if there are any. A batch is of
@@ -37,7 +36,8 @@ pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Gro
     for parcel in waiting {
         bytes += batched_bytes_max(&parcel.event);
         let is_full = count == batching.max_events() as usize || bytes > batching.max_bytes() as usize;
-        let joins = parcel.increment_id == next && is_batched(parcel, Some(batching));
+        // The body is of one format, which is pinned with each number.
+        let joins = parcel.increment_id == next && parcel.format == first.format && is_batched(parcel, Some(batching));
         if count > 0 && (is_full || !joins) {
             return Some(Front::Whole(count));
         }
@@ -74,6 +74,7 @@ mod tests {
     use crate::delivery::samples::{NOW, parcel};
     use crate::domain::event::Message;
     use crate::domain::id::{IncrementId, WebhookId};
+    use crate::domain::webhook::Format;
 
     fn batching(max_events: u32, max_bytes: u32) -> Option<Batching> {
         Some(Batching::try_new(max_events, Some(max_bytes), Some(500)).unwrap())
@@ -85,6 +86,18 @@ mod tests {
 
     fn front_of(waiting: &VecDeque<Parcel>, batching: Option<Batching>) -> Option<Front> {
         front(waiting, batching, Growth::Possible, NOW)
+    }
+
+    #[test]
+    fn a_batch_is_of_one_format() {
+        let mut waiting = fresh(&[1, 2, 3]);
+        waiting[2].format = Format::UltraCart;
+        assert_eq!(front_of(&waiting, batching(9, 1_024)), Some(Front::Whole(2)));
+        waiting.pop_front();
+        waiting.pop_front();
+        assert!(matches!(front_of(&waiting, batching(9, 1_024)), Some(Front::Growing(_))));
+        waiting[0].format = Format::Shipstream;
+        assert_eq!(front_of(&waiting, batching(9, 1_024)), Some(Front::Whole(1)));
     }
 
     #[test]

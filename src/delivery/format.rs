@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::xml;
+use super::{ultracart, xml};
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::signature;
@@ -30,6 +30,7 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
         Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
         Format::Envelope => envelope(webhook_id, *increment_id, event),
         Format::Shipstream => shipstream(*increment_id, event),
+        Format::UltraCart => ultracart_events(parcel),
         Format::ThreeDCart(Encoding::Json) => format!("[{}]", event.message.as_str()),
         Format::ThreeDCart(Encoding::Xml) => {
             return xml::document(event.topic.resource(), event.message.as_str()).into();
@@ -151,6 +152,20 @@ fn shipstream(increment_id: IncrementId, event: &Event) -> String {
     )
 }
 
+/// WIRE §3: an object for each event, alone or not.
+fn ultracart_events(parcel: &Parcel) -> String {
+    let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
+    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + bytes);
+    body += r#"{"events": ["#;
+    for (place, event) in parcel.events().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        let name = quoted(&ultracart::event_name(&event.topic));
+        body += &format!("{comma}{{{name}: {}}}", event.message.as_str());
+    }
+    body += "]}";
+    body
+}
+
 fn quoted(text: &str) -> serde_json::Value {
     text.into()
 }
@@ -206,6 +221,17 @@ mod tests {
             text(Format::Envelope, r#"{ "b":1.0,"a" : "é\u00e9" }"#),
             r#"{"webhook_id": 1, "increment_id": 42, "topic": "order:created", "created_at": "2021-12-07T16:08:15.678Z", "message": { "b":1.0,"a" : "é\u00e9" }}"#
         );
+    }
+
+    #[test]
+    fn ultracart_has_its_own_names() {
+        assert_eq!(text(Format::UltraCart, r#"{"b":1.0}"#), r#"{"events": [{"order_create": {"b":1.0}}]}"#);
+        let one = parcel(Format::UltraCart, "{}");
+        let other =
+            Event { topic: crate::domain::topic::Topic::try_new("own:topic").unwrap(), ..Event::clone(&one.event) };
+        let two = Parcel { batch: Some(vec![Arc::new(other)]), ..one };
+        let body = String::from_utf8(render(WebhookId(1), &two).to_vec()).unwrap();
+        assert_eq!(body, r#"{"events": [{"order_create": {}}, {"own_topic": {}}]}"#);
     }
 
     #[test]

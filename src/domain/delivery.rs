@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::event::Message;
 use super::id::{EventId, IncrementId, Span, WebhookId};
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
@@ -94,15 +93,6 @@ pub struct Delivery {
     pub ended_at: Option<Timestamp>,
     /// Why it ended, unless it was delivered.
     pub reason: Option<EndReason>,
-}
-
-/// What a delivery sent and got, as far as that is kept.
-#[derive(Clone, Debug)]
-pub struct Contents {
-    /// The publisher's object.
-    pub message: Option<Message>,
-    /// The last attempt.
-    pub last: Option<Attempt>,
 }
 
 /// Which deliveries of a webhook.

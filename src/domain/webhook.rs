@@ -26,6 +26,8 @@ pub enum Format {
     Envelope,
     /// ShipStream's (WIRE §1).
     Shipstream,
+    /// UltraCart's (WIRE §3).
+    UltraCart,
     /// 3dcart's (WIRE §4).
     ThreeDCart(Encoding),
 }
@@ -59,14 +61,20 @@ impl Encoding {
 
 impl Format {
     /// Each, in each encoding it has.
-    pub const ALL: [Self; 4] =
-        [Self::Envelope, Self::Shipstream, Self::ThreeDCart(Encoding::Json), Self::ThreeDCart(Encoding::Xml)];
+    pub const ALL: [Self; 5] = [
+        Self::Envelope,
+        Self::Shipstream,
+        Self::UltraCart,
+        Self::ThreeDCart(Encoding::Json),
+        Self::ThreeDCart(Encoding::Xml),
+    ];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
             Self::Shipstream => "shipstream",
+            Self::UltraCart => "ultracart",
             Self::ThreeDCart(_) => "3dcart",
         }
     }
@@ -79,7 +87,7 @@ impl Format {
     /// What its bodies are written in.
     pub fn encoding(self) -> Encoding {
         match self {
-            Self::Envelope | Self::Shipstream => Encoding::Json,
+            Self::Envelope | Self::Shipstream | Self::UltraCart => Encoding::Json,
             Self::ThreeDCart(encoding) => encoding,
         }
     }
@@ -92,12 +100,18 @@ impl Format {
         found.ok_or_else(|| Violation::new("encoding", problem))
     }
 
+    /// True if a body can hold several events.
+    pub fn takes_batches(self) -> bool {
+        matches!(self, Self::Envelope | Self::UltraCart)
+    }
+
     /// How long to wait for a connection, and for the whole exchange, the
     /// answer's body included.
     pub fn timeouts(self) -> Timeouts {
         let (connect_s, total_s) = match self {
             Self::Envelope | Self::ThreeDCart(_) => (3, 15),
             Self::Shipstream => (3, 5),
+            Self::UltraCart => (5, 30),
         };
         Timeouts { connect: Duration::from_secs(connect_s), total: Duration::from_secs(total_s) }
     }
@@ -286,8 +300,11 @@ impl WebhookSpec {
         if self.basic_auth.is_some() && self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name)) {
             return Err(Violation::new("basic_auth", "can't stand beside an Authorization in extra_headers."));
         }
-        if self.batch.is_some() && self.format != Format::Envelope {
-            return Err(Violation::new("batch", "needs the format envelope; the others hold one event each."));
+        if self.batch.is_some() && !self.format.takes_batches() {
+            return Err(Violation::new(
+                "batch",
+                "needs the format envelope or ultracart; the others hold one event each.",
+            ));
         }
         if self.batch.is_some() && self.delivery_mode == DeliveryMode::Pull {
             let problem = "can't stand beside delivery_mode pull, where the receiver says how many it takes.";

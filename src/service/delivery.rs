@@ -7,14 +7,14 @@ use super::event::read_time;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::delivery::format;
-use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, DeliveryState, StateCounts};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
-use crate::store::{PageLimit, Pulled};
+use crate::store::{Contents, PageLimit, Pulled};
 
 /// What deliveries may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["increment_id"];
@@ -23,8 +23,6 @@ const LIST_LIMIT_DEFAULT: u32 = 100;
 
 /// How many numbers a pull brings if its caller does not say.
 const PULL_LIMIT_DEFAULT: u32 = 100;
-/// The most bytes of messages and answers in one list with contents.
-const CONTENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most bytes of messages in one pull; one number always fits.
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -58,6 +56,15 @@ pub struct PulledDelivery {
     pub signature: Option<String>,
     /// The body, byte for byte as it is posted; `None` if it was pruned.
     pub body: Option<String>,
+}
+
+/// Which part of a list of attempts, as a caller says it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AttemptPage {
+    /// Only those behind this one.
+    pub after_attempt: Option<i64>,
+    /// At most so many.
+    pub limit: Option<i64>,
 }
 
 /// A delivery, with what it sent and got.
@@ -128,18 +135,19 @@ impl Service {
         counts.map(StateCounts::total).map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
-    /// The same with what each sent and got last, no further than
-    /// [`CONTENTS_BYTES_MAX`] goes, though at least one. Fails with fault 103 or 111.
-    pub async fn list_contents(
+    /// What each of these deliveries of a webhook sent and got last. Once that
+    /// is more than `bytes_max`, messages and bodies of answers are left out.
+    /// Fails with fault 103.
+    pub async fn contents_of(
         &self,
         caller: &Caller,
         id: WebhookId,
-        selection: DeliverySelection,
-        page: DeliveryPage,
+        deliveries: Vec<Delivery>,
+        bytes_max: usize,
     ) -> Result<Vec<DeliveryContents>, Fault> {
-        let deliveries = self.list_deliveries(caller, id, selection, page).await?;
+        caller.check(Permission::WebhookRead)?;
         let numbers = deliveries.iter().map(|delivery| delivery.increment_id).collect();
-        let found = self.store.contents(caller.merchant_id, id, numbers, CONTENTS_BYTES_MAX).await;
+        let found = self.store.contents(caller.merchant_id, id, numbers, bytes_max).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         let contents = deliveries.into_iter().zip(found);
         Ok(contents.map(|(delivery, contents)| DeliveryContents { delivery, contents }).collect())
@@ -185,15 +193,23 @@ impl Service {
         })
     }
 
-    /// The attempts at a delivery in their order. Fails with fault 103 or 110.
+    /// The attempts at a delivery in their order. Fails with fault 103, 110 or 111.
     pub async fn list_attempts(
         &self,
         caller: &Caller,
         id: WebhookId,
         number: IncrementId,
+        page: AttemptPage,
     ) -> Result<Vec<Attempt>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.attempts(caller.merchant_id, id, number).await;
+        let checked = || {
+            let after = page.after_attempt.unwrap_or(0);
+            let problem = || Violation::new("after_attempt", format!("{after} is none; attempts start at 1."));
+            Ok((u32::try_from(after).map_err(|_| problem())?, self.check_limit(page.limit, LIST_LIMIT_DEFAULT)?))
+        };
+        let (after, limit) =
+            checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let found = self.store.attempts(caller.merchant_id, id, number, after, limit).await;
         found.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))
     }
 

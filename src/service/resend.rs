@@ -132,7 +132,7 @@ impl Service {
         let mut is_closing = self.is_closing.subscribe();
         let attempt = loop {
             let recorded = self.store.next_attempt(id, number);
-            let attempts = self.store.attempts(caller.merchant_id, id, number).await;
+            let attempts = self.store.attempts(caller.merchant_id, id, number, 0, 1).await;
             let attempts = attempts.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))?;
             if let Some(first) = attempts.into_iter().next() {
                 break Some(first);

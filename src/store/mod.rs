@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 
 use self::feed::Watched;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
-use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
@@ -215,6 +215,31 @@ pub struct Pulled {
     pub state: DeliveryState,
 }
 
+/// What a delivery sent and got, as far as that is kept.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// The publisher's object.
+    pub message: Option<Message>,
+    /// The last attempt.
+    pub last: Option<Attempt>,
+}
+
+impl Contents {
+    /// How much there is, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.as_str().len())
+            + self.last.as_ref().map_or(0, |attempt| attempt.response_body.len())
+    }
+
+    /// Leaves the message and the body of the answer out.
+    pub fn leave_out_bodies(&mut self) {
+        self.message = None;
+        if let Some(attempt) = &mut self.last {
+            attempt.response_body = Vec::new();
+        }
+    }
+}
+
 /// A place in the order in which retries fall due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DueKey {
@@ -350,8 +375,8 @@ pub trait Store: Watched {
     ) -> Result<Vec<Delivery>, StoreError>;
 
     /// The message and the last attempt of each of these deliveries, as far as
-    /// they are kept, in this order; no further once they weigh `bytes_max`,
-    /// though at least of one. Fails with [`StoreError::NoWebhook`].
+    /// they are kept, in this order. Once they weigh `bytes_max`, messages and
+    /// bodies of answers are left out. Fails with [`StoreError::NoWebhook`].
     async fn contents(
         &self,
         merchant: MerchantId,
@@ -412,13 +437,15 @@ pub trait Store: Watched {
     /// The schema of a catalogue's entry as it is now, if it has one.
     async fn topic_schema(&self, id: TopicId) -> Result<Option<SchemaText>, StoreError>;
 
-    /// Attempts at a delivery in their order; fails with
-    /// [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].
+    /// Attempts at a delivery behind one of them, in their order, up to `limit`;
+    /// fails with [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].
     async fn attempts(
         &self,
         merchant: MerchantId,
         id: WebhookId,
         number: IncrementId,
+        after: u32,
+        limit: u32,
     ) -> Result<Vec<Attempt>, StoreError>;
 
     /// One of those attempts; fails with [`StoreError::NoAttempt`] besides.

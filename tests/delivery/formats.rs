@@ -31,6 +31,38 @@ async fn the_vendors_format_on_the_vendors_path() {
 }
 
 #[tokio::test]
+async fn the_format_of_ultracart_alone_and_in_batches() {
+    let (server, _hand) = Start::default().manual().await;
+    let receiver = Receiver::obliging().await;
+    let id = webhook(&server, &receiver, json!({"topics": "*", "format": "ultracart"})).await;
+    server.publish("product:updated", json!({"sku": "a"})).await;
+    let arrived = receiver.arrivals(1).await.remove(0);
+    assert_eq!(arrived.json(), json!({"events": [{"item_update": {"sku": "a"}}]}));
+    verify(&arrived);
+    assert_eq!(
+        server.call("webhook.get", json!([id])).await.unwrap()["timeouts"],
+        json!({"connect_ms": 5000, "total_ms": 30_000})
+    );
+
+    // What was numbered in another format goes out in that.
+    server.call("webhook.update", json!([id, {"is_active": 0}])).await.unwrap();
+    server
+        .call("webhook.update", json!([id, {"batch": {"max_events": 10, "max_size": 100_000, "wait_ms": 0}}]))
+        .await
+        .unwrap();
+    server.call("webhook.update", json!([id, {"is_active": 1}])).await.unwrap();
+    let events = json!([
+        {"topic": "order:created", "message": {"order_id": 7}},
+        {"topic": "own:topic", "message": {}},
+    ]);
+    server.call("event.publish_many", json!([events])).await.unwrap();
+    let arrived = receiver.arrivals(2).await.remove(1);
+    assert_eq!(arrived.json(), json!({"events": [{"order_create": {"order_id": 7}}, {"own_topic": {}}]}));
+    assert_eq!(arrived.header("tallyhook-increment-id"), "2-3");
+    verify(&arrived);
+}
+
+#[tokio::test]
 async fn the_format_of_3dcart_in_json_and_xml() {
     let (server, hand) = Start::default().manual().await;
     let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 200 })).await;

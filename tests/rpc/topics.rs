@@ -165,6 +165,28 @@ async fn a_repeated_publish_is_not_refused_for_what_was_said_since() {
 }
 
 #[tokio::test]
+async fn attempts_are_listed_in_pages() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let id = crate::id_of(&user.webhook(crate::webhook_data()).await);
+    user.done("event.publish", json!(["order:created", {}])).await;
+    for count in 1..=3 {
+        server.attempts(id, 1, count).await;
+        user.done("delivery.retry", json!([id, 1])).await;
+    }
+    server.attempts(id, 1, 4).await;
+    let attempts = async |options: Value| -> Vec<i64> {
+        let found = user.done("delivery.attempts", json!([id, 1, options])).await;
+        found.as_array().unwrap().iter().map(|attempt| attempt["attempt"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(attempts(json!({"limit": 2})).await, [1, 2]);
+    assert_eq!(attempts(json!({"limit": 2, "after_attempt": 2})).await, [3, 4]);
+    assert_eq!(attempts(json!({"after_attempt": 9})).await, [0; 0]);
+    user.refused_field("delivery.attempts", json!([id, 1, {"after_attempt": -1}]), 111, "after_attempt").await;
+    user.refused_field("delivery.attempts", json!([id, 1, {"limit": 0}]), 111, "limit").await;
+}
+
+#[tokio::test]
 async fn numbers_that_cannot_be_are_no_deliveries() {
     let server = TestServer::start().await;
     let user = User::demo(&server);

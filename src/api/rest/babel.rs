@@ -4,6 +4,7 @@
 //! out in our own format, since nothing is known of the vendor's.
 
 mod rows;
+mod search;
 
 use std::collections::BTreeMap;
 
@@ -15,11 +16,13 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use self::rows::{Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row};
+use self::search::{Search, Window};
 use super::operation::{Asked, Nothing, Operation};
 use super::query::{Filter, Row, Select, Sort};
-use super::values::{Int, Switch};
+use super::values::{Int, Switch, object};
 use super::{Dialect, Refusal, key};
 use crate::domain::delivery::Attempt;
+use crate::domain::fault::{Fault, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::retry::{RetryPolicy, Waits};
@@ -28,7 +31,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::topic::Patterns;
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
-use crate::service::delivery::{DeliveryContents, DeliveryPage, DeliverySelection};
+use crate::service::delivery::{DeliveryPage, DeliverySelection};
 use crate::service::topic::{TopicPage, TopicSelection};
 use crate::service::webhook::{WebhookPage, WebhookSelection};
 
@@ -39,6 +42,9 @@ const RETRY_INTERVAL_S: u32 = 300;
 const TAKE_DEFAULT: usize = 100;
 /// How many of its last events are shown with a subscription.
 const INCLUDED_EVENTS: i64 = 20;
+/// The most bytes of messages and answers' bodies in one answer. Further events
+/// are shown without them.
+const CONTENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The most subscriptions that are shown with their events at once.
 const INCLUDING_MAX: usize = 20;
 
@@ -53,10 +59,11 @@ pub fn dialect() -> Dialect {
         title: "Babel",
         bases: &["/v1/webhooks"],
         security: || {
-            json!({
+            let schemes = json!({
                 "ApiKey": { "type": "apiKey", "in": "header", "name": "x-api-key", "description": "A user's API key." },
                 "Bearer": { "type": "http", "scheme": "bearer", "description": "An API key, or a session's key." },
-            })
+            });
+            (schemes, json!([{ "ApiKey": [] }, { "Bearer": [] }]))
         },
         credentials: |headers| key(headers, "x-api-key"),
         admits: |_, _| true,
@@ -126,7 +133,7 @@ struct ById {
 
 impl ById {
     fn webhook(&self) -> WebhookId {
-        WebhookId(self.id.0.into())
+        WebhookId(self.id.0)
     }
 }
 
@@ -142,34 +149,31 @@ struct List {
     sort: Option<String>,
     /// What to show besides: `webhookEvents`, with subscriptions.
     include: Option<String>,
-    /// How many to show; 100 by default.
+    /// How many to show; 100 by default, or 20 with `include`; up to `list_limit_max`.
+    #[schemars(range(min = 0))]
     take: Option<Int>,
     /// How many to pass over.
+    #[schemars(range(min = 0))]
     skip: Option<Int>,
 }
 
 /// The part of a list that is shown.
-struct Window {
-    skip: usize,
-    take: usize,
+fn window(take: Option<Int>, skip: Option<Int>, default: usize, max: u32) -> Result<Window, Refusal> {
+    let max = max as usize;
+    let take = take.map_or(Ok(default.min(max)), |take| usize::try_from(take.0));
+    let take = take.ok().filter(|take| *take <= max);
+    let take = take.ok_or_else(|| Refusal::bad(format!("take: must be 0 to {max}.")))?;
+    let skip = skip.map_or(Ok(0), |skip| usize::try_from(skip.0));
+    Ok(Window { skip: skip.map_err(|_| Refusal::bad("skip: must not be below 0."))?, take })
 }
 
-impl List {
-    fn window(&self, max: u32) -> Result<Window, Refusal> {
-        let take = self.take.map_or(Ok(TAKE_DEFAULT), |take| usize::try_from(take.0));
-        let take = take.ok().filter(|take| *take <= max as usize);
-        let take = take.ok_or_else(|| Refusal::bad(format!("take: must be 0 to {max}.")))?;
-        let skip = self.skip.map_or(Ok(0), |skip| usize::try_from(skip.0));
-        Ok(Window { skip: skip.map_err(|_| Refusal::bad("skip: must not be below 0."))?, take })
-    }
-
-    fn includes(&self, known: &[&str]) -> Result<bool, Refusal> {
-        match self.include.as_deref().map(str::trim) {
-            None => Ok(false),
-            Some(name) if known.iter().any(|known| known.eq_ignore_ascii_case(name)) => Ok(true),
-            Some(name) if known.is_empty() => Err(Refusal::bad(format!("include: there is no {name:?} to show."))),
-            Some(name) => Err(Refusal::bad(format!("include: there is no {name:?}, but {}.", known.join(", ")))),
-        }
+/// True if something is to be shown besides, which must be one of those known.
+fn check_include(include: Option<&str>, known: &[&str]) -> Result<bool, Refusal> {
+    match include.map(str::trim) {
+        None => Ok(false),
+        Some(name) if known.iter().any(|known| known.eq_ignore_ascii_case(name)) => Ok(true),
+        Some(name) if known.is_empty() => Err(Refusal::bad(format!("include: there is no {name:?} to show."))),
+        Some(name) => Err(Refusal::bad(format!("include: there is no {name:?}, but {}.", known.join(", ")))),
     }
 }
 
@@ -188,8 +192,9 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
     let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS)?;
     let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
     let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, &["secret", "webhookEvents"])?;
-    let includes = query.includes(&["webhookEvents"])?;
-    let window = query.window(service.list_limit_max())?;
+    let includes = check_include(query.include.as_deref(), &["webhookEvents"])?;
+    let default = if includes { INCLUDING_MAX } else { TAKE_DEFAULT };
+    let window = window(query.take, query.skip, default, service.list_limit_max())?;
     let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
     let rows = webhooks.iter().map(|webhook| row(&Subscription::new(webhook, &caller)));
     let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
@@ -205,14 +210,14 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
                 "include: events are shown of up to {INCLUDING_MAX} subscriptions at once; take fewer."
             )));
         }
+        let (limit, mut bytes_left) = (INCLUDED_EVENTS.min(service.list_limit_max().into()), CONTENTS_BYTES_MAX);
         for row in &mut rows {
             let id = WebhookId(row["id"].as_i64().unwrap_or_default());
-            let page = DeliveryPage {
-                sort: Some("-increment_id".to_owned()),
-                limit: Some(INCLUDED_EVENTS),
-                ..Default::default()
-            };
-            let events = service.list_contents(&caller, id, DeliverySelection::default(), page).await?;
+            let sort = Some("-increment_id".to_owned());
+            let page = DeliveryPage { sort, limit: Some(limit), ..DeliveryPage::default() };
+            let last = service.list_deliveries(&caller, id, DeliverySelection::default(), page).await?;
+            let events = service.contents_of(&caller, id, last, bytes_left).await?;
+            bytes_left -= events.iter().map(|event| event.contents.bytes()).sum::<usize>();
             let events: Vec<_> = events.into_iter().map(WebhookEvent::from).collect();
             row.insert("webhookEvents".to_owned(), json!(events));
         }
@@ -225,6 +230,7 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
 /// What is said of a subscription.
 #[derive(Deserialize, JsonSchema)]
 struct Given {
+    #[serde(deserialize_with = "object")]
     subscription: SubscriptionData,
 }
 
@@ -239,8 +245,8 @@ struct SubscriptionData {
     url: Option<String>,
     /// What signs. Without one, a key is made.
     secret: Option<String>,
-    /// Headers to send along.
-    headers: Option<BTreeMap<String, String>>,
+    /// Headers to send along; also as a text, one `Name: value` a line.
+    headers: Option<HeadersGiven>,
     /// How many retries there are at the most, one every 5 minutes; 10 by default.
     #[schemars(range(min = 0, max = 100))]
     max_retry_count: Option<Int>,
@@ -248,10 +254,28 @@ struct SubscriptionData {
     is_active: Option<Switch>,
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(untagged)]
+enum HeadersGiven {
+    Pairs(BTreeMap<String, String>),
+    /// As they are shown.
+    Lines(String),
+}
+
+impl HeadersGiven {
+    fn read(self) -> Result<ExtraHeaders, Violation> {
+        match self {
+            Self::Pairs(pairs) => ExtraHeaders::of_pairs(pairs),
+            Self::Lines(lines) => ExtraHeaders::try_new(&lines),
+        }
+    }
+}
+
 impl SubscriptionData {
     /// What it changes of a webhook with such a policy.
     fn changes(self, retry: Option<&RetryPolicy>) -> Result<WebhookChanges, Refusal> {
-        let wrong = |violation: crate::domain::fault::Violation| {
+        let wrong = |violation: Violation| {
             let field = match violation.field {
                 "topics" => "eventType",
                 "extra_headers" => "headers",
@@ -274,9 +298,15 @@ impl SubscriptionData {
         Ok(WebhookChanges {
             name: self.name,
             topics: self.event_type.map(|topics| Patterns::try_new(&topics)).transpose().map_err(wrong)?,
-            url: self.url.map(|url| TargetUrl::try_new(&url)).transpose().map_err(wrong)?,
+            // That of one that is pulled is shown as an empty text.
+            url: self
+                .url
+                .filter(|url| !url.is_empty())
+                .map(|url| TargetUrl::try_new(url.trim()))
+                .transpose()
+                .map_err(wrong)?,
             secret_key: secret.map(|secret| SecretKey::try_new(&secret)).transpose().map_err(wrong)?,
-            extra_headers: self.headers.map(ExtraHeaders::of_pairs).transpose().map_err(wrong)?,
+            extra_headers: self.headers.map(HeadersGiven::read).transpose().map_err(wrong)?,
             retry: self.max_retry_count.map(policy).transpose()?,
             is_active: self.is_active.map(|is_active| is_active.0),
             ..WebhookChanges::default()
@@ -306,13 +336,13 @@ async fn create(asked: Asked<Nothing, Nothing, Given>) -> Result<One, Refusal> {
 }
 
 /// A fault in the dialect's own names.
-fn named(fault: crate::domain::fault::Fault) -> Refusal {
+fn named(fault: Fault) -> Refusal {
     let own = match fault.field.as_deref() {
         Some("topics") => "eventType",
         Some("extra_headers") => "headers",
         _ => return fault.into(),
     };
-    crate::domain::fault::Fault { field: Some(own.to_owned()), ..fault }.into()
+    Fault { field: Some(own.to_owned()), ..fault }.into()
 }
 
 async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<One, Refusal> {
@@ -404,6 +434,7 @@ struct Tested {
 async fn test(asked: Asked<ById, Nothing, Test>) -> Result<Tested, Refusal> {
     let message = match asked.body.payload.as_deref().map(RawValue::get) {
         None | Some("null") => None,
+        Some("\"\"") => None,
         Some(text) if text.starts_with('"') => {
             let wrong = |_| Refusal::bad("payload: the text is no JSON object.");
             let inner: String = serde_json::from_str(text).map_err(wrong)?;
@@ -431,56 +462,37 @@ struct Events {
     message: String,
 }
 
-async fn list_events(asked: Asked<ById, List, Nothing>) -> Result<Events, Refusal> {
+/// Which events, in which order, and which members of them.
+#[derive(Deserialize, JsonSchema)]
+struct ListEvents {
+    /// The members to show, with commas between them: `id,eventType`.
+    select: Option<String>,
+    /// Conditions, joined by ` and `: `isSuccess eq false and createdAt ge 2026-01-01T00:00:00Z`. There are eq, ne, gt,
+    /// ge, lt, le and contains.
+    filter: Option<String>,
+    /// `id` or `createdAt`, with a `-` in front for the last first.
+    sort: Option<String>,
+    /// Nothing can be shown besides.
+    include: Option<String>,
+    /// How many to show; 100 by default, up to `list_limit_max`.
+    #[schemars(range(min = 0))]
+    take: Option<Int>,
+    /// How many to pass over.
+    #[schemars(range(min = 0))]
+    skip: Option<Int>,
+}
+
+async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Events, Refusal> {
     let Asked { service, caller, path, query, .. } = asked;
     let filter = Filter::read(query.filter.as_deref(), EVENT_FIELDS)?;
     let sort = Sort::read(query.sort.as_deref(), EVENT_SORTS)?;
     let select = Select::read(query.select.as_deref(), EVENT_FIELDS, &[])?;
-    query.includes(&[])?;
-    let window = query.window(service.list_limit_max())?;
-    let is_descending = sort.is_some_and(Sort::is_descending);
-    let sort = if is_descending { "-increment_id" } else { "increment_id" };
-    let id = path.webhook();
-    let page = |after: Option<i64>, limit: i64| DeliveryPage {
-        after_increment_id: after,
-        sort: Some(sort.to_owned()),
-        limit: Some(limit),
-    };
-    let (mut rows, total_events_count) = if filter.is_empty() {
-        // Numbers have no holes, so the place of an event is its number.
-        let last = service.get_webhook(&caller, id).await?.last_increment_id.0;
-        let skip = i64::try_from(window.skip).unwrap_or(i64::MAX);
-        let after = if is_descending { last.saturating_sub(skip).saturating_add(1).max(1) } else { skip };
-        let is_beyond = skip >= last || window.take == 0;
-        let rows = match is_beyond {
-            true => Vec::new(),
-            false => {
-                let page = page(Some(after), window.take as i64);
-                event_rows(service.list_contents(&caller, id, DeliverySelection::default(), page).await?)?
-            }
-        };
-        (rows, last.unsigned_abs())
-    } else {
-        let (mut rows, mut total, mut after) = (Vec::new(), 0_u64, None);
-        loop {
-            let page = page(after, service.list_limit_max().into());
-            let found = event_rows(service.list_contents(&caller, id, DeliverySelection::default(), page).await?)?;
-            let Some(last) = found.last() else { break (rows, total) };
-            after = last["id"].as_i64();
-            for row in found.into_iter().filter(|row| filter.admits(row)) {
-                if (window.skip as u64..).contains(&total) && rows.len() < window.take {
-                    rows.push(row);
-                }
-                total += 1;
-            }
-        }
-    };
-    rows.iter_mut().for_each(|row| select.apply(row));
+    check_include(query.include.as_deref(), &[])?;
+    let window = window(query.take, query.skip, TAKE_DEFAULT, service.list_limit_max())?;
+    let (id, is_descending) = (path.webhook(), sort.is_some_and(Sort::is_descending));
+    let search = Search { service: &service, caller: &caller, id, filter, select, is_descending, window };
+    let (rows, total_events_count) = search.run().await?;
     Ok(Events { events: Chosen::new(rows), total_events_count, success: true, message: String::new() })
-}
-
-fn event_rows(contents: Vec<DeliveryContents>) -> Result<Vec<Row>, Refusal> {
-    contents.into_iter().map(|contents| row(&WebhookEvent::from(contents))).collect()
 }
 
 /// Which event of a subscription.
@@ -494,7 +506,7 @@ struct ByEvent {
 }
 
 async fn delete_event(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<Done, Refusal> {
-    let (id, number) = (WebhookId(asked.path.id.0.into()), IncrementId(asked.path.event_id.0.into()));
+    let (id, number) = (WebhookId(asked.path.id.0), IncrementId(asked.path.event_id.0));
     asked.service.forget_delivery(&asked.caller, id, number).await?;
     Ok(Done::new("The event was deleted; its number stays."))
 }

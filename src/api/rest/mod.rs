@@ -12,10 +12,11 @@ mod three_d_cart;
 mod values;
 mod xml;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on};
@@ -36,8 +37,9 @@ pub struct Dialect {
     title: &'static str,
     /// What lies under these paths is the dialect's, and nobody else's.
     bases: &'static [&'static str],
-    /// The ways to say who calls, as OpenAPI's security schemes.
-    security: fn() -> serde_json::Value,
+    /// The ways to say who calls, as OpenAPI's security schemes; and which of
+    /// them go together, each line being enough.
+    security: fn() -> (serde_json::Value, serde_json::Value),
     /// Who calls.
     credentials: fn(&HeaderMap) -> Credentials,
     /// Whether that is who the headers speak of besides.
@@ -137,21 +139,14 @@ pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
     dialects().into_iter().fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url)))
 }
 
-/// The OpenAPI document of a dialect; `None` if there is no such dialect.
-pub fn openapi(name: &str, url: &str) -> Option<serde_json::Value> {
-    dialects().into_iter().find(|dialect| dialect.name == name).map(|dialect| openapi::document(&dialect, url))
-}
-
-/// The names of the dialects that have a document.
-pub fn names() -> Vec<&'static str> {
-    dialects().iter().map(|dialect| dialect.name).collect()
-}
-
 fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) -> Router {
-    let document = openapi::document(&dialect, url).to_string();
-    let document = get(async move || ([(header::CONTENT_TYPE, "application/json")], document.clone()));
-    let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);
     let dialect = Arc::new(dialect);
+    let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::new()));
+    let document = get(async move || {
+        let document = made.get_or_init(|| openapi::document(&described, &url).to_string()).clone();
+        ([(header::CONTENT_TYPE, "application/json")], document)
+    });
+    let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);
     let mut paths: Vec<&str> = dialect.operations.iter().map(|operation| operation.path).collect();
     paths.dedup();
     for path in paths {
@@ -160,9 +155,12 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
         for (place, operation) in (0..).zip(&dialect.operations).filter(|(_, operation)| operation.path == path) {
             let handler =
                 Handler { dialect: Arc::clone(&dialect), place, config: config.clone(), service: Arc::clone(service) };
-            let run = async move |path: RawPathParams, request: Request| handler.run(path, request).await;
+            let run = async move |path: PathParams, request: Request| handler.run(path, request).await;
             methods = methods.merge(on(filter(&operation.method), run));
             allowed.push(operation.method.as_str());
+            if operation.method == Method::GET {
+                allowed.push("HEAD");
+            }
         }
         let (refusing, allowed) = (Arc::clone(&dialect), allowed.join(", "));
         methods = methods.fallback(async move |headers: HeaderMap| refuse_method(&refusing, &headers, &allowed));
@@ -174,7 +172,9 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
             let refusal = Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path.");
             refused(&refusing, &refusal, &headers)
         };
-        router = router.route(&format!("{base}/{{*rest}}"), MethodRouter::new().fallback(refuse));
+        for path in [(*base).to_owned(), format!("{base}/"), format!("{base}/{{*rest}}")] {
+            router = router.route(&path, MethodRouter::new().fallback(refuse.clone()));
+        }
     }
     router
 }
@@ -202,6 +202,9 @@ fn refused(dialect: &Dialect, refusal: &Refusal, headers: &HeaderMap) -> Respons
     response
 }
 
+/// The parameters of a path, unless it can't be read.
+type PathParams = Result<RawPathParams, RawPathParamsRejection>;
+
 /// Answers one operation of a dialect.
 #[derive(Clone)]
 struct Handler {
@@ -212,7 +215,7 @@ struct Handler {
 }
 
 impl Handler {
-    async fn run(&self, path: RawPathParams, request: Request) -> Response {
+    async fn run(&self, path: PathParams, request: Request) -> Response {
         let (parts, body) = request.into_parts();
         let answer = async {
             let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
@@ -225,6 +228,7 @@ impl Handler {
             let read = body::read(body, self.config.body_bytes_max, self.config.idle_timeout).await;
             let body = read.map_err(|error| Refusal::new(error.status(), error.problem()))?;
             let body = (self.dialect.read)(&parts.headers, body)?;
+            let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
             let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let query = parts.uri.query().unwrap_or_default();
             let call = Call { service: Arc::clone(&self.service), caller, path, query, body };
@@ -277,9 +281,10 @@ mod tests {
     #[test]
     fn each_operation_stands_in_its_table_once_and_is_described() {
         for dialect in dialects() {
-            let mut seen = HashSet::new();
+            let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
             for operation in &dialect.operations {
                 assert!(seen.insert((&operation.method, operation.path)), "{} {}", operation.method, operation.path);
+                assert!(ids.insert(&operation.id), "{}", operation.id);
                 assert!(operation.summary.ends_with('.'), "{}", operation.path);
                 assert!(dialect.bases.iter().any(|base| operation.path.starts_with(base)), "{}", operation.path);
             }

@@ -41,8 +41,7 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
         let other = schemas.insert(name, schema.clone());
         assert!(other.is_none_or(|other| other == schema), "two schemas of one name");
     }
-    let security = (dialect.security)();
-    let ways: Vec<Value> = security.as_object().into_iter().flat_map(Map::keys).map(|way| json!({ way: [] })).collect();
+    let (security, ways) = (dialect.security)();
     json!({
         "openapi": OPENAPI,
         "info": {
@@ -88,7 +87,7 @@ fn describe(
     });
     if let Some(body) = operation.body_schema {
         let schema = body(taken);
-        described["requestBody"] = json!({ "content": content(&schema, media) });
+        described["requestBody"] = json!({ "content": content(&schema, media), "required": operation.needs_body });
     }
     described
 }
@@ -102,6 +101,7 @@ fn members(describe: Describe, place: &str, generator: &mut SchemaGenerator) -> 
         let mut member = member.clone();
         let description = member.as_object_mut().and_then(|member| member.remove("description"));
         // In a query, what is left out is not null.
+        member.as_object_mut().map(|member| member.remove("default"));
         if let Some(types) = member.get("type").and_then(Value::as_array) {
             let types: Vec<_> = types.iter().filter(|kind| *kind != "null").cloned().collect();
             if let [kind] = types.as_slice() {

@@ -55,11 +55,13 @@ pub struct Operation {
     pub path: &'static str,
     pub summary: &'static str,
     /// The name of it, unique within the dialect.
-    pub id: &'static str,
+    pub id: String,
     pub path_schema: Describe,
     pub query_schema: Describe,
     /// `None`: it has no body.
     pub body_schema: Option<Describe>,
+    /// Whether the body may be left out.
+    pub needs_body: bool,
     pub result_schema: Describe,
     /// The status of the answer if all goes well.
     pub status: StatusCode,
@@ -97,9 +99,10 @@ impl Operation {
             method,
             path,
             summary,
-            id,
+            id: id.to_owned(),
             path_schema: P::json_schema,
             query_schema: Q::json_schema,
+            needs_body: has_body && B::json_schema(&mut SchemaGenerator::default()).get("required").is_some(),
             body_schema: has_body.then_some(SchemaGenerator::subschema_for::<B>),
             result_schema: SchemaGenerator::subschema_for::<R>,
             status: StatusCode::OK,
@@ -110,6 +113,11 @@ impl Operation {
     /// The same operation, which answers with that status if all goes well.
     pub fn answers(self, status: StatusCode) -> Self {
         Self { status, ..self }
+    }
+
+    /// The same operation under another name, for where it stands at several paths.
+    pub fn named(self, suffix: &str) -> Self {
+        Self { id: format!("{}{suffix}", self.id), ..self }
     }
 
     /// Runs it.
@@ -186,6 +194,14 @@ fn read_pairs<'a, T: DeserializeOwned>(pairs: impl Iterator<Item = (&'a str, &'a
 /// An empty body counts as `{}`.
 fn read_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, Refusal> {
     let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    // A derived type would take an array for its members in their order.
+    if body
+        .trim_ascii_start()
+        .first()
+        .is_some_and(|first| matches!(first, b'[' | b'"' | b't' | b'f' | b'n' | b'0'..=b'9'))
+    {
+        return Err(Refusal::bad("The body must be an object."));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let read = serde_path_to_error::deserialize(&mut deserializer);
     let value = read.map_err(|cause| {
@@ -229,6 +245,8 @@ mod tests {
         assert!(read(r#"{"take": "x"}"#).unwrap_err().starts_with("take: "));
         assert!(read(r#"{"take": 5"#).unwrap_err().starts_with("The body is no JSON: "));
         assert!(read(r#"{"take": 5} x"#).unwrap_err().starts_with("The body is no JSON: "));
-        assert!(read("[]").is_err());
+        assert_eq!(read("[]").unwrap_err(), "The body must be an object.");
+        assert_eq!(read(r#"{"take": 69.0}"#).unwrap().take, Some(Int(69)));
+        assert!(read(r#"{"take": 69.5}"#).is_err() && read(r#"{"take": 1e300}"#).is_err());
     }
 }

@@ -75,7 +75,10 @@ impl Operand {
         match kind {
             _ if text == "null" => Ok(Self::Nothing),
             Kind::Text => Ok(Self::Text(quoted.unwrap_or(text).to_owned())),
-            Kind::Number => text.parse().map(Self::Number).map_err(|_| wrong("number")),
+            Kind::Number => {
+                let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+                number.map(Self::Number).ok_or_else(|| wrong("number"))
+            }
             Kind::Flag => text.to_ascii_lowercase().parse().map(Self::Flag).map_err(|_| wrong("true or false")),
             Kind::Time => Timestamp::parse_rfc3339(quoted.unwrap_or(text))
                 .map(|time| Self::Time(time.0))
@@ -106,6 +109,57 @@ impl Filter {
     /// True if every row is wanted.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// True if a condition is on one of these.
+    pub fn asks_for(&self, names: &[&str]) -> bool {
+        self.0.iter().any(|condition| names.contains(&condition.field.0))
+    }
+
+    /// The first and the last whole number that the conditions on a field
+    /// leave, both included.
+    pub fn whole_range(&self, name: &str) -> (i64, i64) {
+        let (mut first, mut last) = (i64::MIN, i64::MAX);
+        for condition in self.0.iter().filter(|condition| condition.field.0 == name) {
+            let Operand::Number(number) = condition.operand else { continue };
+            let (floor, ceil) = (number.floor() as i64, number.ceil() as i64);
+            match condition.operator {
+                Operator::Eq => (first, last) = (first.max(ceil), last.min(floor)),
+                Operator::Gt => first = first.max(floor.saturating_add(1)),
+                Operator::Ge => first = first.max(ceil),
+                Operator::Lt => last = last.min(ceil.saturating_sub(1)),
+                Operator::Le => last = last.min(floor),
+                Operator::Ne | Operator::Contains => {}
+            }
+        }
+        (first, last)
+    }
+
+    /// From when on the conditions on a time admit anything, and before when,
+    /// in milliseconds since 1970.
+    pub fn time_range(&self, name: &str) -> (Option<i64>, Option<i64>) {
+        let (mut since, mut until) = (None::<i64>, None::<i64>);
+        for condition in self.0.iter().filter(|condition| condition.field.0 == name) {
+            let Operand::Time(time) = condition.operand else { continue };
+            let (mut from, mut to) = (
+                |time: i64| since = Some(since.map_or(time, |since| since.max(time))),
+                |time: i64| {
+                    until = Some(until.map_or(time, |until| until.min(time)));
+                },
+            );
+            match condition.operator {
+                Operator::Eq => {
+                    from(time);
+                    to(time.saturating_add(1));
+                }
+                Operator::Gt => from(time.saturating_add(1)),
+                Operator::Ge => from(time),
+                Operator::Lt => to(time),
+                Operator::Le => to(time.saturating_add(1)),
+                Operator::Ne | Operator::Contains => {}
+            }
+        }
+        (since, until)
     }
 
     /// True if the row fulfils every condition.
@@ -140,14 +194,16 @@ impl Condition {
     }
 }
 
-/// Splits at each `and` that stands between spaces and outside quotes.
+/// Splits at each `and` that stands between spaces and outside quotes, which
+/// open at the beginning of a word only.
 fn split_at_and(text: &str) -> Vec<&str> {
-    let (mut parts, mut start, mut quote) = (Vec::new(), 0, None);
+    let (mut parts, mut start, mut quote, mut before) = (Vec::new(), 0, None, ' ');
     for (place, character) in text.char_indices() {
+        let is_at_word = std::mem::replace(&mut before, character) == ' ';
         match quote {
             Some(open) if character == open => quote = None,
             Some(_) => {}
-            None if matches!(character, '\'' | '"') => quote = Some(character),
+            None if is_at_word && matches!(character, '\'' | '"') => quote = Some(character),
             None if place >= start
                 && text.get(place..place + 5).is_some_and(|word| word.eq_ignore_ascii_case(" and ")) =>
             {
@@ -166,10 +222,10 @@ fn read_condition(text: &str, fields: &[Field]) -> Result<Condition, Refusal> {
         let operators = OPERATORS.map(|(name, _)| name).join(", ");
         Refusal::bad(format!("filter: {text:?} is none; write FIELD OPERATOR VALUE, with one of {operators}."))
     };
-    let mut words = text.splitn(3, ' ');
-    let (Some(field), Some(operator), Some(value)) = (words.next(), words.next(), words.next()) else {
-        return Err(grammar());
-    };
+    let word = |text: &'_ str| text.trim_start().split_once(' ').map(|(word, rest)| (word.to_owned(), rest.to_owned()));
+    let (field, rest) = word(text).ok_or_else(grammar)?;
+    let (operator, value) = word(&rest).ok_or_else(grammar)?;
+    let (field, operator) = (field.as_str(), operator.as_str());
     let field = find(field, fields, "filter")?;
     let found = OPERATORS.iter().find(|(name, _)| operator.eq_ignore_ascii_case(name));
     let (_, operator) = *found.ok_or_else(grammar)?;
@@ -231,8 +287,16 @@ impl Select {
     /// Reads names with commas between them; `more` are members that are no fields.
     pub fn read(text: Option<&str>, fields: &[Field], more: &[&'static str]) -> Result<Self, Refusal> {
         let all: Vec<Field> = fields.iter().copied().chain(more.iter().map(|name| (*name, Kind::Text))).collect();
-        let read = |text: &str| text.split(',').map(|name| Ok(find(name, &all, "select")?.0)).collect();
+        let read = |text: &str| {
+            let names = text.split(',').filter(|name| !name.trim().is_empty());
+            names.map(|name| Ok(find(name, &all, "select")?.0)).collect()
+        };
         text.map(read).transpose().map(Self)
+    }
+
+    /// True if one of these is shown.
+    pub fn shows(&self, names: &[&str]) -> bool {
+        self.0.as_ref().is_none_or(|shown| names.iter().any(|name| shown.contains(name)))
     }
 
     /// Takes the rest out of a row.
@@ -274,6 +338,18 @@ mod tests {
         assert_eq!(found("createdAt lt 2026-01-02T01:00:00+01:00"), [1]);
         assert_eq!(found("createdAt ne null"), [1, 2, 3, 4]);
         assert_eq!(found("id eq 2.0"), [2]);
+        assert_eq!(found("id  eq   2"), [2]);
+        assert_eq!(found("name ne it's and id gt 3"), [4]);
+        let range = |filter: &str| Filter::read(Some(filter), FIELDS).unwrap().whole_range("id");
+        assert_eq!(range("id gt 2 and id le 7.5 and isActive eq true"), (3, 7));
+        assert_eq!(range("id eq 2.5"), (3, 2));
+        assert_eq!(range("id ne 2"), (i64::MIN, i64::MAX));
+        let times = |filter: &str| Filter::read(Some(filter), FIELDS).unwrap().time_range("createdAt");
+        assert_eq!(
+            times("createdAt ge 1970-01-01T00:00:01Z and createdAt le 1970-01-01T00:00:02Z"),
+            (Some(1_000), Some(2_001))
+        );
+        assert_eq!(times("id gt 2"), (None, None));
         let nothing = Filter::read(Some("id gt null"), FIELDS).unwrap();
         assert!(!nothing.admits(&Row::new()) && !nothing.admits(&row(1)));
         assert!(Filter::read(Some("id eq null"), FIELDS).unwrap().admits(&Row::new()));
@@ -288,6 +364,7 @@ mod tests {
             ("id is 4", "with one of eq, ne, gt, ge, lt, le, contains"),
             ("colour eq red", "\"colour\" is no field; there are id, name, isActive, createdAt"),
             ("id eq four", "\"four\" is no number"),
+            ("id lt inf", "\"inf\" is no number"),
             ("createdAt eq yesterday", "is no time"),
             ("isActive eq maybe", "is no true or false"),
             ("id contains 4", "id is no text"),

@@ -4,6 +4,8 @@
 //! A webhook has one kind of event here. One that has several, or a pattern,
 //! shows 0, and keeps what it has.
 
+use std::time::Duration;
+
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
@@ -57,11 +59,13 @@ pub fn dialect() -> Dialect {
         bases: &["/3dCartWebAPI"],
         security: || {
             let key = |name: &str, description: &str| json!({ "type": "apiKey", "in": "header", "name": name, "description": description });
-            json!({
+            let schemes = json!({
                 "SecureURL": key("SecureURL", "The merchant's code."),
                 "PrivateKey": key("PrivateKey", "The user's name."),
                 "Token": key("Token", "The user's API key."),
-            })
+                "Bearer": { "type": "http", "scheme": "bearer", "description": "An API key, or a session's key." },
+            });
+            (schemes, json!([{ "SecureURL": [], "PrivateKey": [], "Token": [] }, { "Bearer": [] }]))
         },
         credentials,
         admits,
@@ -76,23 +80,24 @@ pub fn dialect() -> Dialect {
 
 /// Where webhooks and kinds of events are: the text of the seed has the one
 /// spelling, its samples have the other.
-const PLACES: [[&str; 3]; 4] = [
-    ["/3dCartWebAPI/v2/Webhooks", "/3dCartWebAPI/v2/Webhooks/{id}", "/3dCartWebAPI/v2/Webhooks/Events"],
-    ["/3dCartWebAPI/v2/Webhook", "/3dCartWebAPI/v2/Webhook/{id}", "/3dCartWebAPI/v2/Webhook/Events"],
-    ["/3dCartWebAPI/v1/Webhooks", "/3dCartWebAPI/v1/Webhooks/{id}", "/3dCartWebAPI/v1/Webhooks/Events"],
-    ["/3dCartWebAPI/v1/Webhook", "/3dCartWebAPI/v1/Webhook/{id}", "/3dCartWebAPI/v1/Webhook/Events"],
+const PLACES: [(&str, [&str; 3]); 4] = [
+    ("V2", ["/3dCartWebAPI/v2/Webhooks", "/3dCartWebAPI/v2/Webhooks/{id}", "/3dCartWebAPI/v2/Webhooks/Events"]),
+    ("V2Singular", ["/3dCartWebAPI/v2/Webhook", "/3dCartWebAPI/v2/Webhook/{id}", "/3dCartWebAPI/v2/Webhook/Events"]),
+    ("V1", ["/3dCartWebAPI/v1/Webhooks", "/3dCartWebAPI/v1/Webhooks/{id}", "/3dCartWebAPI/v1/Webhooks/Events"]),
+    ("V1Singular", ["/3dCartWebAPI/v1/Webhook", "/3dCartWebAPI/v1/Webhook/{id}", "/3dCartWebAPI/v1/Webhook/Events"]),
 ];
 
 fn operations() -> Vec<Operation> {
-    let at = |[webhooks, webhook, events]: [&'static str; 3]| {
-        [
+    let at = |(suffix, [webhooks, webhook, events]): (&'static str, [&'static str; 3])| {
+        let operations = [
             Operation::new(Method::GET, webhooks, ("list", "Lists webhooks."), list),
             Operation::new(Method::POST, webhooks, ("create", "Makes a webhook."), create).answers(StatusCode::CREATED),
             Operation::new(Method::GET, webhook, ("get", "Returns a webhook."), get),
             Operation::new(Method::PUT, webhook, ("update", "Changes a webhook; what is left out stays."), update),
             Operation::new(Method::DELETE, webhook, ("delete", "Deletes a webhook."), delete),
             Operation::new(Method::GET, events, ("events", "Lists the kinds of events."), list_events),
-        ]
+        ];
+        operations.map(|operation| operation.named(suffix))
     };
     PLACES.into_iter().flat_map(at).collect()
 }
@@ -130,15 +135,26 @@ fn read(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
     Ok(value.to_string().into())
 }
 
+/// True if a client wants XML more than JSON, or as much and says so first.
+fn wants_xml(accept: &str) -> bool {
+    let quality = |kind: &str| {
+        let value = kind.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("q="));
+        value.map_or(1.0, |value| value.trim().parse::<f64>().unwrap_or(0.0))
+    };
+    let (mut best, mut best_is_xml) = (0.0, false);
+    for kind in accept.split(',') {
+        let name = kind.split(';').next().unwrap_or_default().trim();
+        let (xml, json) = (is_xml(Some(name)), name.contains("json") || name == "*/*");
+        if (xml || json) && quality(kind) > best {
+            (best, best_is_xml) = (quality(kind), xml);
+        }
+    }
+    best_is_xml
+}
+
 /// In XML if the client wants that before JSON.
 fn write(status: StatusCode, answer: &Value, headers: &HeaderMap) -> Response {
-    let accept = text_of(headers, "accept").unwrap_or_default();
-    let wants_xml = accept.split(',').map(str::trim).find_map(|kind| match kind {
-        kind if kind.contains("json") || kind.starts_with("*/*") => Some(false),
-        kind if is_xml(Some(kind)) => Some(true),
-        _ => None,
-    });
-    if wants_xml != Some(true) {
+    if !wants_xml(text_of(headers, "accept").unwrap_or_default()) {
         return super::json(status, answer);
     }
     let first = if answer.is_array() { &answer[0] } else { answer };
@@ -224,7 +240,8 @@ impl WebhookRow {
                 Encoding::Json => "JSON",
                 Encoding::Xml => "XML",
             },
-            enabled: spec.is_active,
+            // One that the server has disabled is not on, and putting it on enables it.
+            enabled: spec.is_active && webhook.disabled.is_none(),
         }
     }
 }
@@ -252,7 +269,7 @@ struct Part {
 
 impl Part {
     fn read(limit: Option<Int>, offset: Option<Int>, counts_only: Option<Switch>, max: u32) -> Result<Self, Refusal> {
-        let limit = limit.map_or(Ok(LIMIT_DEFAULT), |limit| usize::try_from(limit.0));
+        let limit = limit.map_or(Ok(LIMIT_DEFAULT.min(max as usize)), |limit| usize::try_from(limit.0));
         let limit = limit.ok().filter(|limit| (1..=max as usize).contains(limit));
         let limit = limit.ok_or_else(|| Refusal::bad(format!("limit: must be 1 to {max}.")))?;
         // It counts from 1, and 0 means 1.
@@ -280,8 +297,10 @@ impl Part {
 #[derive(Deserialize, JsonSchema)]
 struct List {
     /// The most rows; 10 by default.
+    #[schemars(range(min = 1))]
     limit: Option<Int>,
     /// The place of the first, from 1.
+    #[schemars(range(min = 0))]
     offset: Option<Int>,
     /// 1: only how many there are.
     countonly: Option<Switch>,
@@ -309,12 +328,16 @@ fn any_switch(_: &mut SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": ["integer", "null"], "enum": [-1, 0, 1] })
 }
 
-/// A time as clients write it; the time of day may be missing.
-fn read_time(name: &str, text: Option<&str>) -> Result<Option<Timestamp>, Refusal> {
+/// A time as clients write it, to the second, the minute or the day: when that
+/// begins, or as an end when it is over.
+fn read_time(name: &str, text: Option<&str>, is_end: bool) -> Result<Option<Timestamp>, Refusal> {
     let Some(text) = text else { return Ok(None) };
-    let read = Timestamp::parse_utc(TIME_GIVEN, text)
-        .or_else(|| Timestamp::parse_utc(TIME, text))
-        .or_else(|| Timestamp::parse_utc(TIME_GIVEN, &format!("{text} 00:00:00")));
+    let whole_day = format!("{text} 00:00:00");
+    let ways = [(TIME_GIVEN, text, 1), (TIME, text, 60), (TIME_GIVEN, whole_day.as_str(), 86_400)];
+    let read = ways.into_iter().find_map(|(format, text, unit_s)| {
+        let time = Timestamp::parse_utc(format, text)?;
+        Some(if is_end { time.after(Duration::from_millis(unit_s * 1_000 - 1)) } else { time })
+    });
     read.map(Some).ok_or_else(|| Refusal::bad(format!("{name}: {text:?} is no time such as 04/25/2019 16:24:00.")))
 }
 
@@ -329,18 +352,17 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listed<WebhookRow>
     };
     let encoding = query.format.as_deref().map(read_format).transpose()?;
     let created = (
-        read_time("datecreatedstart", query.datecreatedstart.as_deref())?,
-        read_time("datecreatedend", query.datecreatedend.as_deref())?,
+        read_time("datecreatedstart", query.datecreatedstart.as_deref(), false)?,
+        read_time("datecreatedend", query.datecreatedend.as_deref(), true)?,
     );
     let updated = (
-        read_time("dateupdatedstart", query.dateupdatedstart.as_deref())?,
-        read_time("dateupdatedend", query.dateupdatedend.as_deref())?,
+        read_time("dateupdatedstart", query.dateupdatedstart.as_deref(), false)?,
+        read_time("dateupdatedend", query.dateupdatedend.as_deref(), true)?,
     );
     let lies_in = |time: Timestamp, (start, end): (Option<Timestamp>, Option<Timestamp>)| {
         start.is_none_or(|start| time >= start) && end.is_none_or(|end| time <= end)
     };
-    let selection = WebhookSelection { is_active, ..WebhookSelection::default() };
-    let webhooks = service.list_webhooks(&caller, selection, WebhookPage::default()).await?;
+    let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
     let topics = catalogue(&service, &caller).await?;
     let rows = webhooks.iter().filter(|webhook| {
         lies_in(webhook.created_at, created)
@@ -348,7 +370,9 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listed<WebhookRow>
             && encoding.is_none_or(|encoding| webhook.spec.format.encoding() == encoding)
     });
     let rows = rows.map(|webhook| WebhookRow::new(webhook, &topics)).filter(|row| {
-        query.name.as_ref().is_none_or(|name| row.name == *name) && query.url.as_ref().is_none_or(|url| row.url == *url)
+        query.name.as_ref().is_none_or(|name| row.name == *name)
+            && query.url.as_ref().is_none_or(|url| row.url == *url)
+            && is_active.is_none_or(|is_active| row.enabled == is_active)
     });
     part.of(rows.collect())
 }
@@ -427,7 +451,7 @@ fn read_url(url: &str) -> Result<TargetUrl, Refusal> {
     if chars > URL_CHARS_MAX {
         return Err(Refusal::bad(format!("Url: has {chars} characters; up to {URL_CHARS_MAX} are allowed.")));
     }
-    TargetUrl::try_new(url).map_err(|Violation { problem, .. }| Refusal::bad(format!("Url: {problem}")))
+    TargetUrl::try_new(url.trim()).map_err(|Violation { problem, .. }| Refusal::bad(format!("Url: {problem}")))
 }
 
 async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>, Refusal> {
@@ -436,7 +460,7 @@ async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>
     let url = read_url(&body.url)?;
     let encoding = body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?;
     let topics = catalogue(&service, &caller).await?;
-    let topic = topics.into_iter().find(|entry| entry.event_type == i64::from(body.event_type.0));
+    let topic = topics.into_iter().find(|entry| entry.event_type == body.event_type.0);
     let topic = topic
         .ok_or_else(|| Refusal::bad(format!("EventType: there is no {}; see Webhooks/Events.", body.event_type.0)))?;
     let said = WebhookChanges {
@@ -461,7 +485,7 @@ struct ById {
 
 impl ById {
     fn webhook(&self) -> WebhookId {
-        WebhookId(self.id.0.into())
+        WebhookId(self.id.0)
     }
 }
 
@@ -479,13 +503,15 @@ async fn update(asked: Asked<ById, Nothing, WebhookPut>) -> Result<Vec<Told>, Re
     }
     let id = path.webhook();
     let old = service.get_webhook(&caller, id).await?;
-    // A name that only stands for the host is none.
-    let shown = WebhookRow::new(&old, &[]).name;
-    let name = body.name.filter(|name| !(old.spec.name.is_empty() && *name == shown));
+    // What comes back as it was shown is no change: a name that only stands for
+    // the host, or is longer than here allowed, and no URL of what is pulled.
+    let shown = WebhookRow::new(&old, &[]);
+    let name = body.name.filter(|name| *name != shown.name);
     name.as_deref().map(check_name).transpose()?;
+    let url = body.url.filter(|url| *url != shown.url);
     let changes = WebhookChanges {
         name,
-        url: body.url.as_deref().map(read_url).transpose()?,
+        url: url.as_deref().map(read_url).transpose()?,
         encoding: body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?,
         is_active: body.enabled.map(|enabled| enabled.0),
         ..WebhookChanges::default()
@@ -503,8 +529,10 @@ async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<Told>, Refus
 #[derive(Deserialize, JsonSchema)]
 struct ListEvents {
     /// The most rows; 10 by default.
+    #[schemars(range(min = 1))]
     limit: Option<Int>,
     /// The place of the first, from 1.
+    #[schemars(range(min = 0))]
     offset: Option<Int>,
     /// 1: only how many there are.
     countonly: Option<Switch>,

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{self, Unexpected, Visitor};
+use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// A whole number of 32 bits, also as a text.
+/// A whole number, also as a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Int(pub i32);
+pub struct Int(pub i64);
 
 /// True or false, in any case; also 1 or 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,19 +23,28 @@ impl<'de> Deserialize<'de> for Int {
             type Value = Int;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number of 32 bits")
+                f.write_str("a whole number")
             }
 
             fn visit_i64<E: de::Error>(self, value: i64) -> Result<Int, E> {
-                i32::try_from(value).map(Int).map_err(|_| E::invalid_value(Unexpected::Signed(value), &self))
+                Ok(Int(value))
             }
 
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Int, E> {
-                i32::try_from(value).map(Int).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+                i64::try_from(value).map(Int).map_err(|_| E::invalid_value(Unexpected::Unsigned(value), &self))
+            }
+
+            // Some write 69 as 69.0.
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Int, E> {
+                const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+                match value.fract() == 0.0 && value.abs() <= WHOLE_MAX {
+                    true => Ok(Int(value as i64)),
+                    false => Err(E::invalid_value(Unexpected::Float(value), &self)),
+                }
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Int, E> {
-                value.parse().map(Int).map_err(|_| E::invalid_value(Unexpected::Str(value), &self))
+                value.trim().parse().map(Int).map_err(|_| E::invalid_value(Unexpected::Str(value), &self))
             }
         }
         deserializer.deserialize_any(IntVisitor)
@@ -64,7 +74,7 @@ impl<'de> Deserialize<'de> for Switch {
             }
 
             fn visit_str<E: de::Error>(self, value: &str) -> Result<Switch, E> {
-                match value.to_ascii_lowercase().as_str() {
+                match value.trim().to_ascii_lowercase().as_str() {
                     "true" | "1" => Ok(Switch(true)),
                     "false" | "0" => Ok(Switch(false)),
                     _ => Err(E::invalid_value(Unexpected::Str(value), &self)),
@@ -94,8 +104,26 @@ macro_rules! inline_schema {
 }
 
 // What is read besides is for clients that can't help it.
-inline_schema!(Int, { "type": "integer", "format": "int32", "minimum": i32::MIN, "maximum": i32::MAX });
+inline_schema!(Int, { "type": "integer", "format": "int64" });
 inline_schema!(Switch, { "type": "boolean" });
+
+/// Reads an object, and no array in its place, which a derived type would take
+/// for its members in their order.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct ObjectVisitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(de::value::MapAccessDeserializer::new(map))
+        }
+    }
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
+}
 
 /// A time as text.
 pub fn time(_: &mut SchemaGenerator) -> Schema {

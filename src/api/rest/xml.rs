@@ -5,7 +5,7 @@
 use quick_xml::Reader;
 use quick_xml::Writer;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesDecl, BytesText, Event};
+use quick_xml::events::{BytesDecl, BytesStart, BytesText, Event};
 use serde_json::{Map, Value};
 
 /// The most elements in a body.
@@ -28,16 +28,17 @@ pub fn read(body: &[u8]) -> Result<Value, String> {
                 depth += 1;
                 match depth {
                     1 => {}
-                    2 if members.len() < ELEMENTS_MAX => {
-                        (name, value) = (start.local_name().as_ref().to_owned(), String::new());
-                    }
-                    2 => return Err(format!("it has more than {ELEMENTS_MAX} elements")),
+                    2 => (name, value) = (new_name(&start, &members)?, String::new()),
                     _ => return Err(format!("{name} has elements in it; it must be a text")),
                 }
             }
             Event::Empty(empty) if depth == 1 => {
-                let name = empty.local_name().as_ref().to_owned();
-                members.insert(name, Value::String(String::new()));
+                // How .NET writes null.
+                let is_nil = empty.attributes().flatten().any(|attribute| {
+                    attribute.key.local_name().as_ref() == "nil" && matches!(attribute.value.as_ref(), "true" | "1")
+                });
+                let value = if is_nil { Value::Null } else { Value::String(String::new()) };
+                members.insert(new_name(&empty, &members)?, value);
             }
             Event::Empty(_) if depth == 0 => is_over = true,
             Event::Empty(_) => return Err(format!("{name} has elements in it; it must be a text")),
@@ -67,6 +68,18 @@ pub fn read(body: &[u8]) -> Result<Value, String> {
             Event::Eof => return Err("it ends too soon".to_owned()),
             Event::Text(_) | Event::CData(_) | Event::Comment(_) | Event::PI(_) | Event::Decl(_) => {}
         }
+    }
+}
+
+/// The name of an element, which has to be the first of that name.
+fn new_name(element: &BytesStart<'_>, members: &Map<String, Value>) -> Result<String, String> {
+    let name = element.local_name().as_ref().to_owned();
+    if members.len() >= ELEMENTS_MAX {
+        Err(format!("it has more than {ELEMENTS_MAX} elements"))
+    } else if members.contains_key(&name) {
+        Err(format!("it has {name} twice"))
+    } else {
+        Ok(name)
     }
 }
 
@@ -119,6 +132,9 @@ mod tests {
             <Name>a &amp; b &#65;<![CDATA[<c>]]></Name><Url/><Enabled>true</Enabled></WebhookPOST> "#;
         assert_eq!(read(body.as_bytes()), Ok(json!({"Name": "a & b A<c>", "Url": "", "Enabled": "true"})));
         assert_eq!(read(b"<A/>"), Ok(json!({})));
+        let nil =
+            r#"<A xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><Id i:nil="true"/><Name i:nil="false"/></A>"#;
+        assert_eq!(read(nil.as_bytes()), Ok(json!({"Id": null, "Name": ""})));
     }
 
     #[test]
@@ -133,6 +149,7 @@ mod tests {
             ("<A><B><C>1</C></B></A>", "B has elements in it"),
             ("<A><B><C/></B></A>", "B has elements in it"),
             ("<A/><B/>", "something follows its root"),
+            ("<A><B>1</B><B/></A>", "it has B twice"),
             ("<A>text</A>", "between its elements"),
             (r#"<!DOCTYPE a [<!ENTITY x "y">]><A><B>&x;</B></A>"#, "declares a document type"),
             (r#"<!DOCTYPE a SYSTEM "file:///etc/passwd"><A/>"#, "declares a document type"),

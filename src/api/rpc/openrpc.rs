@@ -229,6 +229,13 @@ mod tests {
         });
         assert_eq!(document["methods"][0], expected);
         assert_eq!(document["components"]["schemas"]["Walked"]["properties"]["place"]["type"], "string");
+        // The page for people is made from the document.
+        let page = crate::api::rpc::reference::page(&document);
+        for part in
+            ["id=\"robot.walk\"", "Walks.", "How fast, in metres a second.", "id=\"type-Walked\"", "Where it ended."]
+        {
+            assert!(page.contains(part), "{part}");
+        }
     }
 
     /// The same entry is all that the client packages need.

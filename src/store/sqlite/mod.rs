@@ -38,9 +38,9 @@ use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
 use super::mailbox::Mailbox;
-use super::{DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
+use super::{Contents, DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
-use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, Outcome, StateCounts};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -558,8 +558,10 @@ impl Store for SqliteStore {
         merchant: MerchantId,
         id: WebhookId,
         number: IncrementId,
+        after: u32,
+        limit: u32,
     ) -> Result<Vec<Attempt>, StoreError> {
-        self.read(move |conn| reads::attempts(conn, merchant, id, number)).await
+        self.read(move |conn| reads::attempts(conn, merchant, id, number, after, limit)).await
     }
 
     async fn attempt(

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::pages::{check_webhook, logged_under};
 use super::rows;
 use crate::domain::catalogue::{CatalogueEntry, TopicFilter, TopicRule};
-use crate::domain::delivery::{Attempt, Contents, Delivery, DeliveryFilter, StateCounts};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message};
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -18,7 +18,7 @@ use crate::domain::stats::AttemptStats;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::Webhook;
-use crate::store::StoreError;
+use crate::store::{Contents, StoreError};
 
 /// How many rows a step looks at.
 pub const ROWS_PER_STEP: i64 = 10_000;
@@ -223,17 +223,23 @@ pub fn event(
     Ok(EventStory { event, published_at, delivery_count, deliveries: deliveries.collect::<Result<_, _>>()? })
 }
 
-/// Attempts at a delivery in their order.
+/// Attempts at a delivery behind one of them, in their order.
 pub fn attempts(
     conn: &Connection,
     merchant: MerchantId,
     id: WebhookId,
     number: IncrementId,
+    after: u32,
+    limit: u32,
 ) -> Result<Vec<Attempt>, StoreError> {
     let logged_under = logged_under(conn, merchant, id, number)?;
-    let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt", rows::ATTEMPT);
+    let sql = format!(
+        "{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt > ?3 ORDER BY attempt LIMIT ?4",
+        rows::ATTEMPT
+    );
     let mut statement = conn.prepare_cached(&sql)?;
-    Ok(statement.query_map([id.0, logged_under], rows::attempt)?.collect::<Result<_, _>>()?)
+    let found = statement.query_map(params![id.0, logged_under, after, limit], rows::attempt)?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 /// One of them.
@@ -251,7 +257,8 @@ pub fn attempt(
 }
 
 /// The message and the last attempt of each of these deliveries, as far as
-/// they are kept; no further once they weigh `bytes_max`, though at least of one.
+/// they are kept. Once they weigh `bytes_max`, messages and bodies of answers
+/// are left out.
 pub fn contents(
     conn: &Connection,
     merchant: MerchantId,
@@ -274,12 +281,12 @@ pub fn contents(
         let key = [id.0, number.0];
         let message = messages.query_row(key, |row| row.get(0).map(Message::from_store)).optional()?;
         let last = attempts.query_row(key, rows::attempt).optional()?;
-        bytes += message.as_ref().map_or(0, |message| message.as_str().len());
-        bytes += last.as_ref().map_or(0, |attempt| attempt.response_body.len());
-        if bytes > bytes_max && !found.is_empty() {
-            break;
+        let mut contents = Contents { message, last };
+        if bytes + contents.bytes() > bytes_max {
+            contents.leave_out_bodies();
         }
-        found.push(Contents { message, last });
+        bytes += contents.bytes();
+        found.push(contents);
     }
     Ok(found)
 }

@@ -410,6 +410,7 @@ fn format_words(format: Format) -> &'static str {
     match format {
         Format::Envelope => "envelope",
         Format::Shipstream => "shipstream",
+        Format::UltraCart => "ultracart",
         Format::ThreeDCart(Encoding::Json) => "3dcart json",
         Format::ThreeDCart(Encoding::Xml) => "3dcart xml",
     }
@@ -426,6 +427,7 @@ pub fn format_code(format: Format) -> i64 {
         Format::Shipstream => 1,
         Format::ThreeDCart(Encoding::Json) => 2,
         Format::ThreeDCart(Encoding::Xml) => 3,
+        Format::UltraCart => 4,
     }
 }
 

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::api::rest::Refusal;
 use crate::api::rest::query::{Field, Kind, Row};
 use crate::api::rest::values::time;
-use crate::domain::delivery::{Attempt, Contents, DeliveryState};
+use crate::domain::delivery::{Attempt, DeliveryState};
 use crate::domain::time::Timestamp;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
@@ -75,7 +75,8 @@ impl Subscription {
             url: spec.url.as_ref().map_or_else(String::new, |url| url.as_str().to_owned()),
             secret: if sees_secret { spec.secret_key.expose().to_owned() } else { String::new() },
             max_retry_count: spec.retry.retries(),
-            is_active: spec.is_active,
+            // One that the server has disabled is not on, and putting it on enables it.
+            is_active: spec.is_active && webhook.disabled.is_none(),
             user_id: webhook.created_by.to_string(),
             headers: spec.extra_headers.as_str().to_owned(),
             created_at: webhook.created_at.rfc3339_ms(),
@@ -144,7 +145,7 @@ pub const EVENT_SORTS: &[Field] = &[("id", Kind::Number), ("createdAt", Kind::Ti
 
 impl From<DeliveryContents> for WebhookEvent {
     fn from(DeliveryContents { delivery, contents }: DeliveryContents) -> Self {
-        let Contents { message, last } = contents;
+        let (message, last) = (contents.message, contents.last);
         let error = |attempt: &Attempt| attempt.error.as_ref().map(|error| error.detail.clone());
         Self {
             id: delivery.increment_id.0,

@@ -9,7 +9,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
-use crate::service::delivery::{DeliveryPage, DeliverySelection, Pull};
+use crate::service::delivery::{AttemptPage, DeliveryPage, DeliverySelection, Pull};
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -142,9 +142,34 @@ struct ByNumber {
     increment_id: Whole,
 }
 
-async fn attempts(request: Request, caller: Caller, params: ByNumber) -> Result<Vec<AttemptItem>, Fault> {
+#[derive(Deserialize, JsonSchema)]
+struct Attempts {
+    /// The webhook.
+    webhook_id: Whole,
+    /// The number of the delivery in it.
+    increment_id: Whole,
+    /// Which part of the list; the first attempts, if left out.
+    options: Option<Object<AttemptsOptions>>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(deny_unknown_fields)]
+struct AttemptsOptions {
+    /// Only those behind this one, the last of the page before.
+    #[schemars(range(min = 0))]
+    after_attempt: Option<Whole>,
+    /// The most attempts in the answer, up to `list_limit_max`; 100 by default.
+    #[schemars(range(min = 1))]
+    limit: Option<Whole>,
+}
+
+async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<Vec<AttemptItem>, Fault> {
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
-    let found = request.service.list_attempts(&caller, id, number).await?;
+    let Object(options) = params.options.unwrap_or_default();
+    let after_attempt = options.after_attempt.map(|attempt| attempt.0);
+    let page = AttemptPage { after_attempt, limit: options.limit.map(|limit| limit.0) };
+    let found = request.service.list_attempts(&caller, id, number, page).await?;
     Ok(found.into_iter().map(AttemptItem::from).collect())
 }
 

@@ -217,8 +217,12 @@ struct MethodItem {
 }
 
 async fn resources(request: Request, _: Caller, _: NoParams) -> Result<Vec<ResourceItem>, Fault> {
+    Ok(listed(request.table.methods()))
+}
+
+fn listed(methods: &[Method]) -> Vec<ResourceItem> {
     let mut resources: Vec<ResourceItem> = Vec::new();
-    for method in request.table.methods() {
+    for method in methods {
         let (Some(resource), Some((_, verb))) = (method.spec.resource(), method.spec.name.split_once('.')) else {
             continue;
         };
@@ -233,7 +237,7 @@ async fn resources(request: Request, _: Caller, _: NoParams) -> Result<Vec<Resou
             }),
         }
     }
-    Ok(resources)
+    resources
 }
 
 /// A fault by its number.
@@ -271,4 +275,20 @@ async fn global_faults(_: Request, _: Caller, _: NoParams) -> Result<Vec<FaultIt
 
 async fn discover(request: Request, _: NoParams) -> Result<Box<RawValue>, Fault> {
     Ok(request.table.document().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One entry in the table is all that a method needs.
+    #[test]
+    fn a_method_is_among_the_resources() {
+        let method = Method::open("robot.walk", "Walks.", async |_: Request, _: NoParams| Ok::<bool, Fault>(true));
+        let expected = json!([{
+            "name": "robot", "title": "Robot", "aliases": [],
+            "methods": [{"name": "walk", "title": "Walks.", "path": "robot.walk", "aliases": []}],
+        }]);
+        assert_eq!(json!(listed(&[method])), expected);
+    }
 }

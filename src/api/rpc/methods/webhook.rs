@@ -239,7 +239,7 @@ struct Data {
     /// What is sent along as HTTP Basic; null: nothing.
     #[serde(default, deserialize_with = "nullable")]
     basic_auth: Option<Option<Object<Basic>>>,
-    /// How many events go out in one request; null: one. With the format `envelope`.
+    /// How many events go out in one request; null: one. With the formats `envelope` and `ultracart`.
     #[serde(default, deserialize_with = "nullable")]
     batch: Option<Option<Object<Batch>>>,
 }
@@ -286,8 +286,9 @@ fn changes(data: Data) -> Result<WebhookChanges, Fault> {
 
 fn checked(data: Data) -> Result<WebhookChanges, Violation> {
     let unknown = |field, known: &str| Violation::new(field, format!("is unknown; there are {known}."));
-    let format =
-        |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream, 3dcart"));
+    let format = |name: String| {
+        Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream, ultracart, 3dcart"))
+    };
     let encoding = |name: String| Encoding::from_name(&name).ok_or_else(|| unknown("encoding", "json, xml"));
     let mode = |name: String| {
         DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))

@@ -183,7 +183,10 @@ fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> 
         .prepare_cached(
             "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us, status_code,
                 error_class, error_detail, request_headers, response_headers, response_body, is_compressed,
-                queue_delay_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                queue_delay_ms, address) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
+                -- What its owner had it forget while it was on its way stays forgotten.
+                WHERE NOT EXISTS
+                    (SELECT 1 FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2 AND event_id < 0)",
         )?
         .execute(params![
             outcome.webhook_id.0,

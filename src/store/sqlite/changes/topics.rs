@@ -1,13 +1,13 @@
 //! Catalogues of topics. An operator's command writes them too, on a
 //! connection of its own, so these take a connection and not the writer's own.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 
 use super::Result;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
-use crate::domain::message_schema::SchemaText;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
@@ -37,24 +37,12 @@ pub fn register(
     };
     let entry = CatalogueEntry { spec, event_type, created_at: now, updated_at: now };
     check_event_type(conn, merchant, &entry)?;
-    let TopicSpec { topic, category, name, description, validation, .. } = &entry.spec;
     conn.prepare_cached(
         "INSERT INTO topic (merchant_id, topic, category, name, description, event_type, message_schema, validation,
-            is_deprecated, is_discontinued, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
+            is_deprecated, is_discontinued, updated_at, created_at)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)",
     )?
-    .execute(params![
-        merchant.0,
-        topic.as_str(),
-        category,
-        name,
-        description,
-        event_type,
-        entry.spec.message_schema.as_ref().map(SchemaText::as_str),
-        validation.name(),
-        entry.spec.is_deprecated,
-        entry.spec.is_discontinued,
-        now.0,
-    ])?;
+    .execute(params_from_iter(values(merchant, &entry)))?;
     note_event_type(conn, merchant, event_type)?;
     Ok(entry)
 }
@@ -75,27 +63,33 @@ pub fn update(
     }
     let entry = CatalogueEntry { spec, event_type, updated_at: now, ..old };
     check_event_type(conn, merchant, &entry)?;
-    let TopicSpec { category, name, description, validation, .. } = &entry.spec;
     conn.prepare_cached(
         "UPDATE topic SET category = ?3, name = ?4, description = ?5, event_type = ?6, message_schema = ?7,
             validation = ?8, is_deprecated = ?9, is_discontinued = ?10, updated_at = ?11, version = version + 1
             WHERE merchant_id = ?1 AND topic = ?2",
     )?
-    .execute(params![
-        merchant.0,
-        topic.as_str(),
-        category,
-        name,
-        description,
-        event_type,
-        entry.spec.message_schema.as_ref().map(SchemaText::as_str),
-        validation.name(),
-        entry.spec.is_deprecated,
-        entry.spec.is_discontinued,
-        now.0,
-    ])?;
+    .execute(params_from_iter(values(merchant, &entry)))?;
     note_event_type(conn, merchant, event_type)?;
     Ok(entry)
+}
+
+/// A row of the table, as [`register`] and [`update`] write it.
+fn values(merchant: MerchantId, entry: &CatalogueEntry) -> [Value; 11] {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let CatalogueEntry { spec, event_type, updated_at, .. } = entry;
+    [
+        Value::Integer(merchant.0),
+        text(spec.topic.as_str()),
+        text(&spec.category),
+        text(&spec.name),
+        text(&spec.description),
+        Value::Integer(*event_type),
+        spec.message_schema.as_ref().map_or(Value::Null, |schema| text(schema.as_str())),
+        text(spec.validation.name()),
+        Value::Integer(spec.is_deprecated.into()),
+        Value::Integer(spec.is_discontinued.into()),
+        Value::Integer(updated_at.0),
+    ]
 }
 
 /// Takes a topic out of the catalogue; its number is not given to another by itself.

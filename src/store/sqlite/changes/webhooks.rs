@@ -52,7 +52,8 @@ pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: Webhook
 pub fn update(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, changes: WebhookChanges) -> Result<Webhook> {
     let old = find(tx, merchant, id)?;
     let on = changes.is_active == Some(true);
-    let old_secrets = if changes.secret_key.is_some() { Vec::new() } else { old.old_secrets.clone() };
+    let is_other = changes.secret_key.as_ref().is_some_and(|secret| *secret != old.spec.secret_key);
+    let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
     let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
     let webhook = Webhook { spec, old_secrets, updated_at: tx.now, ..old };
     write(tx, if on { enabled(webhook) } else { webhook })
