@@ -69,9 +69,25 @@ pub fn safe(text: &str) -> String {
     out
 }
 
-/// JSON escapes C0 itself, but allows DEL and C1 as they are.
+/// JSON on one line, as it is but for what a terminal would find in it.
+pub fn on_a_line(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            // Between its parts: in a text they are escaped.
+            '\n' | '\r' | '\t' => out.push(' '),
+            c => push_safe(&mut out, c),
+        }
+    }
+    out
+}
+
+/// JSON escapes C0 itself, but allows DEL and C1 as they are, and what turns
+/// the direction of the text round or begins a line.
 fn push_safe(out: &mut String, c: char) {
-    if c.is_control() {
+    let is_layout =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || is_layout {
         out.push_str(&format!("\\u{:04x}", u32::from(c)));
     } else {
         out.push(c);
@@ -81,6 +97,15 @@ fn push_safe(out: &mut String, c: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_one_line_of_the_same_json() {
+        let json = "{\n \"a\" : \"\u{9b}31m\u{202e}\\n\"\r\n}";
+        let line = on_a_line(json);
+        assert_eq!(line, "{  \"a\" : \"\\u009b31m\\u202e\\n\"  }");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        assert_eq!(read(&line), read(json));
+    }
 
     #[test]
     fn keeps_order_and_numbers_and_lays_out() {

@@ -9,7 +9,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::{Http, RpcError, Target};
-use super::json::safe;
+use super::json::{on_a_line, safe};
 use super::signals::Signals;
 use super::socket::{Ended, RpcSocket};
 use super::{Failure, block_on, credentials, print, say};
@@ -119,7 +119,9 @@ impl Tail {
         let mut socket = RpcSocket::open(http, user, key).await.map_err(refused)?;
         let mut is_first = true;
         loop {
-            let why = match self.show(socket, std::mem::take(&mut is_first)).await? {
+            let why = match self.show(socket, &mut is_first).await? {
+                // A server that is short of something may soon have it.
+                Ended::Refused(error @ RpcError::Fault { code: 1 | 102, .. }) if !is_first => error.to_string(),
                 Ended::Refused(error) => return Err(refused(error)),
                 Ended::Lost(why) => why,
             };
@@ -133,12 +135,13 @@ impl Tail {
         }
     }
 
-    /// Shows what one connection tells, until it ends.
-    async fn show(&mut self, mut socket: RpcSocket, is_first: bool) -> Result<Ended, Failure> {
+    /// Shows what one connection tells, until it ends. The first to tell
+    /// something says so.
+    async fn show(&mut self, mut socket: RpcSocket, is_first: &mut bool) -> Result<Ended, Failure> {
         if let Err(ended) = self.subscribe(&mut socket).await {
             return Ok(ended);
         }
-        if is_first {
+        if std::mem::take(is_first) {
             say("tallyhook: shows what happens; Ctrl-C ends it");
         }
         loop {
@@ -182,7 +185,7 @@ impl Tail {
             false => self.of_deliveries(told.get())?,
         };
         Ok(match self.shows_json && !lines.is_empty() {
-            true => vec![told.get().to_owned()],
+            true => vec![on_a_line(told.get())],
             false => lines,
         })
     }

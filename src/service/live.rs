@@ -120,6 +120,11 @@ impl Service {
             return Err(invalid(Violation::new("after_event_id", "is below 0; events start at 1.")));
         }
         let after = after.map(EventId);
+        let last = self.store.last_event().await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        if after.is_some_and(|after| after > last) {
+            let problem = "is of no event yet; was it one of another store?";
+            return Err(invalid(Violation::new("after_event_id", problem)));
+        }
         let watch = self.store.watch_events(caller.merchant_id, topics.clone(), after, self.config.backlog_max);
         Ok(EventFeed { watcher, watch, topics, waiting: VecDeque::new(), missed: None })
     }

@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::Semaphore;
-
 use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
@@ -16,6 +14,7 @@ use crate::domain::page::{Slice, read_sort};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::store::StoreError;
+use crate::store::apart::Apart;
 
 /// What topics may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["topic"];
@@ -59,14 +58,14 @@ pub struct TopicPage {
 /// those who check what takes long, so that it holds up nobody else.
 pub struct Schemas {
     kept: Mutex<HashMap<TopicId, (i64, Arc<MessageSchema>)>>,
-    places: Arc<Semaphore>,
+    apart: Apart,
 }
 
 impl Default for Schemas {
     fn default() -> Self {
         // Half of the processors, so that the others have the rest.
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { kept: Mutex::default(), places: Arc::new(Semaphore::new((processors / 2).max(1))) }
+        Self { kept: Mutex::default(), apart: Apart::new((processors / 2).max(1)) }
     }
 }
 
@@ -92,14 +91,7 @@ impl Schemas {
 
     /// Does what takes long on a thread where that holds up no call.
     async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        let done = tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(place);
-            done
-        });
-        done.await.map_err(|cause| {
+        self.apart.run(work).await.map_err(|cause| {
             tracing::error!(%cause, "working on a schema failed");
             FaultCode::Internal.into()
         })

@@ -60,6 +60,9 @@ pub trait Watched: Send + Sync + 'static {
         bytes_max: usize,
     ) -> Result<(Vec<PublishedEvent>, usize), StoreError>;
 
+    /// The last event that was accepted, stored or not any more; 0: none.
+    async fn last_event(&self) -> Result<EventId, StoreError>;
+
     /// Looks at some stored events after one, in their order, and says which
     /// of them are the merchant's and of these topics; tests aside.
     async fn event_ids(&self, merchant: MerchantId, topics: Patterns, after: EventId) -> Result<EventIds, StoreError>;
@@ -293,21 +296,26 @@ impl Deliveries {
         if self.webhook.is_some_and(|own| own != id) {
             return;
         }
-        for number in span.numbers() {
-            if let Some(catching_up) = self.catching_up.as_mut().filter(|catching_up| number > catching_up.after) {
-                catching_up.through = catching_up.through.max(number);
-                continue;
-            }
-            let news = &mut self.news;
+        let Span { first, mut last } = span;
+        if let Some(catching_up) = self.catching_up.as_mut().filter(|catching_up| last > catching_up.after) {
+            catching_up.through = catching_up.through.max(last);
+            last = catching_up.after;
+        }
+        let news = &mut self.news;
+        for number in (Span { first, last }).numbers() {
             if news.changed.len() < self.backlog_max || news.changed.contains(&(id, number)) {
                 news.changed.insert((id, number));
-            } else if let Some(missed) = news.missed.get_mut(&id) {
-                *missed = Span { first: missed.first.min(number), last: missed.last.max(number) };
+                continue;
+            }
+            // The rest of them as one: the writer waits for this.
+            if let Some(missed) = news.missed.get_mut(&id) {
+                *missed = Span { first: missed.first.min(number), last: missed.last.max(last) };
             } else if news.missed.len() < WEBHOOKS_MISSED_MAX {
-                news.missed.insert(id, Span::one(number));
+                news.missed.insert(id, Span { first: number, last });
             } else {
                 news.is_all_missed = true;
             }
+            return;
         }
     }
 }

@@ -5,6 +5,7 @@
 //! pending after a crash is found here again. Behind the boundary lies
 //! SQLite ([`sqlite`]); PostgreSQL is to follow.
 
+pub mod apart;
 pub mod feed;
 pub mod mailbox;
 pub mod sqlite;

@@ -106,11 +106,13 @@ async fn the_servers_own_events() {
 #[tokio::test]
 async fn what_can_not_be_subscribed_to() {
     let server = TestServer::start().await;
+    server.publish("a:b", json!({})).await;
     let mut socket = Socket::demo(&server).await;
     for (params, field) in [
         (json!([null, "order"]), "topics"),
         (json!([null, 7]), "topics"),
         (json!([null, "*", {"after_event_id": -1}]), "after_event_id"),
+        (json!([null, "*", {"after_event_id": 2}]), "after_event_id"),
         (json!([null, "*", {"after_increment_id": 1}]), "after_increment_id"),
     ] {
         let error = socket.call("event.subscribe", params.clone()).await.unwrap_err();

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::common::socket::Socket;
-use crate::common::{Start, TestServer};
+use crate::common::{PATIENCE, Start, TestServer};
 use crate::disk::Disk;
 
 /// What a subscriber may have waiting.
@@ -175,6 +176,41 @@ async fn a_failed_commit_is_told_as_missed() {
     for _ in 0..3 {
         assert!(socket.news().await.get("missed").is_none());
     }
+}
+
+/// One who asks for much and takes nothing stands still with all its calls, and
+/// they keep nothing that others wait for: neither a reader of the store nor a
+/// turn for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_takes_no_answers_holds_up_nobody() {
+    const EVENTS: usize = 1_000;
+    let server = TestServer::start().await;
+    let id = server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await["webhook_id"].clone();
+    let filler = "x".repeat(800);
+    for _ in 0..EVENTS / 100 {
+        let events: Vec<_> = (0..100).map(|_| json!({"topic": "a:b", "message": {"filler": filler}})).collect();
+        server.call("event.publish_many", json!([events])).await.unwrap();
+    }
+    let mut slow = Vec::new();
+    for _ in 0..2 {
+        let mut socket = Socket::narrow(&server).await;
+        for _ in 0..16 {
+            socket.begin("delivery.pull", json!([null, id, 0, EVENTS])).await;
+        }
+        slow.push(socket);
+    }
+    // Long enough that the first answers are being written; whoever is held
+    // up from then on is so for as long as a connection may stand still, 60 s.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let others = async {
+            server.call("webhook.list", json!([])).await.unwrap();
+            server.call("delivery.list", json!([id])).await.unwrap();
+            server.publish("a:b", json!({})).await;
+        };
+        tokio::time::timeout(PATIENCE / 3, others).await.expect("others are answered meanwhile");
+    }
+    drop(slow);
 }
 
 /// As over HTTP: memory and places are for those who take what they ask for.

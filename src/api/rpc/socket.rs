@@ -3,7 +3,8 @@
 //!
 //! One task drives a connection: it reads, runs calls, and writes. While it
 //! waits for a slow peer to take something it does nothing else, so no more is
-//! read for that peer, and news wait where they are bounded.
+//! read for that peer, and news wait where they are bounded. Its calls stand
+//! still meanwhile; so they may hold nothing that others wait for.
 
 use std::time::Duration;
 
@@ -26,7 +27,6 @@ use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
 use crate::api::{Peer, Seat};
-use crate::service::auth::Credentials;
 
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes.
@@ -45,8 +45,9 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         Err(rejection) => return refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text()),
     };
     let credentials = credentials(&parts.headers);
-    if !matches!(credentials, Credentials::None) && is_foreign(&parts.headers, endpoint.config.public_url.as_ref()) {
-        let problem = "A page of another origin can't send an Authorization header; give a session with each call.";
+    if is_foreign(&parts.headers, endpoint.config.public_url.as_ref()) {
+        let problem = "Pages of another origin are not answered. If this one is the server's own, behind a proxy, \
+            public_url must say where it is.";
         return refusal(StatusCode::FORBIDDEN, INVALID_REQUEST, problem);
     }
     let (Some(Peer(peer)), Some(seat)) = (parts.extensions.get().copied(), parts.extensions.get::<Seat>().cloned())
@@ -70,9 +71,9 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
 }
 
 /// True if a page of another site asks. Browsers let any page open a WebSocket
-/// to anywhere, and send along what their user once typed for HTTP Basic; so a
-/// header alone does not show that its owner wants the call. Without a header
-/// there is nothing to be abused. Programs that are no browsers send no Origin.
+/// to anywhere, also to a server that only its user can reach, and send along
+/// what that user once typed for HTTP Basic. Over HTTP they ask the server
+/// first, which does not agree. Programs that are no browsers send no Origin.
 fn is_foreign(headers: &HeaderMap, public_url: Option<&Url>) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let Some(origin) = origin.to_str().ok().and_then(|text| Url::parse(text).ok()) else { return true };
@@ -97,7 +98,8 @@ struct Ran {
 /// What came from the peer.
 enum Came {
     Body(Bytes),
-    Sign,
+    Ping,
+    Pong,
     Leave,
     Broken(tungstenite::Error),
 }
@@ -142,7 +144,13 @@ impl Connection {
                 () = self.seat.is_stopping() => return self.drain().await,
                 came = self.socket.recv(), if has_room => match Came::from(came) {
                     Came::Body(body) => self.take(body),
-                    Came::Sign => self.heard_at = Instant::now(),
+                    Came::Ping => {
+                        self.heard_at = Instant::now();
+                        // The answer to it waits to be written. A peer that
+                        // takes none can't have any number of them wait.
+                        self.flush().await?;
+                    }
+                    Came::Pong => self.heard_at = Instant::now(),
                     Came::Leave => return self.leave(None).await,
                     Came::Broken(cause) => return self.refuse(&cause).await,
                 },
@@ -276,7 +284,8 @@ impl From<Option<Result<Message, axum::Error>>> for Came {
         match came {
             Some(Ok(Message::Text(text))) => Self::Body(text.into()),
             Some(Ok(Message::Binary(bytes))) => Self::Body(bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Self::Sign,
+            Some(Ok(Message::Ping(_))) => Self::Ping,
+            Some(Ok(Message::Pong(_))) => Self::Pong,
             Some(Ok(Message::Close(_))) | None => Self::Leave,
             Some(Err(cause)) => match cause.into_inner().downcast() {
                 Ok(cause) => Self::Broken(*cause),

@@ -85,6 +85,15 @@ impl Watched for SqliteStore {
         .await
     }
 
+    async fn last_event(&self) -> Result<EventId, StoreError> {
+        self.read(|conn| {
+            // Where AUTOINCREMENT notes it; empty until the first.
+            let mut statement = conn.prepare_cached("SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'")?;
+            Ok(EventId(statement.query_row([], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0)))
+        })
+        .await
+    }
+
     async fn event_ids(&self, merchant: MerchantId, topics: Patterns, after: EventId) -> Result<EventIds, StoreError> {
         self.read(move |conn| {
             let mut statement = conn.prepare_cached(

@@ -27,7 +27,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, OptionalExtension};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
 use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhooks};
@@ -36,6 +36,7 @@ pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
 use self::tx::Tx;
 use self::writer::{Change, Writer};
+use super::apart::Apart;
 use super::feed::Feed;
 use super::mailbox::Mailbox;
 use super::{Contents, DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
@@ -96,7 +97,7 @@ pub struct SqliteStore {
     readers: r2d2::Pool<SqliteConnectionManager>,
     /// As many permits as there are readers, so that a thread which has one
     /// finds a connection free.
-    reading: Arc<Semaphore>,
+    reading: Apart,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
     limits: PublishLimits,
@@ -130,7 +131,7 @@ impl SqliteStore {
             readers,
             mailbox,
             feed,
-            reading: Arc::new(Semaphore::new(config.readers_max as usize)),
+            reading: Apart::new(config.readers_max as usize),
             commits,
             disable_after: config.disable_after,
             limits: PublishLimits {
@@ -190,7 +191,7 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        if let Ok(_permit) = self.reading.try_acquire()
+        if let Some(_place) = self.reading.try_place()
             && let Some(conn) = self.readers.try_get()
         {
             return work(&conn);
@@ -203,14 +204,8 @@ impl SqliteStore {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.reading).acquire_owned().await.map_err(StoreError::failed)?;
         let readers = self.readers.clone();
-        let looked_up = tokio::task::spawn_blocking(move || {
-            let conn = readers.get().map_err(StoreError::failed)?;
-            let found = work(&conn);
-            drop((conn, permit));
-            found
-        });
+        let looked_up = self.reading.run(move || work(&*readers.get().map_err(StoreError::failed)?));
         looked_up.await.map_err(StoreError::failed)?
     }
 }
