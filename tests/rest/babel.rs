@@ -1,8 +1,12 @@
 //! Babel's management API (seed 002).
 
-use serde_json::{Value, json};
+use std::time::Duration;
 
-use crate::common::{DEMO_KEY, Receiver, Reply, TestServer};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::common::{DEMO_KEY, Receiver, Reply, Start, TestServer};
 use crate::{Client, without_nulls};
 
 const SUBSCRIPTIONS: &str = "/v1/webhooks/subscriptions";
@@ -141,10 +145,9 @@ async fn a_put_leaves_what_it_does_not_speak_of() {
         .await;
     let shown = client.well("GET", &format!("{SUBSCRIPTIONS}/1"), Value::Null).await["subscription"].clone();
     assert_eq!((&shown["eventType"], &shown["maxRetryCount"]), (&json!("order:*,product:updated"), &json!(12)));
-    // As clients do: what they got, with one member changed; headers came as a text, and go as they please.
+    // As clients do: what they got, with one member changed.
     let mut data = shown.clone();
     data["name"] = json!("new");
-    data.as_object_mut().unwrap().remove("headers");
     client.well("PUT", &format!("{SUBSCRIPTIONS}/1"), json!({"subscription": data})).await;
     let after = server.call("webhook.get", json!([1])).await.unwrap();
     for (key, value) in before.as_object().unwrap() {
@@ -223,6 +226,79 @@ async fn lists_are_chosen_ordered_and_cut() {
         .well("GET", &format!("{SUBSCRIPTIONS}/{id}/events?select=errorMessage&skip=2&take=1"), Value::Null)
         .await;
     assert!(found["events"][0]["errorMessage"].as_str().unwrap().contains("500"), "{found}");
+}
+
+/// Times are found as they are shown, and nothing that was shown is lost for
+/// being large.
+#[tokio::test]
+async fn what_is_shown_is_found() {
+    let server = Start::default().flag("list_limit_max", "5").go().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    let receiver = Receiver::obliging().await;
+    client.subscription(json!({"eventType": "*", "url": receiver.url()})).await;
+    let large = "x".repeat(900_000);
+    for n in 0..6 {
+        server.publish("a:b", json!({"n": n, "large": large})).await;
+    }
+    receiver.arrivals(6).await;
+    let events = format!("{SUBSCRIPTIONS}/1/events");
+    let found = client.well("GET", &events, Value::Null).await;
+    let rows = found["events"].as_array().unwrap();
+    let with_payload = rows.iter().filter(|row| row.get("payload").is_some()).count();
+    assert_eq!((rows.len(), with_payload, &found["totalEventsCount"]), (5, 4, &json!(6)));
+    assert_eq!(client.well("GET", &format!("{events}?skip=5"), Value::Null).await["events"][0]["id"], 6);
+    let at = rows[2]["createdAt"].as_str().unwrap();
+    let found =
+        client.well("GET", &format!("{events}?select=id&filter=createdAt+eq+{at}+and+id+eq+3"), Value::Null).await;
+    assert_eq!((&found["events"], &found["totalEventsCount"]), (&json!([{"id": 3}]), &json!(1)));
+    let found = client.well("GET", &format!("{events}?select=id&filter=createdAt+lt+{at}"), Value::Null).await;
+    assert!(found["totalEventsCount"].as_u64().unwrap() <= 2, "{found}");
+    client.badly("GET", &format!("{events}?take=6"), "", 400).await;
+}
+
+/// An event that is deleted while it is being sent stays deleted.
+#[tokio::test]
+async fn what_is_forgotten_stays_so() {
+    let server = TestServer::start().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    client.subscription(json!({"eventType": "*", "url": url})).await;
+    server.publish("a:b", json!({"secret": "forget me"})).await;
+    let (mut receiver, _) = socket.accept().await.unwrap();
+    receiver.read_u8().await.unwrap();
+    client.well("DELETE", &format!("{SUBSCRIPTIONS}/1/events/1"), Value::Null).await;
+    receiver.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    // Outcomes are recorded in their order.
+    server.publish("a:b", json!({})).await;
+    let (mut receiver, _) = socket.accept().await.unwrap();
+    receiver.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+    server.settled(1).await;
+    let found = client.well("GET", &format!("{SUBSCRIPTIONS}/1/events"), Value::Null).await;
+    let first = &found["events"][0];
+    assert_eq!((&first["id"], first.get("statusCode"), first.get("response")), (&json!(1), None, None), "{found}");
+    assert_eq!(found["events"][1]["response"], "ok", "of the other it was recorded");
+    assert_eq!(server.call("delivery.attempts", json!([1, 1])).await, Ok(json!([])));
+}
+
+/// A webhook that the server has given up is shown as what it is: off.
+#[tokio::test]
+async fn a_disabled_subscription_is_not_active() {
+    let server = TestServer::start().await;
+    let client = Client::babel(&server, DEMO_KEY);
+    let receiver = Receiver::start(|_, _| Reply::status(410)).await;
+    client.subscription(json!({"eventType": "*", "url": receiver.url()})).await;
+    server.publish("a:b", json!({})).await;
+    while server.call("webhook.get", json!([1])).await.unwrap()["disabled"] == false {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let shown = client.well("GET", &format!("{SUBSCRIPTIONS}/1"), Value::Null).await;
+    assert_eq!(shown["subscription"]["isActive"], false);
+    let found = client.well("GET", &format!("{SUBSCRIPTIONS}?filter=isActive+eq+true"), Value::Null).await;
+    assert_eq!(found["totalSubscriptionsCount"], 0);
+    client.well("PUT", &format!("{SUBSCRIPTIONS}/1"), json!({"subscription": {"isActive": true}})).await;
+    let shown = client.well("GET", &format!("{SUBSCRIPTIONS}/1"), Value::Null).await;
+    assert_eq!(shown["subscription"]["isActive"], true, "until it fails again");
 }
 
 #[tokio::test]
