@@ -141,12 +141,8 @@ impl Filter {
         let (mut since, mut until) = (None::<i64>, None::<i64>);
         for condition in self.0.iter().filter(|condition| condition.field.0 == name) {
             let Operand::Time(time) = condition.operand else { continue };
-            let (mut from, mut to) = (
-                |time: i64| since = Some(since.map_or(time, |since| since.max(time))),
-                |time: i64| {
-                    until = Some(until.map_or(time, |until| until.min(time)));
-                },
-            );
+            let mut from = |time: i64| since = since.max(Some(time));
+            let mut to = |time: i64| until = Some(until.map_or(time, |until| until.min(time)));
             match condition.operator {
                 Operator::Eq => {
                     from(time);
