@@ -140,7 +140,8 @@ impl Health {
     }
 }
 
-/// Compare-and-set on the attempt's number: false if it is on record already.
+/// Compare-and-set on the attempt's number: false if it is on record already,
+/// or its owner had the delivery forgotten while it was on its way.
 ///
 /// What is pending follows the verdict. What was delivered before, and sent
 /// again, stays delivered. What was cancelled on its way stays cancelled,
@@ -160,7 +161,7 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
                 next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
                 ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
                 reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
-                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1",
+                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1 AND event_id > 0",
     )?;
     let mut marked = 0;
     for number in outcome.numbers.numbers() {
@@ -183,10 +184,7 @@ fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> 
         .prepare_cached(
             "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us, status_code,
                 error_class, error_detail, request_headers, response_headers, response_body, is_compressed,
-                queue_delay_ms, address) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14
-                -- What its owner had it forget while it was on its way stays forgotten.
-                WHERE NOT EXISTS
-                    (SELECT 1 FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2 AND event_id < 0)",
+                queue_delay_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .execute(params![
             outcome.webhook_id.0,
