@@ -78,9 +78,9 @@ export interface ReceiverOptions {
 
 /**
  * The HTTP status to answer a request with. 204: done, now or before. 401: not signed. 400: signed,
- * but for another webhook, or not in the format `envelope`. 409: of another store of the server than
- * what came before. 500: an exception. 503: too many numbers are missing. The server sends again what
- * is not answered with 204.
+ * but for another webhook, or not in the format `envelope`. 409: the server has another store now.
+ * 500: an exception. 503: too many numbers are missing. The server sends again what is not answered
+ * with 204.
  */
 export type ReceiverStatus = 204 | 400 | 401 | 409 | 500 | 503;
 
@@ -147,7 +147,7 @@ export class Receiver {
   /**
    * Fetches now what is missing below the highest number that has come, and what has ended without
    * coming; of a webhook with the `delivery_mode` `pull`, all there is. Resolves to how many numbers
-   * that were. Unless `inOrder`, a number that fails is told to `onError` and left for the next time.
+   * that were. Unless `inOrder`, one that fails is told to `onError` and left for the next time.
    * @throws OtherStoreError - The server's store is not the one that the state is of.
    */
   async heal(): Promise<number> {
@@ -297,7 +297,9 @@ export class Receiver {
         return count;
       }
       const [first, last] = span;
-      const limit = Math.min(last - first + 1, PAGE);
+      // In the mode `pull`, to ask after a number says that all up to it are done. So what has failed
+      // is asked for again together with what comes after it.
+      const limit = isPull ? PAGE : Math.min(last - first + 1, PAGE);
       const pulled = await client.delivery.pull(webhookId, {
         after_increment_id: first - 1,
         limit,
@@ -309,7 +311,6 @@ export class Receiver {
       for (const error of errors) this.#report(error);
       count += taken;
       failures = taken > 0 ? errors.length : failures + errors.length;
-      // To ask beyond what has failed would tell the server that it is done.
       if (isPull && errors.length > 0) return count;
       passed = first + pulled.length - 1;
       if (failures >= FAILURES_MAX) {

@@ -28,7 +28,7 @@ _RETRY_WAIT = 0.2
 # The most connections that are kept for the next call.
 _IDLE_MAX = 16
 _READ_BYTES = 65536
-# The longest that a socket can be told to wait, in seconds: about what 31 bits of milliseconds hold.
+# The longest that a socket is told to wait, in seconds; 31 bits of milliseconds hold it.
 _WAIT_MAX = 2_000_000.0
 
 

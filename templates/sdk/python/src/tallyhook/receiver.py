@@ -127,9 +127,8 @@ class Receiver:
         """Takes a request, and returns the HTTP status to answer it with. Raises nothing.
 
         204: done, now or before. 401: not signed. 400: signed, but for another webhook, or not in
-        the format `envelope`. 409: of another store of the server than what came before. 500: an
-        exception. 503: too many numbers are missing. The server sends again what is not answered
-        with 204.
+        the format `envelope`. 409: the server has another store now. 500: an exception. 503: too
+        many numbers are missing. The server sends again what is not answered with 204.
 
         Args:
             body: The body as it came, before anything has parsed it.
@@ -300,7 +299,9 @@ class Receiver:
                 self._passed = 0
                 return count
             first, last = missing[0]
-            limit = min(last - first + 1, _PAGE)
+            # In the mode `pull`, to ask after a number says that all up to it are done. So what has
+            # failed is asked for again together with what comes after it.
+            limit = _PAGE if is_pull else min(last - first + 1, _PAGE)
             pulled = self._client.delivery.pull(
                 self._webhook_id, after_increment_id=first - 1, limit=limit
             )
@@ -314,7 +315,6 @@ class Receiver:
             count += taken
             failures = len(errors) if taken else failures + len(errors)
             if is_pull and errors:
-                # To ask beyond these would tell the server that they are done.
                 return count
             passed = pulled[-1]["increment_id"]
             if failures >= _FAILURES_MAX:
