@@ -47,8 +47,15 @@ pulled: [2,[2]]
 tombstones: [[1,"cancelled",{"n":1}]]
 in order: [1,2]
 batched: 10
-several: [4,{"isFault":true,"faultCode":103,"faultMessage":"Webhook not exists. There is no webhook 4711."}]
-by its path: 4
+of another store: [204,409,"OtherStoreError",1,"OtherStoreError","OtherStoreError"]
+skipped, then sent again: [1,0,[204,204,204]]
+past a number that fails: [2,[2,3],["Error: on purpose"]]
+that number again: [1,[2,3,1]]
+redirected: true
+can't be said: true
+without an end: 5
+several: [5,{"isFault":true,"faultCode":103,"faultMessage":"Webhook not exists. There is no webhook 4711."}]
+by its path: 5
 "#;
 
 /// Writes the package of a language into a folder.

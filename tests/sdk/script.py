@@ -5,15 +5,19 @@ Takes the server's URL, user, API key, and a folder; prints what it has seen.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import socket
 import sys
 import threading
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Callable, Dict, List, Set, Tuple
+from typing import Callable, Dict, List, Literal, Set, Tuple
 
 from tallyhook import (
     CallCancelledError,
@@ -24,6 +28,7 @@ from tallyhook import (
     FileStore,
     MemoryStore,
     NoWebhookError,
+    OtherStoreError,
     ReceivedEvent,
     Receiver,
     ReceiverState,
@@ -387,6 +392,128 @@ client.event.publish_many([{"topic": "bulk:created", "message": {"n": n}} for n 
 bulk.reach(10)
 watcher.stop()
 say("batched", bulk.count)
+
+# A delivery of another store, whose numbers begin anew, is none of those that are done.
+store_errors: List[Exception] = []
+handled_of_one: List[int] = []
+
+
+def one_of(name: str, start: Literal["settled"] | int = "settled") -> Receiver:
+    return Receiver(
+        webhook["secret_key"],
+        client,
+        webhook_id,
+        lambda event: handled_of_one.append(event["increment_id"]),
+        start=start,
+        store=FileStore(os.path.join(folder, name)),
+        on_error=store_errors.append,
+    )
+
+
+of_one = one_of("store.json", 0).receive(*last)
+number = verify_delivery(webhook["secret_key"], *last).first_increment_id
+other_id, at = f"msg_another1_{webhook_id}_{number}", str(int(time.time()))
+key = base64.b64decode(webhook["secret_key"].removeprefix("whsec_"))
+signed = b".".join((other_id.encode(), at.encode(), last[0]))
+signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+other_headers = {
+    "webhook-id": other_id,
+    "webhook-timestamp": at,
+    "webhook-signature": f"v1,{signature}",
+}
+of_other = one_of("store.json").receive(last[0], other_headers)
+another, ahead = ReceiverState(99, store_id="another1"), ReceiverState(1000)
+unhealed: List[str] = []
+for name, state in (("another.json", another), ("ahead.json", ahead)):
+    FileStore(os.path.join(folder, name)).save(state)
+    try:
+        one_of(name).heal()
+    except OtherStoreError as error:
+        unhealed.append(type(error).__name__)
+names = [type(error).__name__ for error in store_errors]
+say("of another store", [of_one, of_other, *names, len(handled_of_one), *unhealed])
+
+
+def settle(webhook_id: int, through: int) -> None:
+    """Waits until all numbers up to this one have ended."""
+    while client.webhook.get(webhook_id)["settled_through"] < through:
+        time.sleep(0.01)
+
+
+# What had ended before the receiver began is not fetched, but handled once if it is sent again.
+settle(webhook_id, 100)
+handled_of_one.clear()
+skipping = one_of("skipped.json")
+skipped = [
+    skipping.receive(*last),
+    skipping.receive(*last),
+    one_of("skipped.json").receive(*last),
+]
+unfetched = one_of("skipped.json").heal()
+say("skipped, then sent again", [len(handled_of_one), unfetched, skipped])
+
+# A number that fails does not keep later ones from being fetched, nor does a failing `on_error`.
+stuck = client.webhook.create({"topics": "stuck:*", "url": f"{place}/stuck", "retry": []})
+hosts["/stuck"] = lambda _, __: 500
+unstuck: List[int] = []
+stuck_errors: List[str] = []
+is_stuck = True
+
+
+def handle_stuck(event: ReceivedEvent) -> None:
+    if event["increment_id"] == 1 and is_stuck:
+        raise ValueError("on purpose")
+    unstuck.append(event["increment_id"])
+
+
+def fail_at_error(error: Exception) -> None:
+    stuck_errors.append(f"Error: {error}")
+    raise ValueError("on purpose, and it is logged")
+
+
+stuck_receiver = Receiver(
+    stuck["secret_key"],
+    client,
+    stuck["webhook_id"],
+    handle_stuck,
+    start="beginning",
+    on_error=fail_at_error,
+)
+for n in range(1, 4):
+    client.event.publish("stuck:created", {"n": n})
+settle(stuck["webhook_id"], 3)
+say("past a number that fails", [stuck_receiver.heal(), unstuck, stuck_errors])
+is_stuck = False
+say("that number again", [stuck_receiver.heal(), unstuck])
+
+
+# The API key is not sent on to where a server redirects.
+class Redirecting(Handler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(307)
+        self.send_header("location", url)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+
+redirecting = Server(("127.0.0.1", 0), Redirecting)
+threading.Thread(target=redirecting.serve_forever, daemon=True).start()
+astray = Client(f"http://127.0.0.1:{redirecting.server_port}/", username, api_key)
+try:
+    astray.webhook.count()
+except TransportError as error:
+    say("redirected", "307" in str(error))
+
+# What JSON has no words for, and a time-out that never comes.
+unsaid: List[bool] = []
+for value in (float("nan"), "\ud800", object()):
+    try:
+        client.event.publish("relay:created", {"n": value})
+    except TallyhookError:
+        unsaid.append(True)
+say("can't be said", unsaid == [True] * 3)
+say("without an end", client.webhook.count(timeout=float("inf")))
 
 # Several calls at once.
 say("several", client.multi_call([["webhook.count"], ["webhook.get", [4711]]], break_=1))

@@ -1,6 +1,7 @@
 // What `tests/sdk.rs` runs with the package for TypeScript; script.py does the same in Python.
 // Takes the server's URL, user, API key, and a folder; prints what it has seen.
 
+import { createHmac } from "node:crypto";
 import { createServer as createHttpServer } from "node:http";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
@@ -12,8 +13,10 @@ import {
   MemoryStore,
   NoWebhookError,
   Receiver,
+  type ReceiverOptions,
   type ReceiverStatus,
   type RequestHeaders,
+  TallyhookError,
   TimeoutError,
   type Tombstone,
   TransportError,
@@ -318,6 +321,115 @@ await client.event.publishMany(
 await bulk.reach(10);
 await watcher.stop();
 say("batched", bulk.count);
+
+// A delivery of another store, whose numbers begin anew, is none of those that are done.
+const { body: lastBody, headers: lastHeaders } = last;
+const storeErrors: unknown[] = [];
+let handledOfOne = 0;
+function oneOf(name: string, start?: ReceiverOptions["start"]): Receiver {
+  return new Receiver({
+    secrets: webhook.secret_key,
+    client,
+    webhookId,
+    start,
+    store: new FileStore(join(folder, name)),
+    handle: () => void (handledOfOne += 1),
+    onError: (error) => storeErrors.push(error),
+  });
+}
+const ofOne = await oneOf("store.json", 0).receive(lastBody, lastHeaders);
+const { first_increment_id } = verifyDelivery(webhook.secret_key, lastBody, lastHeaders);
+const otherId = `msg_another1_${webhookId}_${first_increment_id}`;
+const at = String(Math.floor(Date.now() / 1000));
+const key = Buffer.from(webhook.secret_key.replace("whsec_", ""), "base64");
+const otherBody = lastBody.toString();
+const signature = createHmac("sha256", key)
+  .update(`${otherId}.${at}.${otherBody}`)
+  .digest("base64");
+const otherHeaders = {
+  "webhook-id": otherId,
+  "webhook-timestamp": at,
+  "webhook-signature": `v1,${signature}`,
+};
+const ofOther = await oneOf("store.json").receive(otherBody, otherHeaders);
+const [storeError] = storeErrors;
+await new FileStore(join(folder, "another.json")).save({
+  through: 99,
+  beyond: [],
+  store_id: "another1",
+});
+const unhealed = await oneOf("another.json").heal().catch(nameOf);
+await new FileStore(join(folder, "ahead.json")).save({ through: 1000, beyond: [] });
+const ahead = await oneOf("ahead.json").heal().catch(nameOf);
+say("of another store", [ofOne, ofOther, nameOf(storeError), handledOfOne, unhealed, ahead]);
+
+function nameOf(error: unknown): string {
+  return error instanceof Error ? error.name : String(error);
+}
+
+// What had ended before the receiver began is not fetched, but handled once if it is sent again.
+await settled(webhookId, 100);
+handledOfOne = 0;
+const skipping = oneOf("skipped.json");
+const skipped = [
+  await skipping.receive(lastBody, lastHeaders),
+  await skipping.receive(lastBody, lastHeaders),
+  await oneOf("skipped.json").receive(lastBody, lastHeaders),
+];
+const unfetched = await oneOf("skipped.json").heal();
+say("skipped, then sent again", [handledOfOne, unfetched, skipped]);
+
+/** Waits until all numbers up to this one have ended. */
+async function settled(webhookId: number, through: number): Promise<void> {
+  while ((await client.webhook.get(webhookId)).settled_through < through) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+// A number that fails does not keep later ones from being fetched, nor does a failing `onError`.
+const stuck = await client.webhook.create({ topics: "stuck:*", url: `${place}/stuck`, retry: [] });
+hosts.set("/stuck", async () => 500);
+const unstuck: number[] = [];
+const stuckErrors: string[] = [];
+let isStuck = true;
+const stuckReceiver = new Receiver({
+  secrets: stuck.secret_key,
+  client,
+  webhookId: stuck.webhook_id,
+  start: "beginning",
+  handle: (event) => {
+    if (event.increment_id === 1 && isStuck) throw new Error("on purpose");
+    unstuck.push(event.increment_id);
+  },
+  onError: (error) => {
+    stuckErrors.push(String(error));
+    throw new Error("on purpose, and it stands on the console");
+  },
+});
+for (let n = 1; n <= 3; n += 1) await client.event.publish("stuck:created", { n });
+await settled(stuck.webhook_id, 3);
+say("past a number that fails", [await stuckReceiver.heal(), unstuck, stuckErrors]);
+isStuck = false;
+say("that number again", [await stuckReceiver.heal(), unstuck]);
+
+// The API key is not sent on to where a server redirects.
+const redirecting = createHttpServer((_, response) => {
+  response.writeHead(307, { location: url }).end();
+});
+const redirectingPort = await new Promise<number>((resolve) => {
+  redirecting.listen(0, "127.0.0.1", () => resolve((redirecting.address() as AddressInfo).port));
+});
+const astray = new Client({ url: `http://127.0.0.1:${redirectingPort}/`, username, apiKey });
+const redirected = await astray.webhook.count().catch((error: unknown) => error);
+say("redirected", redirected instanceof TransportError && redirected.message.includes("307"));
+redirecting.close();
+
+// What JSON has no words for, and a time-out that never comes.
+const unsaid = await client.event
+  .publish("relay:created", { n: 1n })
+  .catch((error: unknown) => error);
+say("can't be said", unsaid instanceof TallyhookError);
+say("without an end", await client.webhook.count({ timeoutMs: Infinity }));
 
 // Several calls at once.
 say("several", await client.multiCall([["webhook.count"], ["webhook.get", [4711]]], { break: 1 }));

@@ -27,6 +27,14 @@ export class FaultError extends TallyhookError {
   }
 }
 
+/**
+ * The server has another store than the one whose numbers the receiver's state knows: its numbers
+ * begin anew. Give the receiver an empty `Store`, and it begins anew too.
+ */
+export class OtherStoreError extends TallyhookError {
+  override readonly name: string = "OtherStoreError";
+}
+
 /** The call was none that the server takes, so it was not run. */
 export class ProtocolError extends TallyhookError {
   override readonly name: string = "ProtocolError";

@@ -1,4 +1,5 @@
 import { open, readFile, rename } from "node:fs/promises";
+import { dirname } from "node:path";
 
 import { type JsonValue, isJsonObject } from "./json.js";
 import type { Span } from "./numbers.js";
@@ -21,14 +22,18 @@ export class FileStore implements Store {
       throw error;
     }
     const state: JsonValue = JSON.parse(text);
-    if (
-      isJsonObject(state) &&
-      typeof state["through"] === "number" &&
-      Array.isArray(state["beyond"])
-    ) {
-      const spans = state["beyond"].map(readSpan);
-      const beyond = spans.filter((span) => span !== undefined);
-      if (beyond.length === spans.length) return { through: state["through"], beyond };
+    if (isJsonObject(state)) {
+      const { through, beyond, floor = 0, below = [], store_id } = state;
+      const [above, under] = [readSpans(beyond), readSpans(below)];
+      if (
+        typeof through === "number" &&
+        typeof floor === "number" &&
+        above !== undefined &&
+        under !== undefined
+      ) {
+        const storeId = typeof store_id === "string" ? store_id : undefined;
+        return { through, beyond: above, floor, below: under, store_id: storeId };
+      }
     }
     throw new Error(`${this.#path} holds no state of a receiver`);
   }
@@ -43,7 +48,30 @@ export class FileStore implements Store {
       await file.close();
     }
     await rename(written, this.#path);
+    await syncFolder(dirname(this.#path));
   }
+}
+
+/** Keeps a renaming through a loss of power, where the platform can. */
+async function syncFolder(path: string): Promise<void> {
+  if (process.platform === "win32") return;
+  try {
+    const folder = await open(path, "r");
+    try {
+      await folder.sync();
+    } finally {
+      await folder.close();
+    }
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    if (code !== "EACCES" && code !== "EINVAL") throw error;
+  }
+}
+
+function readSpans(spans: JsonValue | undefined): Span[] | undefined {
+  if (!Array.isArray(spans)) return undefined;
+  const read = spans.map(readSpan).filter((span) => span !== undefined);
+  return read.length === spans.length ? read : undefined;
 }
 
 function readSpan(span: JsonValue): Span | undefined {

@@ -2,19 +2,25 @@
 export type Span = readonly [first: number, last: number];
 
 /**
- * Positive numbers of which most are known from 1 on: all up to one, and spans above it.
+ * Positive numbers of which most are known: above a floor all up to one and spans beyond it; below
+ * the floor, spans.
  * @internal
  */
 export class Numbers {
+  /** What is not known up to this one is not missing either. */
+  readonly floor: number;
   #through: number;
   #beyond: Span[];
+  #below: Span[];
 
-  constructor(through: number, beyond: readonly Span[]) {
+  constructor(through: number, beyond: readonly Span[], floor: number, below: readonly Span[]) {
     this.#through = through;
     this.#beyond = [...beyond];
+    this.floor = floor;
+    this.#below = [...below];
   }
 
-  /** All up to this one are known. */
+  /** All above the floor and up to this one are known. */
   get through(): number {
     return this.#through;
   }
@@ -24,42 +30,67 @@ export class Numbers {
     return this.#beyond;
   }
 
-  /** The highest that is known. */
+  /** What is known up to the floor, in order. */
+  get below(): readonly Span[] {
+    return this.#below;
+  }
+
+  /** The highest that is known, or the floor. */
   get highest(): number {
     return this.#beyond.at(-1)?.[1] ?? this.#through;
   }
 
   has(number: number): boolean {
-    return (
-      number <= this.#through ||
-      this.#beyond.some(([first, last]) => first <= number && number <= last)
-    );
+    if (number <= this.floor) return isWithin(this.#below, number);
+    return number <= this.#through || isWithin(this.#beyond, number);
+  }
+
+  /** Whether adding it leaves so many spans at most, on its side of the floor. */
+  hasRoom(number: number, spansMax: number): boolean {
+    const spans = number <= this.floor ? this.#below : this.#beyond;
+    return spans.length < spansMax || this.has(number - 1) || this.has(number + 1);
   }
 
   add(number: number): void {
     if (this.has(number)) return;
-    let [from, to] = [number, number];
-    const apart: Span[] = [];
-    for (const span of this.#beyond) {
-      if (span[1] + 1 === from) from = span[0];
-      else if (span[0] - 1 === to) to = span[1];
-      else apart.push(span);
+    if (number <= this.floor) {
+      this.#below = joined(this.#below, number);
+      return;
     }
-    if (from === this.#through + 1) this.#through = to;
-    else apart.push([from, to]);
-    this.#beyond = apart.sort(([one], [other]) => one - other);
+    this.#beyond = joined(this.#beyond, number);
+    const [lowest] = this.#beyond;
+    if (lowest?.[0] === this.#through + 1) {
+      this.#through = lowest[1];
+      this.#beyond.shift();
+    }
   }
 
-  /** What is not known up to this number, in order. */
-  missing(through: number): Span[] {
+  /** What is not known after one number and up to another, in order. */
+  missing(through: number, after = 0): Span[] {
     const missing: Span[] = [];
-    let next = this.#through + 1;
+    let next = Math.max(this.#through, after) + 1;
     for (const [first, last] of this.#beyond) {
       if (next > through) break;
-      missing.push([next, Math.min(first - 1, through)]);
-      next = last + 1;
+      if (next < first) missing.push([next, Math.min(first - 1, through)]);
+      next = Math.max(next, last + 1);
     }
     if (next <= through) missing.push([next, through]);
     return missing;
   }
+}
+
+function isWithin(spans: readonly Span[], number: number): boolean {
+  return spans.some(([first, last]) => first <= number && number <= last);
+}
+
+/** These spans and the number, which is in none of them. */
+function joined(spans: readonly Span[], number: number): Span[] {
+  let [from, to] = [number, number];
+  const apart: Span[] = [];
+  for (const span of spans) {
+    if (span[1] + 1 === from) from = span[0];
+    else if (span[0] - 1 === to) to = span[1];
+    else apart.push(span);
+  }
+  return [...apart, [from, to] as const].sort(([one], [other]) => one - other);
 }

@@ -1,11 +1,14 @@
 import type { Client } from "./client.js";
-import { TallyhookError } from "./errors.js";
+import { OtherStoreError, TallyhookError } from "./errors.js";
+import { readMessageId } from "./message-id.js";
 import { Numbers } from "./numbers.js";
 import { MemoryStore, type Store } from "./store.js";
+import { TIMER_MAX_MS } from "./transport.js";
 import type { DeliveryState, PulledDelivery } from "./types.js";
 import {
   type ReceivedEvent,
   type RequestHeaders,
+  type VerifiedDelivery,
   FormatError,
   SignatureError,
   readEvents,
@@ -18,8 +21,11 @@ const PATIENCE_MS = 10_000;
 const LOOK_EVERY_MS = 60_000;
 /** The most numbers asked for at once. */
 const PAGE = 100;
-/** The most spans of numbers above a gap that are remembered. */
+/** The most spans of numbers above a gap that are remembered; as many of those below the start. */
 const SPANS_MAX = 10_000;
+/** A look ends after so many numbers that fail, with none between that does not. */
+const FAILURES_MAX = 100;
+const BEGIN_ANEW = "give the receiver an empty Store of its state, and it begins anew";
 
 /** A number that no event will come under. */
 export interface Tombstone {
@@ -39,19 +45,24 @@ export interface ReceiverOptions {
   readonly webhookId: number;
   /**
    * Takes an event. It is called for one event at a time. If it throws, the number stays open, the
-   * request is answered with 500, and the event comes again.
+   * request is answered with 500, and the event comes again. It can't await `heal`, `start` or
+   * `receive` of its receiver: they wait until it has ended.
    */
   readonly handle: (event: ReceivedEvent) => void | Promise<void>;
   /** Learns of a number that was cancelled or pruned. If it throws, it is told again later. */
   readonly onTombstone?: ((tombstone: Tombstone) => void | Promise<void>) | undefined;
-  /** Learns of what went wrong: an exception of `handle`, a bad signature, a server that is away. */
+  /**
+   * Learns of what went wrong: an exception of `handle`, a bad signature, a server that is away. By
+   * default it goes to the console. What it throws itself goes there only.
+   */
   readonly onError?: ((error: unknown) => void) | undefined;
   /** Where to keep which numbers are done. In memory by default, where a restart forgets it. */
   readonly store?: Store | undefined;
   /**
    * Where to begin when the store is empty. `settled`, the default: after the numbers that have
    * ended, delivered or not, so nothing that is still to come is lost. `beginning`: with number 1,
-   * which handles everything that the server still has. A number: after that one.
+   * which handles everything that the server still has. A number: after that one. What lies before
+   * is not fetched, but handled if it is sent again.
    */
   readonly start?: "settled" | "beginning" | number | undefined;
   /**
@@ -67,10 +78,11 @@ export interface ReceiverOptions {
 
 /**
  * The HTTP status to answer a request with. 204: done, now or before. 401: not signed. 400: signed,
- * but for another webhook, or not in the format `envelope`. 500: an exception. 503: too many numbers
- * are missing. The server sends again what is not answered with 204.
+ * but for another webhook, or not in the format `envelope`. 409: the server has another store now.
+ * 500: an exception. 503: too many numbers are missing. The server sends again what is not answered
+ * with 204.
  */
-export type ReceiverStatus = 204 | 400 | 401 | 500 | 503;
+export type ReceiverStatus = 204 | 400 | 401 | 409 | 500 | 503;
 
 /** Numbers above so many gaps would take too much memory to remember. */
 class TooManyGapsError extends TallyhookError {
@@ -88,6 +100,9 @@ export class Receiver {
   readonly #options: ReceiverOptions;
   readonly #store: Store;
   #numbers: Numbers | undefined;
+  #storeId: string | undefined;
+  /** Where the last look gave up; the next one goes on after it. */
+  #passed = 0;
   #isSaved = true;
   /** The end of what runs one after the other. */
   #last: Promise<unknown> = Promise.resolve();
@@ -105,9 +120,11 @@ export class Receiver {
    */
   async receive(body: string | Uint8Array, headers: RequestHeaders): Promise<ReceiverStatus> {
     try {
-      const events = this.#verify(body, headers);
+      const delivery = this.#verify(body, headers);
+      const events = readEvents(delivery);
       await this.#inTurn(async () => {
         const numbers = await this.#load();
+        this.#checkStore(delivery.store_id);
         try {
           for (const event of events) {
             if (this.#options.inOrder) await this.#fetch(numbers, event.increment_id - 1);
@@ -122,6 +139,7 @@ export class Receiver {
       this.#report(error);
       if (error instanceof SignatureError) return 401;
       if (error instanceof FormatError) return 400;
+      if (error instanceof OtherStoreError) return 409;
       return error instanceof TooManyGapsError ? 503 : 500;
     }
   }
@@ -129,7 +147,8 @@ export class Receiver {
   /**
    * Fetches now what is missing below the highest number that has come, and what has ended without
    * coming; of a webhook with the `delivery_mode` `pull`, all there is. Resolves to how many numbers
-   * that were.
+   * that were. Unless `inOrder`, one that fails is told to `onError` and left for the next time.
+   * @throws OtherStoreError - The server's store is not the one that the state is of.
    */
   async heal(): Promise<number> {
     const numbers = await this.#inTurn(() => this.#load());
@@ -138,7 +157,7 @@ export class Receiver {
 
   /** Begins to watch for gaps and to fetch what is missing, until {@link stop}. */
   async start(): Promise<void> {
-    const patienceMs = this.#options.patienceMs ?? PATIENCE_MS;
+    const patienceMs = Math.min(this.#options.patienceMs ?? PATIENCE_MS, TIMER_MAX_MS);
     const looks = Math.max(
       1,
       Math.round((this.#options.lookEveryMs ?? LOOK_EVERY_MS) / patienceMs),
@@ -150,12 +169,11 @@ export class Receiver {
     const tick = (): void => {
       const isGap = numbers.missing(overdue).length > 0;
       if ((isGap || ticks % looks === 0) && this.#look === undefined) {
-        const look = this.#heal(numbers, overdue).then(undefined, (error: unknown) =>
-          this.#report(error),
-        );
-        this.#look = look.then(() => {
-          this.#look = undefined;
-        });
+        this.#look = this.#heal(numbers, overdue)
+          .catch((error: unknown) => this.#report(error))
+          .then(() => {
+            this.#look = undefined;
+          });
       }
       overdue = numbers.highest;
       ticks += 1;
@@ -172,13 +190,13 @@ export class Receiver {
     await this.#look;
   }
 
-  #verify(body: string | Uint8Array, headers: RequestHeaders): ReceivedEvent[] {
+  #verify(body: string | Uint8Array, headers: RequestHeaders): VerifiedDelivery {
     const { secrets, webhookId } = this.#options;
     const delivery = verifyDelivery(secrets, body, headers);
     if (delivery.webhook_id !== webhookId) {
       throw new FormatError(`this is for webhook ${delivery.webhook_id}, not ${webhookId}`);
     }
-    return readEvents(delivery);
+    return delivery;
   }
 
   /** Runs this when everything before it has ended. */
@@ -190,10 +208,28 @@ export class Receiver {
 
   async #load(): Promise<Numbers> {
     if (this.#numbers === undefined) {
-      const state = await this.#store.load();
-      this.#numbers = new Numbers(state?.through ?? (await this.#beginning()), state?.beyond ?? []);
+      let state = await this.#store.load();
+      if (state === undefined) {
+        const floor = await this.#beginning();
+        state = { through: floor, beyond: [], floor };
+      }
+      const { through, beyond, floor = 0, below = [] } = state;
+      this.#numbers = new Numbers(through, beyond, floor, below);
+      this.#storeId = state.store_id;
     }
     return this.#numbers;
+  }
+
+  /** Refuses numbers of another store; the first to come tells which one it is. */
+  #checkStore(storeId: string): void {
+    if (this.#storeId === undefined) {
+      this.#storeId = storeId;
+      this.#isSaved = false;
+    } else if (this.#storeId !== storeId) {
+      throw new OtherStoreError(
+        `the server's store is ${storeId}, what is done is of ${this.#storeId}; ${BEGIN_ANEW}`,
+      );
+    }
   }
 
   async #beginning(): Promise<number> {
@@ -207,7 +243,8 @@ export class Receiver {
 
   async #save(numbers: Numbers): Promise<void> {
     if (this.#isSaved) return;
-    await this.#store.save({ through: numbers.through, beyond: numbers.beyond });
+    const { through, beyond, floor, below } = numbers;
+    await this.#store.save({ through, beyond, floor, below, store_id: this.#storeId });
     this.#isSaved = true;
   }
 
@@ -220,9 +257,9 @@ export class Receiver {
   async #take(numbers: Numbers, event: ReceivedEvent): Promise<void> {
     const number = event.increment_id;
     if (numbers.has(number)) return;
-    const isApart = !numbers.has(number - 1) && !numbers.has(number + 1);
-    if (isApart && numbers.beyond.length >= SPANS_MAX) {
-      throw new TooManyGapsError(`${SPANS_MAX} gaps are open above number ${numbers.through}`);
+    if (!numbers.hasRoom(number, SPANS_MAX)) {
+      const start = number <= numbers.floor ? 0 : numbers.through;
+      throw new TooManyGapsError(`${SPANS_MAX} gaps are open above number ${start}`);
     }
     await this.#options.handle(event);
     this.#done(numbers, number);
@@ -231,24 +268,38 @@ export class Receiver {
   /** Fetches what is missing through `overdue`, and through what has ended. */
   async #heal(numbers: Numbers, overdue: number): Promise<number> {
     const webhook = await this.#options.client.webhook.get(this.#options.webhookId);
-    const isPulled = webhook.delivery_mode === "pull";
-    const through = isPulled ? webhook.increment_id : Math.max(overdue, webhook.settled_through);
-    return this.#fetch(numbers, through, (run) => this.#inTurn(run));
+    const { increment_id, settled_through } = webhook;
+    if (increment_id < overdue) {
+      throw new OtherStoreError(
+        `the webhook has numbers up to ${increment_id}, what is done reaches ${overdue}; ${BEGIN_ANEW}`,
+      );
+    }
+    const isPull = webhook.delivery_mode === "pull";
+    const through = isPull ? increment_id : Math.max(overdue, settled_through);
+    return this.#fetch(numbers, through, isPull, (run) => this.#inTurn(run));
   }
 
   /** Fetches and takes what is missing through a number, in order. Each page is saved. */
   async #fetch(
     numbers: Numbers,
     through: number,
+    isPull = false,
     inTurn: <T>(run: () => Promise<T>) => Promise<T> = (run) => run(),
   ): Promise<number> {
     const { client, webhookId } = this.#options;
     let count = 0;
+    let failures = 0;
+    let passed = isPull ? 0 : this.#passed;
     for (;;) {
-      const [span] = numbers.missing(through);
-      if (span === undefined) return count;
+      const [span] = numbers.missing(through, passed);
+      if (span === undefined) {
+        this.#passed = 0;
+        return count;
+      }
       const [first, last] = span;
-      const limit = Math.min(last - first + 1, PAGE);
+      // In the mode `pull`, to ask after a number says that all up to it are done. So what has failed
+      // is asked for again together with what comes after it.
+      const limit = isPull ? PAGE : Math.min(last - first + 1, PAGE);
       const pulled = await client.delivery.pull(webhookId, {
         after_increment_id: first - 1,
         limit,
@@ -256,14 +307,41 @@ export class Receiver {
       if (pulled[0]?.increment_id !== first) {
         throw new TallyhookError(`webhook ${webhookId} has not given out number ${first}`);
       }
-      await inTurn(async () => {
-        try {
-          for (const item of pulled) count += await this.#takePulled(numbers, item);
-        } finally {
-          await this.#save(numbers);
-        }
-      });
+      const { taken, errors } = await inTurn(() => this.#takePage(numbers, pulled));
+      for (const error of errors) this.#report(error);
+      count += taken;
+      failures = taken > 0 ? errors.length : failures + errors.length;
+      if (isPull && errors.length > 0) return count;
+      passed = first + pulled.length - 1;
+      if (failures >= FAILURES_MAX) {
+        this.#passed = passed;
+        return count;
+      }
     }
+  }
+
+  /** How many were missing and no longer are, and what went wrong with others. */
+  async #takePage(
+    numbers: Numbers,
+    pulled: readonly PulledDelivery[],
+  ): Promise<{ taken: number; errors: unknown[] }> {
+    let taken = 0;
+    const errors: unknown[] = [];
+    try {
+      for (const item of pulled) {
+        const message = readMessageId(item.webhook_id_header);
+        if (message !== undefined) this.#checkStore(message.storeId);
+        try {
+          taken += await this.#takePulled(numbers, item);
+        } catch (error) {
+          if (this.#options.inOrder || error instanceof TooManyGapsError) throw error;
+          errors.push(error);
+        }
+      }
+    } finally {
+      await this.#save(numbers);
+    }
+    return { taken, errors };
   }
 
   /** 1 if it was missing, else 0. */
@@ -282,11 +360,12 @@ export class Receiver {
 
   /** It is signed like any other. */
   #readPulled(item: PulledDelivery, body: string): ReceivedEvent {
-    const [event] = this.#verify(body, {
+    const delivery = this.#verify(body, {
       "webhook-id": item.webhook_id_header,
       "webhook-timestamp": String(item.timestamp),
       "webhook-signature": item.signature ?? "",
     });
+    const [event] = readEvents(delivery);
     if (event?.increment_id !== item.increment_id) {
       throw new FormatError(`what was pulled under ${item.increment_id} has another number inside`);
     }
@@ -294,7 +373,12 @@ export class Receiver {
   }
 
   #report(error: unknown): void {
-    if (this.#options.onError === undefined) console.error(error);
-    else this.#options.onError(error);
+    const { onError } = this.#options;
+    if (onError === undefined) {
+      console.error(error);
+      return;
+    }
+    const tell = async (): Promise<void> => onError(error);
+    tell().catch((thrown: unknown) => console.error(thrown));
   }
 }

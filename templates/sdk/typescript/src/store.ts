@@ -2,10 +2,16 @@ import type { Span } from "./numbers.js";
 
 /** What a receiver has to remember. */
 export interface ReceiverState {
-  /** All numbers up to this one are done. */
+  /** All numbers above the floor and up to this one are done. */
   readonly through: number;
   /** What is done above that, from first to last each. */
   readonly beyond: readonly Span[];
+  /** Where the receiver began: up to this one nothing is fetched. 0 if it is left out. */
+  readonly floor?: number | undefined;
+  /** What is done up to the floor, as it was sent again; from first to last each. */
+  readonly below?: readonly Span[] | undefined;
+  /** The server's store whose numbers these are; left out until a delivery tells. */
+  readonly store_id?: string | undefined;
 }
 
 /** Where a receiver keeps its state. Your database is the best place for it. */

@@ -2,6 +2,7 @@ import {
   type FaultData,
   FaultError,
   ProtocolError,
+  TallyhookError,
   TimeoutError,
   TransportError,
 } from "./errors.js";
@@ -11,6 +12,8 @@ import { isObject } from "./json.js";
 const TIMEOUT_MS = 30_000;
 /** The first wait before a publish is repeated, in milliseconds; it doubles each time. */
 const RETRY_WAIT_MS = 200;
+/** The longest that a timer can run, in milliseconds. */
+export const TIMER_MAX_MS = 2 ** 31 - 1;
 /** Session expired. */
 const SESSION_EXPIRED = 5;
 
@@ -82,14 +85,16 @@ export class Transport {
     }
   }
 
-  /** Ends the session, if there is one. */
+  /** Ends the session, if there is one; one that is being opened, as soon as it is. */
   async close(options: CallOptions): Promise<void> {
-    const session = this.#login?.session;
+    const login = this.#login;
     this.#login = undefined;
-    if (session === undefined) return;
-    await this.#inTime("endSession", options, 0, (signal) =>
-      this.#exchange("endSession", { session }, signal),
-    );
+    if (login === undefined || login.isOver) return;
+    await this.#inTime("endSession", options, 0, async (signal) => {
+      const session = await login.wait(signal).catch(() => undefined);
+      signal.throwIfAborted();
+      if (session !== undefined) await this.#exchange("endSession", { session }, signal);
+    });
   }
 
   /** Runs this with a signal that its time and its caller may abort. */
@@ -143,21 +148,31 @@ export class Transport {
   /** One request and its answer. */
   async #exchange<Result>(method: string, params: Params, signal: AbortSignal): Promise<Result> {
     const id = (this.#lastId += 1);
-    const body = JSON.stringify({ jsonrpc: "2.0", id, method, params });
+    const body = stringify(method, { jsonrpc: "2.0", id, method, params });
     const headers = { "content-type": "application/json" };
     let text: string;
     let status: number;
+    let isRedirect: boolean;
     try {
       const response = await this.#fetch(this.#options.url, {
         method: "POST",
         headers,
         body,
         signal,
+        // To wherever that leads, the API key would go along.
+        redirect: "manual",
       });
       text = await response.text();
       status = response.status;
+      // A browser says no more than that it is one.
+      isRedirect = response.type === "opaqueredirect" || (status >= 300 && status < 400);
     } catch (error) {
       throw new TransportError(`${method}: ${reason(error)}`, { cause: error });
+    }
+    if (isRedirect) {
+      throw new TransportError(
+        `the server redirects (HTTP status ${status}), and the API key is not sent there; is the URL right?`,
+      );
     }
     return this.#outcome<Result>(parse(text, status), id, status);
   }
@@ -217,16 +232,18 @@ class Login {
 class Deadline {
   readonly #controller = new AbortController();
   readonly #outer: AbortSignal | undefined;
-  readonly #timer: ReturnType<typeof setTimeout>;
+  readonly #timer: ReturnType<typeof setTimeout> | undefined;
   readonly #follow = (): void => this.#controller.abort(this.#outer?.reason);
   hasPassed = false;
 
   constructor(afterMs: number, outer: AbortSignal | undefined) {
     this.#outer = outer;
-    this.#timer = setTimeout(() => {
-      this.hasPassed = true;
-      this.#controller.abort();
-    }, afterMs);
+    if (!(afterMs > TIMER_MAX_MS)) {
+      this.#timer = setTimeout(() => {
+        this.hasPassed = true;
+        this.#controller.abort();
+      }, afterMs);
+    }
     if (outer?.aborted) this.#follow();
     outer?.addEventListener("abort", this.#follow);
   }
@@ -258,6 +275,17 @@ function faultData(data: unknown): FaultData {
     ...(typeof index === "number" && { index }),
     ...(typeof retry_after_ms === "number" && { retry_after_ms }),
   };
+}
+
+function stringify(method: string, request: Params): string {
+  try {
+    return JSON.stringify(request);
+  } catch (error) {
+    // Such as a BigInt, or an object that is inside itself.
+    throw new TallyhookError(`${method}: can't be said in JSON: ${reason(error)}`, {
+      cause: error,
+    });
+  }
 }
 
 function parse(text: string, status: number): Params {

@@ -2,6 +2,7 @@ import { Webhook as Verifier } from "standardwebhooks";
 
 import { TallyhookError } from "./errors.js";
 import { type JsonObject, type JsonValue, isJsonObject } from "./json.js";
+import { readMessageId } from "./message-id.js";
 
 /** Headers of a request, as `node:http`, `fetch` and most frameworks have them. */
 export type RequestHeaders =
@@ -19,6 +20,8 @@ export class FormatError extends TallyhookError {
 
 /** A delivery whose signature is right. */
 export interface VerifiedDelivery {
+  /** The server's store that numbered it; a new store begins with number 1 again. */
+  readonly store_id: string;
   /** The webhook that it was sent to. */
   readonly webhook_id: number;
   /** Its number; of a batch, the first. */
@@ -43,8 +46,6 @@ export interface ReceivedEvent {
 }
 
 const HEADERS = ["webhook-id", "webhook-timestamp", "webhook-signature"];
-/** `msg_<store>_<webhook>_<number>`, or `<first>-<last>` in place of the number. */
-const MESSAGE_ID = /^msg_\w+_(\d+)_(\d+)(?:-(\d+))?$/;
 const SECRET_PREFIX = "whsec_";
 
 /**
@@ -65,14 +66,13 @@ export function verifyDelivery(
   if (!keys.some((secret) => isSignedWith(secret, text, signed))) {
     throw new SignatureError("the request is not signed with the secret, or too old or too new");
   }
-  const [, webhook, first, last] = MESSAGE_ID.exec(signed["webhook-id"] ?? "") ?? [];
-  if (webhook === undefined || first === undefined) {
-    throw new SignatureError("webhook-id is none of a tallyhook server");
-  }
+  const message = readMessageId(signed["webhook-id"] ?? "");
+  if (message === undefined) throw new SignatureError("webhook-id is none of a tallyhook server");
   return {
-    webhook_id: Number(webhook),
-    first_increment_id: Number(first),
-    last_increment_id: Number(last ?? first),
+    store_id: message.storeId,
+    webhook_id: message.webhookId,
+    first_increment_id: message.first,
+    last_increment_id: message.last,
     body: text,
   };
 }

@@ -18,6 +18,7 @@ from .errors import (
     CallTimeoutError,
     FaultError,
     ProtocolError,
+    TallyhookError,
     TransportError,
 )
 
@@ -27,6 +28,8 @@ _RETRY_WAIT = 0.2
 # The most connections that are kept for the next call.
 _IDLE_MAX = 16
 _READ_BYTES = 65536
+# The longest that a socket is told to wait, in seconds; 31 bits of milliseconds hold it.
+_WAIT_MAX = 2_000_000.0
 
 
 class Cancellation:
@@ -82,11 +85,12 @@ class _Deadline:
         self._end = time.monotonic() + seconds
 
     def left(self) -> float:
-        """How many seconds are left. Raises if none are."""
+        """How many seconds to wait, of those that are left. Raises if none are."""
         left = self._end - time.monotonic()
-        if left <= 0:
+        # Not of a NaN either.
+        if not left > 0:
             raise self.error()
-        return left
+        return min(left, _WAIT_MAX)
 
     def error(self) -> CallTimeoutError:
         """What to raise when it has passed."""
@@ -192,7 +196,10 @@ class Transport:
     ) -> Any:
         """One request and its answer."""
         request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
+        try:
+            body = json.dumps(request, ensure_ascii=False, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TallyhookError(f"{method}: can't be said in JSON: {error}") from error
         try:
             status, text = self._connections.post(body, deadline, cancellation)
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -206,6 +213,9 @@ class Transport:
         return self._outcome(status, text)
 
     def _outcome(self, status: int, text: bytes) -> Any:
+        if 300 <= status < 400:
+            what = f"the server redirects (HTTP status {status}), and the API key is not sent there"
+            raise TransportError(f"{what}; is the URL right?")
         try:
             answer = json.loads(text)
         except ValueError:

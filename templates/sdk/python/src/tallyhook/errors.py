@@ -62,5 +62,12 @@ class SignatureError(TallyhookError):
     """The request is not signed with any of the secrets, or more than five minutes old."""
 
 
+class OtherStoreError(TallyhookError):
+    """The server has another store than the one whose numbers the receiver's state knows.
+
+    Its numbers begin anew. Give the receiver an empty `Store`, and it begins anew too.
+    """
+
+
 class FormatError(TallyhookError):
     """The request is signed, but its body is none that this package reads."""

@@ -5,19 +5,32 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import Callable, List, Literal, Sequence
+from typing import Callable, List, Literal, Sequence, Tuple, TypeVar
 
 from ._client import Client
+from ._message_id import read_message_id
 from ._numbers import Numbers
-from .errors import FormatError, SignatureError, TallyhookError
+from .errors import FormatError, OtherStoreError, SignatureError, TallyhookError
 from .store import MemoryStore, ReceiverState, Store
 from .types import DeliveryState, PulledDelivery
-from .verify import ReceivedEvent, RequestHeaders, read_events, verify_delivery
+from .verify import (
+    ReceivedEvent,
+    RequestHeaders,
+    VerifiedDelivery,
+    read_events,
+    verify_delivery,
+)
 
 # The most numbers asked for at once.
 _PAGE = 100
-# The most spans of numbers above a gap that are remembered.
+# The most spans of numbers above a gap that are remembered; as many of those below the start.
 _SPANS_MAX = 10_000
+# A look ends after so many numbers that fail, with none between that does not.
+_FAILURES_MAX = 100
+
+_BEGIN_ANEW = "give the receiver an empty Store of its state, and it begins anew"
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("tallyhook")
 
@@ -71,17 +84,18 @@ class Receiver:
             client: Fetches what is missing; its user needs the permission `webhook_read`.
             webhook_id: The webhook.
             handle: Takes an event. It is called for one event at a time. If it raises, the number
-                stays open, the request is answered with 500, and the event comes again.
+                stays open, the request is answered with 500, and the event comes again. It can't
+                call `heal`, `start` or `receive`.
             on_tombstone: Learns of a number that was cancelled or pruned. If it raises, it is told
                 again later.
             on_error: Learns of what went wrong: an exception of `handle`, a bad signature, a server
-                that is away. By default it is logged.
+                that is away. By default it is logged. What it raises itself is logged only.
             store: Where to keep which numbers are done. In memory by default, where a restart
                 forgets it.
             start: Where to begin when the store is empty. `settled`: after the numbers that have
                 ended, delivered or not, so nothing that is still to come is lost. `beginning`: with
                 number 1, which handles everything that the server still has. A number: after that
-                one.
+                one. What lies before is not fetched, but handled if it is sent again.
             in_order: Handles events in the order of their numbers, and not of their arrival. One
                 that comes early makes the receiver fetch those before it at once.
             patience: How long a number may stay missing until it is fetched, in seconds.
@@ -101,6 +115,10 @@ class Receiver:
         # One event at a time, whichever thread it comes on.
         self._turn = threading.RLock()
         self._numbers: Numbers | None = None
+        self._store_id: str | None = None
+        self._is_telling = False
+        # Where the last look gave up; the next one goes on after it.
+        self._passed = 0
         self._is_saved = True
         self._watch: threading.Thread | None = None
         self._stopped = threading.Event()
@@ -109,17 +127,19 @@ class Receiver:
         """Takes a request, and returns the HTTP status to answer it with. Raises nothing.
 
         204: done, now or before. 401: not signed. 400: signed, but for another webhook, or not in
-        the format `envelope`. 500: an exception. 503: too many numbers are missing. The server
-        sends again what is not answered with 204.
+        the format `envelope`. 409: the server has another store now. 500: an exception. 503: too
+        many numbers are missing. The server sends again what is not answered with 204.
 
         Args:
             body: The body as it came, before anything has parsed it.
             headers: Those of the request.
         """
         try:
-            events = self._verify(body, headers)
+            delivery = self._verify(body, headers)
+            events = read_events(delivery)
             with self._turn:
                 numbers = self._load()
+                self._check_store(delivery.store_id)
                 try:
                     for event in events:
                         if self._in_order:
@@ -133,6 +153,8 @@ class Receiver:
                 return 401
             if isinstance(error, FormatError):
                 return 400
+            if isinstance(error, OtherStoreError):
+                return 409
             return 503 if isinstance(error, _TooManyGapsError) else 500
         return 204
 
@@ -140,7 +162,11 @@ class Receiver:
         """Fetches now what is missing, and returns how many numbers that were.
 
         That is what is missing below the highest number that has come, and what has ended without
-        coming; of a webhook with the `delivery_mode` `pull`, all there is.
+        coming; of a webhook with the `delivery_mode` `pull`, all there is. Unless `in_order`, a
+        number that fails is told to `on_error` and left for the next time.
+
+        Raises:
+            OtherStoreError: The server's store is not the one that the state is of.
         """
         with self._turn:
             numbers = self._load()
@@ -183,18 +209,33 @@ class Receiver:
             if self._stopped.wait(self._patience):
                 return
 
-    def _verify(self, body: bytes | str, headers: RequestHeaders) -> List[ReceivedEvent]:
+    def _verify(self, body: bytes | str, headers: RequestHeaders) -> VerifiedDelivery:
         delivery = verify_delivery(self._secrets, body, headers)
         if delivery.webhook_id != self._webhook_id:
             what = f"this is for webhook {delivery.webhook_id}, not {self._webhook_id}"
             raise FormatError(what)
-        return read_events(delivery)
+        return delivery
 
     def _load(self) -> Numbers:
+        if self._is_telling:
+            raise TallyhookError("handle and on_tombstone can't call the receiver they are of")
         if self._numbers is None:
-            state = self._store.load() or ReceiverState(self._beginning())
-            self._numbers = Numbers(state.through, state.beyond)
+            state = self._store.load()
+            if state is None:
+                beginning = self._beginning()
+                state = ReceiverState(beginning, floor=beginning)
+            self._numbers = Numbers(state.through, state.beyond, state.floor, state.below)
+            self._store_id = state.store_id
         return self._numbers
+
+    def _check_store(self, store_id: str) -> None:
+        """Refuses numbers of another store; the first to come tells which one it is."""
+        if self._store_id is None:
+            self._store_id = store_id
+            self._is_saved = False
+        elif self._store_id != store_id:
+            what = f"the server's store is {store_id}, what is done is of {self._store_id}"
+            raise OtherStoreError(f"{what}; {_BEGIN_ANEW}")
 
     def _beginning(self) -> int:
         if isinstance(self._start, int):
@@ -205,7 +246,14 @@ class Receiver:
 
     def _save(self, numbers: Numbers) -> None:
         if not self._is_saved:
-            self._store.save(ReceiverState(numbers.through, tuple(numbers.beyond)))
+            state = ReceiverState(
+                numbers.through,
+                tuple(numbers.beyond),
+                numbers.floor,
+                tuple(numbers.below),
+                self._store_id,
+            )
+            self._store.save(state)
             self._is_saved = True
 
     def _done(self, numbers: Numbers, number: int) -> None:
@@ -217,30 +265,43 @@ class Receiver:
         number = event["increment_id"]
         if number in numbers:
             return
-        is_apart = number - 1 not in numbers and number + 1 not in numbers
-        if is_apart and len(numbers.beyond) >= _SPANS_MAX:
-            what = f"{_SPANS_MAX} gaps are open above number {numbers.through}"
-            raise _TooManyGapsError(what)
-        self._handle(event)
+        if not numbers.has_room(number, _SPANS_MAX):
+            start = 0 if number <= numbers.floor else numbers.through
+            raise _TooManyGapsError(f"{_SPANS_MAX} gaps are open above number {start}")
+        self._tell(self._handle, event)
         self._done(numbers, number)
+
+    def _tell(self, learn: Callable[[_T], object], what: _T) -> None:
+        self._is_telling = True
+        try:
+            learn(what)
+        finally:
+            self._is_telling = False
 
     def _heal(self, numbers: Numbers, overdue: int) -> int:
         """Fetches what is missing through `overdue`, and through what has ended."""
         webhook = self._client.webhook.get(self._webhook_id)
+        if webhook["increment_id"] < overdue:
+            what = f"the webhook has numbers up to {webhook['increment_id']}, what is done reaches"
+            raise OtherStoreError(f"{what} {overdue}; {_BEGIN_ANEW}")
         if webhook["delivery_mode"] == "pull":
-            return self._fetch(numbers, webhook["increment_id"])
+            return self._fetch(numbers, webhook["increment_id"], is_pull=True)
         return self._fetch(numbers, max(overdue, webhook["settled_through"]))
 
-    def _fetch(self, numbers: Numbers, through: int) -> int:
+    def _fetch(self, numbers: Numbers, through: int, *, is_pull: bool = False) -> int:
         """Fetches and takes what is missing through a number, in order. Each page is saved."""
-        count = 0
+        count = failures = 0
+        passed = 0 if is_pull else self._passed
         while True:
             with self._turn:
-                missing = numbers.missing(through)
+                missing = numbers.missing(through, passed)
             if not missing:
+                self._passed = 0
                 return count
             first, last = missing[0]
-            limit = min(last - first + 1, _PAGE)
+            # In the mode `pull`, to ask after a number says that all up to it are done. So what has
+            # failed is asked for again together with what comes after it.
+            limit = _PAGE if is_pull else min(last - first + 1, _PAGE)
             pulled = self._client.delivery.pull(
                 self._webhook_id, after_increment_id=first - 1, limit=limit
             )
@@ -248,10 +309,40 @@ class Receiver:
                 what = f"webhook {self._webhook_id} has not given out number {first}"
                 raise TallyhookError(what)
             with self._turn:
+                taken, errors = self._take_page(numbers, pulled)
+            for error in errors:
+                self._report(error)
+            count += taken
+            failures = len(errors) if taken else failures + len(errors)
+            if is_pull and errors:
+                return count
+            passed = pulled[-1]["increment_id"]
+            if failures >= _FAILURES_MAX:
+                self._passed = passed
+                return count
+
+    def _take_page(
+        self, numbers: Numbers, pulled: Sequence[PulledDelivery]
+    ) -> Tuple[int, List[Exception]]:
+        """How many were missing and no longer are, and what went wrong with others."""
+        count = 0
+        errors: List[Exception] = []
+        try:
+            for item in pulled:
+                message = read_message_id(item["webhook_id_header"])
+                if message is not None:
+                    self._check_store(message.store_id)
                 try:
-                    count += sum(self._take_pulled(numbers, item) for item in pulled)
-                finally:
-                    self._save(numbers)
+                    count += self._take_pulled(numbers, item)
+                except _TooManyGapsError:
+                    raise
+                except Exception as error:
+                    if self._in_order:
+                        raise
+                    errors.append(error)
+        finally:
+            self._save(numbers)
+        return count, errors
 
     def _take_pulled(self, numbers: Numbers, item: PulledDelivery) -> bool:
         """True if it was missing."""
@@ -263,7 +354,7 @@ class Receiver:
             self._take(numbers, event)
             return True
         if self._on_tombstone is not None:
-            self._on_tombstone(Tombstone(number, state, event))
+            self._tell(self._on_tombstone, Tombstone(number, state, event))
         self._done(numbers, number)
         return True
 
@@ -274,7 +365,7 @@ class Receiver:
             "webhook-timestamp": str(item["timestamp"]),
             "webhook-signature": item["signature"] or "",
         }
-        event = self._verify(body, headers)[0]
+        event = read_events(self._verify(body, headers))[0]
         if event["increment_id"] != item["increment_id"]:
             what = f"what was pulled under {item['increment_id']} has another number inside"
             raise FormatError(what)
@@ -283,5 +374,8 @@ class Receiver:
     def _report(self, error: Exception) -> None:
         if self._on_error is None:
             _log.error("a tallyhook receiver: %s", error, exc_info=error)
-        else:
+            return
+        try:
             self._on_error(error)
+        except Exception:
+            _log.exception("on_error of a tallyhook receiver has raised")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 from dataclasses import dataclass
-from typing import Protocol, Tuple
+from typing import Iterable, Protocol, Tuple
 
 from ._numbers import Span
 
@@ -15,10 +17,19 @@ class ReceiverState:
     """What a receiver has to remember."""
 
     through: int
-    """All numbers up to this one are done."""
+    """All numbers above the floor and up to this one are done."""
 
     beyond: Tuple[Span, ...] = ()
     """What is done above that, from first to last each."""
+
+    floor: int = 0
+    """Where the receiver began: up to this one nothing is fetched."""
+
+    below: Tuple[Span, ...] = ()
+    """What is done up to the floor, as it was sent again; from first to last each."""
+
+    store_id: str | None = None
+    """The server's store whose numbers these are; `None` until a delivery tells."""
 
 
 class Store(Protocol):
@@ -67,14 +78,38 @@ class FileStore:
                 state = json.load(file)
         except FileNotFoundError:
             return None
-        beyond = tuple((int(first), int(last)) for first, last in state["beyond"])
-        return ReceiverState(int(state["through"]), beyond)
+        store_id = state.get("store_id")
+        return ReceiverState(
+            int(state["through"]),
+            _read_spans(state["beyond"]),
+            int(state.get("floor", 0)),
+            _read_spans(state.get("below", ())),
+            None if store_id is None else str(store_id),
+        )
 
     def save(self, state: ReceiverState) -> None:
         """Keeps this in place of what was saved before."""
         written = f"{self._path}.new"
         with open(written, "w", encoding="utf-8") as file:
-            json.dump({"through": state.through, "beyond": state.beyond}, file)
+            json.dump(vars(state), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(written, self._path)
+        _sync_folder(os.path.dirname(self._path) or os.curdir)
+
+
+def _read_spans(spans: Iterable[Tuple[int, int]]) -> Tuple[Span, ...]:
+    return tuple((int(first), int(last)) for first, last in spans)
+
+
+def _sync_folder(path: str) -> None:
+    """Keeps a renaming through a loss of power, where the platform can."""
+    with contextlib.suppress(PermissionError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        finally:
+            os.close(folder)

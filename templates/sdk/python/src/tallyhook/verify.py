@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Iterable, List, Protocol, Sequence, Tuple, TypedDict
 
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
+from ._message_id import read_message_id
 from .errors import FormatError, SignatureError
 from .types import JsonObject
 
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
-# msg_<store>_<webhook>_<number>, or <first>-<last> in place of the number.
-_MESSAGE_ID = re.compile(r"msg_\w+_([0-9]+)_([0-9]+)(?:-([0-9]+))?", re.ASCII)
 _SECRET_PREFIX = "whsec_"
 
 
@@ -61,6 +59,9 @@ class VerifiedDelivery:
     body: str
     """The body as it was signed."""
 
+    store_id: str
+    """The server's store that numbered it; a new store begins with number 1 again."""
+
 
 def verify_delivery(
     secrets: str | Sequence[str], body: bytes | str, headers: RequestHeaders
@@ -86,11 +87,11 @@ def verify_delivery(
     keys = [secrets] if isinstance(secrets, str) else secrets
     if not any(_is_signed_with(secret, text, signed) for secret in keys):
         raise SignatureError("the request is not signed with the secret, or too old or too new")
-    match = _MESSAGE_ID.fullmatch(signed["webhook-id"])
-    if match is None:
+    message = read_message_id(signed["webhook-id"])
+    if message is None:
         raise SignatureError("webhook-id is none of a tallyhook server")
-    webhook, first, last = match.groups()
-    return VerifiedDelivery(int(webhook), int(first), int(last or first), text)
+    store, webhook, first, last = message
+    return VerifiedDelivery(webhook, first, last, text, store)
 
 
 def read_events(delivery: VerifiedDelivery) -> List[ReceivedEvent]:
