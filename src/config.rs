@@ -215,6 +215,8 @@ keys! {
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
+    /// The most events of a subscription that a filter of the Babel dialect looks at.
+    filter_events_max: u32 = "200000", count(1, 100_000_000);
     /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
     /// call says otherwise.
     secret_overlap_s: Duration = "86400", seconds(0, 2_592_000);
@@ -344,6 +346,7 @@ impl Settings {
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,
                 list_limit_max: self.list_limit_max?,
+                filter_events_max: self.filter_events_max?,
                 calls_max: self.multi_calls_max?,
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,

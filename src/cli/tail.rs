@@ -121,7 +121,7 @@ impl Tail {
         loop {
             let why = match self.show(socket, &mut is_first).await? {
                 // A server that is short of something may soon have it.
-                Ended::Refused(error @ RpcError::Fault { code: 1 | 102, .. }) if !is_first => error.to_string(),
+                Ended::Refused(error @ RpcError::Fault { code: 1, .. }) if !is_first => error.to_string(),
                 Ended::Refused(error) => return Err(refused(error)),
                 Ended::Lost(why) => why,
             };

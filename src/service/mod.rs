@@ -41,6 +41,8 @@ pub struct Config {
     pub events_max: usize,
     /// The most deliveries one list may return.
     pub list_limit_max: u32,
+    /// The most deliveries that one search may look at.
+    pub filter_events_max: u32,
     /// The most calls one multiCall may carry.
     pub calls_max: usize,
     /// The longest that a pull may wait.
@@ -85,6 +87,11 @@ impl Service {
     /// The most items one list may have.
     pub fn list_limit_max(&self) -> u32 {
         self.config.list_limit_max
+    }
+
+    /// The most deliveries that one search may look at.
+    pub fn filter_events_max(&self) -> u32 {
+        self.config.filter_events_max
     }
 
     /// The most calls one multiCall may carry.

@@ -75,6 +75,13 @@ impl Socket {
         self.send(Message::text(text.into())).await;
     }
 
+    /// Waits until so many bytes have arrived, and reads none of them.
+    pub async fn arrived(&self, bytes: usize) {
+        let mut seen = vec![0; bytes];
+        let wait = async { while self.stream.get_ref().peek(&mut seen).await.unwrap() < bytes {} };
+        tokio::time::timeout(PATIENCE, wait).await.expect("something comes");
+    }
+
     /// The next frame that is no ping; `None` at the end.
     pub async fn frame(&mut self) -> Option<Result<Message, Error>> {
         loop {

@@ -1,7 +1,5 @@
 //! Babel's management API (seed 002).
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -232,7 +230,7 @@ async fn lists_are_chosen_ordered_and_cut() {
 /// being large.
 #[tokio::test]
 async fn what_is_shown_is_found() {
-    let server = Start::default().flag("list_limit_max", "5").go().await;
+    let server = Start::default().flag("list_limit_max", "5").flag("filter_events_max", "5").go().await;
     let client = Client::babel(&server, DEMO_KEY);
     let receiver = Receiver::obliging().await;
     client.subscription(json!({"eventType": "*", "url": receiver.url()})).await;
@@ -254,6 +252,9 @@ async fn what_is_shown_is_found() {
     let found = client.well("GET", &format!("{events}?select=id&filter=createdAt+lt+{at}"), Value::Null).await;
     assert!(found["totalEventsCount"].as_u64().unwrap() <= 2, "{found}");
     client.badly("GET", &format!("{events}?take=6"), "", 400).await;
+    let told = client.badly("GET", &format!("{events}?filter=isSuccess+eq+true"), "", 400).await;
+    assert!(told.contains("more than 5 events would have to be looked at"), "{told}");
+    client.well("GET", &format!("{events}?filter=isSuccess+eq+true+and+id+gt+1"), Value::Null).await;
 }
 
 /// An event that is deleted while it is being sent stays deleted.
@@ -289,9 +290,10 @@ async fn a_disabled_subscription_is_not_active() {
     let receiver = Receiver::start(|_, _| Reply::status(410)).await;
     client.subscription(json!({"eventType": "*", "url": receiver.url()})).await;
     server.publish("a:b", json!({})).await;
-    while server.call("webhook.get", json!([1])).await.unwrap()["disabled"] == false {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_disabled = async || {
+        server.call("webhook.get", json!([1])).await.unwrap()["disabled"].as_bool().filter(|disabled| *disabled)
+    };
+    server.until(is_disabled).await;
     let shown = client.well("GET", &format!("{SUBSCRIPTIONS}/1"), Value::Null).await;
     assert_eq!(shown["subscription"]["isActive"], false);
     let found = client.well("GET", &format!("{SUBSCRIPTIONS}?filter=isActive+eq+true"), Value::Null).await;

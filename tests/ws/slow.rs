@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -199,10 +198,12 @@ async fn who_takes_no_answers_holds_up_nobody() {
         }
         slow.push(socket);
     }
-    // Long enough that the first answers are being written; whoever is held
-    // up from then on is so for as long as a connection may stand still, 60 s.
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    // More of an answer than a ping takes: it is being written, and the rest
+    // stands still, for as long as a connection may: 60 s.
+    for socket in &slow {
+        socket.arrived(1_024).await;
+    }
+    for _ in 0..100 {
         let others = async {
             server.call("webhook.list", json!([])).await.unwrap();
             server.call("delivery.list", json!([id])).await.unwrap();

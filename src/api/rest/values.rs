@@ -1,10 +1,9 @@
 //! Values as the clients of the dialects write them.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -83,24 +82,6 @@ impl<'de> Deserialize<'de> for Switch {
         }
         deserializer.deserialize_any(SwitchVisitor)
     }
-}
-
-macro_rules! inline_schema {
-    ($type:ty, $schema:tt) => {
-        impl JsonSchema for $type {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    };
 }
 
 // What is read besides is for clients that can't help it.

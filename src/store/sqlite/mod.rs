@@ -17,6 +17,7 @@ mod rows;
 mod tx;
 mod writer;
 
+use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -34,6 +35,7 @@ use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhoo
 use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
+use self::reads::Step;
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::apart::Apart;
@@ -207,6 +209,42 @@ impl SqliteStore {
         let readers = self.readers.clone();
         let looked_up = self.reading.run(move || work(&*readers.get().map_err(StoreError::failed)?));
         looked_up.await.map_err(StoreError::failed)?
+    }
+
+    /// Reads a list step by step, so that no reader is kept for long.
+    async fn parts<T: Send + 'static, K: Clone + Send + 'static>(
+        &self,
+        mut slice: Slice<K>,
+        look: impl Fn(&Connection, &Slice<K>) -> Result<Step<Vec<T>, K>, StoreError> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, StoreError> {
+        let (look, mut found) = (Arc::new(look), Vec::new());
+        loop {
+            let (look, part) = (Arc::clone(&look), slice.clone());
+            let step = self.read(move |conn| look(conn, &part)).await?;
+            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
+            found.extend(step.found);
+            slice.after = step.next;
+            if slice.after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Counts step by step, likewise.
+    async fn sum<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
+        &self,
+        count: impl Fn(&Connection, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let (count, mut sum, mut after) = (Arc::new(count), T::default(), None);
+        loop {
+            let count = Arc::clone(&count);
+            let step = self.read(move |conn| count(conn, after)).await?;
+            sum = sum + step.found;
+            after = step.next;
+            if after.is_none() {
+                return Ok(sum);
+            }
+        }
     }
 }
 
@@ -414,32 +452,13 @@ impl Store for SqliteStore {
         &self,
         merchant: MerchantId,
         filter: EventFilter,
-        mut slice: Slice<EventId>,
+        slice: Slice<EventId>,
     ) -> Result<Vec<EventSummary>, StoreError> {
-        let (filter, mut found) = (Arc::new(filter), Vec::new());
-        loop {
-            let (filter, part) = (Arc::clone(&filter), slice.clone());
-            let step = self.read(move |conn| reads::events(conn, merchant, &filter, &part)).await?;
-            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
-            found.extend(step.found);
-            slice.after = step.next;
-            if slice.after.is_none() {
-                return Ok(found);
-            }
-        }
+        self.parts(slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
     }
 
     async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError> {
-        let (filter, mut count, mut after) = (Arc::new(filter), 0, None);
-        loop {
-            let filter = Arc::clone(&filter);
-            let step = self.read(move |conn| reads::count_events(conn, merchant, &filter, after)).await?;
-            count += step.found;
-            after = step.next;
-            if after.is_none() {
-                return Ok(count);
-            }
-        }
+        self.sum(move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
     }
 
     async fn deliveries(
@@ -447,19 +466,9 @@ impl Store for SqliteStore {
         merchant: MerchantId,
         id: WebhookId,
         filter: DeliveryFilter,
-        mut slice: Slice<IncrementId>,
+        slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let (filter, mut found) = (Arc::new(filter), Vec::new());
-        loop {
-            let (filter, part) = (Arc::clone(&filter), slice.clone());
-            let step = self.read(move |conn| reads::deliveries(conn, merchant, id, &filter, &part)).await?;
-            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
-            found.extend(step.found);
-            slice.after = step.next;
-            if slice.after.is_none() {
-                return Ok(found);
-            }
-        }
+        self.parts(slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part)).await
     }
 
     async fn contents(
@@ -478,16 +487,7 @@ impl Store for SqliteStore {
         id: WebhookId,
         filter: DeliveryFilter,
     ) -> Result<StateCounts, StoreError> {
-        let (filter, mut counts, mut after) = (Arc::new(filter), StateCounts::default(), None);
-        loop {
-            let filter = Arc::clone(&filter);
-            let step = self.read(move |conn| reads::count_deliveries(conn, merchant, id, &filter, after)).await?;
-            counts = counts + step.found;
-            after = step.next;
-            if after.is_none() {
-                return Ok(counts);
-            }
-        }
+        self.sum(move |conn, after| reads::count_deliveries(conn, merchant, id, &filter, after)).await
     }
 
     async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError> {

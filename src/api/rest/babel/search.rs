@@ -19,8 +19,6 @@ const FROM_CONTENTS: [&str; 5] = ["payload", "statusCode", "response", "errorMes
 /// need their contents to be judged, and those that don't.
 const HEAVY_PER_PAGE: u32 = 32;
 const LIGHT_PER_PAGE: u32 = 1_000;
-/// The most events that one request looks at.
-const LOOKED_AT_MAX: u64 = 200_000;
 
 /// The part of a list that is shown.
 #[derive(Clone, Copy)]
@@ -66,6 +64,7 @@ impl Search<'_> {
     async fn scan(&self) -> Result<(Vec<Delivery>, u64), Refusal> {
         let is_heavy = self.filter.asks_for(&FROM_CONTENTS);
         let per_page = if is_heavy { HEAVY_PER_PAGE } else { LIGHT_PER_PAGE }.min(self.service.list_limit_max());
+        let looked_at_max = self.service.filter_events_max() as usize;
         let (first, last) = self.filter.whole_range("id");
         let (since, until) = self.filter.time_range("createdAt");
         let time = |ms: Option<i64>| ms.map(|ms| Timestamp(ms).rfc3339_ms());
@@ -74,12 +73,16 @@ impl Search<'_> {
             true => (last < i64::MAX).then(|| last.saturating_add(1).max(0)),
             false => (first > 1).then(|| first - 1),
         };
-        let (mut found, mut total, mut looked_at) = (Vec::new(), 0_u64, 0_u64);
+        let (mut found, mut total, mut looked_at) = (Vec::new(), 0_u64, 0);
         loop {
             let deliveries = self.read(selection.clone(), after, per_page).await?;
             let is_last = deliveries.len() < per_page as usize;
             after = deliveries.last().map(|delivery| delivery.increment_id.0);
-            looked_at += deliveries.len() as u64;
+            looked_at += deliveries.len();
+            if looked_at > looked_at_max {
+                let problem = "events would have to be looked at; narrow the filter by id or createdAt.";
+                return Err(Refusal::bad(format!("filter: more than {looked_at_max} {problem}")));
+            }
             // Not bounded in bytes: a few at once, and only to be judged.
             let rows = self.rows(deliveries.clone(), is_heavy, usize::MAX).await?;
             for (delivery, row) in deliveries.into_iter().zip(rows) {
@@ -96,10 +99,6 @@ impl Search<'_> {
             }
             if is_last {
                 return Ok((found, total));
-            }
-            if looked_at >= LOOKED_AT_MAX {
-                let problem = "events would have to be looked at; narrow the filter by id or createdAt.";
-                return Err(Refusal::bad(format!("filter: more than {LOOKED_AT_MAX} {problem}")));
             }
         }
     }

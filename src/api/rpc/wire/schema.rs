@@ -42,24 +42,6 @@ macro_rules! schema_of_content {
 schema_of_content!(Object);
 schema_of_content!(Written);
 
-macro_rules! inline_schema {
-    ($type:ty, $schema:tt) => {
-        impl JsonSchema for $type {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    };
-}
-
 // What is read besides (texts in place of numbers) is for clients that can't
 // help it, and is not advertised.
 inline_schema!(Flag, { "type": ["integer", "boolean"], "enum": [0, 1, false, true] });
