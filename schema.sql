@@ -44,7 +44,7 @@ CREATE TABLE webhook (
     name                 TEXT    NOT NULL,            -- for people, like the description
     description          TEXT    NOT NULL,
     is_active            INTEGER NOT NULL,
-    topics               TEXT    NOT NULL,            -- as its owner wrote them
+    topics               TEXT    NOT NULL,            -- as its owner wrote them; empty: none
     url                  TEXT,                        -- NULL: its receiver pulls
     extra_headers        TEXT    NOT NULL,
     secret_key           TEXT    NOT NULL,
@@ -62,6 +62,7 @@ CREATE TABLE webhook (
     batch_events         INTEGER,                     -- NULL: one event in a request
     batch_bytes          INTEGER,
     batch_wait_ms        INTEGER,
+    expansions           TEXT    NOT NULL,            -- which parts of messages go out: JSON, {topic: names}
     last_increment_id    INTEGER NOT NULL DEFAULT 0,  -- the last number given out
     settled_through      INTEGER NOT NULL DEFAULT 0,  -- all numbers up to this one have ended
     acknowledged_through INTEGER NOT NULL DEFAULT 0,  -- the receiver pulled what lies beyond
@@ -127,7 +128,8 @@ CREATE TABLE delivery (
     state           INTEGER NOT NULL DEFAULT 0,       -- 0 pending, 1 delivered, 2 abandoned, 3 cancelled
     attempts        INTEGER NOT NULL DEFAULT 0,
     policy_start    INTEGER NOT NULL DEFAULT 0,       -- attempts when the retry policy last began anew
-    format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream, 2 3dcart in JSON, 3 in XML, 4 ultracart
+    format          INTEGER NOT NULL,                 -- pinned: 0 envelope, 1 shipstream, 2 3dcart in JSON, 3 in XML, 4 ultracart, 5 in gzip
+    expansion       TEXT,                             -- pinned: which parts of the message go out; NULL: all
     created_at      INTEGER NOT NULL,
     next_attempt_at INTEGER,                          -- when it is sent again, whatever its state; NULL: not again, or never sent yet
     ended_at        INTEGER,

@@ -19,7 +19,7 @@ use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::Permissions;
-use tallyhook::domain::webhook::{Encoding, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
+use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
 use tallyhook::store::sqlite::admin::Admin;
@@ -96,7 +96,7 @@ fn body(bencher: Bencher<'_, '_>, kind: &str) {
     let parcel = match kind {
         "envelope" => parcel(Format::Envelope, None),
         "shipstream" => parcel(Format::Shipstream, None),
-        "3dcart in XML" => parcel(Format::ThreeDCart(Encoding::Xml), None),
+        "3dcart in XML" => parcel(Format::ThreeDCartXml, None),
         _ => parcel(Format::Envelope, Some(99)),
     };
     let bytes = BytesCount::new(format::render(WebhookId(1), &parcel).len());

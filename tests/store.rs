@@ -12,6 +12,7 @@ use tallyhook::domain::delivery::{
     Attempt, AttemptError, DeliveryFilter, DeliveryState, EndReason, ErrorClass, Outcome, Verdict,
 };
 use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
+use tallyhook::domain::expansion::Expansions;
 use tallyhook::domain::headers::ExtraHeaders;
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, Span, UserId, WebhookId};
 use tallyhook::domain::page::{Order, Slice};
@@ -133,6 +134,7 @@ fn spec(topics: &str) -> WebhookSpec {
         timeouts: OwnTimeouts::default(),
         basic_auth: None,
         batch: None,
+        expansions: Expansions::default(),
     }
 }
 

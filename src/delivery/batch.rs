@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::format::{BATCH_OVERHEAD_BYTES, batched_bytes_max};
+use super::format::{batch_bytes_max, batched_bytes_max};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
 use crate::store::Parcel;
@@ -30,12 +30,13 @@ pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
 pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Front> {
     let first = waiting.front()?;
     let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Front::Whole(1)) };
-    let mut bytes = BATCH_OVERHEAD_BYTES;
+    let mut bytes = 0;
     let mut next = first.increment_id;
     let mut count = 0;
     for parcel in waiting {
         bytes += batched_bytes_max(&parcel.event);
-        let is_full = count == batching.max_events() as usize || bytes > batching.max_bytes() as usize;
+        let is_full = count == batching.max_events() as usize
+            || batch_bytes_max(first.format, bytes) > batching.max_bytes() as usize;
         // The body is of one format, which is pinned with each number.
         let joins = parcel.increment_id == next && parcel.format == first.format && is_batched(parcel, Some(batching));
         if count > 0 && (is_full || !joins) {

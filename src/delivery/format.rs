@@ -30,17 +30,17 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
         Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
         Format::Envelope => envelope(webhook_id, *increment_id, event),
         Format::Shipstream => shipstream(*increment_id, event),
-        Format::UltraCart => ultracart_events(parcel),
-        Format::ThreeDCart(Encoding::Json) => format!("[{}]", event.message.as_str()),
-        Format::ThreeDCart(Encoding::Xml) => {
+        Format::UltraCart => ultracart::plain(parcel),
+        Format::UltraCartGzip => ultracart::compressed(parcel),
+        Format::ThreeDCart => format!("[{}]", event.message.as_str()),
+        Format::ThreeDCartXml => {
             return xml::document(event.topic.resource(), event.message.as_str()).into();
         }
     }
     .into()
 }
 
-/// The most bytes that an event adds to the body of a batch; the body has
-/// [`BATCH_OVERHEAD_BYTES`] besides.
+/// The most bytes that an event adds to a body; see [`batch_bytes_max`].
 pub fn batched_bytes_max(event: &Event) -> usize {
     // Names and punctuation, the longest number and the longest time.
     const OVERHEAD: usize = 160;
@@ -48,8 +48,17 @@ pub fn batched_bytes_max(event: &Event) -> usize {
     OVERHEAD + event.topic.as_str().len() + event.message.as_str().len()
 }
 
-/// The most bytes of a batch's body that belong to no event.
-pub const BATCH_OVERHEAD_BYTES: usize = 160;
+/// The most bytes of a body that belong to no event.
+const OVERHEAD_BYTES: usize = 160;
+
+/// The most bytes that a body in that format has, whose events add so many.
+pub fn batch_bytes_max(format: Format, events: usize) -> usize {
+    let bytes = OVERHEAD_BYTES + events;
+    match format {
+        Format::UltraCartGzip => ultracart::compressed_bytes_max(bytes),
+        _ => bytes,
+    }
+}
 
 /// The name of what is sent: `webhook-id` (WIRE §2).
 pub fn message_id(store_id: &StoreId, webhook_id: WebhookId, parcel: &Parcel) -> String {
@@ -91,7 +100,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
 
 fn content_type(encoding: Encoding) -> &'static str {
     match encoding {
-        Encoding::Json => "application/json",
+        Encoding::Json | Encoding::Gzip => "application/json",
         Encoding::Xml => "application/xml",
     }
 }
@@ -105,7 +114,7 @@ pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u
 
 /// WIRE §2.
 fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> String {
-    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + batched_bytes_max(event));
+    let mut body = String::with_capacity(OVERHEAD_BYTES + batched_bytes_max(event));
     body += &format!(r#"{{"webhook_id": {webhook_id}, "#);
     push_members(&mut body, increment_id, event);
     body.push('}');
@@ -123,7 +132,7 @@ fn push_members(body: &mut String, increment_id: IncrementId, event: &Event) {
 fn batch(webhook_id: WebhookId, parcel: &Parcel) -> String {
     let span = parcel.numbers();
     let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
-    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + bytes);
+    let mut body = String::with_capacity(OVERHEAD_BYTES + bytes);
     body += &format!(
         r#"{{"webhook_id": {webhook_id}, "first_increment_id": {}, "last_increment_id": {}, "events": ["#,
         span.first, span.last
@@ -150,20 +159,6 @@ fn shipstream(increment_id: IncrementId, event: &Event) -> String {
         event.merchant_id,
         quoted(&event.merchant_code),
     )
-}
-
-/// WIRE §3: an object for each event, alone or not.
-fn ultracart_events(parcel: &Parcel) -> String {
-    let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
-    let mut body = String::with_capacity(BATCH_OVERHEAD_BYTES + bytes);
-    body += r#"{"events": ["#;
-    for (place, event) in parcel.events().enumerate() {
-        let comma = if place == 0 { "" } else { ", " };
-        let name = quoted(&ultracart::event_name(&event.topic));
-        body += &format!("{comma}{{{name}: {}}}", event.message.as_str());
-    }
-    body += "]}";
-    body
 }
 
 fn quoted(text: &str) -> serde_json::Value {

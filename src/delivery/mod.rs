@@ -14,7 +14,7 @@ mod pool;
 #[cfg(test)]
 mod samples;
 mod scheduler;
-mod ultracart;
+pub mod ultracart;
 pub mod worker;
 mod xml;
 

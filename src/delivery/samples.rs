@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::event::{Event, Message};
+use crate::domain::expansion::Expansions;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::policy::OwnTimeouts;
@@ -38,6 +39,7 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
             timeouts: OwnTimeouts::default(),
             basic_auth: None,
             batch: None,
+            expansions: Expansions::default(),
         },
         old_secrets: Vec::new(),
         acknowledged_through: IncrementId::ZERO,

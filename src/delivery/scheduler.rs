@@ -276,7 +276,7 @@ impl Scheduler {
     /// A request has ended; its number is held until [`Self::recorded`].
     pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) {
         self.in_flight -= 1;
-        self.unrecorded_bytes += outcome.weight();
+        self.unrecorded_bytes += outcome.attempt.weight();
         let share = self.share;
         self.with_lane(outcome.webhook_id, |lane| lane.sent(parcel, outcome.verdict, sign, share, now));
     }
@@ -292,7 +292,7 @@ impl Scheduler {
     /// An outcome is committed.
     pub fn recorded(&mut self, outcome: &Outcome) {
         self.unrecorded -= 1;
-        self.unrecorded_bytes -= outcome.weight();
+        self.unrecorded_bytes -= outcome.attempt.weight();
         self.with_lane(outcome.webhook_id, |lane| {
             lane.recorded(outcome.numbers, outcome.attempt.attempt, outcome.verdict)
         });

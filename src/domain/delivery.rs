@@ -228,6 +228,48 @@ pub struct Attempt {
     pub response_body: Vec<u8>,
 }
 
+/// Names a request that was made: an attempt at a delivery, or at a batch, which
+/// goes by its first number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The number.
+    pub increment_id: IncrementId,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+}
+
+/// Which requests of a webhook.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RequestFilter {
+    /// Only those made then or later.
+    pub since: Option<Timestamp>,
+    /// Only those made before then.
+    pub until: Option<Timestamp>,
+    /// Only those that were answered with this status.
+    pub status_code: Option<u16>,
+    /// Only those that succeeded, or failed.
+    pub is_success: Option<bool>,
+    /// Only those that took so long at least.
+    pub duration_min: Duration,
+}
+
+/// What of a webhook's deliveries is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Backlog {
+    /// How many wait.
+    pub pending: u64,
+    /// When the first of those that failed is tried again.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl Attempt {
+    /// What it weighs in memory, about, in bytes.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        OVERHEAD + self.request_headers.len() + self.response_headers.len() + self.response_body.len()
+    }
+}
+
 /// What becomes of a delivery after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -252,13 +294,4 @@ pub struct Outcome {
     pub attempt: Attempt,
     /// What becomes of the delivery, or of all of its batch.
     pub verdict: Verdict,
-}
-
-impl Outcome {
-    /// What it weighs in memory, about, in bytes.
-    pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 256;
-        let Attempt { request_headers, response_headers, response_body, .. } = &self.attempt;
-        OVERHEAD + request_headers.len() + response_headers.len() + response_body.len()
-    }
 }

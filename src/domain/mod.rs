@@ -5,6 +5,7 @@
 pub mod catalogue;
 pub mod delivery;
 pub mod event;
+pub mod expansion;
 pub mod fault;
 #[cfg(test)]
 pub mod fuzz;

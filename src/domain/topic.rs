@@ -141,6 +141,11 @@ impl Patterns {
         Ok(Self { text: text.to_owned(), list })
     }
 
+    /// No pattern at all: nothing matches.
+    pub fn none() -> Self {
+        Self { text: String::new(), list: Vec::new() }
+    }
+
     /// As the owner wrote it.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::expansion::{Expansion, Expansions};
 use super::fault::Violation;
 use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, UserId, WebhookId};
@@ -10,7 +11,7 @@ use super::retry::RetryPolicy;
 use super::secret::SecretKey;
 use super::target::TargetUrl;
 use super::time::Timestamp;
-use super::topic::Patterns;
+use super::topic::{Patterns, Topic};
 
 /// The longest name of a webhook, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
@@ -28,28 +29,36 @@ pub enum Format {
     Shipstream,
     /// UltraCart's (WIRE §3).
     UltraCart,
+    /// The same with the events in gzip.
+    UltraCartGzip,
     /// 3dcart's (WIRE §4).
-    ThreeDCart(Encoding),
+    ThreeDCart,
+    /// The same in XML.
+    ThreeDCartXml,
 }
 
-/// The language of a body, where a format has several.
+/// How a body is written, where a format has several ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// RFC 8259.
     Json,
     /// XML 1.0.
     Xml,
+    /// JSON in which the events are a text: their array in gzip (RFC 1952), in
+    /// base64 (RFC 4648 §4).
+    Gzip,
 }
 
 impl Encoding {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Json, Self::Xml];
+    pub const ALL: [Self; 3] = [Self::Json, Self::Xml, Self::Gzip];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::Xml => "xml",
+            Self::Gzip => "gzip",
         }
     }
 
@@ -60,22 +69,17 @@ impl Encoding {
 }
 
 impl Format {
-    /// Each, in each encoding it has.
-    pub const ALL: [Self; 5] = [
-        Self::Envelope,
-        Self::Shipstream,
-        Self::UltraCart,
-        Self::ThreeDCart(Encoding::Json),
-        Self::ThreeDCart(Encoding::Xml),
-    ];
+    /// Each, in each encoding it has, JSON first.
+    pub const ALL: [Self; 6] =
+        [Self::Envelope, Self::Shipstream, Self::UltraCart, Self::UltraCartGzip, Self::ThreeDCart, Self::ThreeDCartXml];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Envelope => "envelope",
             Self::Shipstream => "shipstream",
-            Self::UltraCart => "ultracart",
-            Self::ThreeDCart(_) => "3dcart",
+            Self::UltraCart | Self::UltraCartGzip => "ultracart",
+            Self::ThreeDCart | Self::ThreeDCartXml => "3dcart",
         }
     }
 
@@ -87,14 +91,15 @@ impl Format {
     /// What its bodies are written in.
     pub fn encoding(self) -> Encoding {
         match self {
-            Self::Envelope | Self::Shipstream | Self::UltraCart => Encoding::Json,
-            Self::ThreeDCart(encoding) => encoding,
+            Self::Envelope | Self::Shipstream | Self::UltraCart | Self::ThreeDCart => Encoding::Json,
+            Self::ThreeDCartXml => Encoding::Xml,
+            Self::UltraCartGzip => Encoding::Gzip,
         }
     }
 
     /// The same format in that encoding. Fails if it has none such.
     fn encoded(self, encoding: Encoding) -> Result<Self, Violation> {
-        let problem = "xml needs the format 3dcart; the others are JSON.";
+        let problem = "xml needs the format 3dcart, and gzip ultracart; all are written in json.";
         let mut all = Self::ALL.into_iter();
         let found = all.find(|format| format.name() == self.name() && format.encoding() == encoding);
         found.ok_or_else(|| Violation::new("encoding", problem))
@@ -102,16 +107,16 @@ impl Format {
 
     /// True if a body can hold several events.
     pub fn takes_batches(self) -> bool {
-        matches!(self, Self::Envelope | Self::UltraCart)
+        matches!(self, Self::Envelope | Self::UltraCart | Self::UltraCartGzip)
     }
 
     /// How long to wait for a connection, and for the whole exchange, the
     /// answer's body included.
     pub fn timeouts(self) -> Timeouts {
         let (connect_s, total_s) = match self {
-            Self::Envelope | Self::ThreeDCart(_) => (3, 15),
+            Self::Envelope | Self::ThreeDCart | Self::ThreeDCartXml => (3, 15),
             Self::Shipstream => (3, 5),
-            Self::UltraCart => (5, 30),
+            Self::UltraCart | Self::UltraCartGzip => (5, 30),
         };
         Timeouts { connect: Duration::from_secs(connect_s), total: Duration::from_secs(total_s) }
     }
@@ -181,6 +186,8 @@ pub struct WebhookSpec {
     pub basic_auth: Option<BasicAuth>,
     /// How many events go out in one request; `None`: one.
     pub batch: Option<Batching>,
+    /// Which parts of messages go out.
+    pub expansions: Expansions,
 }
 
 /// What a new webhook has unless its owner says otherwise.
@@ -228,6 +235,8 @@ pub struct WebhookChanges {
     pub basic_auth: Option<Option<BasicAuth>>,
     /// How many events go out in one request.
     pub batch: Option<Option<Batching>>,
+    /// Which parts of messages go out, of those that are numbered from now on.
+    pub expansions: Option<Expansions>,
 }
 
 impl WebhookSpec {
@@ -251,6 +260,7 @@ impl WebhookSpec {
             timeouts: said.timeouts.unwrap_or_default(),
             basic_auth: said.basic_auth.flatten(),
             batch: said.batch.flatten(),
+            expansions: said.expansions.unwrap_or_default(),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(missing("url", "https://example.com/hook"));
@@ -282,6 +292,7 @@ impl WebhookSpec {
             timeouts: changes.timeouts.unwrap_or(self.timeouts),
             basic_auth: changes.basic_auth.unwrap_or(self.basic_auth),
             batch: changes.batch.unwrap_or(self.batch),
+            expansions: changes.expansions.unwrap_or(self.expansions),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(Violation::new("url", "is missing; a webhook that was pulled has none yet."));
@@ -317,6 +328,21 @@ impl WebhookSpec {
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts.or(self.format.timeouts())
     }
+
+    /// What the body of an event of that topic is built by, if it is numbered now.
+    pub fn rendering(&self, topic: &Topic) -> Rendering<'_> {
+        Rendering { format: self.format, expansion: self.expansions.of(topic) }
+    }
+}
+
+/// What a body is built by: pinned on a delivery when it is numbered, so that
+/// every attempt sends the same bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Rendering<'a> {
+    /// The format.
+    pub format: Format,
+    /// Which parts of the message go out; `None`: all.
+    pub expansion: Option<&'a Expansion>,
 }
 
 fn check_length(field: &'static str, text: &str, max: usize) -> Result<(), Violation> {

@@ -8,6 +8,7 @@
 pub mod apart;
 pub mod feed;
 pub mod mailbox;
+pub mod requests;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
 use self::feed::Watched;
+use self::requests::Requests;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -272,7 +274,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Watched {
+pub trait Store: Watched + Requests {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 

@@ -11,7 +11,7 @@ async fn fault_1_a_store_that_cannot_be_read() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
     let id = id_of(&user.webhook(webhook_data()).await);
-    server.database().execute("UPDATE webhook SET topics = ''", []).unwrap();
+    server.database().execute("UPDATE webhook SET topics = 'damaged'", []).unwrap();
     for (path, args) in [("webhook.list", json!([])), ("webhook.get", json!([id]))] {
         let error = user.refused(path, args, 1).await;
         // The store's own words are for the log.

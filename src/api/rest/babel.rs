@@ -297,7 +297,11 @@ impl SubscriptionData {
         let secret = self.secret.filter(|secret| !secret.is_empty());
         Ok(WebhookChanges {
             name: self.name,
-            topics: self.event_type.map(|topics| Patterns::try_new(&topics)).transpose().map_err(wrong)?,
+            // That of one that subscribes to nothing is shown as an empty text.
+            topics: (self.event_type.filter(|topics| !topics.is_empty()))
+                .map(|topics| Patterns::try_new(&topics))
+                .transpose()
+                .map_err(wrong)?,
             // That of one that is pulled is shown as an empty text.
             url: self
                 .url

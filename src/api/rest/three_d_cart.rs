@@ -237,7 +237,7 @@ impl WebhookRow {
             date_created: webhook.created_at.print(TIME),
             date_updated: webhook.updated_at.print(TIME),
             format: match spec.format.encoding() {
-                Encoding::Json => "JSON",
+                Encoding::Json | Encoding::Gzip => "JSON",
                 Encoding::Xml => "XML",
             },
             // One that the server has disabled is not on, and putting it on enables it.
@@ -470,7 +470,7 @@ async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>
         is_active: Some(body.enabled.0),
         ..WebhookChanges::default()
     };
-    let format = Format::ThreeDCart(encoding.unwrap_or(Encoding::Json));
+    let format = if encoding == Some(Encoding::Xml) { Format::ThreeDCartXml } else { Format::ThreeDCart };
     let webhook =
         service.create_webhook(&caller, said, WebhookDefaults { format, retry: RetryPolicy::Default }).await?;
     Ok(Told::done(webhook.webhook_id, StatusCode::CREATED, "Created successfully"))
@@ -504,15 +504,17 @@ async fn update(asked: Asked<ById, Nothing, WebhookPut>) -> Result<Vec<Told>, Re
     let id = path.webhook();
     let old = service.get_webhook(&caller, id).await?;
     // What comes back as it was shown is no change: a name that only stands for
-    // the host, or is longer than here allowed, and no URL of what is pulled.
+    // the host, or is longer than here allowed, no URL of what is pulled, and JSON
+    // for what is written in it by a format of another dialect.
     let shown = WebhookRow::new(&old, &[]);
     let name = body.name.filter(|name| *name != shown.name);
     name.as_deref().map(check_name).transpose()?;
     let url = body.url.filter(|url| *url != shown.url);
+    let format = body.format.filter(|format| !format.is_empty() && !format.eq_ignore_ascii_case(shown.format));
     let changes = WebhookChanges {
         name,
         url: url.as_deref().map(read_url).transpose()?,
-        encoding: body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?,
+        encoding: format.as_deref().map(read_format).transpose()?,
         is_active: body.enabled.map(|enabled| enabled.0),
         ..WebhookChanges::default()
     };

@@ -7,6 +7,8 @@ mod stats;
 mod topic;
 mod values;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -118,6 +120,9 @@ pub struct WebhookDetail<'a> {
     basic_auth: Option<Basic>,
     /// How many events go out in one request; null: one.
     batch: Option<Batch>,
+    /// By topic, the objects and arrays of a message that go out; messages of other topics go out whole.
+    #[schemars(schema_with = "schema::expansions")]
+    expansions: BTreeMap<&'a str, &'a str>,
     /// Secrets that it replaced and that still sign.
     old_secrets: Vec<OldSecretItem<'a>>,
     /// The highest number up to which all have ended.
@@ -161,6 +166,9 @@ impl<'a> WebhookDetail<'a> {
             timeouts: webhook.spec.timeouts().into(),
             basic_auth: webhook.spec.basic_auth.as_ref().map(|basic| Basic::new(basic, with_secret)),
             batch: webhook.spec.batch.map(Batch::from),
+            expansions: (webhook.spec.expansions.list().iter())
+                .map(|(topic, own)| (topic.as_str(), own.as_str()))
+                .collect(),
             old_secrets: webhook.old_secrets.iter().map(|old| OldSecretItem::new(old, with_secret)).collect(),
             settled_through: webhook.settled_through.0,
             acknowledged_through: webhook.acknowledged_through.0,

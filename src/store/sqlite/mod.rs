@@ -13,6 +13,7 @@ mod pages;
 mod prune;
 mod queue;
 mod reads;
+mod requests;
 mod rows;
 mod tx;
 mod writer;

@@ -60,6 +60,18 @@ fn read_bounded<T>(
     Ok((found, true))
 }
 
+/// A delivery with its batch, from [`rows::PARCEL`]; `None` if an event of it
+/// was pruned.
+pub fn parcel_with_batch(conn: &Connection, id: WebhookId, row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
+    let Some(parcel) = rows::parcel(row)? else { return Ok(None) };
+    let Some(last) = rows::batch_last(row)? else { return Ok(Some(parcel)) };
+    let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
+    let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
+    let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::parcel_event)?;
+    let others: Option<Vec<_>> = others.collect::<Result<_, _>>()?;
+    Ok(others.map(|others| Parcel { batch: Some(others), ..parcel }))
+}
+
 /// Reads deliveries to be sent, each with its batch.
 fn read_page(
     conn: &Connection,
@@ -68,14 +80,8 @@ fn read_page(
     parameters: impl rusqlite::Params,
     limit: PageLimit,
 ) -> Result<Page, StoreError> {
-    let read = |row: &Row<'_>| {
-        let parcel = rows::parcel(row)?;
-        let Some(last) = rows::batch_last(row)? else { return Ok(parcel) };
-        let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
-        let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
-        let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::parcel_event)?;
-        Ok(Parcel { batch: Some(others.collect::<Result<_, _>>()?), ..parcel })
-    };
+    // What is to be sent was not pruned.
+    let read = |row: &Row<'_>| parcel_with_batch(conn, id, row)?.ok_or_else(|| rows::damaged("event"));
     let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;
     Ok(Page { parcels, is_last })
 }

@@ -50,7 +50,8 @@ fn numbers(last: i64, after: Option<IncrementId>, order: Order) -> (i64, i64, Op
     }
 }
 
-fn last_number(conn: &Connection, id: WebhookId) -> Result<i64, StoreError> {
+/// The last number that a webhook was given.
+pub fn last_number(conn: &Connection, id: WebhookId) -> Result<i64, StoreError> {
     let sql = "SELECT last_increment_id FROM webhook WHERE webhook_id = ?1";
     Ok(conn.prepare_cached(sql)?.query_row([id.0], |row| row.get(0))?)
 }
@@ -63,7 +64,7 @@ fn direction(order: Order) -> &'static str {
 }
 
 /// Times as a range that leaves nothing out where there are none.
-fn times(since: Option<Timestamp>, until: Option<Timestamp>) -> (i64, i64) {
+pub fn times(since: Option<Timestamp>, until: Option<Timestamp>) -> (i64, i64) {
     (since.map_or(i64::MIN, |since| since.0), until.map_or(i64::MAX, |until| until.0))
 }
 

@@ -3,6 +3,7 @@
 //! What lies in the store went in through the domain's own constructors, so a
 //! row that they refuse means a damaged file: [`damaged`].
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use rusqlite::{Connection, Row};
 use crate::domain::catalogue::{CatalogueEntry, TopicRule, TopicSpec, Validation};
 use crate::domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, EndReason, ErrorClass};
 use crate::domain::event::{Event, EventSummary, Message};
+use crate::domain::expansion::{Expansion, Expansions, expanded};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, UserId, WebhookId};
@@ -26,7 +28,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, User};
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, OldSecret, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
@@ -42,11 +44,13 @@ pub const WEBHOOK: &str = "SELECT * FROM webhook";
 pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
-    basic_password, batch_events, batch_bytes, batch_wait_ms, disabled_reason, is_recovering, updated_at";
+    basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
+    updated_at";
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
-    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last
+    e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last,
+    d.expansion
     FROM delivery d LEFT JOIN event e USING (event_id) LEFT JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`event`] reads from its first column on, and when it was accepted;
@@ -146,7 +150,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         name: row.get("name")?,
         description: row.get("description")?,
         is_active: row.get("is_active")?,
-        topics: checked(Patterns::try_new(words("topics")?))?,
+        topics: patterns(words("topics")?)?,
         url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
         extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
         secret_key: checked(SecretKey::try_new(words("secret_key")?))?,
@@ -160,6 +164,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
             username.zip(password).map(|(name, password)| BasicAuth::try_new(&name, &password)).transpose(),
         )?,
         batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
+        expansions: expansions(words("expansions")?)?,
     };
     Ok(Webhook {
         webhook_id: WebhookId(row.get("webhook_id")?),
@@ -209,6 +214,7 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
         number(spec.batch.map(Batching::max_events)),
         number(spec.batch.map(Batching::max_bytes)),
         number(spec.batch.map(Batching::wait_ms)),
+        Value::Text(expansions_text(&spec.expansions)),
         words(disabled.map(DisabledReason::name)),
         Value::Integer((*is_recovering).into()),
         Value::Integer(updated_at.0),
@@ -224,6 +230,23 @@ fn old_secrets(text: &str) -> rusqlite::Result<Vec<OldSecret>> {
     pairs.into_iter().map(read).collect()
 }
 
+/// As `{"order:created": "billing,items", …}`.
+fn expansions_text(expansions: &Expansions) -> String {
+    let pairs = expansions.list().iter().map(|(topic, own)| (topic.as_str(), own.as_str().into()));
+    serde_json::Value::Object(pairs.map(|(topic, own)| (topic.to_owned(), own)).collect()).to_string()
+}
+
+fn expansions(text: &str) -> rusqlite::Result<Expansions> {
+    let pairs: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| damaged("expansions"))?;
+    let read = |(topic, own): (String, String)| Ok((checked(Topic::try_new(&topic))?, Expansion::from_store(&own)));
+    checked(Expansions::try_new(pairs.into_iter().map(read).collect::<rusqlite::Result<_>>()?))
+}
+
+/// A list of patterns, which may be empty.
+pub fn patterns(text: &str) -> rusqlite::Result<Patterns> {
+    if text.is_empty() { Ok(Patterns::none()) } else { checked(Patterns::try_new(text)) }
+}
+
 /// What happened, from [`PARCEL`] or [`EVENT`]: six columns, the `first` of
 /// them its id.
 pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
@@ -237,9 +260,14 @@ pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
     })
 }
 
-/// What happened, from [`PARCEL`].
-pub fn parcel_event(row: &Row<'_>) -> rusqlite::Result<Arc<Event>> {
-    event(row, 3).map(Arc::new)
+/// What happened as it goes out, from [`PARCEL`]; `None` if it was pruned.
+pub fn parcel_event(row: &Row<'_>) -> rusqlite::Result<Option<Arc<Event>>> {
+    if matches!(row.get_ref(3)?, ValueRef::Null) {
+        return Ok(None);
+    }
+    let event = Arc::new(event(row, 3)?);
+    let expansion = row.get_ref(14)?.as_str_or_null()?.map(Expansion::from_store);
+    Ok(Some(expanded(&event, expansion.as_ref())))
 }
 
 /// When an event was accepted, from [`EVENT`].
@@ -247,18 +275,20 @@ pub fn published_at(row: &Row<'_>) -> rusqlite::Result<Timestamp> {
     time(row, 6)
 }
 
-/// A delivery, from [`PARCEL`], apart from its batch.
-pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Parcel> {
-    Ok(Parcel {
+/// A delivery, from [`PARCEL`], apart from its batch; `None` if its event was
+/// pruned.
+pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
+    let Some(event) = parcel_event(row)? else { return Ok(None) };
+    Ok(Some(Parcel {
         increment_id: IncrementId(row.get(0)?),
         attempts: row.get(1)?,
         policy_start: row.get(11)?,
         due_at: time_if_any(row, 9)?,
         numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
-        event: parcel_event(row)?,
+        event,
         batch: None,
-    })
+    }))
 }
 
 /// The last number of the batch that it is in, from [`PARCEL`].
@@ -269,10 +299,7 @@ pub fn batch_last(row: &Row<'_>) -> rusqlite::Result<Option<IncrementId>> {
 /// A number for who pulls, from [`PARCEL`].
 pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
     let state = state_from_code(row.get(10)?).ok_or_else(|| damaged("state"))?;
-    // Without an event it was pruned.
-    let is_whole = !matches!(row.get_ref(3)?, ValueRef::Null);
-    let parcel = is_whole.then(|| parcel(row)).transpose()?;
-    Ok(Pulled { increment_id: IncrementId(row.get(0)?), parcel, state })
+    Ok(Pulled { increment_id: IncrementId(row.get(0)?), parcel: parcel(row)?, state })
 }
 
 /// A delivery for its owner, from [`DELIVERY`].
@@ -411,8 +438,9 @@ fn format_words(format: Format) -> &'static str {
         Format::Envelope => "envelope",
         Format::Shipstream => "shipstream",
         Format::UltraCart => "ultracart",
-        Format::ThreeDCart(Encoding::Json) => "3dcart json",
-        Format::ThreeDCart(Encoding::Xml) => "3dcart xml",
+        Format::UltraCartGzip => "ultracart gzip",
+        Format::ThreeDCart => "3dcart json",
+        Format::ThreeDCartXml => "3dcart xml",
     }
 }
 
@@ -425,9 +453,10 @@ pub fn format_code(format: Format) -> i64 {
     match format {
         Format::Envelope => 0,
         Format::Shipstream => 1,
-        Format::ThreeDCart(Encoding::Json) => 2,
-        Format::ThreeDCart(Encoding::Xml) => 3,
+        Format::ThreeDCart => 2,
+        Format::ThreeDCartXml => 3,
         Format::UltraCart => 4,
+        Format::UltraCartGzip => 5,
     }
 }
 

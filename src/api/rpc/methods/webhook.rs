@@ -1,5 +1,7 @@
 //! webhook.*
 
+use std::collections::BTreeMap;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -11,6 +13,7 @@ use crate::api::rpc::wire::{
     Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, StatsItem, TestedItem, Times, Topics, WebhookDetail,
     WebhookItem, Whole, nullable, schema,
 };
+use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::WebhookId;
@@ -216,7 +219,7 @@ struct Data {
     #[schemars(schema_with = "schema::formats")]
     #[serde(default)]
     format: Option<String>,
-    /// What they are written in; `xml` goes with the format `3dcart`.
+    /// What they are written in; `xml` goes with the format `3dcart`, `gzip` with `ultracart`.
     #[schemars(schema_with = "schema::encodings")]
     #[serde(default)]
     encoding: Option<String>,
@@ -242,6 +245,11 @@ struct Data {
     /// How many events go out in one request; null: one. With the formats `envelope` and `ultracart`.
     #[serde(default, deserialize_with = "nullable")]
     batch: Option<Option<Object<Batch>>>,
+    /// By topic, the objects and arrays of a message that go out, with commas between their names; its other objects
+    /// and arrays are left out. Messages of topics that are not named here go out whole.
+    #[schemars(schema_with = "schema::expansions")]
+    #[serde(default)]
+    expansions: Option<Object<BTreeMap<String, String>>>,
 }
 
 /// True; or the webhook, if that was asked for.
@@ -289,7 +297,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
     let format = |name: String| {
         Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream, ultracart, 3dcart"))
     };
-    let encoding = |name: String| Encoding::from_name(&name).ok_or_else(|| unknown("encoding", "json, xml"));
+    let encoding = |name: String| Encoding::from_name(&name).ok_or_else(|| unknown("encoding", "json, xml, gzip"));
     let mode = |name: String| {
         DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))
     };
@@ -312,6 +320,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
             .transpose()?,
         basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
         batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
+        expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
     })
 }
 

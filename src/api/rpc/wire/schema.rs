@@ -9,6 +9,7 @@ use super::{Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
+use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
@@ -212,6 +213,15 @@ pub fn formats(_: &mut SchemaGenerator) -> Schema {
 /// What they are written in.
 pub fn encodings(_: &mut SchemaGenerator) -> Schema {
     one_of(Encoding::ALL.map(Encoding::name))
+}
+
+/// Names of parts of messages, by topic.
+pub fn expansions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "additionalProperties": { "type": "string", "maxLength": EXPANSION_CHARS_MAX },
+        "maxProperties": EXPANSIONS_MAX,
+    })
 }
 
 /// In which order deliveries go out.

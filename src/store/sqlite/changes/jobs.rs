@@ -1,6 +1,8 @@
 //! Replays and backfills: bulk work that is noted when it is asked for, done
 //! in small steps between other changes, and gone on with after a crash.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, Row, params};
 
 use super::publishing::Numbering;
@@ -9,7 +11,7 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
-use crate::store::sqlite::rows::damaged;
+use crate::store::sqlite::rows::{damaged, patterns, topic_at};
 use crate::store::sqlite::tx::{Announcement, Tx};
 
 /// Numbers or events that a step looks at.
@@ -60,7 +62,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         job_id: row.get(0)?,
         webhook_id: WebhookId(row.get(1)?),
-        kind: match (row.get_ref(2)?.as_str()?, Patterns::try_new(&topics)) {
+        kind: match (row.get_ref(2)?.as_str()?, patterns(&topics)) {
             ("replay", _) => Kind::Replay,
             ("backfill", Ok(patterns)) => Kind::Backfill(patterns),
             _ => return Err(damaged("job")),
@@ -169,19 +171,18 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
 
 fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns, through: i64) -> Result<()> {
     let Some(entry) = tx.memory.entry(job.webhook_id) else { return Ok(()) };
-    let (merchant, format) = (entry.webhook.merchant_id, entry.webhook.spec.format);
+    let webhook = Arc::clone(&entry.webhook);
     let mut numbering = Numbering::default();
     let mut events = tx.conn.prepare_cached(
         "SELECT event_id, topic FROM event
             WHERE event_id BETWEEN ?1 AND ?2 AND merchant_id = ?3 AND published_at >= ?4 ORDER BY event_id",
     )?;
-    let mut found = events.query(params![job.next, through, merchant.0, job.since.0])?;
+    let mut found = events.query(params![job.next, through, webhook.merchant_id.0, job.since.0])?;
     while let Some(row) = found.next()? {
-        let topic = Topic::try_new(row.get_ref(1)?.as_str().map_err(StoreError::failed)?);
-        let is_wanted =
-            |topic: Topic| topic != Topic::test() && patterns.list().iter().any(|pattern| pattern.matches(&topic));
-        if topic.is_ok_and(is_wanted) {
-            numbering.number(tx, job.webhook_id, EventId(row.get(0)?), format)?;
+        let topic = topic_at(row, 1)?;
+        if topic != Topic::test() && patterns.matches(&topic) {
+            let rendering = webhook.spec.rendering(&topic);
+            numbering.number(tx, job.webhook_id, EventId(row.get(0)?), rendering)?;
         }
     }
     drop(found);

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::Result;
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
+use crate::domain::expansion::{Expansion, expanded};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Format;
+use crate::domain::webhook::Rendering;
 use crate::store::sqlite::prune;
 use crate::store::sqlite::rows::format_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
@@ -79,17 +80,17 @@ impl Numbering {
         let matching = tx.memory.matching(event.merchant_id, &event.topic);
         let mut deliveries = Vec::with_capacity(matching.len());
         for id in matching {
-            let Some(format) = tx.memory.entry(id).map(|entry| entry.webhook.spec.format) else { continue };
-            let number = self.number(tx, id, event.event_id, format)?;
-            let event = Arc::clone(event);
+            let Some(entry) = tx.memory.entry(id) else { continue };
+            let rendering = entry.webhook.spec.rendering(&event.topic);
+            let number = self.number(tx, id, event.event_id, rendering)?;
             let parcel = Parcel {
                 increment_id: number,
                 attempts: 0,
                 policy_start: 0,
                 numbered_at: tx.now,
                 due_at: None,
-                format,
-                event,
+                format: rendering.format,
+                event: expanded(event, rendering.expansion),
                 batch: None,
             };
             self.parcels.push((id, parcel));
@@ -100,14 +101,28 @@ impl Numbering {
     }
 
     /// Gives an event the next number of one webhook. Nobody is told.
-    pub fn number(&mut self, tx: &Tx<'_>, id: WebhookId, event: EventId, format: Format) -> Result<IncrementId> {
+    pub fn number(
+        &mut self,
+        tx: &Tx<'_>,
+        id: WebhookId,
+        event: EventId,
+        rendering: Rendering<'_>,
+    ) -> Result<IncrementId> {
         let last = || tx.memory.entry(id).map(|entry| entry.counters.last);
         let number = self.taken.get(&id).copied().or_else(last).ok_or(StoreError::NoWebhook)?.next();
         tx.conn
             .prepare_cached(
-                "INSERT INTO delivery (webhook_id, increment_id, event_id, format, created_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT INTO delivery (webhook_id, increment_id, event_id, format, expansion, created_at)
+                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             )?
-            .execute(params![id.0, number.0, event.0, format_code(format), tx.now.0])?;
+            .execute(params![
+                id.0,
+                number.0,
+                event.0,
+                format_code(rendering.format),
+                rendering.expansion.map(Expansion::as_str),
+                tx.now.0
+            ])?;
         self.taken.insert(id, number);
         Ok(number)
     }

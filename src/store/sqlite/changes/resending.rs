@@ -7,9 +7,9 @@ use super::publishing::{Numbering, insert_event};
 use super::{Result, batches, webhooks};
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::{Message, NewEvent};
+use crate::domain::expansion::expanded;
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
-use crate::domain::webhook::WebhookSpec;
 use crate::store::sqlite::rows::{state_code, state_from_code};
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
@@ -89,18 +89,19 @@ pub fn cancel(
 
 /// Numbers a test event for one webhook, to be sent at once, and alone.
 pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId> {
-    let WebhookSpec { format, batch, .. } = webhooks::find(tx, merchant, id)?.spec;
+    let spec = webhooks::find(tx, merchant, id)?.spec;
     let event = NewEvent { topic: Topic::test(), message, created_at: tx.now, idempotency_key: None };
     let event = insert_event(tx, merchant, event)?;
     let mut numbering = Numbering::default();
-    let number = numbering.number(tx, id, event.event_id, format)?;
+    let rendering = spec.rendering(&event.topic);
+    let number = numbering.number(tx, id, event.event_id, rendering)?;
     // Due, so that it is found again after a crash.
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET next_attempt_at = ?3, batch_first = ?4, batch_last = ?4
                 WHERE webhook_id = ?1 AND increment_id = ?2",
         )?
-        .execute(params![id.0, number.0, tx.now.0, batch.map(|_| number.0)])?;
+        .execute(params![id.0, number.0, tx.now.0, spec.batch.map(|_| number.0)])?;
     numbering.settle(tx);
     let parcel = Parcel {
         increment_id: number,
@@ -108,9 +109,9 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
         policy_start: 0,
         numbered_at: tx.now,
         due_at: Some(tx.now),
-        format,
-        event,
-        batch: batch.map(|_| Vec::new()),
+        format: rendering.format,
+        event: expanded(&event, rendering.expansion),
+        batch: spec.batch.map(|_| Vec::new()),
     };
     tx.news.push(Announcement::Test(id, parcel));
     Ok(number)

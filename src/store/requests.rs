@@ -1,0 +1,63 @@
+//! The log of the requests that were made, as a store keeps it.
+
+use async_trait::async_trait;
+
+use super::{Parcel, StoreError};
+use crate::domain::delivery::{Attempt, Backlog, RequestFilter, RequestKey};
+use crate::domain::id::{MerchantId, Span, WebhookId};
+use crate::domain::time::Timestamp;
+
+/// A request that was made.
+#[derive(Clone, Debug)]
+pub struct LoggedRequest {
+    /// The number of the delivery, or those of the batch.
+    pub numbers: Span,
+    /// Whether it was sent as a batch, be it of one.
+    pub is_batch: bool,
+    /// What happened.
+    pub attempt: Attempt,
+    /// What was sent; `None` if some of it was pruned.
+    pub parcel: Option<Parcel>,
+}
+
+impl LoggedRequest {
+    /// Its name.
+    pub fn key(&self) -> RequestKey {
+        RequestKey { increment_id: self.numbers.first, attempt: self.attempt.attempt }
+    }
+
+    /// What it weighs in memory, about, in bytes.
+    pub fn weight(&self) -> usize {
+        self.attempt.weight() + self.parcel.as_ref().map_or(0, Parcel::weight)
+    }
+}
+
+/// What is needed of a store to tell what was sent, and what is yet to be.
+/// Each fails with [`StoreError::NoWebhook`].
+#[async_trait]
+pub trait Requests: Send + Sync + 'static {
+    /// Requests of a webhook as far as they are kept, the last attempt at the
+    /// last number first: up to `limit` of those behind `after`.
+    async fn request_keys(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: RequestFilter,
+        after: Option<RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<RequestKey>, StoreError>;
+
+    /// The first of these requests, in their order, until they weigh so many
+    /// bytes, and at least one; says how many of them it has looked at. Those
+    /// that are not there, or not any more, are left out.
+    async fn requests(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        keys: Vec<RequestKey>,
+        bytes_max: usize,
+    ) -> Result<(Vec<LoggedRequest>, usize), StoreError>;
+
+    /// What is to be sent, and when; what is due at `now` is not told of.
+    async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError>;
+}

@@ -1,0 +1,157 @@
+//! The log of the requests that were made.
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::pages::{check_webhook, parcel_with_batch};
+use super::reads::{ROWS_PER_STEP, Step, last_number, times};
+use super::{SqliteStore, pages, rows};
+use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::requests::{LoggedRequest, Requests};
+
+#[async_trait]
+impl Requests for SqliteStore {
+    async fn request_keys(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        filter: RequestFilter,
+        mut after: Option<RequestKey>,
+        limit: usize,
+    ) -> Result<Vec<RequestKey>, StoreError> {
+        let mut found = Vec::new();
+        loop {
+            let limit = limit - found.len();
+            let step = self.read(move |conn| keys(conn, merchant, id, &filter, after, limit)).await?;
+            found.extend(step.found);
+            after = step.next;
+            if after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn requests(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        keys: Vec<RequestKey>,
+        bytes_max: usize,
+    ) -> Result<(Vec<LoggedRequest>, usize), StoreError> {
+        self.read(move |conn| {
+            check_webhook(conn, merchant, id)?;
+            let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+            for key in keys {
+                if bytes >= bytes_max {
+                    break;
+                }
+                looked_at += 1;
+                if let Some(request) = request(conn, id, key)? {
+                    bytes += request.weight();
+                    found.push(request);
+                }
+            }
+            Ok((found, looked_at))
+        })
+        .await
+    }
+
+    async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError> {
+        let pending = self.sum(move |conn, after| pending(conn, merchant, id, after)).await?;
+        let next_attempt_at = self.read(move |conn| pages::next_due(conn, id, now)).await?;
+        Ok(Backlog { pending, next_attempt_at })
+    }
+}
+
+/// The last requests behind `after`, of the numbers that one step looks at.
+fn keys(
+    conn: &Connection,
+    merchant: MerchantId,
+    id: WebhookId,
+    filter: &RequestFilter,
+    after: Option<RequestKey>,
+    limit: usize,
+) -> Result<Step<Vec<RequestKey>, RequestKey>, StoreError> {
+    check_webhook(conn, merchant, id)?;
+    let last = last_number(conn, id)?;
+    let after = after.unwrap_or(RequestKey { increment_id: IncrementId(last.saturating_add(1)), attempt: 0 });
+    let first = after.increment_id.0.saturating_sub(ROWS_PER_STEP);
+    let mut statement = conn.prepare_cached(
+        "SELECT increment_id, attempt FROM attempt
+            WHERE webhook_id = ?1 AND increment_id >= ?2 AND (increment_id, attempt) < (?3, ?4)
+                AND started_at >= ?5 AND started_at < ?6 AND (?7 IS NULL OR status_code = ?7)
+                AND (?8 IS NULL OR (error_class IS NULL) = ?8) AND duration_us >= ?9
+            ORDER BY increment_id DESC, attempt DESC LIMIT ?10",
+    )?;
+    let (since, until) = times(filter.since, filter.until);
+    let duration_us = i64::try_from(filter.duration_min.as_micros()).unwrap_or(i64::MAX);
+    let count = i64::try_from(limit).unwrap_or(i64::MAX);
+    let parameters = params![
+        id.0,
+        first,
+        after.increment_id.0,
+        after.attempt,
+        since,
+        until,
+        filter.status_code,
+        filter.is_success,
+        duration_us,
+        count
+    ];
+    let read =
+        |row: &rusqlite::Row<'_>| Ok(RequestKey { increment_id: IncrementId(row.get(0)?), attempt: row.get(1)? });
+    let found = statement.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
+    let is_done = found.len() >= limit || first <= 1;
+    Ok(Step { found, next: (!is_done).then_some(RequestKey { increment_id: IncrementId(first), attempt: 0 }) })
+}
+
+/// A request, if it is there.
+fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<LoggedRequest>, StoreError> {
+    let number = key.increment_id;
+    let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
+    let attempt = conn.prepare_cached(&sql)?.query_row(params![id.0, number.0, key.attempt], rows::attempt);
+    let Some(attempt) = attempt.optional()? else { return Ok(None) };
+    let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id = ?2", rows::PARCEL);
+    let found = conn.prepare_cached(&sql)?.query_row([id.0, number.0], |row| {
+        let batch_last = rows::batch_last(row)?;
+        Ok((batch_last, parcel_with_batch(conn, id, row)?))
+    });
+    let Some((batch_last, parcel)) = found.optional()? else { return Ok(None) };
+    let numbers = Span { first: number, last: batch_last.unwrap_or(number) };
+    Ok(Some(LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }))
+}
+
+/// How many deliveries are to be sent, of the numbers that one step looks at.
+fn pending(
+    conn: &Connection,
+    merchant: MerchantId,
+    id: WebhookId,
+    after: Option<IncrementId>,
+) -> Result<Step<u64, IncrementId>, StoreError> {
+    check_webhook(conn, merchant, id)?;
+    let (last, settled): (i64, i64) = conn
+        .prepare_cached("SELECT last_increment_id, settled_through FROM webhook WHERE webhook_id = ?1")?
+        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let first = after.map_or(settled, |after| after.0);
+    let through = first.saturating_add(ROWS_PER_STEP);
+    let beyond: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM delivery
+                WHERE webhook_id = ?1 AND increment_id > ?2 AND increment_id <= ?3 AND state = 0",
+        )?
+        .query_row([id.0, first, through], |row| row.get(0))?;
+    // What was taken up again lies below, and has an index of its own.
+    let again: i64 = match after {
+        Some(_) => 0,
+        None => conn
+            .prepare_cached(
+                "SELECT count(*) FROM delivery INDEXED BY delivery_again
+                    WHERE webhook_id = ?1 AND next_attempt_at IS NOT NULL AND increment_id <= ?2 AND state = 0",
+            )?
+            .query_row([id.0, settled], |row| row.get(0))?,
+    };
+    Ok(Step { found: (beyond + again).unsigned_abs(), next: (through < last).then_some(IncrementId(through)) })
+}
