@@ -1,4 +1,4 @@
-"""Runs the examples of this folder: the part of ./run that reads JSON.
+"""Runs the examples of this folder and of rest/: the part of ./run that reads JSON.
 
 Requests go through curl. README.md describes the grammar of the examples.
 """
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import threading
 import time
+import typing
+import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 REQUEST_TIMEOUT_S = 30
@@ -28,6 +30,7 @@ SHAPES = {
     "<int>": r"-?[0-9]+",
     "<number>": r"-?[0-9]+(\.[0-9]+)?",
     "<time>": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z",
+    "<date>": r"[0-9]{2}/[0-9]{2}/[0-9]{4} [0-9]{2}:[0-9]{2}",
     "<session>": r"[0-9a-f]{32}",
     "<secret>": r"whsec_[A-Za-z0-9+/]{43}=",
 }
@@ -62,7 +65,7 @@ def differences(expected, got, where=""):
     if expected == "<any>":
         return []
     if isinstance(expected, str):
-        return [] if text_matches(expected, got) else differs
+        return [] if value_matches(expected, got) else differs
     if type(expected) is not type(got):
         return differs
     if isinstance(expected, dict):
@@ -79,15 +82,24 @@ def differences(expected, got, where=""):
     return [] if expected == got else differs
 
 
-def text_matches(expected, got):
+def value_matches(expected, got):
     if expected == "<int>":
         return type(got) is int
     if expected == "<number>":
         return type(got) in (int, float)
-    if not isinstance(got, str):
-        return False
+    return isinstance(got, str) and text_matches(expected, got)
+
+
+def text_matches(expected, got):
     parts = (SHAPES.get(part) or re.escape(part) for part in SHAPE.split(expected))
     return re.fullmatch("".join(parts), got) is not None
+
+
+def text_differences(expected, got, where):
+    """The same of a text that is no JSON, where even a number is one."""
+    if got is not NOTHING and text_matches(expected, got):
+        return []
+    return [f"{where}: expected {shown(expected)}, got {shown(got)}"]
 
 
 def list_differences(expected, got, where):
@@ -118,6 +130,15 @@ def pointed_at(pointer, document):
     return document
 
 
+def tells_error(text):
+    """True if an answer has an error in it, whatever its status."""
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and answer.get("error") is not None
+
+
 class Receiver:
     """Answers 204 to every POST, or NNN below the path /NNN."""
 
@@ -143,42 +164,60 @@ class Receiver:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
 
+class Answer(typing.NamedTuple):
+    """What a request got; the names of headers are in lower case."""
+
+    status: int
+    headers: dict
+    text: str
+
+
 class Client:
     """One server, and who talks to it."""
 
-    def __init__(self, url, user, key):
-        self.url, self.user, self.key = url.rstrip("/"), user, key
+    def __init__(self, url, user, key, merchant):
+        self.url, self.user, self.key, self.merchant = url.rstrip("/"), user, key, merchant
 
-    def post(self, path, headers, body):
-        """Status and body of the answer."""
-        headers = {"content-type": "application/json", **headers}
+    def send(self, method, path, headers, body):
+        """Sends a request; a body is JSON unless the headers say otherwise, and None is none."""
         command = ["curl", "-q", "--silent", "--show-error", "--max-time", str(REQUEST_TIMEOUT_S)]
-        command += ["--noproxy", "localhost,127.0.0.1,::1", "--data-binary", "@-", "--write-out", "\n%{http_code}"]
+        command += ["--noproxy", "localhost,127.0.0.1,::1", "--request", method, "--globoff"]
+        # The answer's head comes before its body, and no other head before that.
+        command += ["--include", "--suppress-connect-headers", "--header", "expect:"]
+        if body is not None:
+            command += ["--data-binary", "@-"]
+            if "content-type" not in map(str.lower, headers):
+                headers = {"content-type": "application/json", **headers}
         for name, value in headers.items():
             command += ["--header", f"{name}: {value}"]
-        done = subprocess.run([*command, self.url + path], input=body.encode(), capture_output=True)
+        done = subprocess.run([*command, self.url + path], input=(body or "").encode(), capture_output=True)
         if done.returncode != 0:
             raise Failed([done.stderr.decode(errors="replace").strip() or f"curl: status {done.returncode}"])
-        answer, _, status = done.stdout.decode(errors="replace").rpartition("\n")
-        return int(status), answer
+        head, _, text = done.stdout.decode(errors="replace").partition("\r\n\r\n")
+        status_line, *lines = head.split("\r\n")
+        named = (line.partition(":") for line in lines)
+        return Answer(int(status_line.split()[1]), {name.lower(): value.strip() for name, _, value in named}, text)
+
+    def post(self, request):
+        """Sends a JSON-RPC request."""
+        return self.send("POST", "/", {}, json.dumps({"jsonrpc": "2.0", "id": 1, **request}))
 
     def login(self):
         """A session key. Fails with `Unusable`, for nothing works without one."""
-        request = {"jsonrpc": "2.0", "method": "login", "params": [self.user, self.key], "id": 1}
         try:
-            status, answer = self.post("/", {}, json.dumps(request))
+            answer = self.post({"method": "login", "params": [self.user, self.key]})
         except Failed as failed:
             raise Unusable(f"{failed}\nIs a server running there? To start one: cargo run --release -- serve --dev")
         try:
-            answered = json.loads(answer)
+            answered = json.loads(answer.text)
             if "result" in answered:
                 return answered["result"]
             raise Unusable(f"{self.user} can't log in: {answered['error']['message']}\nName a user with --user and --key.")
         except (ValueError, KeyError, TypeError):
-            raise Unusable(f"{self.url} is no tallyhook: it answered {status} {answer[:SHOWN_CHARS_MAX]!r}")
+            raise Unusable(f"{self.url} is no tallyhook: it answered {answer.status} {answer.text[:SHOWN_CHARS_MAX]!r}")
 
     def logout(self, session):
-        self.post("/", {}, json.dumps({"jsonrpc": "2.0", "method": "endSession", "params": [session], "id": 1}))
+        self.post({"method": "endSession", "params": [session]})
 
 
 class Run:
@@ -192,6 +231,7 @@ class Run:
         self.values = {
             "user": client.user,
             "key": client.key,
+            "merchant": client.merchant,
             "basic": base64.b64encode(f"{client.user}:{client.key}".encode()).decode(),
             "receiver": receiver,
             "run": unique,
@@ -205,7 +245,7 @@ class Run:
         finally:
             for step in reversed(self.after):
                 try:
-                    self.send(step)
+                    self.exchange(step)
                 except Failed:
                     pass  # Often there is nothing left to clean up.
             if self.session:
@@ -228,7 +268,7 @@ class Run:
         deadline = time.monotonic() + example.get("wait_ms", 0) / 1000
         while True:
             answer = self.send(example)
-            lines = self.judge(example, *answer)
+            lines = self.judge(example, answer)
             if not lines:
                 break
             if time.monotonic() >= deadline:
@@ -236,31 +276,41 @@ class Run:
             time.sleep(POLL_INTERVAL_S)
         for name, pointer in example.get("save", {}).items():
             try:
-                self.values[name] = pointed_at(pointer, json.loads(answer[1]))
+                self.values[name] = pointed_at(pointer, json.loads(answer.text))
             except (ValueError, LookupError, TypeError):
-                raise Failed([f"{pointer}: nothing there to save as {name}, in {answer[1][:SHOWN_CHARS_MAX]}"])
+                raise Failed([f"{pointer}: nothing there to save as {name}, in {answer.text[:SHOWN_CHARS_MAX]}"])
 
     def send(self, example):
-        body = self.fill(example["request_text"]) if "request_text" in example else json.dumps(self.fill(example["request"]))
-        return self.client.post(example.get("path", "/"), self.fill(example.get("headers", {})), body)
+        body = None
+        if "request_text" in example:
+            body = self.fill_text(example["request_text"])
+        elif "request" in example:
+            body = json.dumps(self.fill(example["request"]), ensure_ascii=False, separators=(",", ":"))
+        path = self.fill_text(example.get("path", "/"), lambda value: urllib.parse.quote(value, safe=""))
+        headers = {name: self.fill_text(value) for name, value in example.get("headers", {}).items()}
+        return self.client.send(example.get("method", "POST"), path, headers, body)
 
-    def judge(self, example, status, answer):
+    def judge(self, example, answer):
         """What is wrong with an answer; nothing if it is right."""
         lines = []
-        if status != example.get("status", 200):
-            lines.append(f"HTTP status: expected {example.get('status', 200)}, got {status}")
+        if not {"status", "response", "response_text"}.isdisjoint(example):
+            status = example.get("status", 200)
+            if answer.status != status:
+                lines.append(f"HTTP status: expected {status}, got {answer.status}")
+        elif answer.status // 100 != 2:
+            lines.append(f"HTTP status: expected 2xx, got {answer.status}")
+        for name, value in example.get("response_headers", {}).items():
+            got = answer.headers.get(name.lower(), NOTHING)
+            lines += text_differences(self.fill_text(value), got, f"header {name}")
         if "response_text" in example:
-            if answer != example["response_text"]:
-                lines.append(f"body: expected {shown(example['response_text'])}, got {shown(answer)}")
-            return lines
-        try:
-            got = json.loads(answer)
-        except ValueError:
-            return [*lines, f"body: expected JSON, got {shown(answer)}"]
+            return lines + text_differences(self.fill_text(example["response_text"]), answer.text, "body")
         if "response" in example:
-            return lines + differences(self.fill(example["response"]), got)
-        if not isinstance(got, dict) or got.get("error") is not None:
-            lines.append(f"/error: expected none, got {shown(got)}")
+            try:
+                return lines + differences(self.fill(example["response"]), json.loads(answer.text))
+            except ValueError:
+                return [*lines, f"body: expected JSON, got {shown(answer.text)}"]
+        if tells_error(answer.text):
+            lines.append(f"/error: expected none, got {shown(answer.text)}")
         return lines
 
     def fill(self, value):
@@ -272,7 +322,11 @@ class Run:
         if not isinstance(value, str):
             return value
         whole = VARIABLE.fullmatch(value)
-        return self.value(whole[1]) if whole else VARIABLE.sub(lambda found: str(self.value(found[1])), value)
+        return self.value(whole[1]) if whole else self.fill_text(value)
+
+    def fill_text(self, text, write=str):
+        """Puts values in the place of ${names}, each as `write` has it."""
+        return VARIABLE.sub(lambda found: write(str(self.value(found[1]))), text)
 
     def value(self, name):
         if name == "session":
@@ -285,10 +339,13 @@ class Run:
 
 def load():
     examples = {}
-    for path in sorted(HERE.glob("*.json"), key=lambda path: path.stem):
+    paths = [*HERE.glob("*.json"), *HERE.glob("rest/*.json")]
+    for path in sorted(paths, key=lambda path: path.stem):
         example = json.loads(path.read_text(encoding="utf-8"))
         if example["name"] != path.stem:
             raise Unusable(f"{path.name}: its name is {example['name']!r}, unlike its file")
+        if path.stem in examples:
+            raise Unusable(f"there are two examples {path.stem!r}")
         examples[example["name"]] = example
     return examples
 
@@ -307,13 +364,14 @@ def main():
     parser.add_argument("url", nargs="?", default="http://127.0.0.1:8080")
     parser.add_argument("--user", default="demo")
     parser.add_argument("--key", default="demo-key")
+    parser.add_argument("--merchant", default="demo")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--receiver")
     options = parser.parse_args()
 
     examples = load()
     chosen = selected(examples, options.only)
-    client = Client(options.url, options.user, options.key)
+    client = Client(options.url, options.user, options.key, options.merchant)
     client.logout(client.login())
     receiver = options.receiver or Receiver().url
 

@@ -201,7 +201,7 @@ async fn every_method_is_described_with_examples() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_describes_what_the_examples_send_and_get() {
     let server = common::TestServer::start().await;
-    let examples = examples::load();
+    let examples = examples::of_rpc();
     let receiver = examples::receiver().await;
     let receiver_url = format!("http://127.0.0.1:{}", receiver.port());
     let commits = Some(server.commits());

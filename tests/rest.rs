@@ -8,7 +8,7 @@ mod babel;
 #[path = "rest/three_d_cart.rs"]
 mod three_d_cart;
 
-use common::TestServer;
+use common::{TestServer, openapi};
 use serde_json::{Value, json};
 
 /// Somebody who calls with headers of a dialect.
@@ -37,17 +37,7 @@ impl Client<'_> {
 /// An answer is one that the dialect's document tells of, if the path and the
 /// method are.
 fn check_described(document: &Value, method: &str, path: &str, status: u16, answer: &Value) {
-    let path = path.split('?').next().unwrap();
-    let is_of = |template: &str| {
-        let (one, other): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
-        one.len() == other.len() && one.iter().zip(&other).all(|(part, own)| part.starts_with('{') || part == own)
-    };
-    let paths = document["paths"].as_object().unwrap();
-    let mut found: Vec<_> = paths.iter().filter(|(template, _)| is_of(template)).collect();
-    // What is spelt out goes before what stands for anything.
-    found.sort_by_key(|(template, _)| template.contains('{') && !template.ends_with(path.rsplit('/').next().unwrap()));
-    let operation = found.first().and_then(|(_, methods)| methods.get(method.to_ascii_lowercase()));
-    let Some(operation) = operation else {
+    let Some(operation) = openapi::operation_of(document, method, path) else {
         assert!(matches!(status, 404 | 405), "{method} {path}: {status}");
         return;
     };

@@ -1,5 +1,5 @@
-//! Every example of `rpc-examples/` gets the answer it says, from a server in
-//! this process, through the shell runner, and from servers in trouble.
+//! Every example of `rpc-examples/` and its `rest/` gets the answer it says, from
+//! a server in this process, through the shell runner, and from servers in trouble.
 
 mod common;
 mod examples;
@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use tallyhook::api::rest::dialect_names;
 use tallyhook::domain::fault::{FAULTS, FaultCode};
 use tempfile::TempDir;
 
+use common::openapi;
 use examples::{Bench, Examples, differences, text_of};
 use tools::{left_out, runs};
 
@@ -61,6 +63,9 @@ async fn every_example_gets_its_answer_in_any_order_and_again() {
         }
     }
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    for method in ["webhook.count", "topic.count"] {
+        assert_eq!(server.call(method, json!([])).await, Ok(json!(0)), "what examples make is deleted: {method}");
+    }
 }
 
 #[test]
@@ -79,6 +84,43 @@ fn every_method_has_an_example_in_each_of_its_forms() {
         let method = method.as_str();
         assert!(registered.contains(method), "no example calls {method} as a method of its own");
         assert!(!is_of_resource(method) || called.contains(method), "no example reaches {method} through call");
+    }
+}
+
+/// Each is named after the operation that it is of, unless nothing is there.
+#[tokio::test]
+async fn every_operation_of_a_dialect_has_an_example() {
+    let server = common::TestServer::start().await;
+    let examples = examples::of_rest();
+    let dialect_of = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
+    for dialect in dialect_names() {
+        let (_, document) = common::get(&server.url(), &format!("/openapi/{dialect}.json")).await;
+        let document: Value = serde_json::from_str(&document).expect("the document is JSON");
+        let operations = openapi::operations(&document).map(|operation| text_of(operation, "operationId"));
+        let (mut shown, mut statuses) = (BTreeSet::new(), BTreeSet::new());
+        for (name, example) in examples.iter().filter(|(name, _)| dialect_of(name) == dialect) {
+            let status = example["status"].as_u64().unwrap_or(200);
+            statuses.insert(status);
+            let method = example["method"].as_str().unwrap_or("POST");
+            let Some(operation) = openapi::operation_of(&document, method, text_of(example, "path")) else {
+                assert!(matches!(status, 404 | 405), "{name} goes to no operation");
+                continue;
+            };
+            let id = text_of(operation, "operationId");
+            assert_eq!(name.split('.').nth(1), Some(id), "{name} is named after its operation");
+            if status < 300 {
+                shown.insert(id);
+            }
+        }
+        for operation in operations {
+            assert!(shown.contains(operation), "no example in rest/ is a {dialect}.{operation} that succeeds");
+        }
+        for status in [400, 401, 404] {
+            assert!(statuses.contains(&status), "no example of {dialect} gets {status}");
+        }
+    }
+    for name in examples.keys() {
+        assert!(dialect_names().any(|dialect| dialect_of(name) == dialect), "{name} is of no dialect");
     }
 }
 
@@ -251,6 +293,12 @@ fn run_shell(folder: &Path, arguments: &[&str]) -> Output {
     Command::new(folder.join("run")).args(arguments).output().expect("the runner starts")
 }
 
+fn copy_runner(folder: &Path) {
+    for name in ["run", "runner.py"] {
+        std::fs::copy(examples::folder().join(name), folder.join(name)).expect("the runner can be copied");
+    }
+}
+
 fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -292,10 +340,8 @@ async fn the_shell_runner_says_what_differs() {
     let server = common::TestServer::start().await;
     let url = server.url();
     let copy = tempfile::tempdir().expect("a temporary folder can be made");
-    for file in std::fs::read_dir(examples::folder()).expect("the examples can be listed") {
-        let file = file.expect("a file can be listed");
-        std::fs::copy(file.path(), copy.path().join(file.file_name())).expect("an example can be copied");
-    }
+    copy_runner(copy.path());
+    std::fs::copy(examples::folder().join("login.json"), copy.path().join("login.json")).expect("it can be copied");
     let mut wrong = examples::load()["globalFaults"].clone();
     wrong["response"]["jsonrpc"] = json!("2.0");
     wrong["response"]["result"][2]["message"] = json!("<int>");
@@ -328,6 +374,63 @@ async fn the_shell_runner_says_what_differs() {
     .expect("the runner did as expected");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_runners_say_what_differs_in_rest() {
+    let nothing = json!({"method": "GET", "path": "/v1/webhooks/a/${topic}", "headers": {"x-api-key": "${key}"}});
+    let mut step = nothing.clone();
+    step["name"] = json!("step");
+    step["before"] = json!([nothing]);
+    let mut whole = nothing.clone();
+    whole["name"] = json!("whole");
+    whole["response_headers"] = json!({"Content-Type": "<string>/plain", "content-length": "<int>", "x-none": "<any>"});
+    whole["response_text"] = json!("{\"success\":true,<any>}");
+    let cases: [(&str, &[&str]); 2] = [
+        ("step", &["HTTP status: expected 2xx, got 404"]),
+        (
+            "whole",
+            &[
+                "HTTP status: expected 200, got 404",
+                r#"header Content-Type: expected "<string>/plain", got "application/json""#,
+                r#"header x-none: expected "<any>", got nothing"#,
+                r#"body: expected "{\"success\":true,<any>}", got "{\"success\":false,"#,
+            ],
+        ),
+    ];
+    let server = common::TestServer::start().await;
+    let examples = Examples::from([("step".to_owned(), step), ("whole".to_owned(), whole)]);
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for (name, expected) in cases {
+        let told = bench.run(name).await.expect_err("it fails");
+        check_lines(&told, expected);
+    }
+    if !has_runner_tools() {
+        return;
+    }
+    let copy = tempfile::tempdir().expect("a temporary folder can be made");
+    copy_runner(copy.path());
+    std::fs::create_dir(copy.path().join("rest")).expect("a folder can be made");
+    for (name, example) in &examples {
+        let path = copy.path().join("rest").join(format!("{name}.json"));
+        std::fs::write(path, example.to_string()).expect("an example can be written");
+    }
+    let url = server.url();
+    let run =
+        tokio::task::spawn_blocking(move || cases.map(|(name, _)| run_shell(copy.path(), &[&url, "--only", name])));
+    for ((_, expected), output) in cases.into_iter().zip(run.await.expect("it ran")) {
+        let told = said(&output);
+        let lines: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("        ")).collect();
+        check_lines(&lines.join("\n"), expected);
+    }
+}
+
+/// Each line holds what is expected of it, and there are no others.
+fn check_lines(told: &str, expected: &[&str]) {
+    let lines: Vec<_> = told.lines().collect();
+    let fits = lines.len() == expected.len() && lines.iter().zip(expected).all(|(line, part)| line.contains(part));
+    assert!(fits, "expected {expected:#?} in\n{told}");
+}
+
 #[test]
 fn answers_are_compared_to_the_type() {
     let same = |expected: Value, got: Value| {
@@ -355,6 +458,8 @@ fn answers_are_compared_to_the_type() {
     differ(json!(["<string>"]), json!([7]), "/0");
     same(json!("<time>"), json!("2026-11-22T03:04:05.678Z"));
     differ(json!("<time>"), json!("2026-11-22T03:04:05Z"), "/");
+    same(json!("<date>"), json!("04/25/2019 16:24"));
+    differ(json!("<date>"), json!("25/04/2019 16:24"), "/");
     same(json!("<session>"), json!("be1c13ed4e03f0ed7f1e4053dfff9658"));
     differ(json!("<session>"), json!("BE1C13ED4E03F0ED7F1E4053DFFF9658"), "/");
     same(json!("Retry in <int> s, <string>."), json!("Retry in 42 s, please."));

@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod manual;
+pub mod openapi;
 pub mod socket;
 
 use std::convert::Infallible;
@@ -132,17 +133,7 @@ impl TestServer {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (u16, HeaderMap, String) {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url()));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let exchange = async {
-            let response = self.client.request(request.body(Full::new(body.to_owned().into())).unwrap()).await.unwrap();
-            let (head, body) = response.into_parts();
-            let bytes = body.collect().await.unwrap().to_bytes();
-            (head.status.as_u16(), head.headers, String::from_utf8(bytes.to_vec()).unwrap())
-        };
-        tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers")
+        send(&self.client, method, &format!("{}{path}", self.url()), headers, body.to_owned()).await
     }
 
     /// Posts a body as JSON; the status and the text of the answer.
@@ -257,29 +248,43 @@ pub fn http_client() -> Http {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-pub async fn post(client: &Http, url: &str, headers: &[(&str, &str)], body: String) -> (u16, String) {
-    let mut request = Request::post(url);
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-        request = request.header("content-type", "application/json");
-    }
+/// Sends a request with no headers but these: status, headers and text of the answer.
+pub async fn send(
+    client: &Http,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> (u16, HeaderMap, String) {
+    let mut request = Request::builder().method(method).uri(url);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let exchange = async {
         let response = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
-        let status = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(bytes.to_vec()).unwrap())
+        let (head, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        (head.status.as_u16(), head.headers, String::from_utf8(bytes.to_vec()).unwrap())
     };
     tokio::time::timeout(PATIENCE, exchange).await.expect("the server answers")
 }
 
+/// The headers of a body that is JSON unless they say otherwise.
+pub fn with_media_type<'a>(headers: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let is_said = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    let said = (!is_said).then_some(("content-type", "application/json"));
+    said.into_iter().chain(headers.iter().copied()).collect()
+}
+
+pub async fn post(client: &Http, url: &str, headers: &[(&str, &str)], body: String) -> (u16, String) {
+    let (status, _, text) = send(client, "POST", url, &with_media_type(headers), body).await;
+    (status, text)
+}
+
 /// GETs a path; the status, and the text of the answer.
 pub async fn get(url: &str, path: &str) -> (u16, String) {
-    let response = http_client().get(format!("{url}{path}").parse().unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8(bytes.to_vec()).unwrap())
+    let (status, _, text) = send(&http_client(), "GET", &format!("{url}{path}"), &[], String::new()).await;
+    (status, text)
 }
 
 /// A delivery as it arrived.

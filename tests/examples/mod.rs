@@ -1,14 +1,15 @@
-//! The examples of `rpc-examples/`: reading them, running them against a
+//! The examples of `rpc-examples/` and its `rest/`: reading them, running them against a
 //! server, and comparing answers. `rpc-examples/README.md` has the grammar.
 
 #![allow(dead_code, reason = "each test program that includes this uses a part of it")]
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 use serde_json::{Map, Value, json};
 use tallyhook::domain::time::Timestamp;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 use crate::common::socket::Socket;
 use crate::common::{self, Http, Receiver, Reply};
 
-/// How often a request with `wait_ms` is repeated. Nothing could be waited
+/// Stands for further items of a list.
 const MORE: &str = "<more>";
 
 /// Says whether a text is of a kind.
@@ -30,6 +31,10 @@ const SHAPES: &[(&str, Fits)] = &[
     ("<int>", |text| text.parse::<i64>().is_ok()),
     ("<number>", |text| text.parse::<f64>().is_ok_and(f64::is_finite)),
     ("<time>", |text| Timestamp::parse_rfc3339(text).is_some_and(|time| time.rfc3339_ms() == text)),
+    ("<date>", |text| {
+        let format = "%m/%d/%Y %H:%M";
+        Timestamp::parse_utc(format, text).is_some_and(|time| time.print(format) == text)
+    }),
     ("<session>", |text| text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))),
     ("<secret>", |text| {
         text.strip_prefix("whsec_").and_then(|rest| STANDARD.decode(rest).ok()).is_some_and(|key| key.len() == 32)
@@ -46,12 +51,30 @@ pub fn folder() -> PathBuf {
 
 /// Reads every example.
 pub fn load() -> Examples {
-    let files = std::fs::read_dir(folder()).expect("the folder with the examples can be read");
+    let (mut all, rest) = (of_rpc(), of_rest());
+    let count = all.len() + rest.len();
+    all.extend(rest);
+    assert_eq!(all.len(), count, "no name is used twice");
+    all
+}
+
+/// Reads the examples of the JSON-RPC interface.
+pub fn of_rpc() -> Examples {
+    read_folder(&folder())
+}
+
+/// Reads the examples of the REST dialects.
+pub fn of_rest() -> Examples {
+    read_folder(&folder().join("rest"))
+}
+
+fn read_folder(folder: &Path) -> Examples {
+    let files = std::fs::read_dir(folder).expect("a folder with examples can be read");
     let paths = files.map(|file| file.expect("its files can be listed").path());
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "json")).map(|path| read(&path)).collect()
 }
 
-fn read(path: &std::path::Path) -> (String, Value) {
+fn read(path: &Path) -> (String, Value) {
     let text = std::fs::read_to_string(path).expect("an example can be read");
     let example: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let name = text_of(&example, "name").to_owned();
@@ -166,6 +189,13 @@ fn text_matches(pattern: &str, text: &str) -> bool {
     ends.into_iter().any(|end| fits(&text[..end]) && text_matches(rest, &text[end..]))
 }
 
+/// The same of a text that is no JSON, where even a number is one.
+fn compare_texts(expected: &str, got: Option<&str>, place: &str, lines: &mut Vec<String>) {
+    if !got.is_some_and(|got| text_matches(expected, got)) {
+        lines.push(line(place, Some(&expected.into()), got.map(Value::from).as_ref()));
+    }
+}
+
 /// A piece of a text with placeholders.
 #[derive(Debug, PartialEq)]
 enum Part<'a> {
@@ -223,9 +253,9 @@ impl Bench<'_> {
         for (_, step) in &plan.steps {
             run.step(step).await?;
         }
-        let (_, answer) = run.send(last).await?;
+        let answer = run.send(last).await?;
         run.log_out().await;
-        serde_json::from_str(&answer).map_err(|problem| problem.to_string())
+        serde_json::from_str(&answer.text).map_err(|problem| problem.to_string())
     }
 
     /// Runs one example; fails with where its answer differs.
@@ -248,7 +278,7 @@ impl Bench<'_> {
         }
         for step in plan.after.iter().rev() {
             // Often there is nothing left to clean up.
-            _ = run.send(step).await;
+            _ = run.step(step).await;
         }
         run.log_out().await;
         outcome.map(|()| run.exchanges)
@@ -277,13 +307,28 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// What a request got.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    /// True if it has an error in it, whatever its status.
+    fn tells_error(&self) -> bool {
+        let answer = serde_json::from_str::<Value>(&self.text).unwrap_or_default();
+        answer.get("error").is_some_and(|error| !error.is_null())
+    }
+}
+
 /// An example on its way, with what its steps have saved.
 struct Run {
     server_url: String,
     values: HashMap<String, Value>,
     client: Http,
     commits: Option<watch::Receiver<u64>>,
-    /// What was posted, each with its answer.
+    /// What was sent, each with its answer.
     exchanges: Vec<(String, String)>,
     /// Opened by the first step that needs one.
     socket: Option<Socket>,
@@ -296,6 +341,7 @@ impl Run {
         let values = [
             ("user", "demo"),
             ("key", "demo-key"),
+            ("merchant", "demo"),
             ("basic", &STANDARD.encode("demo:demo-key")),
             ("receiver", bench.receiver_url),
             ("run", &unique),
@@ -318,10 +364,10 @@ impl Run {
             if let Some(commits) = &mut self.commits {
                 commits.borrow_and_update();
             }
-            let (status, answer) = self.send(example).await?;
-            let problems = self.judge(example, status, &answer)?;
+            let answer = self.send(example).await?;
+            let problems = self.judge(example, &answer)?;
             if problems.is_empty() {
-                break answer;
+                break answer.text;
             }
             let change = async {
                 match &mut self.commits {
@@ -329,7 +375,9 @@ impl Run {
                     None => false,
                 }
             };
-            if !tokio::time::timeout_at(deadline, change).await.unwrap_or(false) {
+            // A request may change something itself, so the time alone ends this.
+            let is_over = Instant::now() >= deadline;
+            if is_over || !tokio::time::timeout_at(deadline, change).await.unwrap_or(false) {
                 return Err(problems.join("\n  "));
             }
         };
@@ -368,38 +416,64 @@ impl Run {
         waited.map_err(|_| format!("the notification does not come; others differ:\n  {}", others.join("\n  ")))
     }
 
-    async fn send(&mut self, example: &Value) -> Result<(u16, String), String> {
+    async fn send(&mut self, example: &Value) -> Result<Answer, String> {
         self.log_in_for(example).await?;
-        let body = match &example["request_text"] {
-            Value::String(text) => self.fill(&json!(text))?.as_str().unwrap_or_default().to_owned(),
-            _ => self.fill(&example["request"])?.to_string(),
+        let body = match (&example["request_text"], example.get("request")) {
+            (Value::String(text), _) => Some(self.fill_text(text, str::to_owned)?),
+            (_, Some(request)) => Some(self.fill(request)?.to_string()),
+            (_, None) => None,
         };
-        let headers = self.fill(&example["headers"])?;
-        let (status, answer) = match example["needs"] == "websocket" {
-            true => (200, self.ask_socket(&body).await),
-            false => self.post(example["path"].as_str().unwrap_or("/"), &headers, body.clone()).await,
+        let sent = body.clone().unwrap_or_default();
+        let answer = match example["needs"] == "websocket" {
+            true => Answer { status: 200, headers: HeaderMap::new(), text: self.ask_socket(&sent).await },
+            false => self.ask_http(example, body).await?,
         };
-        self.exchanges.push((body, answer.clone()));
-        Ok((status, answer))
+        self.exchanges.push((sent, answer.text.clone()));
+        Ok(answer)
     }
 
-    fn judge(&self, example: &Value, status: u16, answer: &str) -> Result<Vec<String>, String> {
+    async fn ask_http(&self, example: &Value, body: Option<String>) -> Result<Answer, String> {
+        let method = example["method"].as_str().unwrap_or("POST");
+        let path = self.fill_text(example["path"].as_str().unwrap_or("/"), percent_encoded)?;
+        let mut headers = Vec::new();
+        for (name, value) in example["headers"].as_object().into_iter().flatten() {
+            headers.push((name.as_str(), self.fill_text(value.as_str().unwrap_or_default(), str::to_owned)?));
+        }
+        let mut headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        if body.is_some() {
+            headers = common::with_media_type(&headers);
+        }
+        let (url, body) = (format!("{}{path}", self.server_url), body.unwrap_or_default());
+        let (status, headers, text) = common::send(&self.client, method, &url, &headers, body).await;
+        Ok(Answer { status, headers, text })
+    }
+
+    fn judge(&self, example: &Value, answer: &Answer) -> Result<Vec<String>, String> {
         let mut problems = Vec::new();
-        let expected_status = example["status"].as_u64().unwrap_or(200);
-        if u64::from(status) != expected_status {
-            problems.push(format!("HTTP status: expected {expected_status}, got {status}"));
-        }
-        if let Some(text) = example["response_text"].as_str() {
-            if text != answer {
-                problems.push(format!("body: expected {text:?}, got {answer:?}"));
+        let got = answer.status;
+        if ["status", "response", "response_text"].iter().any(|member| example.get(member).is_some()) {
+            let expected = example["status"].as_u64().unwrap_or(200);
+            if u64::from(got) != expected {
+                problems.push(format!("HTTP status: expected {expected}, got {got}"));
             }
-            return Ok(problems);
+        } else if got / 100 != 2 {
+            problems.push(format!("HTTP status: expected 2xx, got {got}"));
         }
-        match (serde_json::from_str::<Value>(answer), example.get("response")) {
-            (Err(_), _) => problems.push(format!("body: expected JSON, got {answer:?}")),
-            (Ok(got), Some(expected)) => problems.extend(differences(&self.fill(expected)?, &got)),
-            (Ok(got), None) if got.is_object() && got["error"].is_null() => {}
-            (Ok(got), None) => problems.push(format!("/error: expected none, got {got}")),
+        for (name, expected) in example["response_headers"].as_object().into_iter().flatten() {
+            let got = answer.headers.get(name).and_then(|value| value.to_str().ok());
+            let expected = self.fill_text(expected.as_str().unwrap_or_default(), str::to_owned)?;
+            compare_texts(&expected, got, &format!("header {name}"), &mut problems);
+        }
+        let text = answer.text.as_str();
+        if let Some(expected) = example["response_text"].as_str() {
+            compare_texts(&self.fill_text(expected, str::to_owned)?, Some(text), "body", &mut problems);
+        } else if let Some(expected) = example.get("response") {
+            match serde_json::from_str(text) {
+                Ok(got) => problems.extend(differences(&self.fill(expected)?, &got)),
+                Err(_) => problems.push(format!("body: expected JSON, got {text:?}")),
+            }
+        } else if answer.tells_error() {
+            problems.push(format!("/error: expected none, got {text}"));
         }
         Ok(problems)
     }
@@ -407,26 +481,33 @@ impl Run {
     /// Puts values in the place of `${names}`; a text that is nothing but one takes the value's type.
     fn fill(&self, value: &Value) -> Result<Value, String> {
         let mut missing = None;
-        let mut look_up = |name: &str| {
-            self.values.get(name).cloned().unwrap_or_else(|| {
-                missing = Some(format!("${{{name}}}: no step has saved it"));
+        let filled = map_texts(value, &mut |text| {
+            let filled = match text_parts(text).as_slice() {
+                [Part::Name(name)] => self.value(name).cloned(),
+                _ => self.fill_text(text, str::to_owned).map(Value::from),
+            };
+            filled.unwrap_or_else(|problem| {
+                missing = Some(problem);
                 Value::Null
             })
-        };
-        let filled = map_texts(value, &mut |text| match text_parts(text).as_slice() {
-            [Part::Name(name)] => look_up(name),
-            parts => {
-                let texts = parts.iter().map(|part| match part {
-                    Part::Text(text) => (*text).to_owned(),
-                    Part::Name(name) => match look_up(name) {
-                        Value::String(text) => text,
-                        other => other.to_string(),
-                    },
-                });
-                texts.collect::<String>().into()
-            }
         });
         missing.map_or(Ok(filled), Err)
+    }
+
+    /// Puts values in the place of `${names}`, each as `write` has it.
+    fn fill_text(&self, text: &str, write: fn(&str) -> String) -> Result<String, String> {
+        let texts = text_parts(text).into_iter().map(|part| match part {
+            Part::Text(text) => Ok(text.to_owned()),
+            Part::Name(name) => self.value(name).map(|value| match value {
+                Value::String(text) => write(text),
+                other => write(&other.to_string()),
+            }),
+        });
+        texts.collect()
+    }
+
+    fn value(&self, name: &str) -> Result<&Value, String> {
+        self.values.get(name).ok_or_else(|| format!("${{{name}}}: no step has saved it"))
     }
 
     async fn log_in_for(&mut self, example: &Value) -> Result<(), String> {
@@ -434,7 +515,7 @@ impl Run {
             return Ok(());
         }
         let request = json!({"jsonrpc": "2.0", "method": "login", "params": ["demo", "demo-key"], "id": 1});
-        let (_, answer) = self.post("/", &Value::Null, request.to_string()).await;
+        let (_, answer) = self.post(request).await;
         let answered: Value = serde_json::from_str(&answer).map_err(|_| format!("login: {answer}"))?;
         let session = answered.get("result").ok_or_else(|| format!("login: {answer}"))?;
         self.values.insert("session".to_owned(), session.clone());
@@ -444,7 +525,7 @@ impl Run {
     async fn log_out(&mut self) {
         if let Some(session) = self.values.remove("session") {
             let request = json!({"jsonrpc": "2.0", "method": "endSession", "params": [session], "id": 1});
-            _ = self.post("/", &Value::Null, request.to_string()).await;
+            _ = self.post(request).await;
         }
     }
 
@@ -466,11 +547,18 @@ impl Run {
         }
     }
 
-    async fn post(&self, path: &str, headers: &Value, body: String) -> (u16, String) {
-        let named = headers.as_object().into_iter().flatten();
-        let headers: Vec<_> = named.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())).collect();
-        common::post(&self.client, &format!("{}{path}", self.server_url), &headers, body).await
+    async fn post(&self, request: Value) -> (u16, String) {
+        common::post(&self.client, &self.server_url, &[], request.to_string()).await
     }
+}
+
+/// As it may stand anywhere in a path or a query (RFC 3986).
+fn percent_encoded(text: &str) -> String {
+    let written = text.bytes().map(|byte| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    written.collect()
 }
 
 /// The value at a JSON pointer (RFC 6901); -1 is an array's last item.

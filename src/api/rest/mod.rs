@@ -134,6 +134,11 @@ fn dialects() -> Vec<Dialect> {
     vec![three_d_cart::dialect(), babel::dialect()]
 }
 
+/// The name of every dialect; `/openapi/NAME.json` is its document.
+pub fn dialect_names() -> impl Iterator<Item = &'static str> {
+    dialects().into_iter().map(|dialect| dialect.name)
+}
+
 /// The routes of a server that is called at `url`.
 pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
     dialects().into_iter().fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url)))
