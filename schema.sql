@@ -26,6 +26,7 @@ CREATE TABLE user (
     permissions INTEGER NOT NULL,           -- bits: 1 webhook_read, 2 webhook_write, 4 event_write, 8 admin
     is_demo     INTEGER NOT NULL DEFAULT 0, -- 1: only a server in dev mode lets it in
     created_at  INTEGER NOT NULL,
+    disabled_at INTEGER,                    -- NULL: it is let in
     revoked_at  INTEGER
 ) STRICT;
 

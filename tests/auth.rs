@@ -97,6 +97,16 @@ fn revoke(server: &TestServer, name: &str) {
     Admin::open(&server.config.store).unwrap().revoke_user(name, Clock::system().now()).unwrap();
 }
 
+fn set_enabled(server: &TestServer, name: &str, enabled: bool) {
+    Admin::open(&server.config.store).unwrap().set_enabled(name, enabled, START).unwrap();
+}
+
+/// What is said to a disabled user, if it shows the right credentials.
+fn disabled(name: &str) -> Result<Value, Value> {
+    let message = format!("The user is disabled. An operator enables it with \"tallyhook user enable {name}\".");
+    Err(json!({"code": 119, "message": message}))
+}
+
 fn is_session_key(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -459,6 +469,61 @@ async fn revoking_ends_sessions_and_keys_at_once() {
     let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
     assert_eq!(login(&server, "ann", &key).await, denied(), "after a restart as well");
     assert!(login(&server, "bob", &colleague).await.is_ok());
+}
+
+/// In every form, and from the moment on; only who has the right key is told.
+#[tokio::test]
+async fn a_disabled_user_is_told_so_until_it_is_enabled_again() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (key, colleague) = (server.user("ann", "acme", ALL), server.user("bob", "acme", ALL));
+    let (session, ended) = (server.login_as("ann", &key).await, server.login_as("ann", &key).await);
+    server.rpc("endSession", json!([ended])).await.unwrap();
+    let expiry = expires_at(&server, &session).await;
+    pass(&hand, HOUR / 2);
+
+    // Twice, which changes nothing.
+    for _ in 0..2 {
+        set_enabled(&server, "ann", false);
+        assert_eq!(login(&server, "ann", &key).await, disabled("ann"));
+        assert_eq!(with_session(&server, &session).await, disabled("ann"));
+        for header in forms("ann", &key).into_iter().chain([bearer(&session)]) {
+            assert_eq!(with_header(&server, &header).await, disabled("ann"), "{header}");
+            let started = server.rpc_at("/", &[("authorization", &header)], "startSession", json!([])).await;
+            assert_eq!(started, disabled("ann"), "{header}");
+        }
+    }
+    for (at, sign) in PATHS {
+        let expected = if sign < 0 { -32_119 } else { 119 };
+        for (method, params) in [
+            ("login", json!(["ann", key])),
+            ("call", json!([session, "webhook.list"])),
+            ("multiCall", json!([session, []])),
+        ] {
+            assert_eq!(code(server.rpc_at(at, &[], method, params).await), expected, "{method} at {at}");
+        }
+    }
+    // Whoever does not know the key learns nothing.
+    assert_eq!(login(&server, "ann", "wrong").await, denied());
+    assert_eq!(with_header(&server, &basic("ann", &colleague)).await, denied());
+    assert_eq!(with_session(&server, &ended).await, expired());
+    assert!(login(&server, "bob", &colleague).await.is_ok());
+    assert_eq!(expires_at(&server, &session).await, expiry, "trying does not renew it");
+
+    set_enabled(&server, "ann", true);
+    assert_eq!(with_session(&server, &session).await, Ok(json!([])));
+    for header in forms("ann", &key) {
+        assert_eq!(with_header(&server, &header).await, Ok(json!([])));
+    }
+    assert!(login(&server, "ann", &key).await.is_ok());
+    // A session goes on to expire while its user is disabled.
+    writes_done(&server).await;
+    set_enabled(&server, "ann", false);
+    pass(&hand, HOUR);
+    assert_eq!(with_session(&server, &session).await, expired());
+    // What is revoked is not disabled besides.
+    revoke(&server, "ann");
+    assert_eq!(login(&server, "ann", &key).await, denied());
+    assert_eq!(with_header(&server, &bearer(&key)).await, denied());
 }
 
 #[tokio::test]

@@ -109,11 +109,26 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
 
     let as_ann = ["webhook.list", "--user", "ann", "--key", key];
     assert_eq!(stdout(&server.call(&as_ann)).trim(), "[]");
+    stdout(&run(folder.path(), &["user", "disable", "ann"]));
+    let refused = server.call(&as_ann);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("fault 119: The user is disabled."), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("tallyhook user enable ann"), "{}", stderr(&refused));
+    stdout(&run(folder.path(), &["user", "enable", "ann"]));
+    assert_eq!(stdout(&server.call(&as_ann)).trim(), "[]");
+
     stdout(&run(folder.path(), &["user", "revoke", "ann"]));
     let refused = server.call(&as_ann);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("fault 2: Access denied."), "{}", stderr(&refused));
-    assert_eq!(run(folder.path(), &["user", "revoke", "eve"]).status.code(), Some(1));
+    let too_late = run(folder.path(), &["user", "enable", "ann"]);
+    assert_eq!(too_late.status.code(), Some(1));
+    assert!(stderr(&too_late).contains("ann was revoked, which is for ever"), "{}", stderr(&too_late));
+    for verb in ["revoke", "disable", "enable"] {
+        let unknown = run(folder.path(), &["user", verb, "eve"]);
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(stderr(&unknown).contains("there is no user eve"), "{}", stderr(&unknown));
+    }
 
     let everything: Vec<u8> = std::fs::read_dir(folder.path())
         .unwrap()

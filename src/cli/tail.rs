@@ -113,7 +113,7 @@ impl Tail {
     /// succeed; later ones may take their time.
     async fn follow(mut self, http: &Http, user: &str, key: &str) -> Result<(), Failure> {
         let refused = |error: RpcError| match error {
-            RpcError::Fault { code: 2 | 5, .. } => Failure::failed(format!("{error} (as {user})")),
+            RpcError::Fault { code: 2 | 5 | 119, .. } => Failure::failed(format!("{error} (as {user})")),
             other => Failure::failed(other),
         };
         let mut socket = RpcSocket::open(http, user, key).await.map_err(refused)?;

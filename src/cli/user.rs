@@ -6,7 +6,7 @@ use super::flags::StoreFlags;
 use super::{Failure, print, say};
 use crate::domain::fault::Violation;
 use crate::domain::secret::{KeyHash, generate_api_key};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::domain::user::{Permissions, User, check_name};
 use crate::store::sqlite;
 use crate::store::sqlite::admin::Admin;
@@ -18,7 +18,9 @@ Examples:
   tallyhook user create viewer --merchant acme --permissions webhook_read
   KEY=$(tallyhook user create ci --merchant acme)    stdout has only the key
   tallyhook user list
-  tallyhook user revoke viewer
+  tallyhook user disable viewer    refused until it is enabled again
+  tallyhook user enable viewer
+  tallyhook user revoke viewer     for ever
 
 All work beside a running server, which notices at once. Of the API key only a
 hash is stored, so it is shown once, when the user is made.";
@@ -30,8 +32,12 @@ pub enum UserCommand {
     Create(CreateArgs),
     /// List all users.
     List(StoreFlags),
-    /// Make a user's API key worthless and end its sessions.
-    Revoke(RevokeArgs),
+    /// Refuse a user until it is enabled again; its API key and its sessions stay.
+    Disable(NameArgs),
+    /// Let a disabled user in again.
+    Enable(NameArgs),
+    /// Make a user's API key worthless and end its sessions, for ever.
+    Revoke(NameArgs),
 }
 
 /// Whom to make.
@@ -49,9 +55,9 @@ pub struct CreateArgs {
     store: StoreFlags,
 }
 
-/// Whom to revoke.
+/// Which user.
 #[derive(Args)]
-pub struct RevokeArgs {
+pub struct NameArgs {
     /// The user's name
     name: String,
     #[command(flatten)]
@@ -63,6 +69,8 @@ pub fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Create(args) => create(&args),
         UserCommand::List(store) => list(&store),
+        UserCommand::Disable(args) => set_enabled(&args, false),
+        UserCommand::Enable(args) => set_enabled(&args, true),
         UserCommand::Revoke(args) => revoke(&args),
     }
 }
@@ -90,7 +98,19 @@ fn list(store: &StoreFlags) -> Result<(), Failure> {
     print(&table(&users))
 }
 
-fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
+fn set_enabled(args: &NameArgs, enabled: bool) -> Result<(), Failure> {
+    let name = &args.name;
+    open_existing(&args.store.load()?.store)?
+        .set_enabled(name, enabled, Clock::system().now())
+        .map_err(Failure::failed)?;
+    say(&match enabled {
+        true => format!("tallyhook: enabled {name}."),
+        false => format!("tallyhook: disabled {name}; it is refused until \"tallyhook user enable {name}\"."),
+    });
+    Ok(())
+}
+
+fn revoke(args: &NameArgs) -> Result<(), Failure> {
     open_existing(&args.store.load()?.store)?
         .revoke_user(&args.name, Clock::system().now())
         .map_err(Failure::failed)?;
@@ -110,18 +130,20 @@ pub fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
 
 /// Columns as wide as their widest entry.
 fn table(users: &[User]) -> String {
-    let mut rows = vec![["NAME", "MERCHANT", "PERMISSIONS", "CREATED", "REVOKED"].map(str::to_owned)];
+    let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), Timestamp::rfc3339_ms);
+    let mut rows = vec![["NAME", "MERCHANT", "PERMISSIONS", "CREATED", "DISABLED", "REVOKED"].map(str::to_owned)];
     rows.extend(users.iter().map(|user| {
         [
             user.name.clone(),
             user.merchant_code.clone(),
             user.permissions.to_string(),
             user.created_at.rfc3339_ms(),
-            user.revoked_at.map_or_else(|| "-".to_owned(), |at| at.rfc3339_ms()),
+            time(user.disabled_at),
+            time(user.revoked_at),
         ]
     }));
-    let widths: [usize; 5] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
-    let line = |row: &[String; 5]| {
+    let widths: [usize; 6] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let line = |row: &[String; 6]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
@@ -132,11 +154,10 @@ fn table(users: &[User]) -> String {
 mod tests {
     use super::*;
     use crate::domain::id::{MerchantId, UserId};
-    use crate::domain::time::Timestamp;
 
     #[test]
     fn the_table_lines_up() {
-        let user = |name: &str, revoked_at| User {
+        let user = |name: &str, disabled_at, revoked_at| User {
             user_id: UserId(1),
             merchant_id: MerchantId(1),
             merchant_code: "acme".to_owned(),
@@ -144,12 +165,14 @@ mod tests {
             permissions: Permissions::try_new("event_write").unwrap(),
             is_demo: false,
             created_at: Timestamp(0),
+            disabled_at,
             revoked_at,
         };
         let expected = "\
-NAME         MERCHANT  PERMISSIONS  CREATED                   REVOKED
-shop         acme      event_write  1970-01-01T00:00:00.000Z  -
-a-long-name  acme      event_write  1970-01-01T00:00:00.000Z  1970-01-01T00:00:01.000Z";
-        assert_eq!(table(&[user("shop", None), user("a-long-name", Some(Timestamp(1_000)))]), expected);
+NAME         MERCHANT  PERMISSIONS  CREATED                   DISABLED                  REVOKED
+shop         acme      event_write  1970-01-01T00:00:00.000Z  1970-01-01T00:00:02.000Z  -
+a-long-name  acme      event_write  1970-01-01T00:00:00.000Z  -                         1970-01-01T00:00:01.000Z";
+        let users = [user("shop", Some(Timestamp(2_000)), None), user("a-long-name", None, Some(Timestamp(1_000)))];
+        assert_eq!(table(&users), expected);
     }
 }

@@ -107,7 +107,9 @@ pub struct User {
     pub is_demo: bool,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its key stopped being good.
+    /// Since when it is refused, until it is enabled again.
+    pub disabled_at: Option<Timestamp>,
+    /// When its key stopped being good, for ever.
     pub revoked_at: Option<Timestamp>,
 }
 

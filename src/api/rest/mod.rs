@@ -50,7 +50,9 @@ pub struct Dialect {
     write: fn(StatusCode, &serde_json::Value, &HeaderMap) -> Response,
     /// The media types of bodies and answers.
     media: &'static [&'static str],
-    /// The answer to what is refused, in the dialect's own shape and status.
+    /// The status that the dialect has for one that it lacks.
+    status: fn(StatusCode) -> StatusCode,
+    /// The answer to what is refused, in the dialect's own shape.
     refuse: fn(&Refusal, &HeaderMap) -> Response,
     /// The schema of that answer.
     refusal: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
@@ -98,6 +100,7 @@ impl From<Fault> for Refusal {
             FaultCode::AccessDenied if is_temporary => StatusCode::TOO_MANY_REQUESTS,
             FaultCode::AccessDenied => StatusCode::FORBIDDEN,
             FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
+            FaultCode::UserDisabled => StatusCode::GONE,
             FaultCode::NoWebhook
             | FaultCode::NoDelivery
             | FaultCode::NoEvent
@@ -170,7 +173,7 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
         let refusing = Arc::clone(&dialect);
         let refuse = async move |headers: HeaderMap| {
             let refusal = Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path.");
-            refused(&refusing, &refusal, &headers)
+            refused(&refusing, refusal, &headers)
         };
         for path in [(*base).to_owned(), format!("{base}/"), format!("{base}/{{*rest}}")] {
             router = router.route(&path, MethodRouter::new().fallback(refuse.clone()));
@@ -185,14 +188,15 @@ fn filter(method: &Method) -> MethodFilter {
 
 fn refuse_method(dialect: &Dialect, headers: &HeaderMap, allowed: &str) -> Response {
     let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} can be sent to this path."));
-    let mut response = refused(dialect, &refusal, headers);
+    let mut response = refused(dialect, refusal, headers);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_str(allowed).expect("methods are plain words"));
     response
 }
 
-/// Says when to come back, whatever the dialect.
-fn refused(dialect: &Dialect, refusal: &Refusal, headers: &HeaderMap) -> Response {
-    let mut response = (dialect.refuse)(refusal, headers);
+/// Refuses with a status that the dialect has, and says when to come back.
+fn refused(dialect: &Dialect, mut refusal: Refusal, headers: &HeaderMap) -> Response {
+    refusal.status = (dialect.status)(refusal.status);
+    let mut response = (dialect.refuse)(&refusal, headers);
     if let Some(wait) = refusal.retry_after {
         let seconds = wait.as_millis().div_ceil(1_000);
         response
@@ -236,7 +240,7 @@ impl Handler {
             let answer = operation.run(call).await?;
             Ok((self.dialect.write)(operation.status, &answer, &parts.headers))
         };
-        answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, &refusal, &parts.headers))
+        answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))
     }
 }
 

@@ -114,7 +114,7 @@ impl Spec {
             faults.push(FaultCode::MissingParameter);
         }
         if self.takes_session {
-            faults.extend([FaultCode::AccessDenied, FaultCode::SessionExpired]);
+            faults.extend([FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled]);
         }
         if self.needs_websocket {
             faults.push(FaultCode::NotCallable);

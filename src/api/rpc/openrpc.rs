@@ -201,7 +201,8 @@ mod tests {
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document(&[method], "https://example.com/");
-        let errors = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent", "InvalidParams"];
+        let errors =
+            ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent", "UserDisabled", "InvalidParams"];
         let expected = json!({
             "name": "robot.walk",
             "summary": "Walks.",

@@ -24,6 +24,9 @@ pub enum AdminError {
     /// No such user.
     #[error("there is no user {0}")]
     NoUser(String),
+    /// What is revoked stays so.
+    #[error("the user {0} was revoked, which is for ever; make another")]
+    Revoked(String),
     /// No such merchant.
     #[error("there is no merchant {0}; tallyhook user create makes one with its first user")]
     NoMerchant(String),
@@ -82,6 +85,20 @@ impl Admin {
             return Err(AdminError::NoUser(name.to_owned()));
         }
         tx.execute("DELETE FROM session WHERE user_id = (SELECT user_id FROM user WHERE name = ?1)", [name])?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    /// Has a user refused, or let in again; its key and its sessions stay. Fails
+    /// with [`AdminError::NoUser`] or [`AdminError::Revoked`].
+    pub fn set_enabled(&mut self, name: &str, enabled: bool, now: Timestamp) -> Result<(), AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let user = find_user(&tx, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+        if user.revoked_at.is_some() {
+            return Err(AdminError::Revoked(user.name));
+        }
+        let disabled_at = (!enabled).then(|| user.disabled_at.unwrap_or(now).0);
+        tx.execute("UPDATE user SET disabled_at = ?2 WHERE name = ?1", params![name, disabled_at])?;
         tx.commit()?;
         Ok(())
     }

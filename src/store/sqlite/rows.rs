@@ -32,7 +32,7 @@ use crate::store::{Parcel, Pulled};
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =
     "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
-    user.created_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
+    user.created_at, user.disabled_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
 
 /// What [`webhook`] reads; takes a WHERE behind it.
 pub const WEBHOOK: &str = "SELECT * FROM webhook";
@@ -120,13 +120,14 @@ pub fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         permissions: Permissions::from_bits(row.get(4)?),
         is_demo: row.get(5)?,
         created_at: time(row, 6)?,
-        revoked_at: time_if_any(row, 7)?,
+        disabled_at: time_if_any(row, 7)?,
+        revoked_at: time_if_any(row, 8)?,
     })
 }
 
 /// A user and the hash of its key, from [`USER`].
 pub fn user_and_key(row: &Row<'_>) -> rusqlite::Result<(User, KeyHash)> {
-    Ok((user(row)?, KeyHash(row.get(8)?)))
+    Ok((user(row)?, KeyHash(row.get(9)?)))
 }
 
 /// A webhook, from [`WEBHOOK`].

@@ -16,9 +16,12 @@ use crate::service::auth::{Caller, Credentials};
 pub fn methods() -> Vec<Method> {
     vec![
         Method::open("login", "Opens a session for a user and returns its key.", login)
-            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied]),
+            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied, FaultCode::UserDisabled]),
         Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
-            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied, FaultCode::SessionExpired]),
+            .faults(
+                FaultCode::MissingParameter,
+                &[FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled],
+            ),
         Method::open("endSession", "Ends a session.", end_session),
         Method::with_session("call", "Calls a resource method; its other faults are that method's.", call)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable])
