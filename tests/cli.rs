@@ -138,6 +138,38 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
 }
 
 #[test]
+fn a_profile_is_made_with_its_user_and_changed_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = |args: &[&str]| run(folder.path(), &[&["user"], args].concat());
+    let shop = ["create", "shop", "--merchant", "acme", "--application-name", "The shop", "--developer-name", "Ann"];
+    assert!(stdout(&user(&shop)).starts_with("tk_"));
+    let bare = ["create", "bare", "--merchant", "acme"];
+    stdout(&user(&bare));
+    let known = "application_name: The shop\ndeveloper_name: Ann\n";
+    assert_eq!(stdout(&user(&["profile", "shop"])), known);
+    assert_eq!(stdout(&user(&["profile", "bare"])), "");
+
+    let changes = ["profile", "shop", "--application-name", "Shop 2", "--developer-website", "https://example.com/ann"];
+    let known = "application_name: Shop 2\ndeveloper_name: Ann\ndeveloper_website: https://example.com/ann\n";
+    assert_eq!(stdout(&user(&changes)), known);
+    for (said, problem) in [
+        (["--application-logo-url", "example.com"], "application_logo_url: is no http or https URL"),
+        (["--application-description", &"x".repeat(201)], "application_description: has 201 characters"),
+    ] {
+        for verb in [&["profile", "shop"][..], &["create", "new", "--merchant", "acme"]] {
+            let refused = user(&[verb, &said].concat());
+            assert_eq!(refused.status.code(), Some(2));
+            assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+        }
+    }
+    let known = "application_name: Shop 2\ndeveloper_website: https://example.com/ann\n";
+    assert_eq!(stdout(&user(&["profile", "shop", "--developer-name", ""])), known);
+    let unknown = user(&["profile", "new"]);
+    assert_eq!(unknown.status.code(), Some(1), "it was not made");
+    assert!(stderr(&unknown).contains("there is no user new"), "{}", stderr(&unknown));
+}
+
+#[test]
 fn catalogues_are_loaded_and_printed_beside_a_running_server() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path();

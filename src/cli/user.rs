@@ -7,9 +7,9 @@ use super::{Failure, print, say};
 use crate::domain::fault::Violation;
 use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::{Clock, Timestamp};
-use crate::domain::user::{Permissions, User, check_name};
+use crate::domain::user::{Permissions, Profile, User, check_name};
 use crate::store::sqlite;
-use crate::store::sqlite::admin::Admin;
+use crate::store::sqlite::admin::{Admin, AdminError, NewUser};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -18,6 +18,8 @@ Examples:
   tallyhook user create viewer --merchant acme --permissions webhook_read
   KEY=$(tallyhook user create ci --merchant acme)    stdout has only the key
   tallyhook user list
+  tallyhook user profile shop --application-name 'The shop' --developer-name Ann
+  tallyhook user profile shop --developer-name ''    removes it, and shows the rest
   tallyhook user disable viewer    refused until it is enabled again
   tallyhook user enable viewer
   tallyhook user revoke viewer     for ever
@@ -32,6 +34,8 @@ pub enum UserCommand {
     Create(CreateArgs),
     /// List all users.
     List(StoreFlags),
+    /// Change what is told of a user's application, and show it.
+    Profile(ProfileArgs),
     /// Refuse a user until it is enabled again; its API key and its sessions stay.
     Disable(NameArgs),
     /// Let a disabled user in again.
@@ -53,6 +57,43 @@ pub struct CreateArgs {
     permissions: String,
     #[command(flatten)]
     store: StoreFlags,
+    // The last, since what follows would stand under its heading.
+    #[command(flatten)]
+    profile: ProfileFlags,
+}
+
+/// What to change of a profile.
+#[derive(Args)]
+pub struct ProfileArgs {
+    /// The user's name
+    name: String,
+    #[command(flatten)]
+    store: StoreFlags,
+    // The last, since what follows would stand under its heading.
+    #[command(flatten)]
+    profile: ProfileFlags,
+}
+
+/// What a user's application is: what is left out stays, and what is empty is
+/// removed.
+#[derive(Args, Clone)]
+#[command(next_help_heading = "What its application is, for people; an empty value removes")]
+struct ProfileFlags {
+    /// Its name, up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    application_name: Option<String>,
+    /// What it does, up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    application_description: Option<String>,
+    /// Where its logo is, up to 1000 characters
+    #[arg(long, value_name = "URL")]
+    application_logo_url: Option<String>,
+    /// Who makes it, up to 200 characters
+    #[arg(long, value_name = "TEXT")]
+    developer_name: Option<String>,
+    /// Where its makers are on the web, up to 1000 characters
+    #[arg(long, value_name = "URL")]
+    developer_website: Option<String>,
 }
 
 /// Which user.
@@ -64,27 +105,47 @@ pub struct NameArgs {
     store: StoreFlags,
 }
 
+impl From<ProfileFlags> for Profile {
+    fn from(flags: ProfileFlags) -> Self {
+        let ProfileFlags {
+            application_name,
+            application_description,
+            application_logo_url,
+            developer_name,
+            developer_website,
+        } = flags;
+        Self { application_name, application_description, application_logo_url, developer_name, developer_website }
+    }
+}
+
 /// Does it.
 pub fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Create(args) => create(&args),
         UserCommand::List(store) => list(&store),
+        UserCommand::Profile(args) => profile(&args),
         UserCommand::Disable(args) => set_enabled(&args, false),
         UserCommand::Enable(args) => set_enabled(&args, true),
         UserCommand::Revoke(args) => revoke(&args),
     }
 }
 
+fn wrong(violation: Violation) -> Failure {
+    Failure::usage(format!("{}: {}", violation.field, violation.problem))
+}
+
 fn create(args: &CreateArgs) -> Result<(), Failure> {
-    let wrong = |violation: Violation| Failure::usage(format!("{}: {}", violation.field, violation.problem));
     check_name("name", &args.name).map_err(wrong)?;
     check_name("merchant", &args.merchant).map_err(wrong)?;
     let permissions = Permissions::try_new(&args.permissions).map_err(wrong)?;
+    let profile = Profile::default().changed(args.profile.clone().into()).map_err(wrong)?;
     let config = args.store.load()?.store;
     let key = generate_api_key();
+    let (name, merchant) = (&args.name, &args.merchant);
+    let user = NewUser { name, merchant, permissions, key: KeyHash::of(&key), is_demo: false, profile };
     let user = Admin::open(&config)
         .map_err(Failure::failed)?
-        .create_user(&args.name, &args.merchant, permissions, KeyHash::of(&key), false, Clock::system().now())
+        .create_user(&user, Clock::system().now())
         .map_err(Failure::failed)?;
     say(&format!(
         "tallyhook: made user {} of merchant {}, with {}. Its API key is shown only now:",
@@ -96,6 +157,15 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
 fn list(store: &StoreFlags) -> Result<(), Failure> {
     let users = open_existing(&store.load()?.store)?.users().map_err(Failure::failed)?;
     print(&table(&users))
+}
+
+fn profile(args: &ProfileArgs) -> Result<(), Failure> {
+    let mut admin = open_existing(&args.store.load()?.store)?;
+    let changed = admin.change_profile(&args.name, args.profile.clone().into()).map_err(|error| match error {
+        AdminError::Profile(violation) => wrong(violation),
+        other => Failure::failed(other),
+    })?;
+    changed.members().try_for_each(|(name, text)| print(&format!("{name}: {text}")))
 }
 
 fn set_enabled(args: &NameArgs, enabled: bool) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ pub mod event;
 pub mod live;
 pub mod resend;
 pub mod topic;
+pub mod user;
 pub mod webhook;
 
 use std::sync::Arc;

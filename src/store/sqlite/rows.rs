@@ -25,7 +25,7 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::user::{Permissions, User};
+use crate::domain::user::{Permissions, Profile, User};
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Parcel, Pulled};
 
@@ -33,6 +33,10 @@ use crate::store::{Parcel, Pulled};
 pub const USER: &str =
     "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
     user.created_at, user.disabled_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
+
+/// What [`profile`] reads; takes a WHERE behind it.
+pub const PROFILE: &str = "SELECT user_id, application_name, application_description, application_logo_url,
+    developer_name, developer_website FROM user";
 
 /// What [`webhook`] reads; takes a WHERE behind it.
 pub const WEBHOOK: &str = "SELECT * FROM webhook";
@@ -128,6 +132,18 @@ pub fn user(row: &Row<'_>) -> rusqlite::Result<User> {
 /// A user and the hash of its key, from [`USER`].
 pub fn user_and_key(row: &Row<'_>) -> rusqlite::Result<(User, KeyHash)> {
     Ok((user(row)?, KeyHash(row.get(9)?)))
+}
+
+/// A user's profile, empty or not, from [`PROFILE`].
+pub fn profile(row: &Row<'_>) -> rusqlite::Result<(UserId, Profile)> {
+    let profile = Profile {
+        application_name: row.get(1)?,
+        application_description: row.get(2)?,
+        application_logo_url: row.get(3)?,
+        developer_name: row.get(4)?,
+        developer_website: row.get(5)?,
+    };
+    Ok((UserId(row.get(0)?), checked(Profile::default().changed(profile))?))
 }
 
 /// A webhook, from [`WEBHOOK`].

@@ -27,7 +27,13 @@ CREATE TABLE user (
     is_demo     INTEGER NOT NULL DEFAULT 0, -- 1: only a server in dev mode lets it in
     created_at  INTEGER NOT NULL,
     disabled_at INTEGER,                    -- NULL: it is let in
-    revoked_at  INTEGER
+    revoked_at  INTEGER,
+    -- Its profile: what its application is, for people.
+    application_name        TEXT,
+    application_description TEXT,
+    application_logo_url    TEXT,
+    developer_name          TEXT,
+    developer_website       TEXT
 ) STRICT;
 
 CREATE TABLE session (
