@@ -130,7 +130,10 @@ fn every_fault_has_an_example() {
 fn what_examples_need_is_tested_here() {
     let examples = examples::load();
     let needs: BTreeSet<_> = examples.values().filter_map(|example| example["needs"].as_str()).collect();
-    assert_eq!(needs, BTreeSet::from(["quota", "store-unwritable", "user-disabled", "websocket", "write-queue-full"]));
+    assert_eq!(
+        needs,
+        BTreeSet::from(["call-rate", "quota", "store-unwritable", "user-disabled", "websocket", "write-queue-full"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,6 +259,18 @@ async fn a_user_that_is_disabled() {
     let bench =
         Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     for name in with_need(&examples, "user-disabled") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_calls_too_often() {
+    let examples = examples::load();
+    // The clock stands still, however slow the machine is.
+    let (server, _hand) = common::Start::default().flag("calls_per_second_max", "1").manual().await;
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for name in with_need(&examples, "call-rate") {
         bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
     }
 }

@@ -120,8 +120,8 @@ impl Tail {
         let mut is_first = true;
         loop {
             let why = match self.show(socket, &mut is_first).await? {
-                // A server that is short of something may soon have it.
-                Ended::Refused(error @ RpcError::Fault { code: 1, .. }) if !is_first => error.to_string(),
+                // A server that is short of something may soon have it, and who calls too often need only wait.
+                Ended::Refused(error @ RpcError::Fault { code: 1 | 120, .. }) if !is_first => error.to_string(),
                 Ended::Refused(error) => return Err(refused(error)),
                 Ended::Lost(why) => why,
             };

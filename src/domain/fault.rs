@@ -106,6 +106,8 @@ faults! {
 
     /// The credentials are right, and an operator has disabled their user.
     UserDisabled = 119, "global", "The user is disabled.";
+    /// The user makes more calls than it may.
+    TooManyCalls = 120, "global", "Too many calls.";
 }
 
 impl FaultCode {

@@ -67,9 +67,10 @@ impl From<User> for Caller {
 impl Service {
     /// Opens a session for a user and returns its key. Fails with fault 2 if
     /// name and key do not go together, or too often did not, and with fault
-    /// 119 for a disabled user.
+    /// 119 or 120 as [`Self::authenticate`] does.
     pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
         let user = self.check_key(name, key, peer).await?;
+        self.count_call(user.user_id)?;
         self.open_session(user.user_id).await
     }
 
@@ -83,10 +84,27 @@ impl Service {
         self.store.end_session(KeyHash::of(key)).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
-    /// Finds out who is calling. Fails with fault 5 for a session that is
-    /// unknown or over, or nothing at all, with fault 2 for a wrong key, and
-    /// with fault 119 for right ones of a disabled user.
+    /// Finds out who is calling, and counts the call. Fails with fault 5 for a
+    /// session that is unknown or over, or nothing at all, with fault 2 for a
+    /// wrong key, with fault 119 for right ones of a disabled user, and with
+    /// fault 120 for one call too many.
     pub async fn authenticate(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
+        let caller = self.identify(credentials, peer).await?;
+        self.count_call(caller.user_id)?;
+        Ok(caller)
+    }
+
+    /// Counts a call of a user. Fails with fault 120 if it is one too many.
+    pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
+        let Some(rate) = &self.call_rate else { return Ok(()) };
+        rate.count(user).map_err(|wait| {
+            let detail = format!("Retry in {} ms.", wait.as_millis());
+            Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
+        })
+    }
+
+    /// Finds out whose credentials these are, without counting a call.
+    pub(super) async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
         match credentials {
             Credentials::Session(key) => match self.session(key).await? {
                 Some(user) => Ok(user.into()),

@@ -295,6 +295,24 @@ async fn who_may_no_longer_look_is_told_so_and_nothing_else() {
     }
 }
 
+/// What a subscription tells are no calls of its user.
+#[tokio::test]
+async fn being_told_is_not_counted_as_calls() {
+    let (server, _hand) = Start::default().flag("calls_per_second_max", "1").manual().await;
+    server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
+    let key = server.user("ann", "demo", "webhook_read");
+    let mut socket = Socket::with_basic(&server, "ann", &key).await;
+    socket.call("delivery.subscribe", json!([null])).await.unwrap();
+    assert_eq!(socket.call("webhook.list", json!([null])).await.unwrap_err()["code"], 120);
+    for number in 1..=3 {
+        let publisher = server.user(&format!("publisher-{number}"), "demo", "event_write");
+        let header = basic(&format!("publisher-{number}"), &publisher);
+        let params = json!([null, "order:created", {}]);
+        server.rpc_at("/", &[("authorization", &header)], "event.publish", params).await.unwrap();
+        assert_eq!(look(&socket.news().await), (number, "pending", 0));
+    }
+}
+
 /// A subscription that has nothing to tell is a use of its session all the
 /// same; what has ended is noticed though nothing happens.
 #[tokio::test]

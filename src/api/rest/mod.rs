@@ -101,6 +101,7 @@ impl From<Fault> for Refusal {
             FaultCode::AccessDenied => StatusCode::FORBIDDEN,
             FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
             FaultCode::UserDisabled => StatusCode::GONE,
+            FaultCode::TooManyCalls => StatusCode::TOO_MANY_REQUESTS,
             FaultCode::NoWebhook
             | FaultCode::NoDelivery
             | FaultCode::NoEvent

@@ -19,7 +19,7 @@ const REFUSALS: [(StatusCode, &str); 10] = [
     (StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive."),
     (StatusCode::GONE, "The user is disabled."),
     (StatusCode::PAYLOAD_TOO_LARGE, "The body is too long."),
-    (StatusCode::TOO_MANY_REQUESTS, "Too many attempts; Retry-After says how long to wait."),
+    (StatusCode::TOO_MANY_REQUESTS, "Too many attempts or calls; Retry-After says how long to wait."),
     (StatusCode::INTERNAL_SERVER_ERROR, "The server failed; its log says how."),
     (StatusCode::SERVICE_UNAVAILABLE, "The server can't do it now; Retry-After says how long to wait."),
 ];
