@@ -284,6 +284,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_document_tells_of_the_statuses_that_its_dialect_has() {
+        let statuses =
+            [FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled, FaultCode::TooManyCalls]
+                .map(|code| Refusal::from(Fault::new(code)).status);
+        assert_eq!(statuses.map(|status| status.as_u16()), [403, 401, 410, 429]);
+        for dialect in dialects() {
+            let document = openapi::document(&dialect, "https://example.com");
+            for operation in &dialect.operations {
+                let method = operation.method.as_str().to_ascii_lowercase();
+                let responses = &document["paths"][operation.path][method]["responses"];
+                for status in statuses {
+                    let has_it = (dialect.status)(status) == status;
+                    assert_eq!(responses.get(status.as_str()).is_some(), has_it, "{} {status}", dialect.name);
+                    assert!(responses.get((dialect.status)(status).as_str()).is_some(), "{} {status}", dialect.name);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn each_operation_stands_in_its_table_once_and_is_described() {
         for dialect in dialects() {
             let (mut seen, mut ids) = (HashSet::new(), HashSet::new());
