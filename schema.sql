@@ -26,7 +26,14 @@ CREATE TABLE user (
     permissions INTEGER NOT NULL,           -- bits: 1 webhook_read, 2 webhook_write, 4 event_write, 8 admin
     is_demo     INTEGER NOT NULL DEFAULT 0, -- 1: only a server in dev mode lets it in
     created_at  INTEGER NOT NULL,
-    revoked_at  INTEGER
+    disabled_at INTEGER,                    -- NULL: it is let in
+    revoked_at  INTEGER,
+    -- Its profile: what its application is, for people.
+    application_name        TEXT,
+    application_description TEXT,
+    application_logo_url    TEXT,
+    developer_name          TEXT,
+    developer_website       TEXT
 ) STRICT;
 
 CREATE TABLE session (

@@ -18,11 +18,11 @@ use tallyhook::domain::subscription::SubscriptionIndex;
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
-use tallyhook::domain::user::Permissions;
+use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::sqlite::admin::{Admin, NewUser};
 use tallyhook::store::{Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
@@ -111,8 +111,9 @@ fn publish(bencher: Bencher<'_, '_>, events: usize) {
     let flags = vec![("store", format!("sqlite:{}", folder.path().join("store.db").display()))];
     let config = Config::load(&Sources { flags, ..Sources::default() }).expect("the configuration is right").store;
     let mut admin = Admin::open(&config).expect("the store opens");
-    let user = admin.create_user("acme", "acme", Permissions::all(), KeyHash::of("key"), false, NOW);
-    let user = user.expect("the user is new");
+    let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
+    let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
+    let user = admin.create_user(&user, NOW).expect("the user is new");
     let store = SqliteStore::open(config, Clock::system(), Arc::new(Mailbox::default())).expect("the store opens");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
     let said = WebhookChanges {

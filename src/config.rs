@@ -204,6 +204,12 @@ keys! {
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
     /// Failed logins of one user from one address in a minute before more are refused.
     login_failures_max: u32 = "10", count(1, 1_000_000);
+    /// The most calls of one user in a second, over all its keys, sessions and connections;
+    /// 0 sets no limit. Each call of a batch or a multiCall counts.
+    calls_per_second_max: u32 = "0", count(0, 1_000_000);
+    /// The most calls of one user at once, before calls_per_second_max holds it up; 0 is a
+    /// second's worth.
+    calls_burst_max: u32 = "0", count(0, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most topics in a merchant's catalogue.
@@ -342,6 +348,8 @@ impl Settings {
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
                 login_failures_max: self.login_failures_max?,
+                calls_per_second_max: self.calls_per_second_max?,
+                calls_burst_max: self.calls_burst_max?,
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,

@@ -109,17 +109,64 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
 
     let as_ann = ["webhook.list", "--user", "ann", "--key", key];
     assert_eq!(stdout(&server.call(&as_ann)).trim(), "[]");
+    stdout(&run(folder.path(), &["user", "disable", "ann"]));
+    let refused = server.call(&as_ann);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("fault 119: The user is disabled."), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("tallyhook user enable ann"), "{}", stderr(&refused));
+    stdout(&run(folder.path(), &["user", "enable", "ann"]));
+    assert_eq!(stdout(&server.call(&as_ann)).trim(), "[]");
+
     stdout(&run(folder.path(), &["user", "revoke", "ann"]));
     let refused = server.call(&as_ann);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("fault 2: Access denied."), "{}", stderr(&refused));
-    assert_eq!(run(folder.path(), &["user", "revoke", "eve"]).status.code(), Some(1));
+    let too_late = run(folder.path(), &["user", "enable", "ann"]);
+    assert_eq!(too_late.status.code(), Some(1));
+    assert!(stderr(&too_late).contains("ann was revoked, which is for ever"), "{}", stderr(&too_late));
+    for verb in ["revoke", "disable", "enable"] {
+        let unknown = run(folder.path(), &["user", verb, "eve"]);
+        assert_eq!(unknown.status.code(), Some(1));
+        assert!(stderr(&unknown).contains("there is no user eve"), "{}", stderr(&unknown));
+    }
 
     let everything: Vec<u8> = std::fs::read_dir(folder.path())
         .unwrap()
         .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
         .collect();
     assert!(!everything.windows(key.len()).any(|window| window == key.as_bytes()), "only the hash is stored");
+}
+
+#[test]
+fn a_profile_is_made_with_its_user_and_changed_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = |args: &[&str]| run(folder.path(), &[&["user"], args].concat());
+    let shop = ["create", "shop", "--merchant", "acme", "--application-name", "The shop", "--developer-name", "Ann"];
+    assert!(stdout(&user(&shop)).starts_with("tk_"));
+    let bare = ["create", "bare", "--merchant", "acme"];
+    stdout(&user(&bare));
+    let known = "application_name: The shop\ndeveloper_name: Ann\n";
+    assert_eq!(stdout(&user(&["profile", "shop"])), known);
+    assert_eq!(stdout(&user(&["profile", "bare"])), "");
+
+    let changes = ["profile", "shop", "--application-name", "Shop 2", "--developer-website", "https://example.com/ann"];
+    let known = "application_name: Shop 2\ndeveloper_name: Ann\ndeveloper_website: https://example.com/ann\n";
+    assert_eq!(stdout(&user(&changes)), known);
+    for (said, problem) in [
+        (["--application-logo-url", "example.com"], "application_logo_url: is no http or https URL"),
+        (["--application-description", &"x".repeat(201)], "application_description: has 201 characters"),
+    ] {
+        for verb in [&["profile", "shop"][..], &["create", "new", "--merchant", "acme"]] {
+            let refused = user(&[verb, &said].concat());
+            assert_eq!(refused.status.code(), Some(2));
+            assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+        }
+    }
+    let known = "application_name: Shop 2\ndeveloper_website: https://example.com/ann\n";
+    assert_eq!(stdout(&user(&["profile", "shop", "--developer-name", ""])), known);
+    let unknown = user(&["profile", "new"]);
+    assert_eq!(unknown.status.code(), Some(1), "it was not made");
+    assert!(stderr(&unknown).contains("there is no user new"), "{}", stderr(&unknown));
 }
 
 #[test]

@@ -16,6 +16,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tallyhook::api::rest::dialect_names;
 use tallyhook::domain::fault::{FAULTS, FaultCode};
+use tallyhook::domain::time::Clock;
+use tallyhook::store::sqlite::admin::Admin;
 use tempfile::TempDir;
 
 use common::openapi;
@@ -170,7 +172,10 @@ fn every_fault_has_an_example() {
 fn what_examples_need_is_tested_here() {
     let examples = examples::load();
     let needs: BTreeSet<_> = examples.values().filter_map(|example| example["needs"].as_str()).collect();
-    assert_eq!(needs, BTreeSet::from(["quota", "store-unwritable", "websocket", "write-queue-full"]));
+    assert_eq!(
+        needs,
+        BTreeSet::from(["call-rate", "quota", "store-unwritable", "user-disabled", "websocket", "write-queue-full"])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,6 +289,30 @@ async fn as_many_webhooks_as_there_may_be() {
     let bench = program.bench(&examples);
     make_first_webhook(&bench).await;
     for name in with_need(&examples, "quota") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_is_disabled() {
+    let examples = examples::load();
+    let server = common::TestServer::start().await;
+    Admin::open(&server.config.store).unwrap().set_enabled("demo", false, Clock::system().now()).unwrap();
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for name in with_need(&examples, "user-disabled") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_that_calls_too_often() {
+    let examples = examples::load();
+    // The clock stands still, however slow the machine is.
+    let (server, _hand) = common::Start::default().flag("calls_per_second_max", "1").manual().await;
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for name in with_need(&examples, "call-rate") {
         bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
     }
 }

@@ -22,10 +22,10 @@ use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
-use tallyhook::domain::user::Permissions;
+use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::sqlite::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::sqlite::open::OpenError;
 use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
 use tallyhook::store::{DueKey, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
@@ -65,8 +65,9 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let mut admin = Admin::open(&config(dir.path())).unwrap();
         let mut merchant = |name: &str| {
-            let key = KeyHash::of(name);
-            admin.create_user(name, name, Permissions::all(), key, false, START).unwrap().merchant_id
+            let (permissions, key, profile) = (Permissions::all(), KeyHash::of(name), Profile::default());
+            let user = NewUser { name, merchant: name, permissions, key, is_demo: false, profile };
+            admin.create_user(&user, START).unwrap().merchant_id
         };
         let (acme, other) = (merchant("acme"), merchant("other"));
         let (clock, hand) = Clock::manual(START);
@@ -621,4 +622,31 @@ async fn watchers_are_told_of_every_commit() {
 
     bench.store.delete_webhook(bench.acme, id).await.unwrap();
     assert!(bench.store.statuses(bench.acme, keys).await.unwrap().is_empty(), "it is no more");
+}
+
+#[tokio::test]
+async fn profiles_are_those_of_the_merchants_users() {
+    let bench = Bench::new();
+    let mut admin = Admin::open(&config(bench.dir.path())).unwrap();
+    let name = |name: &str| Profile { application_name: Some(name.to_owned()), ..Profile::default() };
+    let maker = Profile { developer_name: Some("Ann".to_owned()), ..Profile::default() };
+    assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), []);
+    admin.change_profile("acme", name("Shop")).unwrap();
+    admin.change_profile("other", name("Other")).unwrap();
+    let both = admin.change_profile("acme", maker.clone()).unwrap();
+    assert_eq!(both, Profile { application_name: Some("Shop".to_owned()), ..maker.clone() });
+    assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), [(UserId(1), both)]);
+    assert_eq!(bench.store.profiles(bench.other).await.unwrap(), [(UserId(2), name("Other"))]);
+
+    let profile = name("Second");
+    let (permissions, key) = (Permissions::all(), KeyHash::of("second"));
+    let second =
+        NewUser { name: "second", merchant: "acme", permissions, key, is_demo: false, profile: profile.clone() };
+    admin.create_user(&second, START).unwrap();
+    admin.change_profile("acme", name("")).unwrap();
+    let found = bench.store.profiles(bench.acme).await.unwrap();
+    assert_eq!(found, [(UserId(1), maker.clone()), (UserId(3), profile)]);
+    assert!(matches!(admin.change_profile("nobody", maker), Err(AdminError::NoUser(_))));
+    assert!(matches!(admin.change_profile("acme", name(&"x".repeat(201))), Err(AdminError::Profile(_))));
+    assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), found);
 }

@@ -66,7 +66,7 @@ enum Command {
     /// Run the server.
     #[command(after_help = serve::EXAMPLES)]
     Serve(flags::ServeFlags),
-    /// Make, list and revoke users, beside a running server or without one.
+    /// Make, list, disable and revoke users, beside a running server or without one.
     #[command(subcommand, after_help = user::EXAMPLES)]
     User(user::UserCommand),
     /// Load and print catalogues of topics, beside a running server or without one.

@@ -113,15 +113,15 @@ impl Tail {
     /// succeed; later ones may take their time.
     async fn follow(mut self, http: &Http, user: &str, key: &str) -> Result<(), Failure> {
         let refused = |error: RpcError| match error {
-            RpcError::Fault { code: 2 | 5, .. } => Failure::failed(format!("{error} (as {user})")),
+            RpcError::Fault { code: 2 | 5 | 119, .. } => Failure::failed(format!("{error} (as {user})")),
             other => Failure::failed(other),
         };
         let mut socket = RpcSocket::open(http, user, key).await.map_err(refused)?;
         let mut is_first = true;
         loop {
             let why = match self.show(socket, &mut is_first).await? {
-                // A server that is short of something may soon have it.
-                Ended::Refused(error @ RpcError::Fault { code: 1, .. }) if !is_first => error.to_string(),
+                // A server that is short of something may soon have it, and who calls too often need only wait.
+                Ended::Refused(error @ RpcError::Fault { code: 1 | 120, .. }) if !is_first => error.to_string(),
                 Ended::Refused(error) => return Err(refused(error)),
                 Ended::Lost(why) => why,
             };

@@ -103,6 +103,11 @@ faults! {
     InvalidTopic = 117, "topic", "Invalid topic. Details in error message.";
     /// It is registered already, its number is taken, the store failed, or refused though the data was right.
     TopicNotChanged = 118, "topic", "Topic not changed. Details in error message.";
+
+    /// The credentials are right, and an operator has disabled their user.
+    UserDisabled = 119, "global", "The user is disabled.";
+    /// The user makes more calls than it may.
+    TooManyCalls = 120, "global", "Too many calls.";
 }
 
 impl FaultCode {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -81,7 +81,8 @@ pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    System,
+    /// The machine's, and when it was first asked for.
+    System(Instant),
     Function(Arc<dyn Fn() -> Timestamp + Send + Sync>),
     Manual(watch::Receiver<Timestamp>),
 }
@@ -89,7 +90,7 @@ enum Source {
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(Source::System(Instant::now()))
     }
 
     /// A clock of the caller's own.
@@ -107,7 +108,7 @@ impl Clock {
     /// The present time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System => {
+            Source::System(_) => {
                 let since_epoch =
                     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
                 Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(LAST_MS))
@@ -117,11 +118,20 @@ impl Clock {
         }
     }
 
+    /// How long ago some moment was, always the same one: for measuring, since
+    /// setting the machine's clock changes nothing about it.
+    pub fn elapsed(&self) -> Duration {
+        match &self.0 {
+            Source::System(start) => start.elapsed(),
+            Source::Function(_) | Source::Manual(_) => self.now().since(Timestamp(0)),
+        }
+    }
+
     /// Waits until `at` has come, or for ever if it is `None`; may return
     /// early, so look again.
     pub async fn wait_until(&self, at: Option<Timestamp>) {
         match &self.0 {
-            Source::System | Source::Function(_) => {
+            Source::System(_) | Source::Function(_) => {
                 let sleep = at.map_or(SLEEP_MAX, |at| at.since(self.now()).min(SLEEP_MAX));
                 tokio::time::sleep(sleep).await;
             }

@@ -2,9 +2,15 @@
 
 use std::fmt;
 
+use url::Url;
+
 use super::fault::Violation;
 use super::id::{MerchantId, UserId};
+use super::target::URL_CHARS_MAX;
 use super::time::Timestamp;
+
+/// The longest text of a profile, in characters.
+const PROFILE_CHARS_MAX: usize = 200;
 
 /// One thing a user may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,8 +113,64 @@ pub struct User {
     pub is_demo: bool,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its key stopped being good.
+    /// Since when it is refused, until it is enabled again.
+    pub disabled_at: Option<Timestamp>,
+    /// When its key stopped being good, for ever.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// What a user's application is, for people; as far as it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Profile {
+    /// The application's name.
+    pub application_name: Option<String>,
+    /// What the application does.
+    pub application_description: Option<String>,
+    /// Where its logo is.
+    pub application_logo_url: Option<String>,
+    /// Who makes the application.
+    pub developer_name: Option<String>,
+    /// Where its makers are on the web.
+    pub developer_website: Option<String>,
+}
+
+impl Profile {
+    /// The profile with what is said: what is left out stays, and what is empty
+    /// is removed. Texts have up to 200 characters; URLs are http or https, and
+    /// have up to 1,000.
+    pub fn changed(self, said: Self) -> Result<Self, Violation> {
+        let keep = |said: Option<String>, old| said.map_or(old, |said| (!said.is_empty()).then_some(said));
+        let profile = Self {
+            application_name: keep(said.application_name, self.application_name),
+            application_description: keep(said.application_description, self.application_description),
+            application_logo_url: keep(said.application_logo_url, self.application_logo_url),
+            developer_name: keep(said.developer_name, self.developer_name),
+            developer_website: keep(said.developer_website, self.developer_website),
+        };
+        for (field, text) in profile.members() {
+            let is_url = matches!(field, "application_logo_url" | "developer_website");
+            let (chars, max) = (text.chars().count(), if is_url { URL_CHARS_MAX } else { PROFILE_CHARS_MAX });
+            if chars > max {
+                return Err(Violation::new(field, format!("has {chars} characters; up to {max} are allowed.")));
+            }
+            if is_url && !Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                return Err(Violation::new(field, "is no http or https URL; write one such as https://example.com/."));
+            }
+        }
+        Ok(profile)
+    }
+
+    /// Those of its members that are known, by name.
+    pub fn members(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let all = [
+            ("application_name", &self.application_name),
+            ("application_description", &self.application_description),
+            ("application_logo_url", &self.application_logo_url),
+            ("developer_name", &self.developer_name),
+            ("developer_website", &self.developer_website),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text.as_deref()?)))
+    }
 }
 
 /// A user's or merchant's name: `[A-Za-z0-9_.@-]{1,64}`, so that it fits a
@@ -126,6 +188,27 @@ pub fn check_name(field: &'static str, name: &str) -> Result<(), Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_keeps_what_is_left_out_and_loses_what_is_empty() {
+        let named = |name: &str| Profile { application_name: Some(name.to_owned()), ..Profile::default() };
+        let linked = |url: &str| Profile { developer_website: Some(url.to_owned()), ..Profile::default() };
+        let profile = named("Shop").changed(linked("https://example.com")).unwrap();
+        let members: Vec<_> = profile.members().collect();
+        assert_eq!(members, [("application_name", "Shop"), ("developer_website", "https://example.com")]);
+        assert_eq!(profile.clone().changed(Profile::default()).unwrap(), profile);
+        assert_eq!(profile.changed(named("")).unwrap(), linked("https://example.com"));
+
+        let wrong = |said: Profile| Profile::default().changed(said).unwrap_err().field;
+        assert!(Profile::default().changed(named(&"ü".repeat(200))).is_ok());
+        assert_eq!(wrong(named(&"x".repeat(201))), "application_name");
+        for url in
+            ["example.com", "ftp://example.com/", "javascript:alert(1)", &format!("http://a/{}", "x".repeat(992))]
+        {
+            assert_eq!(wrong(linked(url)), "developer_website", "{url}");
+        }
+        assert!(Profile::default().changed(linked(&format!("http://a/{}", "x".repeat(991)))).is_ok());
+    }
 
     #[test]
     fn permissions_read_and_print() {

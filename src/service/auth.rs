@@ -66,9 +66,11 @@ impl From<User> for Caller {
 
 impl Service {
     /// Opens a session for a user and returns its key. Fails with fault 2 if
-    /// name and key do not go together, or too often did not.
+    /// name and key do not go together, or too often did not, and with fault
+    /// 119 or 120 as [`Self::authenticate`] does.
     pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
         let user = self.check_key(name, key, peer).await?;
+        self.count_call(user.user_id)?;
         self.open_session(user.user_id).await
     }
 
@@ -82,9 +84,27 @@ impl Service {
         self.store.end_session(KeyHash::of(key)).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
-    /// Finds out who is calling. Fails with fault 5 for a session that is
-    /// unknown or over, or nothing at all, and with fault 2 for a wrong key.
+    /// Finds out who is calling, and counts the call. Fails with fault 5 for a
+    /// session that is unknown or over, or nothing at all, with fault 2 for a
+    /// wrong key, with fault 119 for right ones of a disabled user, and with
+    /// fault 120 for one call too many.
     pub async fn authenticate(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
+        let caller = self.identify(credentials, peer).await?;
+        self.count_call(caller.user_id)?;
+        Ok(caller)
+    }
+
+    /// Counts a call of a user. Fails with fault 120 if it is one too many.
+    pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
+        let Some(rate) = &self.call_rate else { return Ok(()) };
+        rate.count(user).map_err(|wait| {
+            let detail = format!("Retry in {} ms.", wait.as_millis());
+            Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
+        })
+    }
+
+    /// Finds out whose credentials these are, without counting a call.
+    pub(super) async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
         match credentials {
             Credentials::Session(key) => match self.session(key).await? {
                 Some(user) => Ok(user.into()),
@@ -97,7 +117,8 @@ impl Service {
                 }
                 let user = self.store.user_by_key(KeyHash::of(key)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-                user.filter(|user| self.admits(user)).map(Caller::from).ok_or_else(|| FaultCode::AccessDenied.into())
+                let user = user.filter(|user| self.admits(user)).ok_or(FaultCode::AccessDenied)?;
+                enabled(user).map(Caller::from)
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
@@ -120,11 +141,12 @@ impl Service {
         let Some(session) = session.filter(|session| session.expires_at > now && self.admits(&session.user)) else {
             return Ok(None);
         };
+        let user = enabled(session.user)?;
         let renewed = now.after(self.config.session_ttl);
         if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
             self.store.renew_session(hash, renewed);
         }
-        Ok(Some(session.user))
+        Ok(Some(user))
     }
 
     /// The user of that name, if the key is its key.
@@ -142,7 +164,7 @@ impl Service {
         }
         let found = self.store.user_by_name(name).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         match found {
-            Some((user, hash)) if hash == KeyHash::of(key) && self.admits(&user) => Ok(user),
+            Some((user, hash)) if hash == KeyHash::of(key) && self.admits(&user) => enabled(user),
             _ => {
                 self.failed_logins.count(name, peer, now);
                 Err(FaultCode::AccessDenied.into())
@@ -153,5 +175,15 @@ impl Service {
     /// True unless the user was revoked, or is the demo user of another mode.
     fn admits(&self, user: &User) -> bool {
         user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
+    }
+}
+
+/// A user that showed the right credentials. Fails with fault 119 if it is
+/// disabled, which is told to nobody else.
+fn enabled(user: User) -> Result<User, Fault> {
+    match user.disabled_at {
+        None => Ok(user),
+        Some(_) => Err(Fault::new(FaultCode::UserDisabled)
+            .detail(format!("An operator enables it with \"tallyhook user enable {}\".", user.name))),
     }
 }

@@ -207,10 +207,10 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// Fails if the session has ended, the user was revoked or lost the
-    /// permission. A subscription is a use of its session, which it renews.
+    /// Fails if the session has ended, the user was revoked or disabled, or lost
+    /// the permission. A subscription is a use of its session, which it renews.
     async fn check(&mut self) -> Result<Caller, Fault> {
-        let caller = self.service.authenticate(&self.credentials, self.peer).await?;
+        let caller = self.service.identify(&self.credentials, self.peer).await?;
         caller.check(Permission::WebhookRead)?;
         self.checked_at = self.service.clock.now();
         Ok(caller)

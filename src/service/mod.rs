@@ -6,8 +6,10 @@ pub mod auth;
 pub mod delivery;
 pub mod event;
 pub mod live;
+mod rate;
 pub mod resend;
 pub mod topic;
+pub mod user;
 pub mod webhook;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
 use self::live::Places;
+use self::rate::CallRate;
 use self::topic::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
@@ -33,6 +36,10 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Failed logins of one user from one address in a minute, before more are refused.
     pub login_failures_max: u32,
+    /// The most calls of one user in a second; 0: there is no limit.
+    pub calls_per_second_max: u32,
+    /// The most calls of one user at once; 0: a second's worth.
+    pub calls_burst_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
     /// The most topics a merchant's catalogue may have.
@@ -64,6 +71,7 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
+    call_rate: Option<CallRate>,
     places: Arc<Places>,
     schemas: Schemas,
     /// True once nobody is to wait for anything any more.
@@ -74,9 +82,10 @@ impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max);
+        let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
-        Self { config, store, guard, clock, failed_logins, places, schemas, is_closing }
+        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, is_closing }
     }
 
     /// Sends those home who wait for something to happen.

@@ -30,7 +30,7 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Pattern, Patterns, Topic};
-use crate::domain::user::User;
+use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 
 /// Why a store did not do what it was asked to.
@@ -283,6 +283,9 @@ pub trait Store: Watched + Requests {
 
     /// The user with that API key.
     async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError>;
+
+    /// The profiles of the merchant's users that have one, by user.
+    async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>, StoreError>;
 
     /// The session with that key, expired or not.
     async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError>;

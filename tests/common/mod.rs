@@ -27,8 +27,8 @@ use tallyhook::app::{Hooks, Server};
 use tallyhook::config::{Config, Sources};
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
-use tallyhook::domain::user::Permissions;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::domain::user::{Permissions, Profile};
+use tallyhook::store::sqlite::admin::{Admin, NewUser};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -107,7 +107,9 @@ impl TestServer {
         let permissions =
             if permissions.is_empty() { Permissions::default() } else { Permissions::try_new(permissions).unwrap() };
         let mut admin = Admin::open(&self.config.store).unwrap();
-        admin.create_user(name, merchant, permissions, KeyHash::of(&key), false, Clock::system().now()).unwrap();
+        let (is_demo, profile) = (false, Profile::default());
+        let user = NewUser { name, merchant, permissions, key: KeyHash::of(&key), is_demo, profile };
+        admin.create_user(&user, Clock::system().now()).unwrap();
         key
     }
 

@@ -1,6 +1,8 @@
 //! Babel's management API (seed 002).
 
 use serde_json::{Value, json};
+use tallyhook::domain::time::Timestamp;
+use tallyhook::store::sqlite::admin::Admin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -394,6 +396,9 @@ async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
         let told = reader.badly(method, path, &body, 403).await;
         assert!(told.contains("needs the permission webhook_write"), "{told}");
     }
+    Admin::open(&server.config.store).unwrap().set_enabled("reader", false, Timestamp(0)).unwrap();
+    let told = reader.badly("GET", SUBSCRIPTIONS, "", 401).await;
+    assert!(told.starts_with("The user is disabled."), "{told}");
     let stranger = Client::babel(&server, &server.user("stranger", "globex", "admin"));
     assert_eq!(stranger.well("GET", SUBSCRIPTIONS, Value::Null).await["totalSubscriptionsCount"], 0);
     for path in ["", "/events", "/events?filter=id+eq+1"] {

@@ -1,6 +1,8 @@
 //! 3dcart's API (seed 000).
 
 use serde_json::{Value, json};
+use tallyhook::domain::time::Timestamp;
+use tallyhook::store::sqlite::admin::Admin;
 
 use crate::common::{DEMO_KEY, Receiver, TestServer};
 use crate::{Client, without_nulls};
@@ -308,6 +310,9 @@ async fn nobody_gets_in_without_the_three_headers_or_further_than_allowed() {
     reader.rows(WEBHOOKS).await;
     reader.wrong("POST", WEBHOOKS, &sample("https://example.com/").to_string(), 401).await;
     reader.wrong("DELETE", &format!("{WEBHOOKS}/1"), "", 401).await;
+    Admin::open(&server.config.store).unwrap().set_enabled("reader", false, Timestamp(0)).unwrap();
+    let told = reader.wrong("GET", WEBHOOKS, "", 401).await;
+    assert!(told.starts_with("The user is disabled."), "{told}");
     let stranger = server.user("stranger", "globex", "admin");
     let stranger = Client::three_d_cart(&server, "globex", "stranger", &stranger);
     stranger.wrong("GET", WEBHOOKS, "", 404).await;

@@ -260,7 +260,7 @@ async fn a_webhook_that_is_deleted_ends_its_subscription() {
     assert_eq!(one.call("delivery.unsubscribe", json!([null, 1])).await, Ok(json!(false)));
 }
 
-/// Once a user is revoked or a session has ended, nothing more is shown.
+/// Once a user is revoked or disabled, or a session has ended, nothing more is shown.
 #[tokio::test]
 async fn who_may_no_longer_look_is_told_so_and_nothing_else() {
     let server = TestServer::start().await;
@@ -275,19 +275,41 @@ async fn who_may_no_longer_look_is_told_so_and_nothing_else() {
     let mut demo = Socket::open(&server.url(), "/", &[]).await.unwrap();
     demo.call("call", json!([ended, "delivery.subscribe", []])).await.unwrap();
 
+    let key = server.user("bob", "demo", "webhook_read");
+    let mut disabled = Socket::with_basic(&server, "bob", &key).await;
+    disabled.call("delivery.subscribe", json!([null])).await.unwrap();
+
     server.publish("order:created", json!({})).await;
-    for socket in [&mut by_key, &mut by_session, &mut demo] {
+    for socket in [&mut by_key, &mut by_session, &mut demo, &mut disabled] {
         assert_eq!(look(&socket.news().await), (1, "pending", 0));
     }
-    Admin::open(&server.config.store)
-        .unwrap()
-        .revoke_user("ann", tallyhook::domain::time::Clock::system().now())
-        .unwrap();
+    let now = tallyhook::domain::time::Clock::system().now();
+    let mut admin = Admin::open(&server.config.store).unwrap();
+    admin.revoke_user("ann", now).unwrap();
+    admin.set_enabled("bob", false, now).unwrap();
     server.rpc("endSession", json!([ended])).await.unwrap();
     server.publish("order:created", json!({})).await;
-    for (socket, code) in [(&mut by_key, 2), (&mut by_session, 5), (&mut demo, 5)] {
+    for (socket, code) in [(&mut by_key, 2), (&mut by_session, 5), (&mut demo, 5), (&mut disabled, 119)] {
         let (_, _, told) = socket.told().await;
         assert_eq!(told.unwrap_err()["code"], code);
+    }
+}
+
+/// What a subscription tells are no calls of its user.
+#[tokio::test]
+async fn being_told_is_not_counted_as_calls() {
+    let (server, _hand) = Start::default().flag("calls_per_second_max", "1").manual().await;
+    server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
+    let key = server.user("ann", "demo", "webhook_read");
+    let mut socket = Socket::with_basic(&server, "ann", &key).await;
+    socket.call("delivery.subscribe", json!([null])).await.unwrap();
+    assert_eq!(socket.call("webhook.list", json!([null])).await.unwrap_err()["code"], 120);
+    for number in 1..=3 {
+        let publisher = server.user(&format!("publisher-{number}"), "demo", "event_write");
+        let header = basic(&format!("publisher-{number}"), &publisher);
+        let params = json!([null, "order:created", {}]);
+        server.rpc_at("/", &[("authorization", &header)], "event.publish", params).await.unwrap();
+        assert_eq!(look(&socket.news().await), (number, "pending", 0));
     }
 }
 

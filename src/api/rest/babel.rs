@@ -9,7 +9,7 @@ mod search;
 use std::collections::BTreeMap;
 
 use axum::response::Response;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -70,6 +70,7 @@ pub fn dialect() -> Dialect {
         read: |_, body| Ok(body),
         write: |status, answer, _| super::json(status, answer),
         media: &["application/json", "application/json-patch+json"],
+        status: |status| if status == StatusCode::GONE { StatusCode::UNAUTHORIZED } else { status },
         refuse,
         refusal: SchemaGenerator::subschema_for::<Refused>,
         operations: operations(),

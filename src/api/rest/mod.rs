@@ -50,7 +50,9 @@ pub struct Dialect {
     write: fn(StatusCode, &serde_json::Value, &HeaderMap) -> Response,
     /// The media types of bodies and answers.
     media: &'static [&'static str],
-    /// The answer to what is refused, in the dialect's own shape and status.
+    /// The status that the dialect has for one that it lacks.
+    status: fn(StatusCode) -> StatusCode,
+    /// The answer to what is refused, in the dialect's own shape.
     refuse: fn(&Refusal, &HeaderMap) -> Response,
     /// The schema of that answer.
     refusal: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
@@ -98,6 +100,8 @@ impl From<Fault> for Refusal {
             FaultCode::AccessDenied if is_temporary => StatusCode::TOO_MANY_REQUESTS,
             FaultCode::AccessDenied => StatusCode::FORBIDDEN,
             FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
+            FaultCode::UserDisabled => StatusCode::GONE,
+            FaultCode::TooManyCalls => StatusCode::TOO_MANY_REQUESTS,
             FaultCode::NoWebhook
             | FaultCode::NoDelivery
             | FaultCode::NoEvent
@@ -175,7 +179,7 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
         let refusing = Arc::clone(&dialect);
         let refuse = async move |headers: HeaderMap| {
             let refusal = Refusal::new(StatusCode::NOT_FOUND, "There is nothing at this path.");
-            refused(&refusing, &refusal, &headers)
+            refused(&refusing, refusal, &headers)
         };
         for path in [(*base).to_owned(), format!("{base}/"), format!("{base}/{{*rest}}")] {
             router = router.route(&path, MethodRouter::new().fallback(refuse.clone()));
@@ -190,14 +194,15 @@ fn filter(method: &Method) -> MethodFilter {
 
 fn refuse_method(dialect: &Dialect, headers: &HeaderMap, allowed: &str) -> Response {
     let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, format!("Only {allowed} can be sent to this path."));
-    let mut response = refused(dialect, &refusal, headers);
+    let mut response = refused(dialect, refusal, headers);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_str(allowed).expect("methods are plain words"));
     response
 }
 
-/// Says when to come back, whatever the dialect.
-fn refused(dialect: &Dialect, refusal: &Refusal, headers: &HeaderMap) -> Response {
-    let mut response = (dialect.refuse)(refusal, headers);
+/// Refuses with a status that the dialect has, and says when to come back.
+fn refused(dialect: &Dialect, mut refusal: Refusal, headers: &HeaderMap) -> Response {
+    refusal.status = (dialect.status)(refusal.status);
+    let mut response = (dialect.refuse)(&refusal, headers);
     if let Some(wait) = refusal.retry_after {
         let seconds = wait.as_millis().div_ceil(1_000);
         response
@@ -241,7 +246,7 @@ impl Handler {
             let answer = operation.run(call).await?;
             Ok((self.dialect.write)(operation.status, &answer, &parts.headers))
         };
-        answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, &refusal, &parts.headers))
+        answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))
     }
 }
 
@@ -282,6 +287,26 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn a_document_tells_of_the_statuses_that_its_dialect_has() {
+        let statuses =
+            [FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled, FaultCode::TooManyCalls]
+                .map(|code| Refusal::from(Fault::new(code)).status);
+        assert_eq!(statuses.map(|status| status.as_u16()), [403, 401, 410, 429]);
+        for dialect in dialects() {
+            let document = openapi::document(&dialect, "https://example.com");
+            for operation in &dialect.operations {
+                let method = operation.method.as_str().to_ascii_lowercase();
+                let responses = &document["paths"][operation.path][method]["responses"];
+                for status in statuses {
+                    let has_it = (dialect.status)(status) == status;
+                    assert_eq!(responses.get(status.as_str()).is_some(), has_it, "{} {status}", dialect.name);
+                    assert!(responses.get((dialect.status)(status).as_str()).is_some(), "{} {status}", dialect.name);
+                }
+            }
+        }
+    }
 
     #[test]
     fn each_operation_stands_in_its_table_once_and_is_described() {

@@ -1,5 +1,6 @@
 //! A dialect's OpenAPI document, made from its table of operations.
 
+use http::StatusCode;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -9,17 +10,18 @@ use super::operation::{Describe, Operation};
 
 /// The version of the OpenAPI specification that documents follow.
 const OPENAPI: &str = "3.1.0";
-/// What any request may be answered with besides.
-const REFUSALS: [(&str, &str); 9] = [
-    ("400", "The request is wrong, or can't be done."),
-    ("401", "Nobody knows who calls."),
-    ("403", "The caller has not the permission."),
-    ("404", "There is no such thing."),
-    ("408", "The body took too long to arrive."),
-    ("413", "The body is too long."),
-    ("429", "Too many attempts; Retry-After says how long to wait."),
-    ("500", "The server failed; its log says how."),
-    ("503", "The server can't do it now; Retry-After says how long to wait."),
+/// What any request may be answered with besides, unless the dialect has another status for it.
+const REFUSALS: [(StatusCode, &str); 10] = [
+    (StatusCode::BAD_REQUEST, "The request is wrong, or can't be done."),
+    (StatusCode::UNAUTHORIZED, "Nobody knows who calls."),
+    (StatusCode::FORBIDDEN, "The caller has not the permission."),
+    (StatusCode::NOT_FOUND, "There is no such thing."),
+    (StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive."),
+    (StatusCode::GONE, "The user is disabled."),
+    (StatusCode::PAYLOAD_TOO_LARGE, "The body is too long."),
+    (StatusCode::TOO_MANY_REQUESTS, "Too many attempts or calls; Retry-After says how long to wait."),
+    (StatusCode::INTERNAL_SERVER_ERROR, "The server failed; its log says how."),
+    (StatusCode::SERVICE_UNAVAILABLE, "The server can't do it now; Retry-After says how long to wait."),
 ];
 
 /// The document of a dialect on a server that is called at `url`.
@@ -32,7 +34,7 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
     let refusal = (dialect.refusal)(&mut given);
     let mut paths = Map::<String, Value>::new();
     for operation in &dialect.operations {
-        let described = describe(operation, dialect.media, &refusal, &mut taken, &mut given);
+        let described = describe(operation, dialect, &refusal, &mut taken, &mut given);
         paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_ascii_lowercase()] =
             described;
     }
@@ -59,7 +61,7 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
 
 fn describe(
     operation: &Operation,
-    media: &[&str],
+    dialect: &Dialect,
     refusal: &Schema,
     taken: &mut SchemaGenerator,
     given: &mut SchemaGenerator,
@@ -71,13 +73,13 @@ fn describe(
         media.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema }))).collect()
     };
     // What is written is JSON of the plain kind, or XML.
-    let written: Vec<_> = media.iter().copied().filter(|kind| !kind.contains("+json")).collect();
+    let written: Vec<_> = dialect.media.iter().copied().filter(|kind| !kind.contains("+json")).collect();
     let schema = (operation.result_schema)(given);
     let answer = json!({ "description": "Done.", "content": content(&schema, &written) });
     responses.insert(operation.status.as_str().to_owned(), answer);
-    for (status, description) in REFUSALS {
+    for (status, description) in REFUSALS.into_iter().filter(|(status, _)| (dialect.status)(*status) == *status) {
         let answer = json!({ "description": description, "content": content(refusal, &written) });
-        responses.insert(status.to_owned(), answer);
+        responses.insert(status.as_str().to_owned(), answer);
     }
     let mut described = json!({
         "operationId": operation.id,
@@ -87,7 +89,8 @@ fn describe(
     });
     if let Some(body) = operation.body_schema {
         let schema = body(taken);
-        described["requestBody"] = json!({ "content": content(&schema, media), "required": operation.needs_body });
+        described["requestBody"] =
+            json!({ "content": content(&schema, dialect.media), "required": operation.needs_body });
     }
     described
 }

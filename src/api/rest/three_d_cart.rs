@@ -72,6 +72,7 @@ pub fn dialect() -> Dialect {
         read,
         write,
         media: &["application/json", "application/xml"],
+        status,
         refuse,
         refusal: SchemaGenerator::subschema_for::<Vec<Told>>,
         operations: operations(),
@@ -190,12 +191,18 @@ impl Told {
     }
 }
 
+/// The vendor knows neither 403 nor 410.
+fn status(status: StatusCode) -> StatusCode {
+    match status {
+        StatusCode::FORBIDDEN | StatusCode::GONE => StatusCode::UNAUTHORIZED,
+        status => status,
+    }
+}
+
 fn refuse(refusal: &Refusal, headers: &HeaderMap) -> Response {
-    // The vendor knows no 403.
-    let status = if refusal.status == StatusCode::FORBIDDEN { StatusCode::UNAUTHORIZED } else { refusal.status };
     let (value, message) = (String::new(), refusal.message.clone());
-    let told = Told { key: "Error", value, status: status.as_str().to_owned(), message };
-    write(status, &json!([told]), headers)
+    let told = Told { key: "Error", value, status: refusal.status.as_str().to_owned(), message };
+    write(refusal.status, &json!([told]), headers)
 }
 
 /// A webhook.

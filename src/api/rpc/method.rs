@@ -26,6 +26,10 @@ use crate::domain::user::Permission;
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 
+/// The faults of finding out who calls.
+pub const CALLER_FAULTS: &[FaultCode] =
+    &[FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled, FaultCode::TooManyCalls];
+
 /// What came with the request besides the call.
 #[derive(Clone)]
 pub struct Context {
@@ -114,7 +118,7 @@ impl Spec {
             faults.push(FaultCode::MissingParameter);
         }
         if self.takes_session {
-            faults.extend([FaultCode::AccessDenied, FaultCode::SessionExpired]);
+            faults.extend(CALLER_FAULTS);
         }
         if self.needs_websocket {
             faults.push(FaultCode::NotCallable);

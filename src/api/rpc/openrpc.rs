@@ -201,7 +201,8 @@ mod tests {
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document(&[method], "https://example.com/");
-        let errors = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent", "InvalidParams"];
+        let own = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent"];
+        let errors = [&own[..], &["UserDisabled", "TooManyCalls", "InvalidParams"]].concat();
         let expected = json!({
             "name": "robot.walk",
             "summary": "Walks.",
@@ -222,7 +223,7 @@ mod tests {
                 },
             ],
             "result": { "name": "result", "schema": { "$ref": "#/components/schemas/Walked" } },
-            "errors": errors.map(|name| json!({ "$ref": format!("#/components/errors/{name}") })),
+            "errors": errors.iter().map(|name| json!({ "$ref": format!("#/components/errors/{name}") })).collect::<Vec<_>>(),
             "examples": [],
             "tags": [{ "name": "robot" }],
             "description": "Needs the permission `admin`.",

@@ -8,11 +8,12 @@ use super::changes::topics;
 use super::open::{OpenError, open_current};
 use super::{Config, rows};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
+use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::user::{Permissions, User};
+use crate::domain::user::{Permissions, Profile, User};
 use crate::store::StoreError;
 
 /// Why an operator's command did nothing.
@@ -24,6 +25,12 @@ pub enum AdminError {
     /// No such user.
     #[error("there is no user {0}")]
     NoUser(String),
+    /// What is revoked stays so.
+    #[error("the user {0} was revoked, which is for ever; make another")]
+    Revoked(String),
+    /// The profile breaks a rule.
+    #[error("{}: {}", .0.field, .0.problem)]
+    Profile(Violation),
     /// No such merchant.
     #[error("there is no merchant {0}; tallyhook user create makes one with its first user")]
     NoMerchant(String),
@@ -33,6 +40,23 @@ pub enum AdminError {
     /// SQLite refused.
     #[error("the store said: {0}")]
     Sqlite(#[from] rusqlite::Error),
+}
+
+/// A user to be made.
+#[derive(Clone, Debug)]
+pub struct NewUser<'a> {
+    /// What it logs in as.
+    pub name: &'a str,
+    /// The merchant it acts for, by its code.
+    pub merchant: &'a str,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Its API key.
+    pub key: KeyHash,
+    /// Whether it is the demo user, which only a server in dev mode lets in.
+    pub is_demo: bool,
+    /// What its application is.
+    pub profile: Profile,
 }
 
 /// An operator's connection to the store.
@@ -50,19 +74,24 @@ impl Admin {
     /// Makes a user, and its merchant if that is missing. Fails with
     /// [`AdminError::NameTaken`], also if the user of that name was revoked:
     /// its name stands in logs, and must not come to mean somebody else.
-    pub fn create_user(
-        &mut self,
-        name: &str,
-        merchant: &str,
-        permissions: Permissions,
-        key: KeyHash,
-        is_demo: bool,
-        now: Timestamp,
-    ) -> Result<User, AdminError> {
+    pub fn create_user(&mut self, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let user = create_user(&tx, name, merchant, permissions, key, is_demo, now)?;
+        let user = create_user(&tx, user, now)?;
         tx.commit()?;
         Ok(user)
+    }
+
+    /// Changes a user's profile, and returns it as it is then. Fails with
+    /// [`AdminError::NoUser`] or [`AdminError::Profile`].
+    pub fn change_profile(&mut self, name: &str, said: Profile) -> Result<Profile, AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = format!("{} WHERE name = ?1", rows::PROFILE);
+        let old = tx.query_row(&sql, [name], rows::profile).optional()?;
+        let (_, old) = old.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+        let profile = old.changed(said).map_err(AdminError::Profile)?;
+        write_profile(&tx, name, &profile)?;
+        tx.commit()?;
+        Ok(profile)
     }
 
     /// All users, revoked ones too, by name.
@@ -86,6 +115,20 @@ impl Admin {
         Ok(())
     }
 
+    /// Has a user refused, or let in again; its key and its sessions stay. Fails
+    /// with [`AdminError::NoUser`] or [`AdminError::Revoked`].
+    pub fn set_enabled(&mut self, name: &str, enabled: bool, now: Timestamp) -> Result<(), AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let user = find_user(&tx, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+        if user.revoked_at.is_some() {
+            return Err(AdminError::Revoked(user.name));
+        }
+        let disabled_at = (!enabled).then(|| user.disabled_at.unwrap_or(now).0);
+        tx.execute("UPDATE user SET disabled_at = ?2 WHERE name = ?1", params![name, disabled_at])?;
+        tx.commit()?;
+        Ok(())
+    }
+
     /// Makes the demo user with all permissions, and the merchant's catalogue
     /// with it, unless there is one.
     pub fn ensure_demo(
@@ -98,7 +141,9 @@ impl Admin {
     ) -> Result<(), AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if find_user(&tx, name)?.is_none() {
-            let user = create_user(&tx, name, merchant, Permissions::all(), key, true, now)?;
+            let (permissions, profile) = (Permissions::all(), Profile::default());
+            let user = NewUser { name, merchant, permissions, key, is_demo: true, profile };
+            let user = create_user(&tx, &user, now)?;
             // What belongs to the demo counts towards no quota.
             load_topics(&tx, user.merchant_id, topics, u32::MAX, now)?;
         }
@@ -143,18 +188,11 @@ pub struct Loaded {
     pub same: u32,
 }
 
-fn create_user(
-    conn: &Connection,
-    name: &str,
-    merchant: &str,
-    permissions: Permissions,
-    key: KeyHash,
-    is_demo: bool,
-    now: Timestamp,
-) -> Result<User, AdminError> {
+fn create_user(conn: &Connection, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
+    let NewUser { name, merchant, permissions, key, is_demo, profile } = user;
     let taken: bool = conn.query_row("SELECT EXISTS (SELECT 1 FROM user WHERE name = ?1)", [name], |row| row.get(0))?;
     if taken {
-        return Err(AdminError::NameTaken(name.to_owned()));
+        return Err(AdminError::NameTaken((*name).to_owned()));
     }
     conn.execute(
         "INSERT INTO merchant (code, created_at) VALUES (?1, ?2) ON CONFLICT (code) DO NOTHING",
@@ -165,7 +203,24 @@ fn create_user(
          SELECT merchant_id, ?2, ?3, ?4, ?5, ?6 FROM merchant WHERE code = ?1",
         params![merchant, name, key.0, permissions.bits(), is_demo, now.0],
     )?;
-    find_user(conn, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))
+    write_profile(conn, name, profile)?;
+    find_user(conn, name)?.ok_or_else(|| AdminError::NoUser((*name).to_owned()))
+}
+
+fn write_profile(conn: &Connection, name: &str, profile: &Profile) -> rusqlite::Result<()> {
+    conn.execute(
+        "UPDATE user SET application_name = ?2, application_description = ?3, application_logo_url = ?4,
+            developer_name = ?5, developer_website = ?6 WHERE name = ?1",
+        params![
+            name,
+            profile.application_name,
+            profile.application_description,
+            profile.application_logo_url,
+            profile.developer_name,
+            profile.developer_website
+        ],
+    )?;
+    Ok(())
 }
 
 fn load_topics(

@@ -53,7 +53,7 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::user::User;
+use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 
 /// When to try again after the write queue was full.
@@ -294,6 +294,10 @@ impl Store for SqliteStore {
             Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
         })
         .await
+    }
+
+    async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>, StoreError> {
+        self.read(move |conn| reads::profiles(conn, merchant)).await
     }
 
     async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError> {

@@ -11,12 +11,13 @@ use super::rows;
 use crate::domain::catalogue::{CatalogueEntry, TopicFilter, TopicRule};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message};
-use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::{Order, Slice};
 use crate::domain::stats::AttemptStats;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
+use crate::domain::user::Profile;
 use crate::domain::webhook::Webhook;
 use crate::store::{Contents, StoreError};
 
@@ -289,6 +290,14 @@ pub fn contents(
         bytes += contents.bytes();
         found.push(contents);
     }
+    Ok(found)
+}
+
+/// The profiles of a merchant's users that have one.
+pub fn profiles(conn: &Connection, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>, StoreError> {
+    let mut statement = conn.prepare_cached(&format!("{} WHERE merchant_id = ?1 ORDER BY user_id", rows::PROFILE))?;
+    let mut found: Vec<_> = statement.query_map([merchant.0], rows::profile)?.collect::<Result<_, _>>()?;
+    found.retain(|(_, profile)| *profile != Profile::default());
     Ok(found)
 }
 

@@ -27,14 +27,18 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::user::{Permissions, User};
+use crate::domain::user::{Permissions, Profile, User};
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =
     "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
-    user.created_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
+    user.created_at, user.disabled_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
+
+/// What [`profile`] reads; takes a WHERE behind it.
+pub const PROFILE: &str = "SELECT user_id, application_name, application_description, application_logo_url,
+    developer_name, developer_website FROM user";
 
 /// What [`webhook`] reads; takes a WHERE behind it.
 pub const WEBHOOK: &str = "SELECT * FROM webhook";
@@ -124,13 +128,26 @@ pub fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         permissions: Permissions::from_bits(row.get(4)?),
         is_demo: row.get(5)?,
         created_at: time(row, 6)?,
-        revoked_at: time_if_any(row, 7)?,
+        disabled_at: time_if_any(row, 7)?,
+        revoked_at: time_if_any(row, 8)?,
     })
 }
 
 /// A user and the hash of its key, from [`USER`].
 pub fn user_and_key(row: &Row<'_>) -> rusqlite::Result<(User, KeyHash)> {
-    Ok((user(row)?, KeyHash(row.get(8)?)))
+    Ok((user(row)?, KeyHash(row.get(9)?)))
+}
+
+/// A user's profile, empty or not, from [`PROFILE`].
+pub fn profile(row: &Row<'_>) -> rusqlite::Result<(UserId, Profile)> {
+    let profile = Profile {
+        application_name: row.get(1)?,
+        application_description: row.get(2)?,
+        application_logo_url: row.get(3)?,
+        developer_name: row.get(4)?,
+        developer_website: row.get(5)?,
+    };
+    Ok((UserId(row.get(0)?), checked(Profile::default().changed(profile))?))
 }
 
 /// A webhook, from [`WEBHOOK`].

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::NoParams;
 use crate::api::rpc::args::from_raw;
-use crate::api::rpc::method::{Method, Request, Table};
+use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table};
 use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::service::auth::{Caller, Credentials};
@@ -15,10 +15,12 @@ use crate::service::auth::{Caller, Credentials};
 /// The methods without a resource.
 pub fn methods() -> Vec<Method> {
     vec![
-        Method::open("login", "Opens a session for a user and returns its key.", login)
-            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied]),
+        Method::open("login", "Opens a session for a user and returns its key.", login).faults(
+            FaultCode::MissingParameter,
+            &[FaultCode::AccessDenied, FaultCode::UserDisabled, FaultCode::TooManyCalls],
+        ),
         Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
-            .faults(FaultCode::MissingParameter, &[FaultCode::AccessDenied, FaultCode::SessionExpired]),
+            .faults(FaultCode::MissingParameter, CALLER_FAULTS),
         Method::open("endSession", "Ends a session.", end_session),
         Method::with_session("call", "Calls a resource method; its other faults are that method's.", call)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable])
@@ -138,9 +140,9 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     let stops = stop.is_some_and(|stop| ![json!(0), json!(false), json!("0"), json!("")].contains(&stop));
     let response_bytes_max = request.table.response_bytes_max();
     let (mut results, mut bytes) = (Vec::with_capacity(params.calls.len()), 0);
-    for item in &params.calls {
+    for (place, item) in params.calls.iter().enumerate() {
         let result = match bytes < response_bytes_max {
-            true => run_item(&request, &caller, item).await,
+            true => run_item(&request, &caller, place, item).await,
             false => Err(Fault::new(FaultCode::Unknown).detail(format!(
                 "Not run: the results before this one fill the {response_bytes_max} bytes of a response. Call it again."
             ))),
@@ -162,7 +164,11 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     Ok(results)
 }
 
-async fn run_item(request: &Request, caller: &Caller, item: &RawValue) -> Result<Box<RawValue>, Fault> {
+async fn run_item(request: &Request, caller: &Caller, place: usize, item: &RawValue) -> Result<Box<RawValue>, Fault> {
+    // The first was counted as the multiCall itself.
+    if place > 0 {
+        request.service.count_call(caller.user_id)?;
+    }
     let (path, args) = match split_item(item) {
         Some(parts) => parts,
         None => {

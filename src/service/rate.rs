@@ -1,0 +1,84 @@
+//! How many calls a user may make: so many a second, and some at once.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use crate::domain::id::UserId;
+use crate::domain::time::Clock;
+
+/// Counts the calls of each user. What is remembered is bounded by how many
+/// users there are.
+pub struct CallRate(RateLimiter<UserId, HashMapStateStore<UserId>, Elapsed, NoOpMiddleware<Duration>>);
+
+/// The server's clock, as the library asks for it.
+struct Elapsed(Clock);
+
+impl clock::Clock for Elapsed {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+impl CallRate {
+    /// Allows a user so many calls a second, and `burst` at once, which is a
+    /// second's worth if it is 0. `None`, which costs nothing, if `per_second`
+    /// is 0: there is no limit.
+    pub fn new(per_second: u32, burst: u32, clock: Clock) -> Option<Self> {
+        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
+        let quota = NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst));
+        Some(Self(RateLimiter::hashmap_with_clock(quota, Elapsed(clock))))
+    }
+
+    /// Counts a call. Fails with the time until the next one, in whole
+    /// milliseconds, if it is one too many, which is not counted.
+    pub fn count(&self, user: UserId) -> Result<(), Duration> {
+        self.0.check_key(&user).map_err(|until| {
+            let wait = until.wait_time_from(clock::Clock::now(self.0.clock()));
+            // Rounded up, so that who waits for so long is not too early.
+            Duration::from_millis(wait.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    #[test]
+    fn each_user_has_a_burst_and_then_a_rate() {
+        let (clock, hand) = Clock::manual(Timestamp(1_000_000));
+        let rate = CallRate::new(3, 5, clock).unwrap();
+        let (ann, bob) = (UserId(1), UserId(2));
+        for _ in 0..5 {
+            assert_eq!(rate.count(ann), Ok(()));
+        }
+        let wait = Duration::from_millis(334);
+        assert_eq!(rate.count(ann), Err(wait));
+        assert_eq!(rate.count(ann), Err(wait), "what is refused does not count");
+        assert_eq!(rate.count(bob), Ok(()));
+        hand.send_modify(|now| *now = now.after(wait - Duration::from_millis(1)));
+        assert_eq!(rate.count(ann), Err(Duration::from_millis(1)));
+        hand.send_modify(|now| *now = now.after(Duration::from_millis(1)));
+        assert_eq!(rate.count(ann), Ok(()));
+        assert!(rate.count(ann).is_err());
+        // However long it rests, it has no more than a burst.
+        hand.send_modify(|now| *now = now.after(Duration::from_secs(3_600)));
+        assert_eq!((0..9).filter(|_| rate.count(ann).is_ok()).count(), 5);
+    }
+
+    #[test]
+    fn without_a_burst_it_is_a_seconds_worth_and_without_a_rate_there_is_no_limit() {
+        let (clock, _hand) = Clock::manual(Timestamp(0));
+        let rate = CallRate::new(7, 0, clock.clone()).unwrap();
+        assert_eq!((0..9).filter(|_| rate.count(UserId(1)).is_ok()).count(), 7);
+        assert!(CallRate::new(0, 7, clock).is_none());
+    }
+}
