@@ -12,7 +12,7 @@ use crate::domain::topic::Topic;
 use crate::store::Parcel;
 
 /// The vendor's names of events, by category, with our topics.
-pub const EVENTS: &[(&str, &[(&str, &str)])] = &[
+pub const CATEGORIES: &[(&str, &[(&str, &str)])] = &[
     (
         "auto_order",
         &[
@@ -96,7 +96,7 @@ pub const EVENTS: &[(&str, &[(&str, &str)])] = &[
 /// What an event of that topic is called: the vendor's name, or else both words
 /// joined by `_`.
 pub fn event_name(topic: &Topic) -> String {
-    let all = EVENTS.iter().flat_map(|(_, events)| *events);
+    let all = CATEGORIES.iter().flat_map(|(_, events)| *events);
     let own = all.into_iter().find(|(_, own)| *own == topic.as_str());
     own.map_or_else(|| topic.as_str().replace(':', "_"), |(name, _)| (*name).to_owned())
 }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn names_and_topics_go_together_one_by_one() {
-        let all: Vec<_> = EVENTS.iter().flat_map(|(_, events)| *events).collect();
+        let all: Vec<_> = CATEGORIES.iter().flat_map(|(_, events)| *events).collect();
         for (place, (name, topic)) in all.iter().enumerate() {
             assert_eq!(event_name(&Topic::try_new(topic).unwrap()), *name);
             assert!(!all[..place].iter().any(|(other, its)| other == name || its == topic), "{name}");

@@ -102,6 +102,11 @@ pub fn generate_session_key() -> String {
     hex(&random::<16>())
 }
 
+/// A new user name or password for a receiver: 128 random bits in hex.
+pub fn generate_credential() -> String {
+    hex(&random::<16>())
+}
+
 /// A new API key: `tk_` and 256 random bits in hex.
 pub fn generate_api_key() -> String {
     format!("tk_{}", hex(&random::<32>()))

@@ -129,6 +129,11 @@ impl Patterns {
     /// kept as it came; up to [`PATTERNS_MAX`] entries.
     pub fn try_new(text: &str) -> Result<Self, Violation> {
         let list = text.split(',').map(|entry| Pattern::try_new(entry.trim())).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { text: text.to_owned(), ..Self::of(list)? })
+    }
+
+    /// These patterns; up to [`PATTERNS_MAX`].
+    pub fn of(list: Vec<Pattern>) -> Result<Self, Violation> {
         if list.len() > PATTERNS_MAX {
             return Err(Violation::new(
                 "topics",
@@ -138,7 +143,8 @@ impl Patterns {
                 ),
             ));
         }
-        Ok(Self { text: text.to_owned(), list })
+        let text = list.iter().map(Pattern::to_string).collect::<Vec<_>>().join(",");
+        Ok(Self { text, list })
     }
 
     /// No pattern at all: nothing matches.
@@ -159,6 +165,13 @@ impl Patterns {
     /// True if any entry matches.
     pub fn matches(&self, topic: &Topic) -> bool {
         self.list.iter().any(|pattern| pattern.matches(topic))
+    }
+}
+
+/// That topic alone.
+impl From<&Topic> for Patterns {
+    fn from(topic: &Topic) -> Self {
+        Self { text: topic.to_string(), list: vec![Pattern::Exact(topic.clone())] }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod event;
 pub mod live;
 mod rate;
+pub mod request;
 pub mod resend;
 pub mod topic;
 pub mod user;
@@ -101,6 +102,11 @@ impl Service {
     /// The most deliveries that one search may look at.
     pub fn filter_events_max(&self) -> u32 {
         self.config.filter_events_max
+    }
+
+    /// Whether the server is for trying things out.
+    pub fn is_dev(&self) -> bool {
+        self.config.dev
     }
 
     /// The most calls one multiCall may carry.

@@ -19,7 +19,7 @@ use self::rows::{Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_FIELDS, Subscri
 use self::search::{Search, Window};
 use super::operation::{Asked, Nothing, Operation};
 use super::query::{Filter, Row, Select, Sort};
-use super::values::{Int, Switch, object};
+use super::values::{Int, Object, Switch};
 use super::{Dialect, Refusal, key};
 use crate::domain::delivery::Attempt;
 use crate::domain::fault::{Fault, Violation};
@@ -73,6 +73,7 @@ pub fn dialect() -> Dialect {
         status: |status| if status == StatusCode::GONE { StatusCode::UNAUTHORIZED } else { status },
         refuse,
         refusal: SchemaGenerator::subschema_for::<Refused>,
+        refusal_header: None,
         operations: operations(),
     }
 }
@@ -231,8 +232,7 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
 /// What is said of a subscription.
 #[derive(Deserialize, JsonSchema)]
 struct Given {
-    #[serde(deserialize_with = "object")]
-    subscription: SubscriptionData,
+    subscription: Object<SubscriptionData>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -336,7 +336,7 @@ async fn create(asked: Asked<Nothing, Nothing, Given>) -> Result<One, Refusal> {
     let Asked { service, caller, body, .. } = asked;
     let policy = Waits::Fixed { max_retries: RETRIES_DEFAULT, interval_s: RETRY_INTERVAL_S };
     let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Custom(policy) };
-    let webhook = service.create_webhook(&caller, body.subscription.changes(None)?, defaults).await.map_err(named)?;
+    let webhook = service.create_webhook(&caller, body.subscription.0.changes(None)?, defaults).await.map_err(named)?;
     Ok(One::new(&webhook, &caller, "The subscription was created."))
 }
 
@@ -358,7 +358,7 @@ async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<One, Refusal> {
 async fn update(asked: Asked<ById, Nothing, Given>) -> Result<One, Refusal> {
     let Asked { service, caller, path, body, .. } = asked;
     let old = service.get_webhook(&caller, path.webhook()).await?;
-    let changes = body.subscription.changes(Some(&old.spec.retry))?;
+    let changes = body.subscription.0.changes(Some(&old.spec.retry))?;
     let webhook = service.update_webhook(&caller, path.webhook(), changes).await.map_err(named)?;
     Ok(One::new(&webhook, &caller, "The subscription was updated."))
 }

@@ -9,6 +9,7 @@ mod openapi;
 mod operation;
 mod query;
 mod three_d_cart;
+mod ultracart;
 mod values;
 mod xml;
 
@@ -25,9 +26,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use self::operation::{Call, Operation};
 use super::{Config, Peer, body};
+use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
+use crate::service::topic::{TopicPage, TopicSelection};
 
 /// A platform's way to speak of webhooks.
 pub struct Dialect {
@@ -56,6 +59,8 @@ pub struct Dialect {
     refuse: fn(&Refusal, &HeaderMap) -> Response,
     /// The schema of that answer.
     refusal: fn(&mut schemars::SchemaGenerator) -> schemars::Schema,
+    /// A header that this answer has, and what it holds.
+    refusal_header: Option<(HeaderName, &'static str)>,
     /// What it can do.
     operations: Vec<Operation>,
 }
@@ -135,7 +140,7 @@ impl From<Fault> for Refusal {
 
 /// Every dialect there is.
 fn dialects() -> Vec<Dialect> {
-    vec![three_d_cart::dialect(), babel::dialect()]
+    vec![ultracart::dialect(), three_d_cart::dialect(), babel::dialect()]
 }
 
 /// The name of every dialect; `/openapi/NAME.json` is its document.
@@ -244,6 +249,9 @@ impl Handler {
             let call = Call { service: Arc::clone(&self.service), caller, path, query, body };
             let operation = &self.dialect.operations[self.place];
             let answer = operation.run(call).await?;
+            if operation.status == StatusCode::NO_CONTENT {
+                return Ok(StatusCode::NO_CONTENT.into_response());
+            }
             Ok((self.dialect.write)(operation.status, &answer, &parts.headers))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))
@@ -268,6 +276,23 @@ fn bearer(headers: &HeaderMap) -> Credentials {
         }
         Some(_) => Credentials::Unreadable,
         None => Credentials::None,
+    }
+}
+
+/// All topics of the merchant's catalogue, by their numbers.
+async fn catalogue(service: &Service, caller: &Caller) -> Result<Vec<CatalogueEntry>, Refusal> {
+    let limit = service.topic_list_limit_max();
+    let (mut topics, mut after) = (Vec::<CatalogueEntry>::new(), None);
+    loop {
+        let page = TopicPage { after, sort: None, limit: Some(limit.into()) };
+        let found = service.list_topics(caller, TopicSelection::default(), page).await?;
+        let is_last = found.len() < limit as usize;
+        topics.extend(found);
+        after = topics.last().map(|entry| entry.spec.topic.to_string());
+        if is_last {
+            topics.sort_by_key(|entry| entry.event_type);
+            return Ok(topics);
+        }
     }
 }
 

@@ -75,10 +75,17 @@ fn describe(
     // What is written is JSON of the plain kind, or XML.
     let written: Vec<_> = dialect.media.iter().copied().filter(|kind| !kind.contains("+json")).collect();
     let schema = (operation.result_schema)(given);
-    let answer = json!({ "description": "Done.", "content": content(&schema, &written) });
+    let answer = match operation.status {
+        StatusCode::NO_CONTENT => json!({ "description": "Done." }),
+        _ => json!({ "description": "Done.", "content": content(&schema, &written) }),
+    };
     responses.insert(operation.status.as_str().to_owned(), answer);
     for (status, description) in REFUSALS.into_iter().filter(|(status, _)| (dialect.status)(*status) == *status) {
-        let answer = json!({ "description": description, "content": content(refusal, &written) });
+        let mut answer = json!({ "description": description, "content": content(refusal, &written) });
+        if let Some((name, description)) = &dialect.refusal_header {
+            let header = json!({ "description": description, "schema": { "type": "string" } });
+            answer["headers"] = json!({ name.as_str(): header });
+        }
         responses.insert(status.as_str().to_owned(), answer);
     }
     let mut described = json!({

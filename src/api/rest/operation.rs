@@ -18,7 +18,7 @@ use crate::service::Service;
 use crate::service::auth::Caller;
 
 /// Nothing: no path parameters, no query, or no body.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct Nothing {}
 
 /// A request whose caller is known, before it was read.

@@ -15,18 +15,16 @@ use serde_json::{Value, json};
 
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
-use super::{Dialect, Refusal, bearer, header as text_of, xml};
+use super::{Dialect, Refusal, bearer, catalogue, header as text_of, xml};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::Violation;
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
-use crate::domain::topic::{Pattern, Patterns};
+use crate::domain::topic::Pattern;
 use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
-use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
-use crate::service::topic::{TopicPage, TopicSelection};
 use crate::service::webhook::{WebhookPage, WebhookSelection};
 
 /// The longest name and URL of a webhook, in characters (WIRE §4).
@@ -75,6 +73,7 @@ pub fn dialect() -> Dialect {
         status,
         refuse,
         refusal: SchemaGenerator::subschema_for::<Vec<Told>>,
+        refusal_header: None,
         operations: operations(),
     }
 }
@@ -392,23 +391,6 @@ fn read_format(text: &str) -> Result<Encoding, Refusal> {
     }
 }
 
-/// All topics of the merchant's catalogue, by their numbers.
-async fn catalogue(service: &Service, caller: &Caller) -> Result<Vec<CatalogueEntry>, Refusal> {
-    let limit = service.topic_list_limit_max();
-    let (mut topics, mut after) = (Vec::<CatalogueEntry>::new(), None);
-    loop {
-        let page = TopicPage { after, sort: None, limit: Some(limit.into()) };
-        let found = service.list_topics(caller, TopicSelection::default(), page).await?;
-        let is_last = found.len() < limit as usize;
-        topics.extend(found);
-        after = topics.last().map(|entry| entry.spec.topic.to_string());
-        if is_last {
-            topics.sort_by_key(|entry| entry.event_type);
-            return Ok(topics);
-        }
-    }
-}
-
 /// A webhook that is to be made.
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
@@ -473,7 +455,7 @@ async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>
     let said = WebhookChanges {
         name: Some(body.name),
         url: Some(url),
-        topics: Patterns::try_new(topic.spec.topic.as_str()).ok(),
+        topics: Some((&topic.spec.topic).into()),
         is_active: Some(body.enabled.0),
         ..WebhookChanges::default()
     };
