@@ -129,6 +129,11 @@ impl From<Fault> for Refusal {
     }
 }
 
+/// The names that the documents of dialects have in their paths.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    dialects().into_iter().map(|dialect| dialect.name)
+}
+
 /// Every dialect there is.
 fn dialects() -> Vec<Dialect> {
     vec![three_d_cart::dialect(), babel::dialect()]
@@ -142,8 +147,9 @@ pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
 fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) -> Router {
     let dialect = Arc::new(dialect);
     let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::new()));
+    let list_limit_max = service.list_limit_max();
     let document = get(async move || {
-        let document = made.get_or_init(|| openapi::document(&described, &url).to_string()).clone();
+        let document = made.get_or_init(|| openapi::document(&described, &url, list_limit_max).to_string()).clone();
         ([(header::CONTENT_TYPE, "application/json")], document)
     });
     let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);

@@ -1,5 +1,7 @@
 //! A dialect's OpenAPI document, made from its table of operations.
 
+use std::collections::BTreeSet;
+
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -9,6 +11,9 @@ use super::operation::{Describe, Operation};
 
 /// The version of the OpenAPI specification that documents follow.
 const OPENAPI: &str = "3.1.0";
+/// What the schema of a parameter has for a `maximum` where the configuration
+/// bounds it.
+pub const LIST_LIMIT_MAX: &str = "list_limit_max";
 /// What any request may be answered with besides.
 const REFUSALS: [(&str, &str); 9] = [
     ("400", "The request is wrong, or can't be done."),
@@ -22,8 +27,9 @@ const REFUSALS: [(&str, &str); 9] = [
     ("503", "The server can't do it now; Retry-After says how long to wait."),
 ];
 
-/// The document of a dialect on a server that is called at `url`.
-pub fn document(dialect: &Dialect, url: &str) -> Value {
+/// The document of a dialect on a server that is called at `url`, and lists up
+/// to so much.
+pub fn document(dialect: &Dialect, url: &str, list_limit_max: u32) -> Value {
     // Two generators, since what may be left out of a request is there in an answer.
     let settings =
         || SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
@@ -32,7 +38,13 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
     let refusal = (dialect.refusal)(&mut given);
     let mut paths = Map::<String, Value>::new();
     for operation in &dialect.operations {
-        let described = describe(operation, dialect.media, &refusal, &mut taken, &mut given);
+        let mut described = describe(operation, dialect.media, &refusal, &mut taken, &mut given);
+        for parameter in described["parameters"].as_array_mut().into_iter().flatten() {
+            if parameter["schema"]["maximum"] == LIST_LIMIT_MAX {
+                parameter["schema"]["maximum"] = list_limit_max.into();
+            }
+        }
+        described["tags"] = json!([tag(dialect, operation.path)]);
         paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_ascii_lowercase()] =
             described;
     }
@@ -42,6 +54,11 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
         assert!(other.is_none_or(|other| other == schema), "two schemas of one name");
     }
     let (security, ways) = (dialect.security)();
+    let tags: BTreeSet<_> = dialect.operations.iter().map(|operation| tag(dialect, operation.path)).collect();
+    let tags: Vec<_> = tags
+        .into_iter()
+        .map(|tag| json!({ "name": tag, "description": format!("What lies under `{tag}`.") }))
+        .collect();
     json!({
         "openapi": OPENAPI,
         "info": {
@@ -52,9 +69,17 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
         },
         "servers": [{ "url": url.trim_end_matches('/') }],
         "security": ways,
+        "tags": tags,
         "paths": paths,
         "components": { "schemas": schemas, "securitySchemes": security },
     })
+}
+
+/// What groups an operation with others: what comes first under the dialect's
+/// own paths.
+fn tag(dialect: &Dialect, path: &'static str) -> &'static str {
+    let rest = dialect.bases.iter().find_map(|base| path.strip_prefix(base)).unwrap_or(path);
+    rest.split('/').find(|part| !part.is_empty()).unwrap_or(dialect.name)
 }
 
 fn describe(
@@ -76,7 +101,12 @@ fn describe(
     let answer = json!({ "description": "Done.", "content": content(&schema, &written) });
     responses.insert(operation.status.as_str().to_owned(), answer);
     for (status, description) in REFUSALS {
-        let answer = json!({ "description": description, "content": content(refusal, &written) });
+        let mut answer = json!({ "description": description, "content": content(refusal, &written) });
+        if matches!(status, "429" | "503") {
+            let seconds = json!({ "type": "integer", "minimum": 0 });
+            answer["headers"] =
+                json!({ "Retry-After": { "description": "How many seconds to wait.", "schema": seconds } });
+        }
         responses.insert(status.to_owned(), answer);
     }
     let mut described = json!({
