@@ -178,7 +178,7 @@ async fn a_webhook_of_another_dialect_is_shown_and_keeps_what_it_has() {
         assert_eq!(after[key], *value, "{key}");
     }
     let told = client.wrong("PUT", &format!("{WEBHOOKS}/1"), r#"{"Format": "XML"}"#, 400).await;
-    assert!(told.contains("xml needs the format 3dcart"), "{told}");
+    assert!(told.contains("Format: xml needs the format 3dcart"), "{told}");
 }
 
 #[tokio::test]

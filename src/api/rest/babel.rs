@@ -10,26 +10,29 @@ use std::collections::BTreeMap;
 
 use axum::response::Response;
 use http::{HeaderMap, Method, StatusCode};
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use self::rows::{Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row};
+use self::rows::{
+    Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_EXTRAS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row,
+};
 use self::search::{Search, Window};
+use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::query::{Filter, Row, Select, Sort};
 use super::values::{Int, Object, Switch};
 use super::{Dialect, Refusal, key};
 use crate::domain::delivery::Attempt;
 use crate::domain::fault::{Fault, Violation};
-use crate::domain::headers::ExtraHeaders;
+use crate::domain::headers::{EXTRA_HEADERS_BYTES_MAX, EXTRA_HEADERS_MAX, ExtraHeaders};
 use crate::domain::id::{IncrementId, WebhookId};
-use crate::domain::retry::{RetryPolicy, Waits};
-use crate::domain::secret::SecretKey;
-use crate::domain::target::TargetUrl;
-use crate::domain::topic::Patterns;
-use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookDefaults};
+use crate::domain::retry::{RETRIES_MAX, RetryPolicy, Waits};
+use crate::domain::secret::{SECRET_CHARS_MAX, SECRET_CHARS_MIN, SecretKey};
+use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
+use crate::domain::topic::{Patterns, TOPIC_WORD};
+use crate::domain::webhook::{Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
 use crate::service::delivery::{DeliveryPage, DeliverySelection};
 use crate::service::topic::{TopicPage, TopicSelection};
@@ -130,6 +133,7 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
 #[derive(Deserialize, JsonSchema)]
 struct ById {
     /// The subscription.
+    #[schemars(example = 1)]
     id: Int,
 }
 
@@ -142,20 +146,23 @@ impl ById {
 /// Which rows, in which order, and which members of them.
 #[derive(Deserialize, JsonSchema)]
 struct List {
-    /// The members to show, with commas between them: `name,url`.
+    /// The members to show, with commas between them.
+    #[schemars(extend("pattern" = Select::pattern(SUBSCRIPTION_FIELDS, SUBSCRIPTION_EXTRAS)), example = &"name,url")]
     select: Option<String>,
-    /// Conditions, joined by ` and `: `isActive eq true and name contains shop`. There are eq, ne, gt, ge, lt, le and
-    /// contains.
+    /// Conditions, joined by ` and `. There are eq, ne, gt, ge, lt, le and contains.
+    #[schemars(example = &"isActive eq true and name contains shop")]
     filter: Option<String>,
     /// The member to sort by, with a `-` in front for the greatest first.
+    #[schemars(extend("enum" = Sort::names(SUBSCRIPTION_FIELDS)), example = &"-createdAt")]
     sort: Option<String>,
     /// What to show besides: `webhookEvents`, with subscriptions.
+    #[schemars(extend("enum" = ["webhookEvents"]), example = &"webhookEvents")]
     include: Option<String>,
-    /// How many to show; 100 by default, or 20 with `include`; up to `list_limit_max`.
-    #[schemars(range(min = 0))]
+    /// How many to show; 100 by default, or 20 with `include`, and then no more than 20.
+    #[schemars(range(min = 0), extend("maximum" = LIST_LIMIT_MAX), example = 20)]
     take: Option<Int>,
     /// How many to pass over.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 0)]
     skip: Option<Int>,
 }
 
@@ -193,7 +200,7 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
     let Asked { service, caller, query, .. } = asked;
     let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS)?;
     let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
-    let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, &["secret", "webhookEvents"])?;
+    let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, SUBSCRIPTION_EXTRAS)?;
     let includes = check_include(query.include.as_deref(), &["webhookEvents"])?;
     let default = if includes { INCLUDING_MAX } else { TAKE_DEFAULT };
     let window = window(query.take, query.skip, default, service.list_limit_max())?;
@@ -229,39 +236,86 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Ref
     Ok(Subscriptions { subscriptions, total_subscriptions_count, success: true, message: String::new() })
 }
 
-/// What is said of a subscription.
+/// What is said of a subscription that is to be made.
+#[derive(Deserialize, JsonSchema)]
+struct New {
+    /// The subscription.
+    #[schemars(schema_with = "new_subscription")]
+    subscription: Object<SubscriptionData>,
+}
+
+/// What to change of a subscription.
 #[derive(Deserialize, JsonSchema)]
 struct Given {
+    /// The changes.
     subscription: Object<SubscriptionData>,
+}
+
+/// One that is made needs topics and a URL.
+fn new_subscription(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = SubscriptionData::json_schema(generator);
+    let needed = ["eventType", "url"];
+    for name in needed {
+        schema.pointer_mut(&format!("/properties/{name}")).expect("it is a member")["type"] = json!("string");
+    }
+    schema.insert("required".to_owned(), json!(needed));
+    schema
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct SubscriptionData {
     /// Its name.
+    #[schemars(length(max = NAME_CHARS_MAX), example = &"shop")]
     name: Option<String>,
     /// The topics, with commas between them: `order:created`, `order:*`, `*`.
+    #[schemars(extend("pattern" = topics_pattern()), example = &"order:created,product:*")]
     event_type: Option<String>,
-    /// Where its events are posted to.
+    /// Where its events are posted to, by http or https.
+    #[schemars(extend("format" = "uri"), length(max = URL_CHARS_MAX), example = &"https://example.com/hook")]
     url: Option<String>,
     /// What signs. Without one, a key is made.
+    #[schemars(length(min = SECRET_CHARS_MIN, max = SECRET_CHARS_MAX), example = &"at least 8 characters")]
     secret: Option<String>,
     /// Headers to send along; also as a text, one `Name: value` a line.
+    #[schemars(example = json!({ "X-Shop": "7" }))]
     headers: Option<HeadersGiven>,
     /// How many retries there are at the most, one every 5 minutes; 10 by default.
-    #[schemars(range(min = 0, max = 100))]
+    #[schemars(range(min = 0, max = RETRIES_MAX), example = 5)]
     max_retry_count: Option<Int>,
     /// Whether it is on.
+    #[schemars(example = true)]
     is_active: Option<Switch>,
+}
+
+/// A list of topics as a regular expression.
+fn topics_pattern() -> String {
+    let entry = format!(r"(\*|{TOPIC_WORD}:(\*|{TOPIC_WORD}))");
+    format!("^ *{entry}( *, *{entry})* *$")
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(untagged)]
 enum HeadersGiven {
-    Pairs(BTreeMap<String, String>),
+    Pairs(#[schemars(schema_with = "header_pairs")] BTreeMap<String, String>),
     /// As they are shown.
-    Lines(String),
+    Lines(#[schemars(schema_with = "header_lines")] String),
+}
+
+const HEADER_NAME: &str = "[A-Za-z0-9!#$%&'*+.^_`|~-]+";
+
+fn header_pairs(_: &mut SchemaGenerator) -> Schema {
+    let value = json!({ "type": "string", "pattern": "^[ -~]*$" });
+    let name = json!({ "pattern": format!("^{HEADER_NAME}$") });
+    json_schema!({
+        "type": "object", "propertyNames": name, "additionalProperties": value, "maxProperties": EXTRA_HEADERS_MAX,
+    })
+}
+
+fn header_lines(_: &mut SchemaGenerator) -> Schema {
+    let line = format!("( *{HEADER_NAME} *:[ -~]*)?");
+    json_schema!({ "type": "string", "pattern": format!("^{line}(\\n{line})*$"), "maxLength": EXTRA_HEADERS_BYTES_MAX })
 }
 
 impl HeadersGiven {
@@ -332,7 +386,7 @@ impl One {
     }
 }
 
-async fn create(asked: Asked<Nothing, Nothing, Given>) -> Result<One, Refusal> {
+async fn create(asked: Asked<Nothing, Nothing, New>) -> Result<One, Refusal> {
     let Asked { service, caller, body, .. } = asked;
     let policy = Waits::Fixed { max_retries: RETRIES_DEFAULT, interval_s: RETRY_INTERVAL_S };
     let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Custom(policy) };
@@ -418,13 +472,13 @@ async fn event_types(asked: Asked<Nothing, Nothing, Nothing>) -> Result<EventTyp
 #[derive(Deserialize, JsonSchema)]
 struct Test {
     /// The message, an object or one as JSON in a text; the server has one of its own.
-    #[schemars(schema_with = "payload")]
+    #[schemars(schema_with = "payload", example = json!({ "order_id": 7 }))]
     #[serde(default)]
     payload: Option<Box<RawValue>>,
 }
 
-fn payload(_: &mut SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": ["object", "string", "null"] })
+fn payload(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["object", "string", "null"] })
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -470,20 +524,23 @@ struct Events {
 /// Which events, in which order, and which members of them.
 #[derive(Deserialize, JsonSchema)]
 struct ListEvents {
-    /// The members to show, with commas between them: `id,eventType`.
+    /// The members to show, with commas between them.
+    #[schemars(extend("pattern" = Select::pattern(EVENT_FIELDS, &[])), example = &"id,eventType")]
     select: Option<String>,
-    /// Conditions, joined by ` and `: `isSuccess eq false and createdAt ge 2026-01-01T00:00:00Z`. There are eq, ne, gt,
-    /// ge, lt, le and contains.
+    /// Conditions, joined by ` and `. There are eq, ne, gt, ge, lt, le and contains.
+    #[schemars(example = &"isSuccess eq false and createdAt ge 2026-01-01T00:00:00Z")]
     filter: Option<String>,
     /// `id` or `createdAt`, with a `-` in front for the last first.
+    #[schemars(extend("enum" = Sort::names(EVENT_SORTS)), example = &"-id")]
     sort: Option<String>,
     /// Nothing can be shown besides.
+    #[schemars(length(max = 0))]
     include: Option<String>,
-    /// How many to show; 100 by default, up to `list_limit_max`.
-    #[schemars(range(min = 0))]
+    /// How many to show; 100 by default.
+    #[schemars(range(min = 0), extend("maximum" = LIST_LIMIT_MAX), example = 20)]
     take: Option<Int>,
     /// How many to pass over.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 0)]
     skip: Option<Int>,
 }
 
@@ -505,8 +562,10 @@ async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Events, 
 #[serde(rename_all = "camelCase")]
 struct ByEvent {
     /// The subscription.
+    #[schemars(example = 1)]
     id: Int,
     /// The number of the event within it.
+    #[schemars(example = 42)]
     event_id: Int,
 }
 

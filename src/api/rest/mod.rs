@@ -156,8 +156,9 @@ pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
 fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) -> Router {
     let dialect = Arc::new(dialect);
     let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::new()));
+    let list_limit_max = service.list_limit_max();
     let document = get(async move || {
-        let document = made.get_or_init(|| openapi::document(&described, &url).to_string()).clone();
+        let document = made.get_or_init(|| openapi::document(&described, &url, list_limit_max).to_string()).clone();
         ([(header::CONTENT_TYPE, "application/json")], document)
     });
     let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);
@@ -320,7 +321,7 @@ mod tests {
                 .map(|code| Refusal::from(Fault::new(code)).status);
         assert_eq!(statuses.map(|status| status.as_u16()), [403, 401, 410, 429]);
         for dialect in dialects() {
-            let document = openapi::document(&dialect, "https://example.com");
+            let document = openapi::document(&dialect, "https://example.com", 1_000);
             for operation in &dialect.operations {
                 let method = operation.method.as_str().to_ascii_lowercase();
                 let responses = &document["paths"][operation.path][method]["responses"];

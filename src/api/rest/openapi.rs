@@ -1,5 +1,7 @@
 //! A dialect's OpenAPI document, made from its table of operations.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
@@ -10,6 +12,9 @@ use super::operation::{Describe, Operation};
 
 /// The version of the OpenAPI specification that documents follow.
 const OPENAPI: &str = "3.1.0";
+/// What the schema of a parameter has for a `maximum` where the configuration
+/// bounds it.
+pub const LIST_LIMIT_MAX: &str = "list_limit_max";
 /// What any request may be answered with besides, unless the dialect has another status for it.
 const REFUSALS: [(StatusCode, &str); 10] = [
     (StatusCode::BAD_REQUEST, "The request is wrong, or can't be done."),
@@ -24,8 +29,9 @@ const REFUSALS: [(StatusCode, &str); 10] = [
     (StatusCode::SERVICE_UNAVAILABLE, "The server can't do it now; Retry-After says how long to wait."),
 ];
 
-/// The document of a dialect on a server that is called at `url`.
-pub fn document(dialect: &Dialect, url: &str) -> Value {
+/// The document of a dialect on a server that is called at `url`, and lists up
+/// to so much.
+pub fn document(dialect: &Dialect, url: &str, list_limit_max: u32) -> Value {
     // Two generators, since what may be left out of a request is there in an answer.
     let settings =
         || SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
@@ -34,7 +40,13 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
     let refusal = (dialect.refusal)(&mut given);
     let mut paths = Map::<String, Value>::new();
     for operation in &dialect.operations {
-        let described = describe(operation, dialect, &refusal, &mut taken, &mut given);
+        let mut described = describe(operation, dialect, &refusal, &mut taken, &mut given);
+        for parameter in described["parameters"].as_array_mut().into_iter().flatten() {
+            if parameter["schema"]["maximum"] == LIST_LIMIT_MAX {
+                parameter["schema"]["maximum"] = list_limit_max.into();
+            }
+        }
+        described["tags"] = json!([tag(dialect, operation.path)]);
         paths.entry(operation.path).or_insert_with(|| json!({}))[operation.method.as_str().to_ascii_lowercase()] =
             described;
     }
@@ -44,6 +56,11 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
         assert!(other.is_none_or(|other| other == schema), "two schemas of one name");
     }
     let (security, ways) = (dialect.security)();
+    let tags: BTreeSet<_> = dialect.operations.iter().map(|operation| tag(dialect, operation.path)).collect();
+    let tags: Vec<_> = tags
+        .into_iter()
+        .map(|tag| json!({ "name": tag, "description": format!("What lies under `{tag}`.") }))
+        .collect();
     json!({
         "openapi": OPENAPI,
         "info": {
@@ -54,9 +71,17 @@ pub fn document(dialect: &Dialect, url: &str) -> Value {
         },
         "servers": [{ "url": url.trim_end_matches('/') }],
         "security": ways,
+        "tags": tags,
         "paths": paths,
         "components": { "schemas": schemas, "securitySchemes": security },
     })
+}
+
+/// What groups an operation with others: what comes first under the dialect's
+/// own paths.
+fn tag(dialect: &Dialect, path: &'static str) -> &'static str {
+    let rest = dialect.bases.iter().find_map(|base| path.strip_prefix(base)).unwrap_or(path);
+    rest.split('/').find(|part| !part.is_empty()).unwrap_or(dialect.name)
 }
 
 fn describe(
@@ -82,9 +107,13 @@ fn describe(
     responses.insert(operation.status.as_str().to_owned(), answer);
     for (status, description) in REFUSALS.into_iter().filter(|(status, _)| (dialect.status)(*status) == *status) {
         let mut answer = json!({ "description": description, "content": content(refusal, &written) });
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            let seconds = json!({ "type": "integer", "minimum": 0 });
+            answer["headers"]["Retry-After"] = json!({ "description": "How many seconds to wait.", "schema": seconds });
+        }
         if let Some((name, description)) = &dialect.refusal_header {
-            let header = json!({ "description": description, "schema": { "type": "string" } });
-            answer["headers"] = json!({ name.as_str(): header });
+            let schema = json!({ "type": "string" });
+            answer["headers"][name.as_str()] = json!({ "description": description, "schema": schema });
         }
         responses.insert(status.as_str().to_owned(), answer);
     }

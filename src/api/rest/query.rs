@@ -250,6 +250,11 @@ pub struct Sort {
 }
 
 impl Sort {
+    /// All it can be, as a client writes it.
+    pub fn names(fields: &[Field]) -> Vec<String> {
+        fields.iter().flat_map(|(name, _)| [(*name).to_owned(), format!("-{name}")]).collect()
+    }
+
     /// Reads `field`, or `-field` for the greatest first.
     pub fn read(text: Option<&str>, fields: &[Field]) -> Result<Option<Self>, Refusal> {
         let read = |text: &str| {
@@ -280,6 +285,13 @@ impl Sort {
 pub struct Select(Option<Vec<&'static str>>);
 
 impl Select {
+    /// All it can be, as a regular expression.
+    pub fn pattern(fields: &[Field], more: &[&str]) -> String {
+        let names: Vec<_> = fields.iter().map(|(name, _)| *name).chain(more.iter().copied()).collect();
+        let name = format!("({})", names.join("|"));
+        format!("^ *{name}( *, *{name})* *$")
+    }
+
     /// Reads names with commas between them; `more` are members that are no fields.
     pub fn read(text: Option<&str>, fields: &[Field], more: &[&'static str]) -> Result<Self, Refusal> {
         let all: Vec<Field> = fields.iter().copied().chain(more.iter().map(|name| (*name, Kind::Text))).collect();

@@ -13,11 +13,12 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
 use super::{Dialect, Refusal, bearer, catalogue, header as text_of, xml};
 use crate::domain::catalogue::CatalogueEntry;
-use crate::domain::fault::Violation;
+use crate::domain::fault::{Fault, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::target::TargetUrl;
@@ -35,6 +36,13 @@ const LIMIT_DEFAULT: usize = 10;
 /// How times are shown, and how a client writes them.
 const TIME: &str = "%m/%d/%Y %H:%M";
 const TIME_GIVEN: &str = "%m/%d/%Y %H:%M:%S";
+/// The ways a client may write them, as a regular expression.
+const TIME_PATTERN: &str =
+    r"^(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/[0-9]{4}( ([01]?[0-9]|2[0-3]):[0-5]?[0-9](:[0-5]?[0-9])?)?$";
+/// The formats by their names here.
+const FORMATS: [&str; 2] = ["JSON", "XML"];
+/// In a body, null counts as left out.
+const FORMATS_GIVEN: [Option<&str>; 3] = [Some("JSON"), Some("XML"), None];
 /// What clients look for when they have seen the last page.
 const BEYOND: &str = "Offset amount exceeds the total number of records";
 
@@ -303,30 +311,38 @@ impl Part {
 #[derive(Deserialize, JsonSchema)]
 struct List {
     /// The most rows; 10 by default.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 10)]
     limit: Option<Int>,
     /// The place of the first, from 1.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 1)]
     offset: Option<Int>,
     /// 1: only how many there are.
+    #[schemars(example = false)]
     countonly: Option<Switch>,
     /// Only those of this name.
+    #[schemars(example = &"shop")]
     name: Option<String>,
     /// Only those of this URL.
+    #[schemars(example = &"https://example.com/hook")]
     url: Option<String>,
     /// 1: only those that are on. 0: only those that are off. -1: any.
-    #[schemars(schema_with = "any_switch")]
+    #[schemars(schema_with = "any_switch", example = 1)]
     #[serde(default)]
     enabled: Option<String>,
-    /// Only those in this format: `JSON` or `XML`.
+    /// Only those in this format.
+    #[schemars(extend("enum" = FORMATS), example = &"JSON")]
     format: Option<String>,
     /// Only those made then or later: `mm/dd/yyyy hh:mm:ss`.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"04/25/2019 16:24:00")]
     datecreatedstart: Option<String>,
     /// Only those made then or before.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"04/25/2019 16:24:00")]
     datecreatedend: Option<String>,
     /// Only those last changed then or later.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"04/25/2019 16:24:00")]
     dateupdatedstart: Option<String>,
     /// Only those last changed then or before.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"04/25/2019 16:24:00")]
     dateupdatedend: Option<String>,
 }
 
@@ -396,16 +412,19 @@ fn read_format(text: &str) -> Result<Encoding, Refusal> {
 #[serde(rename_all = "PascalCase")]
 struct WebhookPost {
     /// Its name.
-    #[schemars(length(max = NAME_CHARS_MAX))]
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX), example = &"shop")]
     name: String,
-    /// Where its events are posted to.
-    #[schemars(length(max = URL_CHARS_MAX))]
+    /// Where its events are posted to, by http or https.
+    #[schemars(extend("format" = "uri"), length(max = URL_CHARS_MAX), example = &"https://example.com/hook")]
     url: String,
-    /// The number of the kind of events.
+    /// The number of the kind of events, one of those that are listed.
+    #[schemars(range(min = 1), example = 1)]
     event_type: Int,
     /// `JSON`, the default, or `XML`.
+    #[schemars(extend("enum" = FORMATS_GIVEN), example = &"JSON")]
     format: Option<String>,
     /// Whether it is on.
+    #[schemars(example = true)]
     enabled: Switch,
 }
 
@@ -414,16 +433,19 @@ struct WebhookPost {
 #[serde(rename_all = "PascalCase")]
 struct WebhookPut {
     /// Its id, if it is said, is that of the path.
+    #[schemars(example = 1)]
     id: Option<Int>,
     /// Its name.
-    #[schemars(length(max = NAME_CHARS_MAX))]
+    #[schemars(length(min = 1, max = NAME_CHARS_MAX), example = &"shop")]
     name: Option<String>,
-    /// Where its events are posted to.
-    #[schemars(length(max = URL_CHARS_MAX))]
+    /// Where its events are posted to, by http or https.
+    #[schemars(extend("format" = "uri"), length(max = URL_CHARS_MAX), example = &"https://example.com/hook")]
     url: Option<String>,
     /// `JSON` or `XML`.
+    #[schemars(extend("enum" = FORMATS_GIVEN), example = &"XML")]
     format: Option<String>,
     /// Whether it is on.
+    #[schemars(example = false)]
     enabled: Option<Switch>,
 }
 
@@ -469,6 +491,7 @@ async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>
 #[derive(Deserialize, JsonSchema)]
 struct ById {
     /// The webhook.
+    #[schemars(example = 1)]
     id: Int,
 }
 
@@ -507,8 +530,16 @@ async fn update(asked: Asked<ById, Nothing, WebhookPut>) -> Result<Vec<Told>, Re
         is_active: body.enabled.map(|enabled| enabled.0),
         ..WebhookChanges::default()
     };
-    service.update_webhook(&caller, id, changes).await?;
+    service.update_webhook(&caller, id, changes).await.map_err(named)?;
     Ok(Told::done(id, StatusCode::OK, "updated successfully"))
+}
+
+/// A fault in the dialect's own names.
+fn named(fault: Fault) -> Refusal {
+    match fault.field.as_deref() {
+        Some("encoding") => Fault { field: Some("Format".to_owned()), ..fault }.into(),
+        _ => fault.into(),
+    }
 }
 
 async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<Told>, Refusal> {
@@ -520,14 +551,16 @@ async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<Told>, Refus
 #[derive(Deserialize, JsonSchema)]
 struct ListEvents {
     /// The most rows; 10 by default.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 10)]
     limit: Option<Int>,
     /// The place of the first, from 1.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 1)]
     offset: Option<Int>,
     /// 1: only how many there are.
+    #[schemars(example = false)]
     countonly: Option<Switch>,
     /// Only that of this name.
+    #[schemars(example = &"Order New")]
     name: Option<String>,
 }
 

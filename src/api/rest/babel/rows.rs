@@ -63,6 +63,8 @@ pub const SUBSCRIPTION_FIELDS: &[Field] = &[
     ("createdAt", Kind::Time),
     ("updatedAt", Kind::Time),
 ];
+/// What can be shown besides, though not filtered or sorted by.
+pub const SUBSCRIPTION_EXTRAS: &[&str] = &["secret", "webhookEvents"];
 
 impl Subscription {
     pub fn new(webhook: &Webhook, caller: &Caller) -> Self {
