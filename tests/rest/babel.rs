@@ -12,7 +12,7 @@ use crate::{Client, without_nulls};
 const SUBSCRIPTIONS: &str = "/v1/webhooks/subscriptions";
 
 impl<'a> Client<'a> {
-    fn babel(server: &'a TestServer, key: &str) -> Self {
+    pub fn babel(server: &'a TestServer, key: &str) -> Self {
         Self { server, headers: vec![("accept", "text/plain".to_owned()), ("x-api-key", key.to_owned())] }
     }
 

@@ -17,7 +17,7 @@ impl<'a> Client<'a> {
         Self { server, headers: headers.map(|(name, value)| (name, value.to_owned())).into() }
     }
 
-    fn shop(server: &'a TestServer) -> Self {
+    pub fn shop(server: &'a TestServer) -> Self {
         Self::three_d_cart(server, "https://www.demo/", "demo", DEMO_KEY)
     }
 

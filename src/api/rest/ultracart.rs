@@ -670,9 +670,9 @@ struct ByUrl {
 async fn delete_by_url(asked: Asked<Nothing, Nothing, ByUrl>) -> Result<WebhookResponse, Refusal> {
     let Asked { service, caller, body, .. } = asked;
     let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
-    // As it would be kept.
     let wanted = TargetUrl::try_new(body.webhook_url.trim()).map_err(named_violation)?;
-    let found = webhooks.into_iter().find(|webhook| webhook.spec.url.as_ref() == Some(&wanted));
+    let found =
+        webhooks.into_iter().find(|webhook| webhook.spec.url.as_ref().is_some_and(|url| url.url() == wanted.url()));
     let found = found.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "No webhook posts to this URL."))?;
     let row = Shown::new(&service, &caller, None).await?.row(&found).await?;
     service.delete_webhook(&caller, found.webhook_id).await?;
