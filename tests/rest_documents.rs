@@ -44,6 +44,34 @@ struct Fuzz {
 
 const FUZZES: &[Fuzz] = &[
     Fuzz {
+        dialect: "ultracart",
+        credentials: &[("SimpleKey", KEY)],
+        headers: &[],
+        examples_max: 30,
+        values: r#"
+            [dictionaries]
+            urls = { values = ["https://example.com/old-hook", "https://example.com:8080/?a=1"] }
+            kept = { values = ["https://example.com/hook", "https://example.com/?a=1"] }
+            ids = { values = [1] }
+            requests = { values = ["msg_STORE_1_1.1", "msg_STORE_1_50.1"] }
+
+            [parameters]
+            "path.webhookOid" = { dictionary = "ids", probability = 0.8 }
+            "path.requestId" = { dictionary = "requests", probability = 0.8 }
+            "query.requestId" = { dictionary = "requests", probability = 0.5 }
+            "body.webhook_url" = { dictionary = "urls" }
+
+            # Webhook 1 must not get a URL by which another operation deletes.
+            [[operations]]
+            include-operation-id = "updateWebhook"
+            parameters = { "body.webhook_url" = { dictionary = "kept" } }
+
+            [[operations]]
+            include-operation-id = "deleteWebhook"
+            parameters = { "path.webhookOid" = 2 }
+        "#,
+    },
+    Fuzz {
         dialect: "babel",
         credentials: &[("ApiKey", KEY)],
         headers: &[],
@@ -216,7 +244,7 @@ impl Resolve for NobodyElse {
 }
 
 /// A server with a catalogue and a few webhooks of ann's, one of which has had events.
-async fn server(receiver: &Receiver) -> TestServer {
+async fn server(dialect: &str, receiver: &Receiver) -> TestServer {
     let hooks = Hooks { resolver: Arc::new(NobodyElse), ..Hooks::default() };
     let start = Start { hooks, ..Start::default() }.strict().flag("allow_target", "127.0.0.1");
     // Wrong credentials are sent on purpose.
@@ -229,7 +257,8 @@ async fn server(receiver: &Receiver) -> TestServer {
     let url = format!("http://receiver.test:{}/", receiver.port());
     for number in 1..=WEBHOOKS {
         let topics = if number == 1 { "order:*" } else { "product:*" };
-        let data = json!({"name": "shop", "topics": topics, "url": url, "format": "3dcart"});
+        let format = if dialect == "ultracart" { dialect } else { "3dcart" };
+        let data = json!({"name": "shop", "topics": topics, "url": url, "format": format});
         server.rpc("webhook.create", json!([session, data])).await.unwrap();
     }
     let events: Vec<_> =
@@ -260,11 +289,14 @@ async fn the_fuzzer_finds_nothing() {
     let Some(python) = python() else { return };
     for fuzz in FUZZES {
         let receiver = Receiver::obliging().await;
-        let server = server(&receiver).await;
+        let server = server(fuzz.dialect, &receiver).await;
         let folder = tempfile::tempdir().unwrap();
         let (config, path) = (folder.path().join("schemathesis.toml"), folder.path().join("openapi.json"));
         let document = document(&server, fuzz.dialect).await;
-        std::fs::write(&config, fuzz.config()).unwrap();
+        let store_id =
+            server.database().query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0));
+        let store_id: String = store_id.unwrap();
+        std::fs::write(&config, fuzz.config().replace("STORE", &store_id)).unwrap();
         std::fs::write(&path, document.to_string()).unwrap();
         let report = folder.path().join("report.ndjson");
         let mut tool = command(&python);

@@ -19,6 +19,7 @@ use crate::service::auth::Caller;
 
 /// Nothing: no path parameters, no query, or no body.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]
+#[schemars(inline)]
 pub struct Nothing {}
 
 /// A request whose caller is known, before it was read.

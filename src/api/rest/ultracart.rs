@@ -15,19 +15,22 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use self::events::{Category, Events, reflowed};
+use self::events::{Category, Events, REFLOWED, reflowed};
 use self::logs::HttpHeader;
 use self::webhook::{Data, Shown, WebhookRow, named, named_violation};
+use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
 use super::{Dialect, Refusal, catalogue, key};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::target::TargetUrl;
+use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::webhook::{Format, Webhook, WebhookDefaults};
 use crate::service::resend::Backfill;
 use crate::service::webhook::{WebhookPage, WebhookSelection};
 
+/// What webhooks can be sorted by.
+const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
 /// How many records are shown unless the client says otherwise (seed 001).
 const LIMIT_DEFAULT: usize = 100;
 /// Holds what is wrong, for clients that read no further.
@@ -220,6 +223,7 @@ impl Page {
 #[derive(Deserialize, JsonSchema)]
 struct Placeholders {
     /// Whether events that a webhook does not subscribe to are shown, too.
+    #[schemars(example = false)]
     #[serde(rename = "_placeholders")]
     placeholders: Option<Switch>,
 }
@@ -227,18 +231,20 @@ struct Placeholders {
 /// Which webhooks.
 #[derive(Deserialize, JsonSchema)]
 struct List {
-    /// The most records; 100 by default, up to `list_limit_max`.
-    #[schemars(range(min = 1))]
+    /// The most records; 100 by default.
+    #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 200)]
     #[serde(rename = "_limit")]
     limit: Option<Int>,
     /// How many to pass over.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = u32::MAX), example = 0)]
     #[serde(rename = "_offset")]
     offset: Option<Int>,
     /// `webhook_url` or `disabled`, with a `-` in front for the reverse; by default the oldest come first.
+    #[schemars(extend("enum" = SORTS), example = &"-webhook_url")]
     #[serde(rename = "_sort")]
     sort: Option<String>,
     /// Whether events that a webhook does not subscribe to are shown, too.
+    #[schemars(example = true)]
     #[serde(rename = "_placeholders")]
     placeholders: Option<Switch>,
 }
@@ -286,7 +292,7 @@ fn sort(webhooks: &mut [Webhook], text: Option<&str>) -> Result<(), Refusal> {
         }),
         _ => {
             let shown: String = text.chars().take(80).collect();
-            let problem = "is nothing to sort by; there are webhook_url, -webhook_url, disabled, -disabled.";
+            let problem = format!("is nothing to sort by; there are {}.", SORTS.join(", "));
             return Err(Refusal::bad(format!("_sort: {shown:?} {problem}")));
         }
     }
@@ -319,6 +325,7 @@ async fn insert(asked: Asked<Nothing, Placeholders, Data>) -> Result<WebhookResp
 #[derive(Deserialize, JsonSchema)]
 struct ById {
     /// The webhook.
+    #[schemars(example = 1)]
     #[serde(rename = "webhookOid")]
     webhook_oid: Int,
 }
@@ -347,6 +354,7 @@ async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Nothing, Refusal
 #[derive(Deserialize, JsonSchema)]
 struct ByUrl {
     /// Its URL.
+    #[schemars(extend("format" = "uri"), length(max = URL_CHARS_MAX), example = &"https://example.com/old-hook")]
     webhook_url: String,
 }
 
@@ -379,9 +387,11 @@ async fn list_categories(asked: Asked<Nothing, Nothing, Nothing>) -> Result<Cate
 #[derive(Deserialize, JsonSchema)]
 struct ByEvent {
     /// The webhook.
+    #[schemars(example = 1)]
     #[serde(rename = "webhookOid")]
     webhook_oid: Int,
-    /// The name of the events: `item_update` or `order_create`.
+    /// The name of the events.
+    #[schemars(extend("enum" = REFLOWED), example = &"order_create")]
     #[serde(rename = "eventName")]
     event_name: String,
 }

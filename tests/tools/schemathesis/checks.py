@@ -33,6 +33,16 @@ REFUSED = [
     " is set by the server; leave it out",
     # The bound is on pairs in all, in bytes.
     "headers: is ",
+    # What the merchant's catalogue has is no matter of the schema.
+    " is no event of the catalogue",
+    # Which events those are that carry the data of customers isn't, either.
+    "webhook_url: must be https",
+    # The bound is on all events together.
+    " topics are too many",
+    # A name at least: commas, dots and spaces are none.
+    ": is empty; name what goes out",
+    # How much waits, changes.
+    " replays and backfills of the webhook wait",
 ]
 
 SWITCHES = {"true", "false", "1", "0"}

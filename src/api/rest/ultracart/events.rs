@@ -16,12 +16,12 @@ use crate::api::rest::Refusal;
 use crate::api::rest::values::{Object, Switch};
 use crate::delivery::ultracart::{CATEGORIES, event_name};
 use crate::domain::catalogue::CatalogueEntry;
-use crate::domain::expansion::{Expansion, Expansions};
+use crate::domain::expansion::{EXPANSION_CHARS_MAX, Expansion, Expansions};
 use crate::domain::topic::{Pattern, Patterns, Topic};
 use crate::domain::webhook::WebhookSpec;
 
 /// Those whose stored events can be sent to a webhook that never had them (WIRE §3).
-const REFLOWED: [&str; 2] = ["item_update", "order_create"];
+pub const REFLOWED: [&str; 2] = ["item_update", "order_create"];
 
 /// A category of events.
 #[derive(Clone, JsonSchema, Serialize)]
@@ -71,6 +71,7 @@ struct Event {
 #[schemars(rename = "WebhookEventCategoryData")]
 pub struct CategoryData {
     /// Its name.
+    #[schemars(example = &"order")]
     event_category: Option<String>,
     /// Its events.
     events: Option<Vec<Object<EventData>>>,
@@ -80,13 +81,17 @@ pub struct CategoryData {
 #[derive(Deserialize, JsonSchema)]
 #[schemars(rename = "WebhookEventSubscriptionData")]
 struct EventData {
-    /// Its name.
+    /// Its name, which the catalogue has; or its category, `_` and a word.
+    #[schemars(example = &"order_create")]
     event_name: String,
     /// Whether the webhook subscribes to it; it does if this is left out.
+    #[schemars(example = true)]
     subscribed: Option<Switch>,
     /// The objects and arrays of the message to send, with commas between their names; all if it is empty or left out.
+    #[schemars(length(max = EXPANSION_CHARS_MAX), example = &"billing,items")]
     expansion: Option<String>,
     /// Filters are not supported: to be left empty or out.
+    #[schemars(length(max = 0))]
     event_ruler: Option<String>,
 }
 
@@ -274,7 +279,7 @@ impl EventData {
     }
 
     fn expansion(&self) -> Result<Option<Expansion>, Refusal> {
-        if self.event_ruler.as_ref().is_some_and(|rule| !rule.trim().is_empty()) {
+        if self.event_ruler.as_ref().is_some_and(|rule| !rule.is_empty()) {
             let problem = "events can't be filtered by rules; leave it out.";
             return Err(Refusal::bad(format!("event_ruler of {}: {problem}", self.event_name)));
         }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{ById, Metadata, Page};
 use crate::api::rest::Refusal;
+use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
 use crate::delivery::format;
@@ -22,6 +23,8 @@ use crate::store::requests::LoggedRequest;
 
 /// How much of a payload is shown, in characters (seed 001).
 const PAYLOAD_CHARS_MAX: usize = 100_000;
+/// The ways a client may write a time, as a regular expression.
+const TIME_PATTERN: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?$";
 /// How many requests are passed over at once, and how many looked into.
 const PASSED_OVER_AT_ONCE: usize = 10_000;
 const LOOKED_INTO_AT_ONCE: usize = 200;
@@ -33,34 +36,42 @@ const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
 #[serde(rename_all = "camelCase")]
 pub struct List {
     /// Only that of this id.
+    #[schemars(example = &"msg_a1b2c3d4_1_42.1")]
     request_id: Option<String>,
-    /// Only those made then or later: `2026-11-25T16:08:15Z`, or a date.
+    /// Only those made then or later: a time, in UTC if it has no zone, or a date.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"2026-11-25T16:08:15Z")]
     begin_date: Option<String>,
     /// Only those made then or before; with a date, on that day or before.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"2026-11-25")]
     end_date: Option<String>,
     /// Only those that were answered with this HTTP status.
-    #[schemars(range(min = 100, max = 999))]
+    #[schemars(range(min = 100, max = 999), example = 200)]
     status: Option<Int>,
     /// Only those that succeeded, or failed.
+    #[schemars(example = true)]
     success: Option<Switch>,
     /// Only those that held an event of this name.
+    #[schemars(example = &"order_create")]
     event: Option<String>,
     /// Only those that held an event whose message has this `order_id`.
+    #[schemars(example = &"DEMO-1")]
     order_id: Option<String>,
     /// Only those that held a message with this text in it.
+    #[schemars(example = &"DEMO")]
     request: Option<String>,
     /// Only those that took so many milliseconds at least.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0), example = 0)]
     duration: Option<Int>,
-    /// The most records; 100 by default, up to `list_limit_max`.
-    #[schemars(range(min = 1))]
+    /// The most records; 100 by default.
+    #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 200)]
     #[serde(rename = "_limit")]
     limit: Option<Int>,
     /// How many to pass over.
-    #[schemars(range(min = 0))]
+    #[schemars(range(min = 0, max = u32::MAX), example = 0)]
     #[serde(rename = "_offset")]
     offset: Option<Int>,
     /// Only those made then or later, like `beginDate`.
+    #[schemars(extend("pattern" = TIME_PATTERN), example = &"2026-11-25T16:08:15+00:00")]
     #[serde(rename = "_since")]
     since: Option<String>,
 }
@@ -133,9 +144,11 @@ impl HttpHeader {
 #[derive(Deserialize, JsonSchema)]
 pub struct ByRequest {
     /// The webhook.
+    #[schemars(example = 1)]
     #[serde(rename = "webhookOid")]
     webhook_oid: Int,
     /// The id of the request.
+    #[schemars(example = &"msg_a1b2c3d4_1_42.1")]
     #[serde(rename = "requestId")]
     request_id: String,
 }

@@ -1,25 +1,33 @@
 //! Webhooks as the vendor has them: what is shown of one, and what is said of one.
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::events::{Category, CategoryData, Events};
 use crate::api::rest::values::{Int, Object, Switch, time};
 use crate::api::rest::{Refusal, catalogue};
 use crate::domain::fault::{Fault, Violation};
 use crate::domain::id::UserId;
-use crate::domain::policy::{BATCH_EVENTS, BasicAuth, Batching};
+use crate::domain::policy::{BATCH_BYTES, BATCH_EVENTS, BasicAuth, Batching, CREDENTIAL_CHARS_MAX};
 use crate::domain::secret::generate_credential;
-use crate::domain::target::TargetUrl;
+use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Pattern, Patterns};
 use crate::domain::user::{Permission, Profile};
-use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookSpec};
+use crate::domain::webhook::{DESCRIPTION_CHARS_MAX, Encoding, Format, Webhook, WebhookChanges, WebhookSpec};
 use crate::service::Service;
 use crate::service::auth::Caller;
 
 /// The one version of the objects that there is.
 const API_VERSION: &str = "2017-03-01";
+/// In a body, null counts as left out.
+const API_VERSIONS: [Option<&str>; 2] = [Some(API_VERSION), None];
+const AUTHENTICATION_TYPES: [Option<&str>; 3] = [Some("none"), Some("basic"), None];
+/// What credentials hold, as regular expressions: no control characters, and a
+/// user name no colon.
+const USERNAME_PATTERN: &str = r"^[^:\u0000-\u001f\u007f-\u009f]*$";
+const PASSWORD_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 /// The longest name that the vendor's clients take, in characters.
 const NAME_CHARS_MAX: usize = 80;
 /// Categories whose events carry what is known of customers, and so go over
@@ -168,32 +176,45 @@ fn shown_name(spec: &WebhookSpec) -> String {
 
 /// What is said of a webhook; what is not listed here is passed over.
 #[derive(Deserialize, JsonSchema)]
-#[schemars(rename = "WebhookData")]
+#[schemars(rename = "WebhookData", transform = needs_url)]
 pub struct Data {
-    /// Where its events are posted to; over https, if they are of customers.
+    /// Where its events are posted to; over https, if they are of customers. Only one whose receiver pulls has none.
+    #[schemars(extend("format" = "uri"), length(max = URL_CHARS_MAX), example = &"https://example.com/hook")]
     webhook_url: Option<String>,
     /// Its name.
-    #[schemars(length(max = NAME_CHARS_MAX))]
+    #[schemars(length(max = NAME_CHARS_MAX), example = &"shop")]
     name: Option<String>,
     /// What its owner says of it.
+    #[schemars(length(max = DESCRIPTION_CHARS_MAX), example = &"keeps the shelves full")]
     merchant_comments: Option<String>,
-    /// `none` or `basic`.
+    /// How it is told that the requests are ours.
+    #[schemars(extend("enum" = AUTHENTICATION_TYPES), example = &"basic")]
     authentication_type: Option<String>,
     /// The user name to send along; one is made for `basic` without one.
+    #[schemars(length(max = CREDENTIAL_CHARS_MAX), extend("pattern" = USERNAME_PATTERN), example = &"george")]
     basic_username: Option<String>,
     /// The password to send along; one is made for `basic` without one.
+    #[schemars(length(max = CREDENTIAL_CHARS_MAX), extend("pattern" = PASSWORD_PATTERN), example = &"secret")]
     basic_password: Option<String>,
-    /// The version of the objects that are sent: `2017-03-01`.
+    /// The version of the objects that are sent.
+    #[schemars(extend("enum" = API_VERSIONS), example = &API_VERSION)]
     api_version: Option<String>,
     /// The most events in a request; one by default.
-    #[schemars(range(min = *BATCH_EVENTS.start(), max = *BATCH_EVENTS.end()))]
+    #[schemars(range(min = *BATCH_EVENTS.start(), max = *BATCH_EVENTS.end()), example = 10)]
     maximum_events: Option<Int>,
     /// The most bytes of a request with several events.
+    #[schemars(range(min = *BATCH_BYTES.start(), max = *BATCH_BYTES.end()), example = 262_144)]
     maximum_size: Option<Int>,
     /// Whether events are sent in gzip.
+    #[schemars(example = false)]
     compress_events: Option<Switch>,
     /// What it subscribes to.
     event_categories: Option<Vec<Object<CategoryData>>>,
+}
+
+fn needs_url(schema: &mut Schema) {
+    schema.insert("required".to_owned(), json!(["webhook_url"]));
+    schema.pointer_mut("/properties/webhook_url").expect("it is a member")["type"] = json!("string");
 }
 
 impl Data {
