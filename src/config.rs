@@ -221,7 +221,7 @@ keys! {
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
-    /// The most events of a subscription that a filter of the Babel dialect looks at.
+    /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.
     filter_events_max: u32 = "200000", count(1, 100_000_000);
     /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
     /// call says otherwise.

@@ -116,3 +116,51 @@ async fn an_encoding_goes_with_its_format() {
         assert_eq!((&changed["format"], &changed["encoding"]), (&json!(format), &json!(encoding)));
     }
 }
+
+/// What is left out of a message is settled when it is numbered, and the same
+/// in every attempt, in a pull and after a backfill.
+#[tokio::test]
+async fn expansions_say_which_parts_of_a_message_go_out() {
+    let (server, _hand) = Start::default().manual().await;
+    let receiver = Receiver::start(|place, _| Reply::status(if place == 0 { 500 } else { 204 })).await;
+    let expansions = json!({"order:created": "items, billing.city"});
+    let id = webhook(&server, &receiver, json!({"topics": "order:*", "expansions": expansions})).await;
+    assert_eq!(server.call("webhook.get", json!([id])).await.unwrap()["expansions"], expansions);
+    let message = json!({"id": 1, "items": [{"sku": "a"}], "billing": {"city": "x"}, "shipping": {}, "note": null});
+    server.publish("order:created", message.clone()).await;
+    let first = receiver.arrivals(1).await.remove(0);
+    let part = json!({"id": 1, "items": [{"sku": "a"}], "billing": {"city": "x"}, "note": null});
+    assert_eq!(first.json()["message"], part);
+    verify(&first);
+
+    // Other topics go out whole, and what is pending keeps what it was numbered with.
+    server.attempts(id, 1, 1).await;
+    server.call("webhook.update", json!([id, {"expansions": {"order:updated": "shipping"}}])).await.unwrap();
+    server.call("delivery.retry", json!([id, 1])).await.unwrap();
+    let again = receiver.arrivals(2).await.remove(1);
+    assert_eq!(again.body, first.body);
+    let pulled = server.call("delivery.pull", json!([id, 0])).await.unwrap();
+    assert_eq!(pulled[0]["body"].as_str().unwrap().as_bytes(), first.body);
+    server.publish("order:created", message.clone()).await;
+    assert_eq!(receiver.arrivals(3).await.remove(2).json()["message"], message);
+    server.publish("order:updated", message.clone()).await;
+    let cut = json!({"id": 1, "shipping": {}, "note": null});
+    assert_eq!(receiver.arrivals(4).await.remove(3).json()["message"], cut);
+    server.call("webhook.backfill", json!([id, {"topics": "order:updated"}])).await.unwrap();
+    let filled = receiver.arrivals(5).await.remove(4);
+    assert_eq!((filled.number(), &filled.json()["message"]), (4, &cut));
+
+    for (wrong, problem) in [
+        (json!({"order": "x"}), "is no topic"),
+        (json!({"order:created": " , "}), "is empty"),
+        (json!({"order:created": "x".repeat(1_001)}), "has 1001 characters"),
+        (json!([["order:created", "x"]]), "invalid type"),
+        (json!({"order:created": 7}), "invalid type"),
+    ] {
+        let fault = server.call("webhook.update", json!([id, {"expansions": wrong}])).await.unwrap_err();
+        let message = fault["message"].as_str().unwrap();
+        assert!(fault["code"] == 101 && message.contains("expansions") && message.contains(problem), "{fault}");
+    }
+    server.call("webhook.update", json!([id, {"expansions": {}}])).await.unwrap();
+    assert_eq!(server.call("webhook.get", json!([id])).await.unwrap()["expansions"], json!({}));
+}

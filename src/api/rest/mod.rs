@@ -89,6 +89,10 @@ impl Refusal {
 
     /// Nobody knows who calls.
     fn unauthenticated(fault: Fault) -> Self {
+        if fault.code == FaultCode::SessionExpired {
+            // Nothing was shown; there is no session that could have expired.
+            return Self::new(StatusCode::UNAUTHORIZED, "Access denied. The request has no credentials.");
+        }
         let refusal = Self::from(fault);
         match refusal.status {
             StatusCode::FORBIDDEN => Self { status: StatusCode::UNAUTHORIZED, ..refusal },

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use http::StatusCode;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,8 @@ pub fn document(dialect: &Dialect, url: &str, list_limit_max: u32) -> Value {
     let settings =
         || SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut taken = settings().for_deserialize().into_generator();
-    let mut given = settings().for_serialize().into_generator();
+    let no_nulls = RecursiveTransform(without_null);
+    let mut given = settings().for_serialize().with_transform(no_nulls).into_generator();
     let refusal = (dialect.refusal)(&mut given);
     let mut paths = Map::<String, Value>::new();
     for operation in &dialect.operations {
@@ -75,6 +77,29 @@ pub fn document(dialect: &Dialect, url: &str, list_limit_max: u32) -> Value {
         "paths": paths,
         "components": { "schemas": schemas, "securitySchemes": security },
     })
+}
+
+/// What has no value is left out of an answer or a query, and is never null;
+/// typed clients raise at one.
+fn without_null(schema: &mut Schema) {
+    if let Some(Value::Array(kinds)) = schema.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [kind] = kinds.as_slice() {
+            let kind = kind.clone();
+            schema.insert("type".to_owned(), kind);
+        }
+    }
+    if let Some(Value::Array(branches)) = schema.get_mut("anyOf") {
+        branches.retain(|branch| branch["type"] != "null");
+        if let [branch] = branches.as_slice()
+            && let Some(branch) = branch.as_object().cloned()
+        {
+            schema.remove("anyOf");
+            branch.into_iter().for_each(|(key, value)| {
+                schema.insert(key, value);
+            });
+        }
+    }
 }
 
 /// What groups an operation with others: what comes first under the dialect's
@@ -141,17 +166,9 @@ fn members(describe: Describe, place: &str, generator: &mut SchemaGenerator) -> 
         let description = member.as_object_mut().and_then(|member| member.remove("description"));
         // In a query, what is left out is not null.
         member.as_object_mut().map(|member| member.remove("default"));
-        if let Some(types) = member.get("type").and_then(Value::as_array) {
-            let types: Vec<_> = types.iter().filter(|kind| *kind != "null").cloned().collect();
-            if let [kind] = types.as_slice() {
-                member["type"] = kind.clone();
-            }
-        }
-        if let Some(branches) = member.get("anyOf").and_then(Value::as_array) {
-            let branches: Vec<_> = branches.iter().filter(|branch| branch["type"] != "null").cloned().collect();
-            if let [branch] = branches.as_slice() {
-                member = branch.clone();
-            }
+        if let Ok(mut schema) = Schema::try_from(member.clone()) {
+            without_null(&mut schema);
+            member = schema.to_value();
         }
         json!({
             "name": name,
