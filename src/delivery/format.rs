@@ -40,6 +40,12 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
     .into()
 }
 
+/// True if a body is not just put together, and is large.
+pub fn takes_long(parcel: &Parcel) -> bool {
+    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+    matches!(parcel.format, Format::UltraCartGzip | Format::ThreeDCartXml) && parcel.weight() > AT_ONCE_BYTES_MAX
+}
+
 /// The most bytes that an event adds to a body; see [`batch_bytes_max`].
 pub fn batched_bytes_max(event: &Event) -> usize {
     // Names and punctuation, the longest number and the longest time.

@@ -1,6 +1,6 @@
 //! Accepting events, and numbering them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Result;
 use crate::domain::event::{Event, IdempotencyKey, NewEvent, Receipt};
-use crate::domain::expansion::{Expansion, expanded};
+use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Rendering;
@@ -40,7 +40,7 @@ pub fn publish(
         return Err(StoreError::Full { used: used()?, max: limits.bytes_max });
     }
     let mut numbering = Numbering::default();
-    let mut receipts = Vec::with_capacity(events.len());
+    let (mut receipts, mut made) = (Vec::with_capacity(events.len()), 0);
     for (index, event) in events.into_iter().enumerate() {
         let content_hash = event.idempotency_key.as_ref().map(|_| content_hash(&event));
         if let (Some(key), Some(hash)) = (&event.idempotency_key, &content_hash)
@@ -52,7 +52,8 @@ pub fn publish(
         let key = event.idempotency_key.clone();
         let event = insert_event(tx, merchant, event)?;
         let deliveries = numbering.fan_out(tx, &event)?;
-        if numbering.parcels.len() > limits.deliveries_max {
+        made += deliveries.len();
+        if made > limits.deliveries_max {
             return Err(StoreError::TooManyDeliveries { max: limits.deliveries_max });
         }
         let receipt = Receipt { event_id: event.event_id, deliveries };
@@ -71,6 +72,9 @@ pub fn publish(
 pub struct Numbering {
     taken: HashMap<WebhookId, IncrementId>,
     parcels: Vec<(WebhookId, Parcel)>,
+    /// Their deliveries are read from the store: to cut a message takes too
+    /// long for the thread that all changes wait for.
+    cut: HashSet<WebhookId>,
     events: Vec<Arc<Event>>,
 }
 
@@ -83,6 +87,11 @@ impl Numbering {
             let Some(entry) = tx.memory.entry(id) else { continue };
             let rendering = entry.webhook.spec.rendering(&event.topic);
             let number = self.number(tx, id, event.event_id, rendering)?;
+            deliveries.push((id, number));
+            if rendering.expansion.is_some() {
+                self.cut.insert(id);
+                continue;
+            }
             let parcel = Parcel {
                 increment_id: number,
                 attempts: 0,
@@ -90,11 +99,10 @@ impl Numbering {
                 numbered_at: tx.now,
                 due_at: None,
                 format: rendering.format,
-                event: expanded(event, rendering.expansion),
+                event: Arc::clone(event),
                 batch: None,
             };
             self.parcels.push((id, parcel));
-            deliveries.push((id, number));
         }
         self.events.push(Arc::clone(event));
         Ok(deliveries)
@@ -133,13 +141,14 @@ impl Numbering {
             let Some(counters) = tx.memory.counters_mut(id) else { continue };
             let before = std::mem::replace(&mut counters.last, last);
             // A parcel says so itself.
-            if self.parcels.is_empty() {
+            if self.parcels.is_empty() || self.cut.contains(&id) {
                 tx.news.push(Announcement::Through(id, last));
                 tx.news.push(Announcement::Changed(id, Span { first: before.next(), last }));
             }
         }
         tx.news.extend(self.events.into_iter().map(Announcement::Published));
-        tx.news.extend(self.parcels.into_iter().map(|(id, parcel)| Announcement::Parcel(id, parcel)));
+        let handed_over = self.parcels.into_iter().filter(|(id, _)| !self.cut.contains(id));
+        tx.news.extend(handed_over.map(|(id, parcel)| Announcement::Parcel(id, parcel)));
     }
 }
 
