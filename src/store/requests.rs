@@ -21,11 +21,6 @@ pub struct LoggedRequest {
 }
 
 impl LoggedRequest {
-    /// Its name.
-    pub fn key(&self) -> RequestKey {
-        RequestKey { increment_id: self.numbers.first, attempt: self.attempt.attempt }
-    }
-
     /// What it weighs in memory, about, in bytes.
     pub fn weight(&self) -> usize {
         self.attempt.weight() + self.parcel.as_ref().map_or(0, Parcel::weight)

@@ -18,7 +18,7 @@ async fn one_of_each(server: &TestServer, receiver: &Receiver) {
     let subscription = json!({"name": "babel", "eventType": "order:created", "url": url("babel"), "secret": "",
         "headers": {}, "maxRetryCount": 3, "isActive": true});
     let body = json!({ "subscription": subscription }).to_string();
-    let (status, answer) = Client::babel(&server, DEMO_KEY).send("POST", "/v1/webhooks/subscriptions", &body).await;
+    let (status, answer) = Client::babel(server, DEMO_KEY).send("POST", "/v1/webhooks/subscriptions", &body).await;
     assert_eq!(status, 200, "{answer}");
     let body = json!({"Name": "3dcart", "Url": url("3dcart"), "EventType": 7, "Enabled": true, "Format": "JSON"});
     let (status, answer) = Client::shop(server).send("POST", "/3dCartWebAPI/v2/Webhooks", &body.to_string()).await;

@@ -36,8 +36,9 @@ pub fn logged_under(
     .ok_or(StoreError::NoDelivery)
 }
 
-/// Reads rows until they are as many or weigh as much as they may; true if
-/// there are no more behind them.
+/// Reads from [`rows::PARCEL`] until there are as many or they weigh as much as
+/// they may, before anything was cut from their messages; true if there are no
+/// more behind them.
 fn read_bounded<T>(
     conn: &Connection,
     sql: &str,
@@ -49,13 +50,14 @@ fn read_bounded<T>(
     let mut statement = conn.prepare_cached(sql)?;
     let mut found = Vec::new();
     let mut bytes = 0;
-    for row in statement.query_map(parameters, read)? {
-        let row = row?;
-        bytes += weight(&row);
+    let mut all = statement.query(parameters)?;
+    while let Some(row) = all.next()? {
+        let item = read(row)?;
+        bytes += weight(&item).max(rows::message_bytes(row)?);
         if !found.is_empty() && (found.len() >= limit.count || bytes > limit.bytes) {
             return Ok((found, false));
         }
-        found.push(row);
+        found.push(item);
     }
     Ok((found, true))
 }

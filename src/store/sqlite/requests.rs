@@ -49,8 +49,8 @@ impl Requests for SqliteStore {
                     break;
                 }
                 looked_at += 1;
-                if let Some(request) = request(conn, id, key)? {
-                    bytes += request.weight();
+                if let Some((request, message_bytes)) = request(conn, id, key)? {
+                    bytes += request.weight().max(message_bytes);
                     found.push(request);
                 }
             }
@@ -108,8 +108,9 @@ fn keys(
     Ok(Step { found, next: (!is_done).then_some(RequestKey { increment_id: IncrementId(first), attempt: 0 }) })
 }
 
-/// A request, if it is there.
-fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<LoggedRequest>, StoreError> {
+/// A request, if it is there, and how long its message is before anything was
+/// cut from it.
+fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(LoggedRequest, usize)>, StoreError> {
     let number = key.increment_id;
     let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
     let attempt = conn.prepare_cached(&sql)?.query_row(params![id.0, number.0, key.attempt], rows::attempt);
@@ -117,11 +118,11 @@ fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<L
     let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id = ?2", rows::PARCEL);
     let found = conn.prepare_cached(&sql)?.query_row([id.0, number.0], |row| {
         let batch_last = rows::batch_last(row)?;
-        Ok((batch_last, parcel_with_batch(conn, id, row)?))
+        Ok((batch_last, parcel_with_batch(conn, id, row)?, rows::message_bytes(row)?))
     });
-    let Some((batch_last, parcel)) = found.optional()? else { return Ok(None) };
+    let Some((batch_last, parcel, message_bytes)) = found.optional()? else { return Ok(None) };
     let numbers = Span { first: number, last: batch_last.unwrap_or(number) };
-    Ok(Some(LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }))
+    Ok(Some((LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }, message_bytes)))
 }
 
 /// How many deliveries are to be sent, of the numbers that one step looks at.

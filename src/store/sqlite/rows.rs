@@ -313,6 +313,11 @@ pub fn batch_last(row: &Row<'_>) -> rusqlite::Result<Option<IncrementId>> {
     Ok(row.get::<_, Option<i64>>(13)?.map(IncrementId))
 }
 
+/// How long its message is, whole, in bytes, from [`PARCEL`].
+pub fn message_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
+    Ok(row.get_ref(7)?.as_str_or_null()?.map_or(0, str::len))
+}
+
 /// A number for who pulls, from [`PARCEL`].
 pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
     let state = state_from_code(row.get(10)?).ok_or_else(|| damaged("state"))?;
