@@ -204,8 +204,9 @@ async fn find(
     id: WebhookId,
     request_id: &str,
 ) -> Result<Option<LoggedRequest>, Refusal> {
-    let Some(key) = key(request_id) else { return Ok(None) };
-    let (found, _) = service.requests(caller, id, vec![key], BYTES_AT_ONCE).await?;
+    // Without a key this only sees whether there is such a webhook.
+    let keys = key(request_id).into_iter().collect();
+    let (found, _) = service.requests(caller, id, keys, BYTES_AT_ONCE).await?;
     Ok(found.into_iter().next().filter(|found| self::request_id(service, id, found) == request_id))
 }
 
@@ -310,7 +311,20 @@ impl Wanted {
         self.event.is_some() || self.order_id.is_some() || self.text.is_some()
     }
 
+    /// True of a request that is wanted, whether or not the store was asked for
+    /// such ones only.
     fn admits(&self, request: &LoggedRequest) -> bool {
+        let RequestFilter { since, until, status_code, is_success, duration_min } = self.filter;
+        let attempt = &request.attempt;
+        let is_of_attempt = since.is_none_or(|since| attempt.started_at >= since)
+            && until.is_none_or(|until| attempt.started_at < until)
+            && status_code.is_none_or(|status| attempt.status_code == Some(status))
+            && is_success.is_none_or(|is_success| attempt.error.is_none() == is_success)
+            && attempt.duration >= duration_min;
+        is_of_attempt && self.admits_contents(request)
+    }
+
+    fn admits_contents(&self, request: &LoggedRequest) -> bool {
         self.event.as_ref().is_none_or(|name| events(request).any(|event| event_name(&event.topic) == *name))
             && self.order_id.as_ref().is_none_or(|id| events(request).any(|event| order_id(event).as_ref() == Some(id)))
             && self.text.as_ref().is_none_or(|text| events(request).any(|event| event.message.as_str().contains(text)))
@@ -412,7 +426,7 @@ impl Search<'_> {
                 return Err(Refusal::bad(format!("More than {looked_at_max} requests {problem}.")));
             }
             let is_enough = self.look_into(keys, |request| {
-                if !self.wanted.admits(request) {
+                if !self.wanted.admits_contents(request) {
                     return false;
                 }
                 if skip > 0 {
