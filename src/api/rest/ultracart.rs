@@ -43,8 +43,9 @@ const LIMIT_DEFAULT: usize = 100;
 /// Categories whose events carry what is known of customers, and so go over
 /// https only (WIRE §3).
 const CUSTOMER_DATA: [&str; 5] = ["auto_order", "chargeback", "checkout", "customer", "order"];
-/// Holds what is wrong, for clients that read no further.
+/// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
+const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
 
 const WEBHOOKS: &str = "/rest/v2/webhook/webhooks";
 const WEBHOOK: &str = "/rest/v2/webhook/webhooks/{webhookOid}";
@@ -157,8 +158,9 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
             _ => "The request can't be carried out as it is.",
         },
     };
-    // A header holds no other characters.
-    let plain: String = refusal.message.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    // A header holds no other characters, and clients take a short one only.
+    let chars = refusal.message.chars().take(UC_REST_ERROR_CHARS_MAX);
+    let plain: String = chars.map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
     let body = ErrorResponse { error, metadata: Metadata::default(), success: false };
     let mut response = super::json(refusal.status, &body).into_response();
     response.headers_mut().insert(UC_REST_ERROR, HeaderValue::from_str(&plain).expect("these characters are allowed"));
