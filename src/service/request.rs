@@ -1,5 +1,7 @@
 //! Looking at the requests that were made, and at what is yet to be sent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::auth::Caller;
@@ -7,14 +9,14 @@ use super::webhook::about;
 use super::{Failures, Service};
 use crate::delivery::{client, format};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
-use crate::domain::event::EventFilter;
+use crate::domain::event::{Event, EventFilter};
 use crate::domain::expansion::expanded;
-use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::fault::Fault;
 use crate::domain::id::WebhookId;
 use crate::domain::page::{Order, Slice};
 use crate::domain::topic::Topic;
 use crate::domain::user::Permission;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{Webhook, WebhookSpec};
 use crate::store::requests::LoggedRequest;
 use crate::store::{Parcel, StoreError};
 
@@ -76,22 +78,14 @@ impl Service {
         backlog.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
-    /// The first stored event of a topic as it would be sent to a webhook next,
-    /// alone; `None` if there is no such event.
+    /// The first stored events of a topic as they would be sent to a webhook
+    /// next, as many as go out in one request; `None` if there are none.
     pub async fn preview(&self, caller: &Caller, webhook: &Webhook, topic: &Topic) -> Result<Option<Preview>, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let failed = |cause: StoreError| Failures::LOOK_UP.fault(cause);
-        let filter = EventFilter { topics: Some(topic.into()), ..EventFilter::default() };
-        let slice = Slice { after: None, order: Order::Ascending, limit: 1 };
-        let first = self.store.events(caller.merchant_id, filter, slice).await.map_err(failed)?;
-        let Some(first) = first.first() else { return Ok(None) };
-        let story = match self.store.event(caller.merchant_id, first.event_id, 0).await.map_err(failed) {
-            Ok(story) => story,
-            // Pruned in between.
-            Err(fault) if fault.code == FaultCode::NoEvent => return Ok(None),
-            Err(fault) => return Err(fault),
-        };
+        let events = self.first_events(caller, webhook, topic).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let rendering = webhook.spec.rendering(topic);
+        let mut events = events.into_iter();
+        let Some(event) = events.next() else { return Ok(None) };
         let now = self.clock.now();
         let parcel = Parcel {
             increment_id: webhook.last_increment_id.next(),
@@ -100,12 +94,38 @@ impl Service {
             numbered_at: now,
             due_at: None,
             format: rendering.format,
-            event: expanded(&story.event.into(), rendering.expansion),
-            batch: webhook.spec.batch.map(|_| Vec::new()),
+            event,
+            batch: webhook.spec.batch.map(|_| events.collect()),
         };
         let store_id = self.store.store_id();
         let body = format::render(webhook.webhook_id, &parcel);
         let headers = client::log_headers(&format::headers(store_id, webhook, &parcel, now, &body));
         Ok(Some(Preview { message_id: format::message_id(store_id, webhook.webhook_id, &parcel), headers, body }))
+    }
+
+    /// Of the stored events of a topic, those that go out in one request, as they do.
+    async fn first_events(
+        &self,
+        caller: &Caller,
+        webhook: &Webhook,
+        topic: &Topic,
+    ) -> Result<Vec<Arc<Event>>, StoreError> {
+        let WebhookSpec { format, batch, expansions, .. } = &webhook.spec;
+        let (events_max, bytes_max) = batch.map_or((1, 1), |batch| (batch.max_events(), batch.max_bytes() as usize));
+        let filter = EventFilter { topics: Some(topic.into()), ..EventFilter::default() };
+        let slice = Slice { after: None, order: Order::Ascending, limit: events_max };
+        let ids = self.store.events(caller.merchant_id, filter, slice).await?;
+        let ids = ids.into_iter().map(|event| event.event_id).collect();
+        let (published, _) = self.store.published(caller.merchant_id, ids, bytes_max).await?;
+        let (mut events, mut bytes) = (Vec::new(), 0);
+        for event in published.into_iter().map(|published| Arc::new(published.event)) {
+            let event = expanded(&event, expansions.of(topic));
+            bytes += format::batched_bytes_max(&event);
+            if !events.is_empty() && format::batch_bytes_max(*format, bytes) > bytes_max {
+                break;
+            }
+            events.push(event);
+        }
+        Ok(events)
     }
 }

@@ -557,6 +557,18 @@ async fn reflow_sends_what_is_stored_under_new_numbers() {
     };
     assert_eq!((header("tallyhook-increment-id"), header("authorization")), (json!("1"), json!("[redacted]")));
 
+    // In batches, it is the first batch.
+    let batches = json!({"webhook_oid": 1, "webhook_url": receiver.url(), "maximum_events": 2});
+    client.put(&batches).await;
+    server.settled(1).await;
+    let answer = client.send("POST", &path, "").await.1;
+    server.settled(1).await;
+    let sample = &answer["webhook_sample_request"];
+    let sent = receiver.arrivals(5).await;
+    let first = sent.iter().find(|sent| sent.header("webhook-id").ends_with("_4-5")).unwrap();
+    assert_eq!(sample["request"].as_str().unwrap().as_bytes(), first.body);
+    assert_eq!(sample["request_id"], format!("{}.1", first.header("webhook-id")));
+
     let answer = client.send("POST", &format!("{WEBHOOKS}/1/reflow/order_create"), "").await.1;
     assert!(answer["success"] == true && answer.get("webhook_sample_request").is_none(), "{answer}");
     for event in ["order_update", "item_created", "x"] {

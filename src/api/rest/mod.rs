@@ -20,7 +20,7 @@ use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, get, on};
+use axum::routing::{MethodFilter, MethodRouter, any, get, on};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
@@ -192,7 +192,7 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
             refused(&refusing, refusal, &headers)
         };
         for path in [(*base).to_owned(), format!("{base}/"), format!("{base}/{{*rest}}")] {
-            router = router.route(&path, MethodRouter::new().fallback(refuse.clone()));
+            router = router.route(&path, any(refuse.clone()));
         }
     }
     router

@@ -138,8 +138,18 @@ fn print(result: &impl Serialize) -> Result<Value, Refusal> {
 
 /// Names a member that could not be read.
 fn misread(place: &str, cause: &impl std::fmt::Display) -> Refusal {
+    const CHARS_MAX: usize = 300;
     let text = cause.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    // It repeats the value, which may be long; what was expected stands at the end.
+    let chars = text.chars().count();
+    let text = match chars > CHARS_MAX {
+        true => {
+            let part = |skip, take| text.chars().skip(skip).take(take).collect::<String>();
+            format!("{}…{}", part(0, CHARS_MAX / 2), part(chars - CHARS_MAX / 2, CHARS_MAX / 2))
+        }
+        false => text.to_owned(),
+    };
     Refusal::bad(if place.is_empty() || place == "." { format!("{text}.") } else { format!("{place}: {text}.") })
 }
 

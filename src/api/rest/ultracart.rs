@@ -33,8 +33,9 @@ use crate::service::webhook::{WebhookPage, WebhookSelection};
 const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
 /// How many records are shown unless the client says otherwise (seed 001).
 const LIMIT_DEFAULT: usize = 100;
-/// Holds what is wrong, for clients that read no further.
+/// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
+const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
 
 const WEBHOOKS: &str = "/rest/v2/webhook/webhooks";
 const WEBHOOK: &str = "/rest/v2/webhook/webhooks/{webhookOid}";
@@ -73,7 +74,7 @@ fn operations() -> Vec<Operation> {
         Operation::new(
             Method::DELETE,
             WEBHOOKS,
-            ("deleteWebhookByUrl", "Deletes the webhook that has been posting to a URL the longest."),
+            ("deleteWebhookByUrl", "Deletes the oldest webhook with a URL."),
             delete_by_url,
         ),
         Operation::new(
@@ -147,8 +148,9 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
             _ => "The request can't be carried out as it is.",
         },
     };
-    // A header holds no other characters.
-    let plain: String = refusal.message.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    // A header holds no other characters, and clients take a short one only.
+    let chars = refusal.message.chars().take(UC_REST_ERROR_CHARS_MAX);
+    let plain: String = chars.map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
     let body = ErrorResponse { error, metadata: Metadata::default(), success: false };
     let mut response = super::json(refusal.status, &body).into_response();
     response.headers_mut().insert(UC_REST_ERROR, HeaderValue::from_str(&plain).expect("these characters are allowed"));
@@ -416,7 +418,7 @@ struct Reflow {
     queued: bool,
 }
 
-/// The first stored event as it goes out, alone, if nothing else comes before it.
+/// The first request, unless something else comes before it.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "WebhookSampleRequest")]
 struct SampleRequest {

@@ -124,7 +124,7 @@ impl Events {
         }
         for entry in entries.into_values() {
             let topic = entry.spec.topic.clone();
-            events.add(topic.resource(), topic.clone(), None, Some(entry));
+            events.add(&entry.spec.category.clone(), topic, None, Some(entry));
         }
         events
     }

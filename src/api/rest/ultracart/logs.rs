@@ -217,8 +217,9 @@ async fn find(
     id: WebhookId,
     request_id: &str,
 ) -> Result<Option<LoggedRequest>, Refusal> {
-    let Some(key) = key(request_id) else { return Ok(None) };
-    let (found, _) = service.requests(caller, id, vec![key], BYTES_AT_ONCE).await?;
+    // Without a key this only sees whether there is such a webhook.
+    let keys = key(request_id).into_iter().collect();
+    let (found, _) = service.requests(caller, id, keys, BYTES_AT_ONCE).await?;
     Ok(found.into_iter().next().filter(|found| self::request_id(service, id, found) == request_id))
 }
 
@@ -323,7 +324,20 @@ impl Wanted {
         self.event.is_some() || self.order_id.is_some() || self.text.is_some()
     }
 
+    /// True of a request that is wanted, whether or not the store was asked for
+    /// such ones only.
     fn admits(&self, request: &LoggedRequest) -> bool {
+        let RequestFilter { since, until, status_code, is_success, duration_min } = self.filter;
+        let attempt = &request.attempt;
+        let is_of_attempt = since.is_none_or(|since| attempt.started_at >= since)
+            && until.is_none_or(|until| attempt.started_at < until)
+            && status_code.is_none_or(|status| attempt.status_code == Some(status))
+            && is_success.is_none_or(|is_success| attempt.error.is_none() == is_success)
+            && attempt.duration >= duration_min;
+        is_of_attempt && self.admits_contents(request)
+    }
+
+    fn admits_contents(&self, request: &LoggedRequest) -> bool {
         self.event.as_ref().is_none_or(|name| events(request).any(|event| event_name(&event.topic) == *name))
             && self.order_id.as_ref().is_none_or(|id| events(request).any(|event| order_id(event).as_ref() == Some(id)))
             && self.text.as_ref().is_none_or(|text| events(request).any(|event| event.message.as_str().contains(text)))
@@ -333,12 +347,13 @@ impl Wanted {
 /// A time and the unit it is told in: RFC 3339, the same without a zone, or a date.
 fn read_time(name: &str, text: &str) -> Result<(Timestamp, Duration), Refusal> {
     const DAY: Duration = Duration::from_secs(86_400);
-    const SECOND: Duration = Duration::from_secs(1);
+    // A client that gives fractions means them.
+    let unit = Duration::from_millis(if text.contains('.') { 1 } else { 1_000 });
     // A `+` that was not escaped arrives as a space.
     let text = text.trim().replace(' ', "+");
     let whole_day = format!("{text}T00:00:00Z");
     let in_utc = format!("{text}Z");
-    let ways = [(text.as_str(), SECOND), (in_utc.as_str(), SECOND), (whole_day.as_str(), DAY)];
+    let ways = [(text.as_str(), unit), (in_utc.as_str(), unit), (whole_day.as_str(), DAY)];
     let read = ways.into_iter().find_map(|(text, unit)| Some((Timestamp::parse_rfc3339(text)?, unit)));
     read.ok_or_else(|| {
         let shown: String = text.chars().take(80).collect();
@@ -425,7 +440,7 @@ impl Search<'_> {
                 return Err(Refusal::bad(format!("More than {looked_at_max} requests {problem}.")));
             }
             let is_enough = self.look_into(keys, |request| {
-                if !self.wanted.admits(request) {
+                if !self.wanted.admits_contents(request) {
                     return false;
                 }
                 if skip > 0 {
@@ -455,6 +470,7 @@ mod tests {
         let read = |text: &str| read_time("x", text).map(|(time, unit)| (time.rfc3339_ms(), unit.as_secs()));
         assert_eq!(read("2026-11-25").unwrap(), ("2026-11-25T00:00:00.000Z".to_owned(), 86_400));
         assert_eq!(read("2026-11-25T01:02:03").unwrap(), ("2026-11-25T01:02:03.000Z".to_owned(), 1));
+        assert_eq!(read_time("x", "2026-11-25T01:02:03.004Z").unwrap().1, Duration::from_millis(1));
         assert_eq!(read("2026-11-25T01:02:03+02:00").unwrap().0, "2026-11-24T23:02:03.000Z");
         assert_eq!(read("2026-11-25T01:02:03 02:00").unwrap().0, "2026-11-24T23:02:03.000Z");
         assert!(read("yesterday").unwrap_err().message.starts_with("x: \"yesterday\" is no time"));
