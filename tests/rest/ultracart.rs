@@ -744,3 +744,18 @@ async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
     let statuses: Vec<_> = futures_util::future::join_all(burst).await.into_iter().map(|(status, _)| status).collect();
     assert!(statuses.contains(&429) && statuses.iter().all(|status| [200, 429].contains(status)), "{statuses:?}");
 }
+
+#[tokio::test]
+async fn the_application_of_who_made_it_is_shown() {
+    let server = TestServer::start().await;
+    let made = server.user("maker", "demo", "webhook_read,webhook_write");
+    let client = Client::ultracart_with(&server, &made);
+    let webhook = client.insert(json!({"webhook_url": "https://example.com/hook"})).await;
+    assert!(webhook.get("application_profile").is_none(), "{webhook}");
+    let sql =
+        "UPDATE user SET application_name = 'Shelves', developer_website = 'https://example.com/' WHERE name = 'maker'";
+    server.database().execute(sql, []).unwrap();
+    let profile = json!({"application_name": "Shelves", "developer_website": "https://example.com/"});
+    let seen = Client::ultracart(&server).asks("GET", WEBHOOKS, Value::Null, "webhooks").await;
+    assert_eq!((&seen[0]["application_profile"], &seen[0]["api_user_oid"]), (&profile, &webhook["api_user_oid"]));
+}
