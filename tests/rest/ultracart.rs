@@ -263,7 +263,7 @@ async fn a_webhook_of_another_dialect_is_shown_and_keeps_what_it_has() {
         json!({"topics": "order:*,item:create,own:topic", "url": "https://shop.example.com/x", "extra_headers": "X-A: 1",
             "retry": [5, 60], "batch": {"max_events": 5, "max_size": 100_000, "wait_ms": 7}, "description": "kept",
             "name": "n".repeat(200), "basic_auth": {"username": "ann", "password": "secret"},
-            "expansions": {"order:created": "billing", "item:create": "x"}, "max_concurrency": 3, "is_active": 0}),
+            "expansions": {"order:created": "billing", "item:create": "x", "user:login": "y"}, "max_concurrency": 3, "is_active": 0}),
         json!({"topics": "*", "url": "http://shop.example.com/x", "format": "3dcart", "encoding": "xml"}),
         json!({"topics": "product:*", "delivery_mode": "pull", "format": "shipstream"}),
         json!({"topics": "order:created", "url": "https://example.com/", "format": "ultracart", "encoding": "gzip"}),

@@ -213,10 +213,11 @@ impl Events {
                 }
             }
         }
-        // Those of topics that are not shown stay.
         let is_known = |topic: &Topic| known.iter().any(|known| known.topic == *topic);
         if let Some(old) = old {
-            expansions.extend(old.expansions.list().iter().filter(|(topic, _)| !is_known(topic)).cloned());
+            // Those of topics that it did not subscribe to, or that are not shown, stay.
+            let is_shown = |topic: &Topic| wanted.contains(topic) || (is_known(topic) && old.topics.matches(topic));
+            expansions.extend(old.expansions.list().iter().filter(|(topic, _)| !is_shown(topic)).cloned());
         }
         let expansions = Expansions::try_new(expansions).map_err(|violation| Refusal::bad(violation.problem))?;
         let kept = old.map(|old| old.topics.list()).unwrap_or_default();
