@@ -253,6 +253,17 @@ pub struct RequestFilter {
     pub duration_min: Duration,
 }
 
+impl RequestFilter {
+    /// True of an attempt that is wanted.
+    pub fn admits(&self, attempt: &Attempt) -> bool {
+        self.since.is_none_or(|since| attempt.started_at >= since)
+            && self.until.is_none_or(|until| attempt.started_at < until)
+            && self.status_code.is_none_or(|status| attempt.status_code == Some(status))
+            && self.is_success.is_none_or(|is_success| attempt.error.is_none() == is_success)
+            && attempt.duration >= self.duration_min
+    }
+}
+
 /// What of a webhook's deliveries is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Backlog {

@@ -57,24 +57,27 @@ impl Expansion {
     }
 
     /// The message without what is not named. What stays keeps its order and,
-    /// byte for byte, its values.
+    /// byte for byte, its names and values.
     pub fn apply(&self, message: &Message) -> Message {
-        let goes_out = |(name, value): &(String, &RawValue)| {
-            !value.get().starts_with(['{', '[']) || self.names().any(|named| named == name)
+        // Half of a surrogate pair is no name that could be meant.
+        let is_named = |name: &RawValue| {
+            let name: Option<String> = serde_json::from_str(name.get()).ok();
+            name.is_some_and(|name| self.names().any(|named| named == name))
         };
-        // It was read before it was stored, so it can be read.
-        let Some(members) = members(message.as_str()) else { return message.clone() };
-        if members.iter().all(goes_out) {
+        let goes_out = |member: &&Member<'_>| !member.value.get().starts_with(['{', '[']) || is_named(member.name);
+        let members = members(message);
+        let left: Vec<_> = members.iter().filter(goes_out).collect();
+        if left.len() == members.len() {
             return message.clone();
         }
         let mut text = String::from("{");
-        for (place, (name, value)) in members.iter().filter(|member| goes_out(member)).enumerate() {
+        for (place, member) in left.into_iter().enumerate() {
             if place > 0 {
                 text.push(',');
             }
-            text += &serde_json::Value::from(name.as_str()).to_string();
+            text += member.name.get();
             text.push(':');
-            text += value.get();
+            text += member.value.get();
         }
         text.push('}');
         Message::from_store(text)
@@ -87,11 +90,20 @@ pub fn expanded(event: &Arc<Event>, expansion: Option<&Expansion>) -> Arc<Event>
     Arc::new(Event { message: expansion.apply(&event.message), ..Event::clone(event) })
 }
 
-/// The members of an object in their order; those of one name are all there.
-fn members(object: &str) -> Option<Vec<(String, &RawValue)>> {
+/// A member of a message, as it stands there.
+#[derive(Clone, Copy, Debug)]
+pub struct Member<'m> {
+    /// Its name, in quotes.
+    pub name: &'m RawValue,
+    /// Its value.
+    pub value: &'m RawValue,
+}
+
+/// The members of a message in their order; those of one name are all there.
+pub fn members(message: &Message) -> Vec<Member<'_>> {
     struct Members;
     impl<'de> Visitor<'de> for Members {
-        type Value = Vec<(String, &'de RawValue)>;
+        type Value = Vec<Member<'de>>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
@@ -99,13 +111,14 @@ fn members(object: &str) -> Option<Vec<(String, &RawValue)>> {
 
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
+            while let Some((name, value)) = map.next_entry()? {
+                members.push(Member { name, value });
             }
             Ok(members)
         }
     }
-    serde_json::Deserializer::from_str(object).deserialize_map(Members).ok()
+    let read = serde_json::Deserializer::from_str(message.as_str()).deserialize_map(Members);
+    read.expect("a message is an object, of which nothing is read here but where its members begin and end")
 }
 
 /// The expansions of a webhook, by topic. Messages of other topics go out whole.
@@ -168,6 +181,13 @@ mod tests {
         let message = r#"{ "id" : 1, "items":[], "id" : 2 }"#;
         assert_eq!(applied("items", message), message);
         assert_eq!(applied("x", r#"{"a":1,"a":{},"a":2}"#), r#"{"a":1,"a":2}"#);
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_of_nothing_that_goes_out() {
+        assert_eq!(applied("a", r#"{"\ud800":1,"\ud801":{},"\u0061":[1],"b":[]}"#), r#"{"\ud800":1,"\u0061":[1]}"#);
+        let deep = format!(r#"{{"a":{}{},"b":[]}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        assert_eq!(applied("b", &deep), r#"{"b":[]}"#);
     }
 
     #[test]

@@ -22,12 +22,26 @@ impl Timestamp {
         (0..=LAST_MS).contains(&ms).then_some(Self(ms))
     }
 
-    /// Reads a time in UTC in a format of strftime's. `None` if it is no such
-    /// time, or is before 1970.
-    pub fn parse_utc(format: &str, text: &str) -> Option<Self> {
-        let time = jiff::civil::DateTime::strptime(format, text).ok()?;
-        let ms = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
-        (0..=LAST_MS).contains(&ms).then_some(Self(ms))
+    /// The same for a bound of a range: what lies before 1970, or beyond the last
+    /// instant that can be told, is the nearest that can.
+    pub fn parse_bound(text: &str) -> Option<Self> {
+        let beyond = || {
+            let time: jiff::civil::DateTime = text.trim_end_matches('Z').parse().ok()?;
+            Some(Self::nearest(time))
+        };
+        Self::parse_rfc3339(text).or_else(beyond)
+    }
+
+    /// Reads a time in UTC in a format of strftime's, for a bound of a range.
+    /// `None` if it is no such time.
+    pub fn parse_utc_bound(format: &str, text: &str) -> Option<Self> {
+        jiff::civil::DateTime::strptime(format, text).ok().map(Self::nearest)
+    }
+
+    fn nearest(time: jiff::civil::DateTime) -> Self {
+        let beyond = if time.year() < 1970 { 0 } else { LAST_MS };
+        let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        Self(zoned.map_or(beyond, |zoned| zoned.timestamp().as_millisecond()).clamp(0, LAST_MS))
     }
 
     /// Whole seconds since 1970.

@@ -70,6 +70,11 @@ impl Permissions {
         self.0 & (permission.bit() | Permission::Admin.bit()) != 0
     }
 
+    /// The same and this one.
+    pub fn with(self, permission: Permission) -> Self {
+        Self(self.0 | permission.bit())
+    }
+
     /// As a store keeps it.
     pub fn bits(self) -> u8 {
         self.0

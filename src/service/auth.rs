@@ -57,6 +57,16 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// The same caller, who may see what it may change. Fails with fault 2
+    /// unless it may change webhooks.
+    pub fn as_writer(&self) -> Result<Self, Fault> {
+        self.check(Permission::WebhookWrite)?;
+        let permissions = self.permissions.with(Permission::WebhookRead);
+        Ok(Self { permissions, ..self.clone() })
+    }
+}
+
 impl From<User> for Caller {
     fn from(user: User) -> Self {
         let User { user_id, merchant_id, merchant_code, permissions, .. } = user;

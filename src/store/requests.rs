@@ -20,13 +20,6 @@ pub struct LoggedRequest {
     pub parcel: Option<Parcel>,
 }
 
-impl LoggedRequest {
-    /// What it weighs in memory, about, in bytes.
-    pub fn weight(&self) -> usize {
-        self.attempt.weight() + self.parcel.as_ref().map_or(0, Parcel::weight)
-    }
-}
-
 /// What is needed of a store to tell what was sent, and what is yet to be.
 /// Each fails with [`StoreError::NoWebhook`].
 #[async_trait]

@@ -33,7 +33,7 @@ const SHAPES: &[(&str, Fits)] = &[
     ("<time>", |text| Timestamp::parse_rfc3339(text).is_some_and(|time| time.rfc3339_ms() == text)),
     ("<date>", |text| {
         let format = "%m/%d/%Y %H:%M";
-        Timestamp::parse_utc(format, text).is_some_and(|time| time.print(format) == text)
+        Timestamp::parse_utc_bound(format, text).is_some_and(|time| time.print(format) == text)
     }),
     ("<session>", |text| text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))),
     ("<secret>", |text| {

@@ -759,3 +759,132 @@ async fn the_application_of_who_made_it_is_shown() {
     let seen = Client::ultracart(&server).asks("GET", WEBHOOKS, Value::Null, "webhooks").await;
     assert_eq!((&seen[0]["application_profile"], &seen[0]["api_user_oid"]), (&profile, &webhook["api_user_oid"]));
 }
+
+#[tokio::test]
+async fn reflow_sends_no_data_of_customers_over_http() {
+    let server = TestServer::start().await;
+    let client = Client::ultracart(&server);
+    server.publish("order:created", json!({"email": "ann@example.com"})).await;
+    client
+        .insert(json!({"webhook_url": "http://example.com/hook", "event_categories": wants("item", &["item_update"])}))
+        .await;
+    client.is_refused("POST", &format!("{WEBHOOKS}/1/reflow/order_create"), "", 400).await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_looked_up_by_its_id_still_has_to_fit_the_other_filters() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let client = Client::ultracart(&server);
+    client.insert(json!({"webhook_url": receiver.url(), "event_categories": wants("item", &["item_update"])})).await;
+    server.publish("product:updated", json!({"sku": "a"})).await;
+    server.settled(1).await;
+    let id = client.summaries("").await.0[0]["request_id"].as_str().unwrap().to_owned();
+    assert_eq!(client.logged(&format!("requestId={id}&status=204")).await, ["1.1"]);
+    for other in ["status=500", "success=false", "beginDate=2990-01-01", "endDate=1990-01-01", "duration=86400000"] {
+        assert_eq!(client.logged(&format!("requestId={id}&{other}")).await, [""; 0], "{other}");
+    }
+}
+
+#[tokio::test]
+async fn an_expansion_holds_whatever_the_names_in_the_message() {
+    let server = TestServer::start().await;
+    let receiver = Receiver::obliging().await;
+    let client = Client::ultracart(&server);
+    let events = json!([{"event_category": "order", "events": [{"event_name": "order_create", "expansion": "items"}]}]);
+    client.insert(json!({"webhook_url": receiver.url(), "event_categories": events})).await;
+    let body = r#"{"jsonrpc": "2.0", "id": 1, "method": "event.publish",
+        "params": [null, "order:created", {"\ud800": 1, "order_id": 5, "payment": {"card": "4111"}}]}"#;
+    let basic = crate::common::basic("demo", DEMO_KEY);
+    server.post("/", &[("authorization", &basic)], body.to_owned()).await;
+    let arrived = receiver.arrivals(1).await;
+    assert!(!String::from_utf8_lossy(&arrived[0].body).contains("4111"), "{:?}", arrived[0].body);
+}
+
+#[tokio::test]
+async fn the_message_in_a_header_is_short() {
+    let server = TestServer::start().await;
+    let body = json!({"webhook_url": "https://example.com/hook", "maximum_events": "A".repeat(100_000)}).to_string();
+    let headers = [("x-ultracart-simple-key", DEMO_KEY), ("content-type", "application/json")];
+    let (status, headers, _) = server.exchange("POST", WEBHOOKS, &headers, &body).await;
+    assert_eq!(status, 400);
+    assert!(headers["uc-rest-error"].len() <= 8_192, "{} bytes", headers["uc-rest-error"].len());
+}
+
+#[tokio::test]
+async fn who_may_only_write_can_make_change_and_reflow() {
+    let server = TestServer::start().await;
+    let key = server.user("writer", "demo", "webhook_write");
+    let client = Client::ultracart_with(&server, &key);
+    let made = client.insert(json!({"webhook_url": "https://example.com/hook"})).await;
+    client.put(&made).await;
+    client.asks("POST", &format!("{WEBHOOKS}/1/reflow/item_update"), Value::Null, "reflow").await;
+}
+
+#[tokio::test]
+async fn what_is_sent_back_as_it_was_shown_loses_no_expansion() {
+    let server = TestServer::start().await;
+    let client = Client::ultracart(&server);
+    let data =
+        json!({"url": "https://example.com/", "topics": "product:updated", "expansions": {"order:created": "billing"}});
+    let before = server.webhook(data).await;
+    let shown = client.asks("GET", &format!("{WEBHOOKS}?_placeholders=true"), Value::Null, "webhooks").await;
+    client.put(&shown[0]).await;
+    let after = server.call("webhook.get", json!([1])).await.unwrap();
+    assert_eq!(after["expansions"], before["expansions"]);
+}
+
+#[tokio::test]
+async fn one_of_many_events_can_be_left() {
+    let server = TestServer::start().await;
+    let client = Client::ultracart(&server);
+    for place in 0..70 {
+        server.call("topic.register", json!([format!("own{place}:thing"), {}])).await.unwrap();
+    }
+    server.webhook(json!({"url": "https://example.com/", "topics": "*"})).await;
+    let mut shown = client.asks("GET", WEBHOOKS, Value::Null, "webhooks").await[0].clone();
+    shown["event_categories"].as_array_mut().unwrap().retain(|category| category["event_category"] != "user");
+    client.put(&shown).await;
+}
+
+#[tokio::test]
+async fn two_changes_at_once_bring_no_data_of_customers_to_http() {
+    let server = TestServer::start().await;
+    let client = Client::ultracart(&server);
+    for oid in 1..=20 {
+        let item = wants("item", &["item_update"]);
+        client.insert(json!({"webhook_url": "https://example.com/hook", "event_categories": item})).await;
+        let path = format!("{WEBHOOKS}/{oid}");
+        let plain = json!({"webhook_url": "http://example.com/hook", "event_categories": item}).to_string();
+        let wanted = wants("customer", &["customer_create"]);
+        let more = json!({"webhook_url": "https://example.com/hook", "event_categories": wanted}).to_string();
+        tokio::join!(client.send("PUT", &path, &plain), client.send("PUT", &path, &more));
+        let webhook = server.call("webhook.get", json!([oid])).await.unwrap();
+        let (url, topics) = (webhook["url"].as_str().unwrap(), webhook["topics"].as_str().unwrap());
+        assert!(url.starts_with("https:") || !topics.contains("customer"), "{url} {topics}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_has_a_bound() {
+    let server = Start::default().flag("response_bytes_max", "40000").go().await;
+    let client = Client::ultracart(&server);
+    for _ in 0..10 {
+        client.insert(json!({"webhook_url": "https://example.com/hook"})).await;
+    }
+    assert_eq!(client.asks("GET", WEBHOOKS, Value::Null, "webhooks").await.as_array().unwrap().len(), 10);
+    let path = format!("{WEBHOOKS}?_placeholders=true");
+    let told = client.is_refused("GET", &path, "", 400).await;
+    assert!(told.contains("more than response_bytes_max, 40000 bytes; ask for fewer"), "{told}");
+    client.asks("GET", &format!("{path}&_limit=1"), Value::Null, "webhooks").await;
+}
+
+#[tokio::test]
+async fn far_too_many_events_are_refused_at_once() {
+    let server = TestServer::start().await;
+    let events: Vec<_> = (0..30_000).map(|n| json!({"event_name": format!("q_{n}")})).collect();
+    let body =
+        json!({"webhook_url": "https://example.com/", "event_categories": [{"event_category": "q", "events": events}]});
+    let told = Client::ultracart(&server).is_refused("POST", WEBHOOKS, &body.to_string(), 400).await;
+    assert!(told.contains("101 topics are too many"), "{told}");
+}

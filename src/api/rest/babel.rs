@@ -411,6 +411,7 @@ async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<One, Refusal> {
 
 async fn update(asked: Asked<ById, Nothing, Given>) -> Result<One, Refusal> {
     let Asked { service, caller, path, body, .. } = asked;
+    let caller = caller.as_writer()?;
     let old = service.get_webhook(&caller, path.webhook()).await?;
     let changes = body.subscription.0.changes(Some(&old.spec.retry))?;
     let webhook = service.update_webhook(&caller, path.webhook(), changes).await.map_err(named)?;

@@ -251,7 +251,8 @@ impl Handler {
             let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
             let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let query = parts.uri.query().unwrap_or_default();
-            let call = Call { service: Arc::clone(&self.service), caller, path, query, body };
+            let (service, bytes_max) = (Arc::clone(&self.service), self.config.response_bytes_max);
+            let call = Call { service, caller, path, query, body, bytes_max };
             let operation = &self.dialect.operations[self.place];
             let answer = operation.run(call).await?;
             if operation.status == StatusCode::NO_CONTENT {

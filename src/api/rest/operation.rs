@@ -29,6 +29,7 @@ pub struct Call<'a> {
     pub path: Vec<(String, String)>,
     pub query: &'a str,
     pub body: Bytes,
+    pub bytes_max: usize,
 }
 
 /// A request that was read.
@@ -43,6 +44,8 @@ pub struct Asked<P, Q, B> {
     pub query: Q,
     /// The body.
     pub body: B,
+    /// The most bytes that the answer may have.
+    pub bytes_max: usize,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send>>;
@@ -90,6 +93,7 @@ impl Operation {
                 path: read_path(&call.path)?,
                 query: read_query(call.query)?,
                 body: read_body(if has_body { &call.body } else { b"{}" })?,
+                bytes_max: call.bytes_max,
                 service: call.service,
                 caller: call.caller,
             };

@@ -80,7 +80,7 @@ impl Operand {
                 number.map(Self::Number).ok_or_else(|| wrong("number"))
             }
             Kind::Flag => text.to_ascii_lowercase().parse().map(Self::Flag).map_err(|_| wrong("true or false")),
-            Kind::Time => Timestamp::parse_rfc3339(quoted.unwrap_or(text))
+            Kind::Time => Timestamp::parse_bound(quoted.unwrap_or(text))
                 .map(|time| Self::Time(time.0))
                 .ok_or_else(|| wrong("time such as 2026-11-22T03:04:05Z")),
         }

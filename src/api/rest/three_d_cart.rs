@@ -357,7 +357,7 @@ fn read_time(name: &str, text: Option<&str>, is_end: bool) -> Result<Option<Time
     let whole_day = format!("{text} 00:00:00");
     let ways = [(TIME_GIVEN, text, 1), (TIME, text, 60), (TIME_GIVEN, whole_day.as_str(), 86_400)];
     let read = ways.into_iter().find_map(|(format, text, unit_s)| {
-        let time = Timestamp::parse_utc(format, text)?;
+        let time = Timestamp::parse_utc_bound(format, text)?;
         Some(if is_end { time.after(Duration::from_millis(unit_s * 1_000 - 1)) } else { time })
     });
     read.map(Some).ok_or_else(|| Refusal::bad(format!("{name}: {text:?} is no time such as 04/25/2019 16:24:00.")))
@@ -467,6 +467,7 @@ fn read_url(url: &str) -> Result<TargetUrl, Refusal> {
 
 async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>, Refusal> {
     let Asked { service, caller, body, .. } = asked;
+    let caller = caller.as_writer()?;
     check_name(&body.name)?;
     let url = read_url(&body.url)?;
     let encoding = body.format.as_deref().filter(|format| !format.is_empty()).map(read_format).transpose()?;
@@ -510,6 +511,7 @@ async fn get(asked: Asked<ById, Nothing, Nothing>) -> Result<Vec<WebhookRow>, Re
 
 async fn update(asked: Asked<ById, Nothing, WebhookPut>) -> Result<Vec<Told>, Refusal> {
     let Asked { service, caller, path, body, .. } = asked;
+    let caller = caller.as_writer()?;
     if let Some(other) = body.id.filter(|id| id.0 != path.id.0) {
         return Err(Refusal::bad(format!("Id: is {} in the body and {} in the path.", other.0, path.id.0)));
     }

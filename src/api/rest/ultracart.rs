@@ -17,7 +17,7 @@ use serde_json::json;
 
 use self::events::{Category, Events, REFLOWED, reflowed};
 use self::logs::HttpHeader;
-use self::webhook::{Data, Shown, WebhookRow, named, named_violation};
+use self::webhook::{Data, Shown, WebhookRow, check_https, named, named_violation};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
@@ -259,16 +259,23 @@ struct WebhooksResponse {
 }
 
 async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<WebhooksResponse, Refusal> {
-    let Asked { service, caller, query, .. } = asked;
+    let Asked { service, caller, query, bytes_max, .. } = asked;
     let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
     let mut webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
     sort(&mut webhooks, query.sort.as_deref())?;
     let total = webhooks.len();
     let shown = Shown::new(&service, &caller, query.placeholders).await?;
-    let mut rows = Vec::new();
+    let (mut rows, mut bytes) = (Vec::new(), 0);
     for webhook in webhooks.iter().skip(page.offset).take(page.limit) {
         match shown.row(webhook).await {
-            Ok(row) => rows.push(row),
+            Ok(row) => {
+                bytes += row.bytes();
+                if bytes > bytes_max {
+                    let problem = "the answer would have more than response_bytes_max";
+                    return Err(Refusal::bad(format!("_limit: {problem}, {bytes_max} bytes; ask for fewer at once.")));
+                }
+                rows.push(row);
+            }
             // Deleted in between.
             Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {}
             Err(refusal) => return Err(refusal),
@@ -316,6 +323,7 @@ impl WebhookResponse {
 
 async fn insert(asked: Asked<Nothing, Placeholders, Data>) -> Result<WebhookResponse, Refusal> {
     let Asked { service, caller, query, body, .. } = asked;
+    let caller = caller.as_writer()?;
     let shown = Shown::new(&service, &caller, query.placeholders).await?;
     let changes = body.changes(&shown.events, None, service.is_dev())?;
     let defaults = WebhookDefaults { format: Format::UltraCart, retry: RetryPolicy::Default };
@@ -339,7 +347,8 @@ impl ById {
 }
 
 async fn update(asked: Asked<ById, Placeholders, Data>) -> Result<WebhookResponse, Refusal> {
-    let Asked { service, caller, path, query, body } = asked;
+    let Asked { service, caller, path, query, body, .. } = asked;
+    let caller = caller.as_writer()?;
     let old = service.get_webhook(&caller, path.webhook()).await?;
     let shown = Shown::new(&service, &caller, query.placeholders).await?;
     let changes = body.changes(&shown.events, Some(&old.spec), service.is_dev())?;
@@ -362,6 +371,7 @@ struct ByUrl {
 
 async fn delete_by_url(asked: Asked<Nothing, Nothing, ByUrl>) -> Result<WebhookResponse, Refusal> {
     let Asked { service, caller, body, .. } = asked;
+    let caller = caller.as_writer()?;
     let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
     let wanted = TargetUrl::try_new(body.webhook_url.trim()).map_err(named_violation)?;
     let found =
@@ -435,9 +445,11 @@ struct SampleRequest {
 
 async fn reflow(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<WebhookReflowResponse, Refusal> {
     let Asked { service, caller, path, .. } = asked;
+    let caller = caller.as_writer()?;
     let (id, event_name) = (WebhookId(path.webhook_oid.0), path.event_name);
     let webhook = service.get_webhook(&caller, id).await?;
     let topic = reflowed(&event_name)?;
+    webhook.spec.url.as_ref().map_or(Ok(()), |url| check_https(url, &(&topic).into(), service.is_dev()))?;
     let sample = service.preview(&caller, &webhook, &topic).await?;
     service.backfill(&caller, id, Backfill { topics: Some(topic.to_string()), since: None }).await?;
     let webhook_sample_request = sample.map(|sample| SampleRequest {

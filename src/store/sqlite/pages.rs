@@ -36,24 +36,22 @@ pub fn logged_under(
     .ok_or(StoreError::NoDelivery)
 }
 
-/// Reads from [`rows::PARCEL`] until there are as many or they weigh as much as
-/// they may, before anything was cut from their messages; true if there are no
-/// more behind them.
+/// Reads rows, each with what it weighs, until they are as many or weigh as
+/// much as they may; true if there are no more behind them.
 fn read_bounded<T>(
     conn: &Connection,
     sql: &str,
     parameters: impl rusqlite::Params,
     limit: PageLimit,
-    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
-    weight: impl Fn(&T) -> usize,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<(T, usize)>,
 ) -> Result<(Vec<T>, bool), StoreError> {
     let mut statement = conn.prepare_cached(sql)?;
     let mut found = Vec::new();
     let mut bytes = 0;
     let mut all = statement.query(parameters)?;
     while let Some(row) = all.next()? {
-        let item = read(row)?;
-        bytes += weight(&item).max(rows::message_bytes(row)?);
+        let (item, weight) = read(row)?;
+        bytes += weight;
         if !found.is_empty() && (found.len() >= limit.count || bytes > limit.bytes) {
             return Ok((found, false));
         }
@@ -62,16 +60,23 @@ fn read_bounded<T>(
     Ok((found, true))
 }
 
-/// A delivery with its batch, from [`rows::PARCEL`]; `None` if an event of it
-/// was pruned.
-pub fn parcel_with_batch(conn: &Connection, id: WebhookId, row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
+/// A delivery with its batch, from [`rows::PARCEL`], and what it weighs before
+/// anything is cut from its messages; `None` if an event of it was pruned.
+pub fn parcel_with_batch(conn: &Connection, id: WebhookId, row: &Row<'_>) -> rusqlite::Result<Option<(Parcel, usize)>> {
     let Some(parcel) = rows::parcel(row)? else { return Ok(None) };
-    let Some(last) = rows::batch_last(row)? else { return Ok(Some(parcel)) };
+    let weight = parcel.weight().max(rows::message_bytes(row)?);
+    let Some(last) = rows::batch_last(row)? else { return Ok(Some((parcel, weight))) };
     let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
     let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
-    let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::parcel_event)?;
+    let read = |row: &Row<'_>| Ok(rows::parcel_event(row)?.zip(Some(rows::message_bytes(row)?)));
+    let others = others.query_map([id.0, parcel.increment_id.0, last.0], read)?;
     let others: Option<Vec<_>> = others.collect::<Result<_, _>>()?;
-    Ok(others.map(|others| Parcel { batch: Some(others), ..parcel }))
+    Ok(others.map(|others| {
+        let (others, bytes): (Vec<_>, Vec<usize>) = others.into_iter().unzip();
+        let parcel = Parcel { batch: Some(others), ..parcel };
+        let weight = parcel.weight().max(weight + bytes.iter().sum::<usize>());
+        (parcel, weight)
+    }))
 }
 
 /// Reads deliveries to be sent, each with its batch.
@@ -84,7 +89,7 @@ fn read_page(
 ) -> Result<Page, StoreError> {
     // What is to be sent was not pruned.
     let read = |row: &Row<'_>| parcel_with_batch(conn, id, row)?.ok_or_else(|| rows::damaged("event"));
-    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read, Parcel::weight)?;
+    let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read)?;
     Ok(Page { parcels, is_last })
 }
 
@@ -161,6 +166,10 @@ pub fn pull(
 ) -> Result<Vec<Pulled>, StoreError> {
     check_webhook(conn, merchant, id)?;
     let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 ORDER BY d.increment_id", rows::PARCEL);
-    let weight = |pulled: &Pulled| pulled.parcel.as_ref().map_or(0, Parcel::weight);
-    Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, rows::pulled, weight)?.0)
+    let read = |row: &Row<'_>| {
+        let pulled = rows::pulled(row)?;
+        let weight = pulled.parcel.as_ref().map_or(0, Parcel::weight);
+        Ok((pulled, weight.max(rows::message_bytes(row)?)))
+    };
+    Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, read)?.0)
 }

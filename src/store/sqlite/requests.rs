@@ -1,7 +1,7 @@
 //! The log of the requests that were made.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::pages::{check_webhook, parcel_with_batch};
 use super::reads::{ROWS_PER_STEP, Step, last_number, times};
@@ -49,8 +49,8 @@ impl Requests for SqliteStore {
                     break;
                 }
                 looked_at += 1;
-                if let Some((request, message_bytes)) = request(conn, id, key)? {
-                    bytes += request.weight().max(message_bytes);
+                if let Some((request, weight)) = request(conn, id, key)? {
+                    bytes += weight;
                     found.push(request);
                 }
             }
@@ -60,7 +60,9 @@ impl Requests for SqliteStore {
     }
 
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError> {
-        let pending = self.sum(move |conn, after| pending(conn, merchant, id, after)).await?;
+        let fresh = self.sum(move |conn, after| pending(conn, merchant, id, after)).await?;
+        let again = self.sum(move |conn, after| pending_again(conn, id, after)).await?;
+        let pending = fresh + again;
         let next_attempt_at = self.read(move |conn| pages::next_due(conn, id, now)).await?;
         Ok(Backlog { pending, next_attempt_at })
     }
@@ -101,15 +103,14 @@ fn keys(
         duration_us,
         count
     ];
-    let read =
-        |row: &rusqlite::Row<'_>| Ok(RequestKey { increment_id: IncrementId(row.get(0)?), attempt: row.get(1)? });
+    let read = |row: &Row<'_>| Ok(RequestKey { increment_id: IncrementId(row.get(0)?), attempt: row.get(1)? });
     let found = statement.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
     let is_done = found.len() >= limit || first <= 1;
     Ok(Step { found, next: (!is_done).then_some(RequestKey { increment_id: IncrementId(first), attempt: 0 }) })
 }
 
-/// A request, if it is there, and how long its message is before anything was
-/// cut from it.
+/// A request, if it is there, and what it weighs before anything is cut from
+/// its messages.
 fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(LoggedRequest, usize)>, StoreError> {
     let number = key.increment_id;
     let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
@@ -118,14 +119,17 @@ fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(
     let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id = ?2", rows::PARCEL);
     let found = conn.prepare_cached(&sql)?.query_row([id.0, number.0], |row| {
         let batch_last = rows::batch_last(row)?;
-        Ok((batch_last, parcel_with_batch(conn, id, row)?, rows::message_bytes(row)?))
+        Ok((batch_last, parcel_with_batch(conn, id, row)?))
     });
-    let Some((batch_last, parcel, message_bytes)) = found.optional()? else { return Ok(None) };
+    let Some((batch_last, parcel)) = found.optional()? else { return Ok(None) };
+    let (parcel, weight) = parcel.map_or((None, 0), |(parcel, weight)| (Some(parcel), weight));
+    let weight = weight + attempt.weight();
     let numbers = Span { first: number, last: batch_last.unwrap_or(number) };
-    Ok(Some((LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }, message_bytes)))
+    Ok(Some((LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }, weight)))
 }
 
-/// How many deliveries are to be sent, of the numbers that one step looks at.
+/// How many deliveries beyond `settled_through` are to be sent, of the numbers
+/// that one step looks at.
 fn pending(
     conn: &Connection,
     merchant: MerchantId,
@@ -133,26 +137,36 @@ fn pending(
     after: Option<IncrementId>,
 ) -> Result<Step<u64, IncrementId>, StoreError> {
     check_webhook(conn, merchant, id)?;
-    let (last, settled): (i64, i64) = conn
-        .prepare_cached("SELECT last_increment_id, settled_through FROM webhook WHERE webhook_id = ?1")?
-        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let first = after.map_or(settled, |after| after.0);
+    let (last, first) = (last_number(conn, id)?, after.map_or(settled_through(conn, id)?, |after| after.0));
     let through = first.saturating_add(ROWS_PER_STEP);
-    let beyond: i64 = conn
+    let found: i64 = conn
         .prepare_cached(
             "SELECT count(*) FROM delivery
                 WHERE webhook_id = ?1 AND increment_id > ?2 AND increment_id <= ?3 AND state = 0",
         )?
         .query_row([id.0, first, through], |row| row.get(0))?;
-    // What was taken up again lies below, and has an index of its own.
-    let again: i64 = match after {
-        Some(_) => 0,
-        None => conn
-            .prepare_cached(
-                "SELECT count(*) FROM delivery INDEXED BY delivery_again
-                    WHERE webhook_id = ?1 AND next_attempt_at IS NOT NULL AND increment_id <= ?2 AND state = 0",
-            )?
-            .query_row([id.0, settled], |row| row.get(0))?,
-    };
-    Ok(Step { found: (beyond + again).unsigned_abs(), next: (through < last).then_some(IncrementId(through)) })
+    Ok(Step { found: found.unsigned_abs(), next: (through < last).then_some(IncrementId(through)) })
+}
+
+/// How many of those up to there were taken up again, which have an index of
+/// their own.
+fn pending_again(
+    conn: &Connection,
+    id: WebhookId,
+    after: Option<IncrementId>,
+) -> Result<Step<u64, IncrementId>, StoreError> {
+    let sql = "SELECT count(*), coalesce(sum(state = 0), 0), max(increment_id) FROM (
+            SELECT increment_id, state FROM delivery INDEXED BY delivery_again
+                WHERE webhook_id = ?1 AND next_attempt_at IS NOT NULL AND increment_id > ?2 AND increment_id <= ?3
+                ORDER BY increment_id LIMIT ?4)";
+    let parameters = [id.0, after.map_or(0, |after| after.0), settled_through(conn, id)?, ROWS_PER_STEP];
+    let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, Option<i64>>(2)?));
+    let (looked_at, found, last) = conn.prepare_cached(sql)?.query_row(parameters, read)?;
+    let next = last.filter(|_| looked_at == ROWS_PER_STEP).map(IncrementId);
+    Ok(Step { found: found.unsigned_abs(), next })
+}
+
+fn settled_through(conn: &Connection, id: WebhookId) -> Result<i64, StoreError> {
+    let sql = "SELECT settled_through FROM webhook WHERE webhook_id = ?1";
+    Ok(conn.prepare_cached(sql)?.query_row([id.0], |row| row.get(0))?)
 }

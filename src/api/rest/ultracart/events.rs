@@ -5,10 +5,10 @@
 //! list of patterns. What a client does not touch keeps its pattern, so that
 //! `order:*` stays what it is as long as all events of orders are wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use schemars::JsonSchema;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,7 +17,8 @@ use crate::api::rest::values::{Object, Switch};
 use crate::delivery::ultracart::{CATEGORIES, event_name};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, Expansion, Expansions};
-use crate::domain::topic::{Pattern, Patterns, Topic};
+use crate::domain::fault::Violation;
+use crate::domain::topic::{PATTERNS_MAX, Pattern, Patterns, Topic};
 use crate::domain::webhook::WebhookSpec;
 
 /// Those whose stored events can be sent to a webhook that never had them (WIRE §3).
@@ -37,6 +38,19 @@ pub struct Category {
     any_subscribed: bool,
     /// What an expansion can name, as far as the schemas of the catalogue tell.
     available_expansions: Vec<String>,
+}
+
+impl Category {
+    /// How long it is when it is written, about.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 250;
+        let texts = |event: &Event| {
+            let comments = event.comments.as_ref().map_or(0, String::len);
+            event.event_name.len() + event.event_description.len() + comments
+        };
+        let events: usize = self.events.iter().map(|event| OVERHEAD + texts(event)).sum();
+        OVERHEAD + events + self.available_expansions.iter().map(|name| name.len() + 3).sum::<usize>()
+    }
 }
 
 /// An event that a webhook can subscribe to.
@@ -98,147 +112,182 @@ struct EventData {
 /// All events of a merchant, by category.
 pub struct Events {
     categories: BTreeMap<String, Vec<KnownEvent>>,
-    available: BTreeMap<String, BTreeSet<String>>,
+    names: HashSet<String>,
+    /// What expansions can name, by category.
+    parts: BTreeMap<String, BTreeSet<String>>,
 }
 
-#[derive(Clone)]
 struct KnownEvent {
     name: String,
     topic: Topic,
     oid: Option<i64>,
-    entry: Option<Arc<CatalogueEntry>>,
+    entry: Option<CatalogueEntry>,
 }
 
+/// Those of a merchant, and those besides that a webhook's list names.
+type Known<'a> = BTreeMap<&'a str, Vec<&'a KnownEvent>>;
+
 impl Events {
-    /// The vendor's own, and those of the merchant's catalogue.
+    /// The vendor's own, and those of the merchant's catalogue. One whose name
+    /// means another already is passed over.
     pub fn new(catalogue: Vec<CatalogueEntry>) -> Self {
         let mut entries: BTreeMap<String, CatalogueEntry> =
             catalogue.into_iter().map(|entry| (entry.spec.topic.to_string(), entry)).collect();
-        let mut events = Self { categories: BTreeMap::new(), available: BTreeMap::new() };
+        let mut events = Self { categories: BTreeMap::new(), names: HashSet::new(), parts: BTreeMap::new() };
         let mut oids = 1..;
         for (category, own) in CATEGORIES {
             for (_, topic) in own.iter() {
                 let topic = Topic::try_new(topic).expect("the vendor's topics are topics");
-                events.add(category, topic.clone(), oids.next(), entries.remove(topic.as_str()));
+                let entry = entries.remove(topic.as_str());
+                events.add(category, KnownEvent { name: event_name(&topic), topic, oid: oids.next(), entry });
             }
         }
         for entry in entries.into_values() {
-            let topic = entry.spec.topic.clone();
-            events.add(&entry.spec.category.clone(), topic, None, Some(entry));
+            let (topic, category) = (entry.spec.topic.clone(), entry.spec.category.clone());
+            events.add(&category, KnownEvent { name: event_name(&topic), topic, oid: None, entry: Some(entry) });
         }
         events
     }
 
-    /// The same, and those besides that a webhook's list names.
-    fn with_those_of(&self, patterns: &Patterns) -> BTreeMap<String, Vec<KnownEvent>> {
-        let mut all = Self { categories: self.categories.clone(), available: BTreeMap::new() };
-        for pattern in patterns.list() {
-            if let Pattern::Exact(topic) = pattern {
-                all.add(topic.resource(), topic.clone(), None, None);
-            }
-        }
-        all.categories
-    }
-
-    /// Passes over a topic that is there, or whose name means another.
-    fn add(&mut self, category: &str, topic: Topic, oid: Option<i64>, entry: Option<CatalogueEntry>) {
-        let name = event_name(&topic);
-        if self.categories.values().flatten().any(|known| known.name == name) {
+    fn add(&mut self, category: &str, known: KnownEvent) {
+        if !self.names.insert(known.name.clone()) {
             return;
         }
-        let schema = entry.as_ref().and_then(|entry| entry.spec.message_schema.as_ref());
+        let schema = known.entry.as_ref().and_then(|entry| entry.spec.message_schema.as_ref());
         if let Some(schema) = schema {
-            self.available.entry(category.to_owned()).or_default().extend(parts(schema.as_str()));
+            self.parts.entry(category.to_owned()).or_default().extend(parts(schema.as_str()));
         }
-        let known = KnownEvent { name, topic, oid, entry: entry.map(Arc::new) };
         self.categories.entry(category.to_owned()).or_default().push(known);
+    }
+
+    /// What a list names that is not there.
+    fn others(&self, patterns: &Patterns) -> Vec<KnownEvent> {
+        let mut others = Vec::<KnownEvent>::new();
+        for pattern in patterns.list() {
+            let Pattern::Exact(topic) = pattern else { continue };
+            let name = event_name(topic);
+            if !self.names.contains(&name) && !others.iter().any(|other| other.name == name) {
+                others.push(KnownEvent { name, topic: topic.clone(), oid: None, entry: None });
+            }
+        }
+        others
+    }
+
+    fn with<'a>(&'a self, others: &'a [KnownEvent]) -> Known<'a> {
+        let own = self.categories.iter().map(|(category, events)| (category.as_str(), events.iter().collect()));
+        let mut all: Known<'a> = own.collect();
+        for other in others {
+            all.entry(other.topic.resource()).or_default().push(other);
+        }
+        all
     }
 
     /// Everything there is, subscribed to by nobody.
     pub fn all(&self) -> Vec<Category> {
-        self.rows(&self.categories, |_| (false, None), true)
+        self.rows(&self.with(&[]), |_| (false, None), true)
     }
 
     /// What a webhook subscribes to; with `placeholders`, all there is.
     pub fn of(&self, spec: &WebhookSpec, placeholders: bool) -> Vec<Category> {
         let subscribed = |topic: &Topic| (spec.topics.matches(topic), spec.expansions.of(topic));
-        self.rows(&self.with_those_of(&spec.topics), subscribed, placeholders)
+        self.rows(&self.with(&self.others(&spec.topics)), subscribed, placeholders)
     }
 
     fn rows<'s>(
         &self,
-        categories: &BTreeMap<String, Vec<KnownEvent>>,
+        known: &Known<'_>,
         subscribed: impl Fn(&Topic) -> (bool, Option<&'s Expansion>),
         placeholders: bool,
     ) -> Vec<Category> {
-        let row = |(category, events): (&String, &Vec<KnownEvent>)| {
-            let mut rows: Vec<_> = events.iter().map(|known| known.row(subscribed(&known.topic))).collect();
-            let all_subscribed = rows.iter().all(|event| event.subscribed);
-            let any_subscribed = rows.iter().any(|event| event.subscribed);
-            rows.retain(|event| event.subscribed || placeholders);
-            (!rows.is_empty()).then(|| Category {
-                event_category: category.clone(),
-                events: rows,
+        let row = |(category, events): (&&str, &Vec<&KnownEvent>)| {
+            let subscribed = |known: &KnownEvent| subscribed(&known.topic);
+            let all_subscribed = events.iter().all(|known| subscribed(known).0);
+            let any_subscribed = events.iter().any(|known| subscribed(known).0);
+            let shown = events.iter().filter(|known| placeholders || subscribed(known).0);
+            (placeholders || any_subscribed).then(|| Category {
+                event_category: (*category).to_owned(),
+                events: shown.map(|known| known.row(subscribed(known))).collect(),
                 subscribed: all_subscribed,
                 any_subscribed,
-                available_expansions: self.available.get(category).into_iter().flatten().cloned().collect(),
+                available_expansions: self.parts.get(*category).into_iter().flatten().cloned().collect(),
             })
         };
-        categories.iter().filter_map(row).collect()
+        known.iter().filter_map(row).collect()
     }
 
-    /// What a webhook subscribes to from now on, if that is something else than
-    /// before, and what is sent of it.
+    /// What a webhook subscribes to from now on, and what is sent of it.
     pub fn read(
         &self,
         said: Vec<Object<CategoryData>>,
         old: Option<&WebhookSpec>,
-    ) -> Result<(Option<Patterns>, Expansions), Refusal> {
-        let known = self.with_those_of(old.map_or(&Patterns::none(), |old| &old.topics));
-        let known: Vec<&KnownEvent> = known.values().flatten().collect();
-        let (mut wanted, mut expansions) = (Vec::<Topic>::new(), Vec::new());
+    ) -> Result<(Patterns, Expansions), Refusal> {
+        let none = Patterns::none();
+        let patterns = old.map_or(&none, |old| &old.topics);
+        let others = self.others(patterns);
+        let known: Vec<&KnownEvent> = self.with(&others).into_values().flatten().collect();
+        let by_name: HashMap<&str, &KnownEvent> = known.iter().map(|known| (known.name.as_str(), *known)).collect();
+        let (mut wanted, mut order, mut expansions) = (HashSet::<Topic>::new(), Vec::new(), HashMap::new());
         for Object(CategoryData { event_category, events }) in said {
             let category = event_category.unwrap_or_default();
             for Object(event) in events.unwrap_or_default() {
                 if event.subscribed.is_some_and(|subscribed| !subscribed.0) {
                     continue;
                 }
-                let topic = event.topic(&category, &known)?;
+                let topic = event.topic(&category, &by_name)?;
                 if let Some(expansion) = event.expansion()? {
-                    expansions.retain(|(other, _)| *other != topic);
-                    expansions.push((topic.clone(), expansion));
+                    expansions.insert(topic.clone(), expansion);
                 }
-                if !wanted.contains(&topic) {
-                    wanted.push(topic);
+                if wanted.insert(topic.clone()) {
+                    order.push(topic);
                 }
             }
         }
-        let is_known = |topic: &Topic| known.iter().any(|known| known.topic == *topic);
+        let known: Vec<&Topic> = known.into_iter().map(|known| &known.topic).collect();
+        let mut expansions: Vec<_> = expansions.into_iter().collect();
         if let Some(old) = old {
             // Those of topics that it did not subscribe to, or that are not shown, stay.
-            let is_shown = |topic: &Topic| wanted.contains(topic) || (is_known(topic) && old.topics.matches(topic));
+            let is_shown =
+                |topic: &Topic| wanted.contains(topic) || (old.topics.matches(topic) && known.contains(&topic));
             expansions.extend(old.expansions.list().iter().filter(|(topic, _)| !is_shown(topic)).cloned());
         }
-        let expansions = Expansions::try_new(expansions).map_err(|violation| Refusal::bad(violation.problem))?;
-        let kept = old.map(|old| old.topics.list()).unwrap_or_default();
-        let is_kept = |pattern: &&Pattern| match pattern {
-            Pattern::Exact(topic) => !is_known(topic) || wanted.contains(topic),
-            pattern => known.iter().all(|known| !pattern.matches(&known.topic) || wanted.contains(&known.topic)),
-        };
-        let mut list: Vec<Pattern> = kept.iter().filter(is_kept).cloned().collect();
-        for topic in wanted {
-            if !list.iter().any(|pattern| pattern.matches(&topic)) {
-                list.push(Pattern::Exact(topic));
-            }
-        }
-        if old.is_some_and(|old| old.topics.list() == list) {
-            return Ok((None, expansions));
-        }
-        let patterns = Patterns::of(list);
-        let patterns =
-            patterns.map_err(|violation| Refusal::bad(format!("event_categories: {}", violation.problem)))?;
-        Ok((Some(patterns), expansions))
+        let wrong = |violation: Violation| Refusal::bad(format!("event_categories: {}", violation.problem));
+        let expansions = Expansions::try_new(expansions).map_err(wrong)?;
+        let patterns = Patterns::of(still_true(patterns, &known, &wanted, order)).map_err(wrong)?;
+        // In the owner's own words, if it is the same.
+        let same = old.map(|old| &old.topics).filter(|topics| topics.list() == patterns.list());
+        Ok((same.cloned().unwrap_or(patterns), expansions))
     }
+}
+
+/// The patterns that say no more than is wanted of what is known, and what they
+/// do not cover by itself. In place of a `*` that says more, there are the
+/// resources of which all is wanted.
+fn still_true(patterns: &Patterns, known: &[&Topic], wanted: &HashSet<Topic>, order: Vec<Topic>) -> Vec<Pattern> {
+    let says_no_more = |pattern: &Pattern| match pattern {
+        Pattern::Exact(topic) => wanted.contains(topic) || !known.contains(&topic),
+        pattern => known.iter().all(|topic| !pattern.matches(topic) || wanted.contains(*topic)),
+    };
+    let mut list = Vec::new();
+    for pattern in patterns.list() {
+        if says_no_more(pattern) {
+            list.push(pattern.clone());
+        } else if *pattern == Pattern::Everything {
+            let resources: BTreeSet<&str> = known.iter().map(|topic| topic.resource()).collect();
+            let resources = resources.into_iter().map(|resource| Pattern::Resource(resource.to_owned()));
+            let is_of_all = |part: &Pattern| known.iter().any(|topic| part.matches(topic) && pattern.matches(topic));
+            list.extend(resources.filter(|part| is_of_all(part) && says_no_more(part)));
+        }
+    }
+    for topic in order {
+        // One more than there may be is seen by who counts them.
+        if list.len() > PATTERNS_MAX {
+            break;
+        }
+        if !list.iter().any(|pattern| pattern.matches(&topic)) {
+            list.push(Pattern::Exact(topic));
+        }
+    }
+    list
 }
 
 impl KnownEvent {
@@ -265,8 +314,8 @@ impl KnownEvent {
 
 impl EventData {
     /// The topic that is meant; one that no catalogue lists goes by its category.
-    fn topic(&self, category: &str, known: &[&KnownEvent]) -> Result<Topic, Refusal> {
-        if let Some(known) = known.iter().find(|known| known.name == self.event_name) {
+    fn topic(&self, category: &str, known: &HashMap<&str, &KnownEvent>) -> Result<Topic, Refusal> {
+        if let Some(known) = known.get(self.event_name.as_str()) {
             return Ok(known.topic.clone());
         }
         let rest = self.event_name.strip_prefix(category).and_then(|rest| rest.strip_prefix('_'));
@@ -300,12 +349,24 @@ pub fn reflowed(name: &str) -> Result<Topic, Refusal> {
 
 /// The members of a schema that are objects or arrays.
 fn parts(schema: &str) -> Vec<String> {
-    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-    let members = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let is_part = |member: &Value| match &member["type"] {
-        Value::String(kind) => kind == "object" || kind == "array",
-        Value::Array(kinds) => kinds.iter().any(|kind| kind == "object" || kind == "array"),
-        _ => false,
+    #[derive(Deserialize)]
+    struct Shape {
+        #[serde(default)]
+        properties: BTreeMap<String, Member>,
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Member {
+        Described { r#type: Value },
+        Else(IgnoredAny),
+    }
+    // A schema may be true or false.
+    let Ok(Shape { properties }) = serde_json::from_str(schema) else { return Vec::new() };
+    let is_part = |kind: &Value| kind == "object" || kind == "array";
+    let has_part = |member: &Member| match member {
+        Member::Described { r#type: Value::Array(kinds) } => kinds.iter().any(is_part),
+        Member::Described { r#type: kind } => is_part(kind),
+        Member::Else(_) => false,
     };
-    members.filter(|(_, member)| is_part(member)).map(|(name, _)| name.clone()).collect()
+    properties.into_iter().filter(|(_, member)| has_part(member)).map(|(name, _)| name).collect()
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::{ById, Metadata, Page};
 use crate::api::rest::Refusal;
@@ -15,6 +14,7 @@ use crate::delivery::format;
 use crate::delivery::ultracart::event_name;
 use crate::domain::delivery::{RequestFilter, RequestKey};
 use crate::domain::event::Event;
+use crate::domain::expansion::members;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::service::Service;
@@ -275,13 +275,8 @@ fn events(request: &LoggedRequest) -> impl Iterator<Item = &Event> {
 
 /// The `order_id` of a message, a text or a number.
 fn order_id(event: &Event) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Message<'m> {
-        #[serde(borrow)]
-        order_id: Option<&'m RawValue>,
-    }
-    let message: Message<'_> = serde_json::from_str(event.message.as_str()).ok()?;
-    let raw = message.order_id?.get();
+    let found = members(&event.message).into_iter().find(|member| member.name.get() == r#""order_id""#)?;
+    let raw = found.value.get();
     match raw.as_bytes().first()? {
         b'"' => serde_json::from_str(raw).ok(),
         b'-' | b'0'..=b'9' => Some(raw.to_owned()),
@@ -324,21 +319,10 @@ impl Wanted {
         self.event.is_some() || self.order_id.is_some() || self.text.is_some()
     }
 
-    /// True of a request that is wanted, whether or not the store was asked for
-    /// such ones only.
+    /// True of a request that is wanted.
     fn admits(&self, request: &LoggedRequest) -> bool {
-        let RequestFilter { since, until, status_code, is_success, duration_min } = self.filter;
-        let attempt = &request.attempt;
-        let is_of_attempt = since.is_none_or(|since| attempt.started_at >= since)
-            && until.is_none_or(|until| attempt.started_at < until)
-            && status_code.is_none_or(|status| attempt.status_code == Some(status))
-            && is_success.is_none_or(|is_success| attempt.error.is_none() == is_success)
-            && attempt.duration >= duration_min;
-        is_of_attempt && self.admits_contents(request)
-    }
-
-    fn admits_contents(&self, request: &LoggedRequest) -> bool {
-        self.event.as_ref().is_none_or(|name| events(request).any(|event| event_name(&event.topic) == *name))
+        self.filter.admits(&request.attempt)
+            && self.event.as_ref().is_none_or(|name| events(request).any(|event| event_name(&event.topic) == *name))
             && self.order_id.as_ref().is_none_or(|id| events(request).any(|event| order_id(event).as_ref() == Some(id)))
             && self.text.as_ref().is_none_or(|text| events(request).any(|event| event.message.as_str().contains(text)))
     }
@@ -349,12 +333,16 @@ fn read_time(name: &str, text: &str) -> Result<(Timestamp, Duration), Refusal> {
     const DAY: Duration = Duration::from_secs(86_400);
     // A client that gives fractions means them.
     let unit = Duration::from_millis(if text.contains('.') { 1 } else { 1_000 });
-    // A `+` that was not escaped arrives as a space.
-    let text = text.trim().replace(' ', "+");
-    let whole_day = format!("{text}T00:00:00Z");
-    let in_utc = format!("{text}Z");
-    let ways = [(text.as_str(), unit), (in_utc.as_str(), unit), (whole_day.as_str(), DAY)];
-    let read = ways.into_iter().find_map(|(text, unit)| Some((Timestamp::parse_rfc3339(text)?, unit)));
+    // A `+` that was not escaped arrives as a space, and some write one for the T.
+    let text = text.trim();
+    let (date, rest) = text.split_at_checked(10).unwrap_or((text, ""));
+    let is_date = rest.is_empty();
+    let rest = rest.strip_prefix([' ', 't', 'T']).unwrap_or(rest).replace(' ', "+");
+    let ways = match is_date {
+        true => vec![(format!("{date}T00:00:00Z"), DAY)],
+        false => vec![(format!("{date}T{rest}"), unit), (format!("{date}T{rest}Z"), unit)],
+    };
+    let read = ways.into_iter().find_map(|(text, unit)| Some((Timestamp::parse_bound(&text)?, unit)));
     read.ok_or_else(|| {
         let shown: String = text.chars().take(80).collect();
         Refusal::bad(format!("{name}: {shown:?} is no time such as 2026-11-25T16:08:15Z."))
@@ -440,7 +428,7 @@ impl Search<'_> {
                 return Err(Refusal::bad(format!("More than {looked_at_max} requests {problem}.")));
             }
             let is_enough = self.look_into(keys, |request| {
-                if !self.wanted.admits_contents(request) {
+                if !self.wanted.admits(request) {
                     return false;
                 }
                 if skip > 0 {
@@ -473,6 +461,11 @@ mod tests {
         assert_eq!(read_time("x", "2026-11-25T01:02:03.004Z").unwrap().1, Duration::from_millis(1));
         assert_eq!(read("2026-11-25T01:02:03+02:00").unwrap().0, "2026-11-24T23:02:03.000Z");
         assert_eq!(read("2026-11-25T01:02:03 02:00").unwrap().0, "2026-11-24T23:02:03.000Z");
+        assert_eq!(read("2026-11-25 01:02:03").unwrap().0, "2026-11-25T01:02:03.000Z");
+        // What some write for no bound at all.
+        assert_eq!(read("0001-01-01").unwrap().0, "1970-01-01T00:00:00.000Z");
+        assert_eq!(read("9999-12-31T23:59:59.999").unwrap().0, "9999-12-30T22:00:00.000Z");
+        assert!(read("2026-02-30").is_err() && read("2026-11-25T").is_err() && read("").is_err());
         assert!(read("yesterday").unwrap_err().message.starts_with("x: \"yesterday\" is no time"));
     }
 

@@ -88,6 +88,14 @@ pub struct WebhookRow {
     pending: u64,
 }
 
+impl WebhookRow {
+    /// How long it is when it is written, about.
+    pub fn bytes(&self) -> usize {
+        const OVERHEAD: usize = 1_000;
+        OVERHEAD + self.event_categories.iter().map(Category::bytes).sum::<usize>()
+    }
+}
+
 /// The application of a user.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "ApiUserApplicationProfile")]
@@ -234,13 +242,16 @@ impl Data {
         if url.is_none() && old.is_none_or(|old| old.url.is_some()) {
             return Err(Refusal::bad("webhook_url: is missing; give one such as https://example.com/hook."));
         }
-        // What is as it was is not judged again.
-        let url = url.filter(|url| old.is_none_or(|old| old.url.as_ref() != Some(url)));
-        if url.is_some() || topics.is_some() {
-            let target = url.as_ref().or(old.and_then(|old| old.url.as_ref()));
-            let none = Patterns::none();
-            let patterns = topics.as_ref().or(old.map(|old| &old.topics)).unwrap_or(&none);
-            target.map_or(Ok(()), |target| check_https(target, patterns, is_dev))?;
+        // What is as it was is not judged again. Else both are written, so that
+        // of two changes at once one has its own way, and none slips through
+        // between what they were judged by.
+        let is_as_it_was = old.is_some_and(|old| (&old.url, &old.topics) == (&url, &topics));
+        let (url, topics) = match is_as_it_was {
+            true => (None, None),
+            false => (url, Some(topics)),
+        };
+        if let (Some(url), Some(topics)) = (&url, &topics) {
+            check_https(url, topics, is_dev)?;
         }
         let is_own = old.is_none_or(|old| matches!(old.format, Format::UltraCart | Format::UltraCartGzip));
         let encoding = match self.compress_events.is_some_and(|wanted| wanted.0) {
@@ -257,7 +268,7 @@ impl Data {
             name: Some(name).filter(|name| old.is_none_or(|old| shown_name(old) != *name)),
             description: Some(self.merchant_comments.unwrap_or_default()),
             url,
-            topics: topics.or_else(|| old.is_none().then(Patterns::none)),
+            topics,
             expansions: Some(expansions),
             encoding,
             basic_auth: Some(basic_auth),
@@ -306,7 +317,7 @@ impl Data {
 
 /// What is known of customers goes over https, or stays on a machine where
 /// things are tried out.
-fn check_https(url: &TargetUrl, patterns: &Patterns, is_dev: bool) -> Result<(), Refusal> {
+pub fn check_https(url: &TargetUrl, patterns: &Patterns, is_dev: bool) -> Result<(), Refusal> {
     let is_of_customers = |pattern: &Pattern| match pattern {
         Pattern::Everything => true,
         Pattern::Resource(resource) => CUSTOMER_DATA.contains(&resource.as_str()),
