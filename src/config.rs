@@ -235,7 +235,7 @@ keys! {
     /// The most calls in one JSON-RPC batch.
     batch_calls_max: usize = "100", count(1, 10_000);
     /// Once the answers to a batch, or the results of a multiCall, are so long, no further
-    /// call of it is run.
+    /// call of it is run; a list of UltraCart's webhooks that would be longer is refused.
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     ws_calls_max: usize = "16", count(1, 10_000);
