@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::format::batched_bytes_max;
 use crate::domain::topic::Topic;
 use crate::store::Parcel;
 
@@ -123,7 +122,9 @@ pub fn compressed_bytes_max(bytes: usize) -> usize {
 }
 
 fn events(parcel: &Parcel) -> String {
-    let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
+    // About what a name and its punctuation take.
+    const OVERHEAD: usize = 64;
+    let bytes: usize = parcel.events().map(|event| OVERHEAD + event.message.as_str().len()).sum();
     let mut array = String::with_capacity(bytes);
     for event in parcel.events() {
         array += if array.is_empty() { "[" } else { ", " };

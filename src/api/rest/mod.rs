@@ -74,12 +74,14 @@ pub struct Refusal {
     pub message: String,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// What it is about: the first thing that the path names.
+    pub object: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with these words.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None }
+        Self { status, message: message.into(), retry_after: None, object: None }
     }
 
     /// The data is wrong.
@@ -138,7 +140,7 @@ impl From<Fault> for Refusal {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self { status, message: fault.to_string(), retry_after: fault.retry_after }
+        Self { retry_after: fault.retry_after, ..Self::new(status, fault.to_string()) }
     }
 }
 
@@ -249,12 +251,13 @@ impl Handler {
             let body = read.map_err(|error| Refusal::new(error.status(), error.problem()))?;
             let body = (self.dialect.read)(&parts.headers, body)?;
             let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
-            let path = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let object = path.first().map(|(_, value)| value.clone());
             let query = parts.uri.query().unwrap_or_default();
             let (service, bytes_max) = (Arc::clone(&self.service), self.config.response_bytes_max);
             let call = Call { service, caller, path, query, body, bytes_max };
             let operation = &self.dialect.operations[self.place];
-            let answer = operation.run(call).await?;
+            let answer = operation.run(call).await.map_err(|refusal| Refusal { object, ..refusal })?;
             if operation.status == StatusCode::NO_CONTENT {
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }

@@ -36,6 +36,8 @@ const LIMIT_DEFAULT: usize = 100;
 /// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
 const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
+/// How much of what a path names is repeated, in characters.
+const OBJECT_ID_CHARS_MAX: usize = 80;
 
 const WEBHOOKS: &str = "/rest/v2/webhook/webhooks";
 const WEBHOOK: &str = "/rest/v2/webhook/webhooks/{webhookOid}";
@@ -121,6 +123,9 @@ struct Error {
     error_code: String,
     /// Where to read more.
     more_info: &'static str,
+    /// The webhook that it is about, as the path names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    object_id: Option<String>,
     /// For everybody else.
     user_message: &'static str,
 }
@@ -139,6 +144,7 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
         developer_message: refusal.message.clone(),
         error_code: refusal.status.as_str().to_owned(),
         more_info: "/openapi/ultracart.json",
+        object_id: refusal.object.as_ref().map(|object| object.chars().take(OBJECT_ID_CHARS_MAX).collect()),
         user_message: match refusal.status {
             StatusCode::UNAUTHORIZED => "You are not allowed to do this.",
             StatusCode::NOT_FOUND => "This does not exist.",
