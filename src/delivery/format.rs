@@ -40,8 +40,20 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
     .into()
 }
 
+/// The same body. One that takes long is built on a thread where that holds up
+/// nobody else.
+pub async fn rendered(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
+    if !takes_long(parcel) {
+        return render(webhook_id, parcel);
+    }
+    let own = parcel.clone();
+    let built = tokio::task::spawn_blocking(move || render(webhook_id, &own)).await;
+    // Fails only while the runtime is shut down.
+    built.unwrap_or_else(|_| render(webhook_id, parcel))
+}
+
 /// True if a body is not just put together, and is large.
-pub fn takes_long(parcel: &Parcel) -> bool {
+fn takes_long(parcel: &Parcel) -> bool {
     const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
     matches!(parcel.format, Format::UltraCartGzip | Format::ThreeDCartXml) && parcel.weight() > AT_ONCE_BYTES_MAX
 }

@@ -12,6 +12,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::PAGE_BYTES_MAX;
 use super::batch::{self, Front, Growth};
 use super::health::{Health, RateGate, Sign};
 use super::held::{Held, Taken};
@@ -27,9 +28,6 @@ const LOW_WATER: usize = 16;
 const PAGE_MAX: usize = 128;
 /// The same while its receiver is not to be trusted: it may never be sent any.
 const SUSPECT_PAGE_MAX: usize = 8;
-/// The most bytes of messages a lane loads at once, and the most that wait in
-/// it before it asks for more; one delivery always fits.
-const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// One webhook's deliveries.
 #[derive(Debug)]

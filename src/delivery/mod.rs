@@ -1,6 +1,6 @@
 //! The delivery worker: posts what the store has committed.
 
-mod batch;
+pub mod batch;
 pub mod client;
 pub mod connect;
 pub mod format;
@@ -19,6 +19,10 @@ pub mod worker;
 mod xml;
 
 use ipnet::IpNet;
+
+/// The most bytes of messages a lane loads at once, and the most that wait in
+/// it before it asks for more; one delivery always fits.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the operator decides about deliveries.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -338,7 +337,7 @@ impl Hands {
     /// One attempt at a delivery.
     async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> (Outcome, Sign) {
         let started_at = self.clock.now();
-        let body = rendered(webhook.webhook_id, parcel).await;
+        let body = format::rendered(webhook.webhook_id, parcel).await;
         let headers = format::headers(self.store.store_id(), webhook, parcel, started_at, &body);
         let request_headers = client::log_headers(&headers);
         let result = match &webhook.spec.url {
@@ -375,18 +374,6 @@ impl Hands {
         // The worker stops listening only when it stops altogether.
         let _ = self.reports.send(report).await;
     }
-}
-
-/// The body of a delivery. One that takes long is built on a thread where that
-/// holds up no other delivery.
-async fn rendered(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
-    if !format::takes_long(parcel) {
-        return format::render(webhook_id, parcel);
-    }
-    let own = parcel.clone();
-    let built = tokio::task::spawn_blocking(move || format::render(webhook_id, &own)).await;
-    // Fails only while the runtime is shut down.
-    built.unwrap_or_else(|_| format::render(webhook_id, parcel))
 }
 
 /// What becomes of a delivery after an attempt, and what that says of its

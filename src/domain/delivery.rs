@@ -228,6 +228,14 @@ pub struct Attempt {
     pub response_body: Vec<u8>,
 }
 
+impl Attempt {
+    /// What it weighs in memory, about, in bytes.
+    pub fn weight(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        OVERHEAD + self.request_headers.len() + self.response_headers.len() + self.response_body.len()
+    }
+}
+
 /// Names a request that was made: an attempt at a delivery, or at a batch, which
 /// goes by its first number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,18 +275,10 @@ impl RequestFilter {
 /// What of a webhook's deliveries is to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Backlog {
-    /// How many wait.
+    /// How many have not ended.
     pub pending: u64,
-    /// When the first of those that failed is tried again.
+    /// When the first of those that are tried or sent again is due.
     pub next_attempt_at: Option<Timestamp>,
-}
-
-impl Attempt {
-    /// What it weighs in memory, about, in bytes.
-    pub fn weight(&self) -> usize {
-        const OVERHEAD: usize = 256;
-        OVERHEAD + self.request_headers.len() + self.response_headers.len() + self.response_body.len()
-    }
 }
 
 /// What becomes of a delivery after an attempt.

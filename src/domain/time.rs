@@ -22,26 +22,29 @@ impl Timestamp {
         (0..=LAST_MS).contains(&ms).then_some(Self(ms))
     }
 
-    /// The same for a bound of a range: what lies before 1970, or beyond the last
-    /// instant that can be told, is the nearest that can.
+    /// The same for a bound of a range: a year before 1970, or the last that can
+    /// be written, is the nearest instant that can be told.
     pub fn parse_bound(text: &str) -> Option<Self> {
         let beyond = || {
-            let time: jiff::civil::DateTime = text.trim_end_matches('Z').parse().ok()?;
-            Some(Self::nearest(time))
+            let year: u16 = text.get(..4)?.parse().ok()?;
+            // All but the year has to be right.
+            Self::parse_rfc3339(&format!("2000{}", text.get(4..)?))?;
+            match year {
+                ..=1970 => Some(Self(0)),
+                9999 => Some(Self(LAST_MS)),
+                _ => None,
+            }
         };
         Self::parse_rfc3339(text).or_else(beyond)
     }
 
-    /// Reads a time in UTC in a format of strftime's, for a bound of a range.
-    /// `None` if it is no such time.
+    /// Reads a time in UTC in a format of strftime's, for a bound of a range
+    /// likewise. `None` if it is no such time.
     pub fn parse_utc_bound(format: &str, text: &str) -> Option<Self> {
-        jiff::civil::DateTime::strptime(format, text).ok().map(Self::nearest)
-    }
-
-    fn nearest(time: jiff::civil::DateTime) -> Self {
-        let beyond = if time.year() < 1970 { 0 } else { LAST_MS };
+        let time = jiff::civil::DateTime::strptime(format, text).ok()?;
+        let beyond = if time.year() <= 1970 { 0 } else { LAST_MS };
         let zoned = time.to_zoned(jiff::tz::TimeZone::UTC).ok();
-        Self(zoned.map_or(beyond, |zoned| zoned.timestamp().as_millisecond()).clamp(0, LAST_MS))
+        Some(Self(zoned.map_or(beyond, |zoned| zoned.timestamp().as_millisecond()).clamp(0, LAST_MS)))
     }
 
     /// Whole seconds since 1970.

@@ -55,9 +55,7 @@ impl Caller {
             Err(Fault::new(FaultCode::AccessDenied).detail(format!("This needs the permission {}.", permission.name())))
         }
     }
-}
 
-impl Caller {
     /// The same caller, who may see what it may change. Fails with fault 2
     /// unless it may change webhooks.
     pub fn as_writer(&self) -> Result<Self, Fault> {

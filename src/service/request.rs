@@ -1,5 +1,6 @@
 //! Looking at the requests that were made, and at what is yet to be sent.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,16 +8,18 @@ use bytes::Bytes;
 use super::auth::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
-use crate::delivery::{client, format};
+use crate::delivery::batch::{Front, Growth, front};
+use crate::delivery::{PAGE_BYTES_MAX, client, format};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::expansion::expanded;
 use crate::domain::fault::Fault;
 use crate::domain::id::WebhookId;
 use crate::domain::page::{Order, Slice};
+use crate::domain::policy::Batching;
 use crate::domain::topic::Topic;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{Webhook, WebhookSpec};
+use crate::domain::webhook::Webhook;
 use crate::store::requests::LoggedRequest;
 use crate::store::{Parcel, StoreError};
 
@@ -82,50 +85,51 @@ impl Service {
     /// next, as many as go out in one request; `None` if there are none.
     pub async fn preview(&self, caller: &Caller, webhook: &Webhook, topic: &Topic) -> Result<Option<Preview>, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let events = self.first_events(caller, webhook, topic).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        let rendering = webhook.spec.rendering(topic);
-        let mut events = events.into_iter();
-        let Some(event) = events.next() else { return Ok(None) };
-        let now = self.clock.now();
-        let parcel = Parcel {
-            increment_id: webhook.last_increment_id.next(),
-            attempts: 0,
-            policy_start: 0,
-            numbered_at: now,
-            due_at: None,
-            format: rendering.format,
-            event,
-            batch: webhook.spec.batch.map(|_| events.collect()),
+        let waiting = self.first_parcels(caller, webhook, topic).await;
+        let mut waiting = waiting.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let batching = webhook.spec.batch;
+        let count = match front(&waiting, batching, Growth::Impossible, self.clock.now()) {
+            Some(Front::Whole(count)) => count,
+            Some(Front::Growing(_)) | None => return Ok(None),
         };
+        let others = waiting.drain(1..).take(count - 1).map(|parcel| parcel.event).collect();
+        let Some(first) = waiting.pop_front() else { return Ok(None) };
+        let parcel = Parcel { batch: batching.map(|_| others), ..first };
         let store_id = self.store.store_id();
-        let body = format::render(webhook.webhook_id, &parcel);
-        let headers = client::log_headers(&format::headers(store_id, webhook, &parcel, now, &body));
+        let body = format::rendered(webhook.webhook_id, &parcel).await;
+        let headers = client::log_headers(&format::headers(store_id, webhook, &parcel, self.clock.now(), &body));
         Ok(Some(Preview { message_id: format::message_id(store_id, webhook.webhook_id, &parcel), headers, body }))
     }
 
-    /// Of the stored events of a topic, those that go out in one request, as they do.
-    async fn first_events(
+    /// The first stored events of a topic under the next numbers of a webhook, as
+    /// many as a lane would load for one request.
+    async fn first_parcels(
         &self,
         caller: &Caller,
         webhook: &Webhook,
         topic: &Topic,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
-        let WebhookSpec { format, batch, expansions, .. } = &webhook.spec;
-        let (events_max, bytes_max) = batch.map_or((1, 1), |batch| (batch.max_events(), batch.max_bytes() as usize));
+    ) -> Result<VecDeque<Parcel>, StoreError> {
+        let rendering = webhook.spec.rendering(topic);
+        let limit = webhook.spec.batch.map_or(1, Batching::max_events);
         let filter = EventFilter { topics: Some(topic.into()), ..EventFilter::default() };
-        let slice = Slice { after: None, order: Order::Ascending, limit: events_max };
+        let slice = Slice { after: None, order: Order::Ascending, limit };
         let ids = self.store.events(caller.merchant_id, filter, slice).await?;
         let ids = ids.into_iter().map(|event| event.event_id).collect();
-        let (published, _) = self.store.published(caller.merchant_id, ids, bytes_max).await?;
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        for event in published.into_iter().map(|published| Arc::new(published.event)) {
-            let event = expanded(&event, expansions.of(topic));
-            bytes += format::batched_bytes_max(&event);
-            if !events.is_empty() && format::batch_bytes_max(*format, bytes) > bytes_max {
-                break;
+        let (published, _) = self.store.published(caller.merchant_id, ids, PAGE_BYTES_MAX).await?;
+        let (mut next, now) = (webhook.last_increment_id, self.clock.now());
+        let parcel = |event: Event| {
+            next = next.next();
+            Parcel {
+                increment_id: next,
+                attempts: 0,
+                policy_start: 0,
+                numbered_at: now,
+                due_at: None,
+                format: rendering.format,
+                event: expanded(&Arc::new(event), rendering.expansion),
+                batch: None,
             }
-            events.push(event);
-        }
-        Ok(events)
+        };
+        Ok(published.into_iter().map(|published| published.event).map(parcel).collect())
     }
 }

@@ -61,6 +61,12 @@ struct Post {
 }
 
 impl News {
+    /// What a commit announces comes in no certain order.
+    fn note_through(&mut self, id: WebhookId, through: IncrementId) {
+        let known = self.committed_through.entry(id).or_insert(through);
+        *known = through.max(*known);
+    }
+
     fn note_reread(&mut self, id: WebhookId, from: IncrementId) {
         let known = self.reread.entry(id).or_insert(from);
         *known = from.min(*known);
@@ -70,7 +76,8 @@ impl News {
 impl Waits {
     /// Wakes those who wait for numbers of the webhook.
     fn note_number(&mut self, id: WebhookId, through: IncrementId) {
-        self.latest.insert(id, through);
+        let known = self.latest.entry(id).or_insert(through);
+        *known = through.max(*known);
         if let Some(waiters) = self.waited_for.remove(&id) {
             waiters.notify_waiters();
         }
@@ -90,7 +97,7 @@ impl Mailbox {
     /// Announces that all numbers of a webhook up to this one are committed.
     pub fn announce_through(&self, id: WebhookId, through: IncrementId) {
         self.waits().note_number(id, through);
-        self.post().news.committed_through.insert(id, through);
+        self.post().news.note_through(id, through);
         self.arrived.notify_one();
     }
 
@@ -106,7 +113,7 @@ impl Mailbox {
         drop(waits);
         let mut post = self.post();
         for (id, parcel) in parcels {
-            post.news.committed_through.insert(id, parcel.increment_id);
+            post.news.note_through(id, parcel.increment_id);
             let bytes = post.parcel_bytes + parcel.weight();
             if post.news.parcels.len() < PARCELS_MAX && bytes <= PARCEL_BYTES_MAX {
                 post.parcel_bytes = bytes;

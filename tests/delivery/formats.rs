@@ -164,3 +164,36 @@ async fn expansions_say_which_parts_of_a_message_go_out() {
     server.call("webhook.update", json!([id, {"expansions": {}}])).await.unwrap();
     assert_eq!(server.call("webhook.get", json!([id])).await.unwrap()["expansions"], json!({}));
 }
+
+/// What is cut is read from the store, what goes out whole is handed over, and
+/// both may come with one commit.
+#[tokio::test]
+async fn what_is_cut_goes_out_beside_what_is_whole() {
+    let (server, _hand) = Start::default().manual().await;
+    let receiver = Receiver::obliging().await;
+    let expansions = json!({"order:canceled": "items"});
+    let ordered = json!({"topics": "order:*", "expansions": expansions, "delivery_mode": "ordered"});
+    webhook(&server, &receiver, ordered).await;
+    webhook(&server, &receiver, json!({"topics": "order:*", "expansions": expansions})).await;
+    for round in 1..=20 {
+        let held = server.hold_store();
+        let publish = |topic: &'static str| server.publish(topic, json!({"items": [], "rest": {}}));
+        let publishing = async {
+            tokio::join!(
+                publish("order:created"),
+                publish("order:canceled"),
+                publish("order:created"),
+                publish("order:canceled")
+            );
+        };
+        let release = async {
+            tokio::task::yield_now().await;
+            drop(held);
+        };
+        tokio::join!(publishing, release);
+        receiver.arrivals(round * 8).await;
+    }
+    for id in [1, 2] {
+        assert_eq!(server.settled(id).await.len(), 80);
+    }
+}

@@ -272,6 +272,12 @@ fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Option<&'a str> {
     headers.get(HeaderName::from_static(name)).and_then(|value| value.to_str().ok())
 }
 
+/// The beginning of what a client wrote, to be repeated to it.
+fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    text.chars().take(CHARS_MAX).collect()
+}
+
 /// An API key from a header of the dialect's own, or what [`bearer`] finds.
 fn key(headers: &HeaderMap, own: &'static str) -> Credentials {
     header(headers, own).map_or_else(|| bearer(headers), |key| Credentials::Bearer(key.to_owned()))

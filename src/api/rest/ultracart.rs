@@ -21,7 +21,7 @@ use self::webhook::{Data, Shown, WebhookRow, check_https, named, named_violation
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
-use super::{Dialect, Refusal, catalogue, key};
+use super::{Dialect, Refusal, catalogue, key, shown};
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
@@ -36,8 +36,6 @@ const LIMIT_DEFAULT: usize = 100;
 /// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
 const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
-/// How much of what a path names is repeated, in characters.
-const OBJECT_ID_CHARS_MAX: usize = 80;
 
 const WEBHOOKS: &str = "/rest/v2/webhook/webhooks";
 const WEBHOOK: &str = "/rest/v2/webhook/webhooks/{webhookOid}";
@@ -144,7 +142,7 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
         developer_message: refusal.message.clone(),
         error_code: refusal.status.as_str().to_owned(),
         more_info: "/openapi/ultracart.json",
-        object_id: refusal.object.as_ref().map(|object| object.chars().take(OBJECT_ID_CHARS_MAX).collect()),
+        object_id: refusal.object.as_deref().map(shown),
         user_message: match refusal.status {
             StatusCode::UNAUTHORIZED => "You are not allowed to do this.",
             StatusCode::NOT_FOUND => "This does not exist.",
@@ -195,7 +193,7 @@ struct ResultSet {
 }
 
 impl Metadata {
-    fn of_one(payload_name: &'static str) -> Self {
+    fn of(payload_name: &'static str) -> Self {
         Self { payload_name: Some(payload_name), result_set: None }
     }
 
@@ -275,7 +273,8 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<WebhooksResponse, 
     for webhook in webhooks.iter().skip(page.offset).take(page.limit) {
         match shown.row(webhook).await {
             Ok(row) => {
-                bytes += row.bytes();
+                // Measured, for it may hold anything that somebody wrote.
+                bytes += serde_json::to_vec(&row).map_or(0, |row| row.len());
                 if bytes > bytes_max {
                     let problem = "the answer would have more than response_bytes_max";
                     return Err(Refusal::bad(format!("_limit: {problem}, {bytes_max} bytes; ask for fewer at once.")));
@@ -292,21 +291,25 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<WebhooksResponse, 
     Ok(WebhooksResponse { metadata, success: true, webhooks: rows })
 }
 
+fn url(webhook: &Webhook) -> Option<&str> {
+    webhook.spec.url.as_ref().map(TargetUrl::as_str)
+}
+
 fn sort(webhooks: &mut [Webhook], text: Option<&str>) -> Result<(), Refusal> {
     let Some(text) = text else { return Ok(()) };
     let (name, is_descending) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
     // Stable: those that are equal stay in the order of their ids.
     match name {
         "webhook_url" => webhooks.sort_by(|one, other| {
-            let url = |webhook: &Webhook| webhook.spec.url.as_ref().map(|url| url.as_str().to_owned());
-            if is_descending { url(other).cmp(&url(one)) } else { url(one).cmp(&url(other)) }
+            let order = url(one).cmp(&url(other));
+            if is_descending { order.reverse() } else { order }
         }),
         "disabled" => webhooks.sort_by_key(|webhook| {
             let is_disabled = webhook.disabled.is_some() || !webhook.spec.is_active;
             is_disabled != is_descending
         }),
         _ => {
-            let shown: String = text.chars().take(80).collect();
+            let shown = shown(text);
             let problem = format!("is nothing to sort by; there are {}.", SORTS.join(", "));
             return Err(Refusal::bad(format!("_sort: {shown:?} {problem}")));
         }
@@ -323,7 +326,7 @@ struct WebhookResponse {
 
 impl WebhookResponse {
     fn new(webhook: WebhookRow) -> Self {
-        Self { metadata: Metadata::of_one("webhook"), success: true, webhook }
+        Self { metadata: Metadata::of("webhook"), success: true, webhook }
     }
 }
 
@@ -398,7 +401,7 @@ struct CategoriesResponse {
 
 async fn list_categories(asked: Asked<Nothing, Nothing, Nothing>) -> Result<CategoriesResponse, Refusal> {
     let event_categories = Events::new(catalogue(&asked.service, &asked.caller).await?).all();
-    Ok(CategoriesResponse { metadata: Metadata::of_one("event_categories"), success: true, event_categories })
+    Ok(CategoriesResponse { metadata: Metadata::of("event_categories"), success: true, event_categories })
 }
 
 /// Which events, and to which webhook.
@@ -465,5 +468,20 @@ async fn reflow(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<WebhookReflow
         uri: webhook.spec.url.map(|url| url.as_str().to_owned()),
     });
     let reflow = Reflow { event_name, queued: true };
-    Ok(WebhookReflowResponse { metadata: Metadata::of_one("reflow"), success: true, reflow, webhook_sample_request })
+    Ok(WebhookReflowResponse { metadata: Metadata::of("reflow"), success: true, reflow, webhook_sample_request })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_of_a_refusal_is_plain_and_bounded() {
+        let headers = |message: String| {
+            let response = refuse(&Refusal::bad(message), &HeaderMap::new());
+            response.headers()[UC_REST_ERROR].to_str().unwrap().to_owned()
+        };
+        assert_eq!(headers("no \u{e4}\r\nat all".to_owned()), "no ???at all");
+        assert_eq!(headers("x".repeat(5_000)).len(), UC_REST_ERROR_CHARS_MAX);
+    }
 }

@@ -12,8 +12,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::rest::Refusal;
 use crate::api::rest::values::{Object, Switch};
+use crate::api::rest::{Refusal, shown};
 use crate::delivery::ultracart::{CATEGORIES, event_name};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, Expansion, Expansions};
@@ -38,19 +38,6 @@ pub struct Category {
     any_subscribed: bool,
     /// What an expansion can name, as far as the schemas of the catalogue tell.
     available_expansions: Vec<String>,
-}
-
-impl Category {
-    /// How long it is when it is written, about.
-    pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 250;
-        let texts = |event: &Event| {
-            let comments = event.comments.as_ref().map_or(0, String::len);
-            event.event_name.len() + event.event_description.len() + comments
-        };
-        let events: usize = self.events.iter().map(|event| OVERHEAD + texts(event)).sum();
-        OVERHEAD + events + self.available_expansions.iter().map(|name| name.len() + 3).sum::<usize>()
-    }
 }
 
 /// An event that a webhook can subscribe to.
@@ -321,7 +308,7 @@ impl EventData {
         let rest = self.event_name.strip_prefix(category).and_then(|rest| rest.strip_prefix('_'));
         let topic = rest.and_then(|rest| Topic::try_new(&format!("{category}:{rest}")).ok());
         topic.ok_or_else(|| {
-            let shown: String = self.event_name.chars().take(80).collect();
+            let shown = shown(&self.event_name);
             let problem = "is no event of the catalogue; see webhook_event_categories. One of your own is called \
                            by its category and a word: shelf_emptied of the category shelf.";
             Refusal::bad(format!("event_name: {shown:?} {problem}"))

@@ -6,10 +6,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ById, Metadata, Page};
-use crate::api::rest::Refusal;
 use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
+use crate::api::rest::{Refusal, shown};
 use crate::delivery::format;
 use crate::delivery::ultracart::event_name;
 use crate::domain::delivery::{RequestFilter, RequestKey};
@@ -185,13 +185,16 @@ pub async fn get(asked: Asked<ByRequest, Nothing, Nothing>) -> Result<LogAnswer,
     let webhook = service.get_webhook(&caller, id).await?;
     let found = find(&service, &caller, id, &path.request_id).await?;
     let found = found.ok_or_else(|| {
-        let shown: String = path.request_id.chars().take(80).collect();
+        let shown = shown(&path.request_id);
         Refusal::new(
             http::StatusCode::NOT_FOUND,
             format!("Webhook {id} has made no request {shown:?}, or it was pruned."),
         )
     })?;
-    let body = found.parcel.as_ref().map(|parcel| format::render(id, parcel));
+    let body = match &found.parcel {
+        Some(parcel) => Some(format::rendered(id, parcel).await),
+        None => None,
+    };
     let attempt = &found.attempt;
     let response = match (&attempt.error, attempt.status_code) {
         (Some(error), None) => error.detail.clone(),
@@ -207,7 +210,7 @@ pub async fn get(asked: Asked<ByRequest, Nothing, Nothing>) -> Result<LogAnswer,
         uri: webhook.spec.url.map(|url| url.as_str().to_owned()),
         webhook_oid: id.0,
     };
-    Ok(LogAnswer { metadata: Metadata::of_one("webhook_log"), success: true, webhook_log })
+    Ok(LogAnswer { metadata: Metadata::of("webhook_log"), success: true, webhook_log })
 }
 
 /// The request of that id, if there is one.
@@ -344,7 +347,7 @@ fn read_time(name: &str, text: &str) -> Result<(Timestamp, Duration), Refusal> {
     };
     let read = ways.into_iter().find_map(|(text, unit)| Some((Timestamp::parse_bound(&text)?, unit)));
     read.ok_or_else(|| {
-        let shown: String = text.chars().take(80).collect();
+        let shown = shown(text);
         Refusal::bad(format!("{name}: {shown:?} is no time such as 2026-11-25T16:08:15Z."))
     })
 }
@@ -465,6 +468,9 @@ mod tests {
         // What some write for no bound at all.
         assert_eq!(read("0001-01-01").unwrap().0, "1970-01-01T00:00:00.000Z");
         assert_eq!(read("9999-12-31T23:59:59.999").unwrap().0, "9999-12-30T22:00:00.000Z");
+        for wrong in ["2026-11-25T12:00:00ZZZ", "2026-11-25T12:00:00[America/New_York]", "20261125", "0001-13-01"] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
         assert!(read("2026-02-30").is_err() && read("2026-11-25T").is_err() && read("").is_err());
         assert!(read("yesterday").unwrap_err().message.starts_with("x: \"yesterday\" is no time"));
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::events::{Category, CategoryData, Events};
 use crate::api::rest::values::{Int, Object, Switch, time};
-use crate::api::rest::{Refusal, catalogue};
+use crate::api::rest::{Refusal, catalogue, shown};
 use crate::domain::fault::{Fault, Violation};
 use crate::domain::id::UserId;
 use crate::domain::policy::{BATCH_BYTES, BATCH_EVENTS, BasicAuth, Batching, CREDENTIAL_CHARS_MAX};
@@ -84,16 +84,8 @@ pub struct WebhookRow {
     #[schemars(schema_with = "time")]
     #[serde(skip_serializing_if = "Option::is_none")]
     next_retry_after: Option<String>,
-    /// How many events are to be sent to it.
+    /// How many events wait for it; what it has had and is sent again does not count.
     pending: u64,
-}
-
-impl WebhookRow {
-    /// How long it is when it is written, about.
-    pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 1_000;
-        OVERHEAD + self.event_categories.iter().map(Category::bytes).sum::<usize>()
-    }
 }
 
 /// The application of a user.
@@ -207,7 +199,7 @@ pub struct Data {
     /// The version of the objects that are sent.
     #[schemars(extend("enum" = API_VERSIONS), example = &API_VERSION)]
     api_version: Option<String>,
-    /// The most events in a request; one by default.
+    /// The most events in a request; one by default, 100 with a `maximum_size`.
     #[schemars(range(min = *BATCH_EVENTS.start(), max = *BATCH_EVENTS.end()), example = 10)]
     maximum_events: Option<Int>,
     /// The most bytes of a request with several events.
@@ -231,7 +223,7 @@ impl Data {
         if let Some(version) =
             self.api_version.as_deref().filter(|version| !version.is_empty() && *version != API_VERSION)
         {
-            let shown: String = version.chars().take(80).collect();
+            let shown = shown(version);
             return Err(Refusal::bad(format!("api_version: {shown:?} is none; there is {API_VERSION}.")));
         }
         let basic_auth = self.basic_auth(old.and_then(|old| old.basic_auth.as_ref()))?;
@@ -288,7 +280,7 @@ impl Data {
             None | Some("") if username.is_none() && password.is_none() => return Ok(None),
             None | Some("") => {}
             Some(other) => {
-                let shown: String = other.chars().take(80).collect();
+                let shown = shown(other);
                 let problem = "is not supported; there are none and basic.";
                 return Err(Refusal::bad(format!("authentication_type: {shown:?} {problem}")));
             }
