@@ -212,6 +212,7 @@ async fn what_does_not_go_with_batches_is_refused() {
         (json!({"batch": {"max_events": 0}}), "batch.max_events"),
         (json!({"batch": {"max_events": 101}}), "batch.max_events"),
         (json!({"batch": {"max_events": 2, "max_size": 1}}), "batch.max_size"),
+        (json!({"batch": {"max_events": 2, "max_size": 10_485_761}}), "batch.max_size"),
         (json!({"batch": {"max_events": 2, "wait_ms": 60_001}}), "batch.wait_ms"),
         (json!({"batch": {"max_events": 2}, "format": "shipstream"}), "batch"),
         (json!({"batch": {"max_events": 2}, "delivery_mode": "pull"}), "batch"),
@@ -232,4 +233,24 @@ async fn what_does_not_go_with_batches_is_refused() {
     assert_eq!(fault["data"]["field"], "batch");
     let reset = server.call("webhook.update", json!([id, {"batch": null}])).await.unwrap();
     assert_eq!(reset["batch"], Value::Null);
+}
+
+/// However much it may hold.
+#[tokio::test]
+async fn a_batch_is_not_larger_than_a_mebibyte() {
+    const MESSAGE: usize = 300_000;
+    let (server, _hand) = Start::default().manual().await;
+    let (receiver, _) = answering(200).await;
+    for n in 1..=12 {
+        server.publish("order:created", json!({"n": n, "text": "x".repeat(MESSAGE)})).await;
+    }
+    let batch = json!({"max_events": 100, "max_size": 10_485_760, "wait_ms": 0});
+    let id = webhook(&server, &receiver, json!({"batch": batch})).await;
+    // All are there at once.
+    server.call("webhook.backfill", json!([id])).await.unwrap();
+    let list = server.settled(id).await;
+    assert_eq!((list.len(), list.iter().all(|delivery| delivery["state"] == "delivered")), (12, true));
+    let sizes: Vec<_> = receiver.so_far().iter().map(|arrival| arrival.body.len()).collect();
+    assert!(sizes.iter().all(|size| *size <= 1_048_576), "{sizes:?}");
+    assert!(sizes.iter().any(|size| *size > MESSAGE * 2), "{sizes:?}");
 }

@@ -11,6 +11,10 @@ mod three_d_cart;
 mod together;
 #[path = "rest/ultracart.rs"]
 mod ultracart;
+#[path = "rest/ultracart_refusals.rs"]
+mod ultracart_refusals;
+#[path = "rest/ultracart_requests.rs"]
+mod ultracart_requests;
 
 use common::{TestServer, openapi};
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use super::PAGE_BYTES_MAX;
 use super::format::{batch_bytes_max, batched_bytes_max};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
@@ -30,13 +31,14 @@ pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
 pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Front> {
     let first = waiting.front()?;
     let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Front::Whole(1)) };
+    // What a lane loads at once bounds it, too.
+    let bytes_max = PAGE_BYTES_MAX.min(batching.max_bytes() as usize);
     let mut bytes = 0;
     let mut next = first.increment_id;
     let mut count = 0;
     for parcel in waiting {
         bytes += batched_bytes_max(&parcel.event);
-        let is_full = count == batching.max_events() as usize
-            || batch_bytes_max(first.format, bytes) > batching.max_bytes() as usize;
+        let is_full = count == batching.max_events() as usize || batch_bytes_max(first.format, bytes) > bytes_max;
         // The body is of one format, which is pinned with each number.
         let joins = parcel.increment_id == next && parcel.format == first.format && is_batched(parcel, Some(batching));
         if count > 0 && (is_full || !joins) {

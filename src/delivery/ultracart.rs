@@ -173,4 +173,18 @@ mod tests {
         GzDecoder::new(STANDARD.decode(base64).unwrap().as_slice()).read_to_string(&mut text).unwrap();
         assert_eq!(text, events(&parcel));
     }
+    /// Also of what can't be compressed, which grows.
+    #[test]
+    fn a_compressed_body_is_never_larger_than_told() {
+        for count in [0, 1, 10, 1_000, 40_000_u32] {
+            let noise: String = (0..count).map(|n| STANDARD.encode(Sha256::digest(n.to_le_bytes()))).collect();
+            // Every character takes part, so that hardly anything is saved.
+            let mut parcel = samples::parcel(42, 3, None);
+            let message = Message::try_new(&format!(r#"{{"noise":"{noise}"}}"#)).unwrap();
+            Arc::get_mut(&mut parcel.event).unwrap().message = message;
+            let (plain, packed) = (plain(&parcel).len(), compressed(&parcel).len());
+            assert!(packed <= compressed_bytes_max(plain), "{count}: {plain} {packed}");
+            assert!(count == 0 || packed > plain * 9 / 10, "{count}: it is noise, {plain} {packed}");
+        }
+    }
 }

@@ -21,8 +21,8 @@ pub const CONNECT_TIMEOUT_MS: RangeInclusive<u32> = 100..=30_000;
 pub const TIMEOUT_MS: RangeInclusive<u32> = 100..=120_000;
 /// Events in one request.
 pub const BATCH_EVENTS: RangeInclusive<u32> = 1..=100;
-/// Bytes of one request's body, of several events. Lanes load a bounded part of
-/// what waits, so a batch may be whole before that.
+/// Bytes of one request's body, of several events. Clients of other platforms
+/// ask for more than is ever used: no batch is larger than what a lane loads.
 pub const BATCH_BYTES: RangeInclusive<u32> = 1_024..=10_485_760;
 /// How long a batch may wait to be full, in milliseconds.
 pub const BATCH_WAIT_MS: RangeInclusive<u32> = 0..=60_000;

@@ -1,5 +1,10 @@
 //! What a delivery looks like in the formats of others.
 
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use tallyhook::domain::secret::SecretKey;
 use tallyhook::domain::signature::shipstream;
@@ -196,4 +201,24 @@ async fn what_is_cut_goes_out_beside_what_is_whole() {
     for id in [1, 2] {
         assert_eq!(server.settled(id).await.len(), 80);
     }
+}
+
+/// They are built on another thread, and are the same.
+#[tokio::test]
+async fn large_messages_go_out_in_gzip_and_xml() {
+    let (server, _hand) = Start::default().manual().await;
+    let receiver = Receiver::obliging().await;
+    webhook(&server, &receiver, json!({"format": "ultracart", "encoding": "gzip"})).await;
+    webhook(&server, &receiver, json!({"format": "3dcart", "encoding": "xml"})).await;
+    let text = "long ".repeat(40_000);
+    server.publish("order:created", json!({ "text": text })).await;
+    let arrived = receiver.arrivals(2).await;
+    arrived.iter().for_each(verify);
+    let of = |kind: &str| arrived.iter().find(|arrival| arrival.header("content-type") == kind).unwrap();
+    let gzip = STANDARD.decode(of("application/json").json()["events"].as_str().unwrap()).unwrap();
+    let mut events = String::new();
+    GzDecoder::new(gzip.as_slice()).read_to_string(&mut events).unwrap();
+    assert_eq!(events, format!(r#"[{{"order_create": {{"text":"{text}"}}}}]"#));
+    let xml = String::from_utf8(of("application/xml").body.to_vec()).unwrap();
+    assert!(xml.ends_with(&format!("<Order><text>{text}</text></Order></ArrayOfOrder>")), "{}", xml.len());
 }

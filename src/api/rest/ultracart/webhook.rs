@@ -354,3 +354,36 @@ fn own_name(field: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changes(data: serde_json::Value, old: Option<&WebhookSpec>) -> WebhookChanges {
+        let data: Data = serde_json::from_value(data).unwrap();
+        data.changes(&Events::new(Vec::new()), old, false).unwrap_or_else(|refusal| panic!("{}", refusal.message))
+    }
+
+    /// What is judged together is written together, so that two changes at once
+    /// can't bring about what each would be refused.
+    #[test]
+    fn url_and_topics_are_changed_both_or_not_at_all() {
+        let events = |name: &str| json!([{"events": [{"event_name": name}]}]);
+        let data = |url: &str, event: &str| json!({"webhook_url": url, "event_categories": events(event)});
+        let (one, other) = ("https://example.com/1", "https://example.com/2");
+        let defaults = crate::domain::webhook::WebhookDefaults {
+            format: Format::UltraCart,
+            retry: crate::domain::retry::RetryPolicy::Default,
+        };
+        let old = WebhookSpec::try_new(changes(data(one, "item_update"), None), defaults).unwrap();
+        let changed = |url: &str, event: &str| {
+            let changes = changes(data(url, event), Some(&old));
+            let url = changes.url.map(|url| url.as_str().to_owned());
+            (url, changes.topics.map(|topics| topics.as_str().to_owned()))
+        };
+        let both = |url: &str, topics: &str| (Some(url.to_owned()), Some(topics.to_owned()));
+        assert_eq!(changed(one, "item_update"), (None, None));
+        assert_eq!(changed(other, "item_update"), both(other, "product:updated"));
+        assert_eq!(changed(one, "order_create"), both(one, "order:created"));
+    }
+}

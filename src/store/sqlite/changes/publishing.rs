@@ -72,9 +72,8 @@ pub fn publish(
 pub struct Numbering {
     taken: HashMap<WebhookId, IncrementId>,
     parcels: Vec<(WebhookId, Parcel)>,
-    /// Their deliveries are read from the store: to cut a message takes too
-    /// long for the thread that all changes wait for.
-    cut: HashSet<WebhookId>,
+    /// Whose numbers are read from the store, all of them.
+    read: HashSet<WebhookId>,
     events: Vec<Arc<Event>>,
 }
 
@@ -86,12 +85,13 @@ impl Numbering {
         for id in matching {
             let Some(entry) = tx.memory.entry(id) else { continue };
             let rendering = entry.webhook.spec.rendering(&event.topic);
-            let number = self.number(tx, id, event.event_id, rendering)?;
-            deliveries.push((id, number));
             if rendering.expansion.is_some() {
-                self.cut.insert(id);
+                // To cut a message takes too long for the thread that all changes wait for.
+                deliveries.push((id, self.number(tx, id, event.event_id, rendering)?));
                 continue;
             }
+            let number = self.take(tx, id, event.event_id, rendering)?;
+            deliveries.push((id, number));
             let parcel = Parcel {
                 increment_id: number,
                 attempts: 0,
@@ -108,7 +108,8 @@ impl Numbering {
         Ok(deliveries)
     }
 
-    /// Gives an event the next number of one webhook. Nobody is told.
+    /// Gives an event the next number of one webhook, which will read it from
+    /// the store.
     pub fn number(
         &mut self,
         tx: &Tx<'_>,
@@ -116,6 +117,11 @@ impl Numbering {
         event: EventId,
         rendering: Rendering<'_>,
     ) -> Result<IncrementId> {
+        self.read.insert(id);
+        self.take(tx, id, event, rendering)
+    }
+
+    fn take(&mut self, tx: &Tx<'_>, id: WebhookId, event: EventId, rendering: Rendering<'_>) -> Result<IncrementId> {
         let last = || tx.memory.entry(id).map(|entry| entry.counters.last);
         let number = self.taken.get(&id).copied().or_else(last).ok_or(StoreError::NoWebhook)?.next();
         tx.conn
@@ -141,13 +147,13 @@ impl Numbering {
             let Some(counters) = tx.memory.counters_mut(id) else { continue };
             let before = std::mem::replace(&mut counters.last, last);
             // A parcel says so itself.
-            if self.parcels.is_empty() || self.cut.contains(&id) {
+            if self.read.contains(&id) {
                 tx.news.push(Announcement::Through(id, last));
                 tx.news.push(Announcement::Changed(id, Span { first: before.next(), last }));
             }
         }
         tx.news.extend(self.events.into_iter().map(Announcement::Published));
-        let handed_over = self.parcels.into_iter().filter(|(id, _)| !self.cut.contains(id));
+        let handed_over = self.parcels.into_iter().filter(|(id, _)| !self.read.contains(id));
         tx.news.extend(handed_over.map(|(id, parcel)| Announcement::Parcel(id, parcel)));
     }
 }

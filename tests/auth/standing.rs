@@ -1,0 +1,129 @@
+//! Who has the right credentials, and is refused all the same: a user that
+//! calls too often, or is disabled.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// Too many calls, and when the next one may come.
+fn hurried(wait_ms: u64) -> Result<Value, Value> {
+    let message = format!("Too many calls. Retry in {wait_ms} ms.");
+    Err(json!({"code": 120, "message": message, "data": {"retry_after_ms": wait_ms}}))
+}
+
+#[tokio::test]
+async fn calls_of_a_user_are_counted_together_however_they_come() {
+    let start = Start::default().flag("calls_per_second_max", "2").flag("calls_burst_max", "5");
+    let (server, hand) = with_manual_clock(start).await;
+    let key = server.user("ann", "acme", ALL);
+    let colleague = server.user("bob", "acme", ALL);
+    let session = server.login_as("ann", &key).await;
+    assert_eq!(with_session(&server, &session).await, Ok(json!([])));
+    for header in forms("ann", &key) {
+        assert_eq!(with_header(&server, &header).await, Ok(json!([])));
+    }
+    let api_key = [("x-api-key", key.as_str())];
+    let list = async || server.exchange("GET", "/v1/webhooks/subscriptions", &api_key, "").await;
+    assert_eq!(list().await.0, 200);
+
+    assert_eq!(with_session(&server, &session).await, hurried(500));
+    for header in forms("ann", &key) {
+        assert_eq!(with_header(&server, &header).await, hurried(500));
+        let started = server.rpc_at("/", &[("authorization", &header)], "startSession", json!([])).await;
+        assert_eq!(started, hurried(500));
+    }
+    assert_eq!(login(&server, "ann", &key).await, hurried(500));
+    for (at, sign) in PATHS {
+        let expected = if sign < 0 { -32_120 } else { 120 };
+        assert_eq!(code(server.rpc_at(at, &[], "call", json!([session, "webhook.list"])).await), expected, "{at}");
+    }
+    let (status, headers, text) = list().await;
+    assert_eq!((status, headers["retry-after"].to_str().unwrap()), (429, "1"));
+    assert!(text.contains("Too many calls. Retry in 500 ms."), "{text}");
+    // Others are not concerned, a wrong key is one as ever, and a session can be ended.
+    assert_eq!(with_header(&server, &bearer(&colleague)).await, Ok(json!([])));
+    assert_eq!(login(&server, "ann", "wrong").await, denied());
+    assert_eq!(server.rpc("endSession", json!([session])).await, Ok(json!(true)));
+
+    pass(&hand, Duration::from_millis(499));
+    assert_eq!(with_header(&server, &bearer(&key)).await, hurried(1));
+    pass(&hand, TICK);
+    assert_eq!(with_header(&server, &bearer(&key)).await, Ok(json!([])));
+    assert_eq!(with_header(&server, &bearer(&key)).await, hurried(500));
+}
+
+#[tokio::test]
+async fn each_call_of_many_is_counted() {
+    let start = Start::default().flag("calls_per_second_max", "1").flag("calls_burst_max", "3");
+    let (server, hand) = with_manual_clock(start).await;
+    let key = server.user("ann", "acme", ALL);
+    let header = bearer(&key);
+    let headers = [("authorization", header.as_str())];
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "webhook.list", "params": [null]});
+    let (_, text) = server.post("/", &headers, json!([call, call, call, call]).to_string()).await;
+    let answers: Vec<Value> = serde_json::from_str(&text).unwrap();
+    let codes: Vec<_> = answers.iter().map(|answer| answer["error"]["code"].as_i64()).collect();
+    assert_eq!(codes, [None, None, None, Some(120)]);
+
+    pass(&hand, MINUTE);
+    let calls = json!([null, vec!["webhook.list"; 4]]);
+    let results = server.rpc_at("/", &headers, "multiCall", calls).await.unwrap();
+    let fault = json!({"isFault": true, "faultCode": 120, "faultMessage": "Too many calls. Retry in 1000 ms."});
+    assert_eq!(results, json!([[], [], [], fault]));
+    assert_eq!(with_header(&server, &header).await, hurried(1_000));
+}
+
+/// In every form, and from the moment on; only who has the right key is told.
+#[tokio::test]
+async fn a_disabled_user_is_told_so_until_it_is_enabled_again() {
+    let (server, hand) = with_manual_clock(Start::default()).await;
+    let (key, colleague) = (server.user("ann", "acme", ALL), server.user("bob", "acme", ALL));
+    let (session, ended) = (server.login_as("ann", &key).await, server.login_as("ann", &key).await);
+    server.rpc("endSession", json!([ended])).await.unwrap();
+    let expiry = expires_at(&server, &session).await;
+    pass(&hand, HOUR / 2);
+
+    // Twice, which changes nothing.
+    for _ in 0..2 {
+        set_enabled(&server, "ann", false);
+        assert_eq!(login(&server, "ann", &key).await, disabled("ann"));
+        assert_eq!(with_session(&server, &session).await, disabled("ann"));
+        for header in forms("ann", &key).into_iter().chain([bearer(&session)]) {
+            assert_eq!(with_header(&server, &header).await, disabled("ann"), "{header}");
+            let started = server.rpc_at("/", &[("authorization", &header)], "startSession", json!([])).await;
+            assert_eq!(started, disabled("ann"), "{header}");
+        }
+    }
+    for (at, sign) in PATHS {
+        let expected = if sign < 0 { -32_119 } else { 119 };
+        for (method, params) in [
+            ("login", json!(["ann", key])),
+            ("call", json!([session, "webhook.list"])),
+            ("multiCall", json!([session, []])),
+        ] {
+            assert_eq!(code(server.rpc_at(at, &[], method, params).await), expected, "{method} at {at}");
+        }
+    }
+    // Whoever does not know the key learns nothing.
+    assert_eq!(login(&server, "ann", "wrong").await, denied());
+    assert_eq!(with_header(&server, &basic("ann", &colleague)).await, denied());
+    assert_eq!(with_session(&server, &ended).await, expired());
+    assert!(login(&server, "bob", &colleague).await.is_ok());
+    assert_eq!(expires_at(&server, &session).await, expiry, "trying does not renew it");
+
+    set_enabled(&server, "ann", true);
+    assert_eq!(with_session(&server, &session).await, Ok(json!([])));
+    for header in forms("ann", &key) {
+        assert_eq!(with_header(&server, &header).await, Ok(json!([])));
+    }
+    assert!(login(&server, "ann", &key).await.is_ok());
+    // A session goes on to expire while its user is disabled.
+    writes_done(&server).await;
+    set_enabled(&server, "ann", false);
+    pass(&hand, HOUR);
+    assert_eq!(with_session(&server, &session).await, expired());
+    // What is revoked is not disabled besides.
+    revoke(&server, "ann");
+    assert_eq!(login(&server, "ann", &key).await, denied());
+    assert_eq!(with_header(&server, &bearer(&key)).await, denied());
+}
