@@ -109,7 +109,7 @@ impl Bench {
     }
 
     async fn fresh(&self, id: WebhookId, after: i64) -> Vec<i64> {
-        let page = self.store.fresh(id, IncrementId(after), LIMIT).await.unwrap();
+        let page = self.store.fresh(self.acme, id, IncrementId(after), LIMIT).await.unwrap();
         page.parcels.iter().map(|parcel| parcel.increment_id.0).collect()
     }
 
@@ -273,7 +273,7 @@ async fn retries_are_found_when_they_are_due() {
         bench.record(id, number, 1, Verdict::Retry(at(seconds))).await;
     }
     let due = async |after, now, count| {
-        let page = bench.store.due(id, after, now, PageLimit { count, bytes: 1_000_000 }).await.unwrap();
+        let page = bench.store.due(bench.acme, id, after, now, PageLimit { count, bytes: 1_000_000 }).await.unwrap();
         (page.parcels.iter().map(|parcel| parcel.increment_id.0).collect::<Vec<_>>(), page.is_last)
     };
     assert_eq!(due(DueKey::START, at(9), 9).await, (vec![], true));
@@ -281,8 +281,8 @@ async fn retries_are_found_when_they_are_due() {
     assert_eq!(due(DueKey::START, at(99), 2).await, (vec![2, 3], false));
     let after = DueKey { due_at: at(20), increment_id: IncrementId(3) };
     assert_eq!(due(after, at(99), 2).await, (vec![1], true));
-    assert_eq!(bench.store.next_due(id, at(9)).await.unwrap(), Some(at(10)));
-    assert_eq!(bench.store.next_due(id, at(30)).await.unwrap(), None);
+    assert_eq!(bench.store.next_due(bench.acme, id, at(9)).await.unwrap(), Some(at(10)));
+    assert_eq!(bench.store.next_due(bench.acme, id, at(30)).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -300,10 +300,11 @@ async fn a_batch_is_sealed_once_and_read_as_one() {
     bench.record(id, 1, 1, Verdict::Delivered).await;
     assert!(!seal(1, 1).await.unwrap(), "1 was tried");
     assert_eq!(bench.fresh(id, 0).await, [5, 6]);
-    let due = bench.store.due(id, DueKey::START, START, LIMIT).await.unwrap();
+    let due = bench.store.due(bench.acme, id, DueKey::START, START, LIMIT).await.unwrap();
     let numbers = |page: &Page| page.parcels.iter().map(Parcel::numbers).collect::<Vec<_>>();
     assert_eq!(numbers(&due), [span(2, 4)]);
-    let pending = bench.store.pending(id, IncrementId::ZERO, PageLimit { count: 2, bytes: 1_000_000 }).await.unwrap();
+    let pending =
+        bench.store.pending(bench.acme, id, IncrementId::ZERO, PageLimit { count: 2, bytes: 1_000_000 }).await.unwrap();
     assert_eq!(numbers(&pending), [span(2, 4), span(5, 5)]);
     assert!(!pending.is_last && pending.parcels[1].batch.is_none());
 }
@@ -316,9 +317,10 @@ async fn a_page_is_bounded_by_weight_and_never_empty_for_it() {
     for _ in 0..3 {
         bench.store.publish(bench.acme, vec![event("order:created", &big, None)]).await.unwrap();
     }
-    let page = bench.store.fresh(id, IncrementId::ZERO, PageLimit { count: 9, bytes: 1 }).await.unwrap();
+    let page = bench.store.fresh(bench.acme, id, IncrementId::ZERO, PageLimit { count: 9, bytes: 1 }).await.unwrap();
     assert_eq!((page.parcels.len(), page.is_last), (1, false));
-    let page = bench.store.fresh(id, IncrementId::ZERO, PageLimit { count: 9, bytes: 21_000 }).await.unwrap();
+    let page =
+        bench.store.fresh(bench.acme, id, IncrementId::ZERO, PageLimit { count: 9, bytes: 21_000 }).await.unwrap();
     assert_eq!((page.parcels.len(), page.is_last), (2, false));
     assert_eq!(page.parcels[0].event.message.as_str(), big);
 }

@@ -221,7 +221,7 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Read { webhook_id, want, through, limit } => {
+            Action::Read { webhook_id, want, through, limit, .. } => {
                 let hook = webhook_id.0 as usize - 1;
                 let at_start = self.hooks[hook].page(want, self.now, limit);
                 self.looks.push(Look { hook, want, through, limit, at_start });

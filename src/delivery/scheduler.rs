@@ -14,7 +14,7 @@ use super::Config;
 use super::health::Sign;
 use super::lane::{Lane, Share, Want};
 use crate::domain::delivery::Outcome;
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::News;
@@ -39,6 +39,8 @@ pub enum Action {
     Read {
         /// Whose deliveries.
         webhook_id: WebhookId,
+        /// Whose webhook.
+        merchant_id: MerchantId,
         /// Which of them.
         want: Want,
         /// What was committed when the lane asked.
@@ -220,7 +222,8 @@ impl Scheduler {
         let mut action = None;
         self.with_lane(id, |lane| {
             let (through, limit) = (lane.committed_through(), lane.begin_reading());
-            action = Some(Action::Read { webhook_id: id, want, through, limit });
+            let merchant_id = lane.webhook.merchant_id;
+            action = Some(Action::Read { webhook_id: id, merchant_id, want, through, limit });
         });
         action
     }

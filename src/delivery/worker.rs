@@ -231,20 +231,26 @@ impl Run {
                 let (outcome, sign) = hands.deliver(&webhook, &parcel).await;
                 hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel }))).await;
             }),
-            Action::Read { webhook_id, want, through, limit } => tokio::spawn(async move {
+            Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
                 let reading = match want {
-                    Want::Fresh(after) => {
-                        hands.store.fresh(webhook_id, after, limit).await.map(|page| Reading { page, next_due: None })
-                    }
-                    Want::Pending(after) => {
-                        hands.store.pending(webhook_id, after, limit).await.map(|page| Reading { page, next_due: None })
-                    }
+                    Want::Fresh(after) => hands
+                        .store
+                        .fresh(merchant_id, webhook_id, after, limit)
+                        .await
+                        .map(|page| Reading { page, next_due: None }),
+                    Want::Pending(after) => hands
+                        .store
+                        .pending(merchant_id, webhook_id, after, limit)
+                        .await
+                        .map(|page| Reading { page, next_due: None }),
                     // Both look at the same `now`: what is not due in one is to come in the other.
-                    Want::Due(after) => match hands.store.due(webhook_id, after, now, limit).await {
-                        Ok(page) => {
-                            hands.store.next_due(webhook_id, now).await.map(|next_due| Reading { page, next_due })
-                        }
+                    Want::Due(after) => match hands.store.due(merchant_id, webhook_id, after, now, limit).await {
+                        Ok(page) => hands
+                            .store
+                            .next_due(merchant_id, webhook_id, now)
+                            .await
+                            .map(|next_due| Reading { page, next_due }),
                         Err(cause) => Err(cause),
                     },
                 };

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::auth::Caller;
 use super::{Failures, Service};
@@ -14,7 +15,7 @@ use crate::domain::page::{Slice, read_sort};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::store::StoreError;
-use crate::store::apart::Apart;
+use crate::work::apart::{Apart, ApartError};
 
 /// What topics may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["topic"];
@@ -27,6 +28,10 @@ const WEIGHT_MAX: usize = 100_000;
 /// What costs more to check (see [`MessageSchema::cost`]) is checked on a
 /// thread where that holds up nobody.
 const AT_ONCE_COST_MAX: usize = 1_000_000;
+/// Calls of one merchant that may wait for a place to work on schemas.
+const WAITING_MAX: usize = 256;
+/// When to try again after that many waited.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const CHANGE: Failures = Failures { refused: FaultCode::TopicNotChanged, failed: FaultCode::TopicNotChanged };
 
@@ -63,9 +68,7 @@ pub struct Schemas {
 
 impl Default for Schemas {
     fn default() -> Self {
-        // Half of the processors, so that the others have the rest.
-        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { kept: Mutex::default(), apart: Apart::new((processors / 2).max(1)) }
+        Self { kept: Mutex::default(), apart: Apart::for_processors(WAITING_MAX) }
     }
 }
 
@@ -89,11 +92,21 @@ impl Schemas {
         kept.insert(rule.topic_id, (rule.version, schema));
     }
 
-    /// Does what takes long on a thread where that holds up no call.
-    async fn apart<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
-        self.apart.run(work).await.map_err(|cause| {
-            tracing::error!(%cause, "working on a schema failed");
-            FaultCode::Internal.into()
+    /// Does what takes long on a thread where that holds up no call. Fails
+    /// with fault 120 if too much work of the merchant waits.
+    async fn apart<T: Send + 'static>(
+        &self,
+        merchant: MerchantId,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.apart.run(merchant, work).await.map_err(|cause| match cause {
+            ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
+                .detail(format!("{WAITING_MAX} messages of the merchant wait to be checked. Retry in a second."))
+                .retry_after(CROWDED_RETRY_AFTER),
+            ApartError::Broken => {
+                tracing::error!(%cause, "working on a schema failed");
+                FaultCode::Internal.into()
+            }
         })
     }
 }
@@ -174,8 +187,8 @@ impl Service {
 
     /// Reads a schema, which takes too long for a thread that others wait for.
     /// Fails with fault 117.
-    pub async fn read_schema(&self, text: Box<str>) -> Result<SchemaText, Fault> {
-        let read = self.schemas.apart(move || SchemaText::try_new(&text)).await?;
+    pub async fn read_schema(&self, caller: &Caller, text: Box<str>) -> Result<SchemaText, Fault> {
+        let read = self.schemas.apart(caller.merchant_id, move || SchemaText::try_new(&text)).await?;
         read.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
     }
 
@@ -205,7 +218,7 @@ impl Service {
         let mut checks = Vec::with_capacity(rules.len());
         for rule in rules {
             let schema = match &rule {
-                Some(rule) if rule.validation != Validation::Off => self.schema(rule).await?,
+                Some(rule) if rule.validation != Validation::Off => self.schema(merchant, rule).await?,
                 _ => None,
             };
             checks.push(rule.map(|rule| Check { rule, schema }));
@@ -220,7 +233,8 @@ impl Service {
             let judged: Vec<_> = judged.collect();
             (events, judged)
         };
-        let (events, judged) = if cost <= AT_ONCE_COST_MAX { judge() } else { self.schemas.apart(judge).await? };
+        let (events, judged) =
+            if cost <= AT_ONCE_COST_MAX { judge() } else { self.schemas.apart(merchant, judge).await? };
         let mut mismatches = Vec::with_capacity(events.len());
         for (index, (event, judged)) in events.iter().zip(judged).enumerate() {
             mismatches.push(match judged {
@@ -241,14 +255,15 @@ impl Service {
     }
 
     /// The schema that a rule speaks of, ready to check messages.
-    async fn schema(&self, rule: &TopicRule) -> Result<Option<Arc<MessageSchema>>, Fault> {
+    async fn schema(&self, merchant: MerchantId, rule: &TopicRule) -> Result<Option<Arc<MessageSchema>>, Fault> {
         if let Some(schema) = self.schemas.get(rule) {
             return Ok(Some(schema));
         }
-        let text = self.store.topic_schema(rule.topic_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let text =
+            self.store.topic_schema(merchant, rule.topic_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         // Taken away since.
         let Some(text) = text else { return Ok(None) };
-        let compiled = self.schemas.apart(move || MessageSchema::compile(&text)).await?;
+        let compiled = self.schemas.apart(merchant, move || MessageSchema::compile(&text)).await?;
         let schema = compiled.map_err(|violation| {
             tracing::error!(topic_id = rule.topic_id.0, problem = violation.problem, "a stored schema is none");
             Fault::new(FaultCode::Internal)

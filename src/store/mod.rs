@@ -5,7 +5,6 @@
 //! pending after a crash is found here again. Behind the boundary lies
 //! SQLite ([`sqlite`]); PostgreSQL is to follow.
 
-pub mod apart;
 pub mod feed;
 pub mod mailbox;
 pub mod requests;
@@ -441,7 +440,7 @@ pub trait Store: Watched + Requests {
     -> Result<Vec<Option<TopicRule>>, StoreError>;
 
     /// The schema of a catalogue's entry as it is now, if it has one.
-    async fn topic_schema(&self, id: TopicId) -> Result<Option<SchemaText>, StoreError>;
+    async fn topic_schema(&self, merchant: MerchantId, id: TopicId) -> Result<Option<SchemaText>, StoreError>;
 
     /// Attempts at a delivery behind one of them, in their order, up to `limit`;
     /// fails with [`StoreError::NoWebhook`] or [`StoreError::NoDelivery`].
@@ -541,19 +540,43 @@ pub trait Store: Watched + Requests {
 
     /// Pending deliveries above `after` that were never tried and are not to be
     /// sent again, by number.
-    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
+    async fn fresh(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError>;
 
     /// All deliveries above `after` that are pending or to be sent again, by
     /// number.
-    async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError>;
+    async fn pending(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError>;
 
     /// Deliveries that are to be tried or sent again and are due by `now`,
     /// those after `after` in the order of due time and number.
-    async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError>;
+    async fn due(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: DueKey,
+        now: Timestamp,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError>;
 
     /// When the first delivery that is to be tried or sent again, and is not
     /// due at `now`, falls due.
-    async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError>;
+    async fn next_due(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError>;
 
     /// Has these numbers go out as one from now on: every attempt, retry and
     /// replay of one of them is one of all. False, with nothing done, unless

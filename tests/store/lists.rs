@@ -202,7 +202,7 @@ async fn rules_follow_the_catalogue() {
     let [None, Some(first)] = rule(bench.acme).await[..] else { panic!("one of them is known") };
     // Without a schema there is nothing to reject by.
     assert_eq!((first.validation, first.is_discontinued), (Validation::Off, false));
-    assert_eq!(store.topic_schema(first.topic_id).await.unwrap(), None);
+    assert_eq!(store.topic_schema(bench.acme, first.topic_id).await.unwrap(), None);
     let schema = SchemaText::try_new("{}").unwrap();
     let changes = TopicChanges {
         message_schema: Some(Some(schema.clone())),
@@ -215,7 +215,7 @@ async fn rules_follow_the_catalogue() {
     let [None, Some(second)] = rule(bench.acme).await[..] else { panic!("one of them is known") };
     assert_eq!((second.validation, second.is_discontinued), (Validation::Reject, true));
     assert!(second.topic_id == first.topic_id && second.version > first.version);
-    assert_eq!(store.topic_schema(first.topic_id).await.unwrap(), Some(schema));
+    assert_eq!(store.topic_schema(bench.acme, first.topic_id).await.unwrap(), Some(schema));
     assert_eq!(rule(bench.other).await, [None, None]);
     let foreign = store.update_topic(bench.other, topic("order:created"), TopicChanges::default()).await;
     assert!(matches!(foreign, Err(StoreError::NoTopic)));

@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
 use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventIds, EventWatch, LastAttempt, PublishedEvent, Watched};
+use crate::work::Account;
 
 /// Events that are looked at in one go.
 const EVENTS_PER_LOOK: i64 = 1_000;
@@ -38,23 +39,24 @@ impl Watched for SqliteStore {
         merchant: MerchantId,
         keys: Vec<(WebhookId, IncrementId)>,
     ) -> Result<Vec<DeliveryStatus>, StoreError> {
-        self.read(move |conn| {
-            let sql = format!(
-                "{} WHERE d.webhook_id = ?1 AND d.increment_id = ?2 AND EXISTS (SELECT 1 FROM webhook w
+        self.readers
+            .read(merchant, move |conn| {
+                let sql = format!(
+                    "{} WHERE d.webhook_id = ?1 AND d.increment_id = ?2 AND EXISTS (SELECT 1 FROM webhook w
                     WHERE w.webhook_id = ?1 AND w.merchant_id = ?3 AND w.deleted_at IS NULL)",
-                rows::DELIVERY
-            );
-            let mut statement = conn.prepare_cached(&sql)?;
-            let mut found = Vec::with_capacity(keys.len());
-            for (id, number) in keys {
-                let delivery = statement.query_row([id.0, number.0, merchant.0], rows::delivery).optional()?;
-                let Some(delivery) = delivery else { continue };
-                let last_attempt = last_attempt(conn, &delivery)?;
-                found.push(DeliveryStatus { delivery, last_attempt });
-            }
-            Ok(found)
-        })
-        .await
+                    rows::DELIVERY
+                );
+                let mut statement = conn.prepare_cached(&sql)?;
+                let mut found = Vec::with_capacity(keys.len());
+                for (id, number) in keys {
+                    let delivery = statement.query_row([id.0, number.0, merchant.0], rows::delivery).optional()?;
+                    let Some(delivery) = delivery else { continue };
+                    let last_attempt = last_attempt(conn, &delivery)?;
+                    found.push(DeliveryStatus { delivery, last_attempt });
+                }
+                Ok(found)
+            })
+            .await
     }
 
     async fn published(
@@ -63,58 +65,61 @@ impl Watched for SqliteStore {
         ids: Vec<EventId>,
         bytes_max: usize,
     ) -> Result<(Vec<PublishedEvent>, usize), StoreError> {
-        self.read(move |conn| {
-            let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
-            let mut statement = conn.prepare_cached(&sql)?;
-            let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
-            for id in &ids {
-                if bytes >= bytes_max {
-                    break;
+        self.readers
+            .read(merchant, move |conn| {
+                let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
+                let mut statement = conn.prepare_cached(&sql)?;
+                let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+                for id in &ids {
+                    if bytes >= bytes_max {
+                        break;
+                    }
+                    looked_at += 1;
+                    let read = |row: &rusqlite::Row<'_>| {
+                        Ok(PublishedEvent { event: rows::event(row, 0)?, published_at: rows::published_at(row)? })
+                    };
+                    if let Some(published) = statement.query_row([id.0, merchant.0], read).optional()? {
+                        bytes += published.event.message.as_str().len();
+                        found.push(published);
+                    }
                 }
-                looked_at += 1;
-                let read = |row: &rusqlite::Row<'_>| {
-                    Ok(PublishedEvent { event: rows::event(row, 0)?, published_at: rows::published_at(row)? })
-                };
-                if let Some(published) = statement.query_row([id.0, merchant.0], read).optional()? {
-                    bytes += published.event.message.as_str().len();
-                    found.push(published);
-                }
-            }
-            Ok((found, looked_at))
-        })
-        .await
+                Ok((found, looked_at))
+            })
+            .await
     }
 
     async fn last_event(&self) -> Result<EventId, StoreError> {
-        self.read(|conn| {
-            // Where AUTOINCREMENT notes it; empty until the first.
-            let mut statement = conn.prepare_cached("SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'")?;
-            Ok(EventId(statement.query_row([], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0)))
-        })
-        .await
+        self.readers
+            .read(Account::Server, |conn| {
+                // Where AUTOINCREMENT notes it; empty until the first.
+                let mut statement = conn.prepare_cached("SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'")?;
+                Ok(EventId(statement.query_row([], |row| row.get::<_, Option<i64>>(0))?.unwrap_or(0)))
+            })
+            .await
     }
 
     async fn event_ids(&self, merchant: MerchantId, topics: Patterns, after: EventId) -> Result<EventIds, StoreError> {
-        self.read(move |conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT event_id, merchant_id, topic FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2",
-            )?;
-            let mut rows = statement.query(params![after.0, EVENTS_PER_LOOK])?;
-            let (mut ids, mut through, mut looked_at) = (Vec::new(), after, 0);
-            while let Some(row) = rows.next()? {
-                (through, looked_at) = (EventId(row.get(0)?), looked_at + 1);
-                if row.get::<_, i64>(1)? != merchant.0 {
-                    continue;
+        self.readers
+            .read(merchant, move |conn| {
+                let mut statement = conn.prepare_cached(
+                    "SELECT event_id, merchant_id, topic FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2",
+                )?;
+                let mut rows = statement.query(params![after.0, EVENTS_PER_LOOK])?;
+                let (mut ids, mut through, mut looked_at) = (Vec::new(), after, 0);
+                while let Some(row) = rows.next()? {
+                    (through, looked_at) = (EventId(row.get(0)?), looked_at + 1);
+                    if row.get::<_, i64>(1)? != merchant.0 {
+                        continue;
+                    }
+                    let topic = Topic::try_new(row.get_ref(2)?.as_str().map_err(StoreError::failed)?);
+                    let topic = topic.map_err(|_| damaged("topic"))?;
+                    if topic != Topic::test() && topics.list().iter().any(|pattern| pattern.matches(&topic)) {
+                        ids.push(through);
+                    }
                 }
-                let topic = Topic::try_new(row.get_ref(2)?.as_str().map_err(StoreError::failed)?);
-                let topic = topic.map_err(|_| damaged("topic"))?;
-                if topic != Topic::test() && topics.list().iter().any(|pattern| pattern.matches(&topic)) {
-                    ids.push(through);
-                }
-            }
-            Ok(EventIds { ids, through, is_last: looked_at < EVENTS_PER_LOOK })
-        })
-        .await
+                Ok(EventIds { ids, through, is_last: looked_at < EVENTS_PER_LOOK })
+            })
+            .await
     }
 }
 

@@ -12,13 +12,13 @@ pub mod open;
 mod pages;
 mod prune;
 mod queue;
+mod readers;
 mod reads;
 mod requests;
 mod rows;
 mod tx;
 mod writer;
 
-use std::ops::Add;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -27,8 +27,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::OptionalExtension;
 use tokio::sync::{oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
@@ -36,10 +35,9 @@ use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhoo
 use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Queue, Refused};
-use self::reads::Step;
+use self::readers::Readers;
 use self::tx::Tx;
 use self::writer::{Change, Writer};
-use super::apart::Apart;
 use super::feed::Feed;
 use super::mailbox::Mailbox;
 use super::{Contents, DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
@@ -55,7 +53,10 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
+use crate::work::Account;
 
+/// Connections on which the delivery worker reads what is pending.
+const LANE_READERS: u32 = 2;
 /// When to try again after the write queue was full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -97,10 +98,10 @@ pub struct SqliteStore {
     store_id: StoreId,
     clock: Clock,
     queue: Arc<Queue<Change>>,
-    readers: r2d2::Pool<SqliteConnectionManager>,
-    /// As many permits as there are readers, so that a thread which has one
-    /// finds a connection free.
-    reading: Apart,
+    /// For whoever calls.
+    readers: Readers,
+    /// For the delivery worker alone, which therefore waits for no caller.
+    lane_readers: Readers,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
     limits: PublishLimits,
@@ -120,7 +121,8 @@ impl SqliteStore {
         let conn = open::open_current(&config)?;
         let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
         let store_id = open::read_store_id(&conn).map_err(failed)?;
-        let readers = open::open_readers(&config)?;
+        let readers = Readers::new(open::open_readers(&config, config.readers_max)?);
+        let lane_readers = Readers::new(open::open_readers(&config, LANE_READERS)?);
         let queue = Arc::new(Queue::new(config.write_queue_max));
         let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn, lock)
             .map_err(failed)?;
@@ -132,9 +134,9 @@ impl SqliteStore {
             clock,
             queue,
             readers,
+            lane_readers,
             mailbox,
             feed,
-            reading: Apart::new(config.readers_max as usize),
             commits,
             disable_after: config.disable_after,
             limits: PublishLimits {
@@ -186,67 +188,6 @@ impl SqliteStore {
         self.queue.push(change).map_err(refused)?;
         answered(answer).await
     }
-
-    /// Has a reader look up a row or two by key, where it stands: that touches
-    /// a few pages that are in memory anyway, and a thread's hand-over would
-    /// take several times as long. If no reader is free, it waits elsewhere.
-    async fn peek<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        if let Some(_place) = self.reading.try_place()
-            && let Some(conn) = self.readers.try_get()
-        {
-            return work(&conn);
-        }
-        self.read(work).await
-    }
-
-    /// Has a reader look something up, off the async threads.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let readers = self.readers.clone();
-        let looked_up = self.reading.run(move || work(&*readers.get().map_err(StoreError::failed)?));
-        looked_up.await.map_err(StoreError::failed)?
-    }
-
-    /// Reads a list step by step, so that no reader is kept for long.
-    async fn parts<T: Send + 'static, K: Clone + Send + 'static>(
-        &self,
-        mut slice: Slice<K>,
-        look: impl Fn(&Connection, &Slice<K>) -> Result<Step<Vec<T>, K>, StoreError> + Send + Sync + 'static,
-    ) -> Result<Vec<T>, StoreError> {
-        let (look, mut found) = (Arc::new(look), Vec::new());
-        loop {
-            let (look, part) = (Arc::clone(&look), slice.clone());
-            let step = self.read(move |conn| look(conn, &part)).await?;
-            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
-            found.extend(step.found);
-            slice.after = step.next;
-            if slice.after.is_none() {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// Counts step by step, likewise.
-    async fn sum<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
-        &self,
-        count: impl Fn(&Connection, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,
-    ) -> Result<T, StoreError> {
-        let (count, mut sum, mut after) = (Arc::new(count), T::default(), None);
-        loop {
-            let count = Arc::clone(&count);
-            let step = self.read(move |conn| count(conn, after)).await?;
-            sum = sum + step.found;
-            after = step.next;
-            if after.is_none() {
-                return Ok(sum);
-            }
-        }
-    }
 }
 
 /// The compressed bodies of attempts, where that is worth it. A large one
@@ -281,37 +222,40 @@ impl Store for SqliteStore {
 
     async fn user_by_name(&self, name: &str) -> Result<Option<(User, KeyHash)>, StoreError> {
         let name = name.to_owned();
-        self.peek(move |conn| {
-            let sql = format!("{} WHERE user.name = ?1", rows::USER);
-            Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user_and_key).optional()?)
-        })
-        .await
+        self.readers
+            .peek(Account::Server, move |conn| {
+                let sql = format!("{} WHERE user.name = ?1", rows::USER);
+                Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user_and_key).optional()?)
+            })
+            .await
     }
 
     async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError> {
-        self.peek(move |conn| {
-            let sql = format!("{} WHERE user.key_hash = ?1", rows::USER);
-            Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
-        })
-        .await
+        self.readers
+            .peek(Account::Server, move |conn| {
+                let sql = format!("{} WHERE user.key_hash = ?1", rows::USER);
+                Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
+            })
+            .await
     }
 
     async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>, StoreError> {
-        self.read(move |conn| reads::profiles(conn, merchant)).await
+        self.readers.read(merchant, move |conn| reads::profiles(conn, merchant)).await
     }
 
     async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError> {
-        self.peek(move |conn| {
-            let expires_at = conn
-                .prepare_cached("SELECT user_id, expires_at FROM session WHERE key_hash = ?1")?
-                .query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, Timestamp(row.get(1)?))))
-                .optional()?;
-            let Some((user_id, expires_at)) = expires_at else { return Ok(None) };
-            let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
-            let user = conn.prepare_cached(&sql)?.query_row([user_id], rows::user).optional()?;
-            Ok(user.map(|user| Session { user, expires_at }))
-        })
-        .await
+        self.readers
+            .peek(Account::Server, move |conn| {
+                let expires_at = conn
+                    .prepare_cached("SELECT user_id, expires_at FROM session WHERE key_hash = ?1")?
+                    .query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, Timestamp(row.get(1)?))))
+                    .optional()?;
+                let Some((user_id, expires_at)) = expires_at else { return Ok(None) };
+                let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
+                let user = conn.prepare_cached(&sql)?.query_row([user_id], rows::user).optional()?;
+                Ok(user.map(|user| Session { user, expires_at }))
+            })
+            .await
     }
 
     async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError> {
@@ -336,20 +280,24 @@ impl Store for SqliteStore {
     }
 
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {
-        self.read(move |conn| {
-            let sql = format!("{} WHERE merchant_id = ?1 AND deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
-            Ok(conn.prepare_cached(&sql)?.query_map([merchant.0], rows::webhook)?.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.readers
+            .read(merchant, move |conn| {
+                let sql =
+                    format!("{} WHERE merchant_id = ?1 AND deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
+                Ok(conn.prepare_cached(&sql)?.query_map([merchant.0], rows::webhook)?.collect::<Result<_, _>>()?)
+            })
+            .await
     }
 
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
-        self.read(move |conn| {
-            let sql = format!("{} WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL", rows::WEBHOOK);
-            let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], rows::webhook).optional()?;
-            found.ok_or(StoreError::NoWebhook)
-        })
-        .await
+        self.readers
+            .read(merchant, move |conn| {
+                let sql =
+                    format!("{} WHERE webhook_id = ?1 AND merchant_id = ?2 AND deleted_at IS NULL", rows::WEBHOOK);
+                let found = conn.prepare_cached(&sql)?.query_row([id.0, merchant.0], rows::webhook).optional()?;
+                found.ok_or(StoreError::NoWebhook)
+            })
+            .await
     }
 
     async fn create_webhook(
@@ -450,7 +398,7 @@ impl Store for SqliteStore {
 
     async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        self.read(move |conn| publishing::is_repeated(conn, now, merchant, &event)).await
+        self.readers.read(merchant, move |conn| publishing::is_repeated(conn, now, merchant, &event)).await
     }
 
     async fn events(
@@ -459,11 +407,11 @@ impl Store for SqliteStore {
         filter: EventFilter,
         slice: Slice<EventId>,
     ) -> Result<Vec<EventSummary>, StoreError> {
-        self.parts(slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
+        self.readers.parts(merchant, slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
     }
 
     async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError> {
-        self.sum(move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
+        self.readers.sum(merchant, move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
     }
 
     async fn deliveries(
@@ -473,7 +421,9 @@ impl Store for SqliteStore {
         filter: DeliveryFilter,
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError> {
-        self.parts(slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part)).await
+        self.readers
+            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part))
+            .await
     }
 
     async fn contents(
@@ -483,7 +433,7 @@ impl Store for SqliteStore {
         numbers: Vec<IncrementId>,
         bytes_max: usize,
     ) -> Result<Vec<Contents>, StoreError> {
-        self.read(move |conn| reads::contents(conn, merchant, id, &numbers, bytes_max)).await
+        self.readers.read(merchant, move |conn| reads::contents(conn, merchant, id, &numbers, bytes_max)).await
     }
 
     async fn count_deliveries(
@@ -492,18 +442,19 @@ impl Store for SqliteStore {
         id: WebhookId,
         filter: DeliveryFilter,
     ) -> Result<StateCounts, StoreError> {
-        self.sum(move |conn, after| reads::count_deliveries(conn, merchant, id, &filter, after)).await
+        self.readers.sum(merchant, move |conn, after| reads::count_deliveries(conn, merchant, id, &filter, after)).await
     }
 
     async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError> {
         let deliveries = self.count_deliveries(merchant, id, DeliveryFilter::default()).await?;
         let webhook = self.webhook(merchant, id).await?;
-        self.read(move |conn| {
-            let oldest_pending = reads::oldest_pending(conn, &webhook)?;
-            let recent = reads::recent_attempts(conn, &webhook)?;
-            Ok(WebhookStats { webhook, deliveries, oldest_pending, recent })
-        })
-        .await
+        self.readers
+            .read(merchant, move |conn| {
+                let oldest_pending = reads::oldest_pending(conn, &webhook)?;
+                let recent = reads::recent_attempts(conn, &webhook)?;
+                Ok(WebhookStats { webhook, deliveries, oldest_pending, recent })
+            })
+            .await
     }
 
     async fn topics(
@@ -512,11 +463,11 @@ impl Store for SqliteStore {
         filter: TopicFilter,
         slice: Slice<Topic>,
     ) -> Result<Vec<CatalogueEntry>, StoreError> {
-        self.read(move |conn| reads::topics(conn, merchant, &filter, &slice)).await
+        self.readers.read(merchant, move |conn| reads::topics(conn, merchant, &filter, &slice)).await
     }
 
     async fn count_topics(&self, merchant: MerchantId, filter: TopicFilter) -> Result<u64, StoreError> {
-        self.read(move |conn| reads::count_topics(conn, merchant, &filter)).await
+        self.readers.read(merchant, move |conn| reads::count_topics(conn, merchant, &filter)).await
     }
 
     async fn register_topic(
@@ -546,11 +497,11 @@ impl Store for SqliteStore {
         merchant: MerchantId,
         topics: Vec<Topic>,
     ) -> Result<Vec<Option<TopicRule>>, StoreError> {
-        self.peek(move |conn| reads::topic_rules(conn, merchant, &topics)).await
+        self.readers.peek(merchant, move |conn| reads::topic_rules(conn, merchant, &topics)).await
     }
 
-    async fn topic_schema(&self, id: TopicId) -> Result<Option<SchemaText>, StoreError> {
-        self.read(move |conn| reads::topic_schema(conn, id)).await
+    async fn topic_schema(&self, merchant: MerchantId, id: TopicId) -> Result<Option<SchemaText>, StoreError> {
+        self.readers.read(merchant, move |conn| reads::topic_schema(conn, id)).await
     }
 
     async fn attempts(
@@ -561,7 +512,7 @@ impl Store for SqliteStore {
         after: u32,
         limit: u32,
     ) -> Result<Vec<Attempt>, StoreError> {
-        self.read(move |conn| reads::attempts(conn, merchant, id, number, after, limit)).await
+        self.readers.read(merchant, move |conn| reads::attempts(conn, merchant, id, number, after, limit)).await
     }
 
     async fn attempt(
@@ -571,11 +522,11 @@ impl Store for SqliteStore {
         number: IncrementId,
         attempt: u32,
     ) -> Result<Attempt, StoreError> {
-        self.read(move |conn| reads::attempt(conn, merchant, id, number, attempt)).await
+        self.readers.read(merchant, move |conn| reads::attempt(conn, merchant, id, number, attempt)).await
     }
 
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
-        self.read(move |conn| reads::event(conn, merchant, id, deliveries_max)).await
+        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max)).await
     }
 
     async fn pull(
@@ -585,7 +536,7 @@ impl Store for SqliteStore {
         after: IncrementId,
         limit: PageLimit,
     ) -> Result<Vec<Pulled>, StoreError> {
-        self.read(move |conn| pages::pull(conn, merchant, id, after, limit)).await
+        self.readers.read(merchant, move |conn| pages::pull(conn, merchant, id, after, limit)).await
     }
 
     async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
@@ -593,27 +544,52 @@ impl Store for SqliteStore {
     }
 
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
-        self.read(|conn| {
-            let sql = format!("{} WHERE deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
-            Ok(conn.prepare_cached(&sql)?.query_map([], rows::webhook)?.collect::<Result<_, _>>()?)
-        })
-        .await
+        self.lane_readers
+            .read(Account::Server, |conn| {
+                let sql = format!("{} WHERE deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
+                Ok(conn.prepare_cached(&sql)?.query_map([], rows::webhook)?.collect::<Result<_, _>>()?)
+            })
+            .await
     }
 
-    async fn fresh(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| pages::fresh(conn, id, after, limit)).await
+    async fn fresh(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        self.lane_readers.read(merchant, move |conn| pages::fresh(conn, id, after, limit)).await
     }
 
-    async fn pending(&self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| pages::pending(conn, id, after, limit)).await
+    async fn pending(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        self.lane_readers.read(merchant, move |conn| pages::pending(conn, id, after, limit)).await
     }
 
-    async fn due(&self, id: WebhookId, after: DueKey, now: Timestamp, limit: PageLimit) -> Result<Page, StoreError> {
-        self.read(move |conn| pages::due(conn, id, after, now, limit)).await
+    async fn due(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: DueKey,
+        now: Timestamp,
+        limit: PageLimit,
+    ) -> Result<Page, StoreError> {
+        self.lane_readers.read(merchant, move |conn| pages::due(conn, id, after, now, limit)).await
     }
 
-    async fn next_due(&self, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        self.read(move |conn| pages::next_due(conn, id, now)).await
+    async fn next_due(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        self.lane_readers.read(merchant, move |conn| pages::next_due(conn, id, now)).await
     }
 
     async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {

@@ -218,7 +218,10 @@ fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
 }
 
 /// The readers' pool. They read what was committed, and never wait for the writer.
-pub fn open_readers(config: &Config) -> Result<r2d2::Pool<r2d2_sqlite::SqliteConnectionManager>, OpenError> {
+pub fn open_readers(
+    config: &Config,
+    count: u32,
+) -> Result<r2d2::Pool<r2d2_sqlite::SqliteConnectionManager>, OpenError> {
     let busy_timeout = config.busy_timeout;
     let manager = r2d2_sqlite::SqliteConnectionManager::file(&config.path)
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
@@ -227,7 +230,7 @@ pub fn open_readers(config: &Config) -> Result<r2d2::Pool<r2d2_sqlite::SqliteCon
             conn.busy_timeout(busy_timeout)
         });
     r2d2::Pool::builder()
-        .max_size(config.readers_max)
+        .max_size(count)
         .test_on_check_out(false)
         .build(manager)
         .map_err(|cause| OpenError::Io { path: config.path.clone(), cause: std::io::Error::other(cause) })

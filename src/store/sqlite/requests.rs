@@ -25,7 +25,7 @@ impl Requests for SqliteStore {
         let mut found = Vec::new();
         loop {
             let limit = limit - found.len();
-            let step = self.read(move |conn| keys(conn, merchant, id, &filter, after, limit)).await?;
+            let step = self.readers.read(merchant, move |conn| keys(conn, merchant, id, &filter, after, limit)).await?;
             found.extend(step.found);
             after = step.next;
             if after.is_none() {
@@ -41,29 +41,30 @@ impl Requests for SqliteStore {
         keys: Vec<RequestKey>,
         bytes_max: usize,
     ) -> Result<(Vec<LoggedRequest>, usize), StoreError> {
-        self.read(move |conn| {
-            check_webhook(conn, merchant, id)?;
-            let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
-            for key in keys {
-                if bytes >= bytes_max {
-                    break;
+        self.readers
+            .read(merchant, move |conn| {
+                check_webhook(conn, merchant, id)?;
+                let (mut found, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+                for key in keys {
+                    if bytes >= bytes_max {
+                        break;
+                    }
+                    looked_at += 1;
+                    if let Some((request, weight)) = request(conn, id, key)? {
+                        bytes += weight;
+                        found.push(request);
+                    }
                 }
-                looked_at += 1;
-                if let Some((request, weight)) = request(conn, id, key)? {
-                    bytes += weight;
-                    found.push(request);
-                }
-            }
-            Ok((found, looked_at))
-        })
-        .await
+                Ok((found, looked_at))
+            })
+            .await
     }
 
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError> {
-        let fresh = self.sum(move |conn, after| pending(conn, merchant, id, after)).await?;
-        let again = self.sum(move |conn, after| pending_again(conn, id, after)).await?;
+        let fresh = self.readers.sum(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
+        let again = self.readers.sum(merchant, move |conn, after| pending_again(conn, id, after)).await?;
         let pending = fresh + again;
-        let next_attempt_at = self.read(move |conn| pages::next_due(conn, id, now)).await?;
+        let next_attempt_at = self.readers.read(merchant, move |conn| pages::next_due(conn, id, now)).await?;
         Ok(Backlog { pending, next_attempt_at })
     }
 }

@@ -23,6 +23,7 @@ use crate::domain::time::Clock;
 use crate::store::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::mailbox::Mailbox;
+use crate::work;
 
 /// The most changes that share a commit.
 const CHANGES_PER_COMMIT_MAX: usize = 512;
@@ -138,7 +139,10 @@ impl Writer {
         // Some failures (a full disk, say) undo the whole transaction, and what
         // came after would each be a transaction of its own.
         let undone = || StoreError::failed("an earlier failure undid the transaction");
-        let run = |change: Change| change(if tx.conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) });
+        let run = |change: Change| {
+            let tx = if tx.conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
+            work::step("a change", || change(tx))
+        };
         let answers: Vec<Answer> = changes.into_iter().map(run).collect();
         let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
         match finished {
@@ -187,7 +191,7 @@ impl Writer {
 /// What every transaction ends with: chores, the counters that changed, and
 /// the commit.
 fn finish(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
-    housekeeping::step(tx, retention)?;
+    work::step("housekeeping", || housekeeping::step(tx, retention))?;
     tx.memory.flush(tx.conn)?;
     Ok(tx.conn.execute_batch("COMMIT")?)
 }

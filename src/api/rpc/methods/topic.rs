@@ -116,7 +116,7 @@ struct Register {
 }
 
 async fn register(request: Request, caller: Caller, params: Register) -> Result<TopicItem, Fault> {
-    let said = changes(&request, params.data.unwrap_or_default().0).await?;
+    let said = changes(&request, &caller, params.data.unwrap_or_default().0).await?;
     request.service.register_topic(&caller, &params.topic, said).await.and_then(item)
 }
 
@@ -130,7 +130,7 @@ struct Update {
 }
 
 async fn update(request: Request, caller: Caller, params: Update) -> Result<TopicItem, Fault> {
-    let changes = changes(&request, params.changes.0).await?;
+    let changes = changes(&request, &caller, params.changes.0).await?;
     request.service.update_topic(&caller, &params.topic, changes).await.and_then(item)
 }
 
@@ -145,9 +145,9 @@ async fn remove(request: Request, caller: Caller, params: ByTopic) -> Result<boo
     request.service.remove_topic(&caller, &params.topic).await.map(|()| true)
 }
 
-async fn changes(request: &Request, mut data: TopicData) -> Result<TopicChanges, Fault> {
+async fn changes(request: &Request, caller: &Caller, mut data: TopicData) -> Result<TopicChanges, Fault> {
     let schema = match data.take_schema() {
-        Some(Some(text)) => Some(Some(request.service.read_schema(text).await?)),
+        Some(Some(text)) => Some(Some(request.service.read_schema(caller, text).await?)),
         Some(None) => Some(None),
         None => None,
     };

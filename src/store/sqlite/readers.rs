@@ -1,0 +1,106 @@
+//! Connections that read, and whose turn it is to use one.
+
+use std::ops::Add;
+use std::sync::Arc;
+
+use r2d2_sqlite::SqliteConnectionManager;
+use rusqlite::Connection;
+
+use super::BUSY_RETRY_AFTER;
+use super::reads::Step;
+use crate::domain::page::Slice;
+use crate::store::StoreError;
+use crate::work::apart::{Apart, ApartError};
+use crate::work::{self, Account};
+
+/// Look-ups of one account that may wait for a connection.
+const WAITING_MAX: usize = 4_096;
+
+/// Some connections that read, which accounts use by turns, a step at a time.
+pub struct Readers {
+    connections: r2d2::Pool<SqliteConnectionManager>,
+    /// As many places as there are connections, so that a thread which has one
+    /// finds a connection free.
+    places: Apart,
+}
+
+impl Readers {
+    /// Reads through these.
+    pub fn new(connections: r2d2::Pool<SqliteConnectionManager>) -> Self {
+        let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
+        Self { connections, places }
+    }
+
+    /// Looks up a row or two by key, where it stands: that touches a few pages
+    /// that are in memory anyway, and a thread's hand-over would take several
+    /// times as long. If no connection is free, it waits elsewhere.
+    pub async fn peek<T: Send + 'static>(
+        &self,
+        account: impl Into<Account>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let account = account.into();
+        if let Some(_place) = self.places.try_place(account)
+            && let Some(conn) = self.connections.try_get()
+        {
+            return work::step("a look into the store", || work(&conn));
+        }
+        self.read(account, work).await
+    }
+
+    /// Looks something up, off the async threads. It is one step, so what may
+    /// be long comes in several.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        account: impl Into<Account>,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connections = self.connections.clone();
+        let look = move || {
+            let conn = connections.get().map_err(StoreError::failed)?;
+            work::step("a reader of the store", || work(&conn))
+        };
+        self.places.run(account, look).await.map_err(|cause| match cause {
+            ApartError::Crowded => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
+            ApartError::Broken => StoreError::failed(cause),
+        })?
+    }
+
+    /// Reads a list step by step, so that no connection is kept for long.
+    pub async fn parts<T: Send + 'static, K: Clone + Send + 'static>(
+        &self,
+        account: impl Into<Account>,
+        mut slice: Slice<K>,
+        look: impl Fn(&Connection, &Slice<K>) -> Result<Step<Vec<T>, K>, StoreError> + Send + Sync + 'static,
+    ) -> Result<Vec<T>, StoreError> {
+        let (account, look, mut found) = (account.into(), Arc::new(look), Vec::new());
+        loop {
+            let (look, part) = (Arc::clone(&look), slice.clone());
+            let step = self.read(account, move |conn| look(conn, &part)).await?;
+            slice.limit -= u32::try_from(step.found.len()).unwrap_or(slice.limit);
+            found.extend(step.found);
+            slice.after = step.next;
+            if slice.after.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Counts step by step, likewise.
+    pub async fn sum<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
+        &self,
+        account: impl Into<Account>,
+        count: impl Fn(&Connection, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,
+    ) -> Result<T, StoreError> {
+        let (account, count, mut sum, mut after) = (account.into(), Arc::new(count), T::default(), None);
+        loop {
+            let count = Arc::clone(&count);
+            let step = self.read(account, move |conn| count(conn, after)).await?;
+            sum = sum + step.found;
+            after = step.next;
+            if after.is_none() {
+                return Ok(sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What may run where, and the two means that keep it so: [`apart`] for work
+//! that takes longer than a step, and [`step`], the guard that notices in
+//! builds for development when a step on a shared thread takes too long.
+//!
+//! A server has threads that everybody shares. Whatever one caller asks for,
+//! no single piece of it may hold one of them longer than [`STEP_MAX`]:
+//!
+//! | thread | who shares it | what may run there |
+//! |---|---|---|
+//! | async threads | all calls and connections | waiting; reading and writing of what is bounded by a few hundred kB |
+//! | `store-writer` | all changes | rows of one commit, which has a budget; nothing that looks into a message |
+//! | readers of the store | all look-ups | a page of rows, bounded by items and bytes; nothing that looks into a message |
+//! | `delivery-worker` | all deliveries | whose turn it is; bodies and signatures of small messages |
+//! | places apart | those who ask for long work | everything else: cutting, rendering and signing what is large, schemas, filters, compressing |
+//!
+//! Whoever waits for a reader or for a place apart waits in a line of his own
+//! merchant, and the merchants take turns. So long work delays him who asked
+//! for it.
+
+pub mod apart;
+mod guard;
+
+use std::time::Duration;
+
+pub use self::guard::{Guarded, step};
+use crate::domain::id::MerchantId;
+
+/// The longest that one piece of work may hold a thread that others share, in
+/// processor time of a release build.
+pub const STEP_MAX: Duration = Duration::from_millis(10);
+
+/// On whose account work is done: whose line it waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Account {
+    /// The server's own.
+    Server,
+    /// A merchant's.
+    Merchant(MerchantId),
+}
+
+impl From<MerchantId> for Account {
+    fn from(merchant: MerchantId) -> Self {
+        Self::Merchant(merchant)
+    }
+}
