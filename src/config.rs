@@ -274,11 +274,17 @@ keys! {
     /// ended is pruned whatever its age; beyond it, publishing is refused.
     store_bytes_max: u64 = "0", bytes(0, 1_152_921_504_606_846_976);
     /// Deliveries in flight at once.
-    in_flight_max: usize = "512", count(1, 100_000);
-    /// Deliveries in flight at once to one webhook.
-    webhook_in_flight_max: usize = "8", count(1, 10_000);
+    in_flight_max: usize = "4096", count(1, 100_000);
+    /// The most deliveries in flight at once to one webhook that does not say itself; a quarter of in_flight_max at the most. How many of them there are grows and shrinks with how its receiver does.
+    webhook_in_flight_max: usize = "1024", count(1, 10_000);
     /// Bytes of messages in memory while they wait to be sent.
     loaded_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
+    /// Bytes of messages and bodies that are being sent.
+    sending_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
+    /// The longest body that is sent; a delivery whose body would be longer is abandoned.
+    delivery_bytes_max: usize = "16777216", bytes(1_048_576, 1_073_741_824);
+    /// Bytes of answers in memory until they are recorded; what finds no room is left out of the log of attempts.
+    answers_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// How much of an answer's body is read for the log of attempts.
     answer_bytes_max: usize = "100000", bytes(0, 1_048_576);
 }
@@ -360,13 +366,18 @@ impl Settings {
                 secret_overlap: self.secret_overlap_s?,
                 subscriptions_max: self.subscriptions_max?,
                 backlog_max: self.subscription_backlog_max?,
+                delivery_bytes_max: self.delivery_bytes_max?,
+                webhook_requests_max: delivery::scheduler::webhook_requests_max(self.in_flight_max?),
                 dev,
             },
             delivery: delivery::Config {
                 in_flight_max: self.in_flight_max?,
                 webhook_in_flight_max: self.webhook_in_flight_max?,
                 loaded_bytes_max: self.loaded_bytes_max?,
+                sending_bytes_max: self.sending_bytes_max?,
+                delivery_bytes_max: self.delivery_bytes_max?,
                 answer_bytes_max: self.answer_bytes_max?,
+                answers_bytes_max: self.answers_bytes_max?,
                 allow_targets,
             },
             api: api::Config {

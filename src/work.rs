@@ -22,7 +22,7 @@ mod guard;
 
 use std::time::Duration;
 
-pub use self::guard::{Guarded, step};
+pub use self::guard::{Guarded, guarded, step};
 use crate::domain::id::MerchantId;
 
 /// The longest that one piece of work may hold a thread that others share, in
@@ -42,4 +42,14 @@ impl From<MerchantId> for Account {
     fn from(merchant: MerchantId) -> Self {
         Self::Merchant(merchant)
     }
+}
+
+/// True if an account that has `own` of the `all` that are taken may take
+/// `more`, of `max` in all: it may have as much as is left free. So one that is
+/// alone gets half, two get a third each, and whoever comes next always finds
+/// something. What is larger than that goes when its account has nothing else,
+/// and what is larger than all there is goes alone.
+pub fn may_take(more: usize, own: usize, all: usize, max: usize) -> bool {
+    let free = max.saturating_sub(all);
+    own.saturating_add(more) <= free || (own == 0 && more <= free) || all == 0
 }

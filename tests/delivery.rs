@@ -222,7 +222,11 @@ struct Rebinding {
 }
 
 impl Resolve for Rebinding {
-    fn resolve(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+    fn resolve(
+        &self,
+        _: tallyhook::domain::id::MerchantId,
+        _: String,
+    ) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
         let place = self.asked.fetch_add(1, Ordering::SeqCst).min(self.answers.len() - 1);
         let answer = self.answers[place];
         async move { Ok(vec![answer]) }.boxed()

@@ -150,7 +150,11 @@ async fn a_clock_that_jumps_loses_nothing() {
 struct Moving(AtomicUsize);
 
 impl Resolve for Moving {
-    fn resolve(&self, _: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+    fn resolve(
+        &self,
+        _: tallyhook::domain::id::MerchantId,
+        _: String,
+    ) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
         let asked = self.0.fetch_add(1, Ordering::SeqCst);
         async move {
             match asked {

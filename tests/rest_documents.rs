@@ -232,7 +232,11 @@ async fn the_linter_finds_nothing() {
 struct NobodyElse;
 
 impl Resolve for NobodyElse {
-    fn resolve(&self, host: String) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
+    fn resolve(
+        &self,
+        _: tallyhook::domain::id::MerchantId,
+        host: String,
+    ) -> BoxFuture<'static, std::io::Result<Vec<IpAddr>>> {
         async move {
             match host.as_str() {
                 "receiver.test" => Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]),

@@ -78,6 +78,7 @@ mod tests {
     use crate::domain::event::Message;
     use crate::domain::id::{IncrementId, WebhookId};
     use crate::domain::webhook::Format;
+    use crate::store::Content;
 
     fn batching(max_events: u32, max_bytes: u32) -> Option<Batching> {
         Some(Batching::try_new(max_events, Some(max_bytes), Some(500)).unwrap())
@@ -147,8 +148,8 @@ mod tests {
             let Some(Front::Whole(count)) = front_of(&waiting, batching(100, 2_048)) else { panic!("{length}") };
             let mut parcels = waiting.into_iter().take(count);
             let first = parcels.next().unwrap();
-            let sent = Parcel { batch: Some(parcels.map(|parcel| parcel.event).collect()), ..first };
-            let body = render(WebhookId(i64::MAX), &sent);
+            let sent = Parcel { batch: Some(parcels.map(Content::from).collect()), ..first };
+            let body = render(WebhookId(i64::MAX), &sent, usize::MAX).unwrap();
             assert!(body.len() <= 2_048 || count == 1, "{length}: {}", body.len());
             assert!(count > 1 || length > 800, "{length}: {count}");
             assert_eq!(sent.numbers().last, IncrementId(first_number() + count as i64 - 1));

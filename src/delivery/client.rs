@@ -17,20 +17,27 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::ConfigBuilderExt;
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::crypto::ring;
 use tokio::time::timeout_at;
 use url::{Position, Url};
 
 use super::Config;
+use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Pool, Wire};
 use crate::domain::delivery::{AttemptError, ErrorClass};
+use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
 
-/// The most that [`log_headers`] gives, in characters.
+/// The most that [`log_headers`] gives of a request, in characters.
 pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
+/// The same of an answer, whose headers are its receiver's to choose.
+pub const LOG_ANSWER_HEADERS_CHARS_MAX: usize = 16 * 1024;
+/// TLS sessions that are kept to be resumed, one a host and port.
+const TLS_SESSIONS_MAX: usize = 4_096;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
@@ -42,11 +49,14 @@ const CREDENTIAL_WORDS: &[&str] = &["auth", "cookie", "key", "password", "secret
 pub struct Client {
     pool: Arc<Pool>,
     answer_bytes_max: usize,
+    answers: Arc<Answers>,
 }
 
 /// What to post, where to, and for how long.
 #[derive(Debug)]
 pub struct PostRequest<'a> {
+    /// Whose webhook it is.
+    pub merchant: MerchantId,
     /// An http or https URL; its fragment is not sent.
     pub url: &'a Url,
     /// All headers but `host` and `content-length`.
@@ -62,14 +72,20 @@ pub struct PostRequest<'a> {
 pub struct PostResult {
     /// From the start to the end of what was read of the answer.
     pub duration: Duration,
+    /// From the sending of the request to the head of its answer, if there was one.
+    pub answered_in: Option<Duration>,
     /// What was connected to, or tried last.
     pub address: Option<SocketAddr>,
     /// The answer's status, if there was an answer.
     pub status: Option<u16>,
     /// The answer's headers.
     pub response_headers: HeaderMap,
+    /// The same for the log.
+    pub logged_headers: String,
     /// The answer's body, as far as it was read.
     pub response_body: Vec<u8>,
+    /// The room that these take up.
+    pub kept: Option<Kept>,
     /// What went wrong; `None` if and only if the status is 2xx.
     pub error: Option<AttemptError>,
 }
@@ -85,7 +101,8 @@ impl Client {
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
         let guard = Arc::new(Guard::new(config.allow_targets.clone()));
         let pool = Arc::new(Pool::new(guard, resolver, tls, config.in_flight_max));
-        Self { pool, answer_bytes_max: config.answer_bytes_max }
+        let answers = Arc::new(Answers::new(config.answers_bytes_max));
+        Self { pool, answer_bytes_max: config.answer_bytes_max, answers }
     }
 
     /// Posts once. A 2xx status line is success, whatever becomes of the body
@@ -94,10 +111,10 @@ impl Client {
     /// after a 2xx status line; has read no more of the answer's body than the configured bound.
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
-        let PostRequest { url, timeouts, .. } = request;
+        let PostRequest { merchant, url, timeouts, .. } = request;
         let deadline: tokio::time::Instant = (started + timeouts.total).into();
 
-        let (mut wire, response) = match timeout_at(deadline, self.send(request)).await {
+        let (mut wire, response, answered_in) = match timeout_at(deadline, self.send(request)).await {
             Ok(Ok(sent)) => sent,
             Ok(Err((error, address))) => return PostResult { address, ..PostResult::unanswered(started, error) },
             Err(_) => {
@@ -112,26 +129,35 @@ impl Client {
             false => deadline,
         };
         // The status has decided; a body that is cut off or too slow changes nothing.
-        let read = timeout_at(deadline, wire.read(body, self.answer_bytes_max, &mut response_body)).await;
+        let mut kept = self.answers.begin(merchant);
+        let mut logged_headers = log_headers(&head.headers, LOG_ANSWER_HEADERS_CHARS_MAX);
+        if !kept.grow(logged_headers.len()) {
+            logged_headers = String::new();
+        }
+        let reading = wire.read(body, self.answer_bytes_max, &mut kept, &mut response_body);
+        let read = timeout_at(deadline, reading).await;
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
             self.pool.put(origin(url), wire);
         }
         PostResult {
             duration: started.elapsed(),
+            answered_in: Some(answered_in),
             address,
             status: Some(head.status.as_u16()),
             error: status_error(head.status, &head.headers, url),
             response_headers: head.headers,
+            logged_headers,
             response_body,
+            kept: Some(kept),
         }
     }
 
     async fn send(
         &self,
         request: PostRequest<'_>,
-    ) -> Result<(Wire, Response<Incoming>), (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { url, mut headers, body, timeouts } = request;
+    ) -> Result<(Wire, Response<Incoming>, Duration), (AttemptError, Option<SocketAddr>)> {
+        let PostRequest { merchant, url, mut headers, body, timeouts } = request;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
@@ -145,20 +171,22 @@ impl Client {
         *request.uri_mut() = whole.path_and_query().map_or(Uri::default(), |path| path.clone().into());
         *request.headers_mut() = headers;
 
+        let began = Instant::now();
         if let Some(mut wire) = self.pool.take(origin(url)) {
             match wire.send(request).await {
-                Ok(response) => return Ok((wire, response)),
+                Ok(response) => return Ok((wire, response, began.elapsed())),
                 // It was closed in this very moment.
                 Err((_, Some(unsent))) => request = unsent,
                 Err((error, None)) => return Err((attempt_error(&error), wire.address)),
             }
         }
-        let mut wire = self.pool.open(whole, timeouts.connect).await.map_err(|error| {
+        let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
             let tried = if let ConnectError::Connect(address, _) = error { Some(address) } else { None };
             (connect_error(&error, timeouts), tried)
         })?;
+        let began = Instant::now();
         match wire.send(request).await {
-            Ok(response) => Ok((wire, response)),
+            Ok(response) => Ok((wire, response, began.elapsed())),
             Err((error, _)) => Err((attempt_error(&error), wire.address)),
         }
     }
@@ -176,13 +204,21 @@ impl PostResult {
         Self::unanswered(Instant::now(), AttemptError { class: ErrorClass::Connect, detail })
     }
 
+    /// Of an attempt that ended before anything was sent.
+    pub fn unsent(error: AttemptError) -> Self {
+        Self::unanswered(Instant::now(), error)
+    }
+
     fn unanswered(started: Instant, error: AttemptError) -> Self {
         Self {
             duration: started.elapsed(),
+            answered_in: None,
             address: None,
             status: None,
             response_headers: HeaderMap::new(),
+            logged_headers: String::new(),
             response_body: Vec::new(),
+            kept: None,
             error: Some(error),
         }
     }
@@ -201,9 +237,9 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// Headers for the attempt log, one `name: value` a line. Values that may be
-/// credentials read `[redacted]`, and no more than [`LOG_HEADERS_CHARS_MAX`]
-/// characters are given.
-pub fn log_headers(headers: &HeaderMap) -> String {
+/// credentials read `[redacted]`, and no more than `chars_max` characters are
+/// given.
+pub fn log_headers(headers: &HeaderMap, chars_max: usize) -> String {
     let mut text =
         String::with_capacity(headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum());
     for (name, value) in headers {
@@ -219,8 +255,8 @@ pub fn log_headers(headers: &HeaderMap) -> String {
         }
     }
     // A character has a byte at least.
-    if text.len() > LOG_HEADERS_CHARS_MAX
-        && let Some((end, _)) = text.char_indices().nth(LOG_HEADERS_CHARS_MAX)
+    if text.len() > chars_max
+        && let Some((end, _)) = text.char_indices().nth(chars_max)
     {
         text.truncate(end);
     }
@@ -240,7 +276,9 @@ fn tls() -> Result<ClientConfig, rustls::Error> {
         tracing::warn!(%error, "the system has no certificate authorities; using the bundled ones of Mozilla");
         builder().map(ConfigBuilderExt::with_webpki_roots)
     })?;
-    Ok(trusting.with_no_client_auth())
+    let mut config = trusting.with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_MAX);
+    Ok(config)
 }
 
 fn status_error(status: StatusCode, headers: &HeaderMap, url: &Url) -> Option<AttemptError> {

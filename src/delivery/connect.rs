@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,11 +17,12 @@ use http::Uri;
 use http::uri::Scheme;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
 use super::guard::{Guard, Refused};
+use crate::domain::id::MerchantId;
+use crate::work::apart::Apart;
 
 /// How many addresses of a name are tried. A name may have thousands, and the
 /// time for each is a part of the whole.
@@ -29,51 +30,47 @@ const ADDRESSES_TRIED_MAX: usize = 4;
 /// Look-ups at once. One occupies a thread until the operating system gives
 /// up, long after whoever asked has.
 const LOOKUPS_MAX: usize = 256;
+/// Look-ups of one merchant that wait for their turn.
+const LOOKUPS_WAITING_MAX: usize = 4_096;
 
 /// What a connector in the HTTP stack may fail with.
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Turns names into addresses.
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses of `host`, best first. Fails if there is no such name, or
-    /// nobody to ask. The caller bounds the time.
-    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+    /// The addresses of `host`, best first, for a webhook of that merchant.
+    /// Fails if there is no such name, or nobody to ask. The caller bounds the
+    /// time.
+    fn resolve(&self, merchant: MerchantId, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
 /// The operating system's resolver, with its hosts file and search list. Up
-/// to 256 look-ups run at once, and the others wait their turn.
+/// to 256 look-ups run at once, of which a merchant has as many as are left
+/// free at the most, and the others wait their turn.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemResolver;
 
 /// Of the process, for what it keeps is the process's threads.
-static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+static LOOKUPS: LazyLock<Apart> = LazyLock::new(|| Apart::new(LOOKUPS_MAX, LOOKUPS_WAITING_MAX));
 
 impl Resolve for SystemResolver {
-    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        async move {
-            let permit = LOOKUPS.acquire().await.map_err(io::Error::other)?;
-            // In a task of its own, which nobody cancels: the permit comes back
-            // when the thread does, not when the caller stops waiting.
-            let lookup = tokio::spawn(async move {
-                let _permit = permit;
-                let addresses = tokio::net::lookup_host((host, 0)).await?;
-                Ok(addresses.map(|address| address.ip()).collect())
-            });
-            lookup.await.map_err(io::Error::other)?
-        }
-        .boxed()
+    fn resolve(&self, merchant: MerchantId, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        // The place comes back when the thread does, not when the caller stops waiting.
+        let look_up = move || Ok((host.as_str(), 0).to_socket_addrs()?.map(|address| address.ip()).collect());
+        async move { LOOKUPS.run(merchant, look_up).await.map_err(io::Error::other)? }.boxed()
     }
 }
 
 /// A look-up that several may wait for.
 type Running = BoxFuture<'static, Result<Vec<IpAddr>, Arc<io::Error>>>;
 
-/// Looks a name up once for all who ask while that goes on, so that a name
-/// that is slow to resolve occupies one look-up however many webhooks have it.
+/// Looks a name up once for all of a merchant's who ask while that goes on, so
+/// that a name that is slow to resolve occupies one look-up however many of its
+/// webhooks have it.
 pub struct SharedLookups {
     inner: Arc<dyn Resolve>,
     /// Weak, so that a look-up which nobody waits for any more is given up.
-    running: Mutex<HashMap<String, WeakShared<Running>>>,
+    running: Mutex<HashMap<(MerchantId, String), WeakShared<Running>>>,
 }
 
 impl SharedLookups {
@@ -84,12 +81,13 @@ impl SharedLookups {
 }
 
 impl Resolve for SharedLookups {
-    fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+    fn resolve(&self, merchant: MerchantId, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let asked = (merchant, host);
         let mut running = self.running.lock().expect("nothing panics while it holds the look-ups");
         running.retain(|_, lookup| lookup.upgrade().is_some());
-        let lookup = running.get(&host).and_then(WeakShared::upgrade).unwrap_or_else(|| {
-            let lookup = self.inner.resolve(host.clone()).map_err(Arc::new).boxed().shared();
-            running.extend(lookup.downgrade().map(|lookup| (host, lookup)));
+        let lookup = running.get(&asked).and_then(WeakShared::upgrade).unwrap_or_else(|| {
+            let lookup = self.inner.resolve(merchant, asked.1.clone()).map_err(Arc::new).boxed().shared();
+            running.extend(lookup.downgrade().map(|lookup| (asked, lookup)));
             lookup
         });
         lookup.map_err(|cause| io::Error::new(cause.kind(), cause)).boxed()
@@ -123,6 +121,8 @@ pub struct GuardedConnector {
     pub guard: Arc<Guard>,
     /// Looks names up; never asked about literal addresses.
     pub resolver: Arc<dyn Resolve>,
+    /// On whose account names are looked up.
+    pub merchant: MerchantId,
     /// Bounds look-up and connection together, over all addresses tried.
     pub connect_timeout: Duration,
 }
@@ -152,7 +152,7 @@ impl GuardedConnector {
         let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let found = match literal.parse() {
             Ok(address) => vec![address],
-            Err(_) => self.resolver.resolve(host.to_owned()).await.map_err(ConnectError::Dns)?,
+            Err(_) => self.resolver.resolve(self.merchant, host.to_owned()).await.map_err(ConnectError::Dns)?,
         };
         let mut refused = None;
         let mut passed = Vec::new();
@@ -215,6 +215,7 @@ mod tests {
     use super::*;
 
     const GENEROUS: Duration = Duration::from_secs(60);
+    const ANN: MerchantId = MerchantId(1);
 
     /// Answers from a script, and notes who was asked for.
     #[derive(Default)]
@@ -231,7 +232,7 @@ mod tests {
     }
 
     impl Resolve for Script {
-        fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        fn resolve(&self, _: MerchantId, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
             self.asked.lock().unwrap().push(host);
             let answer = self.answers.lock().unwrap().pop();
             async { answer.unwrap_or_else(|| Err(io::Error::other("asked too often"))) }.boxed()
@@ -240,7 +241,7 @@ mod tests {
 
     async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
         let guard = Arc::new(Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect()));
-        let connector = GuardedConnector { guard, resolver, connect_timeout: GENEROUS };
+        let connector = GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS };
         tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
     }
 
@@ -262,7 +263,7 @@ mod tests {
 
     /// Never answers.
     impl Resolve for Mutex<Vec<String>> {
-        fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        fn resolve(&self, _: MerchantId, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
             self.lock().unwrap().push(host);
             std::future::pending().boxed()
         }
@@ -272,15 +273,16 @@ mod tests {
     async fn a_name_is_looked_up_once_for_all_who_wait() {
         let silent: Arc<Mutex<Vec<String>>> = Arc::default();
         let shared = SharedLookups::new(silent.clone());
-        let (mut first, mut second) = (shared.resolve("a.test".to_owned()), shared.resolve("a.test".to_owned()));
-        let mut other = shared.resolve("b.test".to_owned());
+        let (mut first, mut second) =
+            (shared.resolve(ANN, "a.test".to_owned()), shared.resolve(ANN, "a.test".to_owned()));
+        let mut other = shared.resolve(ANN, "b.test".to_owned());
         assert!((&mut first).now_or_never().is_none() && (&mut other).now_or_never().is_none());
         drop(first);
         assert!((&mut second).now_or_never().is_none());
         assert_eq!(*silent.lock().unwrap(), ["a.test", "b.test"]);
         // Once nobody waits, it has been given up.
         drop((second, other));
-        drop(shared.resolve("a.test".to_owned()));
+        drop(shared.resolve(ANN, "a.test".to_owned()));
         assert_eq!(*silent.lock().unwrap(), ["a.test", "b.test", "a.test"]);
         assert_eq!(shared.running.lock().unwrap().len(), 1);
     }
@@ -289,11 +291,11 @@ mod tests {
     async fn all_who_wait_get_the_answer() {
         let resolver = Script::answering(&["127.0.0.1"]);
         let shared = SharedLookups::new(resolver.clone());
-        let (first, second) = (shared.resolve("a.test".to_owned()), shared.resolve("a.test".to_owned()));
+        let (first, second) = (shared.resolve(ANN, "a.test".to_owned()), shared.resolve(ANN, "a.test".to_owned()));
         let expected = [IpAddr::from([127, 0, 0, 1])];
         assert_eq!((first.await.unwrap(), second.await.unwrap()), (expected.to_vec(), expected.to_vec()));
         // The next asks again, and fails as the resolver does.
-        let failed = shared.resolve("a.test".to_owned()).await.unwrap_err();
+        let failed = shared.resolve(ANN, "a.test".to_owned()).await.unwrap_err();
         assert!(failed.kind() == io::ErrorKind::Other && failed.to_string() == "asked too often");
     }
 
@@ -354,13 +356,14 @@ mod tests {
     async fn a_look_up_counts_against_the_time() {
         struct Silent;
         impl Resolve for Silent {
-            fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            fn resolve(&self, _: MerchantId, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
                 std::future::pending().boxed()
             }
         }
         let connector = GuardedConnector {
             guard: Arc::new(Guard::new(Vec::new())),
             resolver: Arc::new(Silent),
+            merchant: ANN,
             connect_timeout: Duration::from_millis(10),
         };
         let error = tower::ServiceExt::oneshot(connector, Uri::from_static("http://a.test/")).await.unwrap_err();
@@ -369,7 +372,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_knows_this_machine() {
-        let addresses = SystemResolver.resolve("localhost".to_owned()).await.unwrap();
+        let addresses = SystemResolver.resolve(ANN, "localhost".to_owned()).await.unwrap();
         assert!(!addresses.is_empty() && addresses.iter().all(IpAddr::is_loopback), "{addresses:?}");
     }
 

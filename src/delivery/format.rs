@@ -22,11 +22,23 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const TALLYHOOK_INCREMENT_ID: HeaderName = HeaderName::from_static("tallyhook-increment-id");
 const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-sha256");
 
+/// A body would be longer than it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the body would be longer than {bytes_max} bytes, the most that is sent (delivery_bytes_max)")]
+pub struct TooLarge {
+    /// The most bytes that it may have.
+    pub bytes_max: usize,
+}
+
 /// The body of a delivery, in the format that was pinned when it was numbered.
-/// The same parcel gives the same bytes, whenever it is asked.
-pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
+/// The same parcel gives the same bytes, whenever it is asked. Takes no more
+/// memory than `bytes_max` and what the message needs to be read.
+pub fn render(webhook_id: WebhookId, parcel: &Parcel, bytes_max: usize) -> Result<Bytes, TooLarge> {
+    if parcel.has_expansion() {
+        return render(webhook_id, &parcel.cut(), bytes_max);
+    }
     let Parcel { increment_id, event, .. } = parcel;
-    match parcel.format {
+    let body: Bytes = match parcel.format {
         Format::Envelope if parcel.batch.is_some() => batch(webhook_id, parcel),
         Format::Envelope => envelope(webhook_id, *increment_id, event),
         Format::Shipstream => shipstream(*increment_id, event),
@@ -34,29 +46,40 @@ pub fn render(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
         Format::UltraCartGzip => ultracart::compressed(parcel),
         Format::ThreeDCart => format!("[{}]", event.message.as_str()),
         Format::ThreeDCartXml => {
-            return xml::document(event.topic.resource(), event.message.as_str()).into();
+            let document = xml::document(event.topic.resource(), event.message.as_str(), bytes_max);
+            return document.map(Bytes::from).ok_or(TooLarge { bytes_max });
         }
     }
-    .into()
+    .into();
+    if body.len() > bytes_max { Err(TooLarge { bytes_max }) } else { Ok(body) }
 }
 
-/// The same body. One that takes long is built on a thread where that holds up
-/// nobody else.
-pub async fn rendered(webhook_id: WebhookId, parcel: &Parcel) -> Bytes {
-    if !takes_long(parcel) {
-        return render(webhook_id, parcel);
+/// True if building and signing a body takes longer than a thread may be held
+/// up that others wait for.
+pub fn takes_long(parcel: &Parcel) -> bool {
+    /// Of a body that is just put together, and signed.
+    const AT_ONCE_BYTES_MAX: usize = 128 * 1024;
+    /// Of one whose messages are read for it.
+    const READ_AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+    let is_read = matches!(parcel.format, Format::UltraCartGzip | Format::ThreeDCartXml) || parcel.has_expansion();
+    parcel.weight() > if is_read { READ_AT_ONCE_BYTES_MAX } else { AT_ONCE_BYTES_MAX }
+}
+
+/// The most bytes that the body of a delivery has, as far as can be told
+/// without building it.
+pub fn body_bytes_max(parcel: &Parcel) -> usize {
+    let events: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
+    match parcel.format {
+        Format::ThreeDCartXml => OVERHEAD_BYTES + XML_GROWTH * events,
+        // The merchant's code and the vendor's names.
+        Format::Shipstream | Format::UltraCart | Format::ThreeDCart => 2 * OVERHEAD_BYTES + events,
+        Format::Envelope | Format::UltraCartGzip => batch_bytes_max(parcel.format, events),
     }
-    let own = parcel.clone();
-    let built = tokio::task::spawn_blocking(move || render(webhook_id, &own)).await;
-    // Fails only while the runtime is shut down.
-    built.unwrap_or_else(|_| render(webhook_id, parcel))
 }
 
-/// True if a body is not just put together, and is large.
-fn takes_long(parcel: &Parcel) -> bool {
-    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
-    matches!(parcel.format, Format::UltraCartGzip | Format::ThreeDCartXml) && parcel.weight() > AT_ONCE_BYTES_MAX
-}
+/// How many bytes of XML a byte of a message becomes at the most: a character
+/// of a name is written `_xHHHH_`, at the beginning and at the end of its element.
+const XML_GROWTH: usize = 16;
 
 /// The most bytes that an event adds to a body; see [`batch_bytes_max`].
 pub fn batched_bytes_max(event: &Event) -> usize {
@@ -198,6 +221,7 @@ mod tests {
     use crate::domain::id::MerchantId;
     use crate::domain::secret::SecretKey;
     use crate::domain::webhook::DeliveryMode;
+    use crate::store::Content;
 
     const NOW: Timestamp = Timestamp(1_649_367_553_999);
 
@@ -220,12 +244,29 @@ mod tests {
     }
 
     fn text(format: Format, message: &str) -> String {
-        String::from_utf8(render(WebhookId(1), &parcel(format, message)).to_vec()).unwrap()
+        String::from_utf8(render(WebhookId(1), &parcel(format, message), 1 << 20).unwrap().to_vec()).unwrap()
     }
 
     fn sent(parcel: &Parcel, extra_headers: &str, body: &[u8]) -> Vec<(String, String)> {
         let headers = headers(&StoreId("a1b2c3d4".to_owned()), &webhook(extra_headers), parcel, NOW, body);
         headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+    }
+
+    /// Names that grow most, texts that are escaped, all formats: what is reserved is enough, and what is
+    /// larger than it may be is not built.
+    #[test]
+    fn no_body_is_larger_than_told() {
+        let (name, text) = ("!".repeat(3_000), "&'\r".repeat(1_000).replace('\r', "\\r"));
+        for message in ["{}".to_owned(), format!(r#"{{"{name}":{{"{name}":1}}}}"#), format!(r#"{{"a":["{text}"]}}"#)] {
+            for format in Format::ALL {
+                let parcel = parcel(format, &message);
+                let body = render(WebhookId(1), &parcel, usize::MAX).unwrap();
+                assert!(body.len() <= body_bytes_max(&parcel), "{format:?}: {} {}", body.len(), message.len());
+                assert_eq!(render(WebhookId(1), &parcel, body.len()).unwrap(), body);
+                let bytes_max = body.len() - 1;
+                assert_eq!(render(WebhookId(1), &parcel, bytes_max), Err(TooLarge { bytes_max }), "{format:?}");
+            }
+        }
     }
 
     #[test]
@@ -242,8 +283,9 @@ mod tests {
         let one = parcel(Format::UltraCart, "{}");
         let other =
             Event { topic: crate::domain::topic::Topic::try_new("own:topic").unwrap(), ..Event::clone(&one.event) };
-        let two = Parcel { batch: Some(vec![Arc::new(other)]), ..one };
-        let body = String::from_utf8(render(WebhookId(1), &two).to_vec()).unwrap();
+        let other = Content { event: Arc::new(other), expansion: None };
+        let two = Parcel { batch: Some(vec![other]), ..one };
+        let body = String::from_utf8(render(WebhookId(1), &two, 1 << 20).unwrap().to_vec()).unwrap();
         assert_eq!(body, r#"{"events": [{"order_create": {}}, {"own_topic": {}}]}"#);
     }
 
@@ -274,7 +316,8 @@ mod tests {
     fn a_code_that_needs_escapes_gets_them() {
         let mut parcel = parcel(Format::Shipstream, "{}");
         Arc::get_mut(&mut parcel.event).unwrap().merchant_code = "a\"b".into();
-        let whole: serde_json::Value = serde_json::from_slice(&render(WebhookId(1), &parcel)).unwrap();
+        let whole: serde_json::Value =
+            serde_json::from_slice(&render(WebhookId(1), &parcel, 1 << 20).unwrap()).unwrap();
         assert_eq!(whole["merchant_code"], "a\"b");
     }
 

@@ -14,18 +14,21 @@ use std::sync::Arc;
 
 use super::PAGE_BYTES_MAX;
 use super::batch::{self, Front, Growth};
+use super::format;
 use super::health::{Health, RateGate, Sign};
 use super::held::{Held, Taken};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Webhook};
-use crate::store::{DueKey, Page, PageLimit, Parcel};
+use crate::store::{Content, DueKey, Page, PageLimit, Parcel};
 
-/// A lane asks for more when it has less than this waiting.
+/// A lane asks for more when it has less than this waiting, or than half of its window.
 const LOW_WATER: usize = 16;
-/// The most deliveries a lane loads at once.
+/// The most deliveries a lane loads at once while its window is not larger.
 const PAGE_MAX: usize = 128;
+/// The same, however large its window is.
+const WIDE_PAGE_MAX: usize = 512;
 /// The same while its receiver is not to be trusted: it may never be sent any.
 const SUSPECT_PAGE_MAX: usize = 8;
 
@@ -54,6 +57,8 @@ pub struct Lane {
     reading: Option<Reading>,
     waiting: VecDeque<Parcel>,
     waiting_bytes: usize,
+    /// Of what is under way, as [`Lane::bytes_to_send`] has it.
+    sending_bytes: usize,
     /// In an ordered lane: numbers that were sent, are still pending, and are
     /// not waiting here. Nothing overtakes them before the store has them.
     barriers: HashSet<IncrementId>,
@@ -100,6 +105,33 @@ pub enum Want {
     Pending(IncrementId),
 }
 
+/// What lanes take up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Requests under way.
+    pub requests: usize,
+    /// Bytes of messages that wait, or may be on their way from the store.
+    pub loaded_bytes: usize,
+    /// Bytes of messages and bodies that are under way.
+    pub sending_bytes: usize,
+}
+
+impl Load {
+    /// Has a sum follow one of those it sums up.
+    pub fn replace(&mut self, before: Self, after: Self) {
+        self.requests = self.requests - before.requests + after.requests;
+        self.loaded_bytes = self.loaded_bytes - before.loaded_bytes + after.loaded_bytes;
+        self.sending_bytes = self.sending_bytes - before.sending_bytes + after.sending_bytes;
+    }
+
+    /// True if something of it is less.
+    pub fn is_less_than(self, other: Self) -> bool {
+        self.requests < other.requests
+            || self.loaded_bytes < other.loaded_bytes
+            || self.sending_bytes < other.sending_bytes
+    }
+}
+
 /// How much of the server a lane may have.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
@@ -128,6 +160,7 @@ impl Lane {
             reading: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            sending_bytes: 0,
             barriers: HashSet::new(),
             held: Held::default(),
             webhook,
@@ -187,7 +220,7 @@ impl Lane {
 
     /// What to read next, if anything; see [`Self::begin_reading`].
     pub fn want(&self, now: Timestamp) -> Option<Want> {
-        let low_water = if self.is_trusted() { LOW_WATER } else { 1 };
+        let low_water = if self.is_trusted() { LOW_WATER.max(self.page_max() / 2) } else { 1 };
         let is_full = self.waiting.len() >= low_water.max(self.batch_max()) || self.waiting_bytes >= PAGE_BYTES_MAX;
         if self.reading.is_some() || !self.may_work(now) || is_full {
             return None;
@@ -274,28 +307,51 @@ impl Lane {
         let Some(Front::Whole(count)) = self.front(now) else { return None };
         let mut parcel = self.waiting.pop_front()?;
         if batch::is_batched(&parcel, self.webhook.spec.batch) {
-            parcel.batch = Some(self.waiting.drain(..count - 1).map(|other| other.event).collect());
+            parcel.batch = Some(self.waiting.drain(..count - 1).map(Content::from).collect());
         }
         self.waiting_bytes -= parcel.weight();
         self.rate.pass(self.webhook.spec.rate_limit, now);
-        self.in_flight += 1;
+        self.begin(&parcel);
         Some(parcel)
+    }
+
+    fn begin(&mut self, parcel: &Parcel) {
+        self.in_flight += 1;
+        self.sending_bytes += Self::bytes_to_send(parcel);
+    }
+
+    fn end(&mut self, parcel: &Parcel) {
+        self.in_flight -= 1;
+        self.sending_bytes -= Self::bytes_to_send(parcel);
+    }
+
+    /// What a request takes up in memory at the most: its messages and the
+    /// body that is made of them.
+    pub fn bytes_to_send(parcel: &Parcel) -> usize {
+        parcel.weight() + format::body_bytes_max(parcel)
+    }
+
+    /// The same of what goes out next.
+    pub fn next_bytes(&self, now: Timestamp) -> usize {
+        let Some(Front::Whole(count)) = self.front(now) else { return 0 };
+        self.waiting.iter().take(count).map(Self::bytes_to_send).sum()
     }
 
     /// Takes on a delivery that is to be sent at once, whatever the lane's
     /// state; false if it is on its way already.
-    pub fn take_test(&mut self, number: IncrementId) -> bool {
-        let is_new = self.held.take_on(Span::one(number), 0) == Taken::New;
+    pub fn take_test(&mut self, parcel: &Parcel) -> bool {
+        let is_new = self.held.take_on(Span::one(parcel.increment_id), 0) == Taken::New;
         if is_new {
-            self.in_flight += 1;
+            self.begin(parcel);
         }
         is_new
     }
 
     /// What was taken was not sent: its numbers are no longer as they were
     /// loaded, or (`until`) the store can't be written. They are read again.
-    pub fn unsent(&mut self, numbers: Span, until: Option<Timestamp>) {
-        self.in_flight -= 1;
+    pub fn unsent(&mut self, parcel: &Parcel, until: Option<Timestamp>) {
+        self.end(parcel);
+        let numbers = parcel.numbers();
         self.resting_until = until.or(self.resting_until);
         self.held.release(numbers);
         self.barriers.retain(|barrier| !numbers.contains(*barrier));
@@ -306,7 +362,7 @@ impl Lane {
     /// A request has ended, and its outcome is on the way to the store. An
     /// ordered lane puts a delivery that is to be tried again back in front.
     pub fn sent(&mut self, parcel: Parcel, verdict: Verdict, sign: Sign, share: Share, now: Timestamp) {
-        self.in_flight -= 1;
+        self.end(&parcel);
         self.health.heed(sign, self.in_flight, self.requests_max(share), now);
         if self.is_ordered() {
             match verdict {
@@ -396,7 +452,10 @@ impl Lane {
     }
 
     fn page_max(&self) -> usize {
-        let own = if self.is_trusted() { PAGE_MAX } else { SUSPECT_PAGE_MAX };
+        let own = match self.is_trusted() {
+            true => self.health.window().clamp(PAGE_MAX, WIDE_PAGE_MAX),
+            false => SUSPECT_PAGE_MAX,
+        };
         own.max(self.batch_max())
     }
 
@@ -420,11 +479,14 @@ impl Lane {
         self.committed_through
     }
 
-    /// Requests under way, and bytes of messages that wait or may be on their
-    /// way from the store.
-    pub fn load(&self) -> (usize, usize) {
+    /// What it takes up.
+    pub fn load(&self) -> Load {
         let expected = if self.reading.is_some() { PAGE_BYTES_MAX } else { 0 };
-        (self.in_flight, self.waiting_bytes + expected)
+        Load {
+            requests: self.in_flight,
+            loaded_bytes: self.waiting_bytes + expected,
+            sending_bytes: self.sending_bytes,
+        }
     }
 
     fn is_ordered(&self) -> bool {

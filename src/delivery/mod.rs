@@ -1,5 +1,6 @@
 //! The delivery worker: posts what the store has committed.
 
+mod answers;
 pub mod batch;
 pub mod client;
 pub mod connect;
@@ -13,7 +14,8 @@ mod model;
 mod pool;
 #[cfg(test)]
 mod samples;
-mod scheduler;
+pub mod scheduler;
+mod tenant;
 pub mod ultracart;
 pub mod worker;
 mod xml;
@@ -33,8 +35,14 @@ pub struct Config {
     pub webhook_in_flight_max: usize,
     /// Bytes of messages held in memory while they wait to be sent.
     pub loaded_bytes_max: usize,
+    /// Bytes of messages and bodies under way.
+    pub sending_bytes_max: usize,
+    /// Bytes of one body; a longer one is not sent.
+    pub delivery_bytes_max: usize,
     /// Bytes read of an answer's body.
     pub answer_bytes_max: usize,
+    /// Bytes of answers that wait to be recorded.
+    pub answers_bytes_max: usize,
     /// Networks that may be delivered to although the guard forbids them.
     pub allow_targets: Vec<IpNet>,
 }

@@ -11,16 +11,16 @@ use proptest::prelude::*;
 
 use super::Config;
 use super::health::Sign;
-use super::lane::Want;
+use super::lane::{Load, Want};
 use super::samples::{NOW, parcel, webhook};
 use super::scheduler::{Action, Reading, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Webhook};
 use crate::store::mailbox::News;
-use crate::store::{Page, PageLimit, Parcel};
+use crate::store::{Content, Page, PageLimit, Parcel};
 
 const WEBHOOKS: usize = 3;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -122,8 +122,8 @@ impl Hook {
     }
 
     fn parcel(&self, number: i64, row: &Row) -> Parcel {
-        let event = |number| parcel(number, 0, None).event;
-        let others = |batch: Span| (batch.first.0 + 1..=batch.last.0).map(event).collect();
+        let event = |number| parcel(number, 0, None);
+        let others = |batch: Span| (batch.first.0 + 1..=batch.last.0).map(event).map(Content::from).collect();
         Parcel { batch: row.batch.map(others), ..parcel(number, row.attempts, row.next_attempt_at) }
     }
 
@@ -175,10 +175,16 @@ impl World {
             in_flight_max: 16,
             webhook_in_flight_max: 4,
             loaded_bytes_max: 64 * 1024 * 1024,
+            sending_bytes_max: 64 * 1024 * 1024,
+            delivery_bytes_max: 16 * 1024 * 1024,
             answer_bytes_max: 0,
+            answers_bytes_max: 0,
             allow_targets: Vec::new(),
         };
-        let webhook = |id: usize| Webhook::clone(&webhook(id as i64 + 1, DeliveryMode::Parallel, 0, 0));
+        let webhook = |id: usize| Webhook {
+            merchant_id: MerchantId(id as i64 / 2),
+            ..Webhook::clone(&webhook(id as i64 + 1, DeliveryMode::Parallel, 0, 0))
+        };
         let webhooks: Vec<_> = (0..WEBHOOKS).map(webhook).collect();
         let scheduler = Scheduler::new(&config, webhooks.clone());
         let hooks = webhooks.into_iter().map(|webhook| Hook { webhook, rows: BTreeMap::new() }).collect();
@@ -289,7 +295,7 @@ impl World {
         let (hook, parcel) = self.in_flight.remove(pick % self.in_flight.len());
         let retry = Verdict::Retry(self.now.after(RETRY_AFTER));
         let (verdict, sign) = match how {
-            How::Well => (Verdict::Delivered, Sign::Good),
+            How::Well => (Verdict::Delivered, Sign::Good(Duration::from_millis(1))),
             How::Badly => (retry, Sign::Bad),
             How::GivenUp => (Verdict::Abandoned, Sign::Bad),
             How::TooMuch => (retry, Sign::TooMuch(Some(Duration::from_secs(2)))),
@@ -358,7 +364,7 @@ impl World {
         let (hook, numbers, now) = (&mut self.hooks[id], parcel.numbers(), self.now);
         let is_whole = numbers.numbers().all(|number| hook.rows[&number.0].is_fresh());
         if has_failed || !is_whole {
-            self.scheduler.unsent(hook.id(), numbers, has_failed, now);
+            self.scheduler.unsent(hook.id(), &parcel, has_failed, now);
             return;
         }
         for number in numbers.numbers() {
@@ -421,7 +427,7 @@ impl World {
             let is_done = self.hooks.iter().all(|hook| !hook.rows.values().any(Row::is_open));
             if is_done && self.in_flight.is_empty() && self.looks.is_empty() && self.committed.is_empty() {
                 let load = self.scheduler.load();
-                assert_eq!(load, (0, 0), "requests and bytes of nothing");
+                assert_eq!(load, Load::default(), "requests and bytes of nothing");
                 return;
             }
             for step in [

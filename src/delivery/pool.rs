@@ -26,11 +26,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tower::Service;
 
+use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
+use crate::domain::id::MerchantId;
 
 /// How long an unused connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often it is looked for such.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest status line and headers of an answer, in bytes.
@@ -68,9 +70,9 @@ impl Wire {
             .map_err(|(unsent, error)| (error.into_error(), unsent))
     }
 
-    /// Reads a body of an answer up to so many bytes into `kept`; one that
-    /// ends within the bound is read to its end.
-    pub async fn read(&mut self, mut body: Incoming, bytes_max: usize, kept: &mut Vec<u8>) {
+    /// Reads a body of an answer up to so many bytes into `kept`, as far as
+    /// there is room; one that ends within the bound is read to its end.
+    pub async fn read(&mut self, mut body: Incoming, bytes_max: usize, room: &mut Kept, kept: &mut Vec<u8>) {
         let frame = async |wire: &mut Self, body: &mut Incoming| {
             poll_fn(|context| {
                 drive(&mut wire.connection, &mut wire.is_over, context);
@@ -81,9 +83,13 @@ impl Wire {
         while let Some(Ok(frame)) = frame(self, &mut body).await {
             // What is no data is trailers, which say nothing to us.
             let Ok(data) = frame.into_data() else { continue };
-            let room = bytes_max - kept.len();
-            kept.extend_from_slice(&data[..data.len().min(room)]);
-            if data.len() > room {
+            let left = bytes_max - kept.len();
+            let part = &data[..data.len().min(left)];
+            if !room.grow(part.len()) {
+                return;
+            }
+            kept.extend_from_slice(part);
+            if data.len() > left {
                 return;
             }
         }
@@ -154,9 +160,9 @@ impl Pool {
     }
 
     /// Opens a connection; look-up, TCP and TLS together may take so long.
-    pub async fn open(&self, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
+    pub async fn open(&self, merchant: MerchantId, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
         let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
-        let guarded = GuardedConnector { guard, resolver, connect_timeout: within };
+        let guarded = GuardedConnector { guard, resolver, merchant, connect_timeout: within };
         let mut connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
         let connecting = timeout(within, connector.call(uri)).await.map_err(|_| ConnectError::Timeout)?;
         // What is none of ours came from the TLS layer.
@@ -228,6 +234,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::delivery::answers::Answers;
     use crate::delivery::connect::SystemResolver;
 
     const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
@@ -265,14 +272,15 @@ mod tests {
     }
 
     async fn open(pool: &Pool, origin: &str) -> Wire {
-        pool.open(format!("{origin}/").parse().unwrap(), Duration::from_secs(60)).await.unwrap()
+        pool.open(MerchantId(1), format!("{origin}/").parse().unwrap(), Duration::from_secs(60)).await.unwrap()
     }
 
     async fn post(wire: &mut Wire) -> u16 {
         let request = Request::post("/").header("host", "a").body(Full::default()).unwrap();
         let response = wire.send(request).await.map_err(|(error, _)| error).unwrap();
         let status = response.status().as_u16();
-        wire.read(response.into_body(), 100, &mut Vec::new()).await;
+        let mut room = Arc::new(Answers::new(1_000)).begin(MerchantId(1));
+        wire.read(response.into_body(), 100, &mut room, &mut Vec::new()).await;
         status
     }
 

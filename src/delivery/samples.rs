@@ -71,6 +71,7 @@ pub fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
             message: Message::try_new("{}").unwrap(),
             created_at: NOW,
         }),
+        expansion: None,
         batch: None,
     }
 }

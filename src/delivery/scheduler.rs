@@ -1,9 +1,12 @@
 //! Which delivery goes out next: a pure function of what it was told and of
 //! `now`, so that days of retries can be played through in milliseconds.
 //!
-//! Lanes take turns, one delivery a turn, so a lane with a million waiting
-//! gets no more than its share. What is in flight, what waits in memory and
-//! what is not yet recorded are all bounded.
+//! Merchants take turns, and within a merchant its lanes, one delivery a turn:
+//! a merchant with five hundred webhooks and a million waiting gets no more
+//! than one with a single webhook. What is in flight, what waits in memory and
+//! what is not yet recorded are all bounded, in all and for each merchant: one
+//! may have as much as is left free, so a single one has half, two have a third
+//! each, and there is always something left for whoever comes next.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -12,22 +15,31 @@ use std::time::Duration;
 
 use super::Config;
 use super::health::Sign;
-use super::lane::{Lane, Share, Want};
+use super::lane::{Lane, Load, Share, Want};
+use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
-use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::News;
 use crate::store::{Page, PageLimit, Parcel};
+use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
 const UNRECORDED_MAX: usize = 4_096;
-/// The most they weigh together, in bytes.
-const UNRECORDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a lane rests after the store could not be read.
 const REST: Duration = Duration::from_secs(1);
-/// No lane has more than this part of the requests at once.
-const LANES_AT_LEAST: usize = 8;
+/// No lane has more than this part of the requests at once: half of what a
+/// merchant may have who is alone.
+const LANES_AT_LEAST: usize = 4;
+/// Merchants that wait for room and are looked at again when some gets free.
+/// Each gives back what it takes, so the next ones are looked at then.
+const UNBLOCKED_AT_ONCE: usize = 2;
+
+/// The most requests at once that one webhook may have, of so many in all.
+pub fn webhook_requests_max(in_flight_max: usize) -> usize {
+    (in_flight_max / LANES_AT_LEAST).max(1)
+}
 
 /// Something for the worker to do.
 #[derive(Debug)]
@@ -59,77 +71,62 @@ pub struct Reading {
     pub next_due: Option<Timestamp>,
 }
 
+/// What there is to share.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    requests: usize,
+    loaded_bytes: usize,
+    sending_bytes: usize,
+}
+
 /// All lanes, and whose turn it is.
 ///
-/// What is in flight and what waits in memory is bounded twice: in all, and
-/// for lanes whose receivers have yet to show that they take deliveries, or no
-/// longer do. These have half of it at the most, so that however many of them
-/// there are, the others have room.
+/// Lanes whose receivers have yet to show that they take deliveries, or no
+/// longer do, have half of the requests and of what waits in memory at the
+/// most, so that however many of them there are, the others have room.
 #[derive(Debug)]
 pub struct Scheduler {
-    in_flight_max: usize,
-    loaded_bytes_max: usize,
+    bounds: Bounds,
     share: Share,
     lanes: HashMap<WebhookId, Lane>,
-    turns: VecDeque<WebhookId>,
-    /// Lanes that have something to send, but there are too many such.
-    parked_senders: VecDeque<WebhookId>,
-    /// Lanes that have something to read, but there is no room.
-    parked_readers: VecDeque<WebhookId>,
-    /// The same for those that are not trusted.
-    parked_suspects: VecDeque<WebhookId>,
-    tests: VecDeque<(WebhookId, Parcel)>,
+    tenants: HashMap<MerchantId, Tenant>,
+    /// Merchants that may have something to do, in the order of their turns.
+    turns: VecDeque<MerchantId>,
+    /// Those of which all that is to be done waits for room.
+    blocked: VecDeque<MerchantId>,
     alarms: BinaryHeap<Reverse<(Timestamp, WebhookId)>>,
     all: Load,
     suspects: Load,
     in_flight: usize,
     unrecorded: usize,
-    unrecorded_bytes: usize,
-}
-
-/// What lanes take up together.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    requests: usize,
-    bytes: usize,
-}
-
-impl Load {
-    fn add(&mut self, (requests, bytes): (usize, usize)) {
-        self.requests += requests;
-        self.bytes += bytes;
-    }
-
-    fn remove(&mut self, (requests, bytes): (usize, usize)) {
-        self.requests -= requests;
-        self.bytes -= bytes;
-    }
 }
 
 impl Scheduler {
     /// Lanes for these webhooks, with nothing loaded.
     pub fn new(config: &Config, webhooks: Vec<Webhook>) -> Self {
-        let requests_max = (config.in_flight_max / LANES_AT_LEAST).max(1);
         let mut scheduler = Self {
-            in_flight_max: config.in_flight_max,
-            loaded_bytes_max: config.loaded_bytes_max,
-            share: Share { requests: config.webhook_in_flight_max, requests_max },
+            bounds: Bounds {
+                requests: config.in_flight_max,
+                loaded_bytes: config.loaded_bytes_max,
+                sending_bytes: config.sending_bytes_max,
+            },
+            share: Share {
+                requests: config.webhook_in_flight_max,
+                requests_max: webhook_requests_max(config.in_flight_max),
+            },
             lanes: HashMap::new(),
+            tenants: HashMap::new(),
             turns: VecDeque::new(),
-            parked_senders: VecDeque::new(),
-            parked_readers: VecDeque::new(),
-            parked_suspects: VecDeque::new(),
-            tests: VecDeque::new(),
+            blocked: VecDeque::new(),
             alarms: BinaryHeap::new(),
             all: Load::default(),
             suspects: Load::default(),
             in_flight: 0,
             unrecorded: 0,
-            unrecorded_bytes: 0,
         };
         for webhook in webhooks {
             let id = webhook.webhook_id;
-            scheduler.lanes.insert(id, Lane::new(Arc::new(webhook)));
+            scheduler.add(id, Arc::new(webhook));
             scheduler.list(id);
         }
         scheduler
@@ -144,13 +141,10 @@ impl Scheduler {
             }
         }
         for (id, parcel) in news.parcels {
-            let (room, room_for_suspects) = (self.has_room(true), self.has_room(false));
-            self.with_lane(id, |lane| {
-                if if lane.is_trusted() { room } else { room_for_suspects } {
-                    lane.offer(parcel);
-                } else {
-                    lane.commit_through(parcel.increment_id);
-                }
+            let has_room = self.lanes.get(&id).is_some_and(|lane| self.may_load(lane, parcel.weight()));
+            self.with_lane(id, |lane| match has_room {
+                true => lane.offer(parcel),
+                false => lane.commit_through(parcel.increment_id),
             });
         }
         for (id, through) in news.committed_through {
@@ -159,55 +153,100 @@ impl Scheduler {
         for (id, from) in news.reread {
             self.with_lane(id, |lane| lane.reread(from));
         }
-        self.tests.extend(news.tests);
+        for (id, parcel) in news.tests {
+            let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { continue };
+            self.tenants.entry(merchant).or_default().tests.push_back((id, parcel));
+            self.give_turn(merchant);
+        }
     }
 
     /// The next thing to do at `now`; `None` until something happens or
     /// [`Self::alarm`] comes.
     pub fn next(&mut self, now: Timestamp) -> Option<Action> {
         self.wake(now);
-        if self.in_flight >= self.in_flight_max
-            || self.unrecorded >= UNRECORDED_MAX
-            || self.unrecorded_bytes >= UNRECORDED_BYTES_MAX
-        {
+        if self.in_flight >= self.bounds.requests || self.unrecorded - self.in_flight >= UNRECORDED_MAX {
             return None;
         }
-        if let Some(action) = self.next_test() {
-            return Some(action);
+        while let Some(merchant) = self.turns.pop_front() {
+            let Some(tenant) = self.tenants.get_mut(&merchant) else { continue };
+            tenant.is_listed = false;
+            if let Some(action) = self.next_of(merchant, now) {
+                self.give_turn(merchant);
+                return Some(action);
+            }
+            let Some(tenant) = self.tenants.get_mut(&merchant) else { continue };
+            if tenant.is_waiting_for_room() && !tenant.is_blocked {
+                tenant.is_blocked = true;
+                self.blocked.push_back(merchant);
+            }
         }
-        loop {
-            let id = self.turns.pop_front().or_else(|| self.unpark())?;
-            let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            lane.is_listed = false;
-            let (is_trusted, want) = (lane.is_trusted(), lane.want(now));
-            if let Some(want) = want
-                && self.has_room(is_trusted)
-            {
-                return self.read_for(id, want);
-            }
-            let is_ready = self.lanes.get(&id).is_some_and(|lane| lane.is_ready(now, self.share));
-            if is_ready && (is_trusted || self.has_slot_for_suspects()) {
-                return self.send_from(id, now);
-            }
-            match (is_ready, want.is_some(), is_trusted) {
-                (true, _, _) => self.parked_senders.push_back(id),
-                (false, true, true) => self.parked_readers.push_back(id),
-                (false, true, false) => self.parked_suspects.push_back(id),
-                (false, false, _) => {
-                    self.set_alarm(id, now);
-                    continue;
-                }
-            }
-            self.lanes.entry(id).and_modify(|lane| lane.is_listed = true);
-        }
+        None
     }
 
-    fn next_test(&mut self) -> Option<Action> {
-        while let Some((id, parcel)) = self.tests.pop_front() {
+    /// The next thing to do for a merchant.
+    fn next_of(&mut self, merchant: MerchantId, now: Timestamp) -> Option<Action> {
+        if let Some(action) = self.next_test(merchant) {
+            return Some(action);
+        }
+        // One that waited goes before those that come; if there is no room for
+        // it now, there is for no other of its kind.
+        for kind in Kind::ALL {
+            let waited = self.tenants.get_mut(&merchant)?.pop_waiting(kind);
+            if let Some(id) = waited
+                && let Some(action) = self.next_of_lane(id, now, true)
+            {
+                return Some(action);
+            }
+        }
+        while let Some(id) = self.tenants.get_mut(&merchant)?.turns.pop_front() {
+            if let Some(action) = self.next_of_lane(id, now, false) {
+                return Some(action);
+            }
+        }
+        None
+    }
+
+    /// The next thing to do for a lane that has come out of its line. If it
+    /// must wait for room, it stands in line for that, in front if it was there.
+    fn next_of_lane(&mut self, id: WebhookId, now: Timestamp, was_waiting: bool) -> Option<Action> {
+        self.lanes.get_mut(&id)?.is_listed = false;
+        let lane = self.lanes.get(&id)?;
+        let (merchant, is_trusted, want) = (lane.webhook.merchant_id, lane.is_trusted(), lane.want(now));
+        if let Some(want) = want
+            && self.may_load(lane, super::PAGE_BYTES_MAX)
+        {
+            return self.read_for(id, want);
+        }
+        let is_ready = lane.is_ready(now, self.share) && self.leaves_room(lane);
+        if is_ready && self.may_send(lane, lane.next_bytes(now)) {
+            return self.send_from(id, now);
+        }
+        let kind = match (is_ready, want.is_some()) {
+            (true, _) => Kind::sender(is_trusted),
+            (false, true) => Kind::reader(is_trusted),
+            (false, false) => {
+                self.set_alarm(id, now);
+                return None;
+            }
+        };
+        self.lanes.get_mut(&id)?.is_listed = true;
+        self.tenants.get_mut(&merchant)?.push_waiting(kind, id, was_waiting);
+        None
+    }
+
+    fn next_test(&mut self, merchant: MerchantId) -> Option<Action> {
+        loop {
+            let (id, parcel) = self.tenants.get(&merchant)?.tests.front()?;
+            let (id, bytes) = (*id, Lane::bytes_to_send(parcel));
+            // Its webhook may have gone meanwhile.
+            if self.lanes.get(&id).is_some_and(|lane| !self.may_send(lane, bytes)) {
+                return None;
+            }
+            let (_, parcel) = self.tenants.get_mut(&merchant)?.tests.pop_front()?;
             let mut webhook = None;
             self.with_lane(id, |lane| {
                 lane.commit_through(parcel.increment_id);
-                webhook = lane.take_test(parcel.increment_id).then(|| Arc::clone(&lane.webhook));
+                webhook = lane.take_test(&parcel).then(|| Arc::clone(&lane.webhook));
             });
             if let Some(webhook) = webhook {
                 self.in_flight += 1;
@@ -215,7 +254,6 @@ impl Scheduler {
                 return Some(Action::Send(webhook, parcel));
             }
         }
-        None
     }
 
     fn read_for(&mut self, id: WebhookId, want: Want) -> Option<Action> {
@@ -238,27 +276,33 @@ impl Scheduler {
         action
     }
 
-    /// True if a lane may load more.
-    fn has_room(&self, is_trusted: bool) -> bool {
-        let for_suspects = self.loaded_bytes_max.div_ceil(2);
-        self.all.bytes < self.loaded_bytes_max && (is_trusted || self.suspects.bytes < for_suspects)
+    /// True if a lane may load so many bytes more.
+    fn may_load(&self, lane: &Lane, bytes: usize) -> bool {
+        let Some(tenant) = self.tenants.get(&lane.webhook.merchant_id) else { return false };
+        let max = self.bounds.loaded_bytes;
+        may_take(bytes, tenant.all.loaded_bytes, self.all.loaded_bytes, max)
+            && (lane.is_trusted()
+                || may_take(bytes, tenant.suspects.loaded_bytes, self.suspects.loaded_bytes, max.div_ceil(2)))
     }
 
-    fn has_slot_for_suspects(&self) -> bool {
-        self.suspects.requests < self.in_flight_max.div_ceil(2)
+    /// True if a lane may make another request, of so many bytes. The first of
+    /// a merchant always may, as far as there are any.
+    fn may_send(&self, lane: &Lane, bytes: usize) -> bool {
+        let Some(Tenant { all, suspects, .. }) = self.tenants.get(&lane.webhook.merchant_id) else { return false };
+        let max = self.bounds.requests;
+        let is_first = all.requests == 0;
+        let may_request = may_take(1, all.requests, self.all.requests, max)
+            && (lane.is_trusted() || may_take(1, suspects.requests, self.suspects.requests, max.div_ceil(2)));
+        (is_first || may_request)
+            && may_take(bytes, all.sending_bytes, self.all.sending_bytes, self.bounds.sending_bytes)
     }
 
-    /// A lane that waited for room, if there may be some now.
-    fn unpark(&mut self) -> Option<WebhookId> {
-        let sender = if self.has_slot_for_suspects() { self.parked_senders.pop_front() } else { None };
-        if sender.is_some() {
-            return sender;
-        }
-        let reader = if self.has_room(true) { self.parked_readers.pop_front() } else { None };
-        if reader.is_some() || !self.has_room(false) {
-            return reader;
-        }
-        self.parked_suspects.pop_front()
+    /// True if a lane that has requests under way leaves some to the others of
+    /// its merchant. If not, it goes on when one of its own ends.
+    fn leaves_room(&self, lane: &Lane) -> bool {
+        let own = lane.load().requests;
+        let all = self.tenants.get(&lane.webhook.merchant_id).map_or(0, |tenant| tenant.all.requests);
+        own == 0 || may_take(1, own, all, self.bounds.requests.div_ceil(2))
     }
 
     fn set_alarm(&mut self, id: WebhookId, now: Timestamp) {
@@ -279,23 +323,21 @@ impl Scheduler {
     /// A request has ended; its number is held until [`Self::recorded`].
     pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) {
         self.in_flight -= 1;
-        self.unrecorded_bytes += outcome.attempt.weight();
         let share = self.share;
         self.with_lane(outcome.webhook_id, |lane| lane.sent(parcel, outcome.verdict, sign, share, now));
     }
 
     /// A batch was not sent: it is no longer what it was, or the store could
     /// not be written (`is_failed`).
-    pub fn unsent(&mut self, id: WebhookId, numbers: Span, is_failed: bool, now: Timestamp) {
+    pub fn unsent(&mut self, id: WebhookId, parcel: &Parcel, is_failed: bool, now: Timestamp) {
         self.in_flight -= 1;
         self.unrecorded -= 1;
-        self.with_lane(id, |lane| lane.unsent(numbers, is_failed.then(|| now.after(REST))));
+        self.with_lane(id, |lane| lane.unsent(parcel, is_failed.then(|| now.after(REST))));
     }
 
     /// An outcome is committed.
     pub fn recorded(&mut self, outcome: &Outcome) {
         self.unrecorded -= 1;
-        self.unrecorded_bytes -= outcome.attempt.weight();
         self.with_lane(outcome.webhook_id, |lane| {
             lane.recorded(outcome.numbers, outcome.attempt.attempt, outcome.verdict)
         });
@@ -314,47 +356,88 @@ impl Scheduler {
         self.in_flight
     }
 
-    /// Requests and bytes that the lanes take up together.
+    /// What the lanes take up together.
     #[cfg(test)]
-    pub fn load(&self) -> (usize, usize) {
-        (self.all.requests, self.all.bytes)
+    pub fn load(&self) -> Load {
+        self.all
     }
 
     /// Does something with a lane, keeps the sums right, and puts the lane in
     /// line, for it may have something to do now.
     fn with_lane(&mut self, id: WebhookId, act: impl FnOnce(&mut Lane)) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let (load, is_trusted) = (lane.load(), lane.is_trusted());
+        let (before, was_trusted, merchant) = (lane.load(), lane.is_trusted(), lane.webhook.merchant_id);
         act(lane);
-        self.all.remove(load);
-        self.all.add(lane.load());
-        if !is_trusted {
-            self.suspects.remove(load);
-        }
-        if !lane.is_trusted() {
-            self.suspects.add(lane.load());
-        }
+        let (after, is_trusted) = (lane.load(), lane.is_trusted());
+        self.weigh(merchant, (before, was_trusted), (after, is_trusted));
         self.list(id);
+        if after.is_less_than(before) {
+            self.unblock();
+        }
+    }
+
+    /// Has the sums follow a lane.
+    fn weigh(&mut self, merchant: MerchantId, before: (Load, bool), after: (Load, bool)) {
+        let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
+        for (all, suspects) in [(&mut self.all, &mut self.suspects), (&mut tenant.all, &mut tenant.suspects)] {
+            all.replace(before.0, after.0);
+            suspects.replace(
+                if before.1 { Load::default() } else { before.0 },
+                if after.1 { Load::default() } else { after.0 },
+            );
+        }
+    }
+
+    fn add(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
+        self.tenants.entry(webhook.merchant_id).or_default().lanes += 1;
+        self.lanes.insert(id, Lane::new(webhook));
     }
 
     fn put_webhook(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
-        self.lanes.entry(id).or_insert_with(|| Lane::new(Arc::clone(&webhook)));
+        if !self.lanes.contains_key(&id) {
+            self.add(id, Arc::clone(&webhook));
+        }
         self.with_lane(id, |lane| lane.change(webhook));
     }
 
     fn remove(&mut self, id: WebhookId) {
-        if let Some(lane) = self.lanes.remove(&id) {
-            self.all.remove(lane.load());
-            if !lane.is_trusted() {
-                self.suspects.remove(lane.load());
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        let merchant = lane.webhook.merchant_id;
+        self.weigh(merchant, (lane.load(), lane.is_trusted()), (Load::default(), true));
+        if let Some(tenant) = self.tenants.get_mut(&merchant) {
+            tenant.lanes -= 1;
+            if tenant.lanes == 0 {
+                self.tenants.remove(&merchant);
             }
         }
+        self.unblock();
     }
 
     fn list(&mut self, id: WebhookId) {
-        if let Some(lane) = self.lanes.get_mut(&id).filter(|lane| !lane.is_listed) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let merchant = lane.webhook.merchant_id;
+        if !lane.is_listed {
             lane.is_listed = true;
-            self.turns.push_back(id);
+            self.tenants.entry(merchant).or_default().turns.push_back(id);
+        }
+        self.give_turn(merchant);
+    }
+
+    fn give_turn(&mut self, merchant: MerchantId) {
+        if let Some(tenant) = self.tenants.get_mut(&merchant).filter(|tenant| !tenant.is_listed) {
+            tenant.is_listed = true;
+            self.turns.push_back(merchant);
+        }
+    }
+
+    /// Something has become free: those that have waited longest are looked at.
+    fn unblock(&mut self) {
+        for _ in 0..UNBLOCKED_AT_ONCE {
+            let Some(merchant) = self.blocked.pop_front() else { return };
+            if let Some(tenant) = self.tenants.get_mut(&merchant) {
+                tenant.is_blocked = false;
+                self.give_turn(merchant);
+            }
         }
     }
 
@@ -381,16 +464,21 @@ mod tests {
 
     const IN_FLIGHT_MAX: usize = 16;
 
-    /// A scheduler of so many webhooks, which have never had a delivery.
+    /// A scheduler of so many webhooks, which have never had a delivery; their
+    /// merchants are those of [`merchant_of`].
     fn scheduler(webhooks: i64) -> Scheduler {
         let config = Config {
             in_flight_max: IN_FLIGHT_MAX,
             webhook_in_flight_max: 8,
             loaded_bytes_max: 64 * 1024 * 1024,
+            sending_bytes_max: 64 * 1024 * 1024,
+            delivery_bytes_max: 16 * 1024 * 1024,
             answer_bytes_max: 0,
+            answers_bytes_max: 0,
             allow_targets: Vec::new(),
         };
-        let webhook = |id| Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0));
+        let webhook =
+            |id| Webhook { merchant_id: merchant_of(id), ..Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0)) };
         Scheduler::new(&config, (1..=webhooks).map(webhook).collect())
     }
 
@@ -423,37 +511,114 @@ mod tests {
             response_body: Vec::new(),
         };
         let outcome = Outcome { webhook_id: id, numbers: parcel.numbers(), attempt, verdict: Verdict::Delivered };
-        scheduler.sent(parcel, &outcome, Sign::Good, NOW);
+        scheduler.sent(parcel, &outcome, Sign::Good(Duration::from_millis(1)), NOW);
         scheduler.recorded(&outcome);
     }
 
+    /// Webhooks 1 to 9 are one merchant's, 10 to 19 the next one's, and so on.
+    fn merchant_of(id: i64) -> MerchantId {
+        MerchantId(id / 10 + 1)
+    }
+
+    /// Has a receiver take a delivery, so that it is trusted.
+    fn prove(scheduler: &mut Scheduler, id: i64) {
+        publish(scheduler, id, 1);
+        let sent = sends(scheduler).remove(0);
+        assert_eq!(sent.0, WebhookId(id));
+        end(scheduler, sent);
+    }
+
+    fn owners(sent: &[(WebhookId, Parcel)]) -> Vec<MerchantId> {
+        sent.iter().map(|(id, _)| merchant_of(id.0)).collect()
+    }
+
     #[test]
-    fn those_that_never_answered_leave_half_to_those_that_do() {
-        let mut scheduler = scheduler(40);
-        // Webhook 1 answers; the others never do.
-        publish(&mut scheduler, 1, 1);
-        let first = sends(&mut scheduler).remove(0);
-        end(&mut scheduler, first);
-        for id in 2..=40 {
-            publish(&mut scheduler, id, 1);
-        }
+    fn merchants_have_what_is_left_free_and_the_first_of_each_goes_at_once() {
+        let mut scheduler = scheduler(39);
+        // None of the first merchant's receivers ever answers, and it has a quarter: half of what suspects have.
+        (1..=9).for_each(|id| publish(&mut scheduler, id, 1));
         let silent = sends(&mut scheduler);
-        assert_eq!(silent.len(), IN_FLIGHT_MAX / 2);
-        publish(&mut scheduler, 1, 2);
-        let sent = sends(&mut scheduler);
-        assert_eq!(sent.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [WebhookId(1)]);
-        // Each that gives its request back makes room for the next.
-        for (place, ended) in silent.into_iter().enumerate() {
-            end(&mut scheduler, ended);
-            assert_eq!(sends(&mut scheduler).len(), 1, "{place}");
+        assert_eq!(silent.len(), IN_FLIGHT_MAX / 4);
+        // The next has half of what the suspects have left, and so on; but one each has always.
+        let mut others = Vec::new();
+        for (first, expected) in [(10, 2), (20, 1), (30, 1)] {
+            (first..first + 9).for_each(|id| publish(&mut scheduler, id, 1));
+            let sent = sends(&mut scheduler);
+            assert_eq!(sent.len(), expected, "{first}");
+            others.extend(sent);
         }
+        // Each that gives its request back makes room for others, until all have had their turn.
+        let (mut under_way, mut ended): (VecDeque<_>, _) = (silent.into_iter().chain(others).collect(), 0);
+        while let Some(sent) = under_way.pop_front() {
+            end(&mut scheduler, sent);
+            ended += 1;
+            under_way.extend(sends(&mut scheduler));
+        }
+        assert_eq!(ended, 36);
+    }
+
+    #[test]
+    fn those_that_never_answer_leave_room_to_those_of_the_same_merchant_that_do() {
+        let mut scheduler = scheduler(9);
+        prove(&mut scheduler, 1);
+        (2..=9).for_each(|id| publish(&mut scheduler, id, 1));
+        assert_eq!(sends(&mut scheduler).len(), IN_FLIGHT_MAX / 4);
+        publish(&mut scheduler, 1, 2);
+        assert_eq!(sends(&mut scheduler)[0].0, WebhookId(1));
+    }
+
+    #[test]
+    fn merchants_take_turns_however_many_webhooks_they_have() {
+        let mut scheduler = scheduler(19);
+        (1..=10).for_each(|id| prove(&mut scheduler, id));
+        for number in 2..=3 {
+            (1..=10).for_each(|id| publish(&mut scheduler, id, number));
+        }
+        let sent = owners(&sends(&mut scheduler));
+        assert!(sent[0] != sent[1] && sent[2] != sent[3], "{sent:?}");
+        assert_eq!(sent.iter().filter(|owner| **owner == MerchantId(2)).count(), 2);
+    }
+
+    #[test]
+    fn loaded_bytes_are_shared_by_merchant() {
+        let mut scheduler = scheduler(19);
+        scheduler.bounds.loaded_bytes = 8 * super::super::PAGE_BYTES_MAX;
+        let through = |id| (WebhookId(id), IncrementId(5));
+        let readings = |scheduler: &mut Scheduler| {
+            let actions = std::iter::from_fn(|| scheduler.next(NOW));
+            actions.map(|action| matches!(action, Action::Read { .. })).filter(|is_read| *is_read).count()
+        };
+        scheduler.absorb(News { committed_through: (1..=9).map(through).collect(), ..News::default() });
+        assert_eq!(readings(&mut scheduler), 2, "suspects have half, and one merchant half of that");
+        scheduler.absorb(News { committed_through: (10..=19).map(through).collect(), ..News::default() });
+        assert_eq!(readings(&mut scheduler), 1, "half of what is left to them");
+        // What was read is nothing, so that the next may read.
+        let reading = Reading { page: Page { parcels: Vec::new(), is_last: true }, next_due: None };
+        scheduler.read(WebhookId(1), Want::Fresh(IncrementId::ZERO), IncrementId(5), Some(reading), NOW);
+        assert_eq!(readings(&mut scheduler), 1);
+    }
+
+    #[test]
+    fn a_large_body_is_no_more_than_its_merchants_share() {
+        let mut scheduler = scheduler(19);
+        [1, 2, 10].into_iter().for_each(|id| prove(&mut scheduler, id));
+        let large = Lane::bytes_to_send(&parcel(2, 0, None));
+        scheduler.bounds.sending_bytes = 3 * large;
+        for id in [1, 2, 10] {
+            publish(&mut scheduler, id, 2);
+        }
+        let sent = sends(&mut scheduler);
+        let mut ids: Vec<_> = sent.iter().map(|(id, _)| id.0).collect();
+        ids.sort();
+        assert_eq!(ids, [1, 10], "one each; the second of the first merchant waits");
+        sent.into_iter().for_each(|sent| end(&mut scheduler, sent));
+        assert_eq!(sends(&mut scheduler)[0].0, WebhookId(2));
     }
 
     #[test]
     fn no_lane_has_more_than_its_part() {
         let mut scheduler = scheduler(1);
-        let mut number = 0;
-        let mut most = 0;
+        let (mut number, mut most) = (0, 0);
         for _ in 0..20 {
             for _ in 0..8 {
                 number += 1;

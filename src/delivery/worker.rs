@@ -4,26 +4,32 @@
 //! It asks the [`Scheduler`] what to do, does it, and hands the outcomes to
 //! the store in batches: while one batch is being committed, the next gathers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::answers::Kept;
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
+use super::format::TooLarge;
 use super::health::Sign;
 use super::lane::Want;
 use super::scheduler::{Action, Reading, Scheduler};
 use super::{Config, format};
-use crate::domain::delivery::{Attempt, Outcome, Verdict};
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
+use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::store::mailbox::Mailbox;
 use crate::store::{Parcel, Store, StoreError};
+use crate::work;
+use crate::work::apart::Apart;
 
 /// How long to wait before outcomes that could not be recorded are tried again.
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
@@ -33,8 +39,12 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 const RECORD_LINGER: Duration = Duration::from_millis(5);
 /// So many outcomes are recorded without waiting for more.
 const RECORD_AT_ONCE: usize = 64;
-/// The most outcomes that are recorded as one change.
+/// The most outcomes that are recorded as one change, …
 const RECORD_MAX: usize = 512;
+/// … and the most bytes of the log with them, but for the first.
+const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What is done at most before others of this thread have their turn.
+const ACTIONS_PER_STEP: usize = 128;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
 
@@ -88,9 +98,11 @@ impl Worker {
                 store: parts.store,
                 clock: parts.clock,
                 random: parts.random,
+                apart: Apart::for_processors(config.in_flight_max),
+                body_bytes_max: config.delivery_bytes_max,
                 reports,
             };
-            let run = Run { scheduler, hands, outcomes: Vec::new(), record_by: None, is_recording: false };
+            let run = Run { scheduler, hands, outcomes: VecDeque::new(), record_by: None, is_recording: false };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -127,7 +139,7 @@ enum Report {
     /// The store would not seal the batch, or could not.
     Unsent {
         webhook_id: WebhookId,
-        numbers: Span,
+        parcel: Box<Parcel>,
         is_failed: bool,
     },
     Read {
@@ -144,6 +156,7 @@ struct Sent {
     outcome: Outcome,
     sign: Sign,
     parcel: Parcel,
+    kept: Option<Kept>,
 }
 
 /// What tasks work with.
@@ -153,6 +166,9 @@ struct Hands {
     store: Arc<dyn Store>,
     clock: Clock,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// For bodies that take long to build and to sign.
+    apart: Apart,
+    body_bytes_max: usize,
     reports: mpsc::Sender<Report>,
 }
 
@@ -160,8 +176,9 @@ struct Hands {
 struct Run {
     scheduler: Scheduler,
     hands: Hands,
-    /// Ended, and to be recorded with the next batch.
-    outcomes: Vec<Outcome>,
+    /// Ended, and to be recorded with the next batch; with the room that their
+    /// answers take up.
+    outcomes: VecDeque<(Outcome, Option<Kept>)>,
     /// When the first of them has waited long enough.
     record_by: Option<Instant>,
     is_recording: bool,
@@ -175,11 +192,15 @@ impl Run {
         mut stopped: oneshot::Receiver<Instant>,
     ) {
         let deadline = loop {
-            self.scheduler.absorb(mailbox.take());
-            let now = self.hands.clock.now();
-            while let Some(action) = self.scheduler.next(now) {
-                self.act(action);
-            }
+            let is_done = work::step("the delivery thread", || {
+                self.scheduler.absorb(mailbox.take());
+                let now = self.hands.clock.now();
+                let actions = std::iter::from_fn(|| self.scheduler.next(now)).take(ACTIONS_PER_STEP);
+                let actions: Vec<_> = actions.collect();
+                let is_done = actions.len() < ACTIONS_PER_STEP;
+                actions.into_iter().for_each(|action| self.act(action));
+                is_done
+            });
             if self.should_record() {
                 self.record();
             }
@@ -196,6 +217,8 @@ impl Run {
                     }
                 }
                 () = mailbox.arrived() => {}
+                // Those that have been started are heard first.
+                () = tokio::task::yield_now(), if !is_done => {}
                 () = self.hands.clock.wait_until(alarm) => {}
                 () = until(record_by) => {}
             }
@@ -223,14 +246,15 @@ impl Run {
     fn act(&self, action: Action) {
         let hands = self.hands.clone();
         match action {
-            Action::Send(webhook, parcel) => tokio::spawn(async move {
-                let (webhook_id, numbers) = (webhook.webhook_id, parcel.numbers());
+            Action::Send(webhook, parcel) => tokio::spawn(work::guarded("a delivery", async move {
+                let webhook_id = webhook.webhook_id;
                 if let Err(is_failed) = hands.seal(webhook_id, &parcel).await {
-                    return hands.report(Report::Unsent { webhook_id, numbers, is_failed }).await;
+                    let parcel = Box::new(parcel);
+                    return hands.report(Report::Unsent { webhook_id, parcel, is_failed }).await;
                 }
-                let (outcome, sign) = hands.deliver(&webhook, &parcel).await;
-                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel }))).await;
-            }),
+                let (outcome, sign, kept) = hands.deliver(&webhook, &parcel).await;
+                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel, kept }))).await;
+            })),
             Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
                 let reading = match want {
@@ -262,13 +286,13 @@ impl Run {
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
-                let Sent { outcome, sign, parcel } = *sent;
+                let Sent { outcome, sign, parcel, kept } = *sent;
                 self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
-                self.outcomes.push(outcome);
+                self.outcomes.push_back((outcome, kept));
             }
-            Report::Unsent { webhook_id, numbers, is_failed } => {
-                self.scheduler.unsent(webhook_id, numbers, is_failed, self.hands.clock.now());
+            Report::Unsent { webhook_id, parcel, is_failed } => {
+                self.scheduler.unsent(webhook_id, &parcel, is_failed, self.hands.clock.now());
             }
             Report::Read { webhook_id, want, through, reading } => {
                 if let Err(cause) = &reading {
@@ -299,8 +323,15 @@ impl Run {
             return;
         }
         self.is_recording = true;
-        let batch = self.outcomes.len().min(RECORD_MAX);
-        let outcomes: Arc<[Outcome]> = self.outcomes.drain(..batch).collect();
+        let mut bytes = 0;
+        let fits = |(outcome, _): &&(Outcome, _)| {
+            let is_first = bytes == 0;
+            bytes += outcome.attempt.weight();
+            is_first || bytes <= RECORD_BYTES_MAX
+        };
+        let count = self.outcomes.iter().take(RECORD_MAX).take_while(fits).count();
+        let (outcomes, kept): (Vec<_>, Vec<_>) = self.outcomes.drain(..count).unzip();
+        let outcomes: Arc<[Outcome]> = outcomes.into();
         self.record_by = (!self.outcomes.is_empty()).then(Instant::now);
         let hands = self.hands.clone();
         tokio::spawn(async move {
@@ -308,6 +339,7 @@ impl Run {
                 error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
                 tokio::time::sleep(RECORD_INTERVAL).await;
             }
+            drop(kept);
             hands.report(Report::Recorded(outcomes)).await;
         });
     }
@@ -340,19 +372,39 @@ impl Hands {
         }
     }
 
+    /// Builds body and headers, apart if that takes long.
+    async fn prepare(&self, webhook: &Arc<Webhook>, parcel: &Parcel, now: Timestamp) -> Result<Prepared, AttemptError> {
+        let prepared = if format::takes_long(parcel) {
+            let (store_id, webhook) = (self.store.store_id().clone(), Arc::clone(webhook));
+            let (parcel, bytes_max) = (parcel.clone(), self.body_bytes_max);
+            let account = webhook.merchant_id;
+            self.apart.run(account, move || Prepared::new(&store_id, &webhook, &parcel, now, bytes_max)).await
+        } else {
+            Ok(Prepared::new(self.store.store_id(), webhook, parcel, now, self.body_bytes_max))
+        };
+        match prepared {
+            Ok(Ok(prepared)) => Ok(prepared),
+            Ok(Err(cause)) => Err(AttemptError { class: ErrorClass::BodyTooLarge, detail: cause.to_string() }),
+            Err(cause) => {
+                error!(%cause, webhook_id = %webhook.webhook_id, "a body could not be built");
+                let detail = "the server could not build the body".to_owned();
+                Err(AttemptError { class: ErrorClass::Protocol, detail })
+            }
+        }
+    }
+
     /// One attempt at a delivery.
-    async fn deliver(&self, webhook: &Webhook, parcel: &Parcel) -> (Outcome, Sign) {
+    async fn deliver(&self, webhook: &Arc<Webhook>, parcel: &Parcel) -> (Outcome, Sign, Option<Kept>) {
         let started_at = self.clock.now();
-        let body = format::rendered(webhook.webhook_id, parcel).await;
-        let headers = format::headers(self.store.store_id(), webhook, parcel, started_at, &body);
-        let request_headers = client::log_headers(&headers);
-        let result = match &webhook.spec.url {
-            Some(url) => {
-                let timeouts = webhook.spec.timeouts();
-                self.client.post(PostRequest { url: url.url(), headers, body, timeouts }).await
+        let (result, request_headers) = match (&webhook.spec.url, self.prepare(webhook, parcel, started_at).await) {
+            (Some(url), Ok(Prepared { headers, body, logged })) => {
+                let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
+                let request = PostRequest { merchant, url: url.url(), headers, body, timeouts };
+                (self.client.post(request).await, logged)
             }
             // Its lane sends nothing: only a test that met a change comes here.
-            None => PostResult::without_target(),
+            (None, Ok(prepared)) => (PostResult::without_target(), prepared.logged),
+            (_, Err(error)) => (PostResult::unsent(error), String::new()),
         };
         let attempt = parcel.attempts + 1;
         let (verdict, sign) = judge(webhook, parcel, &result, self.clock.now(), (self.random)());
@@ -368,12 +420,12 @@ impl Hands {
                 status_code: result.status,
                 error: result.error,
                 request_headers,
-                response_headers: client::log_headers(&result.response_headers),
+                response_headers: result.logged_headers,
                 response_body: result.response_body,
             },
             verdict,
         };
-        (outcome, sign)
+        (outcome, sign, result.kept)
     }
 
     async fn report(&self, report: Report) {
@@ -382,11 +434,37 @@ impl Hands {
     }
 }
 
+/// A request that is ready to be made.
+struct Prepared {
+    headers: HeaderMap,
+    body: Bytes,
+    /// The headers for the log.
+    logged: String,
+}
+
+impl Prepared {
+    fn new(
+        store_id: &StoreId,
+        webhook: &Webhook,
+        parcel: &Parcel,
+        now: Timestamp,
+        bytes_max: usize,
+    ) -> Result<Self, TooLarge> {
+        let body = format::render(webhook.webhook_id, parcel, bytes_max)?;
+        let headers = format::headers(store_id, webhook, parcel, now, &body);
+        let logged = client::log_headers(&headers, client::LOG_HEADERS_CHARS_MAX);
+        Ok(Self { headers, body, logged })
+    }
+}
+
 /// What becomes of a delivery after an attempt, and what that says of its
 /// receiver.
 fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp, random: f64) -> (Verdict, Sign) {
-    if result.error.is_none() {
-        return (Verdict::Delivered, Sign::Good);
+    let Some(error) = &result.error else {
+        return (Verdict::Delivered, Sign::Good(result.answered_in.unwrap_or(result.duration)));
+    };
+    if error.class == ErrorClass::BodyTooLarge {
+        return (Verdict::Abandoned, Sign::Nothing);
     }
     let status = result.status.and_then(|status| StatusCode::from_u16(status).ok());
     if status == Some(StatusCode::GONE) {
@@ -401,6 +479,7 @@ fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp
             | StatusCode::GATEWAY_TIMEOUT,
         ) => Sign::TooMuch(asked),
         _ if asked.is_some() => Sign::TooMuch(asked),
+        _ if matches!(error.class, ErrorClass::Timeout | ErrorClass::Connect) => Sign::Lost,
         _ => Sign::Bad,
     };
     // From 1, since the policy last began anew.

@@ -16,20 +16,44 @@ use serde_json::value::RawValue;
 /// long, and each level is read once more; what lies deeper stands as JSON.
 const DEPTH_MAX: usize = 32;
 
-type Xml = Writer<Vec<u8>>;
+type Xml = Writer<Bounded>;
+
+/// Takes so many bytes, and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    max: usize,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        if more.len() > self.max - self.bytes.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// `<ArrayOfOrder><Order>…</Order></ArrayOfOrder>`, of a message whose topic's
-/// resource is `order`. `message` is the text of a JSON object.
-pub fn document(resource: &str, message: &str) -> Vec<u8> {
+/// resource is `order`. `message` is the text of a JSON object. `None` if it
+/// would be longer than `bytes_max`.
+pub fn document(resource: &str, message: &str, bytes_max: usize) -> Option<Vec<u8>> {
     let resource = pascal_case(resource);
-    let mut xml = Writer::new(Vec::with_capacity(message.len() * 2));
+    let mut xml = Writer::new(Bounded { bytes: Vec::new(), max: bytes_max });
     let write = |xml: &mut Xml| {
         xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
         let root = xml.create_element(element_name(&format!("ArrayOf{resource}")));
         root.write_inner_content(|xml| write_value(xml, &element_name(&resource), message, DEPTH_MAX)).map(drop)
     };
-    write(&mut xml).expect("a message is JSON, and memory takes every byte");
-    xml.into_inner()
+    match write(&mut xml) {
+        Ok(()) => Some(xml.into_inner().bytes),
+        Err(cause) if cause.kind() == io::ErrorKind::FileTooLarge => None,
+        Err(cause) => unreachable!("a message is JSON: {cause}"),
+    }
 }
 
 /// Writes a value, given as its JSON text, as an element of that name, with
@@ -179,7 +203,7 @@ mod tests {
     use crate::domain::fuzz;
 
     fn written(resource: &str, message: &str) -> String {
-        let text = String::from_utf8(document(resource, message)).unwrap();
+        let text = String::from_utf8(document(resource, message, usize::MAX).unwrap()).unwrap();
         text.strip_prefix(r#"<?xml version="1.0" encoding="utf-8"?>"#).unwrap().to_owned()
     }
 
@@ -260,7 +284,7 @@ mod tests {
                 Ok(raw) if raw.get().starts_with('{') => raw.get().to_owned(),
                 _ => serde_json::json!({ text: [text] }).to_string(),
             };
-            let document = document("order", &message);
+            let document = document("order", &message, usize::MAX).unwrap();
             let mut reader = quick_xml::Reader::from_reader(document.as_slice());
             reader.config_mut().check_end_names = true;
             while reader.read_event().unwrap() != Event::Eof {}

@@ -49,11 +49,14 @@ pub enum EndReason {
     WebhookDeleted,
     /// Its webhook's owner cancelled it.
     CancelledByOwner,
+    /// Its body would be longer than is sent.
+    BodyTooLarge,
 }
 
 impl EndReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner];
+    pub const ALL: [Self; 4] =
+        [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner, Self::BodyTooLarge];
 
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl EndReason {
             Self::RetriesExhausted => "retries_exhausted",
             Self::WebhookDeleted => "webhook_deleted",
             Self::CancelledByOwner => "cancelled_by_owner",
+            Self::BodyTooLarge => "body_too_large",
         }
     }
 
@@ -168,12 +172,22 @@ pub enum ErrorClass {
     Protocol,
     /// An answer came, but no 2xx.
     Status,
+    /// Nothing was sent: the body would be longer than it may be.
+    BodyTooLarge,
 }
 
 impl ErrorClass {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::AddressRefused, Self::Dns, Self::Connect, Self::Tls, Self::Timeout, Self::Protocol, Self::Status];
+    pub const ALL: [Self; 8] = [
+        Self::AddressRefused,
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Timeout,
+        Self::Protocol,
+        Self::Status,
+        Self::BodyTooLarge,
+    ];
 
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
@@ -185,6 +199,7 @@ impl ErrorClass {
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
             Self::Status => "status",
+            Self::BodyTooLarge => "body_too_large",
         }
     }
 

@@ -4,6 +4,7 @@
 //! An expansion names those that a receiver wants; the others are left out.
 //! Texts, numbers and the like always go out.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -59,10 +60,12 @@ impl Expansion {
     /// The message without what is not named. What stays keeps its order and,
     /// byte for byte, its names and values.
     pub fn apply(&self, message: &Message) -> Message {
+        let names: HashSet<&str> = self.names().collect();
         // Half of a surrogate pair is no name that could be meant.
-        let is_named = |name: &RawValue| {
-            let name: Option<String> = serde_json::from_str(name.get()).ok();
-            name.is_some_and(|name| self.names().any(|named| named == name))
+        let is_named = |name: &RawValue| match serde_json::from_str::<&str>(name.get()) {
+            Ok(plain) => names.contains(plain),
+            // It has escapes.
+            Err(_) => serde_json::from_str::<String>(name.get()).is_ok_and(|name| names.contains(name.as_str())),
         };
         let goes_out = |member: &&Member<'_>| !member.value.get().starts_with(['{', '[']) || is_named(member.name);
         let members = members(message);

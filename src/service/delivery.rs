@@ -1,6 +1,9 @@
 //! Looking at deliveries.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
 
 use super::auth::Caller;
 use super::event::read_time;
@@ -14,7 +17,7 @@ use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
-use crate::store::{Contents, PageLimit, Pulled};
+use crate::store::{Contents, PageLimit, Parcel, Pulled};
 
 /// What deliveries may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["increment_id"];
@@ -25,6 +28,8 @@ const LIST_LIMIT_DEFAULT: u32 = 100;
 const PULL_LIMIT_DEFAULT: u32 = 100;
 /// The most bytes of messages in one pull; one number always fits.
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// So many bytes of bodies are built before other calls have their turn.
+const PULL_BYTES_AT_ONCE: usize = 128 * 1024;
 
 /// Those of changes to deliveries.
 pub(super) const CHANGE: Failures =
@@ -238,17 +243,38 @@ impl Service {
             }
             found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         }
-        Ok(found.into_iter().map(|pulled| self.signed(&webhook, pulled)).collect())
+        let (webhook, mut signed, mut bytes) = (Arc::new(webhook), Vec::with_capacity(found.len()), 0);
+        for pulled in found {
+            // Bodies may be longer than their messages; what finds no room comes with the next pull.
+            if bytes >= PULL_BYTES_MAX {
+                break;
+            }
+            let pulled = self.signed(&webhook, pulled).await?;
+            let before = bytes / PULL_BYTES_AT_ONCE;
+            bytes += pulled.body.as_ref().map_or(0, String::len);
+            if bytes / PULL_BYTES_AT_ONCE > before {
+                tokio::task::yield_now().await;
+            }
+            signed.push(pulled);
+        }
+        Ok(signed)
     }
 
-    fn signed(&self, webhook: &Webhook, pulled: Pulled) -> PulledDelivery {
+    async fn signed(&self, webhook: &Arc<Webhook>, pulled: Pulled) -> Result<PulledDelivery, Fault> {
         let Pulled { increment_id, parcel, state } = pulled;
         let message_id = self.store.store_id().message_id(webhook.webhook_id, increment_id);
         let now = self.clock.now();
-        let body = parcel.map(|parcel| format::render(webhook.webhook_id, &parcel));
-        let signature = body.as_ref().map(|body| format::signatures(webhook, &message_id, now, body));
-        let body = body.map(|body| String::from_utf8_lossy(&body).into_owned());
-        PulledDelivery { increment_id, state, message_id, timestamp: now.unix_seconds(), signature, body }
+        let id = message_id.clone();
+        let sign = move |webhook: &Webhook, _: &Parcel, body: Bytes| {
+            let signature = format::signatures(webhook, &id, now, &body);
+            (signature, String::from_utf8_lossy(&body).into_owned())
+        };
+        let built = match parcel {
+            Some(parcel) => self.rendered(webhook, parcel, sign).await?,
+            None => None,
+        };
+        let (signature, body) = built.unzip();
+        Ok(PulledDelivery { increment_id, state, message_id, timestamp: now.unix_seconds(), signature, body })
     }
 
     fn check_pull(&self, pull: Pull) -> Result<(IncrementId, PageLimit, Duration), Violation> {

@@ -16,19 +16,27 @@ pub mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
 use self::live::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
+use crate::delivery::format;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
-use crate::store::{Store, StoreError};
+use crate::domain::webhook::Webhook;
+use crate::store::{Parcel, Store, StoreError};
+use crate::work::apart::{Apart, ApartError};
 
 /// When to try again after the store was full: that often it is swept.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// Bodies of one merchant that may wait to be built.
+const RENDERING_WAITING_MAX: usize = 256;
+/// When to try again after that many waited.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the operator decides about use cases.
 #[derive(Clone, Debug)]
@@ -63,6 +71,10 @@ pub struct Config {
     pub backlog_max: usize,
     /// Whether the demo user may log in.
     pub dev: bool,
+    /// The longest body of a delivery, in bytes.
+    pub delivery_bytes_max: usize,
+    /// Requests at once that one webhook may have at the most.
+    pub webhook_requests_max: usize,
 }
 
 /// The use cases.
@@ -75,6 +87,8 @@ pub struct Service {
     call_rate: Option<CallRate>,
     places: Arc<Places>,
     schemas: Schemas,
+    /// For bodies of deliveries that take long to build.
+    rendering: Apart,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -86,7 +100,29 @@ impl Service {
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
-        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, is_closing }
+        let rendering = Apart::for_processors(RENDERING_WAITING_MAX);
+        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, rendering, is_closing }
+    }
+
+    /// The body of a delivery, and with it what `then` makes of it; `None` if it
+    /// would be longer than it may be. What takes long is done apart. Fails
+    /// with fault 120 if too much of the merchant's waits for that.
+    async fn rendered<T: Send + 'static>(
+        &self,
+        webhook: &Arc<Webhook>,
+        parcel: Parcel,
+        then: impl FnOnce(&Webhook, &Parcel, Bytes) -> T + Send + 'static,
+    ) -> Result<Option<T>, Fault> {
+        let (bytes_max, own) = (self.config.delivery_bytes_max, Arc::clone(webhook));
+        let takes_long = format::takes_long(&parcel);
+        let build = move || {
+            let body = format::render(own.webhook_id, &parcel, bytes_max).ok()?;
+            Some(then(&own, &parcel, body))
+        };
+        if !takes_long {
+            return Ok(build());
+        }
+        self.rendering.run(webhook.merchant_id, build).await.map_err(crowded)
     }
 
     /// Sends those home who wait for something to happen.
@@ -112,6 +148,19 @@ impl Service {
     /// The most calls one multiCall may carry.
     pub fn calls_max(&self) -> usize {
         self.config.calls_max
+    }
+}
+
+/// The fault for work apart that was not done.
+fn crowded(cause: ApartError) -> Fault {
+    match cause {
+        ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
+            .detail("Too much of what the merchant asked for waits already. Retry in a second.")
+            .retry_after(CROWDED_RETRY_AFTER),
+        ApartError::Broken => {
+            tracing::error!(%cause, "work apart failed");
+            FaultCode::Internal.into()
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use crate::delivery::batch::{Front, Growth, front};
 use crate::delivery::{PAGE_BYTES_MAX, client, format};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
 use crate::domain::event::{Event, EventFilter};
-use crate::domain::expansion::expanded;
 use crate::domain::fault::Fault;
 use crate::domain::id::WebhookId;
 use crate::domain::page::{Order, Slice};
@@ -21,7 +20,7 @@ use crate::domain::topic::Topic;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
 use crate::store::requests::LoggedRequest;
-use crate::store::{Parcel, StoreError};
+use crate::store::{Content, Parcel, StoreError};
 
 /// A request that was not made yet, as it would be made now.
 #[derive(Clone, Debug)]
@@ -66,6 +65,13 @@ impl Service {
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
+    /// The body that a request was sent with, as far as it is kept. Fails with
+    /// fault 120 if too much of the merchant's waits to be built.
+    pub async fn body_of(&self, webhook: &Webhook, request: &LoggedRequest) -> Result<Option<Bytes>, Fault> {
+        let Some(parcel) = request.parcel.clone() else { return Ok(None) };
+        self.rendered(&Arc::new(webhook.clone()), parcel, |_, _, body| body).await
+    }
+
     /// The `webhook-id` that a request was sent with.
     pub fn message_id(&self, id: WebhookId, request: &LoggedRequest) -> String {
         match request.is_batch {
@@ -92,13 +98,17 @@ impl Service {
             Some(Front::Whole(count)) => count,
             Some(Front::Growing(_)) | None => return Ok(None),
         };
-        let others = waiting.drain(1..).take(count - 1).map(|parcel| parcel.event).collect();
+        let others = waiting.drain(1..).take(count - 1).map(Content::from).collect();
         let Some(first) = waiting.pop_front() else { return Ok(None) };
         let parcel = Parcel { batch: batching.map(|_| others), ..first };
         let store_id = self.store.store_id();
-        let body = format::rendered(webhook.webhook_id, &parcel).await;
-        let headers = client::log_headers(&format::headers(store_id, webhook, &parcel, self.clock.now(), &body));
-        Ok(Some(Preview { message_id: format::message_id(store_id, webhook.webhook_id, &parcel), headers, body }))
+        let (store_id, now) = (store_id.clone(), self.clock.now());
+        let show = move |webhook: &Webhook, parcel: &Parcel, body: Bytes| {
+            let headers = format::headers(&store_id, webhook, parcel, now, &body);
+            let headers = client::log_headers(&headers, client::LOG_HEADERS_CHARS_MAX);
+            Preview { message_id: format::message_id(&store_id, webhook.webhook_id, parcel), headers, body }
+        };
+        self.rendered(&Arc::new(webhook.clone()), parcel, show).await
     }
 
     /// The first stored events of a topic under the next numbers of a webhook, as
@@ -126,7 +136,8 @@ impl Service {
                 numbered_at: now,
                 due_at: None,
                 format: rendering.format,
-                event: expanded(&Arc::new(event), rendering.expansion),
+                event: Arc::new(event),
+                expansion: rendering.expansion.cloned().map(Arc::new),
                 batch: None,
             }
         };

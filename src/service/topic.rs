@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use super::auth::Caller;
-use super::{Failures, Service};
+use super::{Failures, Service, crowded};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
 use crate::domain::event::NewEvent;
 use crate::domain::fault::{Fault, FaultCode, Violation};
@@ -15,7 +14,7 @@ use crate::domain::page::{Slice, read_sort};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::store::StoreError;
-use crate::work::apart::{Apart, ApartError};
+use crate::work::apart::Apart;
 
 /// What topics may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["topic"];
@@ -30,8 +29,6 @@ const WEIGHT_MAX: usize = 100_000;
 const AT_ONCE_COST_MAX: usize = 1_000_000;
 /// Calls of one merchant that may wait for a place to work on schemas.
 const WAITING_MAX: usize = 256;
-/// When to try again after that many waited.
-const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 const CHANGE: Failures = Failures { refused: FaultCode::TopicNotChanged, failed: FaultCode::TopicNotChanged };
 
@@ -99,15 +96,7 @@ impl Schemas {
         merchant: MerchantId,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        self.apart.run(merchant, work).await.map_err(|cause| match cause {
-            ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
-                .detail(format!("{WAITING_MAX} messages of the merchant wait to be checked. Retry in a second."))
-                .retry_after(CROWDED_RETRY_AFTER),
-            ApartError::Broken => {
-                tracing::error!(%cause, "working on a schema failed");
-                FaultCode::Internal.into()
-            }
-        })
+        self.apart.run(merchant, work).await.map_err(crowded)
     }
 }
 

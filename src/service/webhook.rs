@@ -242,6 +242,11 @@ impl Service {
     /// A literal address that nothing may be delivered to is refused at once;
     /// a name is judged when it is connected to.
     fn check_target(&self, said: &WebhookChanges) -> Result<(), Violation> {
+        let max = self.config.webhook_requests_max;
+        if let Some(own) = said.max_concurrency.flatten().filter(|own| own.get() as usize > max) {
+            let problem = format!("{} is more than {max}, the most that this server has for one webhook.", own.get());
+            return Err(Violation::new("max_concurrency", problem));
+        }
         let Some(url) = &said.url else { return Ok(()) };
         self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))
     }

@@ -21,6 +21,7 @@ use self::requests::Requests;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
+use crate::domain::expansion::{Expansion, expanded};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -173,8 +174,25 @@ pub struct Parcel {
     pub format: Format,
     /// What happened.
     pub event: Arc<Event>,
+    /// Which parts of its message go out; cut when its body is built.
+    pub expansion: Option<Arc<Expansion>>,
     /// If it goes out as a batch: what has the numbers that follow.
-    pub batch: Option<Vec<Arc<Event>>>,
+    pub batch: Option<Vec<Content>>,
+}
+
+/// What one number of a batch is about.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// What happened.
+    pub event: Arc<Event>,
+    /// Which parts of its message go out.
+    pub expansion: Option<Arc<Expansion>>,
+}
+
+impl From<Parcel> for Content {
+    fn from(parcel: Parcel) -> Self {
+        Self { event: parcel.event, expansion: parcel.expansion }
+    }
 }
 
 impl Parcel {
@@ -187,7 +205,25 @@ impl Parcel {
 
     /// What happened, in the order of the numbers.
     pub fn events(&self) -> impl Iterator<Item = &Arc<Event>> {
-        std::iter::once(&self.event).chain(self.batch.iter().flatten())
+        std::iter::once(&self.event).chain(self.batch.iter().flatten().map(|content| &content.event))
+    }
+
+    /// True if only parts of some message go out.
+    pub fn has_expansion(&self) -> bool {
+        self.expansion.is_some() || self.batch.iter().flatten().any(|content| content.expansion.is_some())
+    }
+
+    /// The same with its messages as they go out. That reads every byte of
+    /// them.
+    pub fn cut(&self) -> Self {
+        fn cut(event: &Arc<Event>, expansion: &Option<Arc<Expansion>>) -> Arc<Event> {
+            expanded(event, expansion.as_deref())
+        }
+        let contents = self.batch.as_ref().map(|batch| {
+            let whole = |content: &Content| Content { event: cut(&content.event, &content.expansion), expansion: None };
+            batch.iter().map(whole).collect()
+        });
+        Self { event: cut(&self.event, &self.expansion), expansion: None, batch: contents, ..self.clone() }
     }
 
     /// What it weighs in memory, about, in bytes.

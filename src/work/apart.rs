@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Account;
+use super::{Account, may_take};
 
-/// Places for work of one kind. One account never has the last of several, so
-/// that whoever else comes finds one.
+/// Places for work of one kind. One account has no more of them than are left
+/// free, so that whoever else comes finds one.
 ///
 /// What waits, waits here rather than in the future that asked for it: one
 /// that is not polled for a while keeps nobody from a place.
@@ -121,7 +121,7 @@ impl Shared {
 
     /// True if an account with so many places may take another.
     fn may_take(&self, state: &State, running: usize) -> bool {
-        state.taken < self.places && running < self.places.saturating_sub(1).max(1)
+        state.taken < self.places && may_take(1, running, state.taken, self.places)
     }
 
     fn join(&self, account: Account, job: Job) -> Result<(), ApartError> {

@@ -42,6 +42,19 @@ impl<F: Future + Unpin> Future for Guarded<F> {
     }
 }
 
+/// The same future; in builds for development each poll of it is a [`step`].
+#[cfg(debug_assertions)]
+pub async fn guarded<T>(what: &'static str, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| step(what, || future.as_mut().poll(context))).await
+}
+
+/// The same future.
+#[cfg(not(debug_assertions))]
+pub fn guarded<T>(_: &'static str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    future
+}
+
 #[cfg(debug_assertions)]
 mod measure {
     use std::time::Duration;

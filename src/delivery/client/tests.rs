@@ -46,7 +46,7 @@ impl Names {
 }
 
 impl Resolve for Names {
-    fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+    fn resolve(&self, _: MerchantId, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let address = self.0.lock().unwrap().pop();
         async move { address.map(|address| vec![address]).ok_or_else(|| io::ErrorKind::NotFound.into()) }.boxed()
     }
@@ -132,6 +132,9 @@ fn config(allow: &[&str]) -> Config {
         webhook_in_flight_max: 10,
         loaded_bytes_max: 1_000_000,
         answer_bytes_max: CAP,
+        answers_bytes_max: 1_000_000,
+        sending_bytes_max: 1_000_000,
+        delivery_bytes_max: 1_000_000,
         allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),
     }
 }
@@ -157,7 +160,15 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
     headers.append("x-tag", HeaderValue::from_static("a"));
     headers.append("x-tag", HeaderValue::from_static("b"));
     let url = Url::parse(url).unwrap();
-    client.post(PostRequest { url: &url, headers, body: Bytes::from_static(b"{\"a\":1}"), timeouts }).await
+    client
+        .post(PostRequest {
+            merchant: MerchantId(1),
+            url: &url,
+            headers,
+            body: Bytes::from_static(b"{\"a\":1}"),
+            timeouts,
+        })
+        .await
 }
 
 async fn post(client: &Client, url: &str) -> PostResult {
@@ -475,8 +486,8 @@ fn logged_headers_show_no_credentials() {
         headers.append(name, HeaderValue::from_static("hunter2"));
     }
     headers.append("x-plain", sensitive);
-    assert!(!log_headers(&headers).contains("hunter2"));
-    assert_eq!(log_headers(&headers).matches(": [redacted]").count(), 9);
+    assert!(!log_headers(&headers, LOG_HEADERS_CHARS_MAX).contains("hunter2"));
+    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
 }
 
 #[test]
@@ -484,8 +495,8 @@ fn logged_headers_are_lines_within_a_bound() {
     let mut headers = HeaderMap::new();
     headers.append("a", HeaderValue::from_static("b: c"));
     headers.append("d", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(log_headers(&headers), "a: b: c\nd: \u{fffd}");
+    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX), "a: b: c\nd: \u{fffd}");
     headers.append("e", HeaderValue::from_str(&"é".repeat(LOG_HEADERS_CHARS_MAX)).unwrap());
-    assert_eq!(log_headers(&headers).chars().count(), LOG_HEADERS_CHARS_MAX);
-    assert_eq!(log_headers(&HeaderMap::new()), "");
+    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).chars().count(), LOG_HEADERS_CHARS_MAX);
+    assert_eq!(log_headers(&HeaderMap::new(), LOG_HEADERS_CHARS_MAX), "");
 }

@@ -6,6 +6,7 @@ use crate::domain::policy::Batching;
 
 const LATER: Timestamp = Timestamp(1_005_000);
 const SHARE: Share = Share { requests: 8, requests_max: 64 };
+const MS: std::time::Duration = std::time::Duration::from_millis(1);
 const MUCH_LATER: Timestamp = Timestamp(9_000_000);
 
 fn page(parcels: Vec<Parcel>) -> Page {
@@ -32,7 +33,7 @@ fn asked(lane: &mut Lane, now: Timestamp) -> Want {
 }
 
 fn end(lane: &mut Lane, parcel: Parcel, verdict: Verdict) {
-    let sign = if verdict == Verdict::Delivered { Sign::Good } else { Sign::Bad };
+    let sign = if verdict == Verdict::Delivered { Sign::Good(MS) } else { Sign::Bad };
     lane.sent(parcel, verdict, sign, SHARE, NOW);
 }
 
@@ -158,7 +159,7 @@ fn a_batch_that_was_not_sealed_is_read_again() {
         let sent = send(&mut lane);
         assert_eq!(sent.numbers(), Span { first: IncrementId(1), last: IncrementId(3) });
         // The store could not be written.
-        lane.unsent(sent.numbers(), Some(LATER));
+        lane.unsent(&sent, Some(LATER));
         assert_eq!((lane.want(NOW), lane.alarm(NOW)), (None, Some(LATER)));
         lane.retries.next = NextDue::Never;
         let want = asked(&mut lane, LATER);

@@ -60,23 +60,16 @@ fn read_bounded<T>(
     Ok((found, true))
 }
 
-/// A delivery with its batch, from [`rows::PARCEL`], and what it weighs before
-/// anything is cut from its messages; `None` if an event of it was pruned.
-pub fn parcel_with_batch(conn: &Connection, id: WebhookId, row: &Row<'_>) -> rusqlite::Result<Option<(Parcel, usize)>> {
+/// A delivery with its batch, from [`rows::PARCEL`]; `None` if an event of it
+/// was pruned.
+pub fn parcel_with_batch(conn: &Connection, id: WebhookId, row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
     let Some(parcel) = rows::parcel(row)? else { return Ok(None) };
-    let weight = parcel.weight().max(rows::message_bytes(row)?);
-    let Some(last) = rows::batch_last(row)? else { return Ok(Some((parcel, weight))) };
+    let Some(last) = rows::batch_last(row)? else { return Ok(Some(parcel)) };
     let sql = format!("{} WHERE d.webhook_id = ?1 AND d.increment_id > ?2 AND d.increment_id <= ?3", rows::PARCEL);
     let mut others = conn.prepare_cached(&format!("{sql} ORDER BY d.increment_id"))?;
-    let read = |row: &Row<'_>| Ok(rows::parcel_event(row)?.zip(Some(rows::message_bytes(row)?)));
-    let others = others.query_map([id.0, parcel.increment_id.0, last.0], read)?;
+    let others = others.query_map([id.0, parcel.increment_id.0, last.0], rows::content)?;
     let others: Option<Vec<_>> = others.collect::<Result<_, _>>()?;
-    Ok(others.map(|others| {
-        let (others, bytes): (Vec<_>, Vec<usize>) = others.into_iter().unzip();
-        let parcel = Parcel { batch: Some(others), ..parcel };
-        let weight = parcel.weight().max(weight + bytes.iter().sum::<usize>());
-        (parcel, weight)
-    }))
+    Ok(others.map(|others| Parcel { batch: Some(others), ..parcel }))
 }
 
 /// Reads deliveries to be sent, each with its batch.
@@ -88,7 +81,11 @@ fn read_page(
     limit: PageLimit,
 ) -> Result<Page, StoreError> {
     // What is to be sent was not pruned.
-    let read = |row: &Row<'_>| parcel_with_batch(conn, id, row)?.ok_or_else(|| rows::damaged("event"));
+    let read = |row: &Row<'_>| {
+        let parcel = parcel_with_batch(conn, id, row)?.ok_or_else(|| rows::damaged("event"))?;
+        let weight = parcel.weight();
+        Ok((parcel, weight))
+    };
     let (parcels, is_last) = read_bounded(conn, sql, parameters, limit, read)?;
     Ok(Page { parcels, is_last })
 }
@@ -169,7 +166,7 @@ pub fn pull(
     let read = |row: &Row<'_>| {
         let pulled = rows::pulled(row)?;
         let weight = pulled.parcel.as_ref().map_or(0, Parcel::weight);
-        Ok((pulled, weight.max(rows::message_bytes(row)?)))
+        Ok((pulled, weight))
     };
     Ok(read_bounded(conn, &sql, params![id.0, after.0], limit, read)?.0)
 }

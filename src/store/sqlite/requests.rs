@@ -9,8 +9,8 @@ use super::{SqliteStore, pages, rows};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
 use crate::store::requests::{LoggedRequest, Requests};
+use crate::store::{Parcel, StoreError};
 
 #[async_trait]
 impl Requests for SqliteStore {
@@ -110,8 +110,7 @@ fn keys(
     Ok(Step { found, next: (!is_done).then_some(RequestKey { increment_id: IncrementId(first), attempt: 0 }) })
 }
 
-/// A request, if it is there, and what it weighs before anything is cut from
-/// its messages.
+/// A request, if it is there, and what it weighs.
 fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(LoggedRequest, usize)>, StoreError> {
     let number = key.increment_id;
     let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
@@ -123,8 +122,7 @@ fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(
         Ok((batch_last, parcel_with_batch(conn, id, row)?))
     });
     let Some((batch_last, parcel)) = found.optional()? else { return Ok(None) };
-    let (parcel, weight) = parcel.map_or((None, 0), |(parcel, weight)| (Some(parcel), weight));
-    let weight = weight + attempt.weight();
+    let weight = parcel.as_ref().map_or(0, Parcel::weight) + attempt.weight();
     let numbers = Span { first: number, last: batch_last.unwrap_or(number) };
     Ok(Some((LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }, weight)))
 }

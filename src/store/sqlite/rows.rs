@@ -17,7 +17,7 @@ use rusqlite::{Connection, Row};
 use crate::domain::catalogue::{CatalogueEntry, TopicRule, TopicSpec, Validation};
 use crate::domain::delivery::{Attempt, AttemptError, Delivery, DeliveryState, EndReason, ErrorClass};
 use crate::domain::event::{Event, EventSummary, Message};
-use crate::domain::expansion::{Expansion, Expansions, expanded};
+use crate::domain::expansion::{Expansion, Expansions};
 use crate::domain::fault::Violation;
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, UserId, WebhookId};
@@ -29,7 +29,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Permissions, Profile, User};
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
-use crate::store::{Parcel, Pulled};
+use crate::store::{Content, Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =
@@ -277,14 +277,15 @@ pub fn event(row: &Row<'_>, first: usize) -> rusqlite::Result<Event> {
     })
 }
 
-/// What happened as it goes out, from [`PARCEL`]; `None` if it was pruned.
-pub fn parcel_event(row: &Row<'_>) -> rusqlite::Result<Option<Arc<Event>>> {
+/// What happened, and what of it goes out, from [`PARCEL`]; `None` if it was
+/// pruned.
+pub fn content(row: &Row<'_>) -> rusqlite::Result<Option<Content>> {
     if matches!(row.get_ref(3)?, ValueRef::Null) {
         return Ok(None);
     }
     let event = Arc::new(event(row, 3)?);
-    let expansion = row.get_ref(14)?.as_str_or_null()?.map(Expansion::from_store);
-    Ok(Some(expanded(&event, expansion.as_ref())))
+    let expansion = row.get_ref(14)?.as_str_or_null()?.map(Expansion::from_store).map(Arc::new);
+    Ok(Some(Content { event, expansion }))
 }
 
 /// When an event was accepted, from [`EVENT`].
@@ -295,7 +296,7 @@ pub fn published_at(row: &Row<'_>) -> rusqlite::Result<Timestamp> {
 /// A delivery, from [`PARCEL`], apart from its batch; `None` if its event was
 /// pruned.
 pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
-    let Some(event) = parcel_event(row)? else { return Ok(None) };
+    let Some(Content { event, expansion }) = content(row)? else { return Ok(None) };
     Ok(Some(Parcel {
         increment_id: IncrementId(row.get(0)?),
         attempts: row.get(1)?,
@@ -304,6 +305,7 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
         numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,
         event,
+        expansion,
         batch: None,
     }))
 }
@@ -311,11 +313,6 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
 /// The last number of the batch that it is in, from [`PARCEL`].
 pub fn batch_last(row: &Row<'_>) -> rusqlite::Result<Option<IncrementId>> {
     Ok(row.get::<_, Option<i64>>(13)?.map(IncrementId))
-}
-
-/// How long its message is, whole, in bytes, from [`PARCEL`].
-pub fn message_bytes(row: &Row<'_>) -> rusqlite::Result<usize> {
-    Ok(row.get_ref(7)?.as_str_or_null()?.map_or(0, str::len))
 }
 
 /// A number for who pulls, from [`PARCEL`].

@@ -10,7 +10,6 @@ use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
 use crate::api::rest::{Refusal, shown};
-use crate::delivery::format;
 use crate::delivery::ultracart::event_name;
 use crate::domain::delivery::{RequestFilter, RequestKey};
 use crate::domain::event::Event;
@@ -191,10 +190,7 @@ pub async fn get(asked: Asked<ByRequest, Nothing, Nothing>) -> Result<LogAnswer,
             format!("Webhook {id} has made no request {shown:?}, or it was pruned."),
         )
     })?;
-    let body = match &found.parcel {
-        Some(parcel) => Some(format::rendered(id, parcel).await),
-        None => None,
-    };
+    let body = service.body_of(&webhook, &found).await?;
     let attempt = &found.attempt;
     let response = match (&attempt.error, attempt.status_code) {
         (Some(error), None) => error.detail.clone(),

@@ -10,7 +10,7 @@ use rusqlite::params;
 use super::notices::{self, Notice};
 use super::publishing::Numbering;
 use super::{Result, webhooks};
-use crate::domain::delivery::{DeliveryState, EndReason, Outcome, Verdict};
+use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass, Outcome, Verdict};
 use crate::domain::id::WebhookId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Webhook};
@@ -105,6 +105,10 @@ impl Health {
             }
             return;
         }
+        if is_too_large(outcome) {
+            // Its receiver was not asked.
+            return raise(Notice::DeliveryAbandoned);
+        }
         *consecutive_failures = consecutive_failures.saturating_add(1);
         let since = *failing_since.get_or_insert(outcome.attempt.started_at);
         if outcome.verdict == Verdict::Abandoned {
@@ -140,6 +144,11 @@ impl Health {
     }
 }
 
+/// True if nothing was sent, since the body would be longer than it may be.
+fn is_too_large(outcome: &Outcome) -> bool {
+    outcome.attempt.error.as_ref().is_some_and(|error| error.class == ErrorClass::BodyTooLarge)
+}
+
 /// Compare-and-set on the attempt's number: false if it is on record already,
 /// or its owner had the delivery forgotten while it was on its way.
 ///
@@ -151,6 +160,7 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
         Verdict::Delivered => (DeliveryState::Delivered, None, None),
         Verdict::Retry(at) => (DeliveryState::Pending, Some(at), None),
         Verdict::Gone => (DeliveryState::Pending, Some(tx.now), None),
+        Verdict::Abandoned if is_too_large(outcome) => (DeliveryState::Abandoned, None, Some(EndReason::BodyTooLarge)),
         Verdict::Abandoned => (DeliveryState::Abandoned, None, Some(EndReason::RetriesExhausted)),
     };
     let ended_at = (state != DeliveryState::Pending).then_some(tx.now.0);

@@ -85,11 +85,6 @@ impl Numbering {
         for id in matching {
             let Some(entry) = tx.memory.entry(id) else { continue };
             let rendering = entry.webhook.spec.rendering(&event.topic);
-            if rendering.expansion.is_some() {
-                // To cut a message takes too long for the thread that all changes wait for.
-                deliveries.push((id, self.number(tx, id, event.event_id, rendering)?));
-                continue;
-            }
             let number = self.take(tx, id, event.event_id, rendering)?;
             deliveries.push((id, number));
             let parcel = Parcel {
@@ -100,6 +95,8 @@ impl Numbering {
                 due_at: None,
                 format: rendering.format,
                 event: Arc::clone(event),
+                // To cut a message takes too long for the thread that all changes wait for.
+                expansion: rendering.expansion.cloned().map(Arc::new),
                 batch: None,
             };
             self.parcels.push((id, parcel));

@@ -1,13 +1,14 @@
 //! Sending again, not sending any more, and sending for a test: what an owner
 //! does to single deliveries.
 
+use std::sync::Arc;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::publishing::{Numbering, insert_event};
 use super::{Result, batches, webhooks};
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::expansion::expanded;
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::sqlite::rows::{state_code, state_from_code};
@@ -110,7 +111,8 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
         numbered_at: tx.now,
         due_at: Some(tx.now),
         format: rendering.format,
-        event: expanded(&event, rendering.expansion),
+        event,
+        expansion: rendering.expansion.cloned().map(Arc::new),
         batch: spec.batch.map(|_| Vec::new()),
     };
     tx.news.push(Announcement::Test(id, parcel));
