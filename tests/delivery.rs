@@ -4,6 +4,8 @@ mod common;
 
 #[path = "delivery/formats.rs"]
 mod formats;
+#[path = "delivery/shares.rs"]
+mod shares;
 
 use std::net::IpAddr;
 use std::sync::Arc;
