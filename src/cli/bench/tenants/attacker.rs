@@ -257,10 +257,24 @@ impl Attacker {
 
 /// True if an answer is a success, and no error object.
 fn did(status: StatusCode, answer: &[u8]) -> bool {
-    // Where an error object is, it stands near the beginning.
+    // Either stands near the beginning, and what is in a result may have any name.
     let head = &answer[..answer.len().min(200)];
-    status.is_success() && !head.windows(8).any(|window| window == b"\"error\":")
+    let place = |mark: &[u8]| head.windows(mark.len()).position(|window| window == mark).unwrap_or(usize::MAX);
+    let (result, error) = (place(b"\"result\":"), place(b"\"error\":"));
+    status.is_success() && result <= error
 }
 
-/// An attack: what it is called, and what it does.
+/// An attack under way.
 pub type Running = std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_refused_by_its_status_or_its_error_object() {
+        let ok = |answer: &str| did(StatusCode::OK, answer.as_bytes());
+        assert!(ok(r#"{"jsonrpc":"2.0","id":1,"result":[{"error":null}]}"#) && ok(r#"{"items":[]}"#));
+        assert!(!ok(r#"{"jsonrpc":"2.0","error":{"code":2},"id":1}"#) && !did(StatusCode::TOO_MANY_REQUESTS, b"{}"));
+    }
+}

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::Failure;
 use super::super::load::Wire;
@@ -50,15 +51,15 @@ attacks! {
     "long-filter", true, "filters 50,000 events by 5,000 conditions, and may only read; 4 clients", filter_by_many_conditions;
     "unread-answers", true, "asks for 100 documents at once without a login, and reads nothing; 100 connections", leave_answers_unread;
     "escaped-answers", true, "lists 300 attempts with 100 kB of control characters each; 2 clients", list_escaped_answers;
-    "repeated-key", false, "repeats an event of 1,000 deliveries 1,000 times in a call; 4 clients", repeat_a_key;
-    "wide-publish", true, "publishes 10 events to 1,000 webhooks a call; 4 clients", publish_to_many_webhooks;
+    "repeated-key", false, "repeats an event of 990 deliveries up to 1,000 times in a call; 4 clients", repeat_a_key;
+    "wide-publish", true, "publishes up to 10 events to 1,000 webhooks a call; 4 clients", publish_to_many_webhooks;
     "wrong-logins", false, "logs in with ever new names; 16 clients", log_in_with_wrong_names;
     "half-heads", true, "holds 4,096 connections from 16 addresses with half a head each", hold_half_heads;
     "many-logins", false, "logs in again and again; 4 clients", log_in_again_and_again;
     "swelling-xml", true, "has 60 bodies made that are 14 times as large as their message of 1 MB", swell_into_xml;
     "silent-receivers", true, "publishes to 300 webhooks whose receiver says nothing", publish_to_silent_receivers;
     "many-backfills", false, "backfills 20,000 events to 300 webhooks; 4 clients", backfill_many_webhooks;
-    "many-deliveries", true, "publishes 100,000 deliveries to 500 fast webhooks, twice", publish_many_deliveries;
+    "many-deliveries", true, "publishes 100,000 deliveries of 1 kB to 500 fast webhooks, twice", publish_many_deliveries;
     "many-jobs", true, "starts 1,920 backfills of 200 events; 4 clients", start_many_jobs;
     "fat-answers", false, "has the answers of 1,000 attempts logged, 160 kB of noise each, twice", have_fat_answers_logged;
 }
@@ -88,12 +89,27 @@ async fn publish_in_advance(attacker: &Attacker, wire: &mut Wire, events: usize)
     Ok(())
 }
 
+/// The call that publishes an event as often as the server allows, and how
+/// often that is. It is found out by trying these numbers, the highest first.
+async fn most_at_once(attacker: &Attacker, event: &Value, counts: &[usize]) -> Result<(usize, Bytes), Failure> {
+    let mut wire = attacker.wire().await?;
+    let mut refused = Failure::failed("nothing was tried");
+    for count in counts {
+        let events = vec![event; *count];
+        match attacker.prepare(&mut wire, "event.publish_many", json!([events])).await {
+            Ok(_) => return Ok((*count, attacker.call("event.publish_many", json!([events])))),
+            Err(failure) => refused = failure,
+        }
+    }
+    Err(refused)
+}
+
 async fn test_with_many_expansions(attacker: Attacker) -> Result<(), Failure> {
     let webhook = json!({"topics": TOPIC, "url": attacker.url(SINK), "expansions": {"test:ping": many_names()}});
     let ids = attacker.webhooks(1, webhook).await?;
     let call = attacker.call("webhook.test", json!([ids[0], "MEMBERS"]));
     let call = String::from_utf8_lossy(&call).replace("\"MEMBERS\"", &many_members());
-    let call = bytes::Bytes::from(call);
+    let call = Bytes::from(call);
     let until = attacker.ready().await?;
     attacker.flood(until, 4, |_| Some(call.clone())).await;
     Ok(())
@@ -165,7 +181,7 @@ async fn repeat_a_key(attacker: Attacker) -> Result<(), Failure> {
     attacker.webhooks(990, pulled()).await?;
     let event = json!({"topic": TOPIC, "message": {}, "options": {"idempotency_key": "again"}});
     attacker.prepare(&mut attacker.wire().await?, "event.publish_many", json!([[event]])).await?;
-    let call = attacker.call("event.publish_many", json!([vec![event; 1_000]]));
+    let (_, call) = most_at_once(&attacker, &event, &[1_000, 100, 10, 2, 1]).await?;
     let until = attacker.ready().await?;
     attacker.flood(until, 4, |_| Some(call.clone())).await;
     Ok(())
@@ -173,7 +189,7 @@ async fn repeat_a_key(attacker: Attacker) -> Result<(), Failure> {
 
 async fn publish_to_many_webhooks(attacker: Attacker) -> Result<(), Failure> {
     attacker.webhooks(1_000, pulled()).await?;
-    let call = attacker.call("event.publish_many", json!([vec![json!({"topic": TOPIC, "message": {}}); 10]]));
+    let (_, call) = most_at_once(&attacker, &json!({"topic": TOPIC, "message": {}}), &[10, 5, 2, 1]).await?;
     let until = attacker.ready().await?;
     attacker.flood(until, 4, |_| Some(call.clone())).await;
     Ok(())
@@ -213,7 +229,7 @@ async fn swell_into_xml(attacker: Attacker) -> Result<(), Failure> {
     let until = attacker.ready().await?;
     attacker.flood(until, 1, |number| (number < 3).then(|| call.clone())).await;
     // What was published goes on by itself.
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
     Ok(())
 }
 
@@ -223,7 +239,7 @@ async fn publish_to_silent_receivers(attacker: Attacker) -> Result<(), Failure> 
     let call = attacker.call("event.publish", json!([TOPIC, {}]));
     let until = attacker.ready().await?;
     attacker.flood(until, 1, |number| (number < 1).then(|| call.clone())).await;
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
     Ok(())
 }
 
@@ -233,16 +249,17 @@ async fn backfill_many_webhooks(attacker: Attacker) -> Result<(), Failure> {
     let until = attacker.ready().await?;
     let backfill = |number| Some(attacker.call("webhook.backfill", json!([ids.get(number as usize)?])));
     attacker.flood(until, 4, backfill).await;
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
     Ok(())
 }
 
 async fn publish_many_deliveries(attacker: Attacker) -> Result<(), Failure> {
+    const EVENTS: usize = 200;
     attacker.webhooks(500, json!({"topics": TOPIC, "url": attacker.url(SINK)})).await?;
     let event = json!({"topic": TOPIC, "message": {"pad": "x".repeat(1_000)}});
-    let call = attacker.call("event.publish_many", json!([vec![event; 20]]));
+    let (batch, call) = most_at_once(&attacker, &event, &[20, 4, 2, 1]).await?;
     let until = attacker.ready().await?;
-    twice(&attacker, until, 10, &call).await;
+    twice(&attacker, until, (EVENTS / batch) as u64, &call).await;
     Ok(())
 }
 
@@ -256,7 +273,7 @@ async fn start_many_jobs(attacker: Attacker) -> Result<(), Failure> {
         Some(attacker.call("webhook.backfill", json!([id])))
     };
     attacker.flood(until, 4, backfill).await;
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
     Ok(())
 }
 
@@ -269,12 +286,11 @@ async fn have_fat_answers_logged(attacker: Attacker) -> Result<(), Failure> {
 }
 
 /// So many calls at the beginning, and as many after half the time.
-async fn twice(attacker: &Attacker, until: Instant, calls: u64, call: &bytes::Bytes) {
+async fn twice(attacker: &Attacker, until: Instant, calls: u64, call: &Bytes) {
     let some = |number| (number < calls).then(|| call.clone());
     let half = until - attacker.half();
     attacker.flood(until, 4, some).await;
-    // Nothing comes before then, so it is a sleep.
-    let _ = timeout_at(half, std::future::pending::<()>()).await;
+    sleep_until(half).await;
     attacker.flood(until, 4, some).await;
-    tokio::time::sleep_until(until).await;
+    sleep_until(until).await;
 }
