@@ -393,7 +393,7 @@ fn bench_measures_every_scenario() {
     assert_eq!(
         names,
         "steady burst fanout ordered batched noisywithout noisywith hostilewithout hostilewith backlogwithout \
-         backlogwith catch-up"
+         backlogwith catch-up distant yielding pooled"
     );
     for line in lines {
         let hooks = match line["scenario"].as_str().unwrap() {
@@ -404,7 +404,31 @@ fn bench_measures_every_scenario() {
         assert_eq!(line["deliveries"], 150 * hooks, "{line}");
         assert!(line["commits"].as_u64().unwrap() > 3, "{line}");
         assert!(line["delivered_per_s"].as_f64().unwrap() > 0.0 && line["peak_rss"].as_u64().unwrap() > 0, "{line}");
+        let slows_down = matches!(line["scenario"].as_str().unwrap(), "yielding" | "pooled");
+        assert_eq!(line["slowed"].is_object(), slows_down, "{line}");
+        assert!(!slows_down || line["slowed"]["share_of_best"].as_f64().unwrap() > 0.0, "{line}");
+        assert!(line["scenario"] != "distant" || line["all_arrived_s"].as_f64().unwrap() > 0.1, "{line}");
     }
+}
+
+#[test]
+fn bench_measures_what_a_neighbour_notices_of_attacks() {
+    let folder = tempfile::tempdir().unwrap();
+    let attacks = ["--attack", "wrong-logins", "--attack", "half-heads", "--attack-seconds", "1"];
+    let said = run(folder.path(), &[&["bench", "--json", "--scenario", "tenants"][..], &attacks].concat());
+    let report: Value = serde_json::from_str(&stdout(&said)).unwrap();
+    let noticed = report["tenants"].as_array().unwrap();
+    assert_eq!(noticed.iter().map(|one| &one["attack"]).collect::<Vec<_>>(), ["wrong-logins", "half-heads"]);
+    for one in noticed {
+        assert!(one["peak_rss"].as_u64().unwrap() > 0 && one["attacker"].is_object(), "{one}");
+        let waits: Vec<_> =
+            one["waits"].as_array().unwrap().iter().map(|wait| wait["what"].as_str().unwrap()).collect();
+        assert_eq!(waits, ["list", "publish", "delivery", "first", "replay"]);
+        assert_eq!(one["waits"][1]["before"]["count"], 20, "{one}");
+    }
+    // It makes users, and so it needs a server of its own.
+    let theirs = run(folder.path(), &["bench", "--scenario", "tenants", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(theirs.status.code(), Some(2));
 }
 
 #[test]

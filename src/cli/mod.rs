@@ -96,6 +96,9 @@ enum Command {
     /// The receiver of a measurement, in a process of its own.
     #[command(hide = true)]
     BenchReceiver(bench::ReceiverArgs),
+    /// The attacker of a measurement, in a process of its own.
+    #[command(hide = true)]
+    BenchAttacker(bench::AttackerArgs),
     /// Show it all at work: server, receiver, webhook, events, a failure and its retry.
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -117,6 +120,11 @@ impl Failure {
     /// Something else is.
     fn failed(message: impl Display) -> Self {
         Self { code: 1, message: Some(message.to_string()) }
+    }
+
+    /// The same, with what it was about before it.
+    fn about(self, what: &str) -> Self {
+        Self { message: self.message.map(|message| format!("{what}: {message}")), ..self }
     }
 
     /// Somebody was in a hurry.
@@ -144,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReceiver(args) => bench::receive(&args),
+        Command::BenchAttacker(args) => bench::attack(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -40,7 +40,7 @@ pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
 
 /// Each connection is an open file, and the usual limit of 1,024 is meant for
 /// programs that know no better; the hard limit is what the operator set.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     if let Err(cause) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%cause, "the limit of open files could not be raised");
     }

@@ -1,15 +1,16 @@
 //! The load of a measurement: publishers on connections of their own.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::Failure;
 use super::sink::now_ns;
@@ -40,7 +41,15 @@ pub struct Wire {
 impl Wire {
     /// Connects to `host:port`.
     pub async fn open(address: &str) -> Result<Self, Failure> {
-        let stream = TcpStream::connect(address).await.map_err(Failure::failed)?;
+        Self::over(TcpStream::connect(address).await.map_err(Failure::failed)?, address).await
+    }
+
+    /// Connects to `host:port` from an address of this machine.
+    pub async fn open_from(own: IpAddr, address: &str) -> Result<Self, Failure> {
+        Self::over(connect_from(own, address).await?, address).await
+    }
+
+    async fn over(stream: TcpStream, address: &str) -> Result<Self, Failure> {
         stream.set_nodelay(true).map_err(Failure::failed)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(Failure::failed)?;
         // Its errors are those of the requests.
@@ -52,13 +61,37 @@ impl Wire {
     pub async fn post(&mut self, path: &str, headers: &http::HeaderMap, body: Bytes) -> Result<Bytes, Failure> {
         let mut request = Request::post(path).body(Full::new(body)).map_err(Failure::failed)?;
         request.headers_mut().clone_from(headers);
+        let (status, answer) = self.send(request).await?;
+        if !status.is_success() {
+            return Err(Failure::failed(format!("answered {status}")));
+        }
+        Ok(answer)
+    }
+
+    /// Makes a request; status and body of its answer.
+    pub async fn send(&mut self, mut request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
         request.headers_mut().insert(header::HOST, self.host.clone());
         self.sender.ready().await.map_err(Failure::failed)?;
         let response = self.sender.send_request(request).await.map_err(Failure::failed)?;
-        if !response.status().is_success() {
-            return Err(Failure::failed(format!("answered {}", response.status())));
-        }
-        Ok(response.into_body().collect().await.map_err(Failure::failed)?.to_bytes())
+        let status = response.status();
+        Ok((status, response.into_body().collect().await.map_err(Failure::failed)?.to_bytes()))
+    }
+
+    /// Makes a call; its answer, which may be an error object.
+    pub async fn call(&mut self, call: impl Into<Bytes>) -> Result<(StatusCode, Bytes), Failure> {
+        let request = Request::post("/").header(header::CONTENT_TYPE, "application/json");
+        self.send(request.body(Full::new(call.into())).map_err(Failure::failed)?).await
+    }
+}
+
+/// Connects to `host:port` from an address of this machine; from any, if the
+/// system does not have that one.
+pub async fn connect_from(own: IpAddr, address: &str) -> Result<TcpStream, Failure> {
+    let to: SocketAddr = address.parse().map_err(Failure::failed)?;
+    let socket = TcpSocket::new_v4().map_err(Failure::failed)?;
+    match socket.bind(SocketAddr::new(own, 0)) {
+        Ok(()) => socket.connect(to).await.map_err(Failure::failed),
+        Err(_) => TcpStream::connect(to).await.map_err(Failure::failed),
     }
 }
 

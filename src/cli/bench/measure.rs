@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use super::load::{Wire, publish};
-use super::process::{Process, Usage};
+use super::pace::Capacity;
+use super::process::{Process, Usage, ourselves};
 use super::scenario::{Run, Scenario, runs};
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
 use super::{BenchArgs, Failure, ceiling};
@@ -51,6 +53,10 @@ pub struct Figures {
     /// Deliveries a second, from the first publish to the last arrival; of a
     /// receiver that comes back, from its first arrival.
     pub delivered_per_s: f64,
+    /// How long it took until all had arrived, counted as those are, in seconds.
+    pub all_arrived_s: f64,
+    /// How a receiver fared that slows down.
+    pub slowed: Option<Slowed>,
     /// From publish to arrival, in microseconds, at the webhooks that are measured.
     pub way_us: Percentiles,
     /// The server's peak memory, in bytes.
@@ -59,6 +65,19 @@ pub struct Figures {
     pub cpu_s_per_1000: Option<f64>,
     /// Commits over the server's whole life, each with an `fdatasync`.
     pub commits: Option<u64>,
+}
+
+/// How a receiver fared that slows down.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Slowed {
+    /// The most requests a second that it can answer.
+    pub best_per_s: f64,
+    /// Which part of that it came to, after the first tenth of the events.
+    pub share_of_best: f64,
+    /// The most requests that were under way at once.
+    pub under_way_max: u64,
+    /// Requests whose client went away before they were answered.
+    pub given_up: u64,
 }
 
 /// Who serves: a process of ours, or a server that runs already.
@@ -74,7 +93,7 @@ pub struct Theirs {
 /// Measures the machine itself.
 pub async fn measure_ceiling(folder: &Path, args: &BenchArgs) -> Result<Ceiling, Failure> {
     let bar = spinner("measuring the ceiling");
-    let receiver = receiver(args)?;
+    let receiver = receiver(args, 0)?;
     let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes).await?;
     let ceiling = Ceiling {
         posts_per_s,
@@ -121,8 +140,9 @@ fn median(mut all: Vec<Figures>) -> Option<Figures> {
     Some(Figures { runs, peak_rss, ..middle })
 }
 
-fn receiver(args: &BenchArgs) -> Result<Process, Failure> {
-    Process::start(&["bench-receiver", "--bind", &args.receive_on], None)
+fn receiver(args: &BenchArgs, latency_ms: u64) -> Result<Process, Failure> {
+    let receive = ["bench-receiver", "--bind", &args.receive_on, "--latency-ms", &latency_ms.to_string()];
+    Process::start(Command::new(ourselves()?), &receive, None)
 }
 
 async fn carry_out(
@@ -132,14 +152,14 @@ async fn carry_out(
     args: &BenchArgs,
     theirs: Option<&Theirs>,
 ) -> Result<Figures, Failure> {
-    let receiver = receiver(args)?;
+    let receiver = receiver(args, run.latency_ms)?;
     let log = folder.join("server.log");
     let server = match theirs {
         Some(_) => None,
         None => {
             let store = format!("sqlite:{}", folder.join("store.db").display());
             let serve = ["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "warn,tallyhook::store=info", "--store"];
-            Some(Process::start(&[&serve[..], &[&store]].concat(), Some(&log))?)
+            Some(Process::start(Command::new(args.server()?), &[&serve[..], &[&store]].concat(), Some(&log))?)
         }
     };
     let (address, user, key) = match (&server, theirs) {
@@ -239,11 +259,24 @@ async fn load(
         deliveries,
         accepted_per_s: run.events() as f64 / accepting.unwrap_or_default().as_secs_f64(),
         delivered_per_s: deliveries as f64 / delivering.as_secs_f64(),
+        all_arrived_s: delivering.as_secs_f64(),
+        slowed: run.capacity.zip(series.first()).map(|(capacity, series)| slowed(capacity, series)),
         way_us: worst(&series),
         peak_rss: after.peak_rss,
         cpu_s_per_1000: cpu.map(|cpu| cpu * 1_000.0 / deliveries as f64),
         commits: None,
     })
+}
+
+fn slowed(capacity: Capacity, series: &Series) -> Slowed {
+    let counted = series.count.saturating_sub(capacity.ramp) as f64;
+    let within = Duration::from_nanos(series.last_ns.saturating_sub(series.ramp_ns).max(1));
+    Slowed {
+        best_per_s: capacity.best_per_s(),
+        share_of_best: counted / within.as_secs_f64() / capacity.best_per_s(),
+        under_way_max: series.under_way_max,
+        given_up: series.given_up,
+    }
 }
 
 /// The paths of the receiver whose arrivals count.
@@ -284,7 +317,8 @@ fn commits(log: &str) -> Option<u64> {
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-fn spinner(message: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
+/// Shows that something goes on.
+pub fn spinner(message: impl Into<std::borrow::Cow<'static, str>>) -> ProgressBar {
     let bar = ProgressBar::new_spinner().with_message(message);
     bar.enable_steady_tick(Duration::from_millis(100));
     bar

@@ -4,16 +4,21 @@ mod ceiling;
 mod hostile;
 mod load;
 mod measure;
+mod pace;
 mod process;
 mod report;
 mod scenario;
 mod sink;
+mod tenants;
+
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use self::measure::Theirs;
 use self::report::Report;
 use self::scenario::Scenario;
+pub use self::tenants::{AttackerArgs, attack};
 use super::client::Target;
 use super::folder::Folder;
 use super::{Failure, block_on, credentials, print};
@@ -22,11 +27,14 @@ use crate::config::{KEY_VARIABLE, USER_VARIABLE};
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
 Examples:
-  tallyhook bench                          every scenario
+  tallyhook bench                          every scenario but tenants
   tallyhook bench --scenario burst         as fast as it goes, one webhook
   tallyhook bench --scenario steady --rate 500
   tallyhook bench --json > figures.json
   tallyhook bench --url http://127.0.0.1:8080 --scenario steady
+  tallyhook bench --scenario distant --latency-ms 300
+  tallyhook bench --scenario tenants                  the ten worst attacks
+  tallyhook bench --scenario tenants --attack all --markdown
 
 Each scenario starts a server and a receiver of its own on loopback, with a
 store in the temporary folder (TMPDIR) that is removed at the end. The ceiling
@@ -37,6 +45,18 @@ with --release, or the figures mean nothing.
 noisy, hostile and backlog compare: they run in alternating pairs, and the
 median of each counts. All of them together take about ten minutes, and backlog
 needs 1 GB in the temporary folder.
+
+distant, yielding and pooled have a receiver that is not on loopback, as it
+were: it answers after a time, though it has thousands of requests at once.
+
+tenants starts a server with the default limits for each attack. A neighbour
+makes calls at a steady rate on connections of his own, for some seconds before
+an attack and during it, and what he waits for is compared. The attacker is
+another merchant, or nobody that the server knows, calls from another loopback
+address, has bounds of count and time, and runs with its receiver in processes
+behind all others (nice 10), so that it is the server that is measured and not
+the load. That some of its calls are refused is no failure; it is shown how
+many were. All attacks together take about ten minutes and 2 GB of memory.
 
 With --url the load goes to a server that runs already. It must reach the
 receiver (--receive-on; for loopback it has to be in dev mode, or be told
@@ -78,22 +98,63 @@ pub struct BenchArgs {
     /// Where the receiver listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     receive_on: String,
+    /// How far away the receiver of ordinary webhooks is, in milliseconds; distant has 100 unless told
+    #[arg(long, value_name = "N")]
+    latency_ms: Option<u64>,
+    /// Which attack of tenants, or `all`; the ten worst if none is named
+    #[arg(long, value_name = "NAME", value_parser = tenants::names())]
+    attack: Vec<String>,
+    /// How long each attack of tenants lasts, in seconds
+    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
+    attack_seconds: u64,
+    /// Start this program as the server, such as that of another version
+    #[arg(long, value_name = "PATH", conflicts_with = "url")]
+    server: Option<PathBuf>,
+    /// Print what tenants measured as rows of a table in Markdown
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
 }
 
+impl BenchArgs {
+    /// The program that serves.
+    fn server(&self) -> Result<PathBuf, Failure> {
+        self.server.clone().map_or_else(process::ourselves, Ok)
+    }
+
+    fn scenarios(&self) -> Vec<Scenario> {
+        if !self.scenario.is_empty() {
+            return self.scenario.clone();
+        }
+        Scenario::value_variants().iter().copied().filter(|scenario| *scenario != Scenario::Tenants).collect()
+    }
+}
+
 /// Measures, and prints the figures.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let scenarios = if args.scenario.is_empty() { Scenario::value_variants() } else { &args.scenario };
+    let scenarios = args.scenarios();
+    if args.url.is_some() && scenarios.contains(&Scenario::Tenants) {
+        return Err(Failure::usage(
+            "tenants makes users of its own, and so needs a server of its own; leave out --url",
+        ));
+    }
     let theirs = args.url.as_deref().map(|url| theirs(url, args)).transpose()?;
     block_on(async {
         let folder = Folder::make("bench")?;
         let mut report = Report::new(measure::measure_ceiling(folder.path(), args).await?);
         for scenario in scenarios {
-            report.add(measure::measure(*scenario, folder.path(), args, theirs.as_ref()).await?);
+            match scenario {
+                Scenario::Tenants => report.add_tenants(tenants::measure(folder.path(), args).await?),
+                _ => report.add(measure::measure(scenario, folder.path(), args, theirs.as_ref()).await?),
+            }
         }
-        print(&if args.json { report.json() } else { report.table() })
+        print(&match (args.json, args.markdown) {
+            (true, _) => report.json(),
+            (false, true) => report.markdown(),
+            (false, false) => report.table(),
+        })
     })
 }
 
@@ -111,10 +172,13 @@ pub struct ReceiverArgs {
     /// Where it listens
     #[arg(long)]
     bind: String,
+    /// How many milliseconds it answers after it has a request
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
 }
 
 /// Runs the receiver process.
 pub fn receive(args: &ReceiverArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
-    runtime.block_on(sink::receive(&args.bind, print))
+    runtime.block_on(sink::receive(args, print))
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::Failure;
 /// Linux that Rust runs on.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A process of this same program, killed when it is dropped.
+/// A process of this program, or of another version, killed when it is dropped.
 pub struct Process {
     child: Child,
     /// What it said it listens on, without the scheme.
@@ -24,20 +24,38 @@ pub struct Process {
 pub struct Usage {
     /// Time on the processors.
     pub cpu: Option<Duration>,
+    /// The memory it has now, in bytes.
+    pub rss: Option<u64>,
     /// The most memory it has had, in bytes.
     pub peak_rss: Option<u64>,
 }
 
+/// This program.
+pub fn ourselves() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(Failure::failed)
+}
+
+/// A command that runs a program behind all others of the machine, if the
+/// system has `nice`.
+pub fn polite(program: &Path) -> Command {
+    let is_there = Command::new("nice").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !is_there.is_ok_and(|status| status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("nice");
+    command.args(["-n", "10"]).arg(program);
+    command
+}
+
 impl Process {
-    /// Starts this program with these arguments, and waits for the line that
+    /// Starts a program of ours with these arguments, and waits for the line that
     /// ends with its URL. What it logs goes into a file, if there is one.
-    pub fn start(args: &[&str], log: Option<&Path>) -> Result<Self, Failure> {
+    pub fn start(mut program: Command, args: &[&str], log: Option<&Path>) -> Result<Self, Failure> {
         let log = match log {
             Some(path) => Stdio::from(File::create(path).map_err(Failure::failed)?),
             None => Stdio::null(),
         };
-        let program = std::env::current_exe().map_err(Failure::failed)?;
-        let mut child = Command::new(program)
+        let mut child = program
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -75,12 +93,18 @@ impl Process {
             let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
             Some(Duration::from_millis(ticks * 1_000 / TICKS_PER_SECOND))
         };
-        let peak_rss = || {
+        let memory = |name: &str| {
             let status = read("status")?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
             Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1_024)
         };
-        Usage { cpu: cpu(), peak_rss: peak_rss() }
+        Usage { cpu: cpu(), rss: memory("VmRSS:"), peak_rss: memory("VmHWM:") }
+    }
+
+    /// Has the most memory counted from now on, where the system can do that.
+    pub fn forget_peak(&self) {
+        // Elsewhere the peak is that of its whole life, which is no less.
+        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
     }
 }
 

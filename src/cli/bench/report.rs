@@ -5,6 +5,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::measure::{Ceiling, Figures};
+use super::scenario::Scenario;
+use super::tenants::{self, Noticed};
 
 /// All that was measured in one run of the program.
 #[derive(Debug, Serialize)]
@@ -13,6 +15,7 @@ pub struct Report {
     cores: usize,
     ceiling: Ceiling,
     scenarios: Vec<Line>,
+    tenants: Vec<Noticed>,
 }
 
 /// Figures, and how they stand to the ceiling.
@@ -28,7 +31,7 @@ impl Report {
     /// A report with nothing but the ceiling.
     pub fn new(ceiling: Ceiling) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { version: env!("CARGO_PKG_VERSION"), cores, ceiling, scenarios: Vec::new() }
+        Self { version: env!("CARGO_PKG_VERSION"), cores, ceiling, scenarios: Vec::new(), tenants: Vec::new() }
     }
 
     /// Adds what was measured.
@@ -36,6 +39,16 @@ impl Report {
         let posts_per_s = self.ceiling.posts_per_s;
         let line = |figures: Figures| Line { ratio_to_ceiling: figures.delivered_per_s / posts_per_s, figures };
         self.scenarios.extend(figures.into_iter().map(line));
+    }
+
+    /// Adds what a neighbour noticed of attacks.
+    pub fn add_tenants(&mut self, noticed: Vec<Noticed>) {
+        self.tenants.extend(noticed);
+    }
+
+    /// What a neighbour noticed, as rows of a table in Markdown.
+    pub fn markdown(&self) -> String {
+        tenants::markdown(&self.tenants)
     }
 
     /// For programs.
@@ -51,6 +64,16 @@ impl Report {
              {rows_per_s:.0} rows/s into SQLite, {sync_us} µs for an fdatasync\n\n",
             self.version, self.cores
         );
+        if !self.scenarios.is_empty() {
+            self.write_scenarios(&mut text);
+        }
+        if !self.tenants.is_empty() {
+            text += &tenants::table(&self.tenants);
+        }
+        text.trim_end().to_owned()
+    }
+
+    fn write_scenarios(&self, text: &mut String) {
         let _ = writeln!(
             text,
             "{:18} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>8}",
@@ -98,8 +121,23 @@ impl Report {
                 with.runs
             );
         }
-        text.push_str("Latencies run from the publish to the arrival at the receiver; each commit is an fdatasync.");
-        text
+        for Line { figures, .. } in &self.scenarios {
+            let (name, deliveries, seconds) = (name(figures), figures.deliveries, figures.all_arrived_s);
+            if figures.scenario == Scenario::Distant {
+                let _ = writeln!(text, "{name}: all {deliveries} had arrived after {seconds:.2} s");
+            }
+            if let Some(slowed) = figures.slowed {
+                let _ = writeln!(
+                    text,
+                    "{name}: {:.2} of the {:.0} requests/s that its receiver can answer; {} were under way at most, \
+                     {} were given up before they were answered",
+                    slowed.share_of_best, slowed.best_per_s, slowed.under_way_max, slowed.given_up
+                );
+            }
+        }
+        text.push_str(
+            "Latencies run from the publish to the arrival at the receiver; each commit is an fdatasync.\n\n",
+        );
     }
 
     /// Those that are to be compared.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::hostile::Kind;
 use super::load::Plan;
+use super::pace::Capacity;
 use super::sink::DOWN_QUERY;
 use super::{BenchArgs, Failure};
 
@@ -13,6 +14,8 @@ use super::{BenchArgs, Failure};
 const TOPIC: &str = "bench:event";
 /// The topic of those that are not.
 const OTHER_TOPIC: &str = "bench:backlog";
+/// How far the distant receiver is away, in milliseconds.
+const DISTANCE_MS: u64 = 100;
 /// How often the scenarios are run that compare.
 const PAIRS: usize = 5;
 
@@ -38,6 +41,14 @@ pub enum Scenario {
     Backlog,
     /// A receiver that was down comes back to 200,000 pending deliveries
     CatchUp,
+    /// 10,000 events in one go, to one webhook whose receiver answers after 100 ms
+    Distant,
+    /// 5,000 events to a receiver that can do 500 a second, and slows down if more than 50 are under way
+    Yielding,
+    /// The same with 50 workers of 100 ms each, first come, first served
+    Pooled,
+    /// What a neighbour notices of a merchant's attacks; not among those that run if none is named
+    Tenants,
 }
 
 impl Scenario {
@@ -48,6 +59,7 @@ impl Scenario {
 }
 
 /// One webhook.
+#[derive(Clone)]
 pub struct Hook {
     /// Where: a path of the receiver, or a whole URL.
     pub target: String,
@@ -58,6 +70,7 @@ pub struct Hook {
 }
 
 /// A run of a scenario.
+#[derive(Clone)]
 pub struct Run {
     /// Which.
     pub scenario: Scenario,
@@ -71,6 +84,10 @@ pub struct Run {
     pub before: Option<Plan>,
     /// What is published as it begins; else the receiver comes back.
     pub plan: Option<Plan>,
+    /// How far away the receiver is, in milliseconds.
+    pub latency_ms: u64,
+    /// What a receiver that slows down can do.
+    pub capacity: Option<Capacity>,
 }
 
 impl Run {
@@ -89,7 +106,8 @@ fn hook(number: usize) -> Hook {
     Hook { target: format!("/hook/{number}"), topics: TOPIC, more: json!({}) }
 }
 
-/// The runs of a scenario, in their order: one, or pairs to be compared.
+/// The runs of a scenario, in their order: one, or pairs to be compared; none
+/// of tenants, which are measured otherwise.
 pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
     let plan = |events: usize, rate: Option<f64>| Plan {
         topic: TOPIC,
@@ -103,16 +121,30 @@ pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
         let rate = args.rate.unwrap_or(rate);
         plan((rate * seconds) as usize, Some(rate))
     };
-    let one = |hooks, plan| {
-        let run = Run { scenario, variant: "", hooks, besides: Vec::new(), before: None, plan: Some(plan) };
-        Ok(vec![run])
+    let latency_ms = args.latency_ms.unwrap_or(if scenario == Scenario::Distant { DISTANCE_MS } else { 0 });
+    let empty = Run {
+        scenario,
+        variant: "",
+        hooks: Vec::new(),
+        besides: Vec::new(),
+        before: None,
+        plan: None,
+        latency_ms,
+        capacity: None,
+    };
+    let one = |hooks, plan| Ok(vec![Run { hooks, plan: Some(plan), ..empty.clone() }]);
+    let slow = |kind: &str| {
+        let plan = plan(5_000, None);
+        let capacity = Capacity { base_ms: 100, knee: 50, ramp: (plan.events / 10).max(1) as u64 };
+        let hook = Hook { target: format!("/hook/0{}", capacity.query(kind)), topics: TOPIC, more: json!({}) };
+        Ok(vec![Run { hooks: vec![hook], plan: Some(plan), capacity: Some(capacity), ..empty.clone() }])
     };
     let compared = |besides: &dyn Fn() -> Result<Vec<Hook>, Failure>, before: Option<Plan>| {
         let mut runs = Vec::new();
         for _ in 0..args.pairs.unwrap_or(PAIRS) {
             let run = |variant, besides, before| {
                 let hooks = (0..9).map(hook).collect();
-                Run { scenario, variant, hooks, besides, before, plan: Some(rated(150.0, 6.0)) }
+                Run { variant, hooks, besides, before, plan: Some(rated(150.0, 6.0)), ..empty.clone() }
             };
             runs.push(run("without", Vec::new(), None));
             runs.push(run("with", besides()?, before.clone()));
@@ -136,9 +168,13 @@ pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
         Scenario::CatchUp => {
             let more = json!({"retry": {"max_retries": 100, "interval_seconds": 1}});
             let hook = Hook { target: format!("/hook/0{DOWN_QUERY}"), topics: TOPIC, more };
-            let (before, plan) = (Some(plan(200_000, None)), None);
-            Ok(vec![Run { scenario, variant: "", hooks: vec![hook], besides: Vec::new(), before, plan }])
+            let before = Some(plan(200_000, None));
+            Ok(vec![Run { hooks: vec![hook], before, ..empty.clone() }])
         }
+        Scenario::Distant => one(vec![hook(0)], plan(10_000, None)),
+        Scenario::Yielding => slow("yielding"),
+        Scenario::Pooled => slow("pooled"),
+        Scenario::Tenants => Ok(Vec::new()),
     }
 }
 

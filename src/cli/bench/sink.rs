@@ -1,6 +1,6 @@
 //! The receiver of a measurement: a process of its own that answers 204, and
-//! keeps how long each delivery was on its way. Behind some paths it is slow,
-//! down, or hostile.
+//! keeps how long each delivery was on its way. It may be at a distance, and
+//! behind some paths it is slow, down, or hostile.
 //!
 //! A message carries the time when its publish was sent, in nanoseconds since
 //! 1970, as `"t"`; publisher and receiver share the machine's clock.
@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use http::{Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,8 +21,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::hostile::Kind;
+use super::pace::{Load, Pace};
+use super::{Failure, ReceiverArgs};
+use crate::cli::serve::raise_file_limit;
 
 /// Before the time in a message.
 const TIME_MARK: &[u8] = b"\"t\":";
@@ -34,6 +38,12 @@ pub const STATS_PATH: &str = "/stats";
 pub const UP_PATH: &str = "/up";
 /// A path with this query answers 500 until then.
 pub const DOWN_QUERY: &str = "?down";
+/// A path whose answers are long: 60 headers of 1 kB, and 100 kB of noise.
+pub const FAT_PATH: &str = "/fat";
+/// A path that answers 100 kB of characters that JSON has to escape.
+pub const CONTROLS_PATH: &str = "/controls";
+/// How long the bodies of these are.
+const LONG_BYTES: usize = 100_000;
 /// The longest way that is told apart from longer ones: an hour, in µs.
 const WAY_US_MAX: u64 = 3_600_000_000;
 
@@ -48,6 +58,13 @@ pub struct Series {
     pub first_ns: u64,
     /// When the last one came, in nanoseconds since 1970.
     pub last_ns: u64,
+    /// When as many had come as a receiver that slows down needs before its
+    /// throughput counts, in nanoseconds since 1970; 0: they have not.
+    pub ramp_ns: u64,
+    /// The most requests under way at once, if it slows down.
+    pub under_way_max: u64,
+    /// Requests whose client went away before they were answered, if it slows down.
+    pub given_up: u64,
     /// How long they were on their way, in microseconds.
     pub way_us: Percentiles,
 }
@@ -64,6 +81,7 @@ pub struct Percentiles {
 struct Arrivals {
     first_ns: u64,
     last_ns: u64,
+    ramp_ns: u64,
     last_number: u64,
     overtaken: u64,
     ways: Histogram<u64>,
@@ -71,8 +89,17 @@ struct Arrivals {
 
 #[derive(Default)]
 struct Sink {
+    latency: Duration,
     paths: Mutex<BTreeMap<String, Arrivals>>,
+    slow: Mutex<BTreeMap<String, Slow>>,
     is_up: AtomicBool,
+}
+
+/// What stands behind a path that slows down.
+#[derive(Clone)]
+struct Slow {
+    load: Arc<Load>,
+    workers: Arc<Semaphore>,
 }
 
 /// Nanoseconds since 1970.
@@ -81,15 +108,15 @@ pub fn now_ns() -> u64 {
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Receives at that address until the process is killed; says where through
-/// `ready`.
-pub async fn receive(bind: &str, ready: impl FnOnce(&str) -> Result<(), super::Failure>) -> Result<(), super::Failure> {
-    let listener = TcpListener::bind(bind).await.map_err(super::Failure::failed)?;
-    let address = listener.local_addr().map_err(super::Failure::failed)?;
+/// Receives until the process is killed; says where through `ready`.
+pub async fn receive(args: &ReceiverArgs, ready: impl FnOnce(&str) -> Result<(), Failure>) -> Result<(), Failure> {
+    raise_file_limit();
+    let listener = TcpListener::bind(&args.bind).await.map_err(Failure::failed)?;
+    let address = listener.local_addr().map_err(Failure::failed)?;
     ready(&format!("http://{address}"))?;
-    let sink = Arc::new(Sink::default());
+    let sink = Arc::new(Sink { latency: Duration::from_millis(args.latency_ms), ..Sink::default() });
     loop {
-        let (stream, _) = listener.accept().await.map_err(super::Failure::failed)?;
+        let (stream, _) = listener.accept().await.map_err(Failure::failed)?;
         // Without it a small answer may wait for an acknowledgement; it does no harm if it fails.
         let _ = stream.set_nodelay(true);
         let sink = Arc::clone(&sink);
@@ -106,33 +133,90 @@ pub async fn receive(bind: &str, ready: impl FnOnce(&str) -> Result<(), super::F
 async fn answer(request: Request<Incoming>, sink: Arc<Sink>) -> Result<Response<Full<Bytes>>, Infallible> {
     match request.uri().path() {
         STATS_PATH => return Ok(Response::new(Full::new(report(&sink).into()))),
-        UP_PATH => sink.is_up.store(true, Ordering::Relaxed),
+        UP_PATH => {
+            sink.is_up.store(true, Ordering::Relaxed);
+            return Ok(bare(StatusCode::NO_CONTENT));
+        }
         _ => {}
     }
-    let is_down = request.uri().query() == DOWN_QUERY.strip_prefix('?') && !sink.is_up.load(Ordering::Relaxed);
-    let delay = request.uri().query().and_then(|query| query.strip_prefix("delay_ms=")?.parse().ok());
+    let query = request.uri().query();
+    let is_down = query == DOWN_QUERY.strip_prefix('?') && !sink.is_up.load(Ordering::Relaxed);
+    let pace = Pace::of(query, sink.latency);
     let path = request.uri().path().to_owned();
+    // A receiver that slows down is busy with a request from its head on.
+    let slow = match pace {
+        Pace::Distant(_) => None,
+        Pace::Yielding(capacity) | Pace::Pooled(capacity) => {
+            let slow = sink.slow(&path, capacity.knee);
+            Some((slow.load.begin(), slow.workers, capacity.ramp))
+        }
+    };
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     if is_down {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        return Ok(response);
+        return Ok(bare(StatusCode::INTERNAL_SERVER_ERROR));
     }
-    note(&sink, path, &body);
-    if let Some(delay_ms) = delay {
-        tokio::time::sleep(Duration::from_millis(delay_ms)).await;
+    match (pace, slow) {
+        (Pace::Yielding(capacity), Some((visit, _, ramp))) => {
+            visit.yielding(capacity).await;
+            // What is not answered has not arrived.
+            visit.answered();
+            note(&sink, &path, &body, ramp);
+        }
+        (Pace::Pooled(capacity), Some((visit, workers, ramp))) => {
+            visit.pooled(capacity, &workers).await;
+            visit.answered();
+            note(&sink, &path, &body, ramp);
+        }
+        (Pace::Distant(latency), _) => {
+            note(&sink, &path, &body, 0);
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
+            }
+        }
+        (Pace::Yielding(_) | Pace::Pooled(_), None) => {}
     }
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    Ok(match path.as_str() {
+        FAT_PATH => fat(),
+        CONTROLS_PATH => Response::new(Full::new(vec![1; LONG_BYTES].into())),
+        _ => bare(StatusCode::NO_CONTENT),
+    })
 }
 
-fn note(sink: &Sink, path: String, body: &[u8]) {
+fn bare(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+/// Noise, which can't be made shorter.
+fn fat() -> Response<Full<Bytes>> {
+    let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(LONG_BYTES).collect();
+    let mut response = Response::new(Full::new(noise.into()));
+    for number in 0..60 {
+        let value: String = std::iter::repeat_with(fastrand::alphanumeric).take(1_000).collect();
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(format!("x-noise-{number}")), HeaderValue::try_from(value))
+        {
+            response.headers_mut().append(name, value);
+        }
+    }
+    response
+}
+
+impl Sink {
+    fn slow(&self, path: &str, workers: u32) -> Slow {
+        let mut slow = self.slow.lock().expect("nothing panics while it holds the slow ones");
+        let make = || Slow { load: Arc::default(), workers: Arc::new(Semaphore::new(workers as usize)) };
+        slow.entry(path.to_owned()).or_insert_with(make).clone()
+    }
+}
+
+fn note(sink: &Sink, path: &str, body: &[u8], ramp: u64) {
     let now = now_ns();
     let mut paths = sink.paths.lock().expect("nothing panics while it holds the paths");
-    let arrivals = paths.entry(path).or_insert_with(|| Arrivals {
+    let arrivals = paths.entry(path.to_owned()).or_insert_with(|| Arrivals {
         first_ns: now,
         last_ns: 0,
+        ramp_ns: 0,
         last_number: 0,
         overtaken: 0,
         ways: Histogram::new_with_max(WAY_US_MAX, 3).expect("the bounds are valid"),
@@ -146,10 +230,13 @@ fn note(sink: &Sink, path: String, body: &[u8]) {
         arrivals.last_number = number;
         arrivals.ways.saturating_record(way_us);
     }
+    if arrivals.ramp_ns == 0 && arrivals.ways.len() >= ramp {
+        arrivals.ramp_ns = now;
+    }
 }
 
 /// The first number that stands behind a mark, and what follows the mark.
-fn number_behind<'a>(mark: &[u8], body: &'a [u8]) -> Option<(u64, &'a [u8])> {
+pub fn number_behind<'a>(mark: &[u8], body: &'a [u8]) -> Option<(u64, &'a [u8])> {
     let place = body.windows(mark.len()).position(|window| window == mark)?;
     let rest = &body[place + mark.len()..];
     let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
@@ -158,12 +245,16 @@ fn number_behind<'a>(mark: &[u8], body: &'a [u8]) -> Option<(u64, &'a [u8])> {
 }
 
 fn report(sink: &Sink) -> String {
+    let slow = sink.slow.lock().expect("nothing panics while it holds the slow ones").clone();
     let paths = sink.paths.lock().expect("nothing panics while it holds the paths");
-    let series = |arrivals: &Arrivals| Series {
+    let series = |path: &String, arrivals: &Arrivals| Series {
         count: arrivals.ways.len(),
         overtaken: arrivals.overtaken,
         first_ns: arrivals.first_ns,
         last_ns: arrivals.last_ns,
+        ramp_ns: arrivals.ramp_ns,
+        under_way_max: slow.get(path).map_or(0, |slow| slow.load.under_way_max()),
+        given_up: slow.get(path).map_or(0, |slow| slow.load.given_up()),
         way_us: Percentiles {
             p50: arrivals.ways.value_at_quantile(0.5),
             p90: arrivals.ways.value_at_quantile(0.9),
@@ -171,7 +262,8 @@ fn report(sink: &Sink) -> String {
             max: arrivals.ways.max(),
         },
     };
-    let report: BTreeMap<&String, Series> = paths.iter().map(|(path, arrivals)| (path, series(arrivals))).collect();
+    let report: BTreeMap<&String, Series> =
+        paths.iter().map(|(path, arrivals)| (path, series(path, arrivals))).collect();
     serde_json::to_string(&report).expect("a map of numbers can be written")
 }
 
