@@ -2,7 +2,7 @@
 //! of what it answered and of `now`.
 //!
 //! A lane starts with one request at a time and earns more with successes: its
-//! window doubles with each round trip, then grows by an eighth. What holds it
+//! window doubles with each round trip, then grows by a sixteenth. What holds it
 //! is the time of an answer: when even the quickest of a round takes clearly
 //! longer than the quickest of late, requests queue at the receiver, or slow
 //! each other down, and more of them would only wait longer. The quickest
@@ -163,7 +163,7 @@ struct Window {
 enum Growth {
     /// By one with each answer, which doubles it with each round trip.
     Doubling,
-    /// By an eighth with each round.
+    /// By a sixteenth with each round.
     Steady,
     /// Not at all: it is half of this, to see how long an answer takes without
     /// a queue.
@@ -226,7 +226,7 @@ impl Window {
             // What is under way was sent before.
             self.late = in_flight;
         } else if self.growth == Growth::Steady && self.is_used {
-            self.size += (self.size / 8).max(1);
+            self.size += (self.size / 16).max(1);
         }
         // One that is further away than it can be was seen before the clock went back.
         let is_old = now.since(seen_at) >= QUICKEST_FOR || seen_at > now;
@@ -371,7 +371,7 @@ mod tests {
         let mut receiver = Receiver::new(slows_down);
         receiver.run(5, 1_024);
         let took = receiver.run(60, 1_024);
-        assert!(took.len() / 60 >= 400, "{} a second", took.len() / 60);
+        assert!(took.len() / 60 >= 430, "{} a second", took.len() / 60);
         let longest = took.iter().max().unwrap();
         assert!(longest < &Duration::from_secs(1), "{longest:?} is nearer to a time-out than it need be");
     }

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use super::Parcel;
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::webhook::Webhook;
+use crate::work::may_take;
 
 /// The most deliveries that wait in the mailbox.
 const PARCELS_MAX: usize = 4_096;
@@ -58,6 +59,24 @@ struct Waits {
 struct Post {
     news: News,
     parcel_bytes: usize,
+    /// How many deliveries of each merchant there are, and what they weigh.
+    own: HashMap<MerchantId, (usize, usize)>,
+}
+
+impl Post {
+    /// Takes a delivery, unless its merchant has as much as is left free: what
+    /// is left out the worker reads from the store, which takes longer.
+    fn take(&mut self, id: WebhookId, parcel: Parcel) {
+        let (count, bytes) = self.own.entry(parcel.event.merchant_id).or_default();
+        let weight = parcel.weight();
+        if may_take(1, *count, self.news.parcels.len(), PARCELS_MAX)
+            && may_take(weight, *bytes, self.parcel_bytes, PARCEL_BYTES_MAX)
+        {
+            (*count, *bytes) = (*count + 1, *bytes + weight);
+            self.parcel_bytes += weight;
+            self.news.parcels.push((id, parcel));
+        }
+    }
 }
 
 impl News {
@@ -114,11 +133,7 @@ impl Mailbox {
         let mut post = self.post();
         for (id, parcel) in parcels {
             post.news.note_through(id, parcel.increment_id);
-            let bytes = post.parcel_bytes + parcel.weight();
-            if post.news.parcels.len() < PARCELS_MAX && bytes <= PARCEL_BYTES_MAX {
-                post.parcel_bytes = bytes;
-                post.news.parcels.push((id, parcel));
-            }
+            post.take(id, parcel);
         }
         drop(post);
         self.arrived.notify_one();
