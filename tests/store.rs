@@ -418,11 +418,13 @@ async fn sessions_live_end_and_are_swept() {
     let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
     let key = KeyHash::of("session");
     let at = |seconds| START.after(Duration::from_secs(seconds));
-    bench.store.open_session(user.user_id, key, at(60)).await.unwrap();
-    bench.store.renew_session(key, at(90));
-    bench.store.renew_session(key, at(70));
-    // The writer works in order: when this is done, so is the renewal.
-    bench.store.end_session(KeyHash::of("another")).await.unwrap();
+    let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end);
+    open(key, at(60)).await.unwrap();
+    bench.store.renew_session(bench.acme, key, at(90));
+    bench.store.renew_session(bench.acme, key, at(70));
+    bench.store.end_session(KeyHash::of("nobody's")).await.unwrap();
+    // The writer works through a merchant's line in order: when this is done, so is the renewal.
+    open(KeyHash::of("another"), at(60)).await.unwrap();
     assert_eq!(bench.store.session(key).await.unwrap().unwrap().expires_at, at(90), "an end never comes nearer");
     bench.store.end_session(key).await.unwrap();
     assert!(bench.store.session(key).await.unwrap().is_none());

@@ -290,11 +290,17 @@ pub trait Store: Watched + Requests {
     async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError>;
 
     /// Opens a session.
-    async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError>;
+    async fn open_session(
+        &self,
+        merchant: MerchantId,
+        user: UserId,
+        key: KeyHash,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError>;
 
     /// Moves a session's end, soon and without waiting; a failure is dropped,
     /// for the next use of the session will ask again.
-    fn renew_session(&self, key: KeyHash, expires_at: Timestamp);
+    fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp);
 
     /// Ends a session, if there is one.
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError>;

@@ -15,12 +15,26 @@ use crate::domain::id::WebhookId;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Webhook};
 use crate::store::sqlite::memory::Counters;
+use crate::store::sqlite::queue::Cost;
 use crate::store::sqlite::rows::state_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 
 /// So many failures in a row there must be besides: one before a clock jumped
 /// forward, and one after it, say nothing of the days in between.
 const DISABLE_FAILURES_MIN: u32 = 5;
+
+/// What recording costs: a row for each attempt and each number, and what is
+/// kept of requests and answers.
+pub fn cost(outcomes: &[Outcome], bodies: &[Option<Vec<u8>>]) -> Cost {
+    let one = |(outcome, body): (&Outcome, &Option<Vec<u8>>)| {
+        let bytes =
+            outcome.attempt.weight() - body.as_ref().map_or(0, |body| outcome.attempt.response_body.len() - body.len());
+        (1 + outcome.numbers.numbers().count(), bytes)
+    };
+    let all = outcomes.iter().zip(bodies).map(one);
+    let (rows, bytes) = all.fold((0, 0), |sum: (usize, usize), one| (sum.0 + one.0, sum.1 + one.1));
+    Cost::of(rows, bytes)
+}
 
 /// Records attempts and what becomes of their deliveries. A webhook that
 /// answered 410, or has failed for `disable_after` without a success, is

@@ -13,6 +13,7 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Rendering;
 use crate::store::sqlite::prune;
+use crate::store::sqlite::queue::Cost;
 use crate::store::sqlite::rows::format_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
@@ -26,6 +27,15 @@ pub struct PublishLimits {
     pub deliveries_max: usize,
     /// The most bytes that the store may hold by then; 0: as many as there are.
     pub bytes_max: u64,
+}
+
+/// What a publish costs, about: how far its events spread is found out when
+/// they are numbered.
+pub fn cost(events: &[NewEvent]) -> Cost {
+    /// Itself, and a few deliveries.
+    const ROWS_PER_EVENT: usize = 4;
+    let bytes = events.iter().map(|event| event.message.as_str().len()).sum();
+    Cost::of(events.len().saturating_mul(ROWS_PER_EVENT), bytes)
 }
 
 /// Accepts events, all or none.
