@@ -137,7 +137,8 @@ impl Service {
     async fn open_session(&self, merchant: MerchantId, user: UserId) -> Result<String, Fault> {
         let key = generate_session_key();
         let expires_at = self.clock.now().after(self.config.session_ttl);
-        let opened = self.store.open_session(merchant, user, KeyHash::of(&key), expires_at).await;
+        let opened =
+            self.store.open_session(merchant, user, KeyHash::of(&key), expires_at, self.config.sessions_max).await;
         opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 

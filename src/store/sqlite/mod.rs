@@ -8,6 +8,7 @@ mod changes;
 mod config;
 mod housekeeping;
 mod live;
+mod logs;
 mod memory;
 pub mod open;
 mod pages;
@@ -16,7 +17,9 @@ mod queue;
 mod readers;
 mod reads;
 mod requests;
+mod room;
 mod rows;
+mod turns;
 mod tx;
 mod writer;
 
@@ -37,6 +40,7 @@ use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Cost, Queue, Refused};
 use self::readers::Readers;
+use self::room::Room;
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
@@ -74,6 +78,7 @@ pub struct SqliteStore {
     feed: Arc<Feed>,
     limits: PublishLimits,
     disable_after: Duration,
+    retention: Retention,
     commits: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -107,8 +112,9 @@ impl SqliteStore {
             feed,
             commits,
             disable_after: config.disable_after,
+            retention: config.retention,
             limits: PublishLimits {
-                bytes_max: config.retention.bytes_max,
+                room: Room::new(config.retention.bytes_max),
                 key_ttl: config.idempotency_ttl,
                 deliveries_max: config.publish_deliveries_max,
             },
@@ -248,8 +254,9 @@ impl Store for SqliteStore {
         user: UserId,
         key: KeyHash,
         expires_at: Timestamp,
+        quota: u32,
     ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| sessions::open_session(tx, user, key, expires_at)).await
+        self.write(merchant, move |tx| sessions::open_session(tx, user, key, expires_at, quota)).await
     }
 
     fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp) {
@@ -323,6 +330,7 @@ impl Store for SqliteStore {
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
         let limits = self.limits;
         let cost = publishing::cost(&events);
+        let events: Vec<_> = events.into_iter().map(publishing::Hashed::from).collect();
         self.write_much(merchant, cost, move |tx| publishing::publish(tx, merchant, events, limits)).await
     }
 
@@ -379,8 +387,8 @@ impl Store for SqliteStore {
     }
 
     async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
-        let cost = Cost::of(2, message.as_str().len());
-        self.write_much(merchant, cost, move |tx| resending::test(tx, merchant, id, message)).await
+        let (cost, room) = (Cost::of(2, message.as_str().len()), self.limits.room);
+        self.write_much(merchant, cost, move |tx| resending::test(tx, merchant, id, message, room)).await
     }
 
     fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()> {
@@ -597,11 +605,11 @@ impl Store for SqliteStore {
 
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let disable_after = self.disable_after;
+        let (disable_after, retention) = (self.disable_after, self.retention);
         let bodies = deflated(&recorded).await;
         let cost = outcomes::cost(&recorded, &bodies);
         let change = writer::change(
-            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after),
+            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after, &retention),
             move |result| drop(reply.send(result)),
         );
         self.queue.push_first(cost, change).map_err(refused)?;

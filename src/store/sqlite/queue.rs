@@ -17,9 +17,9 @@ use crate::work::Account;
 
 /// What the changes of one commit may cost together, in rows. A change that
 /// costs more is alone with its like.
-pub const COMMIT_COST_MAX: Cost = Cost(2_000);
+const COMMIT_COST_MAX: Cost = Cost(1_000);
 /// So many bytes cost as much as a row.
-const BYTES_PER_ROW: usize = 2_048;
+const BYTES_PER_ROW: usize = 4_096;
 
 /// What a change costs the writer, about: in rows, and bytes count as rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -339,10 +339,10 @@ mod tests {
     fn a_commit_has_a_budget_and_accounts_share_by_cost() {
         let queue = Queue::new(100);
         for name in ["A1", "A2", "A3"] {
-            queue.push(ANN, Cost(1_500), name).unwrap();
+            queue.push(ANN, Cost(750), name).unwrap();
         }
         for name in ["b1", "b2", "b3", "b4"] {
-            queue.push(BOB, Cost(500), name).unwrap();
+            queue.push(BOB, Cost(250), name).unwrap();
         }
         assert_eq!(commit(&queue), ["A1", "b1"], "what costs more than is left waits");
         assert_eq!(commit(&queue), ["b2", "b3"], "who has cost less goes first");
@@ -361,9 +361,9 @@ mod tests {
         }
         let first = queue.take(Spent::default()).unwrap();
         assert_eq!(first.entry, "a1");
-        queue.charge(first.account, first.cost, Cost(1_000));
+        queue.charge(first.account, first.cost, Cost(900));
         let mut spent = Spent::default();
-        spent.add(first.account, Cost(1_000));
+        spent.add(first.account, Cost(900));
         let mut rest = Vec::new();
         while let Some(next) = queue.take(spent) {
             rest.push(next.entry);
@@ -380,10 +380,10 @@ mod tests {
     fn neither_kind_keeps_the_other_out() {
         let queue = Queue::new(100);
         for name in ["o1", "o2", "o3"] {
-            queue.push_first(Cost(600), name).unwrap();
+            queue.push_first(Cost(300), name).unwrap();
         }
         for name in ["a1", "a2", "a3"] {
-            queue.push(ANN, Cost(600), name).unwrap();
+            queue.push(ANN, Cost(300), name).unwrap();
         }
         assert_eq!(commit(&queue), ["o1", "a1", "a2"], "half for either");
         assert_eq!(commit(&queue), ["o2", "a3", "o3"], "and the rest for whoever is left");

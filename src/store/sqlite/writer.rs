@@ -151,7 +151,9 @@ impl Writer {
         while let Some(Taken { entry: change, cost, account }) = next {
             let written = conn.total_changes();
             let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
-            answers.push(work::step("a change", || change(may_change)));
+            // Kept outside the step: an answer that a step gives back and then
+            // panics is never dropped, and whoever waits for it would wait for ever.
+            work::step("a change", || answers.push(change(may_change)));
             let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
             // How far an event spreads shows only here.
             let really = cost.max(Cost::of(written, 0));
@@ -301,7 +303,13 @@ mod tests {
             idempotency_ttl: Duration::from_secs(60),
             publish_deliveries_max: 10,
             disable_after: Duration::from_secs(60),
-            retention: Retention { attempts: Duration::MAX, bodies: Duration::MAX, bytes_max: 0 },
+            retention: Retention {
+                attempts: Duration::MAX,
+                bodies: Duration::MAX,
+                bytes_max: 0,
+                webhook_log_bytes_max: 0,
+                merchant_log_bytes_max: 0,
+            },
         };
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
