@@ -43,6 +43,7 @@ CREATE TABLE session (
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX session_by_expiry ON session (expires_at);
+CREATE INDEX session_by_user ON session (user_id, expires_at);
 
 CREATE TABLE webhook (
     webhook_id           INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -171,6 +172,15 @@ CREATE TABLE attempt (
 ) STRICT;
 
 CREATE UNIQUE INDEX attempt_by_number ON attempt (webhook_id, increment_id, attempt);
+
+-- How large the logs of attempts are. What was sent and got goes, the lowest
+-- numbers first, when they are larger than they may be.
+CREATE TABLE log_size (
+    webhook_id      INTEGER NOT NULL PRIMARY KEY REFERENCES webhook,
+    bytes           INTEGER NOT NULL,                 -- of headers and bodies
+    emptied_number  INTEGER NOT NULL,                 -- attempts up to this one have none
+    emptied_attempt INTEGER NOT NULL
+) STRICT;
 
 -- Bulk work that is done in small steps, and goes on after a crash.
 CREATE TABLE job (

@@ -23,7 +23,7 @@ use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, Webhoo
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
 use tallyhook::store::sqlite::admin::{Admin, NewUser};
-use tallyhook::store::{Parcel, Store};
+use tallyhook::store::{Content, Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
 const MERCHANT: MerchantId = MerchantId(1);
@@ -87,7 +87,11 @@ fn parcel(format: Format, others: Option<i64>) -> Parcel {
         due_at: None,
         format,
         event: event(1),
-        batch: others.map(|others| (0..others).map(|n| event(2 + n)).collect()),
+        expansion: None,
+        batch: others.map(|others| {
+            let content = |n| Content { event: event(2 + n), expansion: None };
+            (0..others).map(content).collect()
+        }),
     }
 }
 
@@ -99,37 +103,68 @@ fn body(bencher: Bencher<'_, '_>, kind: &str) {
         "3dcart in XML" => parcel(Format::ThreeDCartXml, None),
         _ => parcel(Format::Envelope, Some(99)),
     };
-    let bytes = BytesCount::new(format::render(WebhookId(1), &parcel).len());
-    bencher.counter(bytes).bench(|| format::render(WebhookId(1), black_box(&parcel)));
+    let bytes = BytesCount::new(format::render(WebhookId(1), &parcel, usize::MAX).unwrap().len());
+    bencher.counter(bytes).bench(|| format::render(WebhookId(1), black_box(&parcel), usize::MAX));
+}
+
+/// A store with so many webhooks of one merchant, all subscribed to the same.
+struct Stored {
+    store: SqliteStore,
+    runtime: tokio::runtime::Runtime,
+    _folder: tempfile::TempDir,
+}
+
+impl Stored {
+    fn new(webhooks: u32, durability: &str) -> Self {
+        let folder = tempfile::tempdir().expect("there is room");
+        let path = format!("sqlite:{}", folder.path().join("store.db").display());
+        let flags = vec![("store", path), ("durability", durability.to_owned())];
+        let config = Config::load(&Sources { flags, ..Sources::default() }).expect("the configuration is right").store;
+        let mut admin = Admin::open(&config).expect("the store opens");
+        let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
+        let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
+        let user = admin.create_user(&user, NOW).expect("the user is new");
+        let store = SqliteStore::open(config, Clock::system(), Arc::new(Mailbox::default())).expect("the store opens");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+        let said = WebhookChanges {
+            topics: Some(patterns("order:*")),
+            url: Some(TargetUrl::try_new("https://example.com/").expect("it is a URL")),
+            ..WebhookChanges::default()
+        };
+        let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
+        let spec = WebhookSpec::try_new(said, defaults).expect("nothing is missing");
+        let made = (0..webhooks).map(|_| store.create_webhook(user.merchant_id, user.user_id, spec.clone(), webhooks));
+        for made in runtime.block_on(join_all(made)) {
+            made.expect("the webhook is made");
+        }
+        Self { store, runtime, _folder: folder }
+    }
+}
+
+fn new_event() -> NewEvent {
+    NewEvent { topic: topic("order:created"), message: message(1_000), created_at: NOW, idempotency_key: None }
 }
 
 /// So many events of 1 kB, published at once, each to one webhook; ends when
 /// all are on disk.
 #[divan::bench(args = [1, 16, 256], sample_count = 50, sample_size = 1)]
 fn publish(bencher: Bencher<'_, '_>, events: usize) {
-    let folder = tempfile::tempdir().expect("there is room");
-    let flags = vec![("store", format!("sqlite:{}", folder.path().join("store.db").display()))];
-    let config = Config::load(&Sources { flags, ..Sources::default() }).expect("the configuration is right").store;
-    let mut admin = Admin::open(&config).expect("the store opens");
-    let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
-    let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
-    let user = admin.create_user(&user, NOW).expect("the user is new");
-    let store = SqliteStore::open(config, Clock::system(), Arc::new(Mailbox::default())).expect("the store opens");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
-    let said = WebhookChanges {
-        topics: Some(patterns("order:*")),
-        url: Some(TargetUrl::try_new("https://example.com/").expect("it is a URL")),
-        ..WebhookChanges::default()
-    };
-    let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
-    let spec = WebhookSpec::try_new(said, defaults).expect("nothing is missing");
-    runtime.block_on(store.create_webhook(user.merchant_id, user.user_id, spec, 1)).expect("the webhook is made");
-    let event =
-        || NewEvent { topic: topic("order:created"), message: message(1_000), created_at: NOW, idempotency_key: None };
-    bencher.counter(ItemsCount::new(events)).with_inputs(|| vec![event(); events]).bench_local_values(|events| {
-        let published = join_all(events.into_iter().map(|event| store.publish(user.merchant_id, vec![event])));
+    let Stored { store, runtime, _folder } = Stored::new(1, "full");
+    bencher.counter(ItemsCount::new(events)).with_inputs(|| vec![new_event(); events]).bench_local_values(|events| {
+        let published = join_all(events.into_iter().map(|event| store.publish(MERCHANT, vec![event])));
         for receipts in runtime.block_on(published) {
             receipts.expect("it is accepted");
         }
     });
+}
+
+/// One call of so many events, each to 500 webhooks, which others wait for; the
+/// disk is not waited for.
+#[divan::bench(args = [1, 2], sample_count = 200, sample_size = 1)]
+fn publish_wide(bencher: Bencher<'_, '_>, events: usize) {
+    let Stored { store, runtime, _folder } = Stored::new(500, "normal");
+    bencher
+        .counter(ItemsCount::new(events * 500))
+        .with_inputs(|| vec![new_event(); events])
+        .bench_local_values(|events| runtime.block_on(store.publish(MERCHANT, events)).expect("it is accepted"));
 }

@@ -202,6 +202,8 @@ keys! {
     log: Filter = "info", Rule::Filter;
     /// How long a session lives after its last use.
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
+    /// The most sessions of one user; one more ends the one that has not been used for longest.
+    sessions_max: u32 = "100", count(1, 1_000_000);
     /// Failed logins of one user from one address in a minute before more are refused.
     login_failures_max: u32 = "10", count(1, 1_000_000);
     /// The most calls of one user in a second, over all its keys, sessions and connections;
@@ -216,9 +218,10 @@ keys! {
     topics_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
-    /// The most deliveries that the events of one call may make: one for each event at
-    /// each webhook that matches.
-    publish_deliveries_max: usize = "10000", count(1, 10_000_000);
+    /// The most deliveries that the events of one call may make, or made when they were
+    /// first published: one for each event at each webhook that matches. So many are one
+    /// step of the store's writer, for which others wait.
+    publish_deliveries_max: usize = "1000", count(1, 10_000_000);
     /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.
@@ -271,8 +274,14 @@ keys! {
     /// replayed, pulled and backfilled. The numbers themselves stay, with state and times.
     body_retention_days: Duration = "30", days(0, 36_500);
     /// The most bytes that the store may hold; 0 sets no limit. From nine tenths on, what has
-    /// ended is pruned whatever its age; beyond it, publishing is refused.
+    /// ended is pruned whatever its age; beyond it, publishing and webhook.test are refused
+    /// and replays wait. Backfills wait from eight tenths on.
     store_bytes_max: u64 = "0", bytes(0, 1_152_921_504_606_846_976);
+    /// The most bytes of headers and answers in the log of attempts of one webhook; 0 sets no
+    /// limit. Beyond it those of the lowest numbers go; times and statuses stay.
+    webhook_log_bytes_max: u64 = "67108864", bytes(0, 1_152_921_504_606_846_976);
+    /// The same for all logs of one merchant.
+    merchant_log_bytes_max: u64 = "1073741824", bytes(0, 1_152_921_504_606_846_976);
     /// Deliveries in flight at once.
     in_flight_max: usize = "4096", count(1, 100_000);
     /// The most deliveries in flight at once to one webhook that does not say itself; a quarter of in_flight_max at the most. How many of them there are grows and shrinks with how its receiver does.
@@ -349,10 +358,13 @@ impl Settings {
                     attempts: self.retention_days?,
                     bodies: self.body_retention_days?,
                     bytes_max: self.store_bytes_max?,
+                    webhook_log_bytes_max: self.webhook_log_bytes_max?,
+                    merchant_log_bytes_max: self.merchant_log_bytes_max?,
                 },
             },
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
+                sessions_max: self.sessions_max?,
                 login_failures_max: self.login_failures_max?,
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,

@@ -1,6 +1,8 @@
 //! What every store must do. Written against the boundary alone, so that a
 //! second engine passes the same tests.
 
+#[path = "store/bounds.rs"]
+mod bounds;
 #[path = "store/lists.rs"]
 mod lists;
 #[path = "store/opening.rs"]
@@ -43,6 +45,7 @@ const QUOTA: u32 = 10;
 
 struct Bench {
     store: Arc<dyn Store>,
+    sqlite: Arc<SqliteStore>,
     mailbox: Arc<Mailbox>,
     hand: watch::Sender<Timestamp>,
     acme: MerchantId,
@@ -60,12 +63,23 @@ fn config(folder: &Path) -> Config {
         idempotency_ttl: Duration::from_secs(3_600),
         publish_deliveries_max: 50,
         disable_after: Duration::from_secs(432_000),
-        retention: Retention { attempts: MONTH, bodies: MONTH, bytes_max: 0 },
+        retention: Retention {
+            attempts: MONTH,
+            bodies: MONTH,
+            bytes_max: 0,
+            webhook_log_bytes_max: 0,
+            merchant_log_bytes_max: 0,
+        },
     }
 }
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With another configuration.
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut admin = Admin::open(&config(dir.path())).unwrap();
         let mut merchant = |name: &str| {
@@ -76,19 +90,32 @@ impl Bench {
         let (acme, other) = (merchant("acme"), merchant("other"));
         let (clock, hand) = Clock::manual(START);
         let mailbox = Arc::new(Mailbox::default());
-        let store = Arc::new(SqliteStore::open(config(dir.path()), clock, Arc::clone(&mailbox)).unwrap());
-        Self { store, mailbox, hand, acme, other, dir }
+        let mut config = config(dir.path());
+        change(&mut config);
+        let sqlite = Arc::new(SqliteStore::open(config, clock, Arc::clone(&mailbox)).unwrap());
+        Self { store: sqlite.clone(), sqlite, mailbox, hand, acme, other, dir }
+    }
+
+    /// The store's file, beside the store.
+    fn file(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.dir.path().join("store.db")).unwrap()
     }
 
     /// Closes the store and opens it again, as the next process does.
     fn reopen(self) -> Self {
-        let Self { store, hand, acme, other, dir, .. } = self;
-        drop(store);
+        self.reopen_with(|_| {})
+    }
+
+    fn reopen_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let Self { store, sqlite, hand, acme, other, dir, .. } = self;
+        drop((store, sqlite));
         let mailbox = Arc::new(Mailbox::default());
         let now = *hand.borrow();
         let (clock, hand) = Clock::manual(now);
-        let store = Arc::new(SqliteStore::open(config(dir.path()), clock, Arc::clone(&mailbox)).unwrap());
-        Self { store, mailbox, hand, acme, other, dir }
+        let mut config = config(dir.path());
+        change(&mut config);
+        let sqlite = Arc::new(SqliteStore::open(config, clock, Arc::clone(&mailbox)).unwrap());
+        Self { store: sqlite.clone(), sqlite, mailbox, hand, acme, other, dir }
     }
 
     async fn webhook(&self, topics: &str) -> WebhookId {
@@ -208,6 +235,15 @@ async fn a_publish_makes_no_more_deliveries_than_it_may() {
     assert!(matches!(refused, StoreError::TooManyDeliveries { max: 50 }), "{refused}");
     let receipts = bench.store.publish(bench.acme, events(25)).await.unwrap();
     assert_eq!(numbers(&receipts[0]), [(a.0, 1), (b.0, 1)], "the refused one took no number");
+
+    // What is answered again counts too, and takes nothing new.
+    let repeated = |count| vec![event("order:created", "{}", Some("k")); count];
+    let refused = bench.store.publish(bench.acme, repeated(26)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooManyDeliveries { max: 50 }), "{refused}");
+    let first = bench.store.publish(bench.acme, repeated(25)).await.unwrap();
+    assert_eq!(bench.store.publish(bench.acme, repeated(25)).await.unwrap(), first);
+    assert!(first.iter().all(|receipt| numbers(receipt) == [(a.0, 26), (b.0, 26)]), "it is one event");
+    assert!(bench.store.publish(bench.acme, repeated(26)).await.is_err());
 }
 
 #[tokio::test]
@@ -418,11 +454,13 @@ async fn sessions_live_end_and_are_swept() {
     let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
     let key = KeyHash::of("session");
     let at = |seconds| START.after(Duration::from_secs(seconds));
-    bench.store.open_session(user.user_id, key, at(60)).await.unwrap();
-    bench.store.renew_session(key, at(90));
-    bench.store.renew_session(key, at(70));
-    // The writer works in order: when this is done, so is the renewal.
-    bench.store.end_session(KeyHash::of("another")).await.unwrap();
+    let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 100);
+    open(key, at(60)).await.unwrap();
+    bench.store.renew_session(bench.acme, key, at(90));
+    bench.store.renew_session(bench.acme, key, at(70));
+    bench.store.end_session(KeyHash::of("nobody's")).await.unwrap();
+    // The writer works through a merchant's line in order: when this is done, so is the renewal.
+    open(KeyHash::of("another"), at(60)).await.unwrap();
     assert_eq!(bench.store.session(key).await.unwrap().unwrap().expires_at, at(90), "an end never comes nearer");
     bench.store.end_session(key).await.unwrap();
     assert!(bench.store.session(key).await.unwrap().is_none());
@@ -453,7 +491,7 @@ async fn tenants_see_their_own() {
 async fn a_transaction_that_is_undone_leaves_no_hole() {
     let bench = Bench::new();
     let id = bench.webhook("*").await;
-    let other = rusqlite::Connection::open(bench.dir.path().join("store.db")).unwrap();
+    let other = bench.file();
     let trigger = "CREATE TRIGGER undo BEFORE INSERT ON event WHEN NEW.topic = 'undo:all'
         BEGIN SELECT RAISE(ROLLBACK, 'undone'); END";
     other.execute_batch(trigger).unwrap();

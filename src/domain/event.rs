@@ -44,7 +44,7 @@ impl Message {
 }
 
 /// A key that makes a repeated publish the same publish.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {

@@ -79,12 +79,12 @@ impl Service {
     pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
         let user = self.check_key(name, key, peer).await?;
         self.count_call(user.user_id)?;
-        self.open_session(user.user_id).await
+        self.open_session(user.merchant_id, user.user_id).await
     }
 
     /// Opens a session for whoever is calling.
     pub async fn start_session(&self, caller: &Caller) -> Result<String, Fault> {
-        self.open_session(caller.user_id).await
+        self.open_session(caller.merchant_id, caller.user_id).await
     }
 
     /// Ends a session; one that is unknown has ended already.
@@ -134,10 +134,11 @@ impl Service {
         }
     }
 
-    async fn open_session(&self, user: UserId) -> Result<String, Fault> {
+    async fn open_session(&self, merchant: MerchantId, user: UserId) -> Result<String, Fault> {
         let key = generate_session_key();
         let expires_at = self.clock.now().after(self.config.session_ttl);
-        let opened = self.store.open_session(user, KeyHash::of(&key), expires_at).await;
+        let opened =
+            self.store.open_session(merchant, user, KeyHash::of(&key), expires_at, self.config.sessions_max).await;
         opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -152,7 +153,7 @@ impl Service {
         let user = enabled(session.user)?;
         let renewed = now.after(self.config.session_ttl);
         if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
-            self.store.renew_session(hash, renewed);
+            self.store.renew_session(user.merchant_id, hash, renewed);
         }
         Ok(Some(user))
     }

@@ -43,6 +43,8 @@ const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct Config {
     /// How long a session lives after its last use.
     pub session_ttl: Duration,
+    /// The most sessions a user may have; one more ends the oldest.
+    pub sessions_max: u32,
     /// Failed logins of one user from one address in a minute, before more are refused.
     pub login_failures_max: u32,
     /// The most calls of one user in a second; 0: there is no limit.
@@ -221,8 +223,8 @@ impl Failures {
                 .detail(format!("It goes out in one request with {batch}; give whole_batch 1 to cancel them all.")),
             StoreError::TooManySecrets { max } => Fault::new(self.refused)
                 .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
-            StoreError::TooManyJobs { max } => Fault::new(self.refused)
-                .detail(format!("{max} replays and backfills of the webhook wait, the most that may. Retry once they are done.")),
+            StoreError::TooManyJobs { max, whose } => Fault::new(self.refused)
+                .detail(format!("{max} replays and backfills of the {whose} wait, the most that may. Retry once they are done.")),
             StoreError::Violation(violation) => violation.into_fault(FaultCode::InvalidWebhook),
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");

@@ -115,11 +115,13 @@ pub enum StoreError {
         /// The most.
         max: usize,
     },
-    /// As many replays and backfills of the webhook wait as may.
-    #[error("{max} replays and backfills wait, the most that may")]
+    /// As many replays and backfills of the webhook, or of the merchant, wait as may.
+    #[error("{max} replays and backfills of the {whose} wait, the most that may")]
     TooManyJobs {
         /// The most.
         max: usize,
+        /// Of one webhook, or of one merchant.
+        whose: &'static str,
     },
     /// A rule of the domain that only the store could check was broken.
     #[error("{}: {}", .0.field, .0.problem)]
@@ -325,12 +327,20 @@ pub trait Store: Watched + Requests {
     /// The session with that key, expired or not.
     async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError>;
 
-    /// Opens a session.
-    async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError>;
+    /// Opens a session. If the user has `quota` already, those end that would
+    /// have ended first.
+    async fn open_session(
+        &self,
+        merchant: MerchantId,
+        user: UserId,
+        key: KeyHash,
+        expires_at: Timestamp,
+        quota: u32,
+    ) -> Result<(), StoreError>;
 
     /// Moves a session's end, soon and without waiting; a failure is dropped,
     /// for the next use of the session will ask again.
-    fn renew_session(&self, key: KeyHash, expires_at: Timestamp);
+    fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp);
 
     /// Ends a session, if there is one.
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError>;
@@ -555,7 +565,7 @@ pub trait Store: Watched + Requests {
     ) -> Result<EventId, StoreError>;
 
     /// Numbers a test event for one webhook, which is sent at once; fails with
-    /// [`StoreError::NoWebhook`].
+    /// [`StoreError::NoWebhook`] or [`StoreError::Full`].
     async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError>;
 
     /// Ends when an attempt at the delivery has been recorded after this call,

@@ -5,7 +5,9 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::{batches, jobs, notices};
+use super::logs;
 use super::prune::{self, Retention};
+use super::room::Room;
 use super::rows::state_code;
 use super::tx::{Announcement, Tx};
 use crate::domain::delivery::{DeliveryState, EndReason};
@@ -16,32 +18,72 @@ use crate::store::StoreError;
 const NUMBERS_PER_STEP: i64 = 500;
 /// Webhooks looked at in a step.
 const WEBHOOKS_PER_STEP: usize = 16;
+/// Rows changed in a step, about.
+const ROWS_PER_STEP: u64 = 500;
 /// Expired rows of a kind removed in a sweep.
 const ROWS_PER_SWEEP: i64 = 500;
 
-/// Does a little of what there is to do: moves `settled_through` of some
-/// webhooks on, and a replay or a backfill; sweeps, and prunes.
+/// A kind of housekeeping; false if there was nothing to do.
+type Kind = fn(&mut Tx<'_>, Retention) -> Result<bool, StoreError>;
+
+const KINDS: [Kind; 5] = [settle_some, work_on_jobs, sweep_out, prune_some, logs::trim_some];
+
+/// Does a little of what there is to do, of one kind, for whatever shares the
+/// commit waits for it; the kinds take turns.
 pub fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
-    for _ in 0..WEBHOOKS_PER_STEP {
-        let Some(id) = tx.memory.pop_chore() else { break };
-        settle(tx, id)?;
-    }
-    if let Some(job) = tx.memory.pop_job()
-        && let Some(job) = jobs::step(tx, job)?
-    {
-        tx.memory.add_job(job);
-    }
-    if std::mem::take(&mut tx.memory.wants_sweep) {
-        tx.memory.wants_sweep = !sweep(tx)?;
-        if tx.memory.pass.is_none()
-            && let Some(pass) = prune::begin(tx.conn, retention, tx.memory.pass_began_at, tx.now)?
-        {
-            (tx.memory.pass, tx.memory.pass_began_at) = (Some(pass), Some(tx.now));
+    for _ in 0..KINDS.len() {
+        let kind = KINDS[tx.memory.turn % KINDS.len()];
+        tx.memory.turn = tx.memory.turn.wrapping_add(1);
+        if kind(tx, retention)? {
+            break;
         }
-    } else if let Some(pass) = tx.memory.pass.take() {
-        tx.memory.pass = prune::step(tx, pass)?;
     }
     Ok(())
+}
+
+/// Moves `settled_through` of some webhooks on.
+fn settle_some(tx: &mut Tx<'_>, _: Retention) -> Result<bool, StoreError> {
+    let before = tx.conn.total_changes();
+    for count in 0..WEBHOOKS_PER_STEP {
+        if tx.conn.total_changes().saturating_sub(before) >= ROWS_PER_STEP {
+            break;
+        }
+        let Some(id) = tx.memory.pop_chore() else { return Ok(count > 0) };
+        settle(tx, id)?;
+    }
+    Ok(true)
+}
+
+/// Does a step of a replay or a backfill.
+fn work_on_jobs(tx: &mut Tx<'_>, retention: Retention) -> Result<bool, StoreError> {
+    if tx.memory.jobs.is_idle() {
+        return Ok(false);
+    }
+    jobs::step(tx, Room::new(retention.bytes_max))?;
+    Ok(true)
+}
+
+/// Sweeps, and begins to prune if it is time.
+fn sweep_out(tx: &mut Tx<'_>, retention: Retention) -> Result<bool, StoreError> {
+    if !std::mem::take(&mut tx.memory.wants_sweep) {
+        return Ok(false);
+    }
+    tx.memory.wants_sweep = !sweep(tx)?;
+    // There may be room by now.
+    tx.memory.jobs.unpark();
+    if tx.memory.pass.is_none()
+        && let Some(pass) = prune::begin(tx.conn, retention, tx.memory.pass_began_at, tx.now)?
+    {
+        (tx.memory.pass, tx.memory.pass_began_at) = (Some(pass), Some(tx.now));
+    }
+    Ok(true)
+}
+
+/// Does a step of the pass that is under way.
+fn prune_some(tx: &mut Tx<'_>, _: Retention) -> Result<bool, StoreError> {
+    let Some(pass) = tx.memory.pass.take() else { return Ok(false) };
+    tx.memory.pass = prune::step(tx, pass)?;
+    Ok(true)
 }
 
 /// Moves `settled_through` on, ending on the way what a deleted webhook left

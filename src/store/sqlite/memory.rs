@@ -2,14 +2,16 @@
 //! of every webhook. It is altered only by the writer, and seen by nobody
 //! else before the commit; after a failed one it is read again from the file.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::jobs::{self, Job};
+use super::changes::jobs;
+use super::logs::LogSizes;
 use super::prune::Pass;
 use super::rows;
+use super::turns::{Jobs, Turns};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::time::Timestamp;
@@ -24,8 +26,13 @@ pub struct Memory {
     index: SubscriptionIndex,
     codes: HashMap<MerchantId, Arc<str>>,
     dirty: HashSet<WebhookId>,
-    chores: BTreeSet<WebhookId>,
-    jobs: VecDeque<Job>,
+    chores: Turns,
+    /// Replays and backfills.
+    pub jobs: Jobs,
+    /// How large the logs of attempts are.
+    pub logs: LogSizes,
+    /// Which kind of housekeeping has the next turn.
+    pub turn: usize,
     /// What has expired is to be swept out.
     pub wants_sweep: bool,
     /// The pass of pruning that is under way.
@@ -93,7 +100,8 @@ impl Memory {
             memory.put_webhook(Arc::clone(&webhook));
             memory.delete_webhook(webhook.webhook_id);
         }
-        memory.jobs = jobs::load(conn)?.into();
+        memory.logs = LogSizes::load(conn)?;
+        jobs::load(conn)?.into_iter().for_each(|job| memory.jobs.add(job));
         Ok(memory)
     }
 
@@ -119,7 +127,7 @@ impl Memory {
         self.by_merchant.entry(merchant).or_default().insert(id);
         if counters.settled_through < counters.last {
             // Whatever ended while nobody counted is found by the next step.
-            self.chores.insert(id);
+            self.chores.push(merchant, id);
         }
         self.webhooks.insert(id, Entry { webhook, counters, is_deleted: false });
     }
@@ -133,7 +141,7 @@ impl Memory {
         if let Some(ids) = self.by_merchant.get_mut(&merchant) {
             ids.remove(&id);
         }
-        self.chores.insert(id);
+        self.chores.push(merchant, id);
     }
 
     /// The merchant's webhooks, in the order of their ids.
@@ -179,32 +187,23 @@ impl Memory {
     /// Marks a webhook whose lowest open number has ended, or that is deleted:
     /// the next step finds out how far it is settled.
     pub fn add_chore(&mut self, id: WebhookId) {
-        self.chores.insert(id);
+        if let Some(entry) = self.webhooks.get(&id) {
+            self.chores.push(entry.webhook.merchant_id, id);
+        }
     }
 
     /// True while a step of the chores and jobs would find something to do.
     pub fn has_chores(&self) -> bool {
-        !self.chores.is_empty() || !self.jobs.is_empty() || self.wants_sweep || self.pass.is_some()
-    }
-
-    /// Puts a job behind the others.
-    pub fn add_job(&mut self, job: Job) {
-        self.jobs.push_back(job);
-    }
-
-    /// Takes the next job.
-    pub fn pop_job(&mut self) -> Option<Job> {
-        self.jobs.pop_front()
-    }
-
-    /// How many jobs of a webhook wait.
-    pub fn jobs_of(&self, id: WebhookId) -> usize {
-        self.jobs.iter().filter(|job| job.webhook_id == id).count()
+        !self.chores.is_empty()
+            || !self.jobs.is_idle()
+            || !self.logs.are_small()
+            || self.wants_sweep
+            || self.pass.is_some()
     }
 
     /// Takes the next chore.
     pub fn pop_chore(&mut self) -> Option<WebhookId> {
-        self.chores.pop_first()
+        self.chores.pop().map(|(_, id)| id)
     }
 
     /// Forgets a deleted webhook whose deliveries have all ended.
@@ -231,7 +230,7 @@ impl Memory {
                 counters.acknowledged_through.0,
             ])?;
         }
-        Ok(())
+        self.logs.flush(conn)
     }
 
     /// Every webhook that is not deleted, and its last number.

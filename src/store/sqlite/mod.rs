@@ -5,8 +5,10 @@
 
 pub mod admin;
 mod changes;
+mod config;
 mod housekeeping;
 mod live;
+mod logs;
 mod memory;
 pub mod open;
 mod pages;
@@ -15,11 +17,12 @@ mod queue;
 mod readers;
 mod reads;
 mod requests;
+mod room;
 mod rows;
+mod turns;
 mod tx;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -32,10 +35,12 @@ use tokio::sync::{oneshot, watch};
 
 use self::changes::publishing::{self, PublishLimits};
 use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhooks};
+pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
-use self::queue::{Queue, Refused};
+use self::queue::{Cost, Queue, Refused};
 use self::readers::Readers;
+use self::room::Room;
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
@@ -60,39 +65,6 @@ const LANE_READERS: u32 = 2;
 /// When to try again after the write queue was full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How hard a commit is pressed to disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Every commit survives a power cut (`synchronous = FULL`).
-    Full,
-    /// Every commit survives a crash of the process; a power cut may take the
-    /// last ones (`synchronous = NORMAL`).
-    Normal,
-}
-
-/// What the operator decides about the store.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The database file; made if it is missing.
-    pub path: PathBuf,
-    /// How hard a commit is pressed to disk.
-    pub durability: Durability,
-    /// How long to wait for another process that writes to the file.
-    pub busy_timeout: Duration,
-    /// Connections for reading.
-    pub readers_max: u32,
-    /// Changes that may wait for the writer before more are refused.
-    pub write_queue_max: usize,
-    /// How long an idempotency key counts.
-    pub idempotency_ttl: Duration,
-    /// The most deliveries that one publish may make.
-    pub publish_deliveries_max: usize,
-    /// A webhook that fails for so long without a success is disabled.
-    pub disable_after: Duration,
-    /// What is kept, and for how long.
-    pub retention: Retention,
-}
-
 /// A store in one SQLite file, served by this process alone.
 pub struct SqliteStore {
     store_id: StoreId,
@@ -106,6 +78,7 @@ pub struct SqliteStore {
     feed: Arc<Feed>,
     limits: PublishLimits,
     disable_after: Duration,
+    retention: Retention,
     commits: watch::Receiver<u64>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -139,8 +112,9 @@ impl SqliteStore {
             feed,
             commits,
             disable_after: config.disable_after,
+            retention: config.retention,
             limits: PublishLimits {
-                bytes_max: config.retention.bytes_max,
+                room: Room::new(config.retention.bytes_max),
                 key_ttl: config.idempotency_ttl,
                 deliveries_max: config.publish_deliveries_max,
             },
@@ -165,7 +139,7 @@ impl SqliteStore {
             |_| {},
         );
         // If the queue is full, the next one will do.
-        let _ = self.queue.push(change);
+        let _ = self.queue.push(Account::Server, Cost::SMALL, change);
     }
 
     /// Commits what waits, refuses what comes, and closes the file. Blocks.
@@ -177,15 +151,26 @@ impl SqliteStore {
         }
     }
 
-    /// Has the writer do something, and waits until it is on disk.
+    /// Has the writer do something small, and waits until it is on disk.
     async fn write<T: Send + 'static>(
         &self,
+        account: impl Into<Account>,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.write_much(account, Cost::SMALL, work).await
+    }
+
+    /// Has it do something that costs so much.
+    async fn write_much<T: Send + 'static>(
+        &self,
+        account: impl Into<Account>,
+        cost: Cost,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may have gone; the change stands all the same.
         let change = writer::change(work, move |result| drop(reply.send(result)));
-        self.queue.push(change).map_err(refused)?;
+        self.queue.push(account.into(), cost, change).map_err(refused)?;
         answered(answer).await
     }
 }
@@ -207,11 +192,16 @@ fn refused(why: Refused) -> StoreError {
     match why {
         Refused::Full => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
         Refused::Closed => StoreError::ShuttingDown,
+        Refused::Abandoned => writer_is_gone(),
     }
 }
 
+fn writer_is_gone() -> StoreError {
+    StoreError::failed("the writer thread is gone")
+}
+
 async fn answered<T>(answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
-    answer.await.unwrap_or_else(|_| Err(StoreError::failed("the writer thread is gone")))
+    answer.await.unwrap_or_else(|_| Err(writer_is_gone()))
 }
 
 #[async_trait]
@@ -258,11 +248,18 @@ impl Store for SqliteStore {
             .await
     }
 
-    async fn open_session(&self, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| sessions::open_session(tx, user, key, expires_at)).await
+    async fn open_session(
+        &self,
+        merchant: MerchantId,
+        user: UserId,
+        key: KeyHash,
+        expires_at: Timestamp,
+        quota: u32,
+    ) -> Result<(), StoreError> {
+        self.write(merchant, move |tx| sessions::open_session(tx, user, key, expires_at, quota)).await
     }
 
-    fn renew_session(&self, key: KeyHash, expires_at: Timestamp) {
+    fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp) {
         let change = writer::change(
             move |tx| sessions::renew_session(tx, key, expires_at),
             |renewed| {
@@ -272,11 +269,14 @@ impl Store for SqliteStore {
             },
         );
         // A full queue has better things to do; the session's next use asks again.
-        let _ = self.queue.push(change);
+        let _ = self.queue.push(merchant.into(), Cost::SMALL, change);
     }
 
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError> {
-        self.write(move |tx| sessions::end_session(tx, key)).await
+        // Whose line would a key wait in that is nobody's?
+        let Some(session) = self.session(key).await? else { return Ok(()) };
+        let merchant = session.user.merchant_id;
+        self.write(merchant, move |tx| sessions::end_session(tx, key)).await
     }
 
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {
@@ -307,11 +307,11 @@ impl Store for SqliteStore {
         spec: WebhookSpec,
         quota: u32,
     ) -> Result<Webhook, StoreError> {
-        self.write(move |tx| webhooks::create(tx, merchant, user, spec, quota)).await
+        self.write(merchant, move |tx| webhooks::create(tx, merchant, user, spec, quota)).await
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
-        self.write(move |tx| webhooks::set_active(tx, merchant, &which, on)).await
+        self.write(merchant, move |tx| webhooks::set_active(tx, merchant, &which, on)).await
     }
 
     async fn update_webhook(
@@ -320,20 +320,22 @@ impl Store for SqliteStore {
         id: WebhookId,
         changes: WebhookChanges,
     ) -> Result<Webhook, StoreError> {
-        self.write(move |tx| webhooks::update(tx, merchant, id, changes)).await
+        self.write(merchant, move |tx| webhooks::update(tx, merchant, id, changes)).await
     }
 
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
-        self.write(move |tx| webhooks::delete(tx, merchant, id)).await
+        self.write(merchant, move |tx| webhooks::delete(tx, merchant, id)).await
     }
 
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
         let limits = self.limits;
-        self.write(move |tx| publishing::publish(tx, merchant, events, limits)).await
+        let cost = publishing::cost(&events);
+        let events: Vec<_> = events.into_iter().map(publishing::Hashed::from).collect();
+        self.write_much(merchant, cost, move |tx| publishing::publish(tx, merchant, events, limits)).await
     }
 
     async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
-        self.write(move |tx| webhooks::enable(tx, merchant, id)).await
+        self.write(merchant, move |tx| webhooks::enable(tx, merchant, id)).await
     }
 
     async fn rotate_secret(
@@ -343,11 +345,11 @@ impl Store for SqliteStore {
         secret: SecretKey,
         overlap_until: Timestamp,
     ) -> Result<Webhook, StoreError> {
-        self.write(move |tx| webhooks::rotate_secret(tx, merchant, id, secret, overlap_until)).await
+        self.write(merchant, move |tx| webhooks::rotate_secret(tx, merchant, id, secret, overlap_until)).await
     }
 
     async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(move |tx| resending::retry(tx, merchant, id, number)).await
+        self.write(merchant, move |tx| resending::retry(tx, merchant, id, number)).await
     }
 
     async fn cancel(
@@ -357,11 +359,11 @@ impl Store for SqliteStore {
         number: IncrementId,
         whole_batch: bool,
     ) -> Result<(), StoreError> {
-        self.write(move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
+        self.write(merchant, move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
     }
 
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(move |tx| resending::forget(tx, merchant, id, number)).await
+        self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await
     }
 
     async fn replay(
@@ -371,7 +373,7 @@ impl Store for SqliteStore {
         span: Span,
         since: Timestamp,
     ) -> Result<Span, StoreError> {
-        self.write(move |tx| jobs::replay(tx, merchant, id, span, since)).await
+        self.write(merchant, move |tx| jobs::replay(tx, merchant, id, span, since)).await
     }
 
     async fn backfill(
@@ -381,11 +383,12 @@ impl Store for SqliteStore {
         topics: Option<Patterns>,
         since: Timestamp,
     ) -> Result<EventId, StoreError> {
-        self.write(move |tx| jobs::backfill(tx, merchant, id, topics, since)).await
+        self.write(merchant, move |tx| jobs::backfill(tx, merchant, id, topics, since)).await
     }
 
     async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
-        self.write(move |tx| resending::test(tx, merchant, id, message)).await
+        let (cost, room) = (Cost::of(2, message.as_str().len()), self.limits.room);
+        self.write_much(merchant, cost, move |tx| resending::test(tx, merchant, id, message, room)).await
     }
 
     fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()> {
@@ -393,7 +396,7 @@ impl Store for SqliteStore {
     }
 
     async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
-        self.write(move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
+        self.write(merchant, move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
     }
 
     async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
@@ -476,7 +479,7 @@ impl Store for SqliteStore {
         spec: TopicSpec,
         quota: u32,
     ) -> Result<CatalogueEntry, StoreError> {
-        self.write(move |tx| topics::register(tx.conn, tx.now, merchant, spec, quota)).await
+        self.write(merchant, move |tx| topics::register(tx.conn, tx.now, merchant, spec, quota)).await
     }
 
     async fn update_topic(
@@ -485,11 +488,11 @@ impl Store for SqliteStore {
         topic: Topic,
         changes: TopicChanges,
     ) -> Result<CatalogueEntry, StoreError> {
-        self.write(move |tx| topics::update(tx.conn, tx.now, merchant, &topic, changes)).await
+        self.write(merchant, move |tx| topics::update(tx.conn, tx.now, merchant, &topic, changes)).await
     }
 
     async fn remove_topic(&self, merchant: MerchantId, topic: Topic) -> Result<(), StoreError> {
-        self.write(move |tx| topics::remove(tx.conn, merchant, &topic)).await
+        self.write(merchant, move |tx| topics::remove(tx.conn, merchant, &topic)).await
     }
 
     async fn topic_rules(
@@ -595,19 +598,21 @@ impl Store for SqliteStore {
     async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {
         let (reply, answer) = oneshot::channel();
         let change = writer::change(move |tx| batches::seal(tx, id, batch), move |result| drop(reply.send(result)));
-        self.queue.push_first(change).map_err(refused)?;
+        let cost = Cost::of(batch.numbers().count(), 0);
+        self.queue.push_first(cost, change).map_err(refused)?;
         answered(answer).await
     }
 
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
-        let disable_after = self.disable_after;
+        let (disable_after, retention) = (self.disable_after, self.retention);
         let bodies = deflated(&recorded).await;
+        let cost = outcomes::cost(&recorded, &bodies);
         let change = writer::change(
-            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after),
+            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after, &retention),
             move |result| drop(reply.send(result)),
         );
-        self.queue.push_first(change).map_err(refused)?;
+        self.queue.push_first(cost, change).map_err(refused)?;
         answered(answer).await
     }
 }

@@ -17,7 +17,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const SCHEMA: &str = include_str!("../../../schema.sql");
 /// Each brings the schema from its index to the next version. The first is
 /// the schema of version 1, so that a test can walk all the way.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_bounds.sql")];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();
 /// Statements that a connection keeps prepared.

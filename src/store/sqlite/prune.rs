@@ -9,13 +9,18 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use super::room::Room;
 use super::tx::Tx;
+use crate::domain::id::WebhookId;
 use crate::domain::time::Timestamp;
 
 /// How often a pass begins, unless space is short.
 const INTERVAL: Duration = Duration::from_secs(3_600);
 /// Rows looked at in a step.
 const PER_STEP: i64 = 250;
+/// Bytes that the rows of a step may have: what is deleted frees a page for
+/// every 4 kB.
+const BYTES_PER_STEP: i64 = 4 * 1_024 * 1_024;
 /// Pages given back to the file system in a step.
 const PAGES_PER_STEP: u32 = 64;
 
@@ -29,6 +34,10 @@ pub struct Retention {
     /// The most bytes that the store may hold; 0: as many as there are. From
     /// nine tenths on, what has ended is pruned whatever its age.
     pub bytes_max: u64,
+    /// Headers and bodies of the log of one webhook, in bytes; 0: all of them.
+    pub webhook_log_bytes_max: u64,
+    /// Those of all logs of one merchant; 0: all of them.
+    pub merchant_log_bytes_max: u64,
 }
 
 /// A pass, and how far it is.
@@ -58,7 +67,7 @@ pub fn begin(
     last: Option<Timestamp>,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Pass>> {
-    let is_short = retention.bytes_max > 0 && used_bytes(conn)? >= retention.bytes_max / 10 * 9;
+    let is_short = Room::new(retention.bytes_max).is_short(conn)?;
     // One that lies in the future was before the clock went back.
     let is_time = last.is_none_or(|last| last > now || now.since(last) >= INTERVAL);
     if !is_short && !is_time {
@@ -73,10 +82,10 @@ pub fn begin(
 }
 
 /// Does a step of a pass; gives it back unless it is done.
-pub fn step(tx: &Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
+pub fn step(tx: &mut Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
     let (next, phase) = match pass.phase {
-        Phase::Attempts => (walk(tx.conn, &ATTEMPTS, pass.after, pass.attempts_before)?, Phase::Events),
-        Phase::Events => (walk(tx.conn, &EVENTS, pass.after, pass.bodies_before)?, Phase::Vacuum),
+        Phase::Attempts => (walk(tx, &ATTEMPTS, pass.after, pass.attempts_before)?, Phase::Events),
+        Phase::Events => (walk(tx, &EVENTS, pass.after, pass.bodies_before)?, Phase::Vacuum),
         Phase::Vacuum => return Ok(vacuum_step(tx.conn)?.then_some(pass)),
     };
     Ok(Some(match next {
@@ -85,51 +94,62 @@ pub fn step(tx: &Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
     }))
 }
 
-/// What the store holds; what is free within its file does not count.
-pub fn used_bytes(conn: &Connection) -> rusqlite::Result<u64> {
-    let read = |sql| conn.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-    let pages = read("PRAGMA page_count")?.saturating_sub(read("PRAGMA freelist_count")?);
-    Ok(pages.saturating_mul(read("PRAGMA page_size")?).unsigned_abs())
-}
-
 /// How the rows of a phase are walked and deleted.
 struct Walk {
-    /// Of the next rows, the last, and when the oldest of them came to be.
+    /// The next rows, when they came to be, and how large they are.
     next: &'static str,
-    /// Deletes those up to a row that are old enough, and whose deliveries are.
+    /// Deletes those up to a row that are old enough, and whose deliveries are;
+    /// returns whose log became smaller, and by how much.
     delete: &'static str,
 }
 
 const ATTEMPTS: Walk = Walk {
-    next: "SELECT max(attempt_id), min(started_at) FROM
-        (SELECT attempt_id, started_at FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2)",
+    next: "SELECT attempt_id, started_at,
+            octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)
+        FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2",
     delete: "DELETE FROM attempt WHERE attempt_id > ?1 AND attempt_id <= ?2 AND EXISTS (SELECT 1 FROM delivery d
         WHERE d.webhook_id = attempt.webhook_id AND d.increment_id = attempt.increment_id
-            AND d.state <> 0 AND d.next_attempt_at IS NULL AND d.ended_at < ?3 AND attempt.started_at < ?3)",
+            AND d.state <> 0 AND d.next_attempt_at IS NULL AND d.ended_at < ?3 AND attempt.started_at < ?3)
+        RETURNING webhook_id, octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)",
 };
 
 const EVENTS: Walk = Walk {
-    next: "SELECT max(event_id), min(published_at) FROM
-        (SELECT event_id, published_at FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2)",
+    next: "SELECT event_id, published_at, octet_length(message)
+        FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2",
     delete: "DELETE FROM event WHERE event_id > ?1 AND event_id <= ?2 AND published_at < ?3
         AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.event_id = event.event_id
-            AND (d.state = 0 OR d.next_attempt_at IS NOT NULL OR d.ended_at >= ?3))",
+            AND (d.state = 0 OR d.next_attempt_at IS NOT NULL OR d.ended_at >= ?3))
+        RETURNING NULL, 0",
 };
 
 /// Looks at the next rows, and deletes what may go; the last one looked at.
-fn walk(conn: &Connection, walk: &Walk, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
-    let through = next_rows(conn, walk.next, after, before)?;
+fn walk(tx: &mut Tx<'_>, walk: &Walk, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
+    let through = next_rows(tx.conn, walk.next, after, before)?;
     if let Some(through) = through {
-        conn.prepare_cached(walk.delete)?.execute(params![after, through, before.0])?;
+        let mut statement = tx.conn.prepare_cached(walk.delete)?;
+        let mut deleted = statement.query(params![after, through, before.0])?;
+        while let Some(row) = deleted.next()? {
+            if let Some(id) = row.get(0)? {
+                tx.memory.logs.shrink(WebhookId(id), row.get::<_, i64>(1)?.unsigned_abs());
+            }
+        }
     }
     Ok(through)
 }
 
 /// The last of the next rows, unless there are none, or all of them are young.
 fn next_rows(conn: &Connection, sql: &str, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
-    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
-    let (last, oldest) = conn.prepare_cached(sql)?.query_row(params![after, PER_STEP], row)?;
-    Ok(last.filter(|_| oldest.is_some_and(|oldest| oldest < before.0)))
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut found = statement.query(params![after, PER_STEP])?;
+    let (mut last, mut is_any_old, mut bytes) = (None, false, 0);
+    while bytes < BYTES_PER_STEP
+        && let Some(row) = found.next()?
+    {
+        last = Some(row.get(0)?);
+        is_any_old |= row.get::<_, i64>(1)? < before.0;
+        bytes += row.get::<_, i64>(2)?;
+    }
+    Ok(last.filter(|_| is_any_old))
 }
 
 /// Gives some pages back if much is free; true if there may be more to give.

@@ -1,23 +1,56 @@
 //! What waits for the writer thread.
 //!
-//! Two lines: outcomes of deliveries go before everything else, so that a
-//! flood of publishes can't keep what was sent from being marked as sent.
-//! Whoever comes when the other line is full is refused at once.
+//! Outcomes of deliveries wait in a line of their own that goes first, so that
+//! a flood of publishes can't keep what was sent from being marked as sent.
+//! Everything else waits in a line of its account. The lines are served by
+//! what they have cost so far, so a merchant who has much written waits for
+//! himself, whether it is many changes or large ones.
+//!
+//! What shares a commit has a budget, and each of the two kinds is sure of half
+//! of it while the other waits too.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
+
+use crate::work::Account;
+
+/// What the changes of one commit may cost together, in rows. A change that
+/// costs more is alone with its like.
+const COMMIT_COST_MAX: Cost = Cost(1_000);
+/// So many bytes cost as much as a row.
+const BYTES_PER_ROW: usize = 4_096;
+
+/// What a change costs the writer, about: in rows, and bytes count as rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost(u32);
+
+impl Cost {
+    /// A row or two.
+    pub const SMALL: Self = Self(2);
+
+    /// So many rows, with so many bytes in all.
+    pub fn of(rows: usize, bytes: usize) -> Self {
+        Self(u32::try_from(rows.saturating_add(bytes / BYTES_PER_ROW)).unwrap_or(u32::MAX))
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
 
 /// Why an entry was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The line is as long as it may be.
+    /// As many wait as may, in all or of that account.
     Full,
     /// The writer is closing.
     Closed,
+    /// The writer is gone.
+    Abandoned,
 }
 
-/// A bounded line with a priority line beside it.
+/// Bounded lines with a priority line beside them.
 #[derive(Debug)]
 pub struct Queue<T> {
     lines: Mutex<Lines<T>>,
@@ -25,30 +58,97 @@ pub struct Queue<T> {
     max: usize,
 }
 
+/// An entry that was taken.
+#[derive(Debug)]
+pub struct Taken<T> {
+    /// What waited.
+    pub entry: T,
+    /// What it was expected to cost.
+    pub cost: Cost,
+    /// Whose line it waited in; `None`: the priority line.
+    pub account: Option<Account>,
+}
+
+/// What a commit has spent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    first: Option<Cost>,
+    second: Option<Cost>,
+}
+
 #[derive(Debug)]
 struct Lines<T> {
-    first: VecDeque<T>,
-    second: VecDeque<T>,
-    is_closed: bool,
+    first: VecDeque<(Cost, T)>,
+    /// Lines that are not empty, in the order of their turns.
+    second: BTreeMap<Turn, Line<T>>,
+    /// The turn of each of them.
+    turns: HashMap<Account, Turn>,
+    /// Entries in all of them.
+    count: usize,
+    /// Where the line that was served last began; newcomers begin there too.
+    now: u64,
+    joined: u64,
+    state: State,
+}
+
+/// A line's place: the one that has cost the least goes first; of several, the
+/// one that has waited longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    cost: u64,
+    joined: u64,
+}
+
+#[derive(Debug)]
+struct Line<T> {
+    account: Account,
+    entries: VecDeque<(Cost, T)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Closed,
+    Abandoned,
+}
+
+impl Spent {
+    /// Counts what an entry of a line has cost.
+    pub fn add(&mut self, account: Option<Account>, cost: Cost) {
+        let spent = if account.is_none() { &mut self.first } else { &mut self.second };
+        *spent = Some(spent.unwrap_or_default().plus(cost));
+    }
+
+    fn all(self) -> Cost {
+        self.first.unwrap_or_default().plus(self.second.unwrap_or_default())
+    }
 }
 
 impl<T> Queue<T> {
-    /// A queue whose ordinary line holds up to `max` entries.
+    /// A queue whose ordinary lines hold up to `max` entries together.
     pub fn new(max: usize) -> Self {
-        let lines = Lines { first: VecDeque::new(), second: VecDeque::new(), is_closed: false };
+        let lines = Lines {
+            first: VecDeque::new(),
+            second: BTreeMap::new(),
+            turns: HashMap::new(),
+            count: 0,
+            now: 0,
+            joined: 0,
+            state: State::Open,
+        };
         Self { lines: Mutex::new(lines), filled: Condvar::new(), max }
     }
 
-    /// Joins the ordinary line.
-    pub fn push(&self, entry: T) -> Result<(), Refused> {
+    /// Joins the account's line. That may hold as much as there is room left
+    /// beside it, so that whoever else comes finds some.
+    pub fn push(&self, account: Account, cost: Cost, entry: T) -> Result<(), Refused> {
         let mut lines = self.lines();
-        if lines.is_closed {
-            return Err(Refused::Closed);
-        }
-        if lines.second.len() >= self.max {
+        lines.check_open()?;
+        let own = lines.turns.get(&account).and_then(|turn| lines.second.get(turn)).map_or(0, |own| own.entries.len());
+        if own >= self.max - lines.count {
             return Err(Refused::Full);
         }
-        lines.second.push_back(entry);
+        lines.join(account, cost, entry);
         drop(lines);
         self.filled.notify_one();
         Ok(())
@@ -57,38 +157,84 @@ impl<T> Queue<T> {
     /// Joins the priority line. It has no bound of its own: there is one
     /// sender, the delivery worker, and it has no more than one entry a request
     /// that is in flight, and one for outcomes.
-    pub fn push_first(&self, entry: T) -> Result<(), Refused> {
+    pub fn push_first(&self, cost: Cost, entry: T) -> Result<(), Refused> {
         let mut lines = self.lines();
-        if lines.is_closed {
-            return Err(Refused::Closed);
-        }
-        lines.first.push_back(entry);
+        lines.check_open()?;
+        lines.first.push_back((cost, entry));
         drop(lines);
         self.filled.notify_one();
         Ok(())
     }
 
-    /// Takes up to `max` entries, those with priority first; waits up to
-    /// `patience` for the first. `None` once the queue is closed and empty.
-    pub fn take(&self, max: usize, patience: Duration) -> Option<Vec<T>> {
+    /// Waits up to `patience` for an entry. False once the queue is closed and
+    /// empty.
+    pub fn wait(&self, patience: Duration) -> bool {
         let lines = self.lines();
-        let (mut lines, _) = self
+        let (lines, _) = self
             .filled
-            .wait_timeout_while(lines, patience, |lines| lines.is_empty() && !lines.is_closed)
+            .wait_timeout_while(lines, patience, |lines| lines.is_empty() && lines.state == State::Open)
             .expect("nothing panics while it holds the lines");
-        if lines.is_empty() && lines.is_closed {
-            return None;
+        !lines.is_empty() || lines.state == State::Open
+    }
+
+    /// Takes the next entry for a commit that has spent so much; `None` if
+    /// there is none that it still has room for. One of each kind has room in
+    /// any commit.
+    pub fn take(&self, spent: Spent) -> Option<Taken<T>> {
+        let mut lines = self.lines();
+        if let Some((cost, _)) = lines.first.front() {
+            let half = Cost(COMMIT_COST_MAX.0 / 2);
+            let is_alone = lines.second.is_empty();
+            let fits = match spent.first {
+                None => true,
+                Some(first) if !is_alone => first.plus(*cost) <= half,
+                Some(_) => spent.all().plus(*cost) <= COMMIT_COST_MAX,
+            };
+            if fits {
+                let (cost, entry) = lines.first.pop_front()?;
+                return Some(Taken { entry, cost, account: None });
+            }
         }
-        let from_first = lines.first.len().min(max);
-        let mut taken: Vec<T> = lines.first.drain(..from_first).collect();
-        let from_second = lines.second.len().min(max - from_first);
-        taken.extend(lines.second.drain(..from_second));
-        Some(taken)
+        let (_, line) = lines.second.first_key_value()?;
+        let (cost, _) = line.entries.front()?;
+        let fits = spent.second.is_none() || spent.all().plus(*cost) <= COMMIT_COST_MAX;
+        if fits { lines.take_second() } else { None }
+    }
+
+    /// Tells what an entry has really cost its account, if that is more than
+    /// was said.
+    pub fn charge(&self, account: Option<Account>, said: Cost, really: Cost) {
+        let more = really.0.saturating_sub(said.0);
+        if let Some(account) = account
+            && more > 0
+        {
+            self.lines().charge(account, more);
+        }
     }
 
     /// Refuses newcomers from now on; what waits can still be taken.
     pub fn close(&self) {
-        self.lines().is_closed = true;
+        let mut lines = self.lines();
+        if lines.state == State::Open {
+            lines.state = State::Closed;
+        }
+        drop(lines);
+        self.filled.notify_all();
+    }
+
+    /// Refuses newcomers from now on, and lets go of what waits. One that was
+    /// closed in good order stays that.
+    pub fn abandon(&self) {
+        let mut lines = self.lines();
+        if lines.state == State::Open {
+            lines.state = State::Abandoned;
+        }
+        let left = (std::mem::take(&mut lines.first), std::mem::take(&mut lines.second));
+        lines.turns.clear();
+        lines.count = 0;
+        drop(lines);
+        // Whoever waited is told by this, which is no business of the lines.
+        drop(left);
         self.filled.notify_all();
     }
 
@@ -101,23 +247,161 @@ impl<T> Lines<T> {
     fn is_empty(&self) -> bool {
         self.first.is_empty() && self.second.is_empty()
     }
+
+    fn check_open(&self) -> Result<(), Refused> {
+        match self.state {
+            State::Open => Ok(()),
+            State::Closed => Err(Refused::Closed),
+            State::Abandoned => Err(Refused::Abandoned),
+        }
+    }
+
+    fn join(&mut self, account: Account, cost: Cost, entry: T) {
+        self.count += 1;
+        if let Some(line) = self.turns.get(&account).and_then(|turn| self.second.get_mut(turn)) {
+            line.entries.push_back((cost, entry));
+            return;
+        }
+        self.queue_up(self.now, Line { account, entries: VecDeque::from([(cost, entry)]) });
+    }
+
+    fn take_second(&mut self) -> Option<Taken<T>> {
+        let (turn, mut line) = self.second.pop_first()?;
+        let (cost, entry) = line.entries.pop_front()?;
+        let account = line.account;
+        self.count -= 1;
+        self.now = self.now.max(turn.cost);
+        if line.entries.is_empty() {
+            self.turns.remove(&account);
+        } else {
+            self.queue_up(turn.cost.saturating_add(cost.0.into()), line);
+        }
+        Some(Taken { entry, cost, account: Some(account) })
+    }
+
+    fn charge(&mut self, account: Account, more: u32) {
+        let Some(turn) = self.turns.get(&account).copied() else { return };
+        if let Some(line) = self.second.remove(&turn) {
+            self.queue_up(turn.cost.saturating_add(more.into()), line);
+        }
+    }
+
+    /// Gives a line its turn.
+    fn queue_up(&mut self, cost: u64, line: Line<T>) {
+        self.joined += 1;
+        let turn = Turn { cost, joined: self.joined };
+        self.turns.insert(line.account, turn);
+        self.second.insert(turn, line);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::MerchantId;
+
+    const ANN: Account = Account::Merchant(MerchantId(1));
+    const BOB: Account = Account::Merchant(MerchantId(2));
+
+    /// What goes into the next commit.
+    fn commit(queue: &Queue<&'static str>) -> Vec<&'static str> {
+        let (mut spent, mut taken) = (Spent::default(), Vec::new());
+        while let Some(next) = queue.take(spent) {
+            spent.add(next.account, next.cost);
+            taken.push(next.entry);
+        }
+        taken
+    }
 
     #[test]
     fn priority_goes_first_and_bounds_hold() {
-        let queue = Queue::new(2);
-        assert_eq!(queue.push(1), Ok(()));
-        assert_eq!(queue.push(2), Ok(()));
-        assert_eq!(queue.push(3), Err(Refused::Full));
-        assert_eq!(queue.push_first(9), Ok(()));
-        assert_eq!(queue.take(2, Duration::ZERO), Some(vec![9, 1]));
+        let queue = Queue::new(4);
+        queue.push(ANN, Cost(1), "a1").unwrap();
+        queue.push(ANN, Cost(1), "a2").unwrap();
+        assert_eq!(queue.push(ANN, Cost(1), "a3"), Err(Refused::Full), "half of what is free is one's own");
+        queue.push(BOB, Cost(1), "b1").unwrap();
+        assert_eq!(queue.push(BOB, Cost(1), "b2"), Err(Refused::Full), "and half of the rest another's");
+        queue.push(Account::Server, Cost(1), "s1").unwrap();
+        assert_eq!(queue.push(Account::Merchant(MerchantId(3)), Cost(1), "c1"), Err(Refused::Full), "four is four");
+        queue.push_first(Cost(1), "o1").unwrap();
+        assert!(queue.wait(Duration::ZERO));
+        assert_eq!(commit(&queue), ["o1", "a1", "b1", "s1", "a2"]);
+        assert!(queue.wait(Duration::ZERO), "it is open");
+        queue.push(ANN, Cost(1), "a4").unwrap();
         queue.close();
-        assert_eq!(queue.push(4), Err(Refused::Closed));
-        assert_eq!(queue.take(10, Duration::ZERO), Some(vec![2]));
-        assert_eq!(queue.take(10, Duration::ZERO), None);
+        assert_eq!(queue.push(ANN, Cost(1), "a5"), Err(Refused::Closed));
+        assert!(queue.wait(Duration::MAX));
+        assert_eq!(commit(&queue), ["a4"]);
+        assert!(!queue.wait(Duration::MAX));
+    }
+
+    #[test]
+    fn a_commit_has_a_budget_and_accounts_share_by_cost() {
+        let queue = Queue::new(100);
+        for name in ["A1", "A2", "A3"] {
+            queue.push(ANN, Cost(750), name).unwrap();
+        }
+        for name in ["b1", "b2", "b3", "b4"] {
+            queue.push(BOB, Cost(250), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["A1", "b1"], "what costs more than is left waits");
+        assert_eq!(commit(&queue), ["b2", "b3"], "who has cost less goes first");
+        assert_eq!(commit(&queue), ["A2", "b4"]);
+        queue.push(BOB, Cost(9_999), "b5").unwrap();
+        queue.push(BOB, Cost(1), "b6").unwrap();
+        assert_eq!(commit(&queue), ["b5"], "what no budget is enough for has a commit of its own");
+        assert_eq!(commit(&queue), ["A3", "b6"]);
+    }
+
+    #[test]
+    fn what_costs_more_than_was_said_is_charged() {
+        let queue = Queue::new(100);
+        for (account, name) in [(ANN, "a1"), (ANN, "a2"), (BOB, "b1"), (BOB, "b2"), (BOB, "b3")] {
+            queue.push(account, Cost(1), name).unwrap();
+        }
+        let first = queue.take(Spent::default()).unwrap();
+        assert_eq!(first.entry, "a1");
+        queue.charge(first.account, first.cost, Cost(900));
+        let mut spent = Spent::default();
+        spent.add(first.account, Cost(900));
+        let mut rest = Vec::new();
+        while let Some(next) = queue.take(spent) {
+            rest.push(next.entry);
+        }
+        assert_eq!(rest, ["b1", "b2", "b3", "a2"]);
+        // Who comes back begins where the others are, neither behind nor in front.
+        for (account, name) in [(ANN, "a3"), (BOB, "b4"), (ANN, "a4")] {
+            queue.push(account, Cost(1), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["a3", "b4", "a4"]);
+    }
+
+    #[test]
+    fn neither_kind_keeps_the_other_out() {
+        let queue = Queue::new(100);
+        for name in ["o1", "o2", "o3"] {
+            queue.push_first(Cost(300), name).unwrap();
+        }
+        for name in ["a1", "a2", "a3"] {
+            queue.push(ANN, Cost(300), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["o1", "a1", "a2"], "half for either");
+        assert_eq!(commit(&queue), ["o2", "a3", "o3"], "and the rest for whoever is left");
+        queue.push_first(Cost(9_000), "o4").unwrap();
+        queue.push(ANN, Cost(1), "a4").unwrap();
+        assert_eq!(commit(&queue), ["o4", "a4"], "one of each, whatever the other costs");
+    }
+
+    #[test]
+    fn what_is_abandoned_is_let_go() {
+        let queue = Queue::new(10);
+        let entry = std::sync::Arc::new(());
+        queue.push(ANN, Cost(1), std::sync::Arc::clone(&entry)).unwrap();
+        queue.push_first(Cost(1), std::sync::Arc::clone(&entry)).unwrap();
+        queue.abandon();
+        assert_eq!(std::sync::Arc::strong_count(&entry), 1);
+        assert_eq!(queue.push(ANN, Cost(1), std::sync::Arc::clone(&entry)), Err(Refused::Abandoned));
+        assert_eq!(queue.push_first(Cost(1), entry), Err(Refused::Abandoned));
+        assert!(!queue.wait(Duration::MAX));
     }
 }

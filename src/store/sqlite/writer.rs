@@ -1,7 +1,9 @@
 //! The one thread that writes.
 //!
-//! It takes whatever waits, runs it as one transaction (group commit), presses
-//! that to disk, and only then answers everyone and announces the news. Each
+//! It takes what waits as far as a commit's budget goes, runs it as one
+//! transaction (group commit), presses that to disk, and only then answers
+//! everyone and announces the news. So no change waits for more than a budget,
+//! whatever others have had written, or for one change that is larger. Each
 //! change runs in a savepoint of its own, so one that fails takes nothing else
 //! with it. A COMMIT that fails leaves it unknown what the disk holds: the
 //! connection is closed, the file is read again, and everyone gets a fault.
@@ -15,7 +17,7 @@ use tracing::{error, info};
 
 use super::memory::Memory;
 use super::open::{ServeLock, read_store_id, reopen};
-use super::queue::Queue;
+use super::queue::{Cost, Queue, Spent, Taken};
 use super::tx::{Announcement, Tx};
 use super::{Config, Retention, housekeeping};
 use crate::domain::id::{Span, StoreId};
@@ -25,8 +27,6 @@ use crate::store::feed::{Committed, Feed};
 use crate::store::mailbox::Mailbox;
 use crate::work;
 
-/// The most changes that share a commit.
-const CHANGES_PER_COMMIT_MAX: usize = 512;
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -35,6 +35,15 @@ const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Answer + Send>;
 /// Tells whoever asked for a change.
 pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// However the thread ends, nobody waits for it any longer.
+struct End(Arc<Queue<Change>>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
 
 /// The writer thread's own state.
 pub struct Writer {
@@ -92,14 +101,14 @@ impl Writer {
 
     /// Works until the queue is closed and empty.
     pub fn run(mut self) {
-        loop {
-            let patience = self.patience();
-            let Some(changes) = self.queue.take(CHANGES_PER_COMMIT_MAX, patience) else { break };
+        let _end = End(Arc::clone(&self.queue));
+        while self.queue.wait(self.patience()) {
             if self.conn.is_none() {
                 self.reopen();
             }
-            if !changes.is_empty() || self.memory.has_chores() {
-                self.commit(changes);
+            let first = self.queue.take(Spent::default());
+            if first.is_some() || self.memory.has_chores() {
+                self.commit(first);
             }
         }
         info!(commits = *self.commits.borrow(), "the store is closed");
@@ -116,8 +125,9 @@ impl Writer {
         }
     }
 
-    /// Runs the changes, and a bounded step of the chores, as one transaction.
-    fn commit(&mut self, changes: Vec<Change>) {
+    /// Runs a change and what else finds room beside it, and a bounded step of
+    /// the chores, as one transaction.
+    fn commit(&mut self, first: Option<Taken<Change>>) {
         let begun = match &self.conn {
             Some(conn) => conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
                 error!(%cause, "the store can't be written");
@@ -128,9 +138,7 @@ impl Writer {
         self.is_stuck = begun.is_err();
         let (Ok(()), Some(conn)) = (&begun, &self.conn) else {
             let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
-            for change in changes {
-                change(Err(cause.clone()))(Err(cause.clone()));
-            }
+            self.refuse(first, &cause);
             return;
         };
 
@@ -139,11 +147,20 @@ impl Writer {
         // Some failures (a full disk, say) undo the whole transaction, and what
         // came after would each be a transaction of its own.
         let undone = || StoreError::failed("an earlier failure undid the transaction");
-        let run = |change: Change| {
-            let tx = if tx.conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
-            work::step("a change", || change(tx))
-        };
-        let answers: Vec<Answer> = changes.into_iter().map(run).collect();
+        let (mut spent, mut answers, mut next) = (Spent::default(), Vec::<Answer>::new(), first);
+        while let Some(Taken { entry: change, cost, account }) = next {
+            let written = conn.total_changes();
+            let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
+            // Kept outside the step: an answer that a step gives back and then
+            // panics is never dropped, and whoever waits for it would wait for ever.
+            work::step("a change", || answers.push(change(may_change)));
+            let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
+            // How far an event spreads shows only here.
+            let really = cost.max(Cost::of(written, 0));
+            self.queue.charge(account, cost, really);
+            spent.add(account, really);
+            next = self.queue.take(spent);
+        }
         let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
         match finished {
             Ok(()) => {
@@ -163,6 +180,16 @@ impl Writer {
                 self.is_stuck = true;
                 answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
             }
+        }
+    }
+
+    /// Tells all that a commit would have had room for.
+    fn refuse(&self, first: Option<Taken<Change>>, cause: &StoreError) {
+        let (mut spent, mut next) = (Spent::default(), first);
+        while let Some(Taken { entry: change, cost, account }) = next {
+            change(Err(cause.clone()))(Err(cause.clone()));
+            spent.add(account, cost);
+            next = self.queue.take(spent);
         }
     }
 
@@ -251,4 +278,51 @@ pub fn change<T: Send + 'static>(
         let result = tx.and_then(|tx| tx.in_savepoint(work));
         Box::new(move |committed| reply(committed.and(result)))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::domain::id::MerchantId;
+    use crate::domain::time::Timestamp;
+    use crate::store::sqlite::{Durability, SqliteStore};
+
+    const MERCHANT: MerchantId = MerchantId(1);
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_writer_that_panics_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: dir.path().join("store.db"),
+            durability: Durability::Normal,
+            busy_timeout: Duration::from_secs(5),
+            readers_max: 1,
+            write_queue_max: 10,
+            idempotency_ttl: Duration::from_secs(60),
+            publish_deliveries_max: 10,
+            disable_after: Duration::from_secs(60),
+            retention: Retention {
+                attempts: Duration::MAX,
+                bodies: Duration::MAX,
+                bytes_max: 0,
+                webhook_log_bytes_max: 0,
+                merchant_log_bytes_max: 0,
+            },
+        };
+        let (clock, _hand) = Clock::manual(Timestamp(0));
+        let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
+        let (go_on, held) = mpsc::channel::<()>();
+        let panics = store.write(MERCHANT, move |_| -> Result<(), StoreError> {
+            let _ = held.recv();
+            panic!("on purpose")
+        });
+        let waits = store.write(MERCHANT, |_| Ok(()));
+        let (panics, waits, ()) = tokio::join!(panics, waits, async { drop(go_on) });
+        let comes = store.write(MERCHANT, |_| Ok(())).await;
+        for told in [panics, waits, comes] {
+            assert!(matches!(told, Err(StoreError::Failed(_))), "{told:?}");
+        }
+    }
 }

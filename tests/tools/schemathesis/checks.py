@@ -43,6 +43,7 @@ REFUSED = [
     ": is empty; name what goes out",
     # How much waits, changes.
     " replays and backfills of the webhook wait",
+    " replays and backfills of the merchant wait",
 ]
 
 SWITCHES = {"true", "false", "1", "0"}

@@ -11,13 +11,19 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
+use crate::store::sqlite::room::Room;
 use crate::store::sqlite::rows::{damaged, patterns, topic_at};
 use crate::store::sqlite::tx::{Announcement, Tx};
 
 /// Numbers or events that a step looks at.
 const PER_STEP: i64 = 250;
+/// Messages that a step of a backfill passes over, in bytes: what stands behind
+/// a message in its row is found by way of all its pages.
+const BYTES_PER_STEP: i64 = 4 * 1_024 * 1_024;
 /// Jobs of one webhook that may wait.
 const PER_WEBHOOK_MAX: usize = 16;
+/// Jobs of one merchant that may wait.
+const PER_MERCHANT_MAX: usize = 256;
 
 /// A piece of bulk work.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub struct Job {
     pub job_id: i64,
     /// Whose deliveries.
     pub webhook_id: WebhookId,
+    /// Who asked.
+    pub merchant_id: MerchantId,
     kind: Kind,
     /// The number or event to go on with.
     next: i64,
@@ -53,7 +61,8 @@ impl Kind {
 
 /// The jobs that are not done.
 pub fn load(conn: &Connection) -> rusqlite::Result<Vec<Job>> {
-    let sql = "SELECT job_id, webhook_id, kind, next_id, last_id, since, topics FROM job ORDER BY job_id";
+    let sql = "SELECT job_id, job.webhook_id, kind, next_id, last_id, since, job.topics, merchant_id
+        FROM job JOIN webhook ON webhook.webhook_id = job.webhook_id ORDER BY job_id";
     conn.prepare(sql)?.query_map([], job)?.collect()
 }
 
@@ -70,6 +79,7 @@ fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
         next: row.get(3)?,
         last: row.get(4)?,
         since: Timestamp(row.get(5)?),
+        merchant_id: MerchantId(row.get(7)?),
     })
 }
 
@@ -78,7 +88,7 @@ pub fn replay(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, span: Span, 
     let last = webhooks::find(tx, merchant, id)?.last_increment_id;
     let span = Span { first: span.first.max(IncrementId(1)), last: span.last.min(last) };
     let (next, last) = (span.first.0, span.last.0);
-    add(tx, Job { job_id: 0, webhook_id: id, kind: Kind::Replay, next, last, since })?;
+    add(tx, Job { job_id: 0, webhook_id: id, merchant_id: merchant, kind: Kind::Replay, next, last, since })?;
     Ok(span)
 }
 
@@ -96,13 +106,16 @@ pub fn backfill(
     let kind = Kind::Backfill(topics.unwrap_or(webhook.spec.topics));
     let last: i64 =
         tx.conn.prepare_cached("SELECT coalesce(max(event_id), 0) FROM event")?.query_row([], |row| row.get(0))?;
-    add(tx, Job { job_id: 0, webhook_id: id, kind, next: 1, last, since })?;
+    add(tx, Job { job_id: 0, webhook_id: id, merchant_id: merchant, kind, next: 1, last, since })?;
     Ok(EventId(last))
 }
 
 fn add(tx: &mut Tx<'_>, job: Job) -> Result<()> {
-    if tx.memory.jobs_of(job.webhook_id) >= PER_WEBHOOK_MAX {
-        return Err(StoreError::TooManyJobs { max: PER_WEBHOOK_MAX });
+    if tx.memory.jobs.of_webhook(job.webhook_id) >= PER_WEBHOOK_MAX {
+        return Err(StoreError::TooManyJobs { max: PER_WEBHOOK_MAX, whose: "webhook" });
+    }
+    if tx.memory.jobs.of_merchant(job.merchant_id) >= PER_MERCHANT_MAX {
+        return Err(StoreError::TooManyJobs { max: PER_MERCHANT_MAX, whose: "merchant" });
     }
     let topics = match &job.kind {
         Kind::Replay => "",
@@ -114,30 +127,38 @@ fn add(tx: &mut Tx<'_>, job: Job) -> Result<()> {
         )?
         .execute(params![job.webhook_id.0, job.kind.name(), job.next, job.last, job.since.0, topics])?;
     let job_id = tx.conn.last_insert_rowid();
-    tx.memory.add_job(Job { job_id, ..job });
+    tx.memory.jobs.add(Job { job_id, ..job });
     Ok(())
 }
 
-/// Does a step of a job; gives it back unless it is done.
-pub fn step(tx: &mut Tx<'_>, mut job: Job) -> Result<Option<Job>> {
+/// Does a step of the job whose turn it is. One for which the store has no room
+/// is put aside until it is swept, so that it costs nothing meanwhile.
+pub fn step(tx: &mut Tx<'_>, room: Room) -> Result<()> {
+    let Some(mut job) = tx.memory.jobs.next() else { return Ok(()) };
     let is_gone = tx.memory.entry(job.webhook_id).is_none_or(|entry| entry.is_deleted);
-    let through = job.last.min(job.next.saturating_add(PER_STEP - 1));
-    if !is_gone && job.next <= through {
+    if !is_gone && job.next <= job.last {
+        let has_room = match job.kind {
+            Kind::Replay => room.has_for_replay(tx.conn, job.merchant_id)?,
+            Kind::Backfill(_) => room.has_for_backfill(tx.conn, job.merchant_id)?,
+        };
+        if !has_room {
+            tx.memory.jobs.park(job);
+            return Ok(());
+        }
         let through = match &job.kind {
-            Kind::Replay => replay_step(tx, &job, through)?,
-            Kind::Backfill(patterns) => {
-                backfill_step(tx, &job, patterns, through)?;
-                through
-            }
+            Kind::Replay => replay_step(tx, &job, job.last.min(job.next.saturating_add(PER_STEP - 1)))?,
+            Kind::Backfill(patterns) => backfill_step(tx, &job, patterns)?,
         };
         job.next = through + 1;
     }
     if is_gone || job.next > job.last {
         tx.conn.prepare_cached("DELETE FROM job WHERE job_id = ?1")?.execute([job.job_id])?;
-        return Ok(None);
+        tx.memory.jobs.remove(&job);
+    } else {
+        tx.conn.prepare_cached("UPDATE job SET next_id = ?2 WHERE job_id = ?1")?.execute([job.job_id, job.next])?;
+        tx.memory.jobs.put_back(job);
     }
-    tx.conn.prepare_cached("UPDATE job SET next_id = ?2 WHERE job_id = ?1")?.execute([job.job_id, job.next])?;
-    Ok(Some(job))
+    Ok(())
 }
 
 /// What was cancelled stays cancelled, what was pruned is gone, what was never
@@ -157,10 +178,10 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
                     AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)
                     AND ?5 <= (SELECT last.created_at FROM delivery last WHERE last.webhook_id = ?1
                         AND last.increment_id = coalesce(delivery.batch_last, delivery.increment_id))
-                    AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.webhook_id = ?1
-                        AND d.increment_id BETWEEN coalesce(delivery.batch_first, delivery.increment_id)
-                            AND coalesce(delivery.batch_last, delivery.increment_id)
-                        AND NOT EXISTS (SELECT 1 FROM event e WHERE e.event_id = d.event_id))",
+                    AND coalesce(delivery.batch_first, delivery.increment_id) NOT IN
+                        (SELECT coalesce(d.batch_first, d.increment_id) FROM delivery d WHERE d.webhook_id = ?1
+                            AND d.increment_id BETWEEN ?2 AND ?3
+                            AND NOT EXISTS (SELECT 1 FROM event e WHERE e.event_id = d.event_id))",
         )?
         .execute([id.0, first, through, tx.now.0, job.since.0])?;
     let first = IncrementId(first);
@@ -169,24 +190,33 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
     Ok(through)
 }
 
-fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns, through: i64) -> Result<()> {
-    let Some(entry) = tx.memory.entry(job.webhook_id) else { return Ok(()) };
+/// Numbers those of the merchant's next events that match; returns the last
+/// one that was looked at.
+fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns) -> Result<i64> {
+    let Some(entry) = tx.memory.entry(job.webhook_id) else { return Ok(job.last) };
     let webhook = Arc::clone(&entry.webhook);
     let mut numbering = Numbering::default();
     let mut events = tx.conn.prepare_cached(
-        "SELECT event_id, topic FROM event
-            WHERE event_id BETWEEN ?1 AND ?2 AND merchant_id = ?3 AND published_at >= ?4 ORDER BY event_id",
+        "SELECT event_id, topic, published_at, octet_length(message) FROM event INDEXED BY event_by_merchant
+            WHERE merchant_id = ?1 AND event_id BETWEEN ?2 AND ?3 ORDER BY event_id LIMIT ?4",
     )?;
-    let mut found = events.query(params![job.next, through, webhook.merchant_id.0, job.since.0])?;
+    let mut found = events.query(params![webhook.merchant_id.0, job.next, job.last, PER_STEP])?;
+    let (mut through, mut count, mut bytes) = (job.last, 0, 0);
     while let Some(row) = found.next()? {
+        let event_id: i64 = row.get(0)?;
         let topic = topic_at(row, 1)?;
-        if topic != Topic::test() && patterns.matches(&topic) {
+        if row.get::<_, i64>(2)? >= job.since.0 && topic != Topic::test() && patterns.matches(&topic) {
             let rendering = webhook.spec.rendering(&topic);
-            numbering.number(tx, job.webhook_id, EventId(row.get(0)?), rendering)?;
+            numbering.number(tx, job.webhook_id, EventId(event_id), rendering)?;
+        }
+        (count, bytes) = (count + 1, bytes + row.get::<_, i64>(3)?);
+        if count == PER_STEP || bytes >= BYTES_PER_STEP {
+            through = event_id;
+            break;
         }
     }
     drop(found);
     drop(events);
     numbering.settle(tx);
-    Ok(())
+    Ok(through)
 }

@@ -19,6 +19,9 @@ use crate::store::sqlite::tx::Tx;
 const GATHER_FOR: Duration = Duration::from_secs(60);
 /// Notices published in a step.
 const PER_STEP: i64 = 100;
+/// Deliveries of notices made in a step, or beside the outcomes of a change;
+/// what there is to say beyond that waits for the next step.
+const DELIVERIES_PER_STEP: usize = 500;
 
 /// What there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,7 @@ pub fn raise(tx: &mut Tx<'_>, numbering: &mut Numbering, id: WebhookId, numbers:
         Notice::DeliveryAbandoned => told_of,
     };
     let Span { first, last } = numbers;
-    let is_first = tx
+    let is_first: bool = tx
         .conn
         .prepare_cached(
             "INSERT INTO notice (webhook_id, kind, count, first_increment_id, last_increment_id, due_at)
@@ -74,7 +77,17 @@ pub fn raise(tx: &mut Tx<'_>, numbering: &mut Numbering, id: WebhookId, numbers:
         .query_row(params![id.0, notice.name(), first.0, last.0, tx.now.after(GATHER_FOR).0, count], |row| {
             row.get(0)
         })?;
-    if is_first { publish(tx, numbering, id, notice, Gathered { count, first, last }) } else { Ok(()) }
+    if !is_first {
+        return Ok(());
+    }
+    if numbering.made() < DELIVERIES_PER_STEP {
+        return publish(tx, numbering, id, notice, Gathered { count, first, last });
+    }
+    tx.conn
+        .prepare_cached("UPDATE notice SET count = ?3, due_at = ?4 WHERE webhook_id = ?1 AND kind = ?2")?
+        .execute(params![id.0, notice.name(), count, tx.now.0])?;
+    tx.memory.wants_sweep = true;
+    Ok(())
 }
 
 /// How many of the numbers are no operational events themselves.
@@ -96,7 +109,8 @@ fn count_told_of(tx: &Tx<'_>, id: WebhookId, numbers: Span) -> Result<i64> {
 pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
     let mut numbering = Numbering::default();
     let mut left = PER_STEP;
-    while left > 0 {
+    let mut are_left = true;
+    while left > 0 && numbering.made() < DELIVERIES_PER_STEP {
         let due = tx
             .conn
             .prepare_cached(
@@ -109,7 +123,10 @@ pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
                 Ok((WebhookId(row.get(0)?), row.get::<_, String>(1)?, Gathered { count: row.get(2)?, first, last }))
             })
             .optional()?;
-        let Some((id, kind, gathered)) = due else { break };
+        let Some((id, kind, gathered)) = due else {
+            are_left = false;
+            break;
+        };
         left -= 1;
         if let Some(notice) = Notice::ALL.into_iter().find(|notice| notice.name() == kind)
             && gathered.count > 0
@@ -124,7 +141,7 @@ pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
         }
     }
     numbering.settle(tx);
-    Ok(left > 0)
+    Ok(!are_left)
 }
 
 fn publish(

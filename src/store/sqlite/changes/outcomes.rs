@@ -10,17 +10,32 @@ use rusqlite::params;
 use super::notices::{self, Notice};
 use super::publishing::Numbering;
 use super::{Result, webhooks};
-use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass, Outcome, Verdict};
-use crate::domain::id::WebhookId;
+use crate::domain::delivery::{Attempt, DeliveryState, EndReason, ErrorClass, Outcome, Verdict};
+use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Webhook};
 use crate::store::sqlite::memory::Counters;
+use crate::store::sqlite::prune::Retention;
+use crate::store::sqlite::queue::Cost;
 use crate::store::sqlite::rows::state_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 
 /// So many failures in a row there must be besides: one before a clock jumped
 /// forward, and one after it, say nothing of the days in between.
 const DISABLE_FAILURES_MIN: u32 = 5;
+
+/// What recording costs: a row for each attempt and each number, and what is
+/// kept of requests and answers.
+pub fn cost(outcomes: &[Outcome], bodies: &[Option<Vec<u8>>]) -> Cost {
+    let one = |(outcome, body): (&Outcome, &Option<Vec<u8>>)| {
+        let bytes =
+            outcome.attempt.weight() - body.as_ref().map_or(0, |body| outcome.attempt.response_body.len() - body.len());
+        (1 + outcome.numbers.numbers().count(), bytes)
+    };
+    let all = outcomes.iter().zip(bodies).map(one);
+    let (rows, bytes) = all.fold((0, 0), |sum: (usize, usize), one| (sum.0 + one.0, sum.1 + one.1));
+    Cost::of(rows, bytes)
+}
 
 /// Records attempts and what becomes of their deliveries. A webhook that
 /// answered 410, or has failed for `disable_after` without a success, is
@@ -32,17 +47,19 @@ pub fn record(
     outcomes: &[Outcome],
     bodies: &[Option<Vec<u8>>],
     disable_after: Duration,
+    bounds: &Retention,
 ) -> Result<()> {
     let mut counted = Vec::with_capacity(outcomes.len());
     for (outcome, body) in outcomes.iter().zip(bodies) {
         if mark(tx, outcome)? {
-            insert_attempt(tx, outcome, body.as_deref())?;
-            counted.push(outcome);
+            let logged = Logged::of(tx, outcome, body.as_deref(), bounds);
+            insert_attempt(tx, outcome, &logged)?;
+            counted.push((outcome, logged.merchant, logged.bytes()));
         }
     }
     let mut healths = HashMap::new();
     let mut raised = Vec::new();
-    for outcome in &counted {
+    for (outcome, ..) in &counted {
         let id = outcome.webhook_id;
         let health = match healths.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
@@ -66,7 +83,11 @@ pub fn record(
         health.settle(tx, id);
     }
     numbering.settle(tx);
-    for outcome in counted {
+    for (outcome, merchant, bytes) in counted {
+        if let Some(merchant) = merchant {
+            let place = (outcome.numbers.first, outcome.attempt.attempt);
+            tx.memory.logs.grow(merchant, outcome.webhook_id, place, bytes, bounds);
+        }
         let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
         let settled = tx.memory.entry(outcome.webhook_id).map(|entry| entry.counters.settled_through);
         if has_ended && settled.is_some_and(|settled| outcome.numbers.contains(settled.next())) {
@@ -188,7 +209,40 @@ fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
     Ok(marked > 0)
 }
 
-fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> Result<()> {
+/// What of a request and its answer the log takes.
+struct Logged<'a> {
+    /// `None` if nobody's log has room for it.
+    merchant: Option<MerchantId>,
+    request_headers: &'a str,
+    response_headers: &'a str,
+    body: &'a [u8],
+    is_compressed: bool,
+}
+
+impl<'a> Logged<'a> {
+    fn of(tx: &Tx<'_>, outcome: &'a Outcome, compressed: Option<&'a [u8]>, bounds: &Retention) -> Self {
+        let id = outcome.webhook_id;
+        let merchant = tx.memory.entry(id).map(|entry| entry.webhook.merchant_id);
+        let merchant = merchant.filter(|merchant| tx.memory.logs.has_room(*merchant, id, bounds));
+        if merchant.is_none() {
+            return Self { merchant, request_headers: "", response_headers: "", body: &[], is_compressed: false };
+        }
+        let Attempt { request_headers, response_headers, response_body, .. } = &outcome.attempt;
+        Self {
+            merchant,
+            request_headers,
+            response_headers,
+            body: compressed.unwrap_or(response_body),
+            is_compressed: compressed.is_some(),
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.request_headers.len() + self.response_headers.len() + self.body.len()) as u64
+    }
+}
+
+fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, logged: &Logged<'_>) -> Result<()> {
     let attempt = &outcome.attempt;
     tx.conn
         .prepare_cached(
@@ -205,10 +259,10 @@ fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, compressed: Option<&[u8]>) -> 
             attempt.status_code,
             attempt.error.as_ref().map(|error| error.class.name()),
             attempt.error.as_ref().map(|error| &error.detail),
-            attempt.request_headers,
-            attempt.response_headers,
-            compressed.unwrap_or(&attempt.response_body),
-            compressed.is_some(),
+            logged.request_headers,
+            logged.response_headers,
+            logged.body,
+            logged.is_compressed,
             i64::try_from(attempt.queue_delay.as_millis()).unwrap_or(i64::MAX),
             attempt.address.map(|address| address.to_string()),
         ])?;

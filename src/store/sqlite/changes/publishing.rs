@@ -12,7 +12,8 @@ use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Rendering;
-use crate::store::sqlite::prune;
+use crate::store::sqlite::queue::Cost;
+use crate::store::sqlite::room::Room;
 use crate::store::sqlite::rows::format_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
@@ -24,41 +25,68 @@ pub struct PublishLimits {
     pub key_ttl: std::time::Duration,
     /// The most deliveries it may make.
     pub deliveries_max: usize,
-    /// The most bytes that the store may hold by then; 0: as many as there are.
-    pub bytes_max: u64,
+    /// What the store may hold by then.
+    pub room: Room,
 }
 
-/// Accepts events, all or none.
+/// What a publish costs, about: how far its events spread is found out when
+/// they are numbered.
+pub fn cost(events: &[NewEvent]) -> Cost {
+    /// Itself, and a few deliveries.
+    const ROWS_PER_EVENT: usize = 4;
+    let bytes = events.iter().map(|event| event.message.as_str().len()).sum();
+    Cost::of(events.len().saturating_mul(ROWS_PER_EVENT), bytes)
+}
+
+/// An event to be accepted, and what its idempotency key stands for.
+pub struct Hashed {
+    event: NewEvent,
+    /// Of those that have a key.
+    content_hash: Option<[u8; 32]>,
+}
+
+impl From<NewEvent> for Hashed {
+    /// Reads the whole message, which is nothing for the writer.
+    fn from(event: NewEvent) -> Self {
+        let content_hash = event.idempotency_key.as_ref().map(|_| content_hash(&event));
+        Self { event, content_hash }
+    }
+}
+
+/// Accepts events, all or none. What an event made earlier counts like what it
+/// would make, for it is answered too.
 pub fn publish(
     tx: &mut Tx<'_>,
     merchant: MerchantId,
-    events: Vec<NewEvent>,
+    events: Vec<Hashed>,
     limits: PublishLimits,
 ) -> Result<Vec<Receipt>> {
-    let used = || prune::used_bytes(tx.conn);
-    if limits.bytes_max > 0 && used()? >= limits.bytes_max {
-        return Err(StoreError::Full { used: used()?, max: limits.bytes_max });
-    }
+    limits.room.check(tx.conn, merchant)?;
     let mut numbering = Numbering::default();
-    let (mut receipts, mut made) = (Vec::with_capacity(events.len()), 0);
-    for (index, event) in events.into_iter().enumerate() {
-        let content_hash = event.idempotency_key.as_ref().map(|_| content_hash(&event));
-        if let (Some(key), Some(hash)) = (&event.idempotency_key, &content_hash)
-            && let Some(earlier) = earlier_receipt(tx.conn, tx.now, merchant, key, hash, index)?
-        {
-            receipts.push(earlier);
-            continue;
-        }
-        let key = event.idempotency_key.clone();
-        let event = insert_event(tx, merchant, event)?;
-        let deliveries = numbering.fan_out(tx, &event)?;
-        made += deliveries.len();
+    let (mut receipts, mut made, mut known) = (Vec::with_capacity(events.len()), 0, HashMap::new());
+    for (index, Hashed { event, content_hash }) in events.into_iter().enumerate() {
+        let key = event.idempotency_key.clone().zip(content_hash);
+        let earlier = match &key {
+            Some((key, hash)) => earlier_receipt(tx, merchant, &mut known, key, hash, index)?,
+            None => None,
+        };
+        let receipt = match earlier {
+            Some(receipt) => receipt,
+            None => {
+                let event = insert_event(tx, merchant, event)?;
+                let deliveries = numbering.fan_out(tx, &event)?;
+                Receipt { event_id: event.event_id, deliveries }
+            }
+        };
+        made += receipt.deliveries.len();
         if made > limits.deliveries_max {
             return Err(StoreError::TooManyDeliveries { max: limits.deliveries_max });
         }
-        let receipt = Receipt { event_id: event.event_id, deliveries };
-        if let (Some(key), Some(hash)) = (key, content_hash) {
-            remember(tx, merchant, &key, &hash, &receipt, limits.key_ttl)?;
+        if let Some((key, content_hash)) = key
+            && !known.contains_key(&key)
+        {
+            remember(tx, merchant, &key, &content_hash, &receipt, limits.key_ttl)?;
+            known.insert(key, Remembered { content_hash, receipt: receipt.clone() });
         }
         receipts.push(receipt);
     }
@@ -71,6 +99,7 @@ pub fn publish(
 #[derive(Default)]
 pub struct Numbering {
     taken: HashMap<WebhookId, IncrementId>,
+    made: usize,
     parcels: Vec<(WebhookId, Parcel)>,
     /// Whose numbers are read from the store, all of them.
     read: HashSet<WebhookId>,
@@ -105,6 +134,11 @@ impl Numbering {
         Ok(deliveries)
     }
 
+    /// How many numbers were given out.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
     /// Gives an event the next number of one webhook, which will read it from
     /// the store.
     pub fn number(
@@ -135,6 +169,7 @@ impl Numbering {
                 tx.now.0
             ])?;
         self.taken.insert(id, number);
+        self.made += 1;
         Ok(number)
     }
 
@@ -177,25 +212,43 @@ fn content_hash(event: &NewEvent) -> [u8; 32] {
     hash.finalize().into()
 }
 
+/// What an idempotency key stands for.
+struct Remembered {
+    content_hash: [u8; 32],
+    receipt: Receipt,
+}
+
 /// True if the same was accepted before under its key.
 pub fn is_repeated(conn: &Connection, now: Timestamp, merchant: MerchantId, event: &NewEvent) -> Result<bool> {
     let Some(key) = &event.idempotency_key else { return Ok(false) };
-    match earlier_receipt(conn, now, merchant, key, &content_hash(event), 0) {
-        Ok(earlier) => Ok(earlier.is_some()),
-        Err(StoreError::IdempotencyConflict { .. }) => Ok(false),
-        Err(cause) => Err(cause),
-    }
+    let remembered = recall(conn, now, merchant, key)?;
+    Ok(remembered.is_some_and(|remembered| remembered.content_hash == content_hash(event)))
 }
 
+/// The receipt of the same event under the same key. A key is read once a
+/// change, and is among the known from then on.
 fn earlier_receipt(
-    conn: &Connection,
-    now: Timestamp,
+    tx: &Tx<'_>,
     merchant: MerchantId,
+    known: &mut HashMap<IdempotencyKey, Remembered>,
     key: &IdempotencyKey,
     hash: &[u8; 32],
     index: usize,
 ) -> Result<Option<Receipt>> {
-    let earlier = conn
+    if !known.contains_key(key)
+        && let Some(remembered) = recall(tx.conn, tx.now, merchant, key)?
+    {
+        known.insert(key.clone(), remembered);
+    }
+    match known.get(key) {
+        None => Ok(None),
+        Some(Remembered { content_hash, receipt }) if *content_hash == *hash => Ok(Some(receipt.clone())),
+        Some(Remembered { receipt, .. }) => Err(StoreError::IdempotencyConflict { index, event_id: receipt.event_id }),
+    }
+}
+
+fn recall(conn: &Connection, now: Timestamp, merchant: MerchantId, key: &IdempotencyKey) -> Result<Option<Remembered>> {
+    let found = conn
         .prepare_cached(
             "SELECT content_hash, event_id, receipt FROM idempotency
                 WHERE merchant_id = ?1 AND key = ?2 AND expires_at > ?3",
@@ -204,13 +257,12 @@ fn earlier_receipt(
             Ok((row.get::<_, [u8; 32]>(0)?, EventId(row.get(1)?), row.get::<_, String>(2)?))
         })
         .optional()?;
-    match earlier {
-        None => Ok(None),
-        Some((earlier, event_id, receipt)) if earlier == *hash => {
-            Ok(Some(Receipt { event_id, deliveries: read_pairs(&receipt)? }))
-        }
-        Some((_, event_id, _)) => Err(StoreError::IdempotencyConflict { index, event_id }),
-    }
+    found
+        .map(|(content_hash, event_id, receipt)| {
+            let receipt = Receipt { event_id, deliveries: read_pairs(&receipt)? };
+            Ok(Remembered { content_hash, receipt })
+        })
+        .transpose()
 }
 
 fn remember(

@@ -11,6 +11,7 @@ use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
+use crate::store::sqlite::room::Room;
 use crate::store::sqlite::rows::{state_code, state_from_code};
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{Parcel, StoreError};
@@ -88,9 +89,11 @@ pub fn cancel(
     Ok(())
 }
 
-/// Numbers a test event for one webhook, to be sent at once, and alone.
-pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId> {
+/// Numbers a test event for one webhook, to be sent at once, and alone. Fails
+/// with [`StoreError::Full`] like any other event.
+pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Message, room: Room) -> Result<IncrementId> {
     let spec = webhooks::find(tx, merchant, id)?.spec;
+    room.check(tx.conn, merchant)?;
     let event = NewEvent { topic: Topic::test(), message, created_at: tx.now, idempotency_key: None };
     let event = insert_event(tx, merchant, event)?;
     let mut numbering = Numbering::default();
@@ -132,12 +135,18 @@ pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incr
     if is_to_be_sent {
         cancel(tx, merchant, id, number, false)?;
     }
-    tx.conn
-        .prepare_cached("DELETE FROM attempt WHERE webhook_id = ?1 AND increment_id = ?2")?
-        .execute([id.0, number.0])?;
+    let deleted = tx
+        .conn
+        .prepare_cached(
+            "DELETE FROM attempt WHERE webhook_id = ?1 AND increment_id = ?2
+                RETURNING octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)",
+        )?
+        .query_map([id.0, number.0], |row| row.get::<_, i64>(0))?
+        .sum::<rusqlite::Result<i64>>()?;
     tx.conn
         .prepare_cached("UPDATE delivery SET event_id = -abs(event_id) WHERE webhook_id = ?1 AND increment_id = ?2")?
         .execute([id.0, number.0])?;
+    tx.memory.logs.shrink(id, deleted.unsigned_abs());
     Ok(())
 }
 

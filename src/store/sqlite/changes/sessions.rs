@@ -8,8 +8,18 @@ use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::store::sqlite::tx::Tx;
 
-/// Opens a session.
-pub fn open_session(tx: &mut Tx<'_>, user: UserId, key: KeyHash, expires_at: Timestamp) -> Result<()> {
+/// Sessions beyond the most that go when another is opened.
+const ENDED_MAX: i64 = 100;
+
+/// Opens a session, and ends those of the user that are too many: the ones that
+/// would have ended first, for they were not used for longest.
+pub fn open_session(tx: &mut Tx<'_>, user: UserId, key: KeyHash, expires_at: Timestamp, quota: u32) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "DELETE FROM session WHERE key_hash IN
+                (SELECT key_hash FROM session WHERE user_id = ?1 ORDER BY expires_at DESC LIMIT ?2 OFFSET ?3)",
+        )?
+        .execute(params![user.0, ENDED_MAX, quota.saturating_sub(1)])?;
     tx.conn
         .prepare_cached("INSERT INTO session (key_hash, user_id, expires_at) VALUES (?1, ?2, ?3)")?
         .execute(params![key.0, user.0, expires_at.0])?;

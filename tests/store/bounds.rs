@@ -1,0 +1,291 @@
+//! What one merchant may take of the store, and of its writer.
+
+use super::*;
+
+fn count(file: &rusqlite::Connection, sql: &str) -> i64 {
+    file.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// Has the writer do a step of what it does beside the changes.
+async fn step(bench: &Bench) {
+    bench.store.set_active(bench.other, WebhookSelector::All, true).await.unwrap();
+}
+
+/// So many events of a merchant that go nowhere yet.
+async fn publish_many(bench: &Bench, merchant: MerchantId, count: usize, message: &str) {
+    bench.store.publish(merchant, vec![event("order:created", message, None); count]).await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_take_turns_by_merchant() {
+    let bench = Bench::new();
+    publish_many(&bench, bench.acme, 600, "{}").await;
+    publish_many(&bench, bench.other, 1, "{}").await;
+    let mut webhooks = Vec::new();
+    for _ in 0..5 {
+        webhooks.push((bench.acme, bench.webhook("*").await));
+    }
+    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
+    webhooks.push((bench.other, other));
+    let file = bench.file();
+    file.execute_batch(
+        "CREATE TABLE step (webhook_id INTEGER);
+        CREATE TRIGGER did UPDATE ON job BEGIN INSERT INTO step VALUES (NEW.webhook_id); END;
+        CREATE TRIGGER ended DELETE ON job BEGIN INSERT INTO step VALUES (OLD.webhook_id); END;
+        BEGIN IMMEDIATE",
+    )
+    .unwrap();
+    // While the store is held, all of them gather for one transaction.
+    let asked: Vec<_> = webhooks
+        .into_iter()
+        .map(|(merchant, id)| {
+            let store = Arc::clone(&bench.store);
+            tokio::spawn(async move { store.backfill(merchant, id, None, START).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    file.execute_batch("COMMIT").unwrap();
+    for asked in asked {
+        asked.await.unwrap().unwrap();
+    }
+    while count(&file, "SELECT count(*) FROM job") > 0 {
+        step(&bench).await;
+    }
+    let place = count(&file, &format!("SELECT rowid FROM step WHERE webhook_id = {other}"));
+    let steps = count(&file, "SELECT count(*) FROM step");
+    assert!(place <= 2 && steps == 16, "the other merchant's one step was number {place} of {steps}");
+}
+
+#[tokio::test]
+async fn a_merchant_may_have_so_many_jobs() {
+    // Without room none of them is ever done.
+    let bench = Bench::with(|config| config.retention.bytes_max = 1);
+    bench
+        .file()
+        .execute(
+            "INSERT INTO event (merchant_id, topic, message, created_at, published_at) VALUES (1, 'a:b', '{}', 0, 0)",
+            [],
+        )
+        .unwrap();
+    let mut refused = Vec::new();
+    for _ in 0..17 {
+        let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 20).await.unwrap().webhook_id;
+        for _ in 0..17 {
+            refused.extend(bench.store.backfill(bench.acme, id, None, START).await.err());
+        }
+    }
+    let of = |whose: &str| {
+        let is = |refused: &&StoreError| matches!(refused, StoreError::TooManyJobs { whose: of, .. } if *of == whose);
+        refused.iter().filter(is).count()
+    };
+    assert_eq!((of("webhook"), of("merchant"), refused.len()), (16, 17, 33), "16 of each webhook, 256 in all");
+    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
+    bench.store.backfill(bench.other, other, None, START).await.unwrap();
+}
+
+#[tokio::test]
+async fn backfills_wait_for_room_and_tests_are_refused() {
+    let bench = Bench::with(|config| config.retention.bytes_max = 2_000_000);
+    let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
+    publish_many(&bench, bench.acme, 10, &filling).await;
+    let id = bench.webhook("*").await;
+    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    let file = bench.file();
+    for _ in 0..5 {
+        step(&bench).await;
+    }
+    assert_eq!(bench.fresh(id, 0).await, [0; 0], "eight tenths are full, and the rest is for what is new");
+    assert_eq!(count(&file, "SELECT count(*) FROM job"), 1);
+    let message = || Message::try_new(&filling).unwrap();
+    let mut tests = 0;
+    let refused = loop {
+        match bench.store.test(bench.acme, id, message()).await {
+            Ok(_) => tests += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, StoreError::Full { max: 2_000_000, .. }), "{refused}");
+    assert!((1..5).contains(&tests), "{tests}");
+
+    // The operator gives it more room.
+    let bench = bench.reopen();
+    while count(&file, "SELECT count(*) FROM job") > 0 {
+        step(&bench).await;
+    }
+    let last = bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id.0;
+    assert_eq!(last, tests + 10);
+}
+
+/// What is put aside is taken up again by a sweep.
+#[tokio::test]
+async fn backfills_go_on_when_there_is_room() {
+    let bench = Bench::with(|config| config.retention.bytes_max = 2_000_000);
+    let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(200_000));
+    let all = bench.webhook("order:*").await;
+    publish_many(&bench, bench.acme, 9, &filling).await;
+    let id = bench.webhook("*").await;
+    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    step(&bench).await;
+    let file = bench.file();
+    assert_eq!(count(&file, "SELECT count(*) FROM job"), 1);
+    // Three quarters end, and are pruned, for space is short.
+    for number in 1..=7 {
+        bench.record(all, number, 1, Verdict::Delivered).await;
+    }
+    bench.sqlite.sweep();
+    while count(&file, "SELECT count(*) FROM event") > 2 {
+        step(&bench).await;
+    }
+    bench.sqlite.sweep();
+    while count(&file, "SELECT count(*) FROM job") > 0 {
+        step(&bench).await;
+    }
+    assert_eq!(bench.fresh(id, 0).await, [1, 2], "what was left");
+}
+
+#[tokio::test]
+async fn one_session_more_than_may_be_ends_the_oldest() {
+    let bench = Bench::new();
+    let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
+    let at = |seconds| START.after(Duration::from_secs(seconds));
+    let keys: Vec<_> = ["a", "b", "c", "d"].map(KeyHash::of).into();
+    let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 3);
+    for (key, end) in keys[..3].iter().zip([60, 61, 62]) {
+        open(*key, at(end)).await.unwrap();
+    }
+    bench.store.renew_session(bench.acme, keys[0], at(90));
+    bench.store.open_session(bench.other, UserId(2), KeyHash::of("other"), at(1), 3).await.unwrap();
+    open(keys[3], at(63)).await.unwrap();
+    let mut live = Vec::new();
+    for key in &keys {
+        live.push(bench.store.session(*key).await.unwrap().is_some());
+    }
+    assert_eq!(live, [true, false, true, true], "the one that was renewed is in use");
+    assert!(bench.store.session(KeyHash::of("other")).await.unwrap().is_some(), "another's do not count");
+}
+
+/// An attempt whose log holds so many bytes that can't be compressed.
+fn large(id: WebhookId, number: i64, attempt: u32, bytes: usize, verdict: Verdict) -> Outcome {
+    let mut outcome = outcome(id, number, attempt, verdict);
+    let mut state = u64::try_from(number).unwrap() + 1;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    };
+    outcome.attempt.response_body = std::iter::repeat_with(next).take(bytes).collect();
+    outcome
+}
+
+impl Bench {
+    /// How long the bodies of a webhook's log are, by number.
+    async fn bodies(&self, merchant: MerchantId, id: WebhookId, numbers: std::ops::RangeInclusive<i64>) -> Vec<usize> {
+        let mut found = Vec::new();
+        for number in numbers {
+            for attempt in self.store.attempts(merchant, id, IncrementId(number), 0, 100).await.unwrap() {
+                assert_eq!(attempt.response_body.is_empty(), attempt.response_headers.is_empty());
+                found.push(attempt.response_body.len());
+            }
+        }
+        found
+    }
+}
+
+#[tokio::test]
+async fn a_log_loses_the_oldest_bodies_and_no_status() {
+    const BODY: usize = 10_000;
+    let bench = Bench::with(|config| config.retention.webhook_log_bytes_max = 35_000);
+    let id = bench.webhook("*").await;
+    for _ in 0..6 {
+        bench.publish("order:created").await;
+    }
+    for number in 1..=6 {
+        bench.store.record([large(id, number, 1, BODY, Verdict::Retry(START))].into()).await.unwrap();
+        step(&bench).await;
+        step(&bench).await;
+    }
+    assert_eq!(bench.bodies(bench.acme, id, 1..=6).await, [0, 0, 0, BODY, BODY, BODY]);
+    // What is tried again long after counts as what it is: of a low number.
+    bench.store.record([large(id, 2, 2, BODY, Verdict::Delivered)].into()).await.unwrap();
+    step(&bench).await;
+    step(&bench).await;
+    assert_eq!(bench.bodies(bench.acme, id, 1..=6).await, [0, 0, 0, 0, BODY, BODY, BODY]);
+    let attempts = bench.store.attempts(bench.acme, id, IncrementId(1), 0, 100).await.unwrap();
+    assert_eq!((attempts[0].status_code, attempts[0].started_at), (Some(500), START));
+    let sum = "SELECT sum(octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body))
+        = (SELECT bytes FROM log_size) FROM attempt";
+    assert_eq!(count(&bench.file(), sum), 1);
+
+    // However many come at once, the bound holds.
+    let bench = bench.reopen_with(|config| config.retention.webhook_log_bytes_max = 35_000);
+    let flood: Vec<_> = (2..=40).map(|attempt| vec![large(id, 1, attempt, BODY, Verdict::Retry(START))]).collect();
+    let file = bench.file();
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let recorded: Vec<_> = flood
+        .into_iter()
+        .map(|outcome| {
+            let store = Arc::clone(&bench.store);
+            tokio::spawn(async move { store.record(outcome.into()).await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    file.execute_batch("COMMIT").unwrap();
+    for recorded in recorded {
+        recorded.await.unwrap().unwrap();
+    }
+    let sum: usize = bench.bodies(bench.acme, id, 1..=6).await.iter().sum();
+    assert!(sum <= 35_000 / 4 * 5 + BODY, "{sum}");
+    assert_eq!(
+        bench.store.attempts(bench.acme, id, IncrementId(1), 0, 100).await.unwrap().len(),
+        40,
+        "no status is lost"
+    );
+}
+
+#[tokio::test]
+async fn the_logs_of_a_merchant_are_bounded_together() {
+    const BODY: usize = 10_000;
+    let bench = Bench::with(|config| config.retention.merchant_log_bytes_max = 35_000);
+    let (large_one, small_one) = (bench.webhook("*").await, bench.webhook("*").await);
+    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
+    for _ in 0..3 {
+        bench.publish("order:created").await;
+        publish_many(&bench, bench.other, 1, "{}").await;
+    }
+    let record = async |id, number| {
+        bench.store.record([large(id, number, 1, BODY, Verdict::Delivered)].into()).await.unwrap();
+        step(&bench).await;
+        step(&bench).await;
+    };
+    for (id, number) in [(other, 1), (large_one, 1), (large_one, 2), (small_one, 1), (other, 2), (large_one, 3)] {
+        record(id, number).await;
+    }
+    assert_eq!(bench.bodies(bench.acme, large_one, 1..=3).await, [0, BODY, BODY], "the largest log gives");
+    assert_eq!(bench.bodies(bench.acme, small_one, 1..=1).await, [BODY]);
+    assert_eq!(bench.bodies(bench.other, other, 1..=2).await, [BODY, BODY], "another merchant's is his own");
+}
+
+/// Many webhooks that fail at once, each of which is told of all of them.
+#[tokio::test]
+async fn notices_beyond_a_step_are_not_lost() {
+    const WEBHOOKS: i64 = 30;
+    let bench = Bench::new();
+    let mut outcomes = Vec::new();
+    for _ in 0..WEBHOOKS {
+        let id = bench
+            .store
+            .create_webhook(bench.acme, UserId(1), spec("order:*,tallyhook:*"), 40)
+            .await
+            .unwrap()
+            .webhook_id;
+        outcomes.push(outcome(id, 1, 1, Verdict::Abandoned));
+    }
+    bench.publish("order:created").await;
+    bench.store.record(outcomes.into()).await.unwrap();
+    for _ in 0..10 {
+        step(&bench).await;
+    }
+    let file = bench.file();
+    assert_eq!(count(&file, "SELECT count(*) FROM event WHERE topic = 'tallyhook:delivery_abandoned'"), WEBHOOKS);
+    assert_eq!(count(&file, "SELECT count(*) FROM delivery"), WEBHOOKS + WEBHOOKS * WEBHOOKS);
+    assert_eq!(count(&file, "SELECT count(*) FROM notice WHERE count > 0"), 0, "nothing is left to be said");
+}
