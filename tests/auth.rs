@@ -83,7 +83,8 @@ async fn login(server: &TestServer, name: &str, key: &str) -> Result<Value, Valu
 }
 
 /// Waits until the writer has done all that was asked of it before: ending a
-/// session is a change like any other, and changes are made in order.
+/// session is a change like any other, and of lines that cost alike the one
+/// that came first goes first.
 async fn writes_done(server: &TestServer) {
     assert_eq!(server.rpc("endSession", json!(["no such session"])).await, Ok(json!(true)));
 }

@@ -273,9 +273,9 @@ impl Store for SqliteStore {
     }
 
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError> {
-        // Whose line would a key wait in that is nobody's?
-        let Some(session) = self.session(key).await? else { return Ok(()) };
-        let merchant = session.user.merchant_id;
+        // Unknown keys wait in a line of their own, and keep nobody else waiting.
+        const NOBODY: MerchantId = MerchantId(0);
+        let merchant = self.session(key).await?.map_or(NOBODY, |session| session.user.merchant_id);
         self.write(merchant, move |tx| sessions::end_session(tx, key)).await
     }
 
