@@ -204,6 +204,12 @@ keys! {
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
     /// Failed logins of one user from one address in a minute before more are refused.
     login_failures_max: u32 = "10", count(1, 1_000_000);
+    /// Failed logins from one address in a minute, whatever the users, before more are
+    /// refused. For addresses of IPv6, here and below, their networks of 64 bits count.
+    address_login_failures_max: u32 = "100", count(1, 1_000_000);
+    /// A network of proxies in front of the server: from there many come, so the bounds for
+    /// each address do not hold. Written as those of allow_target are.
+    trusted_proxies: Networks = "", Rule::Networks;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
     /// 0 sets no limit. Each call of a batch or a multiCall counts.
     calls_per_second_max: u32 = "0", count(0, 1_000_000);
@@ -325,6 +331,7 @@ impl Settings {
             allow_targets.extend(DEV_TARGETS);
         }
         let path = self.store?.0;
+        let trusted_proxies = self.trusted_proxies?.0;
         Some(Config {
             listen: self.listen?,
             dev,
@@ -348,6 +355,8 @@ impl Settings {
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
                 login_failures_max: self.login_failures_max?,
+                address_login_failures_max: self.address_login_failures_max?,
+                trusted_proxies: trusted_proxies.clone(),
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,
                 webhooks_max: self.webhooks_max?,

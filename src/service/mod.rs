@@ -1,6 +1,7 @@
 //! Use cases: one function each, with its permission checks. Every dialect
 //! calls these, and none of them knows a dialect.
 
+pub mod address;
 mod attempts;
 pub mod auth;
 pub mod delivery;
@@ -16,6 +17,7 @@ pub mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
@@ -37,6 +39,12 @@ pub struct Config {
     pub session_ttl: Duration,
     /// Failed logins of one user from one address in a minute, before more are refused.
     pub login_failures_max: u32,
+    /// Failed logins from one address in a minute, whatever the users, before
+    /// more are refused.
+    pub address_login_failures_max: u32,
+    /// Networks of proxies: what comes from there comes from many, so it is not
+    /// judged by its address.
+    pub trusted_proxies: Vec<IpNet>,
     /// The most calls of one user in a second; 0: there is no limit.
     pub calls_per_second_max: u32,
     /// The most calls of one user at once; 0: a second's worth.
@@ -82,7 +90,7 @@ pub struct Service {
 impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
-        let failed_logins = FailedLogins::new(config.login_failures_max);
+        let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
