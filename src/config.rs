@@ -252,8 +252,12 @@ keys! {
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
-    /// The most connections at once.
+    /// The most connections at once. For a further one, that gives way which has longest been
+    /// without a whole request.
     connections_max: usize = "4096", count(1, 1_000_000);
+    /// The most connections of one address at once; those of the machine itself are not
+    /// bounded so.
+    address_connections_max: usize = "512", count(1, 1_000_000);
     /// How long a connection may be idle, or a WebSocket leave a ping unanswered; how long a
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
@@ -384,6 +388,8 @@ impl Settings {
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
                 connections_max: self.connections_max?,
+                address_connections_max: self.address_connections_max?,
+                trusted_proxies,
                 ws_calls_max: self.ws_calls_max?,
                 ws_subscriptions_max: self.ws_subscriptions_max?,
                 idle_timeout: self.idle_timeout_ms?,

@@ -31,6 +31,11 @@ impl<F: Future + Unpin> Guarded<F> {
     pub fn new(what: &'static str, future: F) -> Self {
         Self { what, future }
     }
+
+    /// The future itself.
+    pub fn inner(&mut self) -> &mut F {
+        &mut self.future
+    }
 }
 
 impl<F: Future + Unpin> Future for Guarded<F> {

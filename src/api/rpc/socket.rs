@@ -27,6 +27,7 @@ use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
 use crate::api::{Peer, Seat};
+use crate::work::Guarded;
 
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes.
@@ -63,7 +64,8 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         .max_frame_size(max)
         .on_failed_upgrade(|cause| debug!(%cause, "a connection could not become a WebSocket"))
         .on_upgrade(move |socket| async move {
-            match Connection::new(socket, endpoint, context, seat).run().await {
+            let connection = Box::pin(Connection::new(socket, endpoint, context, seat).run());
+            match Guarded::new("a WebSocket", connection).await {
                 Ok(()) => {}
                 Err(Broken) => debug!("a WebSocket broke off"),
             }
