@@ -229,6 +229,8 @@ keys! {
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.
     filter_events_max: u32 = "200000", count(1, 100_000_000);
+    /// The most conditions in a filter of a dialect.
+    filter_conditions_max: usize = "32", count(1, 1_000);
     /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
     /// call says otherwise.
     secret_overlap_s: Duration = "86400", seconds(0, 2_592_000);
@@ -247,7 +249,7 @@ keys! {
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
     ws_subscriptions_max: usize = "16", count(1, 10_000);
-    /// The most subscriptions at once, of which one merchant may have half.
+    /// The most subscriptions at once, of which one merchant may have as many as are left free.
     subscriptions_max: usize = "256", count(1, 100_000);
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.
@@ -368,6 +370,7 @@ impl Settings {
                 events_max: self.events_max?,
                 list_limit_max: self.list_limit_max?,
                 filter_events_max: self.filter_events_max?,
+                filter_conditions_max: self.filter_conditions_max?,
                 calls_max: self.multi_calls_max?,
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,

@@ -21,6 +21,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
+use self::auth::Caller;
 use self::live::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
@@ -28,9 +29,14 @@ use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
+use crate::work::apart::{Apart, ApartError};
 
 /// When to try again after the store was full: that often it is swept.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The most pieces of searches of one merchant that wait for a thread.
+const SEARCHES_WAITING_MAX: usize = 64;
+/// When to try again after there were too many of them.
+const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What the operator decides about use cases.
 #[derive(Clone, Debug)]
@@ -59,13 +65,15 @@ pub struct Config {
     pub list_limit_max: u32,
     /// The most deliveries that one search may look at.
     pub filter_events_max: u32,
+    /// The most conditions of one search.
+    pub filter_conditions_max: usize,
     /// The most calls one multiCall may carry.
     pub calls_max: usize,
     /// The longest that a pull may wait.
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
-    /// The most that may watch at once; one merchant may have half of them.
+    /// The most that may watch at once; one merchant may have as many as are left free.
     pub subscriptions_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
@@ -83,6 +91,8 @@ pub struct Service {
     call_rate: Option<CallRate>,
     places: Arc<Places>,
     schemas: Schemas,
+    /// Where rows are matched against what callers look for.
+    searches: Apart,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -94,7 +104,8 @@ impl Service {
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
-        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, is_closing }
+        let searches = Apart::for_processors(SEARCHES_WAITING_MAX);
+        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, searches, is_closing }
     }
 
     /// Sends those home who wait for something to happen.
@@ -110,6 +121,29 @@ impl Service {
     /// The most deliveries that one search may look at.
     pub fn filter_events_max(&self) -> u32 {
         self.config.filter_events_max
+    }
+
+    /// The most conditions of one search.
+    pub fn filter_conditions_max(&self) -> usize {
+        self.config.filter_conditions_max
+    }
+
+    /// Does a piece of a search on a thread where that holds up no call, in
+    /// the merchant's turn. Fails with fault 120 if too many of them wait.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.searches.run(caller.merchant_id, work).await.map_err(|cause| match cause {
+            ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
+                .detail(format!("{SEARCHES_WAITING_MAX} searches of the merchant wait. Retry in a second."))
+                .retry_after(CROWDED_RETRY_AFTER),
+            ApartError::Broken => {
+                tracing::error!(%cause, "a search failed");
+                FaultCode::Internal.into()
+            }
+        })
     }
 
     /// Whether the server is for trying things out.
