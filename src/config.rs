@@ -216,6 +216,11 @@ keys! {
     /// The most calls of one user at once, before calls_per_second_max holds it up; 0 is a
     /// second's worth.
     calls_burst_max: u32 = "0", count(0, 1_000_000);
+    /// The most calls in a second from one address by those who are not logged in; 0 sets no
+    /// limit. Each call of a batch counts.
+    stranger_calls_per_second_max: u32 = "50", count(0, 1_000_000);
+    /// The most of them at once; 0 is a second's worth.
+    stranger_calls_burst_max: u32 = "200", count(0, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most topics in a merchant's catalogue.
@@ -243,8 +248,12 @@ keys! {
     /// The most calls in one JSON-RPC batch.
     batch_calls_max: usize = "100", count(1, 10_000);
     /// Once the answers to a batch, or the results of a multiCall, are so long, no further
-    /// call of it is run; a list of UltraCart's webhooks that would be longer is refused.
+    /// call of it is run; a list is cut there, and says so; one of UltraCart's webhooks that
+    /// would be longer is refused.
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
+    /// The most bytes of answers that wait to be sent. A merchant, or an address from which
+    /// nobody is logged in, may have as many as are left free; beyond that calls are refused.
+    unsent_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
@@ -365,6 +374,8 @@ impl Settings {
                 trusted_proxies: trusted_proxies.clone(),
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,
+                stranger_calls_per_second_max: self.stranger_calls_per_second_max?,
+                stranger_calls_burst_max: self.stranger_calls_burst_max?,
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,
@@ -390,6 +401,7 @@ impl Settings {
                 body_bytes_max: self.body_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
+                unsent_bytes_max: self.unsent_bytes_max?,
                 connections_max: self.connections_max?,
                 address_connections_max: self.address_connections_max?,
                 trusted_proxies,

@@ -24,6 +24,7 @@ mod hosts;
 mod places;
 pub mod rest;
 pub mod rpc;
+mod unsent;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -42,6 +43,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use self::places::{Place, Places};
+use self::unsent::Unsent;
 use crate::service::Service;
 use crate::work::Guarded;
 
@@ -60,6 +62,9 @@ pub struct Config {
     /// Once the answers to a batch, or the results of a multiCall, fill so many
     /// bytes, no further call of it is run.
     pub response_bytes_max: usize,
+    /// The most bytes of answers that wait to be sent. An account may have as
+    /// many as are left free.
+    pub unsent_bytes_max: usize,
     /// The most connections at once; for a further one the longest idle gives way.
     pub connections_max: usize,
     /// The most connections of one address; further ones are closed.
@@ -134,7 +139,8 @@ pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
     let is_dev = service.is_dev();
-    let router = rest::router(&config, &service, &url).merge(rpc::router(&config, service, url));
+    let unsent = Unsent::new(config.unsent_bytes_max);
+    let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
     let router = hosts::guarded(router, is_dev, config.public_url.as_ref());
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(accept(config, socket, router, stopped));

@@ -111,10 +111,18 @@ impl Service {
     /// Counts a call of a user. Fails with fault 120 if it is one too many.
     pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
         let Some(rate) = &self.call_rate else { return Ok(()) };
-        rate.count(user).map_err(|wait| {
-            let detail = format!("Retry in {} ms.", wait.as_millis());
-            Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
-        })
+        rate.count(&user).map_err(too_many)
+    }
+
+    /// Counts a call of somebody who is not logged in. Fails with fault 120 if
+    /// it is one too many of that address.
+    pub fn count_stranger(&self, peer: IpAddr) -> Result<(), Fault> {
+        match &self.stranger_rate {
+            Some(rate) if !is_within(peer, &self.config.trusted_proxies) => {
+                rate.count(&Origin::of(peer)).map_err(too_many)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Finds out whose credentials these are, without counting a call.
@@ -200,6 +208,11 @@ impl Service {
     fn admits(&self, user: &User) -> bool {
         user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
     }
+}
+
+fn too_many(wait: Duration) -> Fault {
+    let detail = format!("Retry in {} ms.", wait.as_millis());
+    Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
 }
 
 /// False of what is too long for a key or a session. It is refused before it

@@ -20,6 +20,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
+use self::address::Origin;
 use self::attempts::FailedLogins;
 use self::auth::Caller;
 use self::live::Places;
@@ -27,6 +28,7 @@ use self::rate::CallRate;
 use self::topic::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::id::UserId;
 use crate::domain::time::Clock;
 use crate::store::{Store, StoreError};
 use crate::work::apart::{Apart, ApartError};
@@ -55,6 +57,11 @@ pub struct Config {
     pub calls_per_second_max: u32,
     /// The most calls of one user at once; 0: a second's worth.
     pub calls_burst_max: u32,
+    /// The most calls in a second from one address by those who are not logged
+    /// in; 0: there is no limit.
+    pub stranger_calls_per_second_max: u32,
+    /// The most of them at once; 0: a second's worth.
+    pub stranger_calls_burst_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
     /// The most topics a merchant's catalogue may have.
@@ -88,7 +95,8 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
-    call_rate: Option<CallRate>,
+    call_rate: Option<CallRate<UserId>>,
+    stranger_rate: Option<CallRate<Origin>>,
     places: Arc<Places>,
     schemas: Schemas,
     /// Where rows are matched against what callers look for.
@@ -102,10 +110,24 @@ impl Service {
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
+        let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
+        let stranger_rate = CallRate::new(per_second, burst, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
         let searches = Apart::for_processors(SEARCHES_WAITING_MAX);
-        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, searches, is_closing }
+        Self {
+            config,
+            store,
+            guard,
+            clock,
+            failed_logins,
+            call_rate,
+            stranger_rate,
+            places,
+            schemas,
+            searches,
+            is_closing,
+        }
     }
 
     /// Sends those home who wait for something to happen.

@@ -55,7 +55,8 @@ pub struct Start {
 }
 
 /// Everything that tests do comes from one address.
-const ONE_ADDRESS: [(&str, &str); 2] = [("dev", "true"), ("address_login_failures_max", "1000000")];
+const ONE_ADDRESS: [(&str, &str); 3] =
+    [("dev", "true"), ("address_login_failures_max", "1000000"), ("stranger_calls_per_second_max", "0")];
 
 impl Default for Start {
     fn default() -> Self {

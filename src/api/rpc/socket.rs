@@ -21,13 +21,15 @@ use tokio_tungstenite::tungstenite;
 use tracing::debug;
 use url::Url;
 
+use super::answer::Answer;
 use super::envelope::INVALID_REQUEST;
 use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
+use crate::api::unsent::Payer;
 use crate::api::{Peer, Seat};
-use crate::work::Guarded;
+use crate::service::address::Origin;
 
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes.
@@ -64,8 +66,7 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         .max_frame_size(max)
         .on_failed_upgrade(|cause| debug!(%cause, "a connection could not become a WebSocket"))
         .on_upgrade(move |socket| async move {
-            let connection = Box::pin(Connection::new(socket, endpoint, context, seat).run());
-            match Guarded::new("a WebSocket", connection).await {
+            match Connection::new(socket, endpoint, context, seat).run().await {
                 Ok(()) => {}
                 Err(Broken) => debug!("a WebSocket broke off"),
             }
@@ -92,7 +93,7 @@ struct Broken;
 
 /// An answer to write, and what it begins.
 struct Ran {
-    answer: Option<String>,
+    answer: Answer,
     live: Live,
     body_bytes: usize,
 }
@@ -196,8 +197,10 @@ impl Connection {
     /// Writes an answer; only then do the subscriptions that it tells of begin.
     async fn answer(&mut self, ran: Ran) -> Result<(), Broken> {
         self.body_bytes -= ran.body_bytes;
-        if let Some(answer) = ran.answer {
-            self.write(Message::text(answer)).await?;
+        if !ran.answer.is_empty() {
+            let payer = Payer::Stranger(Origin::of(self.context.peer));
+            let _held = self.endpoint.unsent.hold(payer, ran.answer.len());
+            self.write(Message::text(ran.answer.into_text())).await?;
         }
         self.told.extend(ran.live.take_opened());
         Ok(())
