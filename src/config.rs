@@ -206,12 +206,23 @@ keys! {
     sessions_max: u32 = "100", count(1, 1_000_000);
     /// Failed logins of one user from one address in a minute before more are refused.
     login_failures_max: u32 = "10", count(1, 1_000_000);
+    /// Failed logins from one address in a minute, whatever the users, before more are
+    /// refused. For addresses of IPv6, here and below, their networks of 64 bits count.
+    address_login_failures_max: u32 = "100", count(1, 1_000_000);
+    /// A network of proxies in front of the server: from there many come, so the bounds for
+    /// each address do not hold. Written as those of allow_target are.
+    trusted_proxies: Networks = "", Rule::Networks;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
     /// 0 sets no limit. Each call of a batch or a multiCall counts.
     calls_per_second_max: u32 = "0", count(0, 1_000_000);
     /// The most calls of one user at once, before calls_per_second_max holds it up; 0 is a
     /// second's worth.
     calls_burst_max: u32 = "0", count(0, 1_000_000);
+    /// The most calls in a second from one address by those who are not logged in; 0 sets no
+    /// limit. Each call of a batch counts.
+    stranger_calls_per_second_max: u32 = "50", count(0, 1_000_000);
+    /// The most of them at once; 0 is a second's worth.
+    stranger_calls_burst_max: u32 = "200", count(0, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most topics in a merchant's catalogue.
@@ -226,6 +237,8 @@ keys! {
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.
     filter_events_max: u32 = "200000", count(1, 100_000_000);
+    /// The most conditions in a filter of a dialect.
+    filter_conditions_max: usize = "32", count(1, 1_000);
     /// How long a secret that webhook.rotate_secret replaced goes on signing unless the
     /// call says otherwise.
     secret_overlap_s: Duration = "86400", seconds(0, 2_592_000);
@@ -238,19 +251,27 @@ keys! {
     /// The most calls in one JSON-RPC batch.
     batch_calls_max: usize = "100", count(1, 10_000);
     /// Once the answers to a batch, or the results of a multiCall, are so long, no further
-    /// call of it is run; a list of UltraCart's webhooks that would be longer is refused.
+    /// call of it is run; a list is cut there, and says so; one of UltraCart's webhooks that
+    /// would be longer is refused.
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
+    /// The most bytes of answers that wait to be sent. A merchant, or an address from which
+    /// nobody is logged in, may have as many as are left free; beyond that calls are refused.
+    unsent_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
     ws_subscriptions_max: usize = "16", count(1, 10_000);
-    /// The most subscriptions at once, of which one merchant may have half.
+    /// The most subscriptions at once, of which one merchant may have as many as are left free.
     subscriptions_max: usize = "256", count(1, 100_000);
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
-    /// The most connections at once.
+    /// The most connections at once. For a further one, that gives way which has longest been
+    /// without a whole request.
     connections_max: usize = "4096", count(1, 1_000_000);
+    /// The most connections of one address at once; those of the machine itself are not
+    /// bounded so.
+    address_connections_max: usize = "512", count(1, 1_000_000);
     /// How long a connection may be idle, or a WebSocket leave a ping unanswered; how long a
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
@@ -340,6 +361,7 @@ impl Settings {
             allow_targets.extend(DEV_TARGETS);
         }
         let path = self.store?.0;
+        let trusted_proxies = self.trusted_proxies?.0;
         Some(Config {
             listen: self.listen?,
             dev,
@@ -366,13 +388,18 @@ impl Settings {
                 session_ttl: self.session_ttl_s?,
                 sessions_max: self.sessions_max?,
                 login_failures_max: self.login_failures_max?,
+                address_login_failures_max: self.address_login_failures_max?,
+                trusted_proxies: trusted_proxies.clone(),
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,
+                stranger_calls_per_second_max: self.stranger_calls_per_second_max?,
+                stranger_calls_burst_max: self.stranger_calls_burst_max?,
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,
                 list_limit_max: self.list_limit_max?,
                 filter_events_max: self.filter_events_max?,
+                filter_conditions_max: self.filter_conditions_max?,
                 calls_max: self.multi_calls_max?,
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,
@@ -397,7 +424,10 @@ impl Settings {
                 body_bytes_max: self.body_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
+                unsent_bytes_max: self.unsent_bytes_max?,
                 connections_max: self.connections_max?,
+                address_connections_max: self.address_connections_max?,
+                trusted_proxies,
                 ws_calls_max: self.ws_calls_max?,
                 ws_subscriptions_max: self.ws_subscriptions_max?,
                 idle_timeout: self.idle_timeout_ms?,

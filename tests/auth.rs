@@ -358,6 +358,46 @@ async fn another_address_is_free_to_try() {
     assert_eq!(login(&server, "demo", DEMO_KEY).await, too_many(MINUTE), "here nothing has changed");
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_address_fails_so_often_whatever_the_names() {
+    let strict = || Start::default().flag("address_login_failures_max", "2");
+    let (server, hand) = with_manual_clock(strict()).await;
+    for name in ["ann", "bob", "cid"] {
+        assert_eq!(login(&server, name, "wrong").await, denied());
+    }
+    assert_eq!(login(&server, "demo", DEMO_KEY).await, too_many(MINUTE));
+    assert_eq!(with_header(&server, &basic("demo", DEMO_KEY)).await, too_many(MINUTE));
+    let elsewhere = client_at(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)));
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "login", "params": ["demo", DEMO_KEY]}).to_string();
+    let (_, text) = common::post(&elsewhere, &server.url(), &[], body).await;
+    assert!(text.contains("result"), "{text}");
+    pass(&hand, MINUTE);
+    assert!(login(&server, "demo", DEMO_KEY).await.is_ok());
+
+    // Behind a proxy are many.
+    let (server, _hand) = with_manual_clock(strict().flag("trusted_proxies", "127.0.0.0/8")).await;
+    for name in ["ann", "bob", "cid"] {
+        assert_eq!(login(&server, name, "wrong").await, denied());
+    }
+    assert!(login(&server, "demo", DEMO_KEY).await.is_ok());
+}
+
+/// It can be nobody's, so it is neither hashed nor counted.
+#[tokio::test]
+async fn what_is_too_long_for_a_key_is_refused_at_once() {
+    let (server, _hand) = with_manual_clock(Start::default().flag("login_failures_max", "1")).await;
+    let long = "x".repeat(257);
+    for _ in 0..4 {
+        assert_eq!(login(&server, "demo", &long).await, denied());
+        assert_eq!(with_header(&server, &basic("demo", &long)).await, denied());
+        assert_eq!(with_header(&server, &bearer(&long)).await, denied());
+        assert_eq!(with_session(&server, &long).await, expired());
+        assert_eq!(server.rpc("endSession", json!([long])).await, Ok(json!(true)));
+    }
+    assert!(login(&server, "demo", DEMO_KEY).await.is_ok());
+}
+
 /// A client with an address of its own.
 fn client_at(address: IpAddr) -> common::Http {
     let mut connector = HttpConnector::new();

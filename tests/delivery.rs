@@ -522,7 +522,7 @@ async fn a_stop_starts_no_more_deliveries() {
         asking.recv().await.unwrap();
     }
     let mut half = tokio::net::TcpStream::connect(server.url().strip_prefix("http://").unwrap()).await.unwrap();
-    half.write_all(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
+    half.write_all(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\n{").await.unwrap();
     // Answered on a later connection, so the half call has been accepted.
     server.call("webhook.list", json!([])).await.unwrap();
     let open = async {

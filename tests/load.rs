@@ -72,7 +72,7 @@ async fn a_client_that_takes_no_answer_loses_its_connection() {
     let calls = vec![json!({"jsonrpc": "2.0", "id": 1, "method": "webhook.list", "params": [session]}); 100];
     let body = json!(calls).to_string();
     let request = format!(
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
     hog.write_all(request.as_bytes()).await.unwrap();
@@ -82,4 +82,29 @@ async fn a_client_that_takes_no_answer_loses_its_connection() {
     let list = server.call("webhook.list", json!([])).await.unwrap();
     assert_eq!(list.as_array().unwrap().len(), WEBHOOKS);
     drop(hog);
+}
+
+/// Halves of requests take all places, and keep nobody out.
+#[tokio::test]
+async fn who_never_sends_a_whole_request_gives_way() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const PLACES: usize = 3;
+    let server = Start::default().flag("connections_max", &PLACES.to_string()).go().await;
+    let mut halves = Vec::new();
+    for head in
+        ["POST / HTTP/1.1\r\nhost: local", "POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{", ""]
+    {
+        let mut half = TcpStream::connect(server.url().strip_prefix("http://").unwrap()).await.unwrap();
+        half.write_all(head.as_bytes()).await.unwrap();
+        halves.push(half);
+    }
+    assert_eq!(server.call("webhook.list", json!([])).await, Ok(json!([])));
+    let mut rest = Vec::new();
+    let ended = tokio::time::timeout(common::PATIENCE, halves[0].read_to_end(&mut rest)).await.expect("it gave way");
+    assert!(ended.is_err() || rest.is_empty(), "without an answer");
+    // As many as it takes.
+    for _ in 0..PLACES {
+        let (status, _) = common::get(&server.url(), "/docs").await;
+        assert_eq!(status, 200);
+    }
 }

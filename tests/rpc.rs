@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "rpc/answers.rs"]
+mod answers;
 #[path = "rpc/events.rs"]
 mod events;
 #[path = "rpc/faults.rs"]

@@ -20,8 +20,11 @@ macro_rules! inline_schema {
 }
 
 mod body;
+mod hosts;
+mod places;
 pub mod rest;
 pub mod rpc;
+mod unsent;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -30,15 +33,19 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 use url::Url;
 
+use self::places::{Place, Places};
+use self::unsent::Unsent;
 use crate::service::Service;
+use crate::work::Guarded;
 
 /// How long to wait after the system refused a connection (out of files, say).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -55,8 +62,15 @@ pub struct Config {
     /// Once the answers to a batch, or the results of a multiCall, fill so many
     /// bytes, no further call of it is run.
     pub response_bytes_max: usize,
-    /// The most connections at once; further ones wait to be accepted.
+    /// The most bytes of answers that wait to be sent. An account may have as
+    /// many as are left free.
+    pub unsent_bytes_max: usize,
+    /// The most connections at once; for a further one the longest idle gives way.
     pub connections_max: usize,
+    /// The most connections of one address; further ones are closed.
+    pub address_connections_max: usize,
+    /// Networks of proxies, from which many come: no bound for each address there.
+    pub trusted_proxies: Vec<IpNet>,
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     pub ws_calls_max: usize,
     /// The most subscriptions on one WebSocket.
@@ -77,7 +91,7 @@ pub struct Peer(pub IpAddr);
 #[derive(Clone, Debug)]
 pub struct Seat {
     stopping: watch::Receiver<Option<Instant>>,
-    _place: Arc<OwnedSemaphorePermit>,
+    _place: Arc<Place>,
 }
 
 impl Seat {
@@ -124,30 +138,35 @@ impl Listener {
 pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
-    let router = rest::router(&config, &service, &url).merge(rpc::router(&config, service, url));
+    let is_dev = service.is_dev();
+    let unsent = Unsent::new(config.unsent_bytes_max);
+    let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
+    let router = hosts::guarded(router, is_dev, config.public_url.as_ref());
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(accept(config, socket, router, stopped));
     Ok(Listener { address, stop, task })
 }
 
 async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<Instant>) {
-    let places = Arc::new(Semaphore::new(config.connections_max));
+    let places = Places::new(config.connections_max, config.address_connections_max, config.trusted_proxies.clone());
     let stopping = watch::Sender::new(None);
     let deadline = loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place.expect("the semaphore is never closed"), socket.accept().await)
+            let (stream, peer) = socket.accept().await?;
+            Ok((stream, peer, places.take(peer.ip()).await))
         };
         tokio::select! {
             biased;
             // A listener that is dropped without a word stops at once.
             deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
-            (place, accepted) = next => match accepted {
-                Ok((stream, peer)) => {
+            accepted = next => match accepted {
+                Ok((stream, peer, Some(place))) => {
                     let seat = Seat { stopping: stopping.subscribe(), _place: Arc::new(place) };
-                    serve(&config, router.clone(), stream, peer, seat);
+                    serve(&config, router.clone(), stream, peer, seat, &places);
                 }
+                Ok((_, peer, None)) => debug!(%peer, "closed: its address has as many connections as it may"),
                 Err(cause) => {
+                    let cause: std::io::Error = cause;
                     warn!(%cause, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_REST).await;
                 }
@@ -169,18 +188,26 @@ fn bounded(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     stream
 }
 
-fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat) {
+fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat, places: &Arc<Places>) {
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
     // An IPv4 client of a dual-stack socket is the same client on either.
     let peer = Peer(peer.ip().to_canonical());
-    let own = seat.clone();
+    let (own, standing) = (seat.clone(), places.standing());
+    let serving = Arc::clone(&standing);
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(own.clone());
-        router.clone().oneshot(request)
+        let (standing, router) = (Arc::clone(&serving), router.clone());
+        async move {
+            let answer = async |request| {
+                let Ok(response) = router.oneshot(request).await;
+                response
+            };
+            Ok::<_, std::convert::Infallible>(standing.exchange(request, answer).await)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -188,11 +215,12 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
         .serve_connection(TokioIo::new(Box::pin(bounded(stream, config.idle_timeout))), service)
         .with_upgrades();
     tokio::spawn(async move {
-        let mut connection = std::pin::pin!(connection);
+        let mut connection = Guarded::new("a call", Box::pin(connection));
         let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
+            ended = &mut connection => ended,
+            () = standing.is_to_give_way() => return debug!("a connection that was idle gave way to another"),
             () = seat.is_stopping() => {
-                connection.as_mut().graceful_shutdown();
+                connection.inner().as_mut().graceful_shutdown();
                 connection.await
             }
         };

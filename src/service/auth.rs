@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::address::{Origin, is_within};
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
@@ -12,6 +13,8 @@ use crate::domain::user::{Permission, Permissions, User, check_name};
 /// A session that is used is renewed at most this often, so that most calls
 /// cost no write.
 const RENEW_INTERVAL: Duration = Duration::from_secs(60);
+/// The longest key that is looked at; ours are 67 bytes long.
+const KEY_BYTES_MAX: usize = 256;
 
 /// What a call brings along to say who makes it.
 #[derive(Clone)]
@@ -89,6 +92,9 @@ impl Service {
 
     /// Ends a session; one that is unknown has ended already.
     pub async fn end_session(&self, key: &str) -> Result<(), Fault> {
+        if !may_be_key(key) {
+            return Ok(());
+        }
         self.store.end_session(KeyHash::of(key)).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -105,10 +111,18 @@ impl Service {
     /// Counts a call of a user. Fails with fault 120 if it is one too many.
     pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
         let Some(rate) = &self.call_rate else { return Ok(()) };
-        rate.count(user).map_err(|wait| {
-            let detail = format!("Retry in {} ms.", wait.as_millis());
-            Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
-        })
+        rate.count(&user).map_err(too_many)
+    }
+
+    /// Counts a call of somebody who is not logged in. Fails with fault 120 if
+    /// it is one too many of that address.
+    pub fn count_stranger(&self, peer: IpAddr) -> Result<(), Fault> {
+        match &self.stranger_rate {
+            Some(rate) if !is_within(peer, &self.config.trusted_proxies) => {
+                rate.count(&Origin::of(peer)).map_err(too_many)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Finds out whose credentials these are, without counting a call.
@@ -122,6 +136,9 @@ impl Service {
             Credentials::Bearer(key) => {
                 if let Some(user) = self.session(key).await? {
                     return Ok(user.into());
+                }
+                if !may_be_key(key) {
+                    return Err(FaultCode::AccessDenied.into());
                 }
                 let user = self.store.user_by_key(KeyHash::of(key)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
@@ -144,6 +161,9 @@ impl Service {
 
     /// The user of a session that lives, which is renewed by being used.
     async fn session(&self, key: &str) -> Result<Option<User>, Fault> {
+        if !may_be_key(key) {
+            return Ok(None);
+        }
         let hash = KeyHash::of(key);
         let session = self.store.session(hash).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let now = self.clock.now();
@@ -158,24 +178,28 @@ impl Service {
         Ok(Some(user))
     }
 
-    /// The user of that name, if the key is its key.
+    /// The user of that name, if the key is its key. What is done takes as long
+    /// whether there is such a user or not, so that names can't be told by it.
     async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
-        // No user has such a name, so there is nothing to guess and to count.
-        if check_name("username", name).is_err() {
+        // No user has such a name or key, so there is nothing to guess and to count.
+        if check_name("username", name).is_err() || !may_be_key(key) {
             return Err(FaultCode::AccessDenied.into());
         }
-        let now = self.clock.now();
-        if let Some(wait) = self.failed_logins.wait(name, peer, now) {
+        let (now, address) = (self.clock.now(), Origin::of(peer));
+        let whole = (!is_within(peer, &self.config.trusted_proxies)).then_some(address);
+        if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
             let wait_s = wait.as_millis().div_ceil(1_000);
             return Err(Fault::new(FaultCode::AccessDenied)
                 .detail(format!("Too many attempts. Retry in {wait_s} s."))
                 .retry_after(wait));
         }
         let found = self.store.user_by_name(name).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        match found {
-            Some((user, hash)) if hash == KeyHash::of(key) && self.admits(&user) => enabled(user),
-            _ => {
-                self.failed_logins.count(name, peer, now);
+        let (user, expected) = found.map_or((None, KeyHash([0; 32])), |(user, hash)| (Some(user), hash));
+        let is_right = KeyHash::of(key) == expected;
+        match user.filter(|user| is_right && self.admits(user)) {
+            Some(user) => enabled(user),
+            None => {
+                self.failed_logins.count(name, address, whole, now);
                 Err(FaultCode::AccessDenied.into())
             }
         }
@@ -185,6 +209,17 @@ impl Service {
     fn admits(&self, user: &User) -> bool {
         user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
     }
+}
+
+fn too_many(wait: Duration) -> Fault {
+    let detail = format!("Retry in {} ms.", wait.as_millis());
+    Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
+}
+
+/// False of what is too long for a key or a session. It is refused before it
+/// is hashed, which would take the longer the more was sent.
+fn may_be_key(key: &str) -> bool {
+    key.len() <= KEY_BYTES_MAX
 }
 
 /// A user that showed the right credentials. Fails with fault 119 if it is

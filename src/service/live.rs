@@ -145,8 +145,8 @@ impl Service {
     }
 }
 
-/// The places for watchers, of which one merchant may have half: the others'
-/// users find some.
+/// The places for watchers. One merchant may have as many as are left free, so
+/// that whoever else comes finds some, however many have come before.
 #[derive(Debug)]
 pub(super) struct Places {
     max: usize,
@@ -169,14 +169,12 @@ impl Places {
     fn take(places: &Arc<Self>, merchant: MerchantId) -> Result<Place, Fault> {
         let mut taken = places.taken();
         let (all, own) = (taken.values().sum::<usize>(), taken.get(&merchant).copied().unwrap_or(0));
-        let (who, count) = match own >= places.max.div_ceil(2) {
-            true => ("merchant", own),
-            false if all >= places.max => ("server", all),
-            false => {
-                taken.insert(merchant, own + 1);
-                return Ok(Place { places: Arc::clone(places), merchant });
-            }
-        };
+        let free = places.max.saturating_sub(all);
+        if own < free {
+            taken.insert(merchant, own + 1);
+            return Ok(Place { places: Arc::clone(places), merchant });
+        }
+        let (who, count) = if free == 0 { ("server", all) } else { ("merchant", own) };
         Err(Fault::new(FaultCode::InvalidSelection)
             .detail(format!("The {who} has {count} subscriptions, the most it may. Retry once some have ended.")))
     }
@@ -423,16 +421,14 @@ mod tests {
     }
 
     #[test]
-    fn one_merchant_has_half_of_the_places() {
-        let places = Places::new(3);
-        let mut own =
-            vec![Places::take(&places, MerchantId(1)).unwrap(), Places::take(&places, MerchantId(1)).unwrap()];
-        assert!(Places::take(&places, MerchantId(1)).is_err());
-        let other = Places::take(&places, MerchantId(2)).unwrap();
-        assert!(Places::take(&places, MerchantId(2)).is_err());
-        own.pop();
-        own.push(Places::take(&places, MerchantId(1)).unwrap());
-        drop((own, other));
+    fn a_merchant_has_as_many_places_as_are_left_free() {
+        let places = Places::new(16);
+        let all =
+            |merchant| -> Vec<_> { std::iter::from_fn(|| Places::take(&places, MerchantId(merchant)).ok()).collect() };
+        let merchants: Vec<_> = (1..6).map(all).collect();
+        assert_eq!(merchants.iter().map(Vec::len).collect::<Vec<_>>(), [8, 4, 2, 1, 1]);
+        assert!(Places::take(&places, MerchantId(6)).is_err());
+        drop(merchants);
         assert!(places.taken().is_empty());
     }
 }

@@ -1,6 +1,7 @@
 //! Use cases: one function each, with its permission checks. Every dialect
 //! calls these, and none of them knows a dialect.
 
+pub mod address;
 mod attempts;
 pub mod auth;
 pub mod delivery;
@@ -17,15 +18,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use tokio::sync::watch;
 
+use self::address::Origin;
 use self::attempts::FailedLogins;
+use self::auth::Caller;
 use self::live::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
 use crate::delivery::format;
 use crate::delivery::guard::Guard;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::id::UserId;
 use crate::domain::time::Clock;
 use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, Store, StoreError};
@@ -33,8 +38,8 @@ use crate::work::apart::{Apart, ApartError};
 
 /// When to try again after the store was full: that often it is swept.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// Bodies of one merchant that may wait to be built.
-const RENDERING_WAITING_MAX: usize = 256;
+/// Pieces of long work of one merchant that may wait for a thread.
+const WAITING_MAX: usize = 256;
 /// When to try again after that many waited.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -47,10 +52,21 @@ pub struct Config {
     pub sessions_max: u32,
     /// Failed logins of one user from one address in a minute, before more are refused.
     pub login_failures_max: u32,
+    /// Failed logins from one address in a minute, whatever the users, before
+    /// more are refused.
+    pub address_login_failures_max: u32,
+    /// Networks of proxies: what comes from there comes from many, so it is not
+    /// judged by its address.
+    pub trusted_proxies: Vec<IpNet>,
     /// The most calls of one user in a second; 0: there is no limit.
     pub calls_per_second_max: u32,
     /// The most calls of one user at once; 0: a second's worth.
     pub calls_burst_max: u32,
+    /// The most calls in a second from one address by those who are not logged
+    /// in; 0: there is no limit.
+    pub stranger_calls_per_second_max: u32,
+    /// The most of them at once; 0: a second's worth.
+    pub stranger_calls_burst_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
     /// The most topics a merchant's catalogue may have.
@@ -61,13 +77,15 @@ pub struct Config {
     pub list_limit_max: u32,
     /// The most deliveries that one search may look at.
     pub filter_events_max: u32,
+    /// The most conditions of one search.
+    pub filter_conditions_max: usize,
     /// The most calls one multiCall may carry.
     pub calls_max: usize,
     /// The longest that a pull may wait.
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
-    /// The most that may watch at once; one merchant may have half of them.
+    /// The most that may watch at once; one merchant may have as many as are left free.
     pub subscriptions_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
@@ -86,11 +104,13 @@ pub struct Service {
     guard: Arc<Guard>,
     clock: Clock,
     failed_logins: FailedLogins,
-    call_rate: Option<CallRate>,
+    call_rate: Option<CallRate<UserId>>,
+    stranger_rate: Option<CallRate<Origin>>,
     places: Arc<Places>,
     schemas: Schemas,
-    /// For bodies of deliveries that take long to build.
-    rendering: Apart,
+    /// For what takes long: building bodies, matching rows against what
+    /// callers look for.
+    apart: Apart,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
@@ -98,12 +118,26 @@ pub struct Service {
 impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
     pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
-        let failed_logins = FailedLogins::new(config.login_failures_max);
+        let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
+        let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
+        let stranger_rate = CallRate::new(per_second, burst, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
-        let rendering = Apart::for_processors(RENDERING_WAITING_MAX);
-        Self { config, store, guard, clock, failed_logins, call_rate, places, schemas, rendering, is_closing }
+        let apart = Apart::for_processors(WAITING_MAX);
+        Self {
+            config,
+            store,
+            guard,
+            clock,
+            failed_logins,
+            call_rate,
+            stranger_rate,
+            places,
+            schemas,
+            apart,
+            is_closing,
+        }
     }
 
     /// The body of a delivery, and with it what `then` makes of it; `None` if it
@@ -124,7 +158,7 @@ impl Service {
         if !takes_long {
             return Ok(build());
         }
-        self.rendering.run(webhook.merchant_id, build).await.map_err(crowded)
+        self.apart.run(webhook.merchant_id, build).await.map_err(crowded)
     }
 
     /// Sends those home who wait for something to happen.
@@ -140,6 +174,21 @@ impl Service {
     /// The most deliveries that one search may look at.
     pub fn filter_events_max(&self) -> u32 {
         self.config.filter_events_max
+    }
+
+    /// The most conditions of one search.
+    pub fn filter_conditions_max(&self) -> usize {
+        self.config.filter_conditions_max
+    }
+
+    /// Does a piece of a search on a thread where that holds up no call, in
+    /// the merchant's turn. Fails with fault 120 if too many of them wait.
+    pub async fn apart<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.apart.run(caller.merchant_id, work).await.map_err(crowded)
     }
 
     /// Whether the server is for trying things out.

@@ -1,6 +1,8 @@
-//! How many calls a user may make: so many a second, and some at once.
+//! How many calls somebody may make: so many a second, and some at once.
 
+use std::hash::Hash;
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock;
@@ -8,12 +10,17 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::domain::id::UserId;
 use crate::domain::time::Clock;
 
-/// Counts the calls of each user. What is remembered is bounded by how many
-/// users there are.
-pub struct CallRate(RateLimiter<UserId, HashMapStateStore<UserId>, Elapsed, NoOpMiddleware<Duration>>);
+/// After so many calls those are forgotten who have rested long enough.
+const FORGET_EVERY: usize = 4_096;
+
+/// Counts the calls of each of them. What is remembered is bounded by how many
+/// call within the time in which a burst is due again.
+pub struct CallRate<K: Clone + Eq + Hash> {
+    limiter: RateLimiter<K, HashMapStateStore<K>, Elapsed, NoOpMiddleware<Duration>>,
+    counted: AtomicUsize,
+}
 
 /// The server's clock, as the library asks for it.
 struct Elapsed(Clock);
@@ -26,21 +33,24 @@ impl clock::Clock for Elapsed {
     }
 }
 
-impl CallRate {
-    /// Allows a user so many calls a second, and `burst` at once, which is a
+impl<K: Clone + Eq + Hash> CallRate<K> {
+    /// Allows each so many calls a second, and `burst` at once, which is a
     /// second's worth if it is 0. `None`, which costs nothing, if `per_second`
     /// is 0: there is no limit.
     pub fn new(per_second: u32, burst: u32, clock: Clock) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         let quota = NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst));
-        Some(Self(RateLimiter::hashmap_with_clock(quota, Elapsed(clock))))
+        Some(Self { limiter: RateLimiter::hashmap_with_clock(quota, Elapsed(clock)), counted: AtomicUsize::new(0) })
     }
 
     /// Counts a call. Fails with the time until the next one, in whole
     /// milliseconds, if it is one too many, which is not counted.
-    pub fn count(&self, user: UserId) -> Result<(), Duration> {
-        self.0.check_key(&user).map_err(|until| {
-            let wait = until.wait_time_from(clock::Clock::now(self.0.clock()));
+    pub fn count(&self, who: &K) -> Result<(), Duration> {
+        if self.counted.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
+            self.limiter.retain_recent();
+        }
+        self.limiter.check_key(who).map_err(|until| {
+            let wait = until.wait_time_from(clock::Clock::now(self.limiter.clock()));
             // Rounded up, so that who waits for so long is not too early.
             Duration::from_millis(wait.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
         })
@@ -50,13 +60,14 @@ impl CallRate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::id::UserId;
     use crate::domain::time::Timestamp;
 
     #[test]
     fn each_user_has_a_burst_and_then_a_rate() {
         let (clock, hand) = Clock::manual(Timestamp(1_000_000));
         let rate = CallRate::new(3, 5, clock).unwrap();
-        let (ann, bob) = (UserId(1), UserId(2));
+        let (ann, bob) = (&UserId(1), &UserId(2));
         for _ in 0..5 {
             assert_eq!(rate.count(ann), Ok(()));
         }
@@ -78,7 +89,21 @@ mod tests {
     fn without_a_burst_it_is_a_seconds_worth_and_without_a_rate_there_is_no_limit() {
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let rate = CallRate::new(7, 0, clock.clone()).unwrap();
-        assert_eq!((0..9).filter(|_| rate.count(UserId(1)).is_ok()).count(), 7);
-        assert!(CallRate::new(0, 7, clock).is_none());
+        assert_eq!((0..9).filter(|_| rate.count(&UserId(1)).is_ok()).count(), 7);
+        assert!(CallRate::<UserId>::new(0, 7, clock).is_none());
+    }
+
+    #[test]
+    fn who_has_rested_is_forgotten() {
+        let (clock, hand) = Clock::manual(Timestamp(0));
+        let rate = CallRate::new(1, 1, clock).unwrap();
+        for user in 0..10 {
+            assert_eq!(rate.count(&UserId(user)), Ok(()));
+        }
+        hand.send_modify(|now| *now = now.after(Duration::from_secs(60)));
+        for _ in 0..FORGET_EVERY {
+            let _ = rate.count(&UserId(11));
+        }
+        assert_eq!(rate.limiter.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
-use crate::domain::page::{Order, read_sort};
+use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::secret::SecretKey;
 use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
@@ -76,6 +76,9 @@ fn url(webhook: &Webhook) -> &str {
     webhook.spec.url.as_ref().map_or("", TargetUrl::as_str)
 }
 
+/// How many webhooks are read at once.
+const READ_AT_ONCE: u32 = 64;
+
 /// The longest that a replaced secret may go on signing, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
 
@@ -106,6 +109,10 @@ impl Service {
         });
         let (chosen, (key, order), limit) =
             checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        if let (Some(limit), true) = (limit, key != SORT_BY_URL) {
+            let after = page.after_webhook_id.map(WebhookId);
+            return self.some_webhooks(caller, &chosen, Slice { after, order, limit }).await;
+        }
         let mut webhooks = self.webhooks_of(caller).await?;
         if key == SORT_BY_URL {
             // Stable: the same URL is in the order of ids.
@@ -124,6 +131,29 @@ impl Service {
         };
         let limit = limit.map_or(usize::MAX, |limit| limit as usize);
         Ok(webhooks.into_iter().skip(behind).filter(|webhook| chosen.admits(webhook)).take(limit).collect())
+    }
+
+    /// Webhooks up to a limit, read some at a time, since each may be long.
+    async fn some_webhooks(
+        &self,
+        caller: &Caller,
+        chosen: &Chosen,
+        slice: Slice<WebhookId>,
+    ) -> Result<Vec<Webhook>, Fault> {
+        let Slice { mut after, order, limit } = slice;
+        let (at_once, limit, mut found) = (limit.min(READ_AT_ONCE), limit as usize, Vec::new());
+        loop {
+            let slice = Slice { after, order, limit: at_once };
+            let read = self.store.webhook_page(caller.merchant_id, slice).await;
+            let read = read.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+            after = read.last().map(|webhook| webhook.webhook_id);
+            let is_last = read.len() < at_once as usize;
+            found.extend(read.into_iter().filter(|webhook| chosen.admits(webhook)));
+            found.truncate(limit);
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
     }
 
     /// How many webhooks the merchant has. Fails with fault 111.

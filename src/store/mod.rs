@@ -348,6 +348,9 @@ pub trait Store: Watched + Requests {
     /// The merchant's webhooks, in the order of their ids.
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError>;
 
+    /// Some of them, in the order of their ids.
+    async fn webhook_page(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError>;
+
     /// One of them; fails with [`StoreError::NoWebhook`].
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
 

@@ -13,10 +13,13 @@ use std::task::{Context, Poll};
 #[inline]
 pub fn step<T>(what: &'static str, work: impl FnOnce() -> T) -> T {
     #[cfg(debug_assertions)]
-    let _measured = measure::Step::begin(what);
+    let measured = measure::Step::begin(what);
     #[cfg(not(debug_assertions))]
     let _ = what;
-    work()
+    let done = work();
+    #[cfg(debug_assertions)]
+    measured.end();
+    done
 }
 
 /// A future each poll of which is a [`step`].
@@ -30,6 +33,11 @@ impl<F: Future + Unpin> Guarded<F> {
     /// Guards a future.
     pub fn new(what: &'static str, future: F) -> Self {
         Self { what, future }
+    }
+
+    /// The future itself.
+    pub fn inner(&mut self) -> &mut F {
+        &mut self.future
     }
 }
 
@@ -78,10 +86,11 @@ mod measure {
         }
     }
 
-    impl Drop for Step {
-        fn drop(&mut self) {
+    impl Step {
+        /// Panics if it has taken too long.
+        pub fn end(self) {
             let took = processor_time().saturating_sub(self.began);
-            if took > STEP_MAX * UNOPTIMISED && !std::thread::panicking() {
+            if took > STEP_MAX * UNOPTIMISED {
                 panic!("{} held a shared thread for {took:?}; do it in pieces, or apart", self.what);
             }
         }

@@ -54,11 +54,15 @@ pub struct Start {
     pub hooks: Hooks,
 }
 
+/// Everything that tests do comes from one address.
+const ONE_ADDRESS: [(&str, &str); 3] =
+    [("dev", "true"), ("address_login_failures_max", "1000000"), ("stranger_calls_per_second_max", "0")];
+
 impl Default for Start {
     fn default() -> Self {
         Self {
             dir: Arc::new(tempfile::tempdir().unwrap()),
-            flags: vec![("dev", "true".into())],
+            flags: ONE_ADDRESS.map(|(key, value)| (key, value.into())).to_vec(),
             hooks: Hooks::default(),
         }
     }

@@ -409,3 +409,18 @@ async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
     stranger.badly("DELETE", &format!("{SUBSCRIPTIONS}/1"), "", 404).await;
     stranger.badly("DELETE", &format!("{SUBSCRIPTIONS}/1/events/1"), "", 404).await;
 }
+
+#[tokio::test]
+async fn a_filter_has_so_many_conditions() {
+    let server = Start::default().flag("filter_conditions_max", "3").go().await;
+    let id = server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await["webhook_id"].as_i64().unwrap();
+    for at in ["/v1/webhooks/subscriptions".to_owned(), format!("/v1/webhooks/subscriptions/{id}/events")] {
+        for (count, expected) in [(3, 200), (4, 400)] {
+            let filter = vec!["id%20ge%200"; count].join("%20and%20");
+            let path = format!("{at}?filter={filter}");
+            let (status, _, text) = server.exchange("GET", &path, &[("x-api-key", DEMO_KEY)], "").await;
+            assert_eq!(status, expected, "{path}: {text}");
+            assert!(status == 200 || text.contains("up to 3"), "{text}");
+        }
+    }
+}

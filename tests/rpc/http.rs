@@ -213,3 +213,63 @@ async fn webhooks_start_as_the_path_has_them() {
         assert_eq!(webhook["format"], data["format"], "{at}");
     }
 }
+
+/// A page of another site, be it under a name that its owner has point here,
+/// reaches nothing of a server whose key everybody knows.
+#[tokio::test]
+async fn in_dev_mode_only_its_own_hosts_are_served() {
+    let server = Start::default().flag("public_url", "https://hooks.example.com/").go().await;
+    let authorization = basic("demo", DEMO_KEY);
+    let own = server.url();
+    let port = own.rsplit(':').next().unwrap();
+    let foreign = format!("evil.example:{port}");
+    let from_foreign = format!("http://{foreign}");
+    for (method, at) in [
+        ("POST", "/"),
+        ("POST", "/api/jsonrpc"),
+        ("GET", "/"),
+        ("GET", "/docs"),
+        ("GET", "/openrpc.json"),
+        ("GET", "/openapi/babel.json"),
+        ("GET", "/v1/webhooks/subscriptions"),
+        ("GET", "/nothing"),
+    ] {
+        for headers in [
+            &[("host", foreign.as_str())][..],
+            &[("host", foreign.as_str()), ("origin", from_foreign.as_str())],
+            &[("origin", from_foreign.as_str())],
+            &[("origin", "null")],
+        ] {
+            let headers = [headers, &[JSON, ("authorization", authorization.as_str())]].concat();
+            let body = if method == "POST" { LIST } else { "" };
+            let (status, _, text) = server.exchange(method, at, &headers, body).await;
+            assert!(status == 421 && text.contains("public_url"), "{method} {at} {headers:?}: {status} {text}");
+        }
+    }
+    for host in [format!("localhost:{port}"), format!("[::1]:{port}"), "hooks.example.com".to_owned()] {
+        let origin = format!("https://{host}");
+        let headers = [JSON, ("host", host.as_str()), ("origin", &origin), ("authorization", &authorization)];
+        let (status, _, text) = server.exchange("POST", "/", &headers, LIST).await;
+        assert_eq!((status, text.as_str()), (200, EMPTY_LIST), "{host}");
+    }
+
+    // Elsewhere, names are whatever leads there.
+    let server = Start::default().strict().go().await;
+    let (status, _, _) = server.exchange("GET", "/docs", &[("host", "hooks.example.org")], "").await;
+    assert_eq!(status, 200);
+}
+
+/// A browser sends that to anywhere, without asking first.
+#[tokio::test]
+async fn a_page_must_say_what_its_body_is() {
+    let server = TestServer::start().await;
+    let (origin, authorization) = (server.url(), basic("demo", DEMO_KEY));
+    let headers = [("origin", origin.as_str()), ("authorization", authorization.as_str())];
+    for at in ["/", "/rpc", "/api/jsonrpc", "/v1/webhooks/subscriptions"] {
+        let (status, _, text) = server.exchange("POST", at, &headers, LIST).await;
+        assert!(status == 415 && text.contains("Content-Type"), "{at}: {status} {text}");
+    }
+    let typed = [&headers[..], &[JSON]].concat();
+    let (status, _, text) = server.exchange("POST", "/", &typed, LIST).await;
+    assert_eq!((status, text.as_str()), (200, EMPTY_LIST));
+}

@@ -259,7 +259,7 @@ impl HalfSent {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         let mut stream = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
         let head = format!(
-            "POST {at} HTTP/1.1\r\nhost: tallyhook\r\ncontent-type: application/json\r\nauthorization: {}\r\n\
+            "POST {at} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nauthorization: {}\r\n\
              content-length: {}\r\nexpect: 100-continue\r\nconnection: close\r\n\r\n",
             basic("demo", DEMO_KEY),
             body.len(),

@@ -164,17 +164,20 @@ async fn subscriptions_have_a_bound() {
     // Whatever one has, there is something left for others.
     let key = server.user("stranger", "globex", "webhook_read");
     let mut stranger = Socket::with_basic(&server, "stranger", &key).await;
-    for _ in 0..2 {
-        stranger.call("delivery.subscribe", json!([null])).await.unwrap();
-    }
+    stranger.call("delivery.subscribe", json!([null])).await.unwrap();
+    let refusal = refused("The merchant has 1 subscriptions, the most it may. Retry once some have ended.");
+    assert_eq!(stranger.call("delivery.subscribe", json!([null])).await, refusal);
     let key = server.user("other", "initech", "webhook_read");
     let mut other = Socket::with_basic(&server, "other", &key).await;
+    other.call("event.subscribe", json!([null])).await.unwrap();
+    let key = server.user("last", "umbrella", "webhook_read");
+    let mut last = Socket::with_basic(&server, "last", &key).await;
     let refusal = refused("The server has 5 subscriptions, the most it may. Retry once some have ended.");
-    assert_eq!(other.call("event.subscribe", json!([null])).await, refusal);
+    assert_eq!(last.call("event.subscribe", json!([null])).await, refusal);
 
     // Ended, or left behind, they make room.
     assert_eq!(first.call("event.unsubscribe", json!([null, 2])).await, Ok(json!(true)));
-    while other.call("event.subscribe", json!([null])).await.is_err() {}
-    drop(first);
-    while second.call("event.subscribe", json!([null])).await.is_err() {}
+    while last.call("event.subscribe", json!([null])).await.is_err() {}
+    drop((first, second));
+    while last.call("event.subscribe", json!([null])).await.is_err() {}
 }

@@ -198,21 +198,26 @@ struct Subscriptions {
 
 async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Refusal> {
     let Asked { service, caller, query, .. } = asked;
-    let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS)?;
+    let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS, service.filter_conditions_max())?;
     let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
     let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, SUBSCRIPTION_EXTRAS)?;
     let includes = check_include(query.include.as_deref(), &["webhookEvents"])?;
     let default = if includes { INCLUDING_MAX } else { TAKE_DEFAULT };
     let window = window(query.take, query.skip, default, service.list_limit_max())?;
     let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
-    let rows = webhooks.iter().map(|webhook| row(&Subscription::new(webhook, &caller)));
-    let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
-    rows.retain(|row| filter.admits(row));
-    if let Some(sort) = sort {
-        sort.apply(&mut rows);
-    }
-    let total_subscriptions_count = rows.len();
-    let mut rows: Vec<Row> = rows.into_iter().skip(window.skip).take(window.take).collect();
+    let seen_by = caller.clone();
+    let matching = move || {
+        let rows = webhooks.iter().map(|webhook| row(&Subscription::new(webhook, &seen_by)));
+        let mut rows: Vec<Row> = rows.collect::<Result<_, Refusal>>()?;
+        rows.retain(|row| filter.admits(row));
+        if let Some(sort) = sort {
+            sort.apply(&mut rows);
+        }
+        let total = rows.len();
+        let rows: Vec<Row> = rows.into_iter().skip(window.skip).take(window.take).collect();
+        Ok::<_, Refusal>((rows, total))
+    };
+    let (mut rows, total_subscriptions_count) = service.apart(&caller, matching).await??;
     if includes {
         if rows.len() > INCLUDING_MAX {
             return Err(Refusal::bad(format!(
@@ -547,13 +552,14 @@ struct ListEvents {
 
 async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Events, Refusal> {
     let Asked { service, caller, path, query, .. } = asked;
-    let filter = Filter::read(query.filter.as_deref(), EVENT_FIELDS)?;
+    let filter = Filter::read(query.filter.as_deref(), EVENT_FIELDS, service.filter_conditions_max())?;
     let sort = Sort::read(query.sort.as_deref(), EVENT_SORTS)?;
     let select = Select::read(query.select.as_deref(), EVENT_FIELDS, &[])?;
     check_include(query.include.as_deref(), &[])?;
     let window = window(query.take, query.skip, TAKE_DEFAULT, service.list_limit_max())?;
     let (id, is_descending) = (path.webhook(), sort.is_some_and(Sort::is_descending));
-    let search = Search { service: &service, caller: &caller, id, filter, select, is_descending, window };
+    let search =
+        Search { service: &service, caller: &caller, id, filter: filter.into(), select, is_descending, window };
     let (rows, total_events_count) = search.run().await?;
     Ok(Events { events: Chosen::new(rows), total_events_count, success: true, message: String::new() })
 }

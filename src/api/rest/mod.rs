@@ -22,15 +22,24 @@ use axum::extract::{RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, any, get, on};
 use bytes::Bytes;
+
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
-use self::operation::{Call, Operation};
+use self::operation::{Answer, Call, Operation};
+use super::unsent::{Payer, Unsent};
 use super::{Config, Peer, body};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 use crate::service::topic::{TopicPage, TopicSelection};
+use http_body_util::{BodyExt, Collected};
+
+/// The longest body that is read where calls are answered, in bytes.
+const READ_AT_ONCE_MAX: usize = 100_000;
+/// When to try again where too many answers wait to be sent.
+const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A platform's way to speak of webhooks.
 pub struct Dialect {
@@ -155,16 +164,23 @@ pub fn dialect_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The routes of a server that is called at `url`.
-pub fn router(config: &Config, service: &Arc<Service>, url: &str) -> Router {
-    dialects().into_iter().fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url)))
+pub fn router(config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Unsent>) -> Router {
+    dialects()
+        .into_iter()
+        .fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url, unsent)))
 }
 
-fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) -> Router {
+fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Unsent>) -> Router {
     let dialect = Arc::new(dialect);
-    let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::new()));
+    let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::<Bytes>::new()));
     let list_limit_max = service.list_limit_max();
     let document = get(async move || {
-        let document = made.get_or_init(|| openapi::document(&described, &url, list_limit_max).to_string()).clone();
+        let make = move || -> Bytes {
+            let text = || openapi::document(&described, &url, list_limit_max).to_string().into();
+            made.get_or_init(text).clone()
+        };
+        // Making it takes longer than a call may hold a thread.
+        let document = tokio::task::spawn_blocking(make).await.expect("a test makes all documents");
         ([(header::CONTENT_TYPE, "application/json")], document)
     });
     let mut router = Router::new().route(&format!("/openapi/{}.json", dialect.name), document);
@@ -174,8 +190,8 @@ fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str) 
         let mut methods = MethodRouter::new();
         let mut allowed = Vec::new();
         for (place, operation) in (0..).zip(&dialect.operations).filter(|(_, operation)| operation.path == path) {
-            let handler =
-                Handler { dialect: Arc::clone(&dialect), place, config: config.clone(), service: Arc::clone(service) };
+            let (dialect, service, unsent) = (Arc::clone(&dialect), Arc::clone(service), Arc::clone(unsent));
+            let handler = Handler { dialect, place, config: config.clone(), service, unsent };
             let run = async move |path: PathParams, request: Request| handler.run(path, request).await;
             methods = methods.merge(on(filter(&operation.method), run));
             allowed.push(operation.method.as_str());
@@ -234,6 +250,7 @@ struct Handler {
     place: usize,
     config: Config,
     service: Arc<Service>,
+    unsent: Arc<Unsent>,
 }
 
 impl Handler {
@@ -243,27 +260,60 @@ impl Handler {
             let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
             let Peer(peer) = parts.extensions.get().copied().ok_or_else(internal)?;
             let credentials = (self.dialect.credentials)(&parts.headers);
-            let caller = self.service.authenticate(&credentials, peer).await.map_err(Refusal::unauthenticated)?;
+            let found = self.service.authenticate(&credentials, peer).await;
+            let caller = found.map_err(|fault| match self.service.count_stranger(peer) {
+                Ok(()) => Refusal::unauthenticated(fault),
+                Err(fault) => fault.into(),
+            })?;
+            let payer = Payer::Merchant(caller.merchant_id);
+            if !self.unsent.has_room(payer) {
+                let problem = "Too much of what you asked for waits to be sent. Read the answers, and try again.";
+                let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
+                return Err(Refusal { retry_after: Some(UNTAKEN_RETRY_AFTER), ..refusal });
+            }
             if !(self.dialect.admits)(&parts.headers, &caller) {
                 return Err(Refusal::unauthenticated(FaultCode::AccessDenied.into()));
             }
             let read = body::read(body, self.config.body_bytes_max, self.config.idle_timeout).await;
             let body = read.map_err(|error| Refusal::new(error.status(), error.problem()))?;
-            let body = (self.dialect.read)(&parts.headers, body)?;
             let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
             let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let object = path.first().map(|(_, value)| value.clone());
-            let query = parts.uri.query().unwrap_or_default();
-            let (service, bytes_max) = (Arc::clone(&self.service), self.config.response_bytes_max);
-            let call = Call { service, caller, path, query, body, bytes_max };
             let operation = &self.dialect.operations[self.place];
-            let answer = operation.run(call).await.map_err(|refusal| Refusal { object, ..refusal })?;
+            let running = self.begin(&parts, path, caller, body).await?;
+            let answer = running.await.map_err(|refusal| Refusal { object, ..refusal })?;
             if operation.status == StatusCode::NO_CONTENT {
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
-            Ok((self.dialect.write)(operation.status, &answer, &parts.headers))
+            let (head, body) = (self.dialect.write)(operation.status, &answer, &parts.headers).into_parts();
+            // It is in memory already, so nothing is waited for.
+            let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+            let body = self.unsent.hold(payer, body.len()).around(body);
+            Ok(Response::from_parts(head, body.into()))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))
+    }
+}
+
+impl Handler {
+    /// Reads a request. A large body is read apart.
+    async fn begin(
+        &self,
+        parts: &Parts,
+        path: Vec<(String, String)>,
+        caller: Caller,
+        body: Bytes,
+    ) -> Result<Answer, Refusal> {
+        let (service, bytes_max, of) = (Arc::clone(&self.service), self.config.response_bytes_max, caller.clone());
+        let (dialect, place, headers) = (Arc::clone(&self.dialect), self.place, parts.headers.clone());
+        let (is_large, query) = (body.len() > READ_AT_ONCE_MAX, parts.uri.query().unwrap_or_default().to_owned());
+        let object = path.first().map(|(_, value)| value.clone());
+        let begin = move || {
+            let body = (dialect.read)(&headers, body)?;
+            let call = Call { service, caller, path, query: &query, body, bytes_max };
+            dialect.operations[place].begin(call).map_err(|refusal| Refusal { object, ..refusal })
+        };
+        if is_large { self.service.apart(&of, begin).await? } else { begin() }
     }
 }
 

@@ -48,7 +48,8 @@ pub struct Asked<P, Q, B> {
     pub bytes_max: usize,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send>>;
+/// What runs an operation.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send>>;
 type Run = Box<dyn Fn(Call<'_>) -> Result<Answer, Refusal> + Send + Sync>;
 /// Makes a schema of a type.
 pub type Describe = fn(&mut SchemaGenerator) -> Schema;
@@ -125,11 +126,10 @@ impl Operation {
         Self { id: format!("{}{suffix}", self.id), ..self }
     }
 
-    /// Runs it.
-    pub async fn run(&self, call: Call<'_>) -> Result<Value, Refusal> {
-        // What is read is owned by then, so nothing of the request is held.
-        let answer = (self.run)(call)?;
-        answer.await
+    /// Reads the request; what it gives back runs the operation, and owns what
+    /// was read.
+    pub fn begin(&self, call: Call<'_>) -> Result<Answer, Refusal> {
+        (self.run)(call)
     }
 }
 

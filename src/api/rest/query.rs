@@ -99,9 +99,13 @@ struct Condition {
 pub struct Filter(Vec<Condition>);
 
 impl Filter {
-    /// Reads conditions, joined by ` and `.
-    pub fn read(text: Option<&str>, fields: &[Field]) -> Result<Self, Refusal> {
+    /// Reads up to `max` conditions, joined by ` and `.
+    pub fn read(text: Option<&str>, fields: &[Field], max: usize) -> Result<Self, Refusal> {
         let parts = text.map(split_at_and).unwrap_or_default();
+        if parts.len() > max {
+            let count = parts.len();
+            return Err(Refusal::bad(format!("filter: {count} conditions are too many; up to {max} are looked at.")));
+        }
         let read = |part: &str| read_condition(part.trim(), fields);
         parts.into_iter().map(read).collect::<Result<_, _>>().map(Self)
     }
@@ -331,7 +335,7 @@ mod tests {
     }
 
     fn found(filter: &str) -> Vec<i64> {
-        let filter = Filter::read(Some(filter), FIELDS).unwrap();
+        let filter = Filter::read(Some(filter), FIELDS, 32).unwrap();
         (1..=4).filter(|id| filter.admits(&row(*id))).collect()
     }
 
@@ -348,20 +352,20 @@ mod tests {
         assert_eq!(found("id eq 2.0"), [2]);
         assert_eq!(found("id  eq   2"), [2]);
         assert_eq!(found("name ne it's and id gt 3"), [4]);
-        let range = |filter: &str| Filter::read(Some(filter), FIELDS).unwrap().whole_range("id");
+        let range = |filter: &str| Filter::read(Some(filter), FIELDS, 32).unwrap().whole_range("id");
         assert_eq!(range("id gt 2 and id le 7.5 and isActive eq true"), (3, 7));
         assert_eq!(range("id eq 2.5"), (3, 2));
         assert_eq!(range("id ne 2"), (i64::MIN, i64::MAX));
-        let times = |filter: &str| Filter::read(Some(filter), FIELDS).unwrap().time_range("createdAt");
+        let times = |filter: &str| Filter::read(Some(filter), FIELDS, 32).unwrap().time_range("createdAt");
         assert_eq!(
             times("createdAt ge 1970-01-01T00:00:01Z and createdAt le 1970-01-01T00:00:02Z"),
             (Some(1_000), Some(2_001))
         );
         assert_eq!(times("id gt 2"), (None, None));
-        let nothing = Filter::read(Some("id gt null"), FIELDS).unwrap();
+        let nothing = Filter::read(Some("id gt null"), FIELDS, 32).unwrap();
         assert!(!nothing.admits(&Row::new()) && !nothing.admits(&row(1)));
-        assert!(Filter::read(Some("id eq null"), FIELDS).unwrap().admits(&Row::new()));
-        assert!(Filter::read(None, FIELDS).unwrap().is_empty());
+        assert!(Filter::read(Some("id eq null"), FIELDS, 32).unwrap().admits(&Row::new()));
+        assert!(Filter::read(None, FIELDS, 32).unwrap().is_empty());
     }
 
     #[test]
@@ -380,7 +384,7 @@ mod tests {
             ("", "write FIELD OPERATOR VALUE"),
             ("ä and ö", "write FIELD OPERATOR VALUE"),
         ] {
-            let told = Filter::read(Some(filter), FIELDS).unwrap_err().message;
+            let told = Filter::read(Some(filter), FIELDS, 32).unwrap_err().message;
             assert!(told.contains(problem), "{filter}: {told}");
         }
         assert!(Sort::read(Some("-colour"), FIELDS).is_err());

@@ -2,6 +2,7 @@
 //! writes the envelope.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use jsonrpsee::server::{ConnectionId, MethodCallback, Methods};
@@ -9,12 +10,13 @@ use jsonrpsee::types::{Id, Params};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::answer::{Answer, Reply};
 use super::envelope::{
     Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call,
-    write_answer,
+    result_frame, write_error,
 };
 use super::fault::{refused_error, specification_error};
-use super::method::Context;
+use super::method::{Context, Outlet};
 
 /// Runs calls against a set of methods.
 pub struct Dispatcher {
@@ -39,12 +41,16 @@ impl Dispatcher {
         Self { methods: methods.into(), batch_calls_max, response_bytes_max }
     }
 
-    /// The answer to a body; `None` if there is nothing to answer.
-    pub async fn run(&self, body: &[u8], context: &Context) -> Option<String> {
-        let whole = |code, problem| Some(write_answer(Shape::Text, None, Err(&specification_error(code, problem))));
+    /// The answer to a body; empty if there is nothing to answer.
+    pub async fn run(&self, body: &[u8], context: &Context) -> Answer {
+        let whole = |code, problem| write_error(Shape::Text, None, &specification_error(code, problem)).into();
+        let mut answer = Answer::default();
         match read_body(body) {
             None => whole(PARSE_ERROR, None),
-            Some(Body::Single(raw)) => self.answer(raw, context).await,
+            Some(Body::Single(raw)) => {
+                self.answer(&mut answer, "", raw, context).await;
+                answer
+            }
             Some(Body::Batch(calls)) if calls.is_empty() => whole(INVALID_REQUEST, None),
             Some(Body::Batch(calls)) if calls.len() > self.batch_calls_max => {
                 let problem = format!(
@@ -55,69 +61,91 @@ impl Dispatcher {
                 whole(INVALID_REQUEST, Some(&problem))
             }
             Some(Body::Batch(calls)) => {
-                let (mut answers, mut bytes) = (Vec::new(), 0);
                 for raw in calls {
-                    let answer = match bytes < self.response_bytes_max {
-                        true => self.answer(raw, context).await,
-                        false => self.refuse(raw),
-                    };
-                    bytes += answer.as_ref().map_or(0, String::len);
-                    answers.extend(answer);
+                    let before = if answer.is_empty() { "[" } else { "," };
+                    match answer.len() < self.response_bytes_max {
+                        true => self.answer(&mut answer, before, raw, context).await,
+                        false => self.refuse(&mut answer, before, raw),
+                    }
                 }
-                (!answers.is_empty()).then(|| format!("[{}]", answers.join(",")))
+                if !answer.is_empty() {
+                    answer.text("]");
+                }
+                answer
             }
         }
     }
 
-    async fn answer(&self, raw: &RawValue, context: &Context) -> Option<String> {
+    /// Adds what is said to a call, if anything is, with `before` in front.
+    async fn answer(&self, answer: &mut Answer, before: &str, raw: &RawValue, context: &Context) {
         let call = match read_call(raw) {
             Ok(call) => call,
             Err(malformed) => {
                 // Text without an id where there was no JSON object at all, as the specification prints it.
                 let problem = raw.get().starts_with('{').then_some(malformed.problem);
                 let error = specification_error(INVALID_REQUEST, problem);
-                return Some(write_answer(malformed.shape, malformed.id.map(RawValue::get), Err(&error)));
+                answer.text(before);
+                return answer.text(&write_error(malformed.shape, malformed.id.map(RawValue::get), &error));
             }
         };
-        let answer = self.call(&call, context).await;
-        let outcome = answer.as_ref().map(String::as_str).map_err(String::as_str);
-        (!call.is_notification()).then(|| write_answer(call.shape, call.id.map(RawValue::get), outcome))
+        let outcome = self.call(&call, context).await;
+        if call.is_notification() {
+            return;
+        }
+        let id = call.id.map(RawValue::get);
+        answer.text(before);
+        match outcome {
+            Ok(Reply { result, cut, .. }) => {
+                let (front, back) = result_frame(call.shape, id, cut.map(|cut| cut.text()).as_deref());
+                answer.text(&front);
+                answer.result(result);
+                answer.text(&back);
+            }
+            Err(error) => answer.text(&write_error(call.shape, id, &error)),
+        }
     }
 
-    /// The answer to a call that is not run, since those before it have filled
-    /// the response.
-    fn refuse(&self, raw: &RawValue) -> Option<String> {
+    /// Adds the answer to a call that is not run, since those before it have
+    /// filled the response.
+    fn refuse(&self, answer: &mut Answer, before: &str, raw: &RawValue) {
         let max = self.response_bytes_max;
         let problem =
             format!("Not run: the answers before this one fill the {max} bytes of a response. Send it again.");
         let error = refused_error(&problem);
-        match read_call(raw) {
-            Ok(call) if call.is_notification() => None,
-            Ok(call) => Some(write_answer(call.shape, call.id.map(RawValue::get), Err(&error))),
-            Err(malformed) => Some(write_answer(malformed.shape, malformed.id.map(RawValue::get), Err(&error))),
-        }
+        let (shape, id) = match read_call(raw) {
+            Ok(call) if call.is_notification() => return,
+            Ok(call) => (call.shape, call.id),
+            Err(malformed) => (malformed.shape, malformed.id),
+        };
+        answer.text(before);
+        answer.text(&write_error(shape, id.map(RawValue::get), &error));
     }
 
     /// Has jsonrpsee run a call. The id it is given is a stand-in.
-    async fn call(&self, call: &Call<'_>, context: &Context) -> Result<String, String> {
+    async fn call(&self, call: &Call<'_>, context: &Context) -> Result<Reply, String> {
         let Some(MethodCallback::Async(callback)) = self.methods.method(&call.method) else {
             return Err(specification_error(METHOD_NOT_FOUND, None));
         };
         let params = Params::new(call.params.map(RawValue::get)).into_owned();
         let mut extensions = http::Extensions::new();
         extensions.insert(context.clone());
+        let outlet = Outlet::default();
+        extensions.insert(Arc::clone(&outlet));
         let running = callback(Id::Number(0), params, ConnectionId(0), usize::MAX, extensions);
         let Ok(response) = AssertUnwindSafe(running).catch_unwind().await else {
             tracing::error!(method = call.method, "a method panicked");
             return Err(specification_error(INTERNAL_ERROR, None));
         };
+        if let Some(reply) = outlet.lock().expect("nothing panics while it holds an answer").take() {
+            return Ok(reply);
+        }
         let outcome: Outcome<'_> = serde_json::from_str(response.as_json().get()).map_err(|cause| {
             tracing::error!(%cause, method = call.method, "a method's answer is no answer");
             specification_error(INTERNAL_ERROR, None)
         })?;
         match (outcome.error, outcome.result) {
             (Some(error), _) => Err(error.get().to_owned()),
-            (None, result) => Ok(result.map_or("null", RawValue::get).to_owned()),
+            (None, result) => Ok(result.map_or_else(|| RawValue::NULL.to_owned(), RawValue::to_owned).into()),
         }
     }
 }
@@ -162,7 +190,8 @@ mod tests {
     async fn run(body: &str) -> Option<String> {
         let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let context = Context { credentials, peer, codes: Codes::Native, live: None };
-        specification().run(body.as_bytes(), &context).await
+        let answer = specification().run(body.as_bytes(), &context).await;
+        (!answer.is_empty()).then(|| answer.into_text())
     }
 
     /// Equal but for the `data` that says what was wrong with a request.

@@ -128,19 +128,33 @@ pub fn read_call(raw: &RawValue) -> Result<Call<'_>, Malformed<'_>> {
     }
 }
 
-/// Writes an answer. `outcome` is the text of the result, or of the error.
-pub fn write_answer(shape: Shape, id: Option<&str>, outcome: Result<&str, &str>) -> String {
-    let id = match (shape, id) {
+/// The id as a member behind others.
+fn id_member(shape: Shape, id: Option<&str>) -> String {
+    match (shape, id) {
         (_, Some(id)) => format!(",\"id\":{id}"),
         // A spec's answer always has an id; the seed's only if the call had one.
         (Shape::Text, None) => ",\"id\":null".to_owned(),
         (Shape::Number, None) => String::new(),
-    };
-    match (shape, outcome) {
-        (Shape::Text, Ok(result)) => format!("{{\"jsonrpc\":\"2.0\",\"result\":{result}{id}}}"),
-        (Shape::Text, Err(error)) => format!("{{\"jsonrpc\":\"2.0\",\"error\":{error}{id}}}"),
-        (Shape::Number, Ok(result)) => format!("{{\"jsonrpc\":2.0{id},\"error\":null,\"result\":{result}}}"),
-        (Shape::Number, Err(error)) => format!("{{\"jsonrpc\":2.0{id},\"error\":{error},\"result\":null}}"),
+    }
+}
+
+/// Writes an answer that is an error, of that text.
+pub fn write_error(shape: Shape, id: Option<&str>, error: &str) -> String {
+    let id = id_member(shape, id);
+    match shape {
+        Shape::Text => format!("{{\"jsonrpc\":\"2.0\",\"error\":{error}{id}}}"),
+        Shape::Number => format!("{{\"jsonrpc\":2.0{id},\"error\":{error},\"result\":null}}"),
+    }
+}
+
+/// What stands before and behind a result. Where a list was cut off, that says
+/// how to go on.
+pub fn result_frame(shape: Shape, id: Option<&str>, cut: Option<&str>) -> (String, String) {
+    let id = id_member(shape, id);
+    let cut = cut.map(|cut| format!(",\"cut\":{cut}")).unwrap_or_default();
+    match shape {
+        Shape::Text => ("{\"jsonrpc\":\"2.0\",\"result\":".to_owned(), format!("{cut}{id}}}")),
+        Shape::Number => (format!("{{\"jsonrpc\":2.0{id},\"error\":null,\"result\":"), format!("{cut}}}")),
     }
 }
 

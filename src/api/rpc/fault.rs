@@ -3,7 +3,7 @@
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
 
-use super::envelope::{INVALID_PARAMS, Shape, words, write_answer};
+use super::envelope::{INVALID_PARAMS, Shape, words, write_error};
 use crate::domain::fault::{Fault, FaultCode};
 
 /// Which codes faults carry.
@@ -71,7 +71,7 @@ pub fn refused_error(problem: &str) -> String {
 
 /// A whole answer for what was refused before a call could be read.
 pub fn protocol_error(code: i32, problem: &str) -> String {
-    write_answer(Shape::Text, None, Err(&error_text(code, problem)))
+    write_error(Shape::Text, None, &error_text(code, problem))
 }
 
 fn error_text(code: i32, message: &str) -> String {

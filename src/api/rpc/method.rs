@@ -7,8 +7,10 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use jsonrpsee::types::ErrorObjectOwned;
 use jsonrpsee::{ResponsePayload, RpcModule};
@@ -17,13 +19,16 @@ use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::answer::{ListWriter, Listed, Reply, Steps};
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
 use super::{openrpc, reference};
+use crate::api::unsent::{Payer, Unsent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
+use crate::service::address::Origin;
 use crate::service::auth::{Caller, Credentials};
 
 /// The faults of finding out who calls.
@@ -65,6 +70,32 @@ impl Request {
     }
 }
 
+/// How many items a list reads at once: of those that may be long, and others.
+pub const HEAVY_STEP: u32 = 16;
+pub const LIGHT_STEP: u32 = 1_000;
+/// How many items most lists have if the caller does not say.
+const LIST_LIMIT_DEFAULT: u32 = 100;
+
+impl Request {
+    /// A list to write, and the steps in which to read it.
+    pub fn list(&self, limit: Option<i64>, step: u32) -> (ListWriter, Steps) {
+        self.list_up_to(limit, self.service.list_limit_max(), step)
+    }
+
+    /// The same for a list that may have other items than most.
+    pub fn list_up_to(&self, limit: Option<i64>, max: u32, step: u32) -> (ListWriter, Steps) {
+        let limit = limit.unwrap_or_else(|| LIST_LIMIT_DEFAULT.min(max).into());
+        (ListWriter::new(self.table.response_bytes_max), Steps::new(limit, max, step))
+    }
+
+    /// The same for a list that has all there is unless it has a limit.
+    pub fn list_of_all(&self, limit: Option<i64>, step: u32) -> (ListWriter, Steps) {
+        let writer = ListWriter::new(self.table.response_bytes_max);
+        let max = self.service.list_limit_max();
+        (writer, limit.map_or_else(|| Steps::endless(max, step), |limit| Steps::new(limit, max, step)))
+    }
+}
+
 /// What a subscription tells.
 #[derive(Clone, Copy)]
 pub struct Notification {
@@ -98,6 +129,8 @@ pub struct Spec {
     pub needs_websocket: bool,
     /// What follows its answer.
     pub notification: Option<Notification>,
+    /// The option by which a list goes on that was cut off.
+    pub goes_on_by: Option<&'static str>,
 }
 
 impl Spec {
@@ -113,7 +146,7 @@ impl Spec {
 
     /// Every fault it may raise, in the order of their numbers.
     pub fn all_faults(&self) -> Vec<FaultCode> {
-        let mut faults = vec![FaultCode::Internal, self.invalid];
+        let mut faults = vec![FaultCode::Internal, FaultCode::TooManyCalls, self.invalid];
         if !self.params.is_empty() {
             faults.push(FaultCode::MissingParameter);
         }
@@ -130,7 +163,7 @@ impl Spec {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<Box<RawValue>, Fault>> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Result<Reply, Fault>> + Send>>;
 type Run = Box<dyn Fn(&Spec, Request, Option<Caller>, Args<'_>) -> Result<Answer, Fault> + Send + Sync>;
 
 /// A method: its description and its code.
@@ -150,12 +183,67 @@ impl Method {
     ) -> Self
     where
         P: DeserializeOwned + JsonSchema,
-        R: Serialize + JsonSchema,
+        R: Serialize + JsonSchema + 'static,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        Self::new(name, summary, true, move |request, caller, params| {
+        let run = move |request, caller: Option<Caller>, params| {
             Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
-        })
+        };
+        Self::new::<P, R, R, F>(name, summary, true, run, |result| print(&result).map(Reply::from))
+    }
+
+    /// A method that returns a list, which is cut off where it becomes too
+    /// long and goes on by this option. It changes nothing, so it may be
+    /// refused after it has run.
+    pub fn listing<P, T, F>(
+        name: &'static str,
+        summary: &'static str,
+        goes_on_by: &'static str,
+        run: impl Fn(Request, Caller, P) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + JsonSchema,
+        T: JsonSchema,
+        F: Future<Output = Result<Listed<T>, Fault>> + Send + 'static,
+        Listed<T>: 'static,
+    {
+        let run = move |request, caller: Option<Caller>, params| {
+            Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
+        };
+        let mut method = Self::new::<P, Vec<T>, Listed<T>, F>(name, summary, true, run, |list| Ok(list.into()));
+        method.spec.goes_on_by = Some(goes_on_by);
+        method
+    }
+
+    /// A method that anybody may call and whose answer is there already.
+    pub fn open_reply<P, F>(
+        name: &'static str,
+        summary: &'static str,
+        run: impl Fn(Request, P) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + JsonSchema,
+        F: Future<Output = Result<Reply, Fault>> + Send + 'static,
+    {
+        let run = move |request, _, params| Ok(run(request, params));
+        Self::new::<P, Box<RawValue>, Reply, F>(name, summary, false, run, Ok)
+    }
+
+    /// A method that hands on the answer of the method it calls, and its
+    /// faults: on the way out they stay as they are.
+    pub fn relay<P, F>(
+        name: &'static str,
+        summary: &'static str,
+        run: impl Fn(Request, Caller, P) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        P: DeserializeOwned + JsonSchema,
+        F: Future<Output = Result<Reply, Fault>> + Send + 'static,
+    {
+        let run = move |request, caller: Option<Caller>, params| {
+            Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
+        };
+        Self { is_relay: true, ..Self::new::<P, Box<RawValue>, Reply, F>(name, summary, true, run, Ok) }
     }
 
     /// A method that anybody may call.
@@ -166,22 +254,27 @@ impl Method {
     ) -> Self
     where
         P: DeserializeOwned + JsonSchema,
-        R: Serialize + JsonSchema,
+        R: Serialize + JsonSchema + 'static,
         F: Future<Output = Result<R, Fault>> + Send + 'static,
     {
-        Self::new(name, summary, false, move |request, _, params| Ok(run(request, params)))
+        let run = move |request, _, params| Ok(run(request, params));
+        Self::new::<P, R, R, F>(name, summary, false, run, |result| print(&result).map(Reply::from))
     }
 
-    fn new<P, R, F>(
+    /// `R` is what the description says, and `A` what `run` gives for `reply`
+    /// to write.
+    fn new<P, R, A, F>(
         name: &'static str,
         summary: &'static str,
         takes_session: bool,
         run: impl Fn(Request, Option<Caller>, P) -> Result<F, Fault> + Send + Sync + 'static,
+        reply: fn(A) -> Result<Reply, Fault>,
     ) -> Self
     where
         P: DeserializeOwned + JsonSchema,
-        R: Serialize + JsonSchema,
-        F: Future<Output = Result<R, Fault>> + Send + 'static,
+        R: JsonSchema,
+        A: 'static,
+        F: Future<Output = Result<A, Fault>> + Send + 'static,
     {
         let spec = Spec {
             name,
@@ -195,10 +288,11 @@ impl Method {
             result_schema: SchemaGenerator::subschema_for::<R>,
             needs_websocket: false,
             notification: None,
+            goes_on_by: None,
         };
         let run: Run = Box::new(move |spec, request, caller, args| {
             let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
-            Ok(Box::pin(async move { print(&answer.await?) }))
+            Ok(Box::pin(async move { reply(answer.await?) }))
         });
         Self { spec, is_relay: false, run }
     }
@@ -227,12 +321,6 @@ impl Method {
     pub fn notifies<N: JsonSchema>(mut self, method: &'static str) -> Self {
         self.spec.notification = Some(Notification { method, result_schema: SchemaGenerator::subschema_for::<N> });
         self.over_websocket()
-    }
-
-    /// The same method, whose faults are those of the method it calls: on the
-    /// way out they stay as they are.
-    pub fn relaying(self) -> Self {
-        Self { is_relay: true, ..self }
     }
 
     /// Checks the permission and decodes; what it gives back runs the method.
@@ -275,6 +363,14 @@ impl<T> Serialize for Written<T> {
     }
 }
 
+/// Why a call is refused whose caller leaves too many answers untaken.
+fn untaken() -> Fault {
+    const RETRY_AFTER: Duration = Duration::from_secs(1);
+    Fault::new(FaultCode::TooManyCalls)
+        .detail("Too much of what you asked for waits to be sent. Read the answers, and try again.")
+        .retry_after(RETRY_AFTER)
+}
+
 fn print(result: &impl Serialize) -> Result<Box<RawValue>, Fault> {
     to_raw_value(result).map_err(|cause| {
         tracing::error!(%cause, "a result could not be written");
@@ -289,14 +385,25 @@ pub struct Table {
     service: Arc<Service>,
     url: String,
     response_bytes_max: usize,
-    document: OnceLock<Box<RawValue>>,
-    reference: OnceLock<String>,
+    unsent: Arc<Unsent>,
+    document: OnceLock<Bytes>,
+    reference: OnceLock<Bytes>,
 }
+
+/// Where a registered method leaves its answer, so that it is not copied
+/// through jsonrpsee's.
+pub type Outlet = Arc<Mutex<Option<Reply>>>;
 
 impl Table {
     /// A table of these methods over the use cases, of a server that is called
     /// at `url`.
-    pub fn new(methods: Vec<Method>, service: Arc<Service>, url: String, response_bytes_max: usize) -> Self {
+    pub fn new(
+        methods: Vec<Method>,
+        service: Arc<Service>,
+        url: String,
+        response_bytes_max: usize,
+        unsent: Arc<Unsent>,
+    ) -> Self {
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
         Self {
             methods,
@@ -304,20 +411,36 @@ impl Table {
             service,
             url,
             response_bytes_max,
+            unsent,
             document: OnceLock::new(),
             reference: OnceLock::new(),
         }
     }
 
-    /// The OpenRPC document of the methods.
-    pub fn document(&self) -> &RawValue {
-        let made = || to_raw_value(&openrpc::document(&self.methods, &self.url));
-        self.document.get_or_init(|| made().expect("a document has only string keys"))
+    /// The OpenRPC document of the methods, made once.
+    pub async fn document(self: Arc<Self>) -> Bytes {
+        self.made(|table| &table.document, |document| document.to_string()).await
     }
 
     /// The same as a page for people.
-    pub fn reference(&self) -> &str {
-        self.reference.get_or_init(|| reference::page(&openrpc::document(&self.methods, &self.url)))
+    pub async fn reference(self: Arc<Self>) -> Bytes {
+        self.made(|table| &table.reference, |document| reference::page(&document)).await
+    }
+
+    /// Making it takes longer than a call may hold a thread.
+    async fn made(
+        self: Arc<Self>,
+        place: fn(&Self) -> &OnceLock<Bytes>,
+        text: fn(serde_json::Value) -> String,
+    ) -> Bytes {
+        if let Some(made) = place(&self).get() {
+            return made.clone();
+        }
+        let make = move || {
+            let made = || text(openrpc::document(&self.methods, &self.url)).into();
+            place(&self).get_or_init(made).clone()
+        };
+        tokio::task::spawn_blocking(make).await.expect("a test makes all documents")
     }
 
     /// Once results fill so many bytes, no further call is run for them.
@@ -339,12 +462,16 @@ impl Table {
                 .register_async_method(name, move |params, table, extensions| {
                     let table = Arc::clone(table.as_ref());
                     let context = extensions.get::<Context>().cloned();
+                    let outlet = extensions.get::<Outlet>().cloned();
                     async move {
-                        let Some(context) = context else {
+                        let (Some(context), Some(outlet)) = (context, outlet) else {
                             return ResponsePayload::error(jsonrpsee::types::ErrorCode::InternalError);
                         };
                         match table.registered(name, context, params.as_str()).await {
-                            Ok(result) => ResponsePayload::success(result),
+                            Ok(reply) => {
+                                *outlet.lock().expect("nothing panics while it holds an answer") = Some(reply);
+                                ResponsePayload::success(())
+                            }
                             Err(error) => ResponsePayload::error(error),
                         }
                     }
@@ -360,28 +487,49 @@ impl Table {
         name: &str,
         context: Context,
         params: Option<&str>,
-    ) -> Result<Box<RawValue>, ErrorObjectOwned> {
+    ) -> Result<Reply, ErrorObjectOwned> {
         let codes = context.codes;
         let own = |fault: Fault| registered_error(&fault, codes);
         let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
         let (mut args, mut context) = (Args::read(params), context);
+        let peer = context.peer;
         let caller = match method.spec.takes_session {
-            true => Some(self.authenticate(args.take_session(), &mut context).await.map_err(own)?),
-            false => None,
+            true => {
+                let found = self.authenticate(args.take_session(), &mut context).await;
+                Some(found.map_err(|fault| own(self.service.count_stranger(peer).err().unwrap_or(fault)))?)
+            }
+            false => {
+                self.service.count_stranger(peer).map_err(own)?;
+                None
+            }
         };
+        let payer = match &caller {
+            Some(caller) => Payer::Merchant(caller.merchant_id),
+            None => Payer::Stranger(Origin::of(peer)),
+        };
+        if !self.unsent.has_room(payer) {
+            return Err(own(untaken()));
+        }
         let request = Request { service: Arc::clone(&self.service), table: Arc::clone(&self), context };
         let described = |fault| own(method.described(fault));
         let answer = method.prepare(request, caller, args).map_err(described)?;
-        answer.await.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })
+        let answer = answer.await;
+        let mut reply =
+            answer.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })?;
+        if !reply.is_shared {
+            let len = reply.result.len();
+            let held = match method.spec.goes_on_by {
+                // It has changed nothing, so it can be called again.
+                Some(_) => self.unsent.try_hold(payer, len).ok_or_else(|| own(untaken()))?,
+                None => self.unsent.hold(payer, len),
+            };
+            reply.result = held.around(reply.result);
+        }
+        Ok(reply)
     }
 
     /// Runs a method on behalf of `call`, whose caller is known.
-    pub async fn call(
-        request: Request,
-        caller: Caller,
-        path: &str,
-        args: Option<&RawValue>,
-    ) -> Result<Box<RawValue>, Fault> {
+    pub async fn call(request: Request, caller: Caller, path: &str, args: Option<&RawValue>) -> Result<Reply, Fault> {
         let table = Arc::clone(&request.table);
         let Some(method) = table.find(path) else {
             let is_resource = table.methods.iter().any(|method| method.spec.resource() == Some(path));

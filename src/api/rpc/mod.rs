@@ -4,6 +4,7 @@
 //! layer that reads and writes the envelope, because real clients differ from
 //! what jsonrpsee takes: [`envelope`] says how.
 
+mod answer;
 mod args;
 pub mod catalogue;
 mod dispatch;
@@ -23,11 +24,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{Html, Response};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use self::dispatch::Dispatcher;
@@ -35,8 +38,10 @@ use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::sdk::Language;
 use super::body::{self, BodyError};
+use super::unsent::{Payer, Unsent};
 use super::{Config, Peer};
 use crate::service::Service;
+use crate::service::address::Origin;
 use crate::service::auth::Credentials;
 
 /// Our own paths.
@@ -55,20 +60,23 @@ struct Endpoint {
     dispatcher: Arc<Dispatcher>,
     codes: Codes,
     config: Config,
+    unsent: Arc<Unsent>,
 }
 
 /// The routes of a server that is called at `url`.
-pub fn router(config: &Config, service: Arc<Service>, url: String) -> Router {
-    let table = Arc::new(Table::new(methods::all(), service, url, config.response_bytes_max));
+pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<Unsent>) -> Router {
+    let table = Table::new(methods::all(), service, url, config.response_bytes_max, Arc::clone(unsent));
+    let table = Arc::new(table);
     let module = Arc::clone(&table).module();
     let dispatcher = Dispatcher::new(module, config.batch_calls_max, config.response_bytes_max);
     let dispatcher = Arc::new(dispatcher);
     let described = Arc::clone(&table);
-    let document = get(async move || answer(StatusCode::OK, Some(table.document().get().to_owned())));
-    let reference = get(async move || Html(described.reference().to_owned()));
+    let document = get(async move || json(StatusCode::OK, Body::from(table.document().await)));
+    let reference = get(async move || Html(described.reference().await));
     let mut router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference);
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
-        let endpoint = Endpoint { dispatcher: Arc::clone(&dispatcher), codes, config: config.clone() };
+        let (dispatcher, unsent) = (Arc::clone(&dispatcher), Arc::clone(unsent));
+        let endpoint = Endpoint { dispatcher, codes, config: config.clone(), unsent };
         for path in paths {
             let methods = post(handle).get(socket::upgrade).fallback(refuse_method);
             router = router.route(path, methods.with_state(endpoint.clone()));
@@ -97,7 +105,9 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
     let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes, live: None };
-    answer(StatusCode::OK, endpoint.dispatcher.run(&body, &context).await)
+    let answer = endpoint.dispatcher.run(&body, &context).await;
+    let held = |text| endpoint.unsent.hold(Payer::Stranger(Origin::of(peer)), Bytes::len(&text)).around(text);
+    json(StatusCode::OK, answer.into_body(held))
 }
 
 async fn refuse_method() -> Response {
@@ -140,13 +150,13 @@ fn credentials(headers: &HeaderMap) -> Credentials {
 
 /// What is refused before a call could be read.
 fn refusal(status: StatusCode, code: i32, problem: &str) -> Response {
-    answer(status, Some(protocol_error(code, problem)))
+    json(status, Body::from(protocol_error(code, problem)))
 }
 
 /// An empty body if there is nothing to say: a notification is answered by
 /// 200, since a stock client takes 204 for an error.
-fn answer(status: StatusCode, body: Option<String>) -> Response {
-    let mut response = Response::new(axum::body::Body::from(body.unwrap_or_default()));
+fn json(status: StatusCode, body: Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

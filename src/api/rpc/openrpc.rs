@@ -55,6 +55,8 @@ const DESCRIPTION: &str = "A webhook server: accepted means durable, every deliv
     or send an Authorization header (HTTP Basic of user and API key, or Bearer with a session's key) and null in its \
     place. Every method whose name has a dot can also be called through `call` and `multiCall`. A fault's number is \
     the `code` of the error; on the paths `/api/jsonrpc` and `/backend/api/jsonrpc` it is −(32000 + number).\n\n\
+    A list that would be longer than the server lets an answer be is cut: beside its `result` the answer has a member \
+    `cut`, such as `{\"after_webhook_id\": 17}`, the option to go on with. In a multiCall it is fault 111.\n\n\
     A GET at the same URL that asks for a WebSocket gets one: each message is what a body is, and subscriptions can be made.";
 
 fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given: &mut SchemaGenerator) -> Value {
@@ -100,7 +102,10 @@ fn described(spec: &Spec) -> String {
              why the subscription has ended."
         )
     });
-    permission.into_iter().chain(transport).chain(notification).collect::<Vec<_>>().join(" ")
+    let cut = spec.goes_on_by.map(|option| {
+        format!("A list that is too long for an answer is cut, and goes on by `{option}`, which `cut` tells beside the result.")
+    });
+    permission.into_iter().chain(cut).chain(transport).chain(notification).collect::<Vec<_>>().join(" ")
 }
 
 /// A schema as the document has it: what is written in a member's place, and

@@ -21,12 +21,15 @@ use tokio_tungstenite::tungstenite;
 use tracing::debug;
 use url::Url;
 
+use super::answer::Answer;
 use super::envelope::INVALID_REQUEST;
 use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
+use crate::api::unsent::Payer;
 use crate::api::{Peer, Seat};
+use crate::service::address::Origin;
 
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes.
@@ -90,7 +93,7 @@ struct Broken;
 
 /// An answer to write, and what it begins.
 struct Ran {
-    answer: Option<String>,
+    answer: Answer,
     live: Live,
     body_bytes: usize,
 }
@@ -194,8 +197,10 @@ impl Connection {
     /// Writes an answer; only then do the subscriptions that it tells of begin.
     async fn answer(&mut self, ran: Ran) -> Result<(), Broken> {
         self.body_bytes -= ran.body_bytes;
-        if let Some(answer) = ran.answer {
-            self.write(Message::text(answer)).await?;
+        if !ran.answer.is_empty() {
+            let payer = Payer::Stranger(Origin::of(self.context.peer));
+            let _held = self.endpoint.unsent.hold(payer, ran.answer.len());
+            self.write(Message::text(ran.answer.into_text())).await?;
         }
         self.told.extend(ran.live.take_opened());
         Ok(())

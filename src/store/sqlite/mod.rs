@@ -289,6 +289,10 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn webhook_page(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError> {
+        self.readers.read(merchant, move |conn| reads::webhook_page(conn, merchant, slice)).await
+    }
+
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
         self.readers
             .read(merchant, move |conn| {

@@ -22,7 +22,7 @@ use crate::domain::webhook::Webhook;
 use crate::store::{Contents, StoreError};
 
 /// How many rows a step looks at.
-pub const ROWS_PER_STEP: i64 = 10_000;
+pub const ROWS_PER_STEP: i64 = 2_500;
 
 /// How many of a webhook's last numbers its statistics of attempts cover, as
 /// far as there are no more attempts at them than these.
@@ -241,6 +241,27 @@ pub fn attempts(
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let found = statement.query_map(params![id.0, logged_under, after, limit], rows::attempt)?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// Some webhooks of a merchant, in the order of their ids.
+pub fn webhook_page(
+    conn: &Connection,
+    merchant: MerchantId,
+    slice: Slice<WebhookId>,
+) -> Result<Vec<Webhook>, StoreError> {
+    let (behind, direction, from) = match slice.order {
+        Order::Ascending => (">", "ASC", i64::MIN),
+        Order::Descending => ("<", "DESC", i64::MAX),
+    };
+    let sql = format!(
+        "{} WHERE merchant_id = ?1 AND deleted_at IS NULL AND webhook_id {behind} ?2 \
+         ORDER BY webhook_id {direction} LIMIT ?3",
+        rows::WEBHOOK
+    );
+    let after = slice.after.map_or(from, |after| after.0);
+    let mut statement = conn.prepare_cached(&sql)?;
+    let found = statement.query_map(params![merchant.0, after, slice.limit], rows::webhook)?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 

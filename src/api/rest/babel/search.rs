@@ -1,5 +1,7 @@
 //! Finding events of a subscription.
 
+use std::sync::Arc;
+
 use super::CONTENTS_BYTES_MAX;
 use super::rows::{WebhookEvent, row};
 use crate::api::rest::Refusal;
@@ -32,7 +34,7 @@ pub struct Search<'a> {
     pub service: &'a Service,
     pub caller: &'a Caller,
     pub id: WebhookId,
-    pub filter: Filter,
+    pub filter: Arc<Filter>,
     pub select: Select,
     pub is_descending: bool,
     pub window: Window,
@@ -83,14 +85,12 @@ impl Search<'_> {
                 let problem = "events would have to be looked at; narrow the filter by id or createdAt.";
                 return Err(Refusal::bad(format!("filter: more than {looked_at_max} {problem}")));
             }
-            // Not bounded in bytes: a few at once, and only to be judged.
-            let rows = self.rows(deliveries.clone(), is_heavy, usize::MAX).await?;
-            for (delivery, row) in deliveries.into_iter().zip(rows) {
+            for (delivery, is_wanted) in self.judged(deliveries, is_heavy).await? {
                 let number = delivery.increment_id.0;
                 if (self.is_descending && number < first) || (!self.is_descending && number > last) {
                     return Ok((found, total));
                 }
-                if self.filter.admits(&row) {
+                if is_wanted {
                     if total >= self.window.skip as u64 && found.len() < self.window.take {
                         found.push(delivery);
                     }
@@ -101,6 +101,23 @@ impl Search<'_> {
                 return Ok((found, total));
             }
         }
+    }
+
+    /// Each delivery, and whether the filter admits it. A page at a time, apart
+    /// from what everybody shares: the rows of a page times the conditions of a
+    /// filter is what one turn may take.
+    async fn judged(&self, deliveries: Vec<Delivery>, is_heavy: bool) -> Result<Vec<(Delivery, bool)>, Refusal> {
+        // Not bounded in bytes: a few at once, and only to be judged.
+        let contents = self.contents(deliveries, is_heavy, usize::MAX).await?;
+        let filter = Arc::clone(&self.filter);
+        let judge = move || {
+            let judge = |contents: DeliveryContents| {
+                let delivery = contents.delivery.clone();
+                Ok((delivery, filter.admits(&row(&WebhookEvent::from(contents))?)))
+            };
+            contents.into_iter().map(judge).collect()
+        };
+        self.service.apart(self.caller, judge).await?
     }
 
     async fn read(
@@ -116,13 +133,20 @@ impl Search<'_> {
 
     /// Deliveries as rows, with what is from their contents or without.
     async fn rows(&self, deliveries: Vec<Delivery>, with: bool, bytes_max: usize) -> Result<Vec<Row>, Refusal> {
-        let contents = match with {
-            true => self.service.contents_of(self.caller, self.id, deliveries, bytes_max).await?,
-            false => {
-                let empty = || Contents { message: None, last: None };
-                deliveries.into_iter().map(|delivery| DeliveryContents { delivery, contents: empty() }).collect()
-            }
-        };
+        let contents = self.contents(deliveries, with, bytes_max).await?;
         contents.into_iter().map(|contents| row(&WebhookEvent::from(contents))).collect()
+    }
+
+    async fn contents(
+        &self,
+        deliveries: Vec<Delivery>,
+        with: bool,
+        bytes_max: usize,
+    ) -> Result<Vec<DeliveryContents>, Refusal> {
+        if with {
+            return Ok(self.service.contents_of(self.caller, self.id, deliveries, bytes_max).await?);
+        }
+        let empty = || Contents { message: None, last: None };
+        Ok(deliveries.into_iter().map(|delivery| DeliveryContents { delivery, contents: empty() }).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! The log of a webhook's requests: the last attempt at the last number first.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -172,7 +173,7 @@ pub async fn list(asked: Asked<ById, List, Nothing>) -> Result<Summaries, Refusa
     let Asked { service, caller, path, query, .. } = asked;
     let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
     let id = path.webhook();
-    let search = Search { service: &service, caller: &caller, id, page, wanted: Wanted::read(query)? };
+    let search = Search { service: &service, caller: &caller, id, page, wanted: Wanted::read(query)?.into() };
     let (summaries, more) = search.run().await?;
     let metadata = Metadata::of_list("webhook_log_summaries", page, summaries.len(), more, None);
     Ok(Summaries { metadata, success: true, webhook_log_summaries: summaries })
@@ -354,7 +355,7 @@ struct Search<'a> {
     caller: &'a Caller,
     id: WebhookId,
     page: Page,
-    wanted: Wanted,
+    wanted: Arc<Wanted>,
 }
 
 impl Search<'_> {
@@ -375,14 +376,23 @@ impl Search<'_> {
         Ok(self.service.list_requests(self.caller, self.id, self.wanted.filter, after, limit).await?)
     }
 
-    /// Shows these requests to `look`, until it has seen enough.
+    /// Shows these requests to `look`, until it has seen enough; only the
+    /// wanted ones, if it says so. What was sent is searched apart, since a
+    /// message may be long.
     async fn look_into(
         &self,
         mut keys: Vec<RequestKey>,
+        only_wanted: bool,
         mut look: impl FnMut(&LoggedRequest) -> bool,
     ) -> Result<bool, Refusal> {
         while !keys.is_empty() {
-            let (found, looked_at) = self.service.requests(self.caller, self.id, keys.clone(), BYTES_AT_ONCE).await?;
+            let read = self.service.requests(self.caller, self.id, keys.clone(), BYTES_AT_ONCE).await?;
+            let (mut found, looked_at) = read;
+            if only_wanted {
+                let wanted = Arc::clone(&self.wanted);
+                let matching = move || found.into_iter().filter(|request| wanted.admits(request)).collect();
+                found = self.service.apart(self.caller, matching).await?;
+            }
             if found.iter().any(&mut look) {
                 return Ok(true);
             }
@@ -407,7 +417,7 @@ impl Search<'_> {
         let more = keys.len() > self.page.limit;
         keys.truncate(self.page.limit);
         let mut summaries = Vec::with_capacity(keys.len());
-        self.look_into(keys, |request| {
+        self.look_into(keys, false, |request| {
             summaries.push(Summary::new(self.service, self.id, request));
             false
         })
@@ -426,10 +436,7 @@ impl Search<'_> {
                 let problem = "would have to be looked into; narrow it by beginDate, endDate, status or success";
                 return Err(Refusal::bad(format!("More than {looked_at_max} requests {problem}.")));
             }
-            let is_enough = self.look_into(keys, |request| {
-                if !self.wanted.admits(request) {
-                    return false;
-                }
+            let is_enough = self.look_into(keys, true, |request| {
                 if skip > 0 {
                     skip -= 1;
                     return false;

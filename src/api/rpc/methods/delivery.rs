@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::answer::Listed;
+use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request};
 use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
@@ -14,22 +15,29 @@ use crate::service::delivery::{AttemptPage, DeliveryPage, DeliverySelection, Pul
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
-        Method::with_session("delivery.list", "Lists a webhook's deliveries in the order of their numbers.", list)
-            .needs(Permission::WebhookRead)
-            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
+        Method::listing(
+            "delivery.list",
+            "Lists a webhook's deliveries in the order of their numbers.",
+            "after_increment_id",
+            list,
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session("delivery.count", "Counts a webhook's deliveries.", count)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
-        Method::with_session(
+        Method::listing(
             "delivery.attempts",
             "Lists the attempts at a delivery, with what was sent and answered.",
+            "after_attempt",
             attempts,
         )
         .needs(Permission::WebhookRead)
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),
-        Method::with_session(
+        Method::listing(
             "delivery.pull",
             "Returns all numbers after one, bodies included and signed now; waits if there are none.",
+            "after_increment_id",
             pull,
         )
         .needs(Permission::WebhookRead)
@@ -123,10 +131,26 @@ impl Options {
     }
 }
 
-async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<DeliveryItem>, Fault> {
-    let (selection, page) = params.options.unwrap_or_default().0.read();
-    let found = request.service.list_deliveries(&caller, WebhookId(params.webhook_id.0), selection, page).await?;
-    Ok(found.into_iter().map(DeliveryItem::from).collect())
+async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<DeliveryItem>, Fault> {
+    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    let (mut list, mut steps) = request.list(page.limit, LIGHT_STEP);
+    loop {
+        page.limit = Some(steps.next());
+        let (id, selection) = (WebhookId(params.webhook_id.0), selection.clone());
+        let found = request.service.list_deliveries(&caller, id, selection, page.clone()).await?;
+        let goes_on = steps.go_on(found.len());
+        for delivery in found {
+            let number = delivery.increment_id.0;
+            if !list.write(&DeliveryItem::from(delivery), number)? {
+                return Ok(list.cut("after_increment_id"));
+            }
+            list.pause().await;
+            page.after_increment_id = Some(number);
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
 }
 
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
@@ -164,13 +188,27 @@ struct AttemptsOptions {
     limit: Option<Whole>,
 }
 
-async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<Vec<AttemptItem>, Fault> {
+async fn attempts(request: Request, caller: Caller, params: Attempts) -> Result<Listed<AttemptItem>, Fault> {
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
     let Object(options) = params.options.unwrap_or_default();
-    let after_attempt = options.after_attempt.map(|attempt| attempt.0);
-    let page = AttemptPage { after_attempt, limit: options.limit.map(|limit| limit.0) };
-    let found = request.service.list_attempts(&caller, id, number, page).await?;
-    Ok(found.into_iter().map(AttemptItem::from).collect())
+    let mut after_attempt = options.after_attempt.map(|attempt| attempt.0);
+    let (mut list, mut steps) = request.list(options.limit.map(|limit| limit.0), HEAVY_STEP);
+    loop {
+        let page = AttemptPage { after_attempt, limit: Some(steps.next()) };
+        let found = request.service.list_attempts(&caller, id, number, page).await?;
+        let goes_on = steps.go_on(found.len());
+        for attempt in found {
+            let which = attempt.attempt;
+            if !list.write(&AttemptItem::from(attempt), which)? {
+                return Ok(list.cut("after_attempt"));
+            }
+            list.pause().await;
+            after_attempt = Some(which.into());
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
 }
 
 async fn get(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
@@ -208,14 +246,22 @@ struct PullParams {
     wait_ms: Option<Whole>,
 }
 
-async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Vec<PulledItem>, Fault> {
+async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Listed<PulledItem>, Fault> {
     let pull = Pull {
         after_increment_id: params.after_increment_id.map(|number| number.0),
         limit: params.limit.map(|number| number.0),
         wait_ms: params.wait_ms.map(|number| number.0),
     };
     let found = request.service.pull(&caller, WebhookId(params.webhook_id.0), pull).await?;
-    Ok(found.into_iter().map(PulledItem::from).collect())
+    let (mut list, _) = request.list(None, HEAVY_STEP);
+    for pulled in found {
+        let number = pulled.increment_id.0;
+        if !list.write(&PulledItem::from(pulled), number)? {
+            return Ok(list.cut("after_increment_id"));
+        }
+        list.pause().await;
+    }
+    Ok(list.whole())
 }
 
 async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {

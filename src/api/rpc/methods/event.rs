@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::answer::Listed;
+use crate::api::rpc::method::{LIGHT_STEP, Method, Request};
 use crate::api::rpc::wire::{EventItem, EventSummaryItem, ExplanationItem, Object, ReceiptItem, Topics, Whole, schema};
 use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
@@ -30,9 +31,14 @@ pub fn methods() -> Vec<Method> {
         )
         .needs(Permission::EventWrite)
         .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
-        Method::with_session("event.list", "Lists the merchant's events by id, without their messages.", list)
-            .needs(Permission::WebhookRead)
-            .faults(FaultCode::InvalidSelection, &[]),
+        Method::listing(
+            "event.list",
+            "Lists the merchant's events by id, without their messages.",
+            "after_event_id",
+            list,
+        )
+        .needs(Permission::WebhookRead)
+        .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("event.count", "Counts the merchant's events.", count)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[]),
@@ -150,10 +156,25 @@ impl ListOptions {
     }
 }
 
-async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<EventSummaryItem>, Fault> {
-    let (selection, page) = params.options.unwrap_or_default().0.read();
-    let found = request.service.list_events(&caller, selection, page).await?;
-    Ok(found.into_iter().map(EventSummaryItem::from).collect())
+async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<EventSummaryItem>, Fault> {
+    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    let (mut list, mut steps) = request.list(page.limit, LIGHT_STEP);
+    loop {
+        page.limit = Some(steps.next());
+        let found = request.service.list_events(&caller, selection.clone(), page.clone()).await?;
+        let goes_on = steps.go_on(found.len());
+        for event in found {
+            let id = event.event_id.0;
+            if !list.write(&EventSummaryItem::from(event), id)? {
+                return Ok(list.cut("after_event_id"));
+            }
+            list.pause().await;
+            page.after_event_id = Some(id);
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
 }
 
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::NoParams;
+use crate::api::rpc::answer::Reply;
 use crate::api::rpc::args::from_raw;
 use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table};
 use crate::api::rpc::wire::{Object, schema};
@@ -22,15 +23,14 @@ pub fn methods() -> Vec<Method> {
         Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
             .faults(FaultCode::MissingParameter, CALLER_FAULTS),
         Method::open("endSession", "Ends a session.", end_session),
-        Method::with_session("call", "Calls a resource method; its other faults are that method's.", call)
-            .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable])
-            .relaying(),
+        Method::relay("call", "Calls a resource method; its other faults are that method's.", call)
+            .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable]),
         Method::with_session("multiCall", "Calls several resource methods in turn.", multi_call),
         Method::with_session("resources", "Lists the resources and their methods.", resources),
         Method::with_session("resourceFaults", "Lists the faults of a resource.", resource_faults)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath]),
         Method::with_session("globalFaults", "Lists the faults that any method may raise.", global_faults),
-        Method::open("rpc.discover", "Describes the server: its OpenRPC document.", discover),
+        Method::open_reply("rpc.discover", "Describes the server: its OpenRPC document.", discover),
     ]
 }
 
@@ -85,7 +85,7 @@ struct Call {
     args: Option<Box<RawValue>>,
 }
 
-async fn call(request: Request, caller: Caller, params: Call) -> Result<Box<RawValue>, Fault> {
+async fn call(request: Request, caller: Caller, params: Call) -> Result<Reply, Fault> {
     Table::call(request, caller, &params.path, params.args.as_deref()).await
 }
 
@@ -175,7 +175,14 @@ async fn run_item(request: &Request, caller: &Caller, place: usize, item: &RawVa
             return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]]."));
         }
     };
-    Table::call(request.clone(), caller.clone(), &path, args.as_deref()).await
+    let reply = Table::call(request.clone(), caller.clone(), &path, args.as_deref()).await?;
+    if reply.cut.is_some() {
+        return Err(Fault::new(FaultCode::InvalidSelection)
+            .detail("The list is too long to be one result of many. Call it by itself, or with a limit."));
+    }
+    // It was JSON that a method has written.
+    let text = String::from_utf8_lossy(&reply.result).into_owned();
+    RawValue::from_string(text).map_err(|_| FaultCode::Internal.into())
 }
 
 /// One call of many: `[path]`, `[path, args]`, or just the path. Not through
@@ -279,8 +286,8 @@ async fn global_faults(_: Request, _: Caller, _: NoParams) -> Result<Vec<FaultIt
     Ok(faults_of("global"))
 }
 
-async fn discover(request: Request, _: NoParams) -> Result<Box<RawValue>, Fault> {
-    Ok(request.table.document().to_owned())
+async fn discover(request: Request, _: NoParams) -> Result<Reply, Fault> {
+    Ok(Reply::shared(request.table.document().await))
 }
 
 #[cfg(test)]

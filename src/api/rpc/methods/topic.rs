@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::answer::Listed;
+use crate::api::rpc::method::{HEAVY_STEP, Method, Request};
 use crate::api::rpc::wire::{Flag, Object, TopicData, TopicItem, Topics, Whole, schema};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges};
 use crate::domain::fault::{Fault, FaultCode};
@@ -14,7 +15,7 @@ use crate::service::topic::{TopicPage, TopicSelection};
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
-        Method::with_session("topic.list", "Lists the topics of the merchant's catalogue by name.", list)
+        Method::listing("topic.list", "Lists the topics of the merchant's catalogue by name.", "after_topic", list)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("topic.count", "Counts the topics of the merchant's catalogue.", count)
@@ -95,10 +96,26 @@ impl Options {
     }
 }
 
-async fn list(request: Request, caller: Caller, params: List) -> Result<Vec<TopicItem>, Fault> {
-    let (selection, page) = params.options.unwrap_or_default().0.read();
-    let found = request.service.list_topics(&caller, selection, page).await?;
-    found.into_iter().map(item).collect()
+async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<TopicItem>, Fault> {
+    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    let max = request.service.topic_list_limit_max();
+    let (mut list, mut steps) = request.list_up_to(page.limit, max, HEAVY_STEP);
+    loop {
+        page.limit = Some(steps.next());
+        let found = request.service.list_topics(&caller, selection.clone(), page.clone()).await?;
+        let goes_on = steps.go_on(found.len());
+        for entry in found {
+            let topic = entry.spec.topic.to_string();
+            if !list.write(&item(entry)?, topic.clone())? {
+                return Ok(list.cut("after_topic"));
+            }
+            list.pause().await;
+            page.after = Some(topic);
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
 }
 
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {

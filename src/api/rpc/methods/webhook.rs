@@ -6,9 +6,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::api::rpc::answer::Listed;
 use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
-use crate::api::rpc::method::{Method, Request, Written};
+use crate::api::rpc::method::{HEAVY_STEP, Method, Request, Written};
 use crate::api::rpc::wire::{
     Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, StatsItem, TestedItem, Times, Topics, WebhookDetail,
     WebhookItem, Whole, nullable, schema,
@@ -33,7 +34,7 @@ use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
-        Method::with_session("webhook.list", "Lists the merchant's webhooks.", list)
+        Method::listing("webhook.list", "Lists the merchant's webhooks.", "after_webhook_id", list)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("webhook.create", "Registers a webhook.", create)
@@ -149,11 +150,33 @@ impl Options {
     }
 }
 
-async fn list(request: Request, caller: Caller, params: List) -> Result<Written<Vec<WebhookItem<'static>>>, Fault> {
-    let (selection, page) = params.options.unwrap_or_default().0.read();
-    let webhooks = request.service.list_webhooks(&caller, selection, page).await?;
-    let items: Vec<_> = webhooks.iter().map(|webhook| WebhookItem::new(webhook, sees_secrets(&caller))).collect();
-    Written::new(&items)
+async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<WebhookItem<'static>>, Fault> {
+    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    // The order by URL has no place to go on from: it is read at once, whole or not at all.
+    let is_by_url = page.sort.as_deref().is_some_and(|sort| sort.trim_start_matches('-') == "url");
+    let (mut list, mut steps) = request.list_of_all(page.limit, HEAVY_STEP);
+    loop {
+        if !is_by_url {
+            page.limit = Some(steps.next());
+        }
+        let found = request.service.list_webhooks(&caller, selection.clone(), page.clone()).await?;
+        let goes_on = steps.go_on(found.len()) && !is_by_url;
+        for webhook in found {
+            if !list.write(&WebhookItem::new(&webhook, sees_secrets(&caller)), webhook.webhook_id.0)? {
+                if is_by_url {
+                    return Err(Fault::new(FaultCode::InvalidSelection).field("sort").detail(
+                        "The list is too long for one answer; read it in the order of webhook_id, which can go on.",
+                    ));
+                }
+                return Ok(list.cut("after_webhook_id"));
+            }
+            list.pause().await;
+            page.after_webhook_id = Some(webhook.webhook_id.0);
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -464,7 +464,7 @@ fn list_all(page: &mut Page, method: &Method, paging: &Paging) {
     page.line("                cancellation=cancellation,");
     page.line("            )");
     page.line("            yield from page");
-    page.line("            if len(page) < count or not page:");
+    page.line("            if not page:");
     page.line("                return");
     page.line(&format!("            {} = page[-1][{:?}]", paging.cursor, paging.key));
 }

@@ -301,7 +301,7 @@ fn list_all(page: &mut Page, method: &Method, paging: &Paging) {
     page.line(&format!("      const page = await this.{name}({arguments});"));
     page.line("      yield* page;");
     page.line("      const last = page.at(-1);");
-    page.line("      if (last === undefined || page.length < limit) return;");
+    page.line("      if (last === undefined) return;");
     page.line(&format!("      {cursor} = last.{key};"));
     page.line("    }");
     page.line("  }");

@@ -1,0 +1,309 @@
+//! Answers, in pieces: what is long is never copied from one text to another,
+//! and what is the same for everybody is there once.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::domain::fault::{Fault, FaultCode};
+
+/// Results below this become part of the text around them, in bytes.
+const PIECE_MIN: usize = 4_096;
+/// After so many bytes of a list others have their turn.
+const TURN_BYTES: usize = 256 * 1_024;
+
+/// What a method returns, written.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The JSON of the result.
+    pub result: Bytes,
+    /// Where a list was cut off.
+    pub cut: Option<Cut>,
+    /// True of what is there once for everybody.
+    pub is_shared: bool,
+}
+
+/// Where a list was cut off since it became too long: the option to go on
+/// with, and its value.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    option: &'static str,
+    last: Value,
+}
+
+impl Cut {
+    /// As the answer shows it.
+    pub fn text(&self) -> String {
+        let Self { option, last } = self;
+        format!("{{\"{option}\":{last}}}")
+    }
+}
+
+impl From<Box<RawValue>> for Reply {
+    fn from(result: Box<RawValue>) -> Self {
+        let text: Box<str> = result.into();
+        Self { result: String::from(text).into(), cut: None, is_shared: false }
+    }
+}
+
+impl Reply {
+    /// What is there once.
+    pub fn shared(result: Bytes) -> Self {
+        Self { result, cut: None, is_shared: true }
+    }
+}
+
+/// A list as an answer, which may have been cut off.
+pub struct Listed<T> {
+    text: Vec<u8>,
+    cut: Option<Cut>,
+    _of: PhantomData<fn(&T)>,
+}
+
+impl<T> From<Listed<T>> for Reply {
+    fn from(listed: Listed<T>) -> Self {
+        Self { result: listed.text.into(), cut: listed.cut, is_shared: false }
+    }
+}
+
+/// Writes a list up to a bound of bytes.
+pub struct ListWriter {
+    text: Vec<u8>,
+    bytes_max: usize,
+    last: Option<Value>,
+    turn_from: usize,
+}
+
+impl ListWriter {
+    /// Of up to so many bytes, or one item.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { text: b"[".to_vec(), bytes_max, last: None, turn_from: 0 }
+    }
+
+    /// Writes an item that has this key. False if there was no room for it,
+    /// which there always is for the first.
+    pub fn write(&mut self, item: &impl Serialize, key: impl Into<Value>) -> Result<bool, Fault> {
+        let before = self.text.len();
+        if self.last.is_some() {
+            self.text.push(b',');
+        }
+        serde_json::to_writer(&mut self.text, item).map_err(|cause| {
+            tracing::error!(%cause, "an item of a list could not be written");
+            Fault::from(FaultCode::Internal)
+        })?;
+        if self.last.is_some() && self.text.len() >= self.bytes_max {
+            self.text.truncate(before);
+            return Ok(false);
+        }
+        self.last = Some(key.into());
+        Ok(true)
+    }
+
+    /// Lets others have their turn, if much was written.
+    pub async fn pause(&mut self) {
+        if self.text.len() - self.turn_from >= TURN_BYTES {
+            self.turn_from = self.text.len();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The list, whole.
+    pub fn whole<T>(mut self) -> Listed<T> {
+        self.text.push(b']');
+        Listed { text: self.text, cut: None, _of: PhantomData }
+    }
+
+    /// The list, which goes on behind the last item, by this option.
+    pub fn cut<T>(mut self, option: &'static str) -> Listed<T> {
+        let cut = self.last.take().map(|last| Cut { option, last });
+        Listed { cut, ..self.whole() }
+    }
+}
+
+/// In how many steps a list is read from the store: so much is in memory at
+/// once besides what was written.
+pub struct Steps {
+    limit: i64,
+    max: i64,
+    step: i64,
+    asked: i64,
+}
+
+impl Steps {
+    /// A list of `limit` items, which may be up to `max`, so many at a time.
+    pub fn new(limit: i64, max: u32, step: u32) -> Self {
+        let max = i64::from(max);
+        Self { limit, max, step: i64::from(step).min(max), asked: 0 }
+    }
+
+    /// All there is, so many at a time, of which one page may have `max`.
+    pub fn endless(max: u32, step: u32) -> Self {
+        Self { limit: i64::MAX, max: i64::MAX, step: step.min(max).into(), asked: 0 }
+    }
+
+    /// How many to ask for now. A limit that is none is handed on as it is, to
+    /// be refused.
+    pub fn next(&mut self) -> i64 {
+        self.asked = if self.limit < 1 || self.limit > self.max { self.limit } else { self.limit.min(self.step) };
+        self.asked
+    }
+
+    /// Counts what was found; true if there is more to ask for.
+    pub fn go_on(&mut self, found: usize) -> bool {
+        let found = i64::try_from(found).unwrap_or(i64::MAX);
+        self.limit -= found;
+        found >= self.asked && self.limit > 0
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Default)]
+pub struct Answer {
+    pieces: Vec<Bytes>,
+    /// Which of them are texts of our own.
+    is_text: Vec<bool>,
+    text: String,
+    len: usize,
+}
+
+impl Answer {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is nothing to say.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds text.
+    pub fn text(&mut self, text: &str) {
+        self.len += text.len();
+        self.text.push_str(text);
+    }
+
+    /// Adds a result. Short ones are copied.
+    pub fn result(&mut self, result: Bytes) {
+        match std::str::from_utf8(&result).ok().filter(|_| result.len() < PIECE_MIN) {
+            Some(text) => self.text(text),
+            None => {
+                self.flush();
+                self.len += result.len();
+                self.pieces.push(result);
+                self.is_text.push(false);
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.text.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.text).into());
+            self.is_text.push(true);
+        }
+    }
+
+    /// All of it in one text, for where that is needed.
+    pub fn into_text(mut self) -> String {
+        if self.pieces.is_empty() {
+            return self.text;
+        }
+        self.flush();
+        // All pieces are JSON that was written as such.
+        String::from_utf8_lossy(&self.pieces.concat()).into_owned()
+    }
+
+    /// As a body. Its texts are held by `hold`; results are held already, or
+    /// shared.
+    pub fn into_body(mut self, hold: impl Fn(Bytes) -> Bytes) -> Body {
+        self.flush();
+        for (piece, _) in self.pieces.iter_mut().zip(&self.is_text).filter(|(_, is_text)| **is_text) {
+            *piece = hold(std::mem::take(piece));
+        }
+        Body::new(Pieces { left: self.len as u64, pieces: self.pieces.into() })
+    }
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { len: text.len(), text, ..Self::default() }
+    }
+}
+
+/// A body that is written piece by piece.
+struct Pieces {
+    pieces: VecDeque<Bytes>,
+    left: u64,
+}
+
+impl http_body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.pieces.pop_front();
+        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_cut_before_the_item_that_is_too_much() {
+        let mut writer = ListWriter::new(20);
+        let written: Vec<_> = (1..5).map(|key| writer.write(&"\u{1}", key).unwrap()).collect();
+        assert_eq!(written, [true, true, false, false], "as it is written it has six bytes more");
+        let reply = Reply::from(writer.cut::<String>("after_x"));
+        assert_eq!(reply.result, r#"["\u0001","\u0001"]"#);
+        assert_eq!(reply.cut.unwrap().text(), r#"{"after_x":2}"#);
+        let mut writer = ListWriter::new(1);
+        assert!(writer.write(&"the first", "a").unwrap());
+        assert_eq!(Reply::from(writer.whole::<String>()).result, r#"["the first"]"#);
+    }
+
+    #[test]
+    fn a_long_list_is_read_in_steps() {
+        let mut steps = Steps::new(40, 100, 16);
+        assert_eq!((steps.next(), steps.go_on(16), steps.next(), steps.go_on(16)), (16, true, 16, true));
+        assert_eq!((steps.next(), steps.go_on(8)), (8, false));
+        let mut steps = Steps::new(40, 100, 16);
+        assert_eq!((steps.next(), steps.go_on(15)), (16, false));
+        assert_eq!(
+            (Steps::new(0, 100, 16).next(), Steps::new(101, 100, 16).next(), Steps::new(9, 9, 16).next()),
+            (0, 101, 9)
+        );
+    }
+
+    #[test]
+    fn what_is_long_is_not_copied() {
+        let long = Bytes::from(vec![b'x'; PIECE_MIN]);
+        let mut answer = Answer::from("a".to_owned());
+        answer.result(Bytes::from_static(b"b"));
+        answer.result(long.clone());
+        answer.text("c");
+        assert_eq!(answer.len(), PIECE_MIN + 3);
+        assert_eq!(answer.pieces[1].as_ptr(), long.as_ptr());
+        let text = answer.into_text();
+        assert!(text.starts_with("abxx") && text.ends_with("xc"));
+    }
+}
