@@ -83,6 +83,14 @@ pub struct ListWriter {
     turn_from: usize,
 }
 
+/// The text of an item of a list.
+pub fn text_of(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec(item).map_err(|cause| {
+        tracing::error!(%cause, "an item of a list could not be written");
+        FaultCode::Internal.into()
+    })
+}
+
 impl ListWriter {
     /// Of up to so many bytes, or one item.
     pub fn new(bytes_max: usize) -> Self {
@@ -92,20 +100,20 @@ impl ListWriter {
     /// Writes an item that has this key. False if there was no room for it,
     /// which there always is for the first.
     pub fn write(&mut self, item: &impl Serialize, key: impl Into<Value>) -> Result<bool, Fault> {
-        let before = self.text.len();
+        Ok(self.write_text(&text_of(item)?, key))
+    }
+
+    /// The same for an item whose text is there already.
+    pub fn write_text(&mut self, text: &[u8], key: impl Into<Value>) -> bool {
         if self.last.is_some() {
+            if self.text.len() + 1 + text.len() >= self.bytes_max {
+                return false;
+            }
             self.text.push(b',');
         }
-        serde_json::to_writer(&mut self.text, item).map_err(|cause| {
-            tracing::error!(%cause, "an item of a list could not be written");
-            Fault::from(FaultCode::Internal)
-        })?;
-        if self.last.is_some() && self.text.len() >= self.bytes_max {
-            self.text.truncate(before);
-            return Ok(false);
-        }
+        self.text.extend_from_slice(text);
         self.last = Some(key.into());
-        Ok(true)
+        true
     }
 
     /// Lets others have their turn, if much was written.

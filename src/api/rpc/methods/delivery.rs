@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::answer::Listed;
+use crate::api::rpc::answer::{self, Listed};
 use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request};
 use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
@@ -11,6 +11,9 @@ use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::delivery::{AttemptPage, DeliveryPage, DeliverySelection, Pull};
+
+/// A longer body is written apart: each of its bytes is looked at.
+const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -256,7 +259,15 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Li
     let (mut list, _) = request.list(None, HEAVY_STEP);
     for pulled in found {
         let number = pulled.increment_id.0;
-        if !list.write(&PulledItem::from(pulled), number)? {
+        let is_long = pulled.body.as_ref().is_some_and(|body| body.len() > AT_ONCE_BYTES_MAX);
+        let item = PulledItem::from(pulled);
+        let has_room = if is_long {
+            let text = request.service.apart(&caller, move || answer::text_of(&item)).await??;
+            list.write_text(&text, number)
+        } else {
+            list.write(&item, number)?
+        };
+        if !has_room {
             return Ok(list.cut("after_increment_id"));
         }
         list.pause().await;
