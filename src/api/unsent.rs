@@ -22,7 +22,8 @@ pub enum Payer {
 }
 
 /// The bytes that wait, in all and of each account. An account may hold as
-/// many as are left free, so that whoever else comes finds some.
+/// many as are left free, so that whoever else comes finds some; and one that
+/// holds none may always have an answer, so that nobody can be kept from his.
 pub struct Unsent {
     max: usize,
     state: Mutex<State>,
@@ -59,11 +60,10 @@ impl Unsent {
         Held { unsent: Arc::clone(self), payer, count }
     }
 
-    /// Counts bytes if there is room for them. A first answer always has, if
-    /// nothing else waits.
+    /// Counts bytes if there is room for them.
     pub fn try_hold(self: &Arc<Self>, payer: Payer, count: usize) -> Option<Held> {
         let mut state = self.state();
-        if state.total > 0 && !self.fits(&state, payer, count) {
+        if !self.fits(&state, payer, count) {
             return None;
         }
         state.add(payer, count);
@@ -72,7 +72,7 @@ impl Unsent {
 
     fn fits(&self, state: &State, payer: Payer, count: usize) -> bool {
         let own = state.by_payer.get(&payer).copied().unwrap_or(0);
-        own.saturating_add(count) <= self.max.saturating_sub(state.total)
+        own == 0 || own.saturating_add(count) <= self.max.saturating_sub(state.total)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -147,7 +147,11 @@ mod tests {
     fn what_is_larger_than_all_goes_alone() {
         let unsent = Unsent::new(1_000);
         let first = unsent.try_hold(ANN, 5_000);
-        assert!(first.is_some() && unsent.try_hold(BOB, 10).is_none());
+        assert!(first.is_some() && unsent.try_hold(ANN, 10).is_none());
+        // Whoever holds none yet has an answer all the same, but no second one.
+        let bob = unsent.try_hold(BOB, 10);
+        assert!(bob.is_some() && unsent.try_hold(BOB, 10).is_none());
+        drop(bob);
         drop(first);
         assert!(unsent.try_hold(BOB, 10).is_some());
     }

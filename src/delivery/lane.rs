@@ -42,8 +42,10 @@ pub struct Lane {
     /// How its receiver is doing.
     health: Health,
     rate: RateGate,
-    /// Whether it stands in line for its turn.
+    /// Whether it stands in line for its turn, or for room to send.
     pub is_listed: bool,
+    /// Whether it stands in line for room to read; it may have turns meanwhile.
+    pub is_waiting_to_read: bool,
     /// The earliest alarm that is set for it.
     pub armed_for: Option<Timestamp>,
     /// Nothing is read or sent before: the store could not be read.
@@ -152,6 +154,7 @@ impl Lane {
             health: Health::new(webhook.consecutive_failures),
             rate: RateGate::default(),
             is_listed: false,
+            is_waiting_to_read: false,
             armed_for: None,
             resting_until: None,
             committed_through,

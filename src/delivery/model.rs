@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::Config;
 use super::health::Sign;
 use super::lane::{Load, Want};
 use super::samples::{NOW, parcel, webhook};
 use super::scheduler::{Action, Reading, Scheduler};
+use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::policy::Batching;
@@ -174,8 +174,9 @@ impl World {
         let config = Config {
             in_flight_max: 16,
             webhook_in_flight_max: 4,
-            loaded_bytes_max: 64 * 1024 * 1024,
-            sending_bytes_max: 64 * 1024 * 1024,
+            // So little that lanes often wait for room.
+            loaded_bytes_max: 2 * PAGE_BYTES_MAX,
+            sending_bytes_max: 3_000,
             delivery_bytes_max: 16 * 1024 * 1024,
             answer_bytes_max: 0,
             answers_bytes_max: 0,

@@ -27,6 +27,8 @@ use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
 const UNRECORDED_MAX: usize = 4_096;
+/// The most bytes of tests that wait to be sent.
+const TESTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a lane rests after the store could not be read.
 const REST: Duration = Duration::from_secs(1);
 /// No lane has more than this part of the requests at once: half of what a
@@ -95,6 +97,8 @@ pub struct Scheduler {
     /// Those of which all that is to be done waits for room.
     blocked: VecDeque<MerchantId>,
     alarms: BinaryHeap<Reverse<(Timestamp, WebhookId)>>,
+    /// What the tests weigh that wait, in bytes.
+    tests_bytes: usize,
     all: Load,
     suspects: Load,
     in_flight: usize,
@@ -119,6 +123,7 @@ impl Scheduler {
             turns: VecDeque::new(),
             blocked: VecDeque::new(),
             alarms: BinaryHeap::new(),
+            tests_bytes: 0,
             all: Load::default(),
             suspects: Load::default(),
             in_flight: 0,
@@ -154,10 +159,26 @@ impl Scheduler {
             self.with_lane(id, |lane| lane.reread(from));
         }
         for (id, parcel) in news.tests {
-            let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { continue };
-            self.tenants.entry(merchant).or_default().tests.push_back((id, parcel));
-            self.give_turn(merchant);
+            self.absorb_test(id, parcel);
         }
+    }
+
+    /// Puts a test in line. If its merchant has too many there, it is sent in
+    /// its turn.
+    fn absorb_test(&mut self, id: WebhookId, parcel: Parcel) {
+        let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { return };
+        let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
+        let weight = parcel.weight();
+        if !may_take(weight, tenant.tests_bytes, self.tests_bytes, TESTS_BYTES_MAX) {
+            return self.with_lane(id, |lane| {
+                lane.commit_through(parcel.increment_id);
+                lane.reread(parcel.increment_id);
+            });
+        }
+        tenant.tests_bytes += weight;
+        self.tests_bytes += weight;
+        tenant.tests.push_back((id, parcel));
+        self.give_turn(merchant);
     }
 
     /// The next thing to do at `now`; `None` until something happens or
@@ -170,12 +191,19 @@ impl Scheduler {
         while let Some(merchant) = self.turns.pop_front() {
             let Some(tenant) = self.tenants.get_mut(&merchant) else { continue };
             tenant.is_listed = false;
+            let is_recalled = std::mem::take(&mut tenant.is_recalled);
             if let Some(action) = self.next_of(merchant, now) {
                 self.give_turn(merchant);
                 return Some(action);
             }
             let Some(tenant) = self.tenants.get_mut(&merchant) else { continue };
-            if tenant.is_waiting_for_room() && !tenant.is_blocked {
+            if !tenant.is_waiting_for_room() {
+                self.forget_if_empty(merchant);
+                if is_recalled {
+                    // It takes nothing of what became free.
+                    self.unblock(1);
+                }
+            } else if !tenant.is_blocked {
                 tenant.is_blocked = true;
                 self.blocked.push_back(merchant);
             }
@@ -189,27 +217,34 @@ impl Scheduler {
             return Some(action);
         }
         // One that waited goes before those that come; if there is no room for
-        // it now, there is for no other of its kind.
+        // it now, those behind it wait, too.
         for kind in Kind::ALL {
-            let waited = self.tenants.get_mut(&merchant)?.pop_waiting(kind);
-            if let Some(id) = waited
-                && let Some(action) = self.next_of_lane(id, now, true)
-            {
-                return Some(action);
+            while let Some(id) = self.tenants.get_mut(&merchant)?.pop_waiting(kind) {
+                if let Some(action) = self.next_of_lane(id, now, Some(kind)) {
+                    return Some(action);
+                }
+                if self.tenants.get(&merchant)?.first_waiting(kind) == Some(id) {
+                    break;
+                }
             }
         }
         while let Some(id) = self.tenants.get_mut(&merchant)?.turns.pop_front() {
-            if let Some(action) = self.next_of_lane(id, now, false) {
+            if let Some(action) = self.next_of_lane(id, now, None) {
                 return Some(action);
             }
         }
         None
     }
 
-    /// The next thing to do for a lane that has come out of its line. If it
-    /// must wait for room, it stands in line for that, in front if it was there.
-    fn next_of_lane(&mut self, id: WebhookId, now: Timestamp, was_waiting: bool) -> Option<Action> {
-        self.lanes.get_mut(&id)?.is_listed = false;
+    /// The next thing to do for a lane that has come out of its line, or out
+    /// of that for room. If it must wait for room, it stands in line for that,
+    /// in front if it was there.
+    fn next_of_lane(&mut self, id: WebhookId, now: Timestamp, waited: Option<Kind>) -> Option<Action> {
+        let lane = self.lanes.get_mut(&id)?;
+        match waited {
+            Some(kind) if kind.is_reader() => lane.is_waiting_to_read = false,
+            _ => lane.is_listed = false,
+        }
         let lane = self.lanes.get(&id)?;
         let (merchant, is_trusted, want) = (lane.webhook.merchant_id, lane.is_trusted(), lane.want(now));
         if let Some(want) = want
@@ -221,16 +256,18 @@ impl Scheduler {
         if is_ready && self.may_send(lane, lane.next_bytes(now)) {
             return self.send_from(id, now);
         }
-        let kind = match (is_ready, want.is_some()) {
-            (true, _) => Kind::sender(is_trusted),
-            (false, true) => Kind::reader(is_trusted),
-            (false, false) => {
-                self.set_alarm(id, now);
-                return None;
-            }
+        if !is_ready {
+            self.set_alarm(id, now);
+        }
+        let lane = self.lanes.get_mut(&id)?;
+        let (kind, is_in_line) = match (is_ready, want.is_some()) {
+            (true, _) => (Kind::sender(is_trusted), &mut lane.is_listed),
+            (false, true) => (Kind::reader(is_trusted), &mut lane.is_waiting_to_read),
+            (false, false) => return None,
         };
-        self.lanes.get_mut(&id)?.is_listed = true;
-        self.tenants.get_mut(&merchant)?.push_waiting(kind, id, was_waiting);
+        if !std::mem::replace(is_in_line, true) {
+            self.tenants.get_mut(&merchant)?.push_waiting(kind, id, waited == Some(kind));
+        }
         None
     }
 
@@ -242,7 +279,10 @@ impl Scheduler {
             if self.lanes.get(&id).is_some_and(|lane| !self.may_send(lane, bytes)) {
                 return None;
             }
-            let (_, parcel) = self.tenants.get_mut(&merchant)?.tests.pop_front()?;
+            let tenant = self.tenants.get_mut(&merchant)?;
+            let (_, parcel) = tenant.tests.pop_front()?;
+            tenant.tests_bytes -= parcel.weight();
+            self.tests_bytes -= parcel.weight();
             let mut webhook = None;
             self.with_lane(id, |lane| {
                 lane.commit_through(parcel.increment_id);
@@ -293,8 +333,11 @@ impl Scheduler {
         let is_first = all.requests == 0;
         let may_request = may_take(1, all.requests, self.all.requests, max)
             && (lane.is_trusted() || may_take(1, suspects.requests, self.suspects.requests, max.div_ceil(2)));
+        let max = self.bounds.sending_bytes;
+        let own = (suspects.sending_bytes, self.suspects.sending_bytes);
         (is_first || may_request)
-            && may_take(bytes, all.sending_bytes, self.all.sending_bytes, self.bounds.sending_bytes)
+            && may_take(bytes, all.sending_bytes, self.all.sending_bytes, max)
+            && (lane.is_trusted() || may_take(bytes, own.0, own.1, max.div_ceil(2)))
     }
 
     /// True if a lane that has requests under way leaves some to the others of
@@ -372,7 +415,7 @@ impl Scheduler {
         self.weigh(merchant, (before, was_trusted), (after, is_trusted));
         self.list(id);
         if after.is_less_than(before) {
-            self.unblock();
+            self.unblock(UNBLOCKED_AT_ONCE);
         }
     }
 
@@ -406,11 +449,19 @@ impl Scheduler {
         self.weigh(merchant, (lane.load(), lane.is_trusted()), (Load::default(), true));
         if let Some(tenant) = self.tenants.get_mut(&merchant) {
             tenant.lanes -= 1;
-            if tenant.lanes == 0 {
-                self.tenants.remove(&merchant);
-            }
         }
-        self.unblock();
+        self.forget_if_empty(merchant);
+        self.unblock(UNBLOCKED_AT_ONCE);
+    }
+
+    /// Forgets a merchant without lanes, unless it stands in a line: it is
+    /// forgotten when it comes out of that.
+    fn forget_if_empty(&mut self, merchant: MerchantId) {
+        let is_empty = |tenant: &&Tenant| tenant.lanes == 0 && !tenant.is_listed && !tenant.is_blocked;
+        if let Some(tenant) = self.tenants.get(&merchant).filter(is_empty) {
+            self.tests_bytes -= tenant.tests_bytes;
+            self.tenants.remove(&merchant);
+        }
     }
 
     fn list(&mut self, id: WebhookId) {
@@ -431,11 +482,11 @@ impl Scheduler {
     }
 
     /// Something has become free: those that have waited longest are looked at.
-    fn unblock(&mut self) {
-        for _ in 0..UNBLOCKED_AT_ONCE {
+    fn unblock(&mut self, count: usize) {
+        for _ in 0..count {
             let Some(merchant) = self.blocked.pop_front() else { return };
             if let Some(tenant) = self.tenants.get_mut(&merchant) {
-                tenant.is_blocked = false;
+                (tenant.is_blocked, tenant.is_recalled) = (false, true);
                 self.give_turn(merchant);
             }
         }

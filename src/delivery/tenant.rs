@@ -26,6 +26,11 @@ impl Kind {
         if is_trusted { Self::Send } else { Self::SendSuspect }
     }
 
+    /// True if it is for room to read.
+    pub fn is_reader(self) -> bool {
+        matches!(self, Self::Read | Self::ReadSuspect)
+    }
+
     /// Of a lane that has something to read.
     pub fn reader(is_trusted: bool) -> Self {
         if is_trusted { Self::Read } else { Self::ReadSuspect }
@@ -43,6 +48,8 @@ pub struct Tenant {
     waiting: [VecDeque<WebhookId>; 4],
     /// Tests, which go before all else.
     pub tests: VecDeque<(WebhookId, Parcel)>,
+    /// What they weigh, in bytes.
+    pub tests_bytes: usize,
     /// What its lanes take up together.
     pub all: Load,
     /// What those do that are not trusted.
@@ -51,12 +58,19 @@ pub struct Tenant {
     pub is_listed: bool,
     /// Whether it stands in line for room.
     pub is_blocked: bool,
+    /// Whether it has its turn because something became free.
+    pub is_recalled: bool,
 }
 
 impl Tenant {
     /// The lane of that kind that has waited longest.
     pub fn pop_waiting(&mut self, kind: Kind) -> Option<WebhookId> {
         self.waiting[kind as usize].pop_front()
+    }
+
+    /// The same, which goes on waiting.
+    pub fn first_waiting(&self, kind: Kind) -> Option<WebhookId> {
+        self.waiting[kind as usize].front().copied()
     }
 
     /// Has a lane wait: at the end, or again in front.

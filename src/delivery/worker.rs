@@ -41,6 +41,8 @@ const RECORD_LINGER: Duration = Duration::from_millis(5);
 const RECORD_AT_ONCE: usize = 64;
 /// The most outcomes that are recorded as one change, …
 const RECORD_MAX: usize = 512;
+/// … the most numbers that they are about, batches counted whole, …
+const RECORD_NUMBERS_MAX: usize = 1_024;
 /// … and the most bytes of the log with them, but for the first.
 const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// What is done at most before others of this thread have their turn.
@@ -323,11 +325,12 @@ impl Run {
             return;
         }
         self.is_recording = true;
-        let mut bytes = 0;
+        let (mut bytes, mut numbers) = (0, 0);
         let fits = |(outcome, _): &&(Outcome, _)| {
-            let is_first = bytes == 0;
+            let is_first = numbers == 0;
             bytes += outcome.attempt.weight();
-            is_first || bytes <= RECORD_BYTES_MAX
+            numbers += outcome.numbers.numbers().count();
+            is_first || (bytes <= RECORD_BYTES_MAX && numbers <= RECORD_NUMBERS_MAX)
         };
         let count = self.outcomes.iter().take(RECORD_MAX).take_while(fits).count();
         let (outcomes, kept): (Vec<_>, Vec<_>) = self.outcomes.drain(..count).unzip();

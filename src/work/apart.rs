@@ -53,8 +53,11 @@ struct Line {
     waiting: VecDeque<Job>,
 }
 
-/// Work with its answer to whoever asked.
-type Job = Box<dyn FnOnce() + Send>;
+/// Work. It gives back what tells whoever asked, which is done when its place
+/// is free again.
+type Job = Box<dyn FnOnce() -> Tell + Send>;
+/// See [`Job`].
+type Tell = Box<dyn FnOnce()>;
 
 impl Apart {
     /// So many at a time, while up to `waiting_max` of each account wait.
@@ -78,9 +81,11 @@ impl Apart {
     ) -> Result<T, ApartError> {
         let (reply, answer) = oneshot::channel();
         let job: Job = Box::new(move || {
-            if !reply.is_closed() {
-                drop(reply.send(work()));
+            if reply.is_closed() {
+                return Box::new(|| {});
             }
+            let done = work();
+            Box::new(move || drop(reply.send(done)))
         });
         self.shared.join(account.into(), job)?;
         self.shared.start();
@@ -153,9 +158,12 @@ impl Shared {
     fn work(self: Arc<Self>, account: Account, job: Job) {
         let mut next = Some((account, job));
         while let Some((account, job)) = next.take() {
-            // Whoever asked is told of a panic by the answer that does not come.
-            let _ = catch_unwind(AssertUnwindSafe(job));
+            let done = catch_unwind(AssertUnwindSafe(job));
             self.state().give_back(account);
+            // Of a panic it is told by the answer that does not come.
+            if let Ok(tell) = done {
+                tell();
+            }
             next = self.next();
         }
     }

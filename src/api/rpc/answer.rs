@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::api::unsent::Payer;
 use crate::domain::fault::{Fault, FaultCode};
 
 /// Results below this become part of the text around them, in bytes.
@@ -30,6 +31,8 @@ pub struct Reply {
     pub cut: Option<Cut>,
     /// True of what is there once for everybody.
     pub is_shared: bool,
+    /// To whose account it is put down, if that is known.
+    pub payer: Option<Payer>,
 }
 
 /// Where a list was cut off since it became too long: the option to go on
@@ -51,14 +54,14 @@ impl Cut {
 impl From<Box<RawValue>> for Reply {
     fn from(result: Box<RawValue>) -> Self {
         let text: Box<str> = result.into();
-        Self { result: String::from(text).into(), cut: None, is_shared: false }
+        Self { result: String::from(text).into(), cut: None, is_shared: false, payer: None }
     }
 }
 
 impl Reply {
     /// What is there once.
     pub fn shared(result: Bytes) -> Self {
-        Self { result, cut: None, is_shared: true }
+        Self { result, cut: None, is_shared: true, payer: None }
     }
 }
 
@@ -71,7 +74,7 @@ pub struct Listed<T> {
 
 impl<T> From<Listed<T>> for Reply {
     fn from(listed: Listed<T>) -> Self {
-        Self { result: listed.text.into(), cut: listed.cut, is_shared: false }
+        Self { result: listed.text.into(), cut: listed.cut, is_shared: false, payer: None }
     }
 }
 
@@ -181,9 +184,21 @@ pub struct Answer {
     is_text: Vec<bool>,
     text: String,
     len: usize,
+    payer: Option<Payer>,
 }
 
 impl Answer {
+    /// To whose account its own texts are put down: whoever made a call of it,
+    /// or else this one.
+    pub fn payer(&self, stranger: Payer) -> Payer {
+        self.payer.unwrap_or(stranger)
+    }
+
+    /// Notes who made a call of it.
+    pub fn put_down_to(&mut self, payer: Option<Payer>) {
+        self.payer = payer.or(self.payer);
+    }
+
     /// How many bytes it has.
     pub fn len(&self) -> usize {
         self.len
@@ -202,9 +217,9 @@ impl Answer {
 
     /// Adds a result. Short ones are copied.
     pub fn result(&mut self, result: Bytes) {
-        match std::str::from_utf8(&result).ok().filter(|_| result.len() < PIECE_MIN) {
-            Some(text) => self.text(text),
-            None => {
+        match std::str::from_utf8(&result[..result.len().min(PIECE_MIN)]) {
+            Ok(text) if result.len() < PIECE_MIN => self.text(text),
+            _ => {
                 self.flush();
                 self.len += result.len();
                 self.pieces.push(result);
@@ -220,14 +235,15 @@ impl Answer {
         }
     }
 
-    /// All of it in one text, for where that is needed.
-    pub fn into_text(mut self) -> String {
+    /// All of it in one text, for where that is needed. What is held stays so
+    /// until the answer is dropped.
+    pub fn take_text(&mut self) -> String {
         if self.pieces.is_empty() {
-            return self.text;
+            return std::mem::take(&mut self.text);
         }
         self.flush();
         // All pieces are JSON that was written as such.
-        String::from_utf8_lossy(&self.pieces.concat()).into_owned()
+        String::from_utf8(self.pieces.concat()).unwrap_or_default()
     }
 
     /// As a body. Its texts are held by `hold`; results are held already, or
@@ -311,7 +327,7 @@ mod tests {
         answer.text("c");
         assert_eq!(answer.len(), PIECE_MIN + 3);
         assert_eq!(answer.pieces[1].as_ptr(), long.as_ptr());
-        let text = answer.into_text();
+        let text = answer.take_text();
         assert!(text.starts_with("abxx") && text.ends_with("xc"));
     }
 }

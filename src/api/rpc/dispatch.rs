@@ -95,7 +95,8 @@ impl Dispatcher {
         let id = call.id.map(RawValue::get);
         answer.text(before);
         match outcome {
-            Ok(Reply { result, cut, .. }) => {
+            Ok(Reply { result, cut, payer, .. }) => {
+                answer.put_down_to(payer);
                 let (front, back) = result_frame(call.shape, id, cut.map(|cut| cut.text()).as_deref());
                 answer.text(&front);
                 answer.result(result);
@@ -190,8 +191,8 @@ mod tests {
     async fn run(body: &str) -> Option<String> {
         let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
         let context = Context { credentials, peer, codes: Codes::Native, live: None };
-        let answer = specification().run(body.as_bytes(), &context).await;
-        (!answer.is_empty()).then(|| answer.into_text())
+        let mut answer = specification().run(body.as_bytes(), &context).await;
+        (!answer.is_empty()).then(|| answer.take_text())
     }
 
     /// Equal but for the `data` that says what was wrong with a request.

@@ -516,6 +516,7 @@ impl Table {
         let answer = answer.await;
         let mut reply =
             answer.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })?;
+        reply.payer = Some(payer);
         if !reply.is_shared {
             let len = reply.result.len();
             let held = match method.spec.goes_on_by {

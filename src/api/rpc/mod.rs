@@ -106,7 +106,8 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
     };
     let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes, live: None };
     let answer = endpoint.dispatcher.run(&body, &context).await;
-    let held = |text| endpoint.unsent.hold(Payer::Stranger(Origin::of(peer)), Bytes::len(&text)).around(text);
+    let payer = answer.payer(Payer::Stranger(Origin::of(peer)));
+    let held = |text| endpoint.unsent.hold(payer, Bytes::len(&text)).around(text);
     json(StatusCode::OK, answer.into_body(held))
 }
 

@@ -27,9 +27,7 @@ use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
-use crate::api::unsent::Payer;
 use crate::api::{Peer, Seat};
-use crate::service::address::Origin;
 
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes.
@@ -195,12 +193,11 @@ impl Connection {
     }
 
     /// Writes an answer; only then do the subscriptions that it tells of begin.
-    async fn answer(&mut self, ran: Ran) -> Result<(), Broken> {
+    async fn answer(&mut self, mut ran: Ran) -> Result<(), Broken> {
         self.body_bytes -= ran.body_bytes;
         if !ran.answer.is_empty() {
-            let payer = Payer::Stranger(Origin::of(self.context.peer));
-            let _held = self.endpoint.unsent.hold(payer, ran.answer.len());
-            self.write(Message::text(ran.answer.into_text())).await?;
+            // Its results are held, to their caller's account, until it is dropped.
+            self.write(Message::text(ran.answer.take_text())).await?;
         }
         self.told.extend(ran.live.take_opened());
         Ok(())
