@@ -72,7 +72,7 @@ mod measure {
     use crate::work::STEP_MAX;
 
     /// How much longer our own code may take in a build without optimisation.
-    const UNOPTIMISED: u32 = 10;
+    const UNOPTIMISED: u32 = 5;
 
     /// A piece of work that is under way.
     pub struct Step {
