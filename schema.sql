@@ -182,6 +182,13 @@ CREATE TABLE log_size (
     emptied_attempt INTEGER NOT NULL
 ) STRICT;
 
+-- Events that were accepted, and are numbered in shares; it goes on after a crash.
+CREATE TABLE fanout (
+    fanout_id   INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id INTEGER NOT NULL REFERENCES merchant,
+    events      TEXT    NOT NULL                      -- JSON, [[event_id, idempotency key or null, webhook_ids to come], …]
+) STRICT;
+
 -- Bulk work that is done in small steps, and goes on after a crash.
 CREATE TABLE job (
     job_id     INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -230,9 +230,9 @@ keys! {
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
     /// The most deliveries that the events of one call may make, or made when they were
-    /// first published: one for each event at each webhook that matches. So many are one
-    /// step of the store's writer, for which others wait.
-    publish_deliveries_max: usize = "1000", count(1, 10_000_000);
+    /// first published: one for each event at each webhook that matches. They are numbered
+    /// in shares, between which others have their turn.
+    publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
     /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.

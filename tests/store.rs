@@ -10,6 +10,9 @@ mod opening;
 #[path = "store/requests.rs"]
 mod requests;
 
+#[path = "store/fanout.rs"]
+mod fanout;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

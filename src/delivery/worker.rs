@@ -40,7 +40,7 @@ const RECORD_LINGER: Duration = Duration::from_millis(5);
 /// So many outcomes are recorded without waiting for more.
 const RECORD_AT_ONCE: usize = 64;
 /// The most outcomes that are recorded as one change, …
-const RECORD_MAX: usize = 512;
+const RECORD_MAX: usize = 256;
 /// … the most numbers that they are about, batches counted whole, …
 const RECORD_NUMBERS_MAX: usize = 1_024;
 /// … and the most bytes of the log with them, but for the first.

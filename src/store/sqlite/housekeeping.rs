@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::{batches, jobs, notices};
+use super::changes::{batches, fanout, jobs, notices};
 use super::logs;
 use super::prune::{self, Retention};
 use super::room::Room;
@@ -26,7 +26,7 @@ const ROWS_PER_SWEEP: i64 = 500;
 /// A kind of housekeeping; false if there was nothing to do.
 type Kind = fn(&mut Tx<'_>, Retention) -> Result<bool, StoreError>;
 
-const KINDS: [Kind; 5] = [settle_some, work_on_jobs, sweep_out, prune_some, logs::trim_some];
+const KINDS: [Kind; 6] = [settle_some, finish_fanouts, work_on_jobs, sweep_out, prune_some, logs::trim_some];
 
 /// Does a little of what there is to do, of one kind, for whatever shares the
 /// commit waits for it; the kinds take turns.
@@ -52,6 +52,11 @@ fn settle_some(tx: &mut Tx<'_>, _: Retention) -> Result<bool, StoreError> {
         settle(tx, id)?;
     }
     Ok(true)
+}
+
+/// Numbers what was accepted and is not numbered everywhere.
+fn finish_fanouts(tx: &mut Tx<'_>, _: Retention) -> Result<bool, StoreError> {
+    fanout::finish_some(tx)
 }
 
 /// Does a step of a replay or a backfill.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::changes::fanout::Fanouts;
 use super::changes::jobs;
 use super::logs::LogSizes;
 use super::prune::Pass;
@@ -27,6 +28,8 @@ pub struct Memory {
     codes: HashMap<MerchantId, Arc<str>>,
     dirty: HashSet<WebhookId>,
     chores: Turns,
+    /// Events that are not numbered everywhere yet.
+    pub fanouts: Fanouts,
     /// Replays and backfills.
     pub jobs: Jobs,
     /// How large the logs of attempts are.
@@ -100,6 +103,7 @@ impl Memory {
             memory.put_webhook(Arc::clone(&webhook));
             memory.delete_webhook(webhook.webhook_id);
         }
+        memory.fanouts = Fanouts::load(conn)?;
         memory.logs = LogSizes::load(conn)?;
         jobs::load(conn)?.into_iter().for_each(|job| memory.jobs.add(job));
         Ok(memory)
@@ -195,6 +199,7 @@ impl Memory {
     /// True while a step of the chores and jobs would find something to do.
     pub fn has_chores(&self) -> bool {
         !self.chores.is_empty()
+            || self.fanouts.are_left()
             || !self.jobs.is_idle()
             || !self.logs.are_small()
             || self.wants_sweep

@@ -335,7 +335,10 @@ impl Store for SqliteStore {
         let limits = self.limits;
         let cost = publishing::cost(&events);
         let events: Vec<_> = events.into_iter().map(publishing::Hashed::from).collect();
-        self.write_much(merchant, cost, move |tx| publishing::publish(tx, merchant, events, limits)).await
+        let (reply, answer) = oneshot::channel();
+        let change = publishing::change(merchant, events, limits, Box::new(|result| drop(reply.send(result))));
+        self.queue.push(merchant.into(), cost, change).map_err(refused)?;
+        answered(answer).await
     }
 
     async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {

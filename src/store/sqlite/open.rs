@@ -17,11 +17,18 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const SCHEMA: &str = include_str!("../../../schema.sql");
 /// Each brings the schema from its index to the next version. The first is
 /// the schema of version 1, so that a test can walk all the way.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql"), include_str!("migrations/0002_bounds.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_initial.sql"),
+    include_str!("migrations/0002_bounds.sql"),
+    include_str!("migrations/0003_fanout.sql"),
+];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();
 /// Statements that a connection keeps prepared.
 const STATEMENTS_MAX: usize = 64;
+/// Pages that the writer keeps, in KiB: an event that goes to a thousand
+/// webhooks changes a page of each.
+const WRITER_CACHE_KIB: i64 = 16 * 1_024;
 
 /// Why a file can't be opened as a store. It was left as it was.
 #[derive(Debug, thiserror::Error)]
@@ -213,6 +220,7 @@ fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
         Durability::Normal => "NORMAL",
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
+    conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     // The writer keeps the references right itself; checking each row again costs a look-up.
     conn.pragma_update(None, "foreign_keys", cfg!(debug_assertions))
 }

@@ -145,13 +145,22 @@ impl<T> Queue<T> {
         let mut lines = self.lines();
         lines.check_open()?;
         let own = lines.turns.get(&account).and_then(|turn| lines.second.get(turn)).map_or(0, |own| own.entries.len());
-        if own >= self.max - lines.count {
+        if own >= self.max.saturating_sub(lines.count) {
             return Err(Refused::Full);
         }
         lines.join(account, cost, entry);
         drop(lines);
         self.filled.notify_one();
         Ok(())
+    }
+
+    /// Puts what has been begun back in front of its account's line. It had its
+    /// place there, so no bound keeps it out.
+    pub fn go_on(&self, account: Account, cost: Cost, entry: T) {
+        let mut lines = self.lines();
+        if lines.state != State::Abandoned {
+            lines.join_in_front(account, cost, entry);
+        }
     }
 
     /// Joins the priority line. It has no bound of its own: there is one
@@ -257,12 +266,21 @@ impl<T> Lines<T> {
     }
 
     fn join(&mut self, account: Account, cost: Cost, entry: T) {
+        self.line(account).push_back((cost, entry));
+    }
+
+    fn join_in_front(&mut self, account: Account, cost: Cost, entry: T) {
+        self.line(account).push_front((cost, entry));
+    }
+
+    /// The account's line, for one that joins it.
+    fn line(&mut self, account: Account) -> &mut VecDeque<(Cost, T)> {
         self.count += 1;
-        if let Some(line) = self.turns.get(&account).and_then(|turn| self.second.get_mut(turn)) {
-            line.entries.push_back((cost, entry));
-            return;
-        }
-        self.queue_up(self.now, Line { account, entries: VecDeque::from([(cost, entry)]) });
+        let turn = match self.turns.get(&account) {
+            Some(turn) => *turn,
+            None => self.queue_up(self.now, Line { account, entries: VecDeque::new() }),
+        };
+        &mut self.second.entry(turn).or_insert_with(|| Line { account, entries: VecDeque::new() }).entries
     }
 
     fn take_second(&mut self) -> Option<Taken<T>> {
@@ -287,11 +305,12 @@ impl<T> Lines<T> {
     }
 
     /// Gives a line its turn.
-    fn queue_up(&mut self, cost: u64, line: Line<T>) {
+    fn queue_up(&mut self, cost: u64, line: Line<T>) -> Turn {
         self.joined += 1;
         let turn = Turn { cost, joined: self.joined };
         self.turns.insert(line.account, turn);
         self.second.insert(turn, line);
+        turn
     }
 }
 
@@ -390,6 +409,22 @@ mod tests {
         queue.push_first(Cost(9_000), "o4").unwrap();
         queue.push(ANN, Cost(1), "a4").unwrap();
         assert_eq!(commit(&queue), ["o4", "a4"], "one of each, whatever the other costs");
+    }
+
+    #[test]
+    fn what_has_begun_goes_on_in_front_of_its_line() {
+        let queue = Queue::new(4);
+        for (account, name) in [(ANN, "A"), (ANN, "a"), (BOB, "b")] {
+            queue.push(account, Cost(600), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["A"]);
+        queue.go_on(ANN, Cost(600), "A again");
+        assert_eq!(commit(&queue), ["b"], "others have their turn");
+        queue.close();
+        queue.go_on(BOB, Cost(600), "b again");
+        assert_eq!((commit(&queue), commit(&queue)), (vec!["A again"], vec!["b again"]));
+        assert_eq!(commit(&queue), ["a"]);
+        assert!(!queue.wait(Duration::MAX));
     }
 
     #[test]

@@ -94,7 +94,7 @@ pub fn damaged(what: &str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(usize::MAX, Type::Text, format!("damaged store: bad {what}").into())
 }
 
-fn checked<T>(read: Result<T, Violation>) -> rusqlite::Result<T> {
+pub fn checked<T>(read: Result<T, Violation>) -> rusqlite::Result<T> {
     read.map_err(|violation| damaged(violation.field))
 }
 

@@ -30,11 +30,29 @@ use crate::work;
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A change to the store. It gets the transaction, or why there is none, and
-/// gives back what is to be told once the commit's fate is known.
-pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Answer + Send>;
+/// A change to the store. It gets the transaction, or why there is none.
+pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Changed + Send>;
 /// Tells whoever asked for a change.
 pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// What has come of a change.
+pub enum Changed {
+    /// It is done: this is to be told once the commit's fate is known.
+    Whole(Answer),
+    /// It goes on in a later commit, at this cost, and if this one fails is
+    /// told so.
+    Goes(Cost, Change),
+}
+
+impl Changed {
+    /// Tells of a commit that failed.
+    fn fail(self, cause: StoreError) {
+        match self {
+            Self::Whole(answer) => answer(Err(cause)),
+            Self::Goes(_, change) => change(Err(cause.clone())).fail(cause),
+        }
+    }
+}
 
 /// However the thread ends, nobody waits for it any longer.
 struct End(Arc<Queue<Change>>);
@@ -147,19 +165,21 @@ impl Writer {
         // Some failures (a full disk, say) undo the whole transaction, and what
         // came after would each be a transaction of its own.
         let undone = || StoreError::failed("an earlier failure undid the transaction");
-        let (mut spent, mut answers, mut next) = (Spent::default(), Vec::<Answer>::new(), first);
+        let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
         while let Some(Taken { entry: change, cost, account }) = next {
             let written = conn.total_changes();
             let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
             // Kept outside the step: an answer that a step gives back and then
             // panics is never dropped, and whoever waits for it would wait for ever.
-            work::step("a change", || answers.push(change(may_change)));
+            work::step("a change", || changed.push((account, change(may_change))));
             let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
             // How far an event spreads shows only here.
             let really = cost.max(Cost::of(written, 0));
             self.queue.charge(account, cost, really);
             spent.add(account, really);
-            next = self.queue.take(spent);
+            // What comes behind one that goes on waits for all of it.
+            let goes_on = matches!(changed.last(), Some((_, Changed::Goes(..))));
+            next = if goes_on { None } else { self.queue.take(spent) };
         }
         let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
         match finished {
@@ -169,7 +189,13 @@ impl Writer {
                     self.feed.tell(&committed(&news, &self.memory));
                 }
                 announce(&self.mailbox, news);
-                answers.into_iter().for_each(|answer| answer(Ok(())));
+                for (account, changed) in changed {
+                    match (account, changed) {
+                        (_, Changed::Whole(answer)) => answer(Ok(())),
+                        (Some(account), Changed::Goes(cost, rest)) => self.queue.go_on(account, cost, rest),
+                        (None, rest) => rest.fail(StoreError::failed("no outcome is recorded in several commits")),
+                    }
+                }
             }
             Err(cause) => {
                 error!(%cause, "a commit failed; reading the store again");
@@ -178,7 +204,7 @@ impl Writer {
                 self.feed.tell_unknown();
                 // What failed may be a chore that comes back at once.
                 self.is_stuck = true;
-                answers.into_iter().for_each(|answer| answer(Err(cause.clone())));
+                changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
             }
         }
     }
@@ -187,7 +213,7 @@ impl Writer {
     fn refuse(&self, first: Option<Taken<Change>>, cause: &StoreError) {
         let (mut spent, mut next) = (Spent::default(), first);
         while let Some(Taken { entry: change, cost, account }) = next {
-            change(Err(cause.clone()))(Err(cause.clone()));
+            change(Err(cause.clone())).fail(cause.clone());
             spent.add(account, cost);
             next = self.queue.take(spent);
         }
@@ -276,7 +302,7 @@ pub fn change<T: Send + 'static>(
 ) -> Change {
     Box::new(move |tx| {
         let result = tx.and_then(|tx| tx.in_savepoint(work));
-        Box::new(move |committed| reply(committed.and(result)))
+        Changed::Whole(Box::new(move |committed| reply(committed.and(result))))
     })
 }
 

@@ -206,8 +206,7 @@ fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns) -> Result<i64>
         let event_id: i64 = row.get(0)?;
         let topic = topic_at(row, 1)?;
         if row.get::<_, i64>(2)? >= job.since.0 && topic != Topic::test() && patterns.matches(&topic) {
-            let rendering = webhook.spec.rendering(&topic);
-            numbering.number(tx, job.webhook_id, EventId(event_id), rendering)?;
+            numbering.number(tx, job.webhook_id, EventId(event_id), &topic)?;
         }
         (count, bytes) = (count + 1, bytes + row.get::<_, i64>(3)?);
         if count == PER_STEP || bytes >= BYTES_PER_STEP {

@@ -8,6 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::json;
 
 use super::Result;
+use super::fanout::{Fanout, SHARE, Spread};
 use super::publishing::{Numbering, insert_event};
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{IncrementId, Span, WebhookId};
@@ -19,10 +20,6 @@ use crate::store::sqlite::tx::Tx;
 const GATHER_FOR: Duration = Duration::from_secs(60);
 /// Notices published in a step.
 const PER_STEP: i64 = 100;
-/// Deliveries of notices made in a step, or beside the outcomes of a change;
-/// what there is to say beyond that waits for the next step.
-const DELIVERIES_PER_STEP: usize = 500;
-
 /// What there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -80,7 +77,7 @@ pub fn raise(tx: &mut Tx<'_>, numbering: &mut Numbering, id: WebhookId, numbers:
     if !is_first {
         return Ok(());
     }
-    if numbering.made() < DELIVERIES_PER_STEP {
+    if numbering.made() < SHARE {
         return publish(tx, numbering, id, notice, Gathered { count, first, last });
     }
     tx.conn
@@ -110,7 +107,7 @@ pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
     let mut numbering = Numbering::default();
     let mut left = PER_STEP;
     let mut are_left = true;
-    while left > 0 && numbering.made() < DELIVERIES_PER_STEP {
+    while left > 0 && numbering.made() < SHARE {
         let due = tx
             .conn
             .prepare_cached(
@@ -167,6 +164,9 @@ fn publish(
         idempotency_key: None,
     };
     let event = insert_event(tx, merchant, event)?;
-    numbering.fan_out(tx, &event)?;
+    numbering.accept(&event);
+    let webhooks = tx.memory.matching(merchant, &event.topic);
+    // What is left of it nobody waits for.
+    Fanout::new(merchant, [Spread::new(event, None, webhooks)]).begin(tx, numbering)?;
     Ok(())
 }

@@ -98,7 +98,7 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
     let event = insert_event(tx, merchant, event)?;
     let mut numbering = Numbering::default();
     let rendering = spec.rendering(&event.topic);
-    let number = numbering.number(tx, id, event.event_id, rendering)?;
+    let number = numbering.number(tx, id, event.event_id, &event.topic)?.ok_or(StoreError::NoWebhook)?;
     // Due, so that it is found again after a crash.
     tx.conn
         .prepare_cached(
