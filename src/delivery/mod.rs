@@ -11,6 +11,7 @@ mod held;
 mod lane;
 #[cfg(test)]
 mod model;
+mod pace;
 mod pool;
 #[cfg(test)]
 mod samples;

@@ -76,7 +76,10 @@ pub struct Reading {
 /// What there is to share.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
+    /// As far as the thread keeps up with them, …
     requests: usize,
+    /// … and in any case.
+    requests_max: usize,
     loaded_bytes: usize,
     sending_bytes: usize,
 }
@@ -111,6 +114,7 @@ impl Scheduler {
         let mut scheduler = Self {
             bounds: Bounds {
                 requests: config.in_flight_max,
+                requests_max: config.in_flight_max,
                 loaded_bytes: config.loaded_bytes_max,
                 sending_bytes: config.sending_bytes_max,
             },
@@ -135,6 +139,18 @@ impl Scheduler {
             scheduler.list(id);
         }
         scheduler
+    }
+
+    /// From now on so many requests may be under way: each merchant may have
+    /// one, and more of these as far as others leave them free.
+    pub fn allow(&mut self, requests: usize) {
+        self.bounds.requests = requests.min(self.bounds.requests_max);
+        self.unblock(self.blocked.len());
+    }
+
+    /// True if there is something to do that only room is missing for.
+    pub fn is_held_up(&self) -> bool {
+        !self.blocked.is_empty()
     }
 
     /// Takes in what the store has committed.
@@ -185,7 +201,7 @@ impl Scheduler {
     /// [`Self::alarm`] comes.
     pub fn next(&mut self, now: Timestamp) -> Option<Action> {
         self.wake(now);
-        if self.in_flight >= self.bounds.requests || self.unrecorded - self.in_flight >= UNRECORDED_MAX {
+        if self.in_flight >= self.bounds.requests_max || self.unrecorded - self.in_flight >= UNRECORDED_MAX {
             return None;
         }
         while let Some(merchant) = self.turns.pop_front() {

@@ -20,6 +20,7 @@ use super::connect::{Resolve, SharedLookups};
 use super::format::TooLarge;
 use super::health::Sign;
 use super::lane::Want;
+use super::pace::Pace;
 use super::scheduler::{Action, Reading, Scheduler};
 use super::{Config, format};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
@@ -39,12 +40,14 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 const RECORD_LINGER: Duration = Duration::from_millis(5);
 /// So many outcomes are recorded without waiting for more.
 const RECORD_AT_ONCE: usize = 64;
-/// The most outcomes that are recorded as one change, …
-const RECORD_MAX: usize = 256;
-/// … the most numbers that they are about, batches counted whole, …
-const RECORD_NUMBERS_MAX: usize = 1_024;
-/// … and the most bytes of the log with them, but for the first.
-const RECORD_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// The numbers that the outcomes of one change are about, at most, batches
+/// counted whole, …
+const RECORD_NUMBERS_MAX: usize = 128;
+/// … and the most bytes of the log with them; but for the first. A commit has
+/// room for several changes, and for fewer if others wait for it.
+const RECORD_BYTES_MAX: usize = 256 * 1024;
+/// The most changes that wait to be recorded.
+const RECORDING_MAX: usize = 8;
 /// What is done at most before others of this thread have their turn.
 const ACTIONS_PER_STEP: usize = 128;
 /// Reports of tasks that wait for the worker.
@@ -90,7 +93,7 @@ impl Worker {
         let lookups = Arc::new(SharedLookups::new(Arc::clone(&parts.resolver)));
         let client = Client::new(&config, lookups)?;
         let webhooks = parts.store.all_webhooks().await?;
-        let scheduler = Scheduler::new(&config, webhooks);
+        let mut scheduler = Scheduler::new(&config, webhooks);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
@@ -104,7 +107,9 @@ impl Worker {
                 body_bytes_max: config.delivery_bytes_max,
                 reports,
             };
-            let run = Run { scheduler, hands, outcomes: VecDeque::new(), record_by: None, is_recording: false };
+            let pace = Pace::new(config.in_flight_max, Instant::now());
+            scheduler.allow(pace.allowed());
+            let run = Run { scheduler, pace, hands, outcomes: VecDeque::new(), record_by: None, recording: 0 };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -159,6 +164,7 @@ struct Sent {
     sign: Sign,
     parcel: Parcel,
     kept: Option<Kept>,
+    ended_at: Instant,
 }
 
 /// What tasks work with.
@@ -177,13 +183,15 @@ struct Hands {
 /// The loop's own state.
 struct Run {
     scheduler: Scheduler,
+    pace: Pace,
     hands: Hands,
     /// Ended, and to be recorded with the next batch; with the room that their
     /// answers take up.
     outcomes: VecDeque<(Outcome, Option<Kept>)>,
     /// When the first of them has waited long enough.
     record_by: Option<Instant>,
-    is_recording: bool,
+    /// Changes that wait to be recorded.
+    recording: usize,
 }
 
 impl Run {
@@ -194,6 +202,7 @@ impl Run {
         mut stopped: oneshot::Receiver<Instant>,
     ) {
         let deadline = loop {
+            self.keep_pace();
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
                 let now = self.hands.clock.now();
@@ -206,8 +215,9 @@ impl Run {
             if self.should_record() {
                 self.record();
             }
-            let record_by = self.record_by.filter(|_| !self.is_recording);
+            let record_by = self.record_by.filter(|_| self.recording < RECORDING_MAX);
             let alarm = self.scheduler.alarm();
+            let look_at = (self.scheduler.is_held_up() && self.pace.may_grow()).then(|| self.pace.next_look());
             tokio::select! {
                 biased;
                 // A worker that is dropped without a word stops at once.
@@ -223,6 +233,7 @@ impl Run {
                 () = tokio::task::yield_now(), if !is_done => {}
                 () = self.hands.clock.wait_until(alarm) => {}
                 () = until(record_by) => {}
+                () = until(look_at) => {}
             }
         };
         self.drain(&mailbox, &mut reported, deadline).await;
@@ -230,7 +241,7 @@ impl Run {
 
     /// Waits for what is in flight, and records it.
     async fn drain(&mut self, mailbox: &Mailbox, reported: &mut mpsc::Receiver<Report>, deadline: Instant) {
-        while self.scheduler.in_flight() > 0 || self.is_recording || !self.outcomes.is_empty() {
+        while self.scheduler.in_flight() > 0 || self.recording > 0 || !self.outcomes.is_empty() {
             self.record();
             match tokio::time::timeout_at(deadline.into(), reported.recv()).await {
                 Ok(Some(report)) => self.hear(report, mailbox),
@@ -238,7 +249,7 @@ impl Run {
             }
         }
         let (in_flight, unrecorded) = (self.scheduler.in_flight(), self.outcomes.len());
-        if in_flight > 0 || unrecorded > 0 || self.is_recording {
+        if in_flight > 0 || unrecorded > 0 || self.recording > 0 {
             warn!(in_flight, unrecorded, "stopped before all attempts had ended; they will be made again");
         } else {
             info!("all deliveries in flight have ended");
@@ -255,7 +266,8 @@ impl Run {
                     return hands.report(Report::Unsent { webhook_id, parcel, is_failed }).await;
                 }
                 let (outcome, sign, kept) = hands.deliver(&webhook, &parcel).await;
-                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel, kept }))).await;
+                let ended_at = Instant::now();
+                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel, kept, ended_at }))).await;
             })),
             Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
                 let now = hands.clock.now();
@@ -288,7 +300,8 @@ impl Run {
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
-                let Sent { outcome, sign, parcel, kept } = *sent;
+                let Sent { outcome, sign, parcel, kept, ended_at } = *sent;
+                self.pace.heard(ended_at, Instant::now());
                 self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back((outcome, kept));
@@ -303,7 +316,7 @@ impl Run {
                 self.scheduler.read(webhook_id, want, through, reading.ok(), self.hands.clock.now());
             }
             Report::Recorded(outcomes) => {
-                self.is_recording = false;
+                self.recording -= 1;
                 // What the commit changed was announced before it was answered:
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
@@ -314,17 +327,29 @@ impl Run {
         }
     }
 
+    /// Has as many requests under way as the thread keeps up with.
+    fn keep_pace(&mut self) {
+        let (in_flight, are_wanted) = (self.scheduler.in_flight(), self.scheduler.is_held_up());
+        if self.pace.look(in_flight, are_wanted, Instant::now()) {
+            self.scheduler.allow(self.pace.allowed());
+        }
+    }
+
     fn should_record(&self) -> bool {
         self.outcomes.len() >= RECORD_AT_ONCE || self.record_by.is_some_and(|by| by <= Instant::now())
     }
 
-    /// Hands outcomes to the store, one batch at a time; what the store can't
-    /// take is tried again until it can.
+    /// Hands outcomes to the store, as many changes as may wait; what the store
+    /// can't take is tried again until it can.
     fn record(&mut self) {
-        if self.is_recording || self.outcomes.is_empty() {
-            return;
+        while self.recording < RECORDING_MAX && !self.outcomes.is_empty() {
+            self.record_some();
         }
-        self.is_recording = true;
+        self.record_by = (!self.outcomes.is_empty()).then(Instant::now);
+    }
+
+    fn record_some(&mut self) {
+        self.recording += 1;
         let (mut bytes, mut numbers) = (0, 0);
         let fits = |(outcome, _): &&(Outcome, _)| {
             let is_first = numbers == 0;
@@ -332,10 +357,9 @@ impl Run {
             numbers += outcome.numbers.numbers().count();
             is_first || (bytes <= RECORD_BYTES_MAX && numbers <= RECORD_NUMBERS_MAX)
         };
-        let count = self.outcomes.iter().take(RECORD_MAX).take_while(fits).count();
+        let count = self.outcomes.iter().take_while(fits).count();
         let (outcomes, kept): (Vec<_>, Vec<_>) = self.outcomes.drain(..count).unzip();
         let outcomes: Arc<[Outcome]> = outcomes.into();
-        self.record_by = (!self.outcomes.is_empty()).then(Instant::now);
         let hands = self.hands.clone();
         tokio::spawn(async move {
             while let Err(cause) = hands.store.record(Arc::clone(&outcomes)).await {

@@ -17,7 +17,7 @@ use crate::work::Account;
 
 /// What the changes of one commit may cost together, in rows. A change that
 /// costs more is alone with its like.
-const COMMIT_COST_MAX: Cost = Cost(1_000);
+const COMMIT_COST_MAX: Cost = Cost(600);
 /// So many bytes cost as much as a row.
 const BYTES_PER_ROW: usize = 4_096;
 
@@ -358,10 +358,10 @@ mod tests {
     fn a_commit_has_a_budget_and_accounts_share_by_cost() {
         let queue = Queue::new(100);
         for name in ["A1", "A2", "A3"] {
-            queue.push(ANN, Cost(750), name).unwrap();
+            queue.push(ANN, Cost(450), name).unwrap();
         }
         for name in ["b1", "b2", "b3", "b4"] {
-            queue.push(BOB, Cost(250), name).unwrap();
+            queue.push(BOB, Cost(150), name).unwrap();
         }
         assert_eq!(commit(&queue), ["A1", "b1"], "what costs more than is left waits");
         assert_eq!(commit(&queue), ["b2", "b3"], "who has cost less goes first");
@@ -380,9 +380,9 @@ mod tests {
         }
         let first = queue.take(Spent::default()).unwrap();
         assert_eq!(first.entry, "a1");
-        queue.charge(first.account, first.cost, Cost(900));
+        queue.charge(first.account, first.cost, Cost(540));
         let mut spent = Spent::default();
-        spent.add(first.account, Cost(900));
+        spent.add(first.account, Cost(540));
         let mut rest = Vec::new();
         while let Some(next) = queue.take(spent) {
             rest.push(next.entry);
@@ -399,10 +399,10 @@ mod tests {
     fn neither_kind_keeps_the_other_out() {
         let queue = Queue::new(100);
         for name in ["o1", "o2", "o3"] {
-            queue.push_first(Cost(300), name).unwrap();
+            queue.push_first(Cost(180), name).unwrap();
         }
         for name in ["a1", "a2", "a3"] {
-            queue.push(ANN, Cost(300), name).unwrap();
+            queue.push(ANN, Cost(180), name).unwrap();
         }
         assert_eq!(commit(&queue), ["o1", "a1", "a2"], "half for either");
         assert_eq!(commit(&queue), ["o2", "a3", "o3"], "and the rest for whoever is left");
@@ -415,14 +415,14 @@ mod tests {
     fn what_has_begun_goes_on_in_front_of_its_line() {
         let queue = Queue::new(4);
         for (account, name) in [(ANN, "A"), (ANN, "a"), (BOB, "b")] {
-            queue.push(account, Cost(600), name).unwrap();
+            queue.push(account, Cost(360), name).unwrap();
         }
         assert_eq!(commit(&queue), ["A"]);
-        queue.go_on(ANN, Cost(600), "A again");
+        queue.go_on(ANN, Cost(360), "A again");
         assert_eq!(commit(&queue), ["b"], "others have their turn");
         queue.close();
-        queue.go_on(BOB, Cost(600), "b again");
-        assert_eq!((commit(&queue), commit(&queue)), (vec!["A again"], vec!["b again"]));
+        queue.go_on(BOB, Cost(360), "b again");
+        assert_eq!((commit(&queue), commit(&queue)), (vec!["b again"], vec!["A again"]));
         assert_eq!(commit(&queue), ["a"]);
         assert!(!queue.wait(Duration::MAX));
     }
