@@ -18,7 +18,7 @@ use ::config::{Map, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
-use self::setting::{Filter, Networks, PublicUrl, Setting, StorePath};
+use self::setting::{CaFile, Filter, Networks, PublicUrl, Setting, StorePath};
 use crate::store::sqlite::Durability;
 use crate::{api, delivery, service, store};
 
@@ -115,6 +115,8 @@ pub enum Rule {
     Filter,
     /// An http or https URL.
     Url,
+    /// A file that is read at the start.
+    File,
     /// A whole number.
     Number {
         /// What it counts.
@@ -198,6 +200,9 @@ keys! {
     /// A network to deliver to although the address guard forbids it. As a flag it may
     /// repeat, as a variable it is a list with commas, in the file an array.
     allow_target: Networks = "", Rule::Networks;
+    /// A file of certificates in PEM that deliveries trust besides the system's: authorities,
+    /// and certificates of receivers, each of which counts where exactly it is presented.
+    ca_file: CaFile = "", Rule::File;
     /// What to log to stderr, such as debug or info,tallyhook::delivery=debug.
     log: Filter = "info", Rule::Filter;
     /// How long a session lives after its last use.
@@ -418,6 +423,7 @@ impl Settings {
                 answer_bytes_max: self.answer_bytes_max?,
                 answers_bytes_max: self.answers_bytes_max?,
                 allow_targets,
+                trusted: self.ca_file?.0,
             },
             api: api::Config {
                 public_url: self.public_url?.0,
@@ -464,6 +470,7 @@ impl Rule {
             Self::Networks => "networks or addresses".to_owned(),
             Self::Filter => "a filter of tracing".to_owned(),
             Self::Url => "an http or https URL".to_owned(),
+            Self::File => "a path".to_owned(),
             Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
         }
     }

@@ -385,7 +385,8 @@ fn help_teaches() {
 #[test]
 fn bench_measures_every_scenario() {
     let folder = tempfile::tempdir().unwrap();
-    let said = run(folder.path(), &["bench", "--json", "--events", "150", "--rate", "500", "--pairs", "1"]);
+    let said =
+        run(folder.path(), &["bench", "--json", "--events", "150", "--rate", "500", "--pairs", "1", "--hosts", "3"]);
     let report: Value = serde_json::from_str(&stdout(&said)).unwrap();
     let lines: Vec<_> = report["scenarios"].as_array().unwrap().iter().collect();
     let name = |line: &&Value| format!("{}{}", line["scenario"].as_str().unwrap(), line["variant"].as_str().unwrap());
@@ -393,11 +394,13 @@ fn bench_measures_every_scenario() {
     assert_eq!(
         names,
         "steady burst fanout ordered batched noisywithout noisywith hostilewithout hostilewith backlogwithout \
-         backlogwith catch-up distant yielding pooled"
+         backlogwith catch-up distant distant-ordered hosts yielding pooled securehttp securehttps handshakeshttp \
+         handshakesresumed handshakesfull"
     );
     for line in lines {
         let hooks = match line["scenario"].as_str().unwrap() {
             "fanout" => 20,
+            "hosts" => 3,
             "noisy" | "hostile" | "backlog" => 9,
             _ => 1,
         };
@@ -429,6 +432,21 @@ fn bench_measures_what_a_neighbour_notices_of_attacks() {
     // It makes users, and so it needs a server of its own.
     let theirs = run(folder.path(), &["bench", "--scenario", "tenants", "--url", "http://127.0.0.1:9"]);
     assert_eq!(theirs.status.code(), Some(2));
+}
+
+#[test]
+fn an_attack_that_cannot_be_made_says_so_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let attacks = ["--attack", "wide-publish", "--attack", "wrong-logins", "--attack-seconds", "1"];
+    let mut bench = tallyhook(folder.path(), &[&["bench", "--json", "--scenario", "tenants"][..], &attacks].concat());
+    let said = bench.env("TALLYHOOK_WEBHOOKS_MAX", "50").output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    assert!(stderr(&said).contains("not measured, see above: wide-publish"), "{}", stderr(&said));
+    let report: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let [wide, wrong] = report["tenants"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    let why = wide["failed"].as_str().unwrap();
+    assert!(why.contains("webhook.create") && wide["waits"].is_null(), "{wide}");
+    assert!(wrong["failed"].is_null() && wrong["waits"].is_array(), "{wrong}");
 }
 
 #[test]

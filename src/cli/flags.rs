@@ -73,7 +73,7 @@ fn flag(key: &'static Key) -> Arg {
         Rule::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Rule::Networks => flag.action(ArgAction::Append),
         Rule::Number { .. } => flag.help_heading("Limits and times"),
-        Rule::Address | Rule::Store | Rule::Durability | Rule::Filter | Rule::Url => flag,
+        Rule::Address | Rule::Store | Rule::Durability | Rule::Filter | Rule::Url | Rule::File => flag,
     }
 }
 
@@ -86,6 +86,7 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Networks => "CIDR",
         Rule::Filter => "FILTER",
         Rule::Url => "URL",
+        Rule::File => "PATH",
         Rule::Number { unit: Unit::Count, .. } => "N",
         Rule::Number { unit: Unit::Bytes, .. } => "BYTES",
         Rule::Number { unit: Unit::Seconds, .. } => "SECONDS",

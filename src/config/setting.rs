@@ -10,6 +10,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::{Rule, Unit};
+use crate::delivery::trust::Trusted;
 use crate::store::sqlite::Durability;
 
 /// A value that can be read from what an operator wrote. The error says what
@@ -25,6 +26,8 @@ pub struct StorePath(pub PathBuf);
 pub struct Networks(pub Vec<IpNet>);
 /// A filter that `tracing` understands.
 pub struct Filter(pub String);
+/// What a file of certificates has one trust; nothing if there is no file.
+pub struct CaFile(pub Trusted);
 /// A URL, or none.
 pub struct PublicUrl(pub Option<Url>);
 
@@ -130,6 +133,21 @@ impl Setting for Filter {
                 LEVELS.join(", ")
             )),
         }
+    }
+}
+
+impl Setting for CaFile {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        let path = match text(value) {
+            Some("") => return Ok(Self(Trusted::default())),
+            Some(path) => path,
+            None => return Err(format!("{} is no file; write {}", shown(value), rule.allowed())),
+        };
+        let bytes = std::fs::read(path).map_err(|cause| format!("{path} can't be read: {cause}"))?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            format!("{path} is no text; if it is DER, `openssl x509 -inform der -in {path}` writes it in PEM")
+        })?;
+        Trusted::from_pem(&text).map(Self).map_err(|flaw| format!("{path}, {flaw}"))
     }
 }
 

@@ -116,6 +116,21 @@ fn dev_has_its_own_store_and_stays_on_loopback() {
 }
 
 #[test]
+fn a_flaw_in_the_file_of_certificates_is_told_with_path_and_line() {
+    let told = |path: &str| mistakes(&flags(&[("ca_file", path)])).concat();
+    let missing = told("/nonexistent/ca.pem");
+    assert!(missing.starts_with("ca_file (flag --ca-file): /nonexistent/ca.pem can't be read"), "{missing}");
+    let (_file, path) = file("# ours\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let path = path.unwrap().display().to_string();
+    let flaw = told(&path);
+    assert!(flaw.contains(&format!("{path}, line 2: what begins here is no certificate")), "{flaw}");
+    let mut der = tempfile::NamedTempFile::new().unwrap();
+    der.write_all(&[0x30, 0x82, 0x01, 0xff]).unwrap();
+    let binary = told(&der.path().display().to_string());
+    assert!(binary.contains("openssl x509 -inform der"), "{binary}");
+}
+
+#[test]
 fn stores_are_plain_files() {
     for bad in
         ["", "tallyhook.db", "sqlite:", "sqlite://a.db", "sqlite::memory:", "sqlite:file:a.db?mode=memory", "mysql://a"]

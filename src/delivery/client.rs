@@ -15,10 +15,8 @@ use http::header::{HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::ConfigBuilderExt;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::crypto::ring;
 use tokio::time::timeout_at;
 use url::{Position, Url};
 
@@ -27,6 +25,7 @@ use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Pool, Wire};
+use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;
@@ -93,9 +92,10 @@ pub struct PostResult {
 impl Client {
     /// A client that connects only to what the guard and `config` let pass.
     /// It trusts the certificate authorities of the system, or Mozilla's if
-    /// the system has none. Fails if TLS can't be set up at all.
+    /// the system has none, and what `config` trusts besides. Fails if TLS can't
+    /// be set up at all.
     pub fn new(config: &Config, resolver: Arc<dyn Resolve>) -> Result<Self, rustls::Error> {
-        Ok(Self::with_tls(config, resolver, tls()?))
+        Ok(Self::with_tls(config, resolver, tls(&config.trusted)?))
     }
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
@@ -268,15 +268,8 @@ fn is_credential(name: &HeaderName, value: &HeaderValue) -> bool {
     value.is_sensitive() || CREDENTIAL_WORDS.iter().any(|word| name.as_str().contains(word))
 }
 
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let builder = || {
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()
-    };
-    let trusting = builder()?.with_native_roots().or_else(|error| {
-        tracing::warn!(%error, "the system has no certificate authorities; using the bundled ones of Mozilla");
-        builder().map(ConfigBuilderExt::with_webpki_roots)
-    })?;
-    let mut config = trusting.with_no_client_auth();
+fn tls(trusted: &Trusted) -> Result<ClientConfig, rustls::Error> {
+    let mut config = trust::client_config(trusted)?;
     config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_MAX);
     Ok(config)
 }

@@ -17,11 +17,14 @@ mod pool;
 mod samples;
 pub mod scheduler;
 mod tenant;
+pub mod trust;
 pub mod ultracart;
 pub mod worker;
 mod xml;
 
 use ipnet::IpNet;
+
+use self::trust::Trusted;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in
 /// it before it asks for more; one delivery always fits.
@@ -46,4 +49,7 @@ pub struct Config {
     pub answers_bytes_max: usize,
     /// Networks that may be delivered to although the guard forbids them.
     pub allow_targets: Vec<IpNet>,
+    /// Whose certificates receivers may present, besides those of the
+    /// system's authorities.
+    pub trusted: Trusted,
 }

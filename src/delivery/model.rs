@@ -13,6 +13,7 @@ use super::health::Sign;
 use super::lane::{Load, Want};
 use super::samples::{NOW, parcel, webhook};
 use super::scheduler::{Action, Reading, Scheduler};
+use super::trust::Trusted;
 use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -181,6 +182,7 @@ impl World {
             answer_bytes_max: 0,
             answers_bytes_max: 0,
             allow_targets: Vec::new(),
+            trusted: Trusted::default(),
         };
         let webhook = |id: usize| Webhook {
             merchant_id: MerchantId(id as i64 / 2),

@@ -526,6 +526,7 @@ impl Scheduler {
 mod tests {
     use super::*;
     use crate::delivery::samples::{NOW, parcel, webhook};
+    use crate::delivery::trust::Trusted;
     use crate::domain::delivery::{Attempt, Verdict};
     use crate::domain::webhook::DeliveryMode;
 
@@ -543,6 +544,7 @@ mod tests {
             answer_bytes_max: 0,
             answers_bytes_max: 0,
             allow_targets: Vec::new(),
+            trusted: Trusted::default(),
         };
         let webhook =
             |id| Webhook { merchant_id: merchant_of(id), ..Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0)) };

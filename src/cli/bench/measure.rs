@@ -1,6 +1,8 @@
 //! A run: registers its webhooks, publishes, and waits until all has arrived.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,9 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::load::{Wire, publish};
 use super::pace::Capacity;
 use super::process::{Process, Usage, ourselves};
-use super::scenario::{Run, Scenario, runs};
+use super::scenario::{Run, Scenario, Tls, runs};
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
-use super::{BenchArgs, Failure, ceiling};
+use super::{BenchArgs, Failure, ceiling, hostile, sink, tls};
 use crate::cli::client::{RpcClient, Session, Target};
 
 /// How long nothing may arrive before the measurement is given up.
@@ -42,7 +44,7 @@ pub struct Figures {
     /// What distinguishes this run from others of the scenario.
     pub variant: &'static str,
     /// How many runs; all but the first of these figures are those of the
-    /// one with the median p99.
+    /// one with the median p99, or of the processor time if that is compared.
     pub runs: usize,
     /// Events published.
     pub events: usize,
@@ -93,7 +95,7 @@ pub struct Theirs {
 /// Measures the machine itself.
 pub async fn measure_ceiling(folder: &Path, args: &BenchArgs) -> Result<Ceiling, Failure> {
     let bar = spinner("measuring the ceiling");
-    let receiver = receiver(args, 0)?;
+    let receiver = receiver(args, &[])?;
     let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes).await?;
     let ceiling = Ceiling {
         posts_per_s,
@@ -132,17 +134,63 @@ pub async fn measure(
     Ok(measured.into_iter().filter_map(|(_, figures)| median(figures)).collect())
 }
 
-/// Those of the run with the median p99, but the worst memory of all.
+/// Those of the run with the median p99, or the median of what it is compared
+/// by, but the worst memory of all.
 fn median(mut all: Vec<Figures>) -> Option<Figures> {
-    all.sort_by_key(|figures| figures.way_us.p99);
+    all.sort_by(|one, other| match one.scenario.compares_cpu() {
+        true => one.cpu_s_per_1000.partial_cmp(&other.cpu_s_per_1000).unwrap_or(Ordering::Equal),
+        false => one.way_us.p99.cmp(&other.way_us.p99),
+    });
     let (runs, peak_rss) = (all.len(), all.iter().filter_map(|figures| figures.peak_rss).max());
     let middle = all.into_iter().nth(runs / 2)?;
     Some(Figures { runs, peak_rss, ..middle })
 }
 
-fn receiver(args: &BenchArgs, latency_ms: u64) -> Result<Process, Failure> {
-    let receive = ["bench-receiver", "--bind", &args.receive_on, "--latency-ms", &latency_ms.to_string()];
-    Process::start(Command::new(ourselves()?), &receive, None)
+fn receiver(args: &BenchArgs, more: &[&str]) -> Result<Process, Failure> {
+    let receive = ["bench-receiver", "--bind", &args.receive_on];
+    Process::start(Command::new(ourselves()?), &[&receive[..], more].concat(), None)
+}
+
+/// The receiver of a run, and where its hosts are.
+struct Receiver {
+    process: Process,
+    hosts: Vec<SocketAddr>,
+    tls: Option<tls::Files>,
+}
+
+impl Receiver {
+    fn start(run: &Run, folder: &Path, args: &BenchArgs) -> Result<Self, Failure> {
+        let first: SocketAddr = args
+            .receive_on
+            .parse()
+            .map_err(|_| Failure::usage(format!("--receive-on {}: no address and port", args.receive_on)))?;
+        let hosts = sink::hosts(first.ip(), run.hosts)?;
+        let tls = run.tls.map(|_| tls::Files::make(folder, &hosts)).transpose()?;
+        let (latency, count) = (run.latency_ms.to_string(), run.hosts.to_string());
+        let mut more = vec!["--latency-ms", &latency, "--hosts", &count];
+        let file = tls.as_ref().map(|files| files.receiver.display().to_string());
+        if let Some(file) = &file {
+            more.extend(["--tls", file]);
+        }
+        if run.tls == Some(Tls::Full) {
+            more.push("--no-resumption");
+        }
+        let process = receiver(args, &more)?;
+        let address: SocketAddr = process.address.parse().map_err(Failure::failed)?;
+        let hosts = hosts.into_iter().map(|host| SocketAddr::new(host, address.port())).collect();
+        Ok(Self { process, hosts, tls })
+    }
+
+    /// The URL of a webhook; the hosts take turns.
+    fn url(&self, number: usize, target: &str) -> String {
+        if !target.starts_with('/') {
+            return target.to_owned();
+        }
+        // Hostile ones speak no TLS.
+        let is_secure = self.tls.is_some() && !target.starts_with(hostile::PREFIX);
+        let scheme = if is_secure { "https" } else { "http" };
+        format!("{scheme}://{}{target}", self.hosts[number % self.hosts.len()])
+    }
 }
 
 async fn carry_out(
@@ -152,15 +200,11 @@ async fn carry_out(
     args: &BenchArgs,
     theirs: Option<&Theirs>,
 ) -> Result<Figures, Failure> {
-    let receiver = receiver(args, run.latency_ms)?;
+    let receiver = Receiver::start(run, folder, args)?;
     let log = folder.join("server.log");
     let server = match theirs {
         Some(_) => None,
-        None => {
-            let store = format!("sqlite:{}", folder.join("store.db").display());
-            let serve = ["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "warn,tallyhook::store=info", "--store"];
-            Some(Process::start(Command::new(args.server()?), &[&serve[..], &[&store]].concat(), Some(&log))?)
-        }
+        None => Some(start_server(&receiver, folder, &log, args)?),
     };
     let (address, user, key) = match (&server, theirs) {
         (_, Some(Theirs { address, user, key })) => (address.as_str(), user.as_str(), key.as_str()),
@@ -170,9 +214,9 @@ async fn carry_out(
     let target = Target::try_new(&format!("http://{address}/")).map_err(Failure::failed)?;
     let client = RpcClient::new(target).map_err(Failure::failed)?;
     let session = client.login(user, key).await.map_err(Failure::failed)?;
-    let webhooks = register(run, &session, &receiver.address).await?;
+    let webhooks = register(run, &session, &receiver).await?;
     let usage = || server.as_ref().map(Process::usage).unwrap_or_default();
-    let measured = load(run, name, address, session.key(), &receiver.address, usage).await;
+    let measured = load(run, name, address, session.key(), &receiver.process.address, usage).await;
     if theirs.is_some() {
         for webhook in webhooks {
             session.call("webhook.delete", (webhook,)).await.map_err(Failure::failed)?;
@@ -186,20 +230,28 @@ async fn carry_out(
     Ok(Figures { commits, ..figures })
 }
 
+fn start_server(receiver: &Receiver, folder: &Path, log: &Path, args: &BenchArgs) -> Result<Process, Failure> {
+    let store = format!("sqlite:{}", folder.join("store.db").display());
+    let mut serve = vec!["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "warn,tallyhook::store=info"];
+    serve.extend(["--store", &store]);
+    let authority = receiver.tls.as_ref().map(|files| files.authority.display().to_string());
+    if let Some(authority) = &authority {
+        serve.extend(["--ca-file", authority]);
+    }
+    Process::start(Command::new(args.server()?), &serve, Some(log))
+}
+
 /// Registers the webhooks of a run; their ids.
-async fn register(run: &Run, session: &Session<'_>, receiver: &str) -> Result<Vec<i64>, Failure> {
+async fn register(run: &Run, session: &Session<'_>, receiver: &Receiver) -> Result<Vec<i64>, Failure> {
     #[derive(Deserialize)]
     struct Created {
         webhook_id: i64,
     }
     let mut ids = Vec::new();
-    for hook in run.hooks.iter().chain(&run.besides) {
+    for (number, hook) in run.hooks.iter().chain(&run.besides).enumerate() {
         let mut webhook = hook.more.clone();
         webhook["topics"] = hook.topics.into();
-        webhook["url"] = match hook.target.starts_with('/') {
-            true => format!("http://{receiver}{}", hook.target).into(),
-            false => hook.target.as_str().into(),
-        };
+        webhook["url"] = receiver.url(number, &hook.target).into();
         let created = session.call("webhook.create", (webhook, true)).await.map_err(Failure::failed)?;
         let created: Created = serde_json::from_str(created.get()).map_err(Failure::failed)?;
         ids.push(created.webhook_id);
@@ -240,7 +292,7 @@ async fn load(
 
     let series: Vec<&Series> = measured_paths(run).filter_map(|path| arrived.get(path)).collect();
     let overtaken: u64 = series.iter().map(|series| series.overtaken).sum();
-    if run.scenario == Scenario::Ordered && overtaken > 0 {
+    if run.scenario.is_ordered() && overtaken > 0 {
         return Err(Failure::failed(format!("{overtaken} deliveries of an ordered webhook were overtaken")));
     }
     let from_ns = match run.plan {

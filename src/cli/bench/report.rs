@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::measure::{Ceiling, Figures};
 use super::scenario::Scenario;
-use super::tenants::{self, Noticed};
+use super::tenants::{self, Row};
 
 /// All that was measured in one run of the program.
 #[derive(Debug, Serialize)]
@@ -15,7 +15,7 @@ pub struct Report {
     cores: usize,
     ceiling: Ceiling,
     scenarios: Vec<Line>,
-    tenants: Vec<Noticed>,
+    tenants: Vec<Row>,
 }
 
 /// Figures, and how they stand to the ceiling.
@@ -42,8 +42,13 @@ impl Report {
     }
 
     /// Adds what a neighbour noticed of attacks.
-    pub fn add_tenants(&mut self, noticed: Vec<Noticed>) {
-        self.tenants.extend(noticed);
+    pub fn add_tenants(&mut self, rows: Vec<Row>) {
+        self.tenants.extend(rows);
+    }
+
+    /// The attacks that could not be made.
+    pub fn failed(&self) -> Vec<&'static str> {
+        self.tenants.iter().filter_map(Row::failed).collect()
     }
 
     /// What a neighbour noticed, as rows of a table in Markdown.
@@ -123,7 +128,7 @@ impl Report {
         }
         for Line { figures, .. } in &self.scenarios {
             let (name, deliveries, seconds) = (name(figures), figures.deliveries, figures.all_arrived_s);
-            if figures.scenario == Scenario::Distant {
+            if matches!(figures.scenario, Scenario::Distant | Scenario::DistantOrdered | Scenario::Hosts) {
                 let _ = writeln!(text, "{name}: all {deliveries} had arrived after {seconds:.2} s");
             }
             if let Some(slowed) = figures.slowed {
@@ -135,9 +140,38 @@ impl Report {
                 );
             }
         }
+        self.write_costs(text);
         text.push_str(
             "Latencies run from the publish to the arrival at the receiver; each commit is an fdatasync.\n\n",
         );
+    }
+
+    /// What TLS costs the server's processor.
+    fn write_costs(&self, text: &mut String) {
+        let cpu_us = |scenario: Scenario, variant: &str| {
+            let mut figures = self.scenarios.iter().map(|line| &line.figures);
+            let figures = figures.find(|one| (one.scenario, one.variant) == (scenario, variant))?;
+            // Seconds for a thousand are milliseconds for each.
+            figures.cpu_s_per_1000.map(|ms| ms * 1_000.0)
+        };
+        if let Some((http, https)) = cpu_us(Scenario::Secure, "http").zip(cpu_us(Scenario::Secure, "https")) {
+            let ratio = https / http;
+            let _ = writeln!(
+                text,
+                "secure: a delivery costs {http:.1} µs over http, {https:.1} µs over https: x {ratio:.2}"
+            );
+        }
+        let handshakes = |variant| cpu_us(Scenario::Handshakes, variant);
+        if let (Some(http), Some(resumed), Some(full)) = (handshakes("http"), handshakes("resumed"), handshakes("full"))
+        {
+            let (resumed, full) = (resumed - http, full - http);
+            let _ = writeln!(
+                text,
+                "handshakes: beyond a new connection over http, {resumed:.0} µs if the session is resumed, {full:.0} µs if \
+                 not: x {:.2}",
+                resumed / full
+            );
+        }
     }
 
     /// Those that are to be compared.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::hostile::Kind;
 use super::load::Plan;
 use super::pace::Capacity;
-use super::sink::DOWN_QUERY;
+use super::sink::{CLOSE_QUERY, DOWN_QUERY};
 use super::{BenchArgs, Failure};
 
 /// The topic of all events that are measured.
@@ -16,6 +16,10 @@ const TOPIC: &str = "bench:event";
 const OTHER_TOPIC: &str = "bench:backlog";
 /// How far the distant receiver is away, in milliseconds.
 const DISTANCE_MS: u64 = 100;
+/// How many hosts there are if there are many.
+const HOSTS: u16 = 200;
+/// The most deliveries that a call may make at a server with the default limits.
+const CALL_DELIVERIES_MAX: usize = 1_000;
 /// How often the scenarios are run that compare.
 const PAIRS: usize = 5;
 
@@ -43,10 +47,18 @@ pub enum Scenario {
     CatchUp,
     /// 10,000 events in one go, to one webhook whose receiver answers after 100 ms
     Distant,
+    /// 5,000 events in one go, to one ordered webhook with batches, whose receiver answers after 100 ms
+    DistantOrdered,
+    /// 50 events to each of 200 webhooks at as many hosts that answer after 100 ms, over https
+    Hosts,
     /// 5,000 events to a receiver that can do 500 a second, and slows down if more than 50 are under way
     Yielding,
     /// The same with 50 workers of 100 ms each, first come, first served
     Pooled,
+    /// As fast as it goes, to one webhook, on connections that are kept, over http and over https
+    Secure,
+    /// The same on a new connection for each, over http, over https with sessions that are resumed, and without
+    Handshakes,
     /// What a neighbour notices of a merchant's attacks; not among those that run if none is named
     Tenants,
 }
@@ -56,6 +68,25 @@ impl Scenario {
     pub fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
+
+    /// True if its webhook gets everything in order.
+    pub fn is_ordered(self) -> bool {
+        matches!(self, Self::Ordered | Self::DistantOrdered)
+    }
+
+    /// True if its runs are compared by what they cost the processor.
+    pub fn compares_cpu(self) -> bool {
+        matches!(self, Self::Secure | Self::Handshakes)
+    }
+}
+
+/// How a receiver speaks TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Whoever comes again may resume a session.
+    Resuming,
+    /// Every handshake is a full one.
+    Full,
 }
 
 /// One webhook.
@@ -86,6 +117,10 @@ pub struct Run {
     pub plan: Option<Plan>,
     /// How far away the receiver is, in milliseconds.
     pub latency_ms: u64,
+    /// Over how many hosts the webhooks are spread.
+    pub hosts: u16,
+    /// How the receiver speaks TLS, if it does.
+    pub tls: Option<Tls>,
     /// What a receiver that slows down can do.
     pub capacity: Option<Capacity>,
 }
@@ -103,78 +138,137 @@ impl Run {
 }
 
 fn hook(number: usize) -> Hook {
-    Hook { target: format!("/hook/{number}"), topics: TOPIC, more: json!({}) }
+    at(format!("/hook/{number}"))
 }
 
-/// The runs of a scenario, in their order: one, or pairs to be compared; none
-/// of tenants, which are measured otherwise.
+fn at(target: String) -> Hook {
+    Hook { target, topics: TOPIC, more: json!({}) }
+}
+
+fn with(more: Value) -> Vec<Hook> {
+    vec![Hook { more, ..hook(0) }]
+}
+
+/// The runs of a scenario, in their order: one, or several to be compared;
+/// none of tenants, which are measured otherwise.
 pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
-    let plan = |events: usize, rate: Option<f64>| Plan {
-        topic: TOPIC,
-        events: args.events.unwrap_or(events),
-        batch: if rate.is_some() { 1 } else { args.batch },
-        connections: args.connections,
-        rate,
-        message_bytes: args.message_bytes,
-    };
-    let rated = |rate: f64, seconds: f64| {
-        let rate = args.rate.unwrap_or(rate);
-        plan((rate * seconds) as usize, Some(rate))
-    };
-    let latency_ms = args.latency_ms.unwrap_or(if scenario == Scenario::Distant { DISTANCE_MS } else { 0 });
-    let empty = Run {
-        scenario,
-        variant: "",
-        hooks: Vec::new(),
-        besides: Vec::new(),
-        before: None,
-        plan: None,
-        latency_ms,
-        capacity: None,
-    };
-    let one = |hooks, plan| Ok(vec![Run { hooks, plan: Some(plan), ..empty.clone() }]);
-    let slow = |kind: &str| {
-        let plan = plan(5_000, None);
-        let capacity = Capacity { base_ms: 100, knee: 50, ramp: (plan.events / 10).max(1) as u64 };
-        let hook = Hook { target: format!("/hook/0{}", capacity.query(kind)), topics: TOPIC, more: json!({}) };
-        Ok(vec![Run { hooks: vec![hook], plan: Some(plan), capacity: Some(capacity), ..empty.clone() }])
-    };
-    let compared = |besides: &dyn Fn() -> Result<Vec<Hook>, Failure>, before: Option<Plan>| {
-        let mut runs = Vec::new();
-        for _ in 0..args.pairs.unwrap_or(PAIRS) {
-            let run = |variant, besides, before| {
-                let hooks = (0..9).map(hook).collect();
-                Run { variant, hooks, besides, before, plan: Some(rated(150.0, 6.0)), ..empty.clone() }
-            };
-            runs.push(run("without", Vec::new(), None));
-            runs.push(run("with", besides()?, before.clone()));
-        }
-        Ok(runs)
-    };
-    let with = |more: Value| vec![Hook { more, ..hook(0) }];
-    let at = |target: String| Hook { target, topics: TOPIC, more: json!({}) };
+    let asked = Asked { scenario, args };
+    let (plan, rated) = (|events| asked.plan(events, None), |rate, seconds| asked.rated(rate, seconds));
+    let one = |hooks, plan| Ok(vec![Run { hooks, plan: Some(plan), ..asked.run() }]);
     match scenario {
         Scenario::Steady => one(vec![hook(0)], rated(500.0, 10.0)),
-        Scenario::Burst => one(vec![hook(0)], plan(100_000, None)),
-        Scenario::Fanout => one((0..20).map(hook).collect(), plan(10_000, None)),
-        Scenario::Ordered => one(with(json!({"delivery_mode": "ordered"})), plan(20_000, None)),
-        Scenario::Batched => one(with(json!({"batch": {"max_events": 50, "wait_ms": 10}})), plan(100_000, None)),
-        Scenario::Noisy => compared(&|| Ok(vec![at("/slow?delay_ms=5000".to_owned())]), None),
-        Scenario::Hostile => compared(&|| Ok(Kind::ALL.map(|kind| at(kind.path())).into()), None),
+        Scenario::Burst => one(vec![hook(0)], plan(100_000)),
+        Scenario::Fanout => one((0..20).map(hook).collect(), plan(10_000)),
+        Scenario::Ordered => one(with(json!({"delivery_mode": "ordered"})), plan(20_000)),
+        Scenario::Batched => one(with(json!({"batch": {"max_events": 50, "wait_ms": 10}})), plan(100_000)),
+        Scenario::Noisy => asked.compared(&|| Ok(vec![at("/slow?delay_ms=5000".to_owned())]), None),
+        Scenario::Hostile => asked.compared(&|| Ok(Kind::ALL.map(|kind| at(kind.path())).into()), None),
         Scenario::Backlog => {
-            let before = Plan { topic: OTHER_TOPIC, ..plan(1_000_000, None) };
-            compared(&|| Ok(vec![Hook { topics: OTHER_TOPIC, ..at(dead_url()?) }]), Some(before))
+            let before = Plan { topic: OTHER_TOPIC, ..plan(1_000_000) };
+            asked.compared(&|| Ok(vec![Hook { topics: OTHER_TOPIC, ..at(dead_url()?) }]), Some(before))
         }
         Scenario::CatchUp => {
             let more = json!({"retry": {"max_retries": 100, "interval_seconds": 1}});
-            let hook = Hook { target: format!("/hook/0{DOWN_QUERY}"), topics: TOPIC, more };
-            let before = Some(plan(200_000, None));
-            Ok(vec![Run { hooks: vec![hook], before, ..empty.clone() }])
+            let hook = Hook { more, ..at(format!("/hook/0{DOWN_QUERY}")) };
+            Ok(vec![Run { hooks: vec![hook], before: Some(plan(200_000)), ..asked.run() }])
         }
-        Scenario::Distant => one(vec![hook(0)], plan(10_000, None)),
-        Scenario::Yielding => slow("yielding"),
-        Scenario::Pooled => slow("pooled"),
+        Scenario::Distant => one(vec![hook(0)], plan(10_000)),
+        Scenario::DistantOrdered => {
+            one(with(json!({"delivery_mode": "ordered", "batch": {"max_events": 100, "wait_ms": 10}})), plan(5_000))
+        }
+        Scenario::Hosts => {
+            let hosts = args.hosts.unwrap_or(HOSTS);
+            let plan = plan(50);
+            let batch = plan.batch.min(CALL_DELIVERIES_MAX / usize::from(hosts)).max(1);
+            let (hooks, plan) = ((0..hosts.into()).map(hook).collect(), Some(Plan { batch, ..plan }));
+            Ok(vec![Run { hooks, plan, hosts, tls: Some(Tls::Resuming), ..asked.run() }])
+        }
+        Scenario::Yielding => asked.slow("yielding"),
+        Scenario::Pooled => asked.slow("pooled"),
+        Scenario::Secure => {
+            let run =
+                |(variant, tls)| Run { variant, hooks: vec![hook(0)], plan: Some(plan(100_000)), tls, ..asked.run() };
+            Ok(asked.by_turns(&[("http", None), ("https", Some(Tls::Resuming))].map(run)))
+        }
+        Scenario::Handshakes => {
+            let hook = || vec![at(format!("/hook/0{CLOSE_QUERY}"))];
+            let run = |(variant, tls)| Run { variant, hooks: hook(), plan: Some(plan(20_000)), tls, ..asked.run() };
+            let variants = [("http", None), ("resumed", Some(Tls::Resuming)), ("full", Some(Tls::Full))];
+            Ok(asked.by_turns(&variants.map(run)))
+        }
         Scenario::Tenants => Ok(Vec::new()),
+    }
+}
+
+/// What the command line says of a scenario.
+struct Asked<'a> {
+    scenario: Scenario,
+    args: &'a BenchArgs,
+}
+
+impl Asked<'_> {
+    /// A run of nothing yet.
+    fn run(&self) -> Run {
+        let is_distant = matches!(self.scenario, Scenario::Distant | Scenario::DistantOrdered | Scenario::Hosts);
+        Run {
+            scenario: self.scenario,
+            variant: "",
+            hooks: Vec::new(),
+            besides: Vec::new(),
+            before: None,
+            plan: None,
+            latency_ms: self.args.latency_ms.unwrap_or(if is_distant { DISTANCE_MS } else { 0 }),
+            hosts: self.args.hosts.unwrap_or(1),
+            tls: self.args.tls.then_some(Tls::Resuming),
+            capacity: None,
+        }
+    }
+
+    fn plan(&self, events: usize, rate: Option<f64>) -> Plan {
+        Plan {
+            topic: TOPIC,
+            events: self.args.events.unwrap_or(events),
+            batch: if rate.is_some() { 1 } else { self.args.batch },
+            connections: self.args.connections,
+            rate,
+            message_bytes: self.args.message_bytes,
+        }
+    }
+
+    fn rated(&self, rate: f64, seconds: f64) -> Plan {
+        let rate = self.args.rate.unwrap_or(rate);
+        self.plan((rate * seconds) as usize, Some(rate))
+    }
+
+    fn slow(&self, kind: &str) -> Result<Vec<Run>, Failure> {
+        let plan = self.plan(5_000, None);
+        let capacity = Capacity { base_ms: 100, knee: 50, ramp: (plan.events / 10).max(1) as u64 };
+        let hooks = vec![at(format!("/hook/0{}", capacity.query(kind)))];
+        Ok(vec![Run { hooks, plan: Some(plan), capacity: Some(capacity), ..self.run() }])
+    }
+
+    /// Nine fast webhooks, without and with others.
+    fn compared(
+        &self,
+        besides: &dyn Fn() -> Result<Vec<Hook>, Failure>,
+        before: Option<Plan>,
+    ) -> Result<Vec<Run>, Failure> {
+        let hooks = || (0..9).map(hook).collect();
+        let run = |variant| Run { variant, hooks: hooks(), plan: Some(self.rated(150.0, 6.0)), ..self.run() };
+        let mut runs = Vec::new();
+        for _ in 0..self.pairs() {
+            runs.push(run("without"));
+            runs.push(Run { besides: besides()?, before: before.clone(), ..run("with") });
+        }
+        Ok(runs)
+    }
+
+    fn by_turns(&self, runs: &[Run]) -> Vec<Run> {
+        std::iter::repeat_n(runs, self.pairs()).flatten().cloned().collect()
+    }
+
+    fn pairs(&self) -> usize {
+        self.args.pairs.unwrap_or(PAIRS)
     }
 }
 

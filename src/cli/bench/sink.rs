@@ -1,18 +1,22 @@
 //! The receiver of a measurement: a process of its own that answers 204, and
-//! keeps how long each delivery was on its way. It may be at a distance, and
-//! behind some paths it is slow, down, or hostile.
+//! keeps how long each delivery was on its way. It may be at a distance, have
+//! several addresses and speak TLS, and behind some paths it is slow, down, or
+//! hostile.
 //!
 //! A message carries the time when its publish was sent, in nanoseconds since
 //! 1970, as `"t"`; publisher and receiver share the machine's clock.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
+use http::header::CONNECTION;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -20,12 +24,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use super::hostile::Kind;
 use super::pace::{Load, Pace};
-use super::{Failure, ReceiverArgs};
+use super::{Failure, ReceiverArgs, tls};
 use crate::cli::serve::raise_file_limit;
 
 /// Before the time in a message.
@@ -38,6 +44,8 @@ pub const STATS_PATH: &str = "/stats";
 pub const UP_PATH: &str = "/up";
 /// A path with this query answers 500 until then.
 pub const DOWN_QUERY: &str = "?down";
+/// With this query a path closes the connection after each answer.
+pub const CLOSE_QUERY: &str = "?close";
 /// A path whose answers are long: 60 headers of 1 kB, and 100 kB of noise.
 pub const FAT_PATH: &str = "/fat";
 /// A path that answers 100 kB of characters that JSON has to escape.
@@ -90,6 +98,7 @@ struct Arrivals {
 #[derive(Default)]
 struct Sink {
     latency: Duration,
+    tls: Option<TlsAcceptor>,
     paths: Mutex<BTreeMap<String, Arrivals>>,
     slow: Mutex<BTreeMap<String, Slow>>,
     is_up: AtomicBool,
@@ -108,26 +117,67 @@ pub fn now_ns() -> u64 {
     u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// The hosts of a receiver: so many addresses, from the first on.
+pub fn hosts(first: IpAddr, count: u16) -> Result<Vec<IpAddr>, Failure> {
+    match (first, count) {
+        (first, 1) => Ok(vec![first]),
+        (IpAddr::V4(first), _) => {
+            Ok((0..count).map(|n| Ipv4Addr::from_bits(first.to_bits() + u32::from(n)).into()).collect())
+        }
+        (IpAddr::V6(_), _) => Err(Failure::usage("several hosts need addresses of IPv4; give such to --receive-on")),
+    }
+}
+
 /// Receives until the process is killed; says where through `ready`.
 pub async fn receive(args: &ReceiverArgs, ready: impl FnOnce(&str) -> Result<(), Failure>) -> Result<(), Failure> {
     raise_file_limit();
-    let listener = TcpListener::bind(&args.bind).await.map_err(Failure::failed)?;
-    let address = listener.local_addr().map_err(Failure::failed)?;
+    let mut address: SocketAddr =
+        args.bind.parse().map_err(|_| Failure::usage(format!("{}: no address and port", args.bind)))?;
+    let tls = args.tls.as_deref().map(|file| tls::acceptor(file, !args.no_resumption)).transpose()?;
+    let sink = Arc::new(Sink { latency: Duration::from_millis(args.latency_ms), tls, ..Sink::default() });
+    let (hosts, mut listeners) = (hosts(address.ip(), args.hosts)?, Vec::new());
+    for host in &hosts {
+        address.set_ip(*host);
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|cause| Failure::failed(format!("can't listen on {address}: {cause}")))?;
+        // The others have the port that the first got.
+        address = listener.local_addr().map_err(Failure::failed)?;
+        listeners.push(listener);
+    }
+    address.set_ip(hosts[0]);
     ready(&format!("http://{address}"))?;
-    let sink = Arc::new(Sink { latency: Duration::from_millis(args.latency_ms), ..Sink::default() });
+    let accepting = listeners.into_iter().map(|listener| accept(listener, Arc::clone(&sink)));
+    try_join_all(accepting).await.map(drop)
+}
+
+async fn accept(listener: TcpListener, sink: Arc<Sink>) -> Result<(), Failure> {
     loop {
         let (stream, _) = listener.accept().await.map_err(Failure::failed)?;
         // Without it a small answer may wait for an acknowledgement; it does no harm if it fails.
         let _ = stream.set_nodelay(true);
-        let sink = Arc::clone(&sink);
-        tokio::spawn(async move {
-            if let Some(kind) = Kind::asked_for(&stream).await {
-                return kind.serve(stream).await.map_err(|_| ());
-            }
-            let service = service_fn(move |request| answer(request, Arc::clone(&sink)));
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.map_err(|_| ())
-        });
+        tokio::spawn(serve(stream, Arc::clone(&sink)));
     }
+}
+
+/// Serves a connection to its end, of which the sender is told.
+async fn serve(stream: TcpStream, sink: Arc<Sink>) {
+    if let Some(tls) = &sink.tls
+        && tls::is_tls(&stream).await
+    {
+        if let Ok(stream) = tls.accept(stream).await {
+            serve_http(stream, Arc::clone(&sink)).await;
+        }
+        return;
+    }
+    match Kind::asked_for(&stream).await {
+        Some(kind) => drop(kind.serve(stream).await),
+        None => serve_http(stream, sink).await,
+    }
+}
+
+async fn serve_http(stream: impl AsyncRead + AsyncWrite + Unpin, sink: Arc<Sink>) {
+    let service = service_fn(move |request| answer(request, Arc::clone(&sink)));
+    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
 async fn answer(request: Request<Incoming>, sink: Arc<Sink>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -140,6 +190,7 @@ async fn answer(request: Request<Incoming>, sink: Arc<Sink>) -> Result<Response<
         _ => {}
     }
     let query = request.uri().query();
+    let closes = query == CLOSE_QUERY.strip_prefix('?');
     let is_down = query == DOWN_QUERY.strip_prefix('?') && !sink.is_up.load(Ordering::Relaxed);
     let pace = Pace::of(query, sink.latency);
     let path = request.uri().path().to_owned();
@@ -175,11 +226,15 @@ async fn answer(request: Request<Incoming>, sink: Arc<Sink>) -> Result<Response<
         }
         (Pace::Yielding(_) | Pace::Pooled(_), None) => {}
     }
-    Ok(match path.as_str() {
+    let mut response = match path.as_str() {
         FAT_PATH => fat(),
         CONTROLS_PATH => Response::new(Full::new(vec![1; LONG_BYTES].into())),
         _ => bare(StatusCode::NO_CONTENT),
-    })
+    };
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 fn bare(status: StatusCode) -> Response<Full<Bytes>> {
@@ -270,6 +325,13 @@ fn report(sink: &Sink) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_follow_on_the_first() {
+        let hosts = hosts("127.0.0.254".parse().unwrap(), 3).ok().unwrap();
+        assert_eq!(hosts, ["127.0.0.254", "127.0.0.255", "127.0.1.0"].map(|host| host.parse::<IpAddr>().unwrap()));
+        assert!(super::hosts("::1".parse().unwrap(), 2).is_err());
+    }
 
     #[test]
     fn time_and_number_are_found_in_a_delivery() {

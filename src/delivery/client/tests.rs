@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -136,6 +137,7 @@ fn config(allow: &[&str]) -> Config {
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
         allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),
+        trusted: Trusted::default(),
     }
 }
 

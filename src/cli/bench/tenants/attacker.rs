@@ -1,10 +1,11 @@
 //! The attacker: a process that prepares an attack, waits for the word on its
-//! standard input, attacks for so long, and says how its calls were answered.
-//! It comes from an address of its own, where the system has more than one for
-//! loopback, since the server counts by address.
+//! standard input, attacks for so long, and says how its calls were answered;
+//! or says why it can't. It comes from an address of its own, where the system
+//! has more than one for loopback, since the server counts by address.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,12 +23,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::super::Failure;
 use super::super::load::{Wire, connect_from};
+use super::process::READY;
 use super::{attacks, rpc};
 use crate::cli::serve::raise_file_limit;
 use crate::cli::{block_on, print};
 
-/// Where attacks come from.
-const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 66));
 /// How long it rests when it can't connect or was cut off.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Connections that are opened at once.
@@ -39,6 +39,9 @@ pub struct AttackerArgs {
     /// Which attack
     #[arg(long)]
     attack: String,
+    /// The address that it comes from
+    #[arg(long)]
+    from: IpAddr,
     /// The server, as `host:port`
     #[arg(long)]
     address: String,
@@ -70,6 +73,14 @@ pub struct Tally {
     pub cut: u64,
 }
 
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { done: self.done + other.done, refused: self.refused + other.refused, cut: self.cut + other.cut }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     done: AtomicU64,
@@ -86,6 +97,7 @@ pub struct Attacker {
     pub key: String,
     /// The key of the user who may only read.
     pub reader_key: String,
+    from: IpAddr,
     address: String,
     receiver: String,
     session: String,
@@ -99,26 +111,35 @@ pub fn attack(args: &AttackerArgs) -> Result<(), Failure> {
     let attack = attacks::ALL.iter().find(|attack| attack.name == args.attack);
     let attack = attack.ok_or_else(|| Failure::usage(format!("{}: there is no such attack", args.attack)))?;
     block_on(async {
-        let session = rpc::login(&mut Wire::open_from(OWN, &args.address).await?, &args.user, &args.key).await?;
-        let attacker = Attacker {
-            user: args.user.clone(),
-            key: args.key.clone(),
-            reader_key: args.reader_key.clone(),
-            address: args.address.clone(),
-            receiver: args.receiver.clone(),
-            session,
-            lasts: Duration::from_secs(args.seconds),
-            counts: Arc::default(),
-        };
-        (attack.run)(attacker.clone()).await?;
-        print(&serde_json::to_string(&attacker.tally()).map_err(Failure::failed)?)
+        let done = carry_out(attack, args).await;
+        if let Err(Failure { message: Some(why), .. }) = &done {
+            print(why)?;
+        }
+        print(&serde_json::to_string(&done?).map_err(Failure::failed)?)
     })
+}
+
+async fn carry_out(attack: &attacks::Attack, args: &AttackerArgs) -> Result<Tally, Failure> {
+    let session = rpc::login(&mut Wire::open_from(args.from, &args.address).await?, &args.user, &args.key).await?;
+    let attacker = Attacker {
+        user: args.user.clone(),
+        key: args.key.clone(),
+        reader_key: args.reader_key.clone(),
+        from: args.from,
+        address: args.address.clone(),
+        receiver: args.receiver.clone(),
+        session,
+        lasts: Duration::from_secs(args.seconds),
+        counts: Arc::default(),
+    };
+    (attack.run)(attacker.clone()).await?;
+    Ok(attacker.tally())
 }
 
 impl Attacker {
     /// Says that all is prepared, and waits for the word; until when to attack.
     pub async fn ready(&self) -> Result<Instant, Failure> {
-        print(super::READY)?;
+        print(READY)?;
         let word = tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await;
         match word.map_err(Failure::failed)?.map_err(Failure::failed)? {
             0 => Err(Failure::failed("nobody gives the word any more")),
@@ -143,7 +164,7 @@ impl Attacker {
 
     /// A connection to the server.
     pub async fn wire(&self) -> Result<Wire, Failure> {
-        Wire::open_from(OWN, &self.address).await
+        Wire::open_from(self.from, &self.address).await
     }
 
     /// Makes webhooks that are alike; their ids.

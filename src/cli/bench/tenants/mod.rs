@@ -1,37 +1,44 @@
 //! What a neighbour notices of a merchant's attacks: how long he waits for
 //! what he does, before an attack and during it, at a server with the default
-//! limits that is started for that attack alone.
+//! limits that is started for that attack alone, or for all of them together.
 
 mod attacker;
 mod attacks;
 mod neighbour;
+mod process;
 mod rpc;
+mod show;
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write as _};
-use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use self::attacker::Tally;
 pub use self::attacker::{AttackerArgs, attack};
 use self::attacks::Attack;
 use self::neighbour::{Errand, Neighbour, Phase, Waits};
+use self::process::AttackerProcess;
+pub use self::show::{markdown, table};
 use super::process::{Process, ourselves, polite};
 use super::{BenchArgs, Failure};
 
-/// What names all attacks.
+/// What names all attacks, one after the other.
 const ALL: &str = "all";
-/// What an attacker says when all is prepared.
-const READY: &str = "ready";
-/// How long preparing an attack may take, and how long after its time an
-/// attacker may come to an end.
-const PREPARING_MAX: Duration = Duration::from_secs(90);
-const ENDING_MAX: Duration = Duration::from_secs(10);
+/// All of them at once.
+const TOGETHER: Trial = Trial {
+    name: "together",
+    what: "all of these at once, each by a merchant and a process of its own",
+    attacks: attacks::ALL,
+};
+/// What a user may be allowed who publishes.
+const ALL_PERMISSIONS: &str = "webhook_read,webhook_write,event_write";
+/// The last byte of the address that the first attacker calls from; the others follow.
+const FIRST_ATTACKER: u8 = 66;
 /// How long a server may take to come to rest.
 const REST_MAX: Duration = Duration::from_secs(20);
 /// How often it is looked at for that, and the most it works meanwhile.
@@ -42,12 +49,30 @@ const BEFORE: Duration = Duration::from_secs(4);
 /// The least that he has to wait longer before it counts, in microseconds.
 const NOTICED_US: u64 = 10_000;
 
-/// What a neighbour noticed of an attack.
+/// What is done at one server.
+#[derive(Clone, Copy)]
+struct Trial {
+    name: &'static str,
+    what: &'static str,
+    attacks: &'static [Attack],
+}
+
+/// What came of an attack.
 #[derive(Debug, Serialize)]
-pub struct Noticed {
+pub struct Row {
     attack: &'static str,
     what: &'static str,
-    /// How the attacker's calls were answered; `None` if he did not come to an end.
+    /// What a neighbour noticed; `None` if the attack could not be made.
+    #[serde(flatten)]
+    noticed: Option<Noticed>,
+    /// Why it could not.
+    failed: Option<String>,
+}
+
+/// What a neighbour noticed.
+#[derive(Debug, Serialize)]
+struct Noticed {
+    /// How the attackers' calls were answered; `None` if one did not come to an end.
     attacker: Option<Tally>,
     waits: Vec<Compared>,
     /// The most memory that the server had during the attack, in bytes.
@@ -56,6 +81,13 @@ pub struct Noticed {
     rss_after: Option<u64>,
     /// The files of the store then, in bytes.
     store_bytes: u64,
+}
+
+impl Row {
+    /// Which attack, if it could not be made.
+    pub fn failed(&self) -> Option<&'static str> {
+        self.failed.as_ref().map(|_| self.attack)
+    }
 }
 
 /// What the neighbour waited for, before and during.
@@ -69,72 +101,115 @@ struct Compared {
 
 /// What may be named on the command line.
 pub fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(attacks::ALL.iter().map(|attack| attack.name).chain([ALL]))
+    PossibleValuesParser::new(attacks::ALL.iter().map(|attack| attack.name).chain([ALL, TOGETHER.name]))
 }
 
-/// Measures the attacks that are asked for.
-pub async fn measure(folder: &Path, args: &BenchArgs) -> Result<Vec<Noticed>, Failure> {
-    let is_asked_for = |attack: &&Attack| match args.attack.as_slice() {
-        [] => attack.is_worst,
-        names => names.iter().any(|name| name == attack.name || name == ALL),
-    };
-    let mut noticed = Vec::new();
-    for attack in attacks::ALL.iter().filter(is_asked_for) {
-        let bar = super::measure::spinner(format!("tenants: {}", attack.name));
-        let folder = folder.join(attack.name);
-        std::fs::create_dir(&folder).map_err(Failure::failed)?;
-        let measured = suffer(attack, &folder, args).await;
+/// Measures the attacks that are asked for. One that can't be made says so in
+/// its row, and the others go on.
+pub async fn measure(folder: &Path, args: &BenchArgs) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for trial in asked_for(&args.attack) {
+        let Trial { name: attack, what, .. } = trial;
+        let bar = super::measure::spinner(format!("tenants: {attack}"));
+        let noticed = suffer(trial, &folder.join(attack), args).await;
         bar.finish_and_clear();
-        noticed.push(measured.map_err(|failure| failure.about(attack.name))?);
-        std::fs::remove_dir_all(&folder).map_err(Failure::failed)?;
+        let (noticed, failed) = match noticed {
+            Ok(noticed) => (Some(noticed), None),
+            Err(failure) => (None, Some(failure.message.unwrap_or_default())),
+        };
+        rows.push(Row { attack, what, noticed, failed });
     }
-    Ok(noticed)
+    rows
 }
 
-async fn suffer(attack: &Attack, folder: &Path, args: &BenchArgs) -> Result<Noticed, Failure> {
-    let program = args.server()?;
-    let store = format!("sqlite:{}", folder.join("store.db").display());
-    let make = |name, merchant, permissions| make_user(&program, &store, name, merchant, permissions);
-    let all = "webhook_read,webhook_write,event_write";
-    let key = make("neighbour", "neighbour", all)?;
-    let (attacker_key, reader_key) =
-        (make("attacker", "attacker", all)?, make("attackers-reader", "attacker", "webhook_read")?);
-    let serve = ["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log", "error", "--store"];
-    let server = Process::start(Command::new(&program), &[&serve[..], &[&store]].concat(), None)?;
-    let receive = ["bench-receiver", "--bind", "127.0.0.1:0"];
-    let receiver = Process::start(polite(&ourselves()?), &receive, None)?;
+/// The ten worst if none is named.
+fn asked_for(names: &[String]) -> Vec<Trial> {
+    let is_named = |asked: &str| names.iter().any(|name| name == asked);
+    let is_asked_for = |attack: &&Attack| match names {
+        [] => attack.is_worst,
+        _ => is_named(attack.name) || is_named(ALL),
+    };
+    let alone =
+        |attack: &'static Attack| Trial { name: attack.name, what: attack.what, attacks: std::slice::from_ref(attack) };
+    let each = attacks::ALL.iter().filter(is_asked_for).map(alone);
+    each.chain(is_named(TOGETHER.name).then_some(TOGETHER)).collect()
+}
 
-    let neighbour = Neighbour::settle(&server.address, "neighbour", &key).await?;
-    let seconds = args.attack_seconds.to_string();
-    let mut attacker = AttackerProcess::start(&[
-        ["--attack", attack.name],
-        ["--address", &server.address],
-        ["--receiver", &receiver.address],
-        ["--user", "attacker"],
-        ["--key", &attacker_key],
-        ["--reader-key", &reader_key],
-        ["--seconds", &seconds],
-    ])?;
-    attacker.prepared().await?;
-    rest(&server).await;
+async fn suffer(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noticed, Failure> {
+    std::fs::create_dir(folder).map_err(Failure::failed)?;
+    let measured = suffer_in(trial, folder, args).await;
+    // Some stores are large, and need not wait for the end.
+    std::fs::remove_dir_all(folder).map_err(Failure::failed)?;
+    measured
+}
+
+async fn suffer_in(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noticed, Failure> {
+    let (site, key) = Site::open(folder, args)?;
+    let neighbour = Neighbour::settle(&site.server.address, "neighbour", &key).await?;
+    let mut attackers = Vec::new();
+    // One after the other, so that each has the time that it has alone.
+    for (number, attack) in (0..).zip(trial.attacks) {
+        let named = |failure: Failure| failure.about(attack.name);
+        let mut attacker = site.attacker(attack, number, args.attack_seconds).map_err(named)?;
+        attacker.prepared().await.map_err(named)?;
+        attackers.push(attacker);
+    }
+    let server = &site.server;
+    rest(server).await;
     let lasts = Duration::from_secs(args.attack_seconds);
     let before = neighbour.live(BEFORE.min(lasts)).await;
     server.forget_peak();
-    attacker.go()?;
+    for attacker in &mut attackers {
+        attacker.go()?;
+    }
     let during = neighbour.live(lasts).await;
     let peak_rss = server.usage().peak_rss;
-    let tally = attacker.end().await;
-    rest(&server).await;
+    let mut tally = Some(Tally::default());
+    for attacker in attackers {
+        tally = tally.zip(attacker.end().await).map(|(sum, one)| sum + one);
+    }
+    rest(server).await;
     let (rss_after, store_bytes) = (server.usage().rss, bytes_in(folder));
-    Ok(Noticed {
-        attack: attack.name,
-        what: attack.what,
-        attacker: tally,
-        waits: compare(before, during),
-        peak_rss,
-        rss_after,
-        store_bytes,
-    })
+    Ok(Noticed { attacker: tally, waits: compare(before, during), peak_rss, rss_after, store_bytes })
+}
+
+/// Where a trial takes place.
+struct Site {
+    program: PathBuf,
+    store: String,
+    server: Process,
+    /// The attackers' receiver.
+    receiver: Process,
+}
+
+impl Site {
+    /// Starts the processes; and the neighbour's key.
+    fn open(folder: &Path, args: &BenchArgs) -> Result<(Self, String), Failure> {
+        let program = args.server()?;
+        let store = format!("sqlite:{}", folder.join("store.db").display());
+        let key = make_user(&program, &store, "neighbour", "neighbour", ALL_PERMISSIONS)?;
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log", "error", "--store"];
+        let server = Process::start(Command::new(&program), &[&serve[..], &[&store]].concat(), None)?;
+        let receive = ["bench-receiver", "--bind", "127.0.0.1:0"];
+        let receiver = Process::start(polite(&ourselves()?), &receive, None)?;
+        Ok((Self { program, store, server, receiver }, key))
+    }
+
+    /// Starts an attacker, who has a merchant and an address of his own.
+    fn attacker(&self, attack: &Attack, number: u8, seconds: u64) -> Result<AttackerProcess, Failure> {
+        let (user, reader) = (format!("attacker-{number}"), format!("reader-{number}"));
+        let make = |name: &str, permissions| make_user(&self.program, &self.store, name, &user, permissions);
+        AttackerProcess::start(&[
+            ["--attack", attack.name],
+            ["--from", &Ipv4Addr::new(127, 0, 0, FIRST_ATTACKER + number).to_string()],
+            ["--address", &self.server.address],
+            ["--receiver", &self.receiver.address],
+            ["--user", &user],
+            ["--key", &make(&user, ALL_PERMISSIONS)?],
+            ["--reader-key", &make(&reader, "webhook_read")?],
+            ["--seconds", &seconds.to_string()],
+        ])
+    }
 }
 
 /// Makes a user with the program that will serve; its key.
@@ -175,135 +250,20 @@ fn compare(before: Phase, during: Phase) -> Vec<Compared> {
     Errand::ALL.into_iter().zip(before.into_iter().zip(during)).map(compare).collect()
 }
 
-/// The attacker's process, killed when this is dropped.
-struct AttackerProcess {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Option<Lines>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-type Lines = std::io::Lines<BufReader<ChildStdout>>;
-
-impl AttackerProcess {
-    fn start(args: &[[&str; 2]]) -> Result<Self, Failure> {
-        let mut child = polite(&ourselves()?)
-            .arg("bench-attacker")
-            .args(args.concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(Failure::failed)?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, lines: Some(BufReader::new(stdout).lines()) }),
-            _ => Err(Failure::failed("a process has no input and no output")),
-        }
+    #[test]
+    fn all_are_asked_for_by_one_name_and_those_together_by_theirs() {
+        let named = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            asked_for(&names).iter().map(|trial| (trial.name, trial.attacks.len())).collect::<Vec<_>>()
+        };
+        assert!(named(&[]).len() == 10 && named(&[]).iter().all(|(_, attacks)| *attacks == 1));
+        assert_eq!(named(&["half-heads", "long-filter"]), [("long-filter", 1), ("half-heads", 1)]);
+        assert_eq!(named(&["together"]), [("together", attacks::ALL.len())]);
+        let all = named(&["all", "together"]);
+        assert!(all.len() == attacks::ALL.len() + 1 && all.last() == named(&["together"]).first());
     }
-
-    /// Waits until it is prepared.
-    async fn prepared(&mut self) -> Result<(), Failure> {
-        match self.line(PREPARING_MAX).await.as_deref() {
-            Some(READY) => Ok(()),
-            _ => Err(Failure::failed("the attack could not be prepared")),
-        }
-    }
-
-    /// Gives the word.
-    fn go(&mut self) -> Result<(), Failure> {
-        self.stdin.write_all(b"go\n").map_err(Failure::failed)
-    }
-
-    /// Waits until it has come to an end; what it has to say.
-    async fn end(mut self) -> Option<Tally> {
-        serde_json::from_str(&self.line(ENDING_MAX).await?).ok()
-    }
-
-    async fn line(&mut self, within: Duration) -> Option<String> {
-        let mut lines = self.lines.take()?;
-        let read = tokio::task::spawn_blocking(move || {
-            let line = lines.next().and_then(Result::ok);
-            (lines, line)
-        });
-        let (lines, line) = timeout(within, read).await.ok()?.ok()?;
-        self.lines = Some(lines);
-        line
-    }
-}
-
-impl Drop for AttackerProcess {
-    fn drop(&mut self) {
-        // If it has ended by itself, so much the better.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// For people.
-pub fn table(all: &[Noticed]) -> String {
-    let mut text = String::from("What a neighbour waits for, before an attack and during it, in ms:\n\n");
-    for noticed in all {
-        let _ = writeln!(text, "{}: {}", noticed.attack, noticed.what);
-        let _ = writeln!(
-            text,
-            "  {:10} {:>10} {:>10} {:>10} {:>10} {:>12}",
-            "", "before p50", "p99", "during p50", "p99", "not done"
-        );
-        for Compared { what, before, during, is_ok } in &noticed.waits {
-            let verdict = if *is_ok { "ok" } else { "NOTICED" };
-            let _ = writeln!(
-                text,
-                "  {what:10} {:>10} {:>10} {:>10} {:>10} {:>12} {verdict}",
-                ms(before.p50_us),
-                ms(before.p99_us),
-                ms(during.p50_us),
-                ms(during.p99_us),
-                format!("{} of {}", during.missed, during.count)
-            );
-        }
-        let _ = writeln!(
-            text,
-            "  memory {} MB at most, {} MB after; store {} MB; {}\n",
-            mb(noticed.peak_rss),
-            mb(noticed.rss_after),
-            mb(Some(noticed.store_bytes)),
-            calls(noticed.attacker)
-        );
-    }
-    text + "It is noticed if something is not done, or p99 is more than twice as long and more than 10 ms longer."
-}
-
-/// Rows of a table in Markdown, below a heading of its own.
-pub fn markdown(all: &[Noticed]) -> String {
-    let names: Vec<_> = Errand::ALL.iter().map(|errand| errand.name()).collect();
-    let mut text =
-        format!("| attack | {} | memory | the attacker's calls |\n|{}\n", names.join(" | "), "---|".repeat(8));
-    for noticed in all {
-        let waits: Vec<_> = noticed.waits.iter().map(cell).collect();
-        let (waits, calls) = (waits.join(" | "), calls(noticed.attacker));
-        let _ = writeln!(text, "| `{}` | {waits} | {} MB | {calls} |", noticed.attack, mb(noticed.peak_rss));
-    }
-    text.trim_end().to_owned()
-}
-
-fn cell(compared: &Compared) -> String {
-    let Compared { before, during, is_ok, .. } = compared;
-    let text = match during.missed {
-        0 => format!("{} → {}", ms(before.p99_us), ms(during.p99_us)),
-        missed => format!("{} → {missed} of {} not done", ms(before.p99_us), during.count),
-    };
-    if *is_ok { text } else { format!("**{text}**") }
-}
-
-fn calls(tally: Option<Tally>) -> String {
-    tally.map_or("n/a".to_owned(), |Tally { done, refused, cut }| {
-        format!("{done} done, {refused} refused, {cut} cut off")
-    })
-}
-
-fn ms(us: u64) -> String {
-    let ms = us as f64 / 1_000.0;
-    if ms < 10.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
-}
-
-fn mb(bytes: Option<u64>) -> String {
-    bytes.map_or("n/a".to_owned(), |bytes| format!("{:.0}", bytes as f64 / 1_048_576.0))
 }
