@@ -253,6 +253,10 @@ keys! {
     multi_calls_max: usize = "100", count(1, 10_000);
     /// The longest request body.
     body_bytes_max: usize = "1048576", bytes(1_024, 268_435_456);
+    /// The most bytes of requests and messages that arrive or are under way; those below 16 kB
+    /// are not counted. A merchant, or an address from which nobody is logged in yet, may have
+    /// as many as are left free; beyond that they are refused.
+    received_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// The most calls in one JSON-RPC batch.
     batch_calls_max: usize = "100", count(1, 10_000);
     /// Once the answers to a batch, or the results of a multiCall, are so long, no further
@@ -272,7 +276,7 @@ keys! {
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
     /// The most connections at once. For a further one, that gives way which has longest been
-    /// without a whole request.
+    /// without a whole request, or as a WebSocket without calls and subscriptions.
     connections_max: usize = "4096", count(1, 1_000_000);
     /// The most connections of one address at once; those of the machine itself are not
     /// bounded so.
@@ -428,6 +432,7 @@ impl Settings {
             api: api::Config {
                 public_url: self.public_url?.0,
                 body_bytes_max: self.body_bytes_max?,
+                received_bytes_max: self.received_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,
                 response_bytes_max: self.response_bytes_max?,
                 unsent_bytes_max: self.unsent_bytes_max?,

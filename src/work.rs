@@ -1,6 +1,7 @@
 //! What may run where, and the two means that keep it so: [`apart`] for work
 //! that takes longer than a step, and [`step`], the guard that notices in
-//! builds for development when a step on a shared thread takes too long.
+//! builds for development when a step on a shared thread takes too long. And
+//! [`budget`], by which accounts share memory as they share threads.
 //!
 //! A server has threads that everybody shares. Whatever one caller asks for,
 //! no single piece of it may hold one of them longer than [`STEP_MAX`]:
@@ -14,28 +15,51 @@
 //! | places apart | those who ask for long work | everything else: cutting, rendering and signing what is large, schemas, filters, compressing |
 //!
 //! Whoever waits for a reader or for a place apart waits in a line of his own
-//! merchant, and the merchants take turns. So long work delays him who asked
+//! merchant, or of his address while nobody knows his merchant, and the lines
+//! take turns. So long work delays him who asked
 //! for it.
 
 pub mod apart;
+pub mod budget;
 mod guard;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 pub use self::guard::{Guarded, guarded, step};
+use crate::domain::address::Origin;
 use crate::domain::id::MerchantId;
 
 /// The longest that one piece of work may hold a thread that others share, in
 /// processor time of a release build.
 pub const STEP_MAX: Duration = Duration::from_millis(10);
 
+/// The most bytes of what somebody sent that are read where they arrive; more
+/// are read apart.
+pub const READ_AT_ONCE_MAX: usize = 64 * 1024;
+
 /// On whose account work is done: whose line it waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Account {
     /// The server's own.
     Server,
-    /// A merchant's.
+    /// A merchant's: that of whoever is logged in.
     Merchant(MerchantId),
+    /// Of those of whom nobody knows more than where they are.
+    Origin(Origin),
+}
+
+impl Account {
+    /// That of a peer of whom nothing else is known.
+    pub fn of_stranger(peer: IpAddr) -> Self {
+        Self::Origin(Origin::of(peer))
+    }
+}
+
+impl From<Origin> for Account {
+    fn from(origin: Origin) -> Self {
+        Self::Origin(origin)
+    }
 }
 
 impl From<MerchantId> for Account {

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "rpc/answers.rs"]
 mod answers;
+#[path = "rpc/bounds.rs"]
+mod bounds;
 #[path = "rpc/events.rs"]
 mod events;
 #[path = "rpc/faults.rs"]

@@ -38,6 +38,7 @@ use tallyhook::store::sqlite::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::sqlite::open::OpenError;
 use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
 use tallyhook::store::{DueKey, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
+use tallyhook::work::Account;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -454,19 +455,23 @@ async fn news_come_after_the_commit_and_in_order() {
 #[tokio::test]
 async fn sessions_live_end_and_are_swept() {
     let bench = Bench::new();
-    let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
+    let (user, _) = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap();
     let key = KeyHash::of("session");
     let at = |seconds| START.after(Duration::from_secs(seconds));
     let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 100);
     open(key, at(60)).await.unwrap();
     bench.store.renew_session(bench.acme, key, at(90));
     bench.store.renew_session(bench.acme, key, at(70));
-    bench.store.end_session(KeyHash::of("nobody's")).await.unwrap();
+    bench.store.end_session(KeyHash::of("nobody's"), Account::Server).await.unwrap();
     // The writer works through a merchant's line in order: when this is done, so is the renewal.
     open(KeyHash::of("another"), at(60)).await.unwrap();
-    assert_eq!(bench.store.session(key).await.unwrap().unwrap().expires_at, at(90), "an end never comes nearer");
-    bench.store.end_session(key).await.unwrap();
-    assert!(bench.store.session(key).await.unwrap().is_none());
+    assert_eq!(
+        bench.store.session(key, Account::Server).await.unwrap().unwrap().expires_at,
+        at(90),
+        "an end never comes nearer"
+    );
+    bench.store.end_session(key, Account::Server).await.unwrap();
+    assert!(bench.store.session(key, Account::Server).await.unwrap().is_none());
 }
 
 #[tokio::test]

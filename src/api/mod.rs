@@ -21,10 +21,10 @@ macro_rules! inline_schema {
 
 mod body;
 mod hosts;
+mod intake;
 mod places;
 pub mod rest;
 pub mod rpc;
-mod unsent;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use http::HeaderValue;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -42,13 +43,16 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 use url::Url;
 
-use self::places::{Place, Places};
-use self::unsent::Unsent;
+use self::intake::{Counted, Intake};
+use self::places::{Place, Places, Standing};
 use crate::service::Service;
-use crate::work::Guarded;
+use crate::work::budget::Budget;
+use crate::work::{Account, Guarded};
 
 /// How long to wait after the system refused a connection (out of files, say).
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// The longest head of a request, in bytes, and how much is read at once.
+const HEAD_BYTES_MAX: usize = 128 * 1_024;
 
 /// What the operator decides about the listener.
 #[derive(Clone, Debug)]
@@ -57,6 +61,9 @@ pub struct Config {
     pub public_url: Option<Url>,
     /// The longest request body, in bytes.
     pub body_bytes_max: usize,
+    /// The most bytes of requests and messages that arrive or are under way. An
+    /// account may have as many as are left free.
+    pub received_bytes_max: usize,
     /// The most calls in one JSON-RPC batch.
     pub batch_calls_max: usize,
     /// Once the answers to a batch, or the results of a multiCall, fill so many
@@ -88,9 +95,11 @@ pub struct Peer(pub IpAddr);
 /// A connection's place among those there may be; part of each request. Who
 /// keeps the connection beyond the request keeps its place, and is told of the
 /// end and waited for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Seat {
     stopping: watch::Receiver<Option<Instant>>,
+    /// Whether it is idle, and is to give way to others.
+    standing: Arc<Standing>,
     _place: Arc<Place>,
 }
 
@@ -109,6 +118,11 @@ impl Seat {
         };
         tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()).await;
     }
+}
+
+/// A header that says when to try again: in whole seconds, rounded up.
+fn retry_after(wait: Duration) -> HeaderValue {
+    u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).into()
 }
 
 /// The running listener.
@@ -139,7 +153,8 @@ pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
     let is_dev = service.is_dev();
-    let unsent = Unsent::new(config.unsent_bytes_max);
+    // Whatever others leave untaken, everybody may have an answer.
+    let unsent = Budget::for_everybody(config.unsent_bytes_max);
     let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
     let router = hosts::guarded(router, is_dev, config.public_url.as_ref());
     let (stop, stopped) = oneshot::channel();
@@ -149,6 +164,7 @@ pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std
 
 async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<Instant>) {
     let places = Places::new(config.connections_max, config.address_connections_max, config.trusted_proxies.clone());
+    let received = Budget::new(config.received_bytes_max);
     let stopping = watch::Sender::new(None);
     let deadline = loop {
         let next = async {
@@ -161,8 +177,10 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
             deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
             accepted = next => match accepted {
                 Ok((stream, peer, Some(place))) => {
-                    let seat = Seat { stopping: stopping.subscribe(), _place: Arc::new(place) };
-                    serve(&config, router.clone(), stream, peer, seat, &places);
+                    let (stopping, standing) = (stopping.subscribe(), places.standing());
+                    let seat = Seat { stopping, standing, _place: Arc::new(place) };
+                    let intake = Intake::new(&received, Account::of_stranger(peer.ip()));
+                    serve(&config, router.clone(), stream, peer, seat, intake);
                 }
                 Ok((_, peer, None)) => debug!(%peer, "closed: its address has as many connections as it may"),
                 Err(cause) => {
@@ -188,20 +206,22 @@ fn bounded(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     stream
 }
 
-fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat, places: &Arc<Places>) {
+fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat, intake: Arc<Intake>) {
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
+    let stream = Counted::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&intake));
     // An IPv4 client of a dual-stack socket is the same client on either.
     let peer = Peer(peer.ip().to_canonical());
-    let (own, standing) = (seat.clone(), places.standing());
-    let serving = Arc::clone(&standing);
+    let (own, standing) = (seat.clone(), Arc::clone(&seat.standing));
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(own.clone());
-        let (standing, router) = (Arc::clone(&serving), router.clone());
+        request.extensions_mut().insert(Arc::clone(&intake));
+        let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
         async move {
+            let (_answering, _head) = (intake.answering(), intake.take());
             let answer = async |request| {
                 let Ok(response) = router.oneshot(request).await;
                 response
@@ -212,13 +232,14 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.idle_timeout)
-        .serve_connection(TokioIo::new(Box::pin(bounded(stream, config.idle_timeout))), service)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::spawn(async move {
         let mut connection = Guarded::new("a call", Box::pin(connection));
         let ended = tokio::select! {
             ended = &mut connection => ended,
-            () = standing.is_to_give_way() => return debug!("a connection that was idle gave way to another"),
+            () = standing.gives_way() => return debug!("a connection that was idle gave way to another"),
             () = seat.is_stopping() => {
                 connection.inner().as_mut().graceful_shutdown();
                 connection.await

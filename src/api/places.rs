@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
@@ -14,14 +13,15 @@ use http_body::{Body as _, Frame, SizeHint};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::service::address::{Origin, is_within};
+use crate::domain::address::{Origin, is_within};
 
 /// The places. A connection takes one for as long as it lives, also as a
 /// WebSocket.
 ///
-/// One that has not sent a whole request, or rests between two, is idle. When
-/// all places are taken, the one that has been idle longest gives way to
-/// whoever comes. So many halves of requests keep nobody out.
+/// One that has not sent a whole request, or rests between two, is idle; so is
+/// a WebSocket without calls and subscriptions. When all places are taken, the
+/// one that has been idle longest gives way to whoever comes. So neither many
+/// halves of requests nor many quiet WebSockets keep anybody out.
 pub struct Places {
     free: Arc<Semaphore>,
     /// The most of one address.
@@ -38,8 +38,10 @@ struct State {
     /// them to give way.
     idle: BTreeMap<u64, Arc<Notify>>,
     last_turn: u64,
-    /// How many wait for a place.
-    wanted: usize,
+    /// Somebody waits for a place: the listener, which takes one at a time.
+    is_wanted: bool,
+    /// One that was idle has been told to give way, and has not refused.
+    is_told: bool,
 }
 
 /// A place that is taken.
@@ -55,7 +57,8 @@ struct Share {
     origin: Origin,
 }
 
-/// A connection, as long as it speaks HTTP: whether it is idle.
+/// Whether a connection is idle. What it has to do and whether it gives way
+/// are decided under one lock, so that nothing is lost which has just begun.
 pub struct Standing {
     places: Arc<Places>,
     gives_way: Arc<Notify>,
@@ -64,16 +67,20 @@ pub struct Standing {
 
 #[derive(Default)]
 struct Own {
-    /// Requests that arrived whole and are not answered yet.
+    /// Works that are under way.
     working: usize,
     /// Its key among the idle.
     turn: Option<u64>,
 }
 
+/// What keeps a connection from being idle, until it is dropped: a request
+/// that arrived whole and is not answered yet, or what a WebSocket does.
+pub struct Work(Arc<Standing>);
+
 /// A request with its answer, until the last byte of that has been written.
 struct Exchange {
     standing: Arc<Standing>,
-    has_begun: AtomicBool,
+    work: OnceLock<Work>,
 }
 
 impl Places {
@@ -117,10 +124,8 @@ impl Places {
     /// Has the longest idle give way, or the next that becomes idle.
     fn want(&self) -> Wanting<'_> {
         let mut state = self.state();
-        match state.idle.pop_first() {
-            Some((_, oldest)) => oldest.notify_one(),
-            None => state.wanted += 1,
-        }
+        state.is_wanted = true;
+        state.tell();
         Wanting(self)
     }
 
@@ -136,13 +141,24 @@ impl Places {
     }
 }
 
+impl State {
+    /// Tells the longest idle, if there is one, to give way.
+    fn tell(&mut self) {
+        let oldest = self.idle.pop_first();
+        self.is_told = oldest.is_some();
+        if let Some((_, oldest)) = oldest {
+            oldest.notify_one();
+        }
+    }
+}
+
 /// Somebody who waits for a place.
 struct Wanting<'a>(&'a Places);
 
 impl Drop for Wanting<'_> {
     fn drop(&mut self) {
-        // There is one who waits, the listener; he wants nothing any more.
-        self.0.state().wanted = 0;
+        let mut state = self.0.state();
+        (state.is_wanted, state.is_told) = (false, false);
     }
 }
 
@@ -163,9 +179,32 @@ impl Drop for Share {
 }
 
 impl Standing {
-    /// Waits until it is to give way to another.
-    pub async fn is_to_give_way(&self) {
-        self.gives_way.notified().await;
+    /// Waits until it gives way to another, which it does only while it is
+    /// idle. If it was told to when it had begun to work, the next one is told.
+    pub async fn gives_way(&self) {
+        loop {
+            self.gives_way.notified().await;
+            let mut own = self.own();
+            let mut state = self.places.state();
+            match (own.working == 0, state.is_wanted) {
+                (true, true) => return,
+                (true, false) => {
+                    drop(state);
+                    self.rest(&mut own);
+                }
+                (false, true) => state.tell(),
+                (false, false) => {}
+            }
+        }
+    }
+
+    /// Keeps the connection from being idle.
+    pub fn work(self: &Arc<Self>) -> Work {
+        let mut own = self.own();
+        own.working += 1;
+        self.leave_idle(&mut own);
+        drop(own);
+        Work(Arc::clone(self))
     }
 
     /// Watches a request: once it has arrived whole, the connection is at
@@ -174,7 +213,7 @@ impl Standing {
     where
         F: AsyncFnOnce(http::Request<Body>) -> http::Response<Body>,
     {
-        let exchange = Arc::new(Exchange { standing: Arc::clone(self), has_begun: AtomicBool::new(false) });
+        let exchange = Arc::new(Exchange { standing: Arc::clone(self), work: OnceLock::new() });
         if request.body().is_end_stream() {
             exchange.begin();
         }
@@ -186,15 +225,22 @@ impl Standing {
     }
 
     fn rest(&self, own: &mut Own) {
+        self.leave_idle(own);
         let mut state = self.places.state();
-        if state.wanted > 0 {
-            state.wanted -= 1;
+        if state.is_wanted && !state.is_told {
+            state.is_told = true;
             return self.gives_way.notify_one();
         }
         state.last_turn += 1;
         let turn = state.last_turn;
         state.idle.insert(turn, Arc::clone(&self.gives_way));
         own.turn = Some(turn);
+    }
+
+    fn leave_idle(&self, own: &mut Own) {
+        if let Some(turn) = own.turn.take() {
+            self.places.state().idle.remove(&turn);
+        }
     }
 
     fn own(&self) -> MutexGuard<'_, Own> {
@@ -204,34 +250,23 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        if let Some(turn) = self.own().turn.take() {
-            self.places.state().idle.remove(&turn);
+        self.leave_idle(&mut self.own());
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let mut own = self.0.own();
+        own.working -= 1;
+        if own.working == 0 {
+            self.0.rest(&mut own);
         }
     }
 }
 
 impl Exchange {
     fn begin(&self) {
-        if self.has_begun.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        let mut own = self.standing.own();
-        own.working += 1;
-        if let Some(turn) = own.turn.take() {
-            self.standing.places.state().idle.remove(&turn);
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        if *self.has_begun.get_mut() {
-            let mut own = self.standing.own();
-            own.working -= 1;
-            if own.working == 0 {
-                self.standing.rest(&mut own);
-            }
-        }
+        self.work.get_or_init(|| self.standing.work());
     }
 }
 
@@ -331,21 +366,31 @@ mod tests {
         assert!(places.state().by_origin.is_empty(), "nothing is left of those who came and went");
     }
 
+    fn comes(places: &Arc<Places>) -> Pin<Box<impl Future<Output = Option<Place>>>> {
+        let mut comes = Box::pin(places.take(NEAR.parse().unwrap()));
+        assert!((&mut comes).now_or_never().is_none(), "all places are taken");
+        comes
+    }
+
+    fn gives_way(standing: &Standing) -> bool {
+        standing.gives_way().now_or_never().is_some()
+    }
+
     #[test]
     fn the_longest_idle_gives_way_and_one_at_work_does_not() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
         let (first, second) = (places.standing(), places.standing());
-        let exchange = Exchange { standing: Arc::clone(&first), has_begun: AtomicBool::new(false) };
-        exchange.begin();
-        let mut comes = Box::pin(places.take(NEAR.parse().unwrap()));
-        assert!((&mut comes).now_or_never().is_none());
-        assert!(first.is_to_give_way().now_or_never().is_none(), "it is at work");
-        assert!(second.is_to_give_way().now_or_never().is_some());
+        let work = first.work();
+        let comes = comes(&places);
+        assert!(!gives_way(&first), "it is at work");
+        assert!(gives_way(&second));
         drop((second, held));
         assert!(comes.now_or_never().is_some());
-        drop(exchange);
+        drop(work);
         assert_eq!(places.state().idle.len(), 1);
+        drop(first);
+        assert!(places.state().idle.is_empty());
     }
 
     #[test]
@@ -353,15 +398,42 @@ mod tests {
         let places = Places::new(1, 9, Vec::new());
         let held = take(&places, NEAR);
         let standing = places.standing();
-        let exchange = Exchange { standing: Arc::clone(&standing), has_begun: AtomicBool::new(false) };
-        exchange.begin();
-        let mut comes = Box::pin(places.take(NEAR.parse().unwrap()));
-        assert!((&mut comes).now_or_never().is_none());
-        assert!(standing.is_to_give_way().now_or_never().is_none());
-        drop(exchange);
-        assert!(standing.is_to_give_way().now_or_never().is_some());
+        let work = standing.work();
+        let comes = comes(&places);
+        assert!(!gives_way(&standing));
+        drop(work);
+        assert!(gives_way(&standing));
         drop((standing, held));
         assert!(comes.now_or_never().is_some());
-        assert_eq!(places.state().wanted, 0);
+        let state = places.state();
+        assert!(!state.is_wanted && !state.is_told && state.idle.is_empty());
+    }
+
+    #[test]
+    fn what_has_just_begun_is_not_lost_and_the_next_gives_way() {
+        let places = Places::new(2, 9, Vec::new());
+        let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
+        let (first, second) = (places.standing(), places.standing());
+        let comes = comes(&places);
+        // It was told, and begins before it hears of it.
+        let work = first.work();
+        assert!(!gives_way(&second) && !gives_way(&first) && gives_way(&second));
+        drop((second, held));
+        assert!(comes.now_or_never().is_some());
+        drop(work);
+        assert!(!gives_way(&first), "nobody waits any more");
+    }
+
+    #[test]
+    fn who_was_told_too_late_stays_and_is_idle() {
+        let places = Places::new(2, 9, Vec::new());
+        let mut held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
+        let (first, second) = (places.standing(), places.standing());
+        let came = comes(&places);
+        drop((second, held.pop()));
+        let came = came.now_or_never().flatten();
+        assert!(came.is_some() && !gives_way(&first), "another left by itself");
+        let _comes = comes(&places);
+        assert!(gives_way(&first));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here can be serialised; the floors above translate.
 
+pub mod address;
 pub mod catalogue;
 pub mod delivery;
 pub mod event;

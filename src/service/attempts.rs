@@ -10,7 +10,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::address::Origin;
+use crate::domain::address::Origin;
 use crate::domain::time::Timestamp;
 
 /// How long failures count.

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::address::{Origin, is_within};
 use super::{Failures, Service};
+use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::{KeyHash, generate_session_key};
 use crate::domain::user::{Permission, Permissions, User, check_name};
+use crate::work::Account;
 
 /// A session that is used is renewed at most this often, so that most calls
 /// cost no write.
@@ -68,6 +69,12 @@ impl Caller {
     }
 }
 
+impl From<&Caller> for Account {
+    fn from(caller: &Caller) -> Self {
+        caller.merchant_id.into()
+    }
+}
+
 impl From<User> for Caller {
     fn from(user: User) -> Self {
         let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
@@ -91,11 +98,14 @@ impl Service {
     }
 
     /// Ends a session; one that is unknown has ended already.
-    pub async fn end_session(&self, key: &str) -> Result<(), Fault> {
+    pub async fn end_session(&self, key: &str, peer: IpAddr) -> Result<(), Fault> {
         if !may_be_key(key) {
             return Ok(());
         }
-        self.store.end_session(KeyHash::of(key)).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+        self.store
+            .end_session(KeyHash::of(key), Account::of_stranger(peer))
+            .await
+            .map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// Finds out who is calling, and counts the call. Fails with fault 5 for a
@@ -128,19 +138,19 @@ impl Service {
     /// Finds out whose credentials these are, without counting a call.
     pub(super) async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
         match credentials {
-            Credentials::Session(key) => match self.session(key).await? {
+            Credentials::Session(key) => match self.session(key, peer).await? {
                 Some(user) => Ok(user.into()),
                 None => Err(FaultCode::SessionExpired.into()),
             },
             Credentials::Basic { name, key } => self.check_key(name, key, peer).await.map(Caller::from),
             Credentials::Bearer(key) => {
-                if let Some(user) = self.session(key).await? {
+                if let Some(user) = self.session(key, peer).await? {
                     return Ok(user.into());
                 }
                 if !may_be_key(key) {
                     return Err(FaultCode::AccessDenied.into());
                 }
-                let user = self.store.user_by_key(KeyHash::of(key)).await;
+                let user = self.store.user_by_key(KeyHash::of(key), Account::of_stranger(peer)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
                 let user = user.filter(|user| self.admits(user)).ok_or(FaultCode::AccessDenied)?;
                 enabled(user).map(Caller::from)
@@ -160,12 +170,13 @@ impl Service {
     }
 
     /// The user of a session that lives, which is renewed by being used.
-    async fn session(&self, key: &str) -> Result<Option<User>, Fault> {
+    async fn session(&self, key: &str, peer: IpAddr) -> Result<Option<User>, Fault> {
         if !may_be_key(key) {
             return Ok(None);
         }
         let hash = KeyHash::of(key);
-        let session = self.store.session(hash).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let session = self.store.session(hash, Account::of_stranger(peer)).await;
+        let session = session.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let now = self.clock.now();
         let Some(session) = session.filter(|session| session.expires_at > now && self.admits(&session.user)) else {
             return Ok(None);
@@ -193,7 +204,8 @@ impl Service {
                 .detail(format!("Too many attempts. Retry in {wait_s} s."))
                 .retry_after(wait));
         }
-        let found = self.store.user_by_name(name).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let found = self.store.user_by_name(name, address.into()).await;
+        let found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let (user, expected) = found.map_or((None, KeyHash([0; 32])), |(user, hash)| (Some(user), hash));
         let is_right = KeyHash::of(key) == expected;
         match user.filter(|user| is_right && self.admits(user)) {

@@ -11,6 +11,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
+use crate::work::READ_AT_ONCE_MAX;
 
 /// An event as a caller describes it, before anything was checked.
 #[derive(Clone, Debug)]
@@ -71,10 +72,12 @@ impl Service {
             return Err(Violation::new("events", problem).into_fault(FaultCode::InvalidEvent));
         }
         let now = self.clock.now();
-        let check = |(index, draft)| {
+        let check = move |(index, draft)| {
             check_draft(draft, now).map_err(|violation| violation.into_fault(FaultCode::InvalidEvent).index(index))
         };
-        let events = drafts.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>()?;
+        let is_long = drafts.iter().map(|draft| draft.message.len()).sum::<usize>() > READ_AT_ONCE_MAX;
+        let check_all = move || drafts.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>();
+        let events = if is_long { self.apart(caller, check_all).await?? } else { check_all()? };
         if events.is_empty() {
             return Ok(Vec::new());
         }
@@ -137,7 +140,9 @@ impl Service {
         if let Some(message) = message {
             let (created_at, idempotency_key) = (None, None);
             let draft = EventDraft { topic: topic.to_string(), message: message.into(), created_at, idempotency_key };
-            let event = check_draft(draft, self.clock.now()).map_err(invalid)?;
+            let (now, is_long) = (self.clock.now(), draft.message.len() > READ_AT_ONCE_MAX);
+            let check = move || check_draft(draft, now).map_err(invalid);
+            let event = if is_long { self.apart(caller, check).await?? } else { check()? };
             self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
         }
         let webhooks = self.webhooks_of(caller).await?;

@@ -1,7 +1,6 @@
 //! Use cases: one function each, with its permission checks. Every dialect
 //! calls these, and none of them knows a dialect.
 
-pub mod address;
 mod attempts;
 pub mod auth;
 pub mod delivery;
@@ -21,19 +20,19 @@ use bytes::Bytes;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
-use self::address::Origin;
 use self::attempts::FailedLogins;
-use self::auth::Caller;
 use self::live::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
 use crate::delivery::format;
 use crate::delivery::guard::Guard;
+use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::UserId;
 use crate::domain::time::Clock;
 use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, Store, StoreError};
+use crate::work::Account;
 use crate::work::apart::{Apart, ApartError};
 
 /// When to try again after the store was full: that often it is swept.
@@ -158,7 +157,7 @@ impl Service {
         if !takes_long {
             return Ok(build());
         }
-        self.apart.run(webhook.merchant_id, build).await.map_err(crowded)
+        self.apart(webhook.merchant_id, build).await
     }
 
     /// Sends those home who wait for something to happen.
@@ -181,14 +180,14 @@ impl Service {
         self.config.filter_conditions_max
     }
 
-    /// Does a piece of a search on a thread where that holds up no call, in
-    /// the merchant's turn. Fails with fault 120 if too many of them wait.
+    /// Does what takes long on a thread where that holds up no call, in the
+    /// account's turn. Fails with fault 120 if too much of it waits.
     pub async fn apart<T: Send + 'static>(
         &self,
-        caller: &Caller,
+        account: impl Into<Account>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        self.apart.run(caller.merchant_id, work).await.map_err(crowded)
+        self.apart.run(account, work).await.map_err(crowded)
     }
 
     /// Whether the server is for trying things out.
@@ -206,7 +205,7 @@ impl Service {
 fn crowded(cause: ApartError) -> Fault {
     match cause {
         ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
-            .detail("Too much of what the merchant asked for waits already. Retry in a second.")
+            .detail("Too much of what you asked for waits already. Retry in a second.")
             .retry_after(CROWDED_RETRY_AFTER),
         ApartError::Broken => {
             tracing::error!(%cause, "work apart failed");

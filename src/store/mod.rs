@@ -32,6 +32,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Pattern, Patterns, Topic};
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
+use crate::work::Account;
 
 /// Why a store did not do what it was asked to.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -315,17 +316,18 @@ pub trait Store: Watched + Requests {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 
-    /// The user of that name, with the hash of its key.
-    async fn user_by_name(&self, name: &str) -> Result<Option<(User, KeyHash)>, StoreError>;
+    /// The user of that name, with the hash of its key; looked up in the line
+    /// of whoever asks, as nobody knows yet who that is.
+    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<(User, KeyHash)>, StoreError>;
 
-    /// The user with that API key.
-    async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError>;
+    /// The user with that API key, looked up likewise.
+    async fn user_by_key(&self, key: KeyHash, asker: Account) -> Result<Option<User>, StoreError>;
 
     /// The profiles of the merchant's users that have one, by user.
     async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>, StoreError>;
 
-    /// The session with that key, expired or not.
-    async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError>;
+    /// The session with that key, expired or not, looked up likewise.
+    async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>, StoreError>;
 
     /// Opens a session. If the user has `quota` already, those end that would
     /// have ended first.
@@ -342,8 +344,9 @@ pub trait Store: Watched + Requests {
     /// for the next use of the session will ask again.
     fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp);
 
-    /// Ends a session, if there is one.
-    async fn end_session(&self, key: KeyHash) -> Result<(), StoreError>;
+    /// Ends a session, if there is one; in its merchant's line, or the asker's if
+    /// there is none.
+    async fn end_session(&self, key: KeyHash, asker: Account) -> Result<(), StoreError>;
 
     /// The merchant's webhooks, in the order of their ids.
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError>;

@@ -146,7 +146,7 @@ async fn backfills_go_on_when_there_is_room() {
 #[tokio::test]
 async fn one_session_more_than_may_be_ends_the_oldest() {
     let bench = Bench::new();
-    let (user, _) = bench.store.user_by_name("acme").await.unwrap().unwrap();
+    let (user, _) = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap();
     let at = |seconds| START.after(Duration::from_secs(seconds));
     let keys: Vec<_> = ["a", "b", "c", "d"].map(KeyHash::of).into();
     let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 3);
@@ -158,10 +158,13 @@ async fn one_session_more_than_may_be_ends_the_oldest() {
     open(keys[3], at(63)).await.unwrap();
     let mut live = Vec::new();
     for key in &keys {
-        live.push(bench.store.session(*key).await.unwrap().is_some());
+        live.push(bench.store.session(*key, Account::Server).await.unwrap().is_some());
     }
     assert_eq!(live, [true, false, true, true], "the one that was renewed is in use");
-    assert!(bench.store.session(KeyHash::of("other")).await.unwrap().is_some(), "another's do not count");
+    assert!(
+        bench.store.session(KeyHash::of("other"), Account::Server).await.unwrap().is_some(),
+        "another's do not count"
+    );
 }
 
 /// An attempt whose log holds so many bytes that can't be compressed.

@@ -97,6 +97,34 @@ async fn calls_run_side_by_side_up_to_a_bound() {
     assert_eq!(answered, [waiting, second, third]);
 }
 
+/// Answers that are long, many at once: none of it holds a thread for long,
+/// which the guard of steps would notice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_long_answers_come_whole() {
+    const CALLS: usize = 16;
+    const EVENTS: usize = 500;
+    let server = TestServer::start().await;
+    server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
+    let filler = "\u{e4}".repeat(1_500);
+    for _ in 0..EVENTS / 100 {
+        let events: Vec<_> = (0..100).map(|_| json!({"topic": "a:b", "message": {"filler": filler}})).collect();
+        server.call("event.publish_many", json!([events])).await.unwrap();
+    }
+    let mut socket = Socket::demo(&server).await;
+    for _ in 0..CALLS {
+        socket.begin("delivery.pull", json!([null, 1, 0, EVENTS])).await;
+    }
+    let mut answered = Vec::new();
+    for _ in 0..CALLS {
+        let answer = socket.json().await;
+        let pulled = answer["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        assert!(pulled.len() == EVENTS || answer.get("cut").is_some(), "{} came", pulled.len());
+        answered.push(answer["id"].as_i64().unwrap());
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, (1..=CALLS as i64).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn subscriptions_need_a_websocket() {
     let server = TestServer::start().await;

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::common::socket::Socket;
 use crate::common::{DEMO_KEY, PATIENCE, Start, TestServer, basic};
@@ -190,19 +189,44 @@ async fn pings_of_who_takes_no_answers_are_not_read() {
     }
 }
 
+/// One that has something to do has its place for itself.
 #[tokio::test]
 async fn a_websocket_takes_a_place_among_the_connections() {
     let server = Start::default().flag("connections_max", "1").go().await;
     let mut socket = Socket::demo(&server).await;
-    assert_eq!(socket.call("webhook.count", json!([null])).await, Ok(json!(0)));
+    let subscription = socket.call("event.subscribe", json!([null])).await.unwrap();
     let mut count = Box::pin(server.call("webhook.count", json!([])));
     let other = tokio::select! {
         answer = &mut count => Some(answer),
         answer = socket.call("webhook.count", json!([null])) => { assert_eq!(answer, Ok(json!(0))); None }
     };
     assert_eq!(other, None, "there was no place");
-    socket.send(Message::Close(None)).await;
+    // Once it has nothing more to do, it gives way.
+    assert_eq!(socket.call("event.unsubscribe", json!([null, subscription])).await, Ok(json!(true)));
     assert_eq!(count.await, Ok(json!(0)));
+    assert_eq!(socket.closed().await, (1013, "another connection needs the place".to_owned()));
+}
+
+/// However many are open and answer pings, they keep nobody out.
+#[tokio::test]
+async fn the_longest_idle_websocket_gives_way() {
+    let server = Start::default().flag("connections_max", "3").go().await;
+    server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
+    let mut calling = Socket::demo(&server).await;
+    let pull = calling.begin("delivery.pull", json!([null, 1, 0, 10, 30_000])).await;
+    let mut first = Socket::open(&server.url(), "/", &[]).await.unwrap();
+    // The connections of the calls so far gave way before it.
+    let mut second = Socket::demo(&server).await;
+    assert_eq!(second.call("webhook.count", json!([null])).await, Ok(json!(1)));
+    let mut third = Socket::demo(&server).await;
+    assert_eq!(first.closed().await.0, 1013);
+    assert_eq!(third.call("webhook.count", json!([null])).await, Ok(json!(1)));
+    // Another call: one that rests longer goes first.
+    assert_eq!(second.call("webhook.count", json!([null])).await, Ok(json!(1)));
+    server.publish("a:b", json!({})).await;
+    assert_eq!(third.closed().await.0, 1013);
+    let answer = calling.json().await;
+    assert_eq!((&answer["id"], answer["result"].as_array().unwrap().len()), (&json!(pull), 1));
 }
 
 /// A peer that answers pings may be silent as long as it likes.

@@ -27,17 +27,21 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use self::operation::{Answer, Call, Operation};
-use super::unsent::{Payer, Unsent};
-use super::{Config, Peer, body};
+use super::body::{self, BodyError};
+use super::{Config, Peer, retry_after};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 use crate::service::topic::{TopicPage, TopicSelection};
+use crate::work::budget::{Budget, Held};
+use crate::work::{Account, READ_AT_ONCE_MAX};
 use http_body_util::{BodyExt, Collected};
 
-/// The longest body that is read where calls are answered, in bytes.
-const READ_AT_ONCE_MAX: usize = 100_000;
+/// What an answer is counted as before it is there, in bytes: that of a GET,
+/// and others.
+const FOUND_BYTES_MIN: usize = 256 * 1_024;
+const ANSWER_BYTES_MIN: usize = 4_096;
 /// When to try again where too many answers wait to be sent.
 const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -153,6 +157,12 @@ impl From<Fault> for Refusal {
     }
 }
 
+impl From<BodyError> for Refusal {
+    fn from(error: BodyError) -> Self {
+        Self { retry_after: error.retry_after(), ..Self::new(error.status(), error.problem()) }
+    }
+}
+
 /// Every dialect there is.
 fn dialects() -> Vec<Dialect> {
     vec![ultracart::dialect(), three_d_cart::dialect(), babel::dialect()]
@@ -164,13 +174,13 @@ pub fn dialect_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The routes of a server that is called at `url`.
-pub fn router(config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Unsent>) -> Router {
+pub fn router(config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Budget>) -> Router {
     dialects()
         .into_iter()
         .fold(Router::new(), |router, dialect| router.merge(routes(dialect, config, service, url, unsent)))
 }
 
-fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Unsent>) -> Router {
+fn routes(dialect: Dialect, config: &Config, service: &Arc<Service>, url: &str, unsent: &Arc<Budget>) -> Router {
     let dialect = Arc::new(dialect);
     let (described, url, made) = (Arc::clone(&dialect), url.to_owned(), Arc::new(OnceLock::<Bytes>::new()));
     let list_limit_max = service.list_limit_max();
@@ -232,10 +242,7 @@ fn refused(dialect: &Dialect, mut refusal: Refusal, headers: &HeaderMap) -> Resp
     refusal.status = (dialect.status)(refusal.status);
     let mut response = (dialect.refuse)(&refusal, headers);
     if let Some(wait) = refusal.retry_after {
-        let seconds = wait.as_millis().div_ceil(1_000);
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     }
     response
 }
@@ -250,7 +257,7 @@ struct Handler {
     place: usize,
     config: Config,
     service: Arc<Service>,
-    unsent: Arc<Unsent>,
+    unsent: Arc<Budget>,
 }
 
 impl Handler {
@@ -265,17 +272,22 @@ impl Handler {
                 Ok(()) => Refusal::unauthenticated(fault),
                 Err(fault) => fault.into(),
             })?;
-            let payer = Payer::Merchant(caller.merchant_id);
-            if !self.unsent.has_room(payer) {
+            let payer = Account::from(&caller);
+            let answer_bytes = if parts.method == Method::GET { FOUND_BYTES_MIN } else { ANSWER_BYTES_MIN };
+            let room = self.unsent.try_hold(payer, answer_bytes).ok_or_else(|| {
                 let problem = "Too much of what you asked for waits to be sent. Read the answers, and try again.";
                 let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
-                return Err(Refusal { retry_after: Some(UNTAKEN_RETRY_AFTER), ..refusal });
-            }
+                Refusal { retry_after: Some(UNTAKEN_RETRY_AFTER), ..refusal }
+            })?;
             if !(self.dialect.admits)(&parts.headers, &caller) {
                 return Err(Refusal::unauthenticated(FaultCode::AccessDenied.into()));
             }
-            let read = body::read(body, self.config.body_bytes_max, self.config.idle_timeout).await;
-            let body = read.map_err(|error| Refusal::new(error.status(), error.problem()))?;
+            let (bytes_max, timeout) = (self.config.body_bytes_max, self.config.idle_timeout);
+            // It is counted until the call has ended.
+            let (body, held) = body::read(body, &parts.extensions, bytes_max, timeout).await?;
+            if let Some(held) = &held {
+                held.put_down_to(payer);
+            }
             let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
             let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let object = path.first().map(|(_, value)| value.clone());
@@ -288,7 +300,7 @@ impl Handler {
             let (head, body) = (self.dialect.write)(operation.status, &answer, &parts.headers).into_parts();
             // It is in memory already, so nothing is waited for.
             let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-            let body = self.unsent.hold(payer, body.len()).around(body);
+            let body = Held::around(room, body);
             Ok(Response::from_parts(head, body.into()))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -14,13 +16,62 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::api::unsent::Payer;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::work::Account;
+use crate::work::budget::Held;
 
 /// Results below this become part of the text around them, in bytes.
 const PIECE_MIN: usize = 4_096;
 /// After so many bytes of a list others have their turn.
 const TURN_BYTES: usize = 256 * 1_024;
+
+/// A list takes room for its answer in steps of so many bytes.
+const ROOM_STEP: usize = 64 * 1_024;
+/// When to try again where too many answers wait to be sent.
+const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Room for an answer that is being made: it is counted as it grows, lest many
+/// be begun at once that find none when they are done.
+#[derive(Clone, Debug)]
+pub struct Room {
+    held: Arc<Held>,
+    /// What was made before, as part of the same answer.
+    before: usize,
+}
+
+impl Room {
+    /// An answer that is counted so.
+    pub fn new(held: Held) -> Self {
+        Self { held: Arc::new(held), before: 0 }
+    }
+
+    /// For what comes behind so many bytes of the answer.
+    pub fn behind(&self, bytes: usize) -> Self {
+        Self { held: Arc::clone(&self.held), before: bytes }
+    }
+
+    /// Counts so many bytes. Fails with fault 120 if there is no room for them.
+    pub fn count(&self, bytes: usize) -> Result<(), Fault> {
+        if self.held.try_resize(self.before + bytes) { Ok(()) } else { Err(untaken()) }
+    }
+
+    /// Counts so many bytes that are there, whether there is room or not.
+    pub fn is(&self, bytes: usize) {
+        self.held.resize(self.before + bytes);
+    }
+
+    /// Counts what was made until it has been sent.
+    pub fn around(self, made: Bytes) -> Bytes {
+        Held::around(self.held, made)
+    }
+}
+
+/// Why a call is refused whose caller leaves too many answers untaken.
+pub fn untaken() -> Fault {
+    Fault::new(FaultCode::TooManyCalls)
+        .detail("Too much of what you asked for waits to be sent. Read the answers, and try again.")
+        .retry_after(UNTAKEN_RETRY_AFTER)
+}
 
 /// What a method returns, written.
 #[derive(Clone, Debug)]
@@ -32,7 +83,7 @@ pub struct Reply {
     /// True of what is there once for everybody.
     pub is_shared: bool,
     /// To whose account it is put down, if that is known.
-    pub payer: Option<Payer>,
+    pub payer: Option<Account>,
 }
 
 /// Where a list was cut off since it became too long: the option to go on
@@ -84,6 +135,9 @@ pub struct ListWriter {
     bytes_max: usize,
     last: Option<Value>,
     turn_from: usize,
+    room: Room,
+    /// So much of it is counted.
+    counted: usize,
 }
 
 /// The text of an item of a list.
@@ -96,27 +150,33 @@ pub fn text_of(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
 
 impl ListWriter {
     /// Of up to so many bytes, or one item.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { text: b"[".to_vec(), bytes_max, last: None, turn_from: 0 }
+    pub fn new(bytes_max: usize, room: Room) -> Self {
+        Self { text: b"[".to_vec(), bytes_max, last: None, turn_from: 0, room, counted: 0 }
     }
 
-    /// Writes an item that has this key. False if there was no room for it,
-    /// which there always is for the first.
+    /// Writes an item that has this key. False if the list would be too long,
+    /// which it never is with the first. Fails with fault 120 if the caller
+    /// leaves too much untaken.
     pub fn write(&mut self, item: &impl Serialize, key: impl Into<Value>) -> Result<bool, Fault> {
-        Ok(self.write_text(&text_of(item)?, key))
+        self.write_text(&text_of(item)?, key)
     }
 
     /// The same for an item whose text is there already.
-    pub fn write_text(&mut self, text: &[u8], key: impl Into<Value>) -> bool {
+    pub fn write_text(&mut self, text: &[u8], key: impl Into<Value>) -> Result<bool, Fault> {
+        let len = self.text.len() + 1 + text.len();
+        if self.last.is_some() && len >= self.bytes_max {
+            return Ok(false);
+        }
+        if len > self.counted {
+            self.counted = len.next_multiple_of(ROOM_STEP);
+            self.room.count(self.counted)?;
+        }
         if self.last.is_some() {
-            if self.text.len() + 1 + text.len() >= self.bytes_max {
-                return false;
-            }
             self.text.push(b',');
         }
         self.text.extend_from_slice(text);
         self.last = Some(key.into());
-        true
+        Ok(true)
     }
 
     /// Lets others have their turn, if much was written.
@@ -184,19 +244,30 @@ pub struct Answer {
     is_text: Vec<bool>,
     text: String,
     len: usize,
-    payer: Option<Payer>,
+    payer: Option<Account>,
+    retry_after: Option<Duration>,
 }
 
 impl Answer {
     /// To whose account its own texts are put down: whoever made a call of it,
     /// or else this one.
-    pub fn payer(&self, stranger: Payer) -> Payer {
+    pub fn payer(&self, stranger: Account) -> Account {
         self.payer.unwrap_or(stranger)
     }
 
     /// Notes who made a call of it.
-    pub fn put_down_to(&mut self, payer: Option<Payer>) {
+    pub fn put_down_to(&mut self, payer: Option<Account>) {
         self.payer = payer.or(self.payer);
+    }
+
+    /// When trying again makes sense, if it is a refusal that says so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// The same answer, which says when to try again.
+    pub fn with_retry_after(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
     }
 
     /// How many bytes it has.
@@ -235,25 +306,25 @@ impl Answer {
         }
     }
 
-    /// All of it in one text, for where that is needed. What is held stays so
-    /// until the answer is dropped.
-    pub fn take_text(&mut self) -> String {
-        if self.pieces.is_empty() {
-            return std::mem::take(&mut self.text);
-        }
+    /// Its pieces. Its texts are held by `hold`; results are held already, or
+    /// shared.
+    pub fn into_pieces(mut self, hold: impl Fn(Bytes) -> Bytes) -> VecDeque<Bytes> {
         self.flush();
-        // All pieces are JSON that was written as such.
-        String::from_utf8(self.pieces.concat()).unwrap_or_default()
+        let pieces = self.pieces.into_iter().zip(self.is_text);
+        pieces.map(|(piece, is_text)| if is_text { hold(piece) } else { piece }).collect()
     }
 
-    /// As a body. Its texts are held by `hold`; results are held already, or
-    /// shared.
-    pub fn into_body(mut self, hold: impl Fn(Bytes) -> Bytes) -> Body {
-        self.flush();
-        for (piece, _) in self.pieces.iter_mut().zip(&self.is_text).filter(|(_, is_text)| **is_text) {
-            *piece = hold(std::mem::take(piece));
-        }
-        Body::new(Pieces { left: self.len as u64, pieces: self.pieces.into() })
+    /// As a body, held likewise.
+    pub fn into_body(self, hold: impl Fn(Bytes) -> Bytes) -> Body {
+        let left = self.len as u64;
+        Body::new(Pieces { left, pieces: self.into_pieces(hold) })
+    }
+
+    /// All of it in one text.
+    #[cfg(test)]
+    pub fn into_text(self) -> String {
+        let pieces: Vec<_> = self.into_pieces(|text| text).into();
+        String::from_utf8(pieces.concat()).unwrap()
     }
 }
 
@@ -291,16 +362,32 @@ impl http_body::Body for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::budget::Budget;
+
+    fn room(bytes: usize) -> Room {
+        Room::new(Budget::new(bytes).hold(Account::Server, 0))
+    }
+
+    #[test]
+    fn a_list_for_which_there_is_no_room_is_refused() {
+        let budget = Budget::for_everybody(4 * ROOM_STEP);
+        let other = budget.hold(Account::Server, 2 * ROOM_STEP);
+        let mut list = ListWriter::new(usize::MAX, Room::new(budget.hold(Account::Server, 0)));
+        let item = "x".repeat(ROOM_STEP);
+        assert_eq!(list.write(&item, 1).unwrap_err().code, FaultCode::TooManyCalls);
+        drop(other);
+        assert_eq!((list.write(&item, 1), list.write(&item, 2)), (Ok(true), Ok(true)));
+    }
 
     #[test]
     fn a_list_is_cut_before_the_item_that_is_too_much() {
-        let mut writer = ListWriter::new(20);
+        let mut writer = ListWriter::new(20, room(1));
         let written: Vec<_> = (1..5).map(|key| writer.write(&"\u{1}", key).unwrap()).collect();
         assert_eq!(written, [true, true, false, false], "as it is written it has six bytes more");
         let reply = Reply::from(writer.cut::<String>("after_x"));
         assert_eq!(reply.result, r#"["\u0001","\u0001"]"#);
         assert_eq!(reply.cut.unwrap().text(), r#"{"after_x":2}"#);
-        let mut writer = ListWriter::new(1);
+        let mut writer = ListWriter::new(1, room(1));
         assert!(writer.write(&"the first", "a").unwrap());
         assert_eq!(Reply::from(writer.whole::<String>()).result, r#"["the first"]"#);
     }
@@ -327,7 +414,7 @@ mod tests {
         answer.text("c");
         assert_eq!(answer.len(), PIECE_MIN + 3);
         assert_eq!(answer.pieces[1].as_ptr(), long.as_ptr());
-        let text = answer.take_text();
+        let text = answer.into_text();
         assert!(text.starts_with("abxx") && text.ends_with("xc"));
     }
 }

@@ -3,19 +3,20 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jsonrpsee::server::{ConnectionId, MethodCallback, Methods};
-use jsonrpsee::types::{Id, Params};
+use jsonrpsee::types::Id;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, Reply};
 use super::envelope::{
-    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Shape, read_body, read_call,
-    result_frame, write_error,
+    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, Malformed, PARSE_ERROR, Read, Shape, result_frame,
+    write_error,
 };
-use super::fault::{refused_error, specification_error};
+use super::fault::{refused_error, retry_after, specification_error};
 use super::method::{Context, Outlet};
 
 /// Runs calls against a set of methods.
@@ -41,31 +42,33 @@ impl Dispatcher {
         Self { methods: methods.into(), batch_calls_max, response_bytes_max }
     }
 
+    /// The most calls that one body may hold.
+    pub fn batch_calls_max(&self) -> usize {
+        self.batch_calls_max
+    }
+
     /// The answer to a body; empty if there is nothing to answer.
-    pub async fn run(&self, body: &[u8], context: &Context) -> Answer {
+    pub async fn run(&self, body: Body, context: &Context) -> Answer {
         let whole = |code, problem| write_error(Shape::Text, None, &specification_error(code, problem)).into();
         let mut answer = Answer::default();
-        match read_body(body) {
-            None => whole(PARSE_ERROR, None),
-            Some(Body::Single(raw)) => {
-                self.answer(&mut answer, "", raw, context).await;
-                answer
+        match body {
+            Body::Nonsense => whole(PARSE_ERROR, None),
+            Body::Single(read) => {
+                let retry_after = self.answer(&mut answer, "", read, context).await;
+                answer.with_retry_after(retry_after)
             }
-            Some(Body::Batch(calls)) if calls.is_empty() => whole(INVALID_REQUEST, None),
-            Some(Body::Batch(calls)) if calls.len() > self.batch_calls_max => {
-                let problem = format!(
-                    "{} calls are too many for one batch; up to {} are run.",
-                    calls.len(),
-                    self.batch_calls_max
-                );
+            Body::Batch(calls) if calls.is_empty() => whole(INVALID_REQUEST, None),
+            Body::Crowd(count) => {
+                let problem =
+                    format!("{count} calls are too many for one batch; up to {} are run.", self.batch_calls_max);
                 whole(INVALID_REQUEST, Some(&problem))
             }
-            Some(Body::Batch(calls)) => {
-                for raw in calls {
+            Body::Batch(calls) => {
+                for read in calls {
                     let before = if answer.is_empty() { "[" } else { "," };
                     match answer.len() < self.response_bytes_max {
-                        true => self.answer(&mut answer, before, raw, context).await,
-                        false => self.refuse(&mut answer, before, raw),
+                        true => drop(self.answer(&mut answer, before, read, context).await),
+                        false => self.refuse(&mut answer, before, read),
                     }
                 }
                 if !answer.is_empty() {
@@ -76,63 +79,66 @@ impl Dispatcher {
         }
     }
 
-    /// Adds what is said to a call, if anything is, with `before` in front.
-    async fn answer(&self, answer: &mut Answer, before: &str, raw: &RawValue, context: &Context) {
-        let call = match read_call(raw) {
+    /// Adds what is said to a call, if anything is, with `before` in front;
+    /// when trying again makes sense, if it is refused and says so.
+    async fn answer(&self, answer: &mut Answer, before: &str, read: Read, context: &Context) -> Option<Duration> {
+        let call = match read {
             Ok(call) => call,
-            Err(malformed) => {
-                // Text without an id where there was no JSON object at all, as the specification prints it.
-                let problem = raw.get().starts_with('{').then_some(malformed.problem);
+            Err(Malformed { shape, id, problem }) => {
                 let error = specification_error(INVALID_REQUEST, problem);
                 answer.text(before);
-                return answer.text(&write_error(malformed.shape, malformed.id.map(RawValue::get), &error));
+                answer.text(&write_error(shape, id.as_deref(), &error));
+                return None;
             }
         };
-        let outcome = self.call(&call, context).await;
-        if call.is_notification() {
-            return;
+        let (shape, id, is_notification) = (call.shape, call.id.clone(), call.is_notification());
+        let outcome = self.call(call, context).await;
+        if is_notification {
+            return None;
         }
-        let id = call.id.map(RawValue::get);
         answer.text(before);
         match outcome {
             Ok(Reply { result, cut, payer, .. }) => {
                 answer.put_down_to(payer);
-                let (front, back) = result_frame(call.shape, id, cut.map(|cut| cut.text()).as_deref());
+                let (front, back) = result_frame(shape, id.as_deref(), cut.map(|cut| cut.text()).as_deref());
                 answer.text(&front);
                 answer.result(result);
                 answer.text(&back);
+                None
             }
-            Err(error) => answer.text(&write_error(call.shape, id, &error)),
+            Err(error) => {
+                answer.text(&write_error(shape, id.as_deref(), &error));
+                retry_after(&error)
+            }
         }
     }
 
     /// Adds the answer to a call that is not run, since those before it have
     /// filled the response.
-    fn refuse(&self, answer: &mut Answer, before: &str, raw: &RawValue) {
+    fn refuse(&self, answer: &mut Answer, before: &str, read: Read) {
         let max = self.response_bytes_max;
         let problem =
             format!("Not run: the answers before this one fill the {max} bytes of a response. Send it again.");
-        let error = refused_error(&problem);
-        let (shape, id) = match read_call(raw) {
+        let error = refused_error(&problem, None);
+        let (shape, id) = match read {
             Ok(call) if call.is_notification() => return,
             Ok(call) => (call.shape, call.id),
             Err(malformed) => (malformed.shape, malformed.id),
         };
         answer.text(before);
-        answer.text(&write_error(shape, id.map(RawValue::get), &error));
+        answer.text(&write_error(shape, id.as_deref(), &error));
     }
 
     /// Has jsonrpsee run a call. The id it is given is a stand-in.
-    async fn call(&self, call: &Call<'_>, context: &Context) -> Result<Reply, String> {
+    async fn call(&self, call: Call, context: &Context) -> Result<Reply, String> {
         let Some(MethodCallback::Async(callback)) = self.methods.method(&call.method) else {
             return Err(specification_error(METHOD_NOT_FOUND, None));
         };
-        let params = Params::new(call.params.map(RawValue::get)).into_owned();
         let mut extensions = http::Extensions::new();
         extensions.insert(context.clone());
         let outlet = Outlet::default();
         extensions.insert(Arc::clone(&outlet));
-        let running = callback(Id::Number(0), params, ConnectionId(0), usize::MAX, extensions);
+        let running = callback(Id::Number(0), call.params, ConnectionId(0), usize::MAX, extensions);
         let Ok(response) = AssertUnwindSafe(running).catch_unwind().await else {
             tracing::error!(method = call.method, "a method panicked");
             return Err(specification_error(INTERNAL_ERROR, None));
@@ -156,9 +162,11 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use jsonrpsee::RpcModule;
+    use jsonrpsee::types::Params;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::rpc::envelope::read_body;
     use crate::api::rpc::fault::Codes;
     use crate::service::auth::Credentials;
 
@@ -190,9 +198,11 @@ mod tests {
 
     async fn run(body: &str) -> Option<String> {
         let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let context = Context { credentials, peer, codes: Codes::Native, live: None };
-        let mut answer = specification().run(body.as_bytes(), &context).await;
-        (!answer.is_empty()).then(|| answer.take_text())
+        let context = Context { credentials, peer, codes: Codes::Native, live: None, body: None };
+        let dispatcher = specification();
+        let body = read_body(body.as_bytes(), dispatcher.batch_calls_max());
+        let answer = dispatcher.run(body, &context).await;
+        (!answer.is_empty()).then(|| answer.into_text())
     }
 
     /// Equal but for the `data` that says what was wrong with a request.

@@ -9,6 +9,7 @@
 //! - The words of errors are the specification's ("Invalid Request"), and an
 //!   empty batch or one that is no valid JSON is answered as it prints it.
 
+use jsonrpsee::types::Params;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -42,18 +43,19 @@ pub enum Shape {
     Number,
 }
 
-/// A call that can be run.
+/// A call that can be run. It borrows nothing, so the body that it came in
+/// need not be kept.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct Call {
     pub shape: Shape,
     /// As it came: a string, a number or null.
-    pub id: Option<&'a RawValue>,
+    pub id: Option<Box<str>>,
     pub method: String,
     /// An array or an object.
-    pub params: Option<&'a RawValue>,
+    pub params: Params<'static>,
 }
 
-impl Call<'_> {
+impl Call {
     /// True if nobody waits for an answer.
     pub fn is_notification(&self) -> bool {
         self.id.is_none() && self.shape == Shape::Text
@@ -62,27 +64,38 @@ impl Call<'_> {
 
 /// What can't be run, and how to say so.
 #[derive(Debug)]
-pub struct Malformed<'a> {
+pub struct Malformed {
     pub shape: Shape,
-    pub id: Option<&'a RawValue>,
-    /// What was wrong, and what would be right.
-    pub problem: &'static str,
+    pub id: Option<Box<str>>,
+    /// What was wrong, and what would be right; `None` where there was no JSON
+    /// object at all, of which the specification prints no more than that.
+    pub problem: Option<&'static str>,
 }
+
+/// What stands in the place of a call.
+pub type Read = Result<Call, Malformed>;
 
 /// What a body holds.
 #[derive(Debug)]
-pub enum Body<'a> {
-    Single(&'a RawValue),
-    Batch(Vec<&'a RawValue>),
+pub enum Body {
+    Single(Read),
+    Batch(Vec<Read>),
+    /// A batch of so many calls, which are too many.
+    Crowd(usize),
+    /// No JSON.
+    Nonsense,
 }
 
-/// Splits a body into calls; `None` if it is no JSON.
-pub fn read_body(body: &[u8]) -> Option<Body<'_>> {
-    let whole: &RawValue = serde_json::from_slice(body).ok()?;
-    if whole.get().starts_with('[') {
-        serde_json::from_str(whole.get()).ok().map(Body::Batch)
-    } else {
-        Some(Body::Single(whole))
+/// Reads a body, which may hold up to `calls_max` calls.
+pub fn read_body(body: &[u8], calls_max: usize) -> Body {
+    let Ok(whole) = serde_json::from_slice::<&RawValue>(body) else { return Body::Nonsense };
+    if !whole.get().starts_with('[') {
+        return Body::Single(read_call(whole));
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(whole.get()) {
+        Ok(calls) if calls.len() > calls_max => Body::Crowd(calls.len()),
+        Ok(calls) => Body::Batch(calls.into_iter().map(read_call).collect()),
+        Err(_) => Body::Nonsense,
     }
 }
 
@@ -104,8 +117,11 @@ fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// Reads one call.
-pub fn read_call(raw: &RawValue) -> Result<Call<'_>, Malformed<'_>> {
-    let malformed = |shape, id, problem| Err(Malformed { shape, id, problem });
+fn read_call(raw: &RawValue) -> Read {
+    let malformed = |shape, id: Option<&RawValue>, problem| {
+        let id = id.map(|id| id.get().into());
+        Err(Malformed { shape, id, problem: raw.get().starts_with('{').then_some(problem) })
+    };
     let Ok(members) = serde_json::from_str::<Members<'_>>(raw.get()) else {
         return malformed(Shape::Text, None, "A call is an object with each member once.");
     };
@@ -123,7 +139,10 @@ pub fn read_call(raw: &RawValue) -> Result<Call<'_>, Malformed<'_>> {
         return malformed(shape, id, "The member method must be a string.");
     };
     match members.params.map(|params| params.get().as_bytes()[0]) {
-        None | Some(b'[' | b'{') => Ok(Call { shape, id, method, params: members.params }),
+        None | Some(b'[' | b'{') => {
+            let params = Params::new(members.params.map(RawValue::get)).into_owned();
+            Ok(Call { shape, id: id.map(|id| id.get().into()), method, params })
+        }
         Some(_) => malformed(shape, id, "The member params must be an array or an object."),
     }
 }
@@ -173,7 +192,7 @@ mod tests {
         {
             let text = raw(&format!(r#"{{"jsonrpc":{version},"method":"a","id":-1.50}}"#));
             let call = read_call(&text).unwrap();
-            assert_eq!((call.shape, call.id.unwrap().get()), (shape, "-1.50"));
+            assert_eq!((call.shape, call.id.as_deref()), (shape, Some("-1.50")));
         }
         for version in ["\"1.0\"", "1.0", "\"2\"", "null", "true", "[2.0]"] {
             assert!(read_call(&raw(&format!(r#"{{"jsonrpc":{version},"method":"a","id":1}}"#))).is_err());
@@ -194,12 +213,12 @@ mod tests {
         assert!(read_call(&call(ID_BYTES_MAX)).is_ok());
         let long = call(ID_BYTES_MAX + 1);
         let refused = read_call(&long).unwrap_err();
-        assert!(refused.id.is_none() && refused.problem.contains("1,000 bytes"));
+        assert!(refused.id.is_none() && refused.problem.unwrap().contains("1,000 bytes"));
     }
 
     #[test]
     fn malformed_calls_keep_what_can_be_echoed() {
-        let id = |text: &str| read_call(&raw(text)).unwrap_err().id.map(|id| id.get().to_owned());
+        let id = |text: &str| read_call(&raw(text)).unwrap_err().id;
         assert_eq!(id(r#"{"jsonrpc":"2.0","method":1,"id":"x"}"#).as_deref(), Some("\"x\""));
         assert_eq!(id(r#"{"jsonrpc":"2.0","method":"a","id":[1]}"#), None);
         assert_eq!(id("1"), None);

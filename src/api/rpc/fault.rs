@@ -1,7 +1,9 @@
 //! Faults and protocol errors as JSON-RPC error objects.
 
+use std::time::Duration;
+
 use jsonrpsee::types::ErrorObjectOwned;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::envelope::{INVALID_PARAMS, Shape, words, write_error};
 use crate::domain::fault::{Fault, FaultCode};
@@ -47,7 +49,7 @@ pub fn registered_error(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
 }
 
 fn data(fault: &Fault) -> Option<Data<'_>> {
-    let retry_after_ms = fault.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+    let retry_after_ms = fault.retry_after.map(millis);
     let data = Data { field: fault.field.as_deref(), index: fault.index, retry_after_ms };
     (data.field.is_some() || data.index.is_some() || data.retry_after_ms.is_some()).then_some(data)
 }
@@ -64,17 +66,36 @@ pub fn specification_error(code: i32, problem: Option<&str>) -> String {
 /// specification's own codes.
 pub const REFUSED: i32 = -32000;
 
-/// What was refused, and why.
-pub fn refused_error(problem: &str) -> String {
-    error_text(REFUSED, problem)
+/// What was refused, why, and when trying again makes sense.
+pub fn refused_error(problem: &str, retry_after: Option<Duration>) -> String {
+    error_text(REFUSED, problem, retry_after)
 }
 
 /// A whole answer for what was refused before a call could be read.
-pub fn protocol_error(code: i32, problem: &str) -> String {
-    write_error(Shape::Text, None, &error_text(code, problem))
+pub fn protocol_error(code: i32, problem: &str, retry_after: Option<Duration>) -> String {
+    write_error(Shape::Text, None, &error_text(code, problem, retry_after))
 }
 
-fn error_text(code: i32, message: &str) -> String {
-    let error = ErrorObjectOwned::owned(code, message, None::<()>);
+/// When an error object says that trying again makes sense.
+pub fn retry_after(error: &str) -> Option<Duration> {
+    #[derive(Deserialize)]
+    struct Error {
+        data: Option<Told>,
+    }
+    #[derive(Deserialize)]
+    struct Told {
+        retry_after_ms: Option<u64>,
+    }
+    let error: Error = serde_json::from_str(error).ok()?;
+    error.data?.retry_after_ms.map(Duration::from_millis)
+}
+
+fn error_text(code: i32, message: &str, retry_after: Option<Duration>) -> String {
+    let data = retry_after.map(|wait| Data { field: None, index: None, retry_after_ms: Some(millis(wait)) });
+    let error = ErrorObjectOwned::owned(code, message, data);
     serde_json::to_string(&error).expect("an error object has only string keys")
+}
+
+fn millis(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
 }

@@ -8,28 +8,27 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use jsonrpsee::types::ErrorObjectOwned;
+use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::{ResponsePayload, RpcModule};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::answer::{ListWriter, Listed, Reply, Steps};
+use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
 use super::{openrpc, reference};
-use crate::api::unsent::{Payer, Unsent};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
-use crate::service::address::Origin;
 use crate::service::auth::{Caller, Credentials};
+use crate::work::budget::{Budget, Held};
+use crate::work::{Account, READ_AT_ONCE_MAX};
 
 /// The faults of finding out who calls.
 pub const CALLER_FAULTS: &[FaultCode] =
@@ -46,6 +45,9 @@ pub struct Context {
     pub codes: Codes,
     /// What a WebSocket has besides; `None` over HTTP.
     pub live: Option<Live>,
+    /// The count of its body, which ends when nobody has this any more; `None`
+    /// if it is short.
+    pub body: Option<Arc<Held>>,
 }
 
 /// What a method works with.
@@ -57,6 +59,8 @@ pub struct Request {
     pub table: Arc<Table>,
     /// What came with the request.
     pub context: Context,
+    /// Room for the answer.
+    pub room: Room,
 }
 
 impl Request {
@@ -70,6 +74,8 @@ impl Request {
     }
 }
 
+/// What an answer is counted as before anything of it is there, in bytes.
+const ANSWER_BYTES_MIN: usize = 4_096;
 /// How many items a list reads at once: of those that may be long, and others.
 pub const HEAVY_STEP: u32 = 16;
 pub const LIGHT_STEP: u32 = 1_000;
@@ -85,12 +91,12 @@ impl Request {
     /// The same for a list that may have other items than most.
     pub fn list_up_to(&self, limit: Option<i64>, max: u32, step: u32) -> (ListWriter, Steps) {
         let limit = limit.unwrap_or_else(|| LIST_LIMIT_DEFAULT.min(max).into());
-        (ListWriter::new(self.table.response_bytes_max), Steps::new(limit, max, step))
+        (ListWriter::new(self.table.response_bytes_max, self.room.clone()), Steps::new(limit, max, step))
     }
 
     /// The same for a list that has all there is unless it has a limit.
     pub fn list_of_all(&self, limit: Option<i64>, step: u32) -> (ListWriter, Steps) {
-        let writer = ListWriter::new(self.table.response_bytes_max);
+        let writer = ListWriter::new(self.table.response_bytes_max, self.room.clone());
         let max = self.service.list_limit_max();
         (writer, limit.map_or_else(|| Steps::endless(max, step), |limit| Steps::new(limit, max, step)))
     }
@@ -363,14 +369,6 @@ impl<T> Serialize for Written<T> {
     }
 }
 
-/// Why a call is refused whose caller leaves too many answers untaken.
-fn untaken() -> Fault {
-    const RETRY_AFTER: Duration = Duration::from_secs(1);
-    Fault::new(FaultCode::TooManyCalls)
-        .detail("Too much of what you asked for waits to be sent. Read the answers, and try again.")
-        .retry_after(RETRY_AFTER)
-}
-
 fn print(result: &impl Serialize) -> Result<Box<RawValue>, Fault> {
     to_raw_value(result).map_err(|cause| {
         tracing::error!(%cause, "a result could not be written");
@@ -385,7 +383,7 @@ pub struct Table {
     service: Arc<Service>,
     url: String,
     response_bytes_max: usize,
-    unsent: Arc<Unsent>,
+    unsent: Arc<Budget>,
     document: OnceLock<Bytes>,
     reference: OnceLock<Bytes>,
 }
@@ -402,7 +400,7 @@ impl Table {
         service: Arc<Service>,
         url: String,
         response_bytes_max: usize,
-        unsent: Arc<Unsent>,
+        unsent: Arc<Budget>,
     ) -> Self {
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
         Self {
@@ -467,7 +465,7 @@ impl Table {
                         let (Some(context), Some(outlet)) = (context, outlet) else {
                             return ResponsePayload::error(jsonrpsee::types::ErrorCode::InternalError);
                         };
-                        match table.registered(name, context, params.as_str()).await {
+                        match table.registered(name, context, params).await {
                             Ok(reply) => {
                                 *outlet.lock().expect("nothing panics while it holds an answer") = Some(reply);
                                 ResponsePayload::success(())
@@ -481,66 +479,93 @@ impl Table {
         module
     }
 
-    /// Runs a registered method.
+    /// Runs a registered method. Long parameters are read apart.
     async fn registered(
         self: Arc<Self>,
-        name: &str,
-        context: Context,
-        params: Option<&str>,
+        name: &'static str,
+        mut context: Context,
+        params: Params<'static>,
     ) -> Result<Reply, ErrorObjectOwned> {
         let codes = context.codes;
         let own = |fault: Fault| registered_error(&fault, codes);
         let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
-        let (mut args, mut context) = (Args::read(params), context);
-        let peer = context.peer;
-        let caller = match method.spec.takes_session {
-            true => {
-                let found = self.authenticate(args.take_session(), &mut context).await;
-                Some(found.map_err(|fault| own(self.service.count_stranger(peer).err().unwrap_or(fault)))?)
-            }
-            false => {
-                self.service.count_stranger(peer).map_err(own)?;
-                None
-            }
+        let (peer, takes_session, params) = (context.peer, method.spec.takes_session, Arc::new(params));
+        let stranger = Account::of_stranger(peer);
+        let is_long = params.as_str().map_or(0, str::len) > READ_AT_ONCE_MAX;
+        let mut args = (!is_long).then(|| Args::read(params.as_str()));
+        let caller = if takes_session {
+            let session = match &mut args {
+                Some(args) => args.take_session(),
+                None => {
+                    let params = Arc::clone(&params);
+                    let take = move || Args::read(params.as_str()).take_session();
+                    self.service.apart(stranger, take).await.map_err(own)?
+                }
+            };
+            let found = self.authenticate(session, &mut context).await;
+            Some(found.map_err(|fault| own(self.service.count_stranger(peer).err().unwrap_or(fault)))?)
+        } else {
+            self.service.count_stranger(peer).map_err(own)?;
+            None
         };
-        let payer = match &caller {
-            Some(caller) => Payer::Merchant(caller.merchant_id),
-            None => Payer::Stranger(Origin::of(peer)),
-        };
-        if !self.unsent.has_room(payer) {
-            return Err(own(untaken()));
+        let payer = caller.as_ref().map_or(stranger, |caller| caller.merchant_id.into());
+        if let Some(body) = &context.body {
+            body.put_down_to(payer);
         }
-        let request = Request { service: Arc::clone(&self.service), table: Arc::clone(&self), context };
+        let held = self.unsent.try_hold(payer, ANSWER_BYTES_MIN).ok_or_else(|| own(untaken()))?;
+        let (room, service) = (Room::new(held), Arc::clone(&self.service));
+        let request = Request { service, table: Arc::clone(&self), context, room: room.clone() };
+        let prepared = match args {
+            Some(args) => method.prepare(request, caller, args),
+            None => {
+                let (table, params) = (Arc::clone(&self), Arc::clone(&params));
+                let prepare = move || {
+                    let mut args = Args::read(params.as_str());
+                    if takes_session {
+                        args.take_session();
+                    }
+                    table.find(name).ok_or(FaultCode::InvalidPath)?.prepare(request, caller, args)
+                };
+                self.service.apart(payer, prepare).await.and_then(|prepared| prepared)
+            }
+        };
+        // They have been decoded, and may be long.
+        drop(params);
         let described = |fault| own(method.described(fault));
-        let answer = method.prepare(request, caller, args).map_err(described)?;
-        let answer = answer.await;
+        let answer = prepared.map_err(described)?.await;
         let mut reply =
             answer.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })?;
         reply.payer = Some(payer);
         if !reply.is_shared {
-            let len = reply.result.len();
-            let held = match method.spec.goes_on_by {
-                // It has changed nothing, so it can be called again.
-                Some(_) => self.unsent.try_hold(payer, len).ok_or_else(|| own(untaken()))?,
-                None => self.unsent.hold(payer, len),
-            };
-            reply.result = held.around(reply.result);
+            reply.result = room.around(reply.result);
         }
         Ok(reply)
     }
 
-    /// Runs a method on behalf of `call`, whose caller is known.
-    pub async fn call(request: Request, caller: Caller, path: &str, args: Option<&RawValue>) -> Result<Reply, Fault> {
+    /// Runs a method on behalf of `call`, whose caller is known. Long arguments
+    /// are read apart.
+    pub async fn call(
+        request: Request,
+        caller: Caller,
+        path: &str,
+        args: Option<Box<RawValue>>,
+    ) -> Result<Reply, Fault> {
         let table = Arc::clone(&request.table);
-        let Some(method) = table.find(path) else {
+        let Some(&place) = table.by_name.get(path) else {
             let is_resource = table.methods.iter().any(|method| method.spec.resource() == Some(path));
             return Err(if is_resource { FaultCode::NotCallable } else { FaultCode::InvalidPath }.into());
         };
+        let method = &table.methods[place];
         if method.spec.resource().is_none() {
             return Err(FaultCode::NotCallable.into());
         }
         let described = |fault| method.described(fault);
-        let running = method.prepare(request, Some(caller), Args::of_call(args)).map_err(described)?;
+        let is_long = args.as_ref().is_some_and(|args| args.get().len() > READ_AT_ONCE_MAX);
+        let (service, account, of) = (Arc::clone(&request.service), caller.merchant_id, Arc::clone(&table));
+        let prepare = move || of.methods[place].prepare(request, Some(caller), Args::of_call(args.as_deref()));
+        let prepared =
+            if is_long { service.apart(account, prepare).await.and_then(|prepared| prepared) } else { prepare() };
+        let running = prepared.map_err(described)?;
         let ran = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(path, "a method panicked");
             Err(FaultCode::Internal.into())

@@ -21,7 +21,9 @@ mod socket;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -33,16 +35,18 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
+use self::answer::Answer;
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::sdk::Language;
 use super::body::{self, BodyError};
-use super::unsent::{Payer, Unsent};
-use super::{Config, Peer};
+use super::{Config, Peer, retry_after};
+use crate::domain::fault::Fault;
 use crate::service::Service;
-use crate::service::address::Origin;
 use crate::service::auth::Credentials;
+use crate::work::budget::{Budget, Held};
+use crate::work::{Account, READ_AT_ONCE_MAX};
 
 /// Our own paths.
 const NATIVE_PATHS: [&str; 2] = ["/", "/rpc"];
@@ -60,12 +64,13 @@ struct Endpoint {
     dispatcher: Arc<Dispatcher>,
     codes: Codes,
     config: Config,
-    unsent: Arc<Unsent>,
+    service: Arc<Service>,
+    unsent: Arc<Budget>,
 }
 
 /// The routes of a server that is called at `url`.
-pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<Unsent>) -> Router {
-    let table = Table::new(methods::all(), service, url, config.response_bytes_max, Arc::clone(unsent));
+pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<Budget>) -> Router {
+    let table = Table::new(methods::all(), Arc::clone(&service), url, config.response_bytes_max, Arc::clone(unsent));
     let table = Arc::new(table);
     let module = Arc::clone(&table).module();
     let dispatcher = Dispatcher::new(module, config.batch_calls_max, config.response_bytes_max);
@@ -75,8 +80,8 @@ pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<
     let reference = get(async move || Html(described.reference().await));
     let mut router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference);
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
-        let (dispatcher, unsent) = (Arc::clone(&dispatcher), Arc::clone(unsent));
-        let endpoint = Endpoint { dispatcher, codes, config: config.clone(), unsent };
+        let (dispatcher, service, unsent) = (Arc::clone(&dispatcher), Arc::clone(&service), Arc::clone(unsent));
+        let endpoint = Endpoint { dispatcher, codes, config: config.clone(), service, unsent };
         for path in paths {
             let methods = post(handle).get(socket::upgrade).fallback(refuse_method);
             router = router.route(path, methods.with_state(endpoint.clone()));
@@ -94,21 +99,75 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
             "The body must be JSON; send the header \"Content-Type: application/json\".",
         );
     }
-    let body = match body::read(body, endpoint.config.body_bytes_max, endpoint.config.idle_timeout).await {
-        Ok(body) => body,
+    let (bytes_max, timeout) = (endpoint.config.body_bytes_max, endpoint.config.idle_timeout);
+    let (body, held) = match body::read(body, &parts.extensions, bytes_max, timeout).await {
+        Ok(read) => read,
         Err(error) => {
-            let code = if error == BodyError::TooSlow { REFUSED } else { envelope::INVALID_REQUEST };
-            return refusal(error.status(), code, &error.problem());
+            let code = match error {
+                BodyError::TooSlow | BodyError::NoRoom => REFUSED,
+                BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,
+            };
+            let wait = error.retry_after();
+            let text = protocol_error(code, &error.problem(), wait);
+            return with_retry_after(json(error.status(), Body::from(text)), wait);
         }
     };
     let Some(Peer(peer)) = parts.extensions.get().copied() else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
-    let context = Context { credentials: credentials(&parts.headers), peer, codes: endpoint.codes, live: None };
-    let answer = endpoint.dispatcher.run(&body, &context).await;
-    let payer = answer.payer(Payer::Stranger(Origin::of(peer)));
-    let held = |text| endpoint.unsent.hold(payer, Bytes::len(&text)).around(text);
-    json(StatusCode::OK, answer.into_body(held))
+    let context = Context {
+        credentials: credentials(&parts.headers),
+        peer,
+        codes: endpoint.codes,
+        live: None,
+        body: held.map(Arc::new),
+    };
+    let answer = endpoint.answer(body, &context).await;
+    let (hold, wait) = (endpoint.hold(&answer, peer), answer.retry_after());
+    with_retry_after(json(StatusCode::OK, answer.into_body(hold)), wait)
+}
+
+impl Endpoint {
+    /// The answer to a body; empty if there is nothing to answer. A long one is
+    /// read apart.
+    async fn answer(&self, body: Bytes, context: &Context) -> Answer {
+        let calls_max = self.dispatcher.batch_calls_max();
+        let is_long = body.len() > READ_AT_ONCE_MAX;
+        // The body goes with it; the calls have what they need of it.
+        let read = move || envelope::read_body(&body, calls_max);
+        let body = match is_long {
+            true => self.service.apart(Account::of_stranger(context.peer), read).await,
+            false => Ok(read()),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(fault) => return refused(&fault, context.codes),
+        };
+        self.dispatcher.run(body, context).await
+    }
+
+    /// Counts texts of an answer until they have been sent, on the account of
+    /// whoever made a call of it.
+    fn hold(&self, answer: &Answer, peer: IpAddr) -> impl Fn(Bytes) -> Bytes + use<> {
+        let (unsent, payer) = (Arc::clone(&self.unsent), answer.payer(Account::of_stranger(peer)));
+        move |text| Held::around(unsent.hold(payer, text.len()), text)
+    }
+}
+
+/// The answer to a body that was not read, for this fault.
+fn refused(fault: &Fault, codes: Codes) -> Answer {
+    let error =
+        serde_json::to_string(&fault::error_object(fault, codes)).expect("an error object has only string keys");
+    let answer = envelope::write_error(envelope::Shape::Text, None, &error);
+    Answer::from(answer).with_retry_after(fault.retry_after)
+}
+
+/// Says when trying again makes sense, in seconds and rounded up.
+fn with_retry_after(mut response: Response, wait: Option<Duration>) -> Response {
+    if let Some(wait) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
+    }
+    response
 }
 
 async fn refuse_method() -> Response {
@@ -151,7 +210,7 @@ fn credentials(headers: &HeaderMap) -> Credentials {
 
 /// What is refused before a call could be read.
 fn refusal(status: StatusCode, code: i32, problem: &str) -> Response {
-    json(status, Body::from(protocol_error(code, problem)))
+    json(status, Body::from(protocol_error(code, problem, None)))
 }
 
 /// An empty body if there is nothing to say: a notification is answered by

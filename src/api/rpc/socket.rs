@@ -1,37 +1,52 @@
 //! JSON-RPC 2.0 over a WebSocket: each message is what a body is over HTTP,
 //! answers come as calls end, and subscriptions tell in between.
 //!
-//! One task drives a connection: it reads, runs calls, and writes. While it
-//! waits for a slow peer to take something it does nothing else, so no more is
-//! read for that peer, and news wait where they are bounded. Its calls stand
-//! still meanwhile; so they may hold nothing that others wait for.
+//! One task drives a connection: it reads, begins calls, and writes; each call
+//! is a task of its own, so that many large ones are many steps. While the
+//! connection waits for a slow peer to take something it does nothing else, so
+//! no more is read for that peer, and answers and news wait where they are
+//! bounded.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::body::Body;
+use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::response::Response;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, SelectAll, StreamExt};
+use bytes::Bytes;
+use futures_util::stream::{SelectAll, StreamExt};
 use futures_util::{FutureExt, SinkExt};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Message};
 use tracing::debug;
 use url::Url;
 
-use super::answer::Answer;
 use super::envelope::INVALID_REQUEST;
 use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, refusal, refuse_method};
+use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
+use crate::api::places::{Standing, Work};
 use crate::api::{Peer, Seat};
+use crate::work::guarded;
 
 /// How much is read from a connection at once, and gathered before it is
-/// written, in bytes.
+/// written, in bytes; what is longer is written in frames of so many.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// After so many bytes of an answer others have their turn.
+const TURN_BYTES: usize = 256 * 1024;
 /// How long to wait for the peer to take leave, too.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
@@ -41,34 +56,53 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
     if !parts.headers.contains_key(header::UPGRADE) {
         return refuse_method().await;
     }
-    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text()),
-    };
+    let (on_upgrade, key) =
+        (parts.extensions.get::<OnUpgrade>().cloned(), parts.headers.get(header::SEC_WEBSOCKET_KEY));
+    let accept = key.map(|key| derive_accept_key(key.as_bytes()));
+    // It checks what the standard asks of such a request.
+    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        return refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text());
+    }
     let credentials = credentials(&parts.headers);
     if is_foreign(&parts.headers, endpoint.config.public_url.as_ref()) {
         let problem = "Pages of another origin are not answered. If this one is the server's own, behind a proxy, \
             public_url must say where it is.";
         return refusal(StatusCode::FORBIDDEN, INVALID_REQUEST, problem);
     }
-    let (Some(Peer(peer)), Some(seat)) = (parts.extensions.get().copied(), parts.extensions.get::<Seat>().cloned())
-    else {
+    let of_connection =
+        (parts.extensions.get().copied(), parts.extensions.get().cloned(), parts.extensions.get().cloned());
+    let ((Some(Peer(peer)), Some(seat), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
-    let context = Context { credentials, peer, codes: endpoint.codes, live: None };
-    let max = endpoint.config.body_bytes_max;
-    upgrade
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
-        .max_message_size(max)
-        .max_frame_size(max)
-        .on_failed_upgrade(|cause| debug!(%cause, "a connection could not become a WebSocket"))
-        .on_upgrade(move |socket| async move {
-            match Connection::new(socket, endpoint, context, seat).run().await {
-                Ok(()) => {}
-                Err(Broken) => debug!("a WebSocket broke off"),
-            }
-        })
+    let context = Context { credentials, peer, codes: endpoint.codes, live: None, body: None };
+    tokio::spawn(guarded("a WebSocket", async move {
+        let upgraded = match on_upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(cause) => return debug!(%cause, "a connection could not become a WebSocket"),
+        };
+        let max = endpoint.config.body_bytes_max;
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_message_size(Some(max))
+            .max_frame_size(Some(max));
+        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+        match Connection::new(socket, endpoint, context, seat, intake).run().await {
+            Ok(()) => {}
+            Err(Broken) => debug!("a WebSocket broke off"),
+        }
+    }));
+    switching_protocols(accept.as_deref().unwrap_or_default())
+}
+
+fn switching_protocols(accept: &str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(accept).expect("it is base64"));
+    response
 }
 
 /// True if a page of another site asks. Browsers let any page open a WebSocket
@@ -91,9 +125,17 @@ struct Broken;
 
 /// An answer to write, and what it begins.
 struct Ran {
-    answer: Answer,
+    answer: VecDeque<Bytes>,
     live: Live,
-    body_bytes: usize,
+    load: Load,
+}
+
+/// What the calls in progress hold of what was sent, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    all: usize,
+    /// As much of it as is not counted together with that of others.
+    uncounted: usize,
 }
 
 /// What came from the peer.
@@ -106,30 +148,43 @@ enum Came {
 }
 
 struct Connection {
-    socket: WebSocket,
+    socket: WebSocketStream<TokioIo<Upgraded>>,
     endpoint: Endpoint,
     context: Context,
     seat: Seat,
+    standing: Arc<Standing>,
+    /// While it has something to do.
+    work: Option<Work>,
+    intake: Arc<Intake>,
     subscriptions: Subscriptions,
-    calls: FuturesUnordered<BoxFuture<'static, Ran>>,
-    /// The bodies of the calls in progress, in bytes.
-    body_bytes: usize,
+    calls: JoinSet<Ran>,
+    load: Load,
     told: SelectAll<Told>,
     /// When the peer last gave a sign of life, as far as it was listened to.
     heard_at: Instant,
 }
 
 impl Connection {
-    fn new(socket: WebSocket, endpoint: Endpoint, context: Context, seat: Seat) -> Self {
+    fn new(
+        socket: WebSocketStream<TokioIo<Upgraded>>,
+        endpoint: Endpoint,
+        context: Context,
+        seat: Seat,
+        intake: Arc<Intake>,
+    ) -> Self {
         let subscriptions = Subscriptions::new(endpoint.config.ws_subscriptions_max);
+        let standing = Arc::clone(&seat.standing);
         Self {
             socket,
             endpoint,
             context,
             seat,
+            standing,
+            work: None,
+            intake,
             subscriptions,
-            calls: FuturesUnordered::new(),
-            body_bytes: 0,
+            calls: JoinSet::new(),
+            load: Load::default(),
             told: SelectAll::new(),
             heard_at: Instant::now(),
         }
@@ -139,11 +194,19 @@ impl Connection {
     async fn run(mut self) -> Result<(), Broken> {
         let idle_timeout = self.endpoint.config.idle_timeout;
         let mut ping = tokio::time::interval(idle_timeout / 2);
+        let _answering = self.intake.answering();
         loop {
             let has_room = self.has_room();
+            let is_idle = self.calls.is_empty() && self.told.is_empty();
+            match is_idle {
+                true => self.work = None,
+                false => drop(self.work.get_or_insert_with(|| self.standing.work())),
+            }
             tokio::select! {
                 () = self.seat.is_stopping() => return self.drain().await,
-                came = self.socket.recv(), if has_room => match Came::from(came) {
+                () = self.standing.gives_way() => return self.give_way(),
+                () = self.intake.overflows() => return self.turn_away().await,
+                came = self.socket.next(), if has_room => match Came::from(came) {
                     Came::Body(body) => self.take(body),
                     Came::Ping => {
                         self.heard_at = Instant::now();
@@ -155,9 +218,7 @@ impl Connection {
                     Came::Leave => return self.leave(None).await,
                     Came::Broken(cause) => return self.refuse(&cause).await,
                 },
-                Some(ran) = self.calls.next() => {
-                    self.answer(ran).await?;
-                }
+                Some(ran) = self.calls.join_next() => self.answer(ran.map_err(|_| Broken)?).await?,
                 Some(notifications) = self.told.next() => self.notify(notifications).await?,
                 _ = ping.tick() => {
                     if !has_room {
@@ -165,7 +226,7 @@ impl Connection {
                         self.heard_at = Instant::now();
                     }
                     if self.heard_at.elapsed() > idle_timeout {
-                        return self.leave(Some((close_code::POLICY, "no answer to pings"))).await;
+                        return self.leave(Some((CloseCode::Policy, "no answer to pings"))).await;
                     }
                     self.write(Message::Ping(Bytes::new())).await?;
                 }
@@ -175,29 +236,37 @@ impl Connection {
 
     /// True if another call may begin.
     fn has_room(&self) -> bool {
-        self.calls.len() < self.endpoint.config.ws_calls_max && self.body_bytes < self.endpoint.config.body_bytes_max
+        self.calls.len() < self.endpoint.config.ws_calls_max
+            && self.load.all < self.endpoint.config.body_bytes_max
+            && self.load.uncounted < UNCOUNTED_MAX
     }
 
-    /// Begins to run what a message holds.
+    /// Begins to run what a message holds. Those that are too short to be
+    /// counted are all the same once there are many of them.
     fn take(&mut self, body: Bytes) {
         self.heard_at = Instant::now();
-        self.body_bytes += body.len();
+        let (all, uncounted) = (body.len(), self.load.uncounted + body.len());
+        let held = self.intake.take();
+        let held = held.or_else(|| (uncounted > UNCOUNTED_MAX).then(|| self.intake.try_hold(all)).flatten());
+        let load = Load { all, uncounted: if held.is_some() { 0 } else { all } };
+        self.load = Load { all: self.load.all + load.all, uncounted: self.load.uncounted + load.uncounted };
         let live = self.subscriptions.for_request();
-        let context = Context { live: Some(live.clone()), ..self.context.clone() };
-        let dispatcher = self.endpoint.dispatcher.clone();
-        let run = async move {
-            let answer = dispatcher.run(&body, &context).await;
-            Ran { answer, live, body_bytes: body.len() }
-        };
-        self.calls.push(run.boxed());
+        let context = Context { live: Some(live.clone()), body: held.map(Arc::new), ..self.context.clone() };
+        let endpoint = self.endpoint.clone();
+        self.calls.spawn(guarded("a call over a WebSocket", async move {
+            let answer = endpoint.answer(body, &context).await;
+            let hold = endpoint.hold(&answer, context.peer);
+            Ran { answer: answer.into_pieces(hold), live, load }
+        }));
     }
 
     /// Writes an answer; only then do the subscriptions that it tells of begin.
-    async fn answer(&mut self, mut ran: Ran) -> Result<(), Broken> {
-        self.body_bytes -= ran.body_bytes;
+    async fn answer(&mut self, ran: Ran) -> Result<(), Broken> {
+        let Load { all, uncounted } = ran.load;
+        self.load = Load { all: self.load.all - all, uncounted: self.load.uncounted - uncounted };
         if !ran.answer.is_empty() {
-            // Its results are held, to their caller's account, until it is dropped.
-            self.write(Message::text(ran.answer.take_text())).await?;
+            self.feed_text(ran.answer).await?;
+            self.flush().await?;
         }
         self.told.extend(ran.live.take_opened());
         Ok(())
@@ -205,7 +274,7 @@ impl Connection {
 
     async fn notify(&mut self, notifications: Vec<String>) -> Result<(), Broken> {
         for notification in notifications {
-            self.feed(Message::text(notification)).await?;
+            self.feed_text(VecDeque::from([notification.into()])).await?;
         }
         self.flush().await
     }
@@ -216,13 +285,13 @@ impl Connection {
         loop {
             let ran = tokio::select! {
                 biased;
-                ran = self.calls.next() => ran,
+                ran = self.calls.join_next() => ran,
                 () = self.seat.is_over() => None,
             };
             let Some(ran) = ran else { break };
-            self.answer(ran).await?;
+            self.answer(ran.map_err(|_| Broken)?).await?;
         }
-        self.leave(Some((close_code::AWAY, "the server is shutting down"))).await
+        self.leave(Some((CloseCode::Away, "the server is shutting down"))).await
     }
 
     /// Says what was wrong with a message, and takes leave.
@@ -231,25 +300,43 @@ impl Connection {
             tungstenite::Error::Capacity(_) => {
                 let max = self.endpoint.config.body_bytes_max;
                 let problem = format!("The message is longer than {max} bytes, the most that is accepted.");
-                self.write(Message::text(protocol_error(INVALID_REQUEST, &problem))).await?;
-                (close_code::SIZE, "the message is too long")
+                self.write(Message::text(protocol_error(INVALID_REQUEST, &problem, None))).await?;
+                (CloseCode::Size, "the message is too long")
             }
-            tungstenite::Error::Utf8(_) => (close_code::INVALID, "a text must be UTF-8"),
-            tungstenite::Error::Protocol(_) => (close_code::PROTOCOL, "this is no WebSocket"),
+            tungstenite::Error::Utf8(_) => (CloseCode::Invalid, "a text must be UTF-8"),
+            tungstenite::Error::Protocol(_) => (CloseCode::Protocol, "this is no WebSocket"),
             _ => return Err(Broken),
         };
         self.leave(Some((code, reason))).await
     }
 
+    /// Takes leave for another to have the place: at once, whether the peer
+    /// listens or not, since that one waits.
+    fn give_way(mut self) -> Result<(), Broken> {
+        debug!("a WebSocket that was idle gave way to another connection");
+        let frame = CloseFrame { code: CloseCode::Again, reason: "another connection needs the place".into() };
+        match self.socket.send(Message::Close(Some(frame))).now_or_never() {
+            Some(Ok(())) => Ok(()),
+            _ => Err(Broken),
+        }
+    }
+
+    /// Says that there is no room for what the peer sends, and takes leave.
+    async fn turn_away(mut self) -> Result<(), Broken> {
+        let problem = "There is no room for more of what you send. Retry in a second.";
+        self.write(Message::text(protocol_error(REFUSED, problem, Some(FULL_RETRY_AFTER)))).await?;
+        self.leave(Some((CloseCode::Again, "there is no room for the message"))).await
+    }
+
     /// Says good-bye, and waits a little for the peer to do so; or, without a
     /// reason, lets the answer to the peer's own go out.
-    async fn leave(mut self, why: Option<(u16, &'static str)>) -> Result<(), Broken> {
+    async fn leave(mut self, why: Option<(CloseCode, &'static str)>) -> Result<(), Broken> {
         let leaving = async {
             if let Some((code, reason)) = why {
                 let frame = CloseFrame { code, reason: reason.into() };
                 self.socket.send(Message::Close(Some(frame))).await.map_err(|_| Broken)?;
             }
-            while let Some(Ok(_)) = self.socket.recv().await {}
+            while let Some(Ok(_)) = self.socket.next().await {}
             Ok(())
         };
         tokio::time::timeout(CLOSE_WAIT, leaving).await.unwrap_or(Err(Broken))
@@ -258,6 +345,25 @@ impl Connection {
     async fn write(&mut self, message: Message) -> Result<(), Broken> {
         self.feed(message).await?;
         self.flush().await
+    }
+
+    /// Writes a text, which is there in pieces, in frames that are short.
+    async fn feed_text(&mut self, pieces: VecDeque<Bytes>) -> Result<(), Broken> {
+        let (mut left, mut turn) = (pieces.iter().map(Bytes::len).sum::<usize>(), 0);
+        let mut code = OpCode::Data(Data::Text);
+        for mut piece in pieces {
+            while !piece.is_empty() {
+                let part = piece.split_to(piece.len().min(BUFFER_BYTES));
+                (left, turn) = (left - part.len(), turn + part.len());
+                self.feed(Message::Frame(Frame::message(part, code, left == 0))).await?;
+                code = OpCode::Data(Data::Continue);
+                if turn >= TURN_BYTES {
+                    turn = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Writes once there is room for it, which is as soon as the peer has
@@ -281,18 +387,16 @@ impl Connection {
     }
 }
 
-impl From<Option<Result<Message, axum::Error>>> for Came {
-    fn from(came: Option<Result<Message, axum::Error>>) -> Self {
+impl From<Option<Result<Message, tungstenite::Error>>> for Came {
+    fn from(came: Option<Result<Message, tungstenite::Error>>) -> Self {
         match came {
             Some(Ok(Message::Text(text))) => Self::Body(text.into()),
             Some(Ok(Message::Binary(bytes))) => Self::Body(bytes),
             Some(Ok(Message::Ping(_))) => Self::Ping,
             Some(Ok(Message::Pong(_))) => Self::Pong,
-            Some(Ok(Message::Close(_))) | None => Self::Leave,
-            Some(Err(cause)) => match cause.into_inner().downcast() {
-                Ok(cause) => Self::Broken(*cause),
-                Err(_) => Self::Leave,
-            },
+            // Single frames are for writing only.
+            Some(Ok(Message::Close(_) | Message::Frame(_))) | None => Self::Leave,
+            Some(Err(cause)) => Self::Broken(cause),
         }
     }
 }

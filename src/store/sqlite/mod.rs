@@ -210,19 +210,19 @@ impl Store for SqliteStore {
         &self.store_id
     }
 
-    async fn user_by_name(&self, name: &str) -> Result<Option<(User, KeyHash)>, StoreError> {
+    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<(User, KeyHash)>, StoreError> {
         let name = name.to_owned();
         self.readers
-            .peek(Account::Server, move |conn| {
+            .peek(asker, move |conn| {
                 let sql = format!("{} WHERE user.name = ?1", rows::USER);
                 Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user_and_key).optional()?)
             })
             .await
     }
 
-    async fn user_by_key(&self, key: KeyHash) -> Result<Option<User>, StoreError> {
+    async fn user_by_key(&self, key: KeyHash, asker: Account) -> Result<Option<User>, StoreError> {
         self.readers
-            .peek(Account::Server, move |conn| {
+            .peek(asker, move |conn| {
                 let sql = format!("{} WHERE user.key_hash = ?1", rows::USER);
                 Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
             })
@@ -233,9 +233,9 @@ impl Store for SqliteStore {
         self.readers.read(merchant, move |conn| reads::profiles(conn, merchant)).await
     }
 
-    async fn session(&self, key: KeyHash) -> Result<Option<Session>, StoreError> {
+    async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>, StoreError> {
         self.readers
-            .peek(Account::Server, move |conn| {
+            .peek(asker, move |conn| {
                 let expires_at = conn
                     .prepare_cached("SELECT user_id, expires_at FROM session WHERE key_hash = ?1")?
                     .query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, Timestamp(row.get(1)?))))
@@ -272,11 +272,10 @@ impl Store for SqliteStore {
         let _ = self.queue.push(merchant.into(), Cost::SMALL, change);
     }
 
-    async fn end_session(&self, key: KeyHash) -> Result<(), StoreError> {
-        // Unknown keys wait in a line of their own, and keep nobody else waiting.
-        const NOBODY: MerchantId = MerchantId(0);
-        let merchant = self.session(key).await?.map_or(NOBODY, |session| session.user.merchant_id);
-        self.write(merchant, move |tx| sessions::end_session(tx, key)).await
+    async fn end_session(&self, key: KeyHash, asker: Account) -> Result<(), StoreError> {
+        let session = self.session(key, asker).await?;
+        let account = session.map_or(asker, |session| session.user.merchant_id.into());
+        self.write(account, move |tx| sessions::end_session(tx, key)).await
     }
 
     async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {

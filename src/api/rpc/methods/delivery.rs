@@ -263,7 +263,7 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Li
         let item = PulledItem::from(pulled);
         let has_room = if is_long {
             let text = request.service.apart(&caller, move || answer::text_of(&item)).await??;
-            list.write_text(&text, number)
+            list.write_text(&text, number)?
         } else {
             list.write(&item, number)?
         };

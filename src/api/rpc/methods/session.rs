@@ -12,6 +12,10 @@ use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table};
 use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::service::auth::{Caller, Credentials};
+use crate::work::READ_AT_ONCE_MAX;
+
+/// What a result of many is counted as before it is there, in bytes.
+const ITEM_BYTES_MIN: usize = 1_024;
 
 /// The methods without a resource.
 pub fn methods() -> Vec<Method> {
@@ -72,7 +76,7 @@ async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault
         _ => None,
     };
     if let Some(key) = key {
-        request.service.end_session(&key).await?;
+        request.service.end_session(&key, request.context.peer).await?;
     }
     Ok(true)
 }
@@ -86,7 +90,7 @@ struct Call {
 }
 
 async fn call(request: Request, caller: Caller, params: Call) -> Result<Reply, Fault> {
-    Table::call(request, caller, &params.path, params.args.as_deref()).await
+    Table::call(request, caller, &params.path, params.args).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -140,14 +144,16 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     let stops = stop.is_some_and(|stop| ![json!(0), json!(false), json!("0"), json!("")].contains(&stop));
     let response_bytes_max = request.table.response_bytes_max();
     let (mut results, mut bytes) = (Vec::with_capacity(params.calls.len()), 0);
-    for (place, item) in params.calls.iter().enumerate() {
+    for (place, item) in params.calls.into_iter().enumerate() {
         let result = match bytes < response_bytes_max {
-            true => run_item(&request, &caller, place, item).await,
+            true => run_item(&request, &caller, place, bytes, item).await,
             false => Err(Fault::new(FaultCode::Unknown).detail(format!(
                 "Not run: the results before this one fill the {response_bytes_max} bytes of a response. Call it again."
             ))),
         };
         bytes += result.as_ref().map_or(0, |result| result.get().len());
+        // What is there is counted; the next call is refused if there is no room.
+        request.room.is(bytes);
         let failed = result.is_err();
         results.push(result.map_or_else(
             |fault| ItemResult::Fault {
@@ -164,18 +170,28 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     Ok(results)
 }
 
-async fn run_item(request: &Request, caller: &Caller, place: usize, item: &RawValue) -> Result<Box<RawValue>, Fault> {
-    // The first was counted as the multiCall itself.
+/// Runs one call of many, whose result comes behind `before` bytes of others.
+async fn run_item(
+    request: &Request,
+    caller: &Caller,
+    place: usize,
+    before: usize,
+    item: Box<RawValue>,
+) -> Result<Box<RawValue>, Fault> {
     if place > 0 {
+        // The first was counted as the multiCall itself.
         request.service.count_call(caller.user_id)?;
+        request.room.count(before + ITEM_BYTES_MIN)?;
     }
-    let (path, args) = match split_item(item) {
-        Some(parts) => parts,
-        None => {
-            return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]]."));
-        }
+    let split = match item.get().len() > READ_AT_ONCE_MAX {
+        true => request.service.apart(caller, move || split_item(&item)).await?,
+        false => split_item(&item),
     };
-    let reply = Table::call(request.clone(), caller.clone(), &path, args.as_deref()).await?;
+    let Some((path, args)) = split else {
+        return Err(Fault::new(FaultCode::InvalidPath).detail("Each call is [\"resource.method\", [arguments]]."));
+    };
+    let request = Request { room: request.room.behind(before), ..request.clone() };
+    let reply = Table::call(request, caller.clone(), &path, args).await?;
     if reply.cut.is_some() {
         return Err(Fault::new(FaultCode::InvalidSelection)
             .detail("The list is too long to be one result of many. Call it by itself, or with a limit."));
