@@ -21,6 +21,7 @@ macro_rules! inline_schema {
 
 mod body;
 mod hosts;
+mod list;
 mod places;
 pub mod rest;
 pub mod rpc;

@@ -345,10 +345,10 @@ pub trait Store: Watched + Requests {
     /// Ends a session, if there is one.
     async fn end_session(&self, key: KeyHash) -> Result<(), StoreError>;
 
-    /// The merchant's webhooks, in the order of their ids.
-    async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError>;
+    /// The ids of the merchant's webhooks, in their order.
+    async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError>;
 
-    /// Some of them, in the order of their ids.
+    /// Some of its webhooks, in the order of their ids.
     async fn webhook_page(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError>;
 
     /// One of them; fails with [`StoreError::NoWebhook`].
@@ -428,9 +428,9 @@ pub trait Store: Watched + Requests {
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError>;
 
-    /// The message and the last attempt of each of these deliveries, as far as
-    /// they are kept, in this order. Once they weigh `bytes_max`, messages and
-    /// bodies of answers are left out. Fails with [`StoreError::NoWebhook`].
+    /// The message and the last attempt of the first of these deliveries, in
+    /// this order and as far as they are kept: until they weigh `bytes_max`, and
+    /// of one at least. Fails with [`StoreError::NoWebhook`].
     async fn contents(
         &self,
         merchant: MerchantId,

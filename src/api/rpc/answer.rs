@@ -14,13 +14,12 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::api::list::{ListText, text_of};
 use crate::api::unsent::Payer;
-use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::fault::Fault;
 
 /// Results below this become part of the text around them, in bytes.
 const PIECE_MIN: usize = 4_096;
-/// After so many bytes of a list others have their turn.
-const TURN_BYTES: usize = 256 * 1_024;
 
 /// What a method returns, written.
 #[derive(Clone, Debug)]
@@ -80,24 +79,14 @@ impl<T> From<Listed<T>> for Reply {
 
 /// Writes a list up to a bound of bytes.
 pub struct ListWriter {
-    text: Vec<u8>,
-    bytes_max: usize,
+    text: ListText,
     last: Option<Value>,
-    turn_from: usize,
-}
-
-/// The text of an item of a list.
-pub fn text_of(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec(item).map_err(|cause| {
-        tracing::error!(%cause, "an item of a list could not be written");
-        FaultCode::Internal.into()
-    })
 }
 
 impl ListWriter {
     /// Of up to so many bytes, or one item.
     pub fn new(bytes_max: usize) -> Self {
-        Self { text: b"[".to_vec(), bytes_max, last: None, turn_from: 0 }
+        Self { text: ListText::begin("[", ",", bytes_max), last: None }
     }
 
     /// Writes an item that has this key. False if there was no room for it,
@@ -108,29 +97,21 @@ impl ListWriter {
 
     /// The same for an item whose text is there already.
     pub fn write_text(&mut self, text: &[u8], key: impl Into<Value>) -> bool {
-        if self.last.is_some() {
-            if self.text.len() + 1 + text.len() >= self.bytes_max {
-                return false;
-            }
-            self.text.push(b',');
+        let is_written = self.text.write(text);
+        if is_written {
+            self.last = Some(key.into());
         }
-        self.text.extend_from_slice(text);
-        self.last = Some(key.into());
-        true
+        is_written
     }
 
     /// Lets others have their turn, if much was written.
     pub async fn pause(&mut self) {
-        if self.text.len() - self.turn_from >= TURN_BYTES {
-            self.turn_from = self.text.len();
-            tokio::task::yield_now().await;
-        }
+        self.text.pause().await;
     }
 
     /// The list, whole.
-    pub fn whole<T>(mut self) -> Listed<T> {
-        self.text.push(b']');
-        Listed { text: self.text, cut: None, _of: PhantomData }
+    pub fn whole<T>(self) -> Listed<T> {
+        Listed { text: self.text.end(b"]"), cut: None, _of: PhantomData }
     }
 
     /// The list, which goes on behind the last item, by this option.
