@@ -365,7 +365,8 @@ pub trait Store: Watched + Requests {
     ) -> Result<Webhook, StoreError>;
 
     /// Switches webhooks on (which also lifts a disablement) or off, and says
-    /// how many were selected.
+    /// how many were selected. Many are several changes, in the order of their
+    /// ids: if one fails, those before it stand, and asking again does the rest.
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError>;
 
     /// Changes a webhook, and returns it as it is then; fails with
@@ -538,7 +539,9 @@ pub trait Store: Watched + Requests {
     ) -> Result<(), StoreError>;
 
     /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; its tombstone stays. Fails with [`StoreError::NoWebhook`],
+    /// become of it; its tombstone stays. Many attempts are several changes: if
+    /// one fails, the message and some attempts are gone, and asking again does
+    /// the rest. Fails with [`StoreError::NoWebhook`],
     /// [`StoreError::NoDelivery`] or [`StoreError::InBatch`].
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 

@@ -310,7 +310,17 @@ impl Store for SqliteStore {
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
-        self.write(merchant, move |tx| webhooks::set_active(tx, merchant, &which, on)).await
+        let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
+        loop {
+            let which = Arc::clone(&which);
+            let switch = move |tx: &mut Tx<'_>| webhooks::set_active(tx, merchant, &which, on, after);
+            let (selected, next) = self.write(merchant, switch).await?;
+            count += selected;
+            match next {
+                Some(next) => after = next,
+                None => return Ok(count),
+            }
+        }
     }
 
     async fn update_webhook(
@@ -362,7 +372,8 @@ impl Store for SqliteStore {
     }
 
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await
+        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await? {}
+        Ok(())
     }
 
     async fn replay(
