@@ -178,7 +178,7 @@ CREATE UNIQUE INDEX attempt_by_number ON attempt (webhook_id, increment_id, atte
 CREATE TABLE log_size (
     webhook_id      INTEGER NOT NULL PRIMARY KEY REFERENCES webhook,
     bytes           INTEGER NOT NULL,                 -- of headers and bodies
-    emptied_number  INTEGER NOT NULL,                 -- attempts up to this one have none
+    emptied_number  INTEGER NOT NULL,                 -- attempts up to this one were looked at
     emptied_attempt INTEGER NOT NULL
 ) STRICT;
 

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "rest/babel.rs"]
 mod babel;
+#[path = "rest/long.rs"]
+mod long;
 #[path = "rest/three_d_cart.rs"]
 mod three_d_cart;
 #[path = "rest/together.rs"]

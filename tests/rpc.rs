@@ -25,6 +25,8 @@ mod tenancy;
 mod topics;
 #[path = "rpc/trouble.rs"]
 mod trouble;
+#[path = "rpc/unsent.rs"]
+mod unsent;
 #[path = "rpc/values.rs"]
 mod values;
 

@@ -479,7 +479,7 @@ async fn tenants_see_their_own() {
     let bench = Bench::new();
     let id = bench.webhook("*").await;
     bench.publish("order:created").await;
-    assert!(bench.store.webhooks(bench.other).await.unwrap().is_empty());
+    assert!(bench.store.webhook_ids(bench.other).await.unwrap().is_empty());
     assert!(matches!(bench.store.webhook(bench.other, id).await, Err(StoreError::NoWebhook)));
     assert!(matches!(
         bench.store.deliveries(bench.other, id, DeliveryFilter::default(), all()).await,

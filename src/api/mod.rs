@@ -22,6 +22,7 @@ macro_rules! inline_schema {
 mod body;
 mod hosts;
 mod intake;
+mod list;
 mod places;
 pub mod rest;
 pub mod rpc;

@@ -170,6 +170,8 @@ pub struct TopicFilter {
     pub is_deprecated: Option<bool>,
     /// Only those that are discontinued, or are not.
     pub is_discontinued: Option<bool>,
+    /// Without their schemas.
+    pub is_brief: bool,
 }
 
 impl TopicFilter {

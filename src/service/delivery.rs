@@ -1,5 +1,6 @@
 //! Looking at deliveries.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,9 @@ const PULL_LIMIT_DEFAULT: u32 = 100;
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// So many bytes of bodies are built before other calls have their turn.
 const PULL_BYTES_AT_ONCE: usize = 128 * 1024;
+
+/// Of so many deliveries at the most what they sent and got is read at once.
+const CONTENTS_AT_ONCE: usize = 250;
 
 /// Those of changes to deliveries.
 pub(super) const CHANGE: Failures =
@@ -140,21 +144,22 @@ impl Service {
         counts.map(StateCounts::total).map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
-    /// What each of these deliveries of a webhook sent and got last. Once that
-    /// is more than `bytes_max`, messages and bodies of answers are left out.
-    /// Fails with fault 103.
+    /// What the first of these deliveries of a webhook sent and got last: until
+    /// that is `bytes_max`, and of one at least. Takes them out of the list. Fails
+    /// with fault 103.
     pub async fn contents_of(
         &self,
         caller: &Caller,
         id: WebhookId,
-        deliveries: Vec<Delivery>,
+        deliveries: &mut VecDeque<Delivery>,
         bytes_max: usize,
     ) -> Result<Vec<DeliveryContents>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let numbers = deliveries.iter().map(|delivery| delivery.increment_id).collect();
+        let numbers = deliveries.iter().take(CONTENTS_AT_ONCE).map(|delivery| delivery.increment_id).collect();
         let found = self.store.contents(caller.merchant_id, id, numbers, bytes_max).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
-        let contents = deliveries.into_iter().zip(found);
+        let count = found.len().min(deliveries.len());
+        let contents = deliveries.drain(..count).zip(found);
         Ok(contents.map(|(delivery, contents)| DeliveryContents { delivery, contents }).collect())
     }
 

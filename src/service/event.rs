@@ -145,8 +145,7 @@ impl Service {
             let event = if is_long { self.apart(caller, check).await?? } else { check()? };
             self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
         }
-        let webhooks = self.webhooks_of(caller).await?;
-        Ok(webhooks.iter().map(|webhook| Explanation::new(webhook, &topic)).collect())
+        self.pick_webhooks(caller, |webhook| Some(Explanation::new(webhook, &topic))).await
     }
 }
 

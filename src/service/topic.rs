@@ -43,6 +43,8 @@ pub struct TopicSelection {
     pub is_deprecated: Option<bool>,
     /// Only those that are discontinued, or are not.
     pub is_discontinued: Option<bool>,
+    /// Without their schemas.
+    pub is_brief: bool,
 }
 
 /// Which part of a list of topics, as a caller says it.
@@ -291,9 +293,9 @@ fn check_topic(text: &str) -> Result<Topic, Fault> {
 }
 
 fn check_selection(selection: TopicSelection) -> Result<TopicFilter, Violation> {
-    let TopicSelection { topics, category, is_deprecated, is_discontinued } = selection;
+    let TopicSelection { topics, category, is_deprecated, is_discontinued, is_brief } = selection;
     let topics = topics.map(|topics| Patterns::try_new(&topics)).transpose()?;
-    Ok(TopicFilter { topics, category, is_deprecated, is_discontinued })
+    Ok(TopicFilter { topics, category, is_deprecated, is_discontinued, is_brief })
 }
 
 /// Names the topic, and what is wrong with it.

@@ -65,6 +65,10 @@ impl Chosen {
         Ok(Self { topic: topic.map(|topic| Topic::try_new(&topic)).transpose()?, is_active, is_disabled })
     }
 
+    fn is_everything(&self) -> bool {
+        self.topic.is_none() && self.is_active.is_none() && self.is_disabled.is_none()
+    }
+
     fn admits(&self, webhook: &Webhook) -> bool {
         self.topic.as_ref().is_none_or(|topic| webhook.spec.topics.matches(topic))
             && self.is_active.is_none_or(|wanted| wanted == webhook.spec.is_active)
@@ -72,12 +76,8 @@ impl Chosen {
     }
 }
 
-fn url(webhook: &Webhook) -> &str {
-    webhook.spec.url.as_ref().map_or("", TargetUrl::as_str)
-}
-
-/// How many webhooks are read at once.
-const READ_AT_ONCE: u32 = 64;
+/// How many webhooks are read at once: each may be long.
+const READ_AT_ONCE: u32 = 16;
 
 /// The longest that a replaced secret may go on signing, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
@@ -89,8 +89,8 @@ pub(super) const UPDATE: Failures =
 const DELETE: Failures = Failures { refused: FaultCode::DeleteRefused, failed: FaultCode::DeleteFailed };
 
 impl Service {
-    /// The merchant's webhooks, in the order of their ids unless the page says
-    /// otherwise; all of them, unless it has a limit. Fails with fault 111.
+    /// The merchant's webhooks in the order of their ids: as many as the page
+    /// says, or else as are read at once. Fails with fault 111.
     pub async fn list_webhooks(
         &self,
         caller: &Caller,
@@ -99,53 +99,18 @@ impl Service {
     ) -> Result<Vec<Webhook>, Fault> {
         caller.check(Permission::WebhookRead)?;
         let checked = Chosen::try_new(selection).and_then(|chosen| {
-            let limit = page.limit.map(|limit| self.check_limit(Some(limit), 0)).transpose()?;
-            let sort = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
-            if sort.0 == SORT_BY_URL && page.after_webhook_id.is_some() {
-                // A URL may change while pages are read.
-                return Err(Violation::new("after_webhook_id", "goes with the order by webhook_id only."));
+            let limit = self.check_limit(page.limit, READ_AT_ONCE)?;
+            let (key, order) = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
+            match key {
+                SORT_BY_URL => Err(Violation::new("sort", "has no place to go on from; see webhooks_by_url.")),
+                _ => Ok((chosen, order, limit)),
             }
-            Ok((chosen, sort, limit))
         });
-        let (chosen, (key, order), limit) =
-            checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        if let (Some(limit), true) = (limit, key != SORT_BY_URL) {
-            let after = page.after_webhook_id.map(WebhookId);
-            return self.some_webhooks(caller, &chosen, Slice { after, order, limit }).await;
-        }
-        let mut webhooks = self.webhooks_of(caller).await?;
-        if key == SORT_BY_URL {
-            // Stable: the same URL is in the order of ids.
-            webhooks.sort_by(|one, other| url(one).cmp(url(other)));
-        }
-        if order == Order::Descending {
-            webhooks.reverse();
-        }
-        let behind = match page.after_webhook_id.map(WebhookId) {
-            None => 0,
-            // The place is known though the webhook may have been deleted.
-            Some(after) => webhooks.partition_point(|webhook| match order {
-                Order::Ascending => webhook.webhook_id <= after,
-                Order::Descending => webhook.webhook_id >= after,
-            }),
-        };
-        let limit = limit.map_or(usize::MAX, |limit| limit as usize);
-        Ok(webhooks.into_iter().skip(behind).filter(|webhook| chosen.admits(webhook)).take(limit).collect())
-    }
-
-    /// Webhooks up to a limit, read some at a time, since each may be long.
-    async fn some_webhooks(
-        &self,
-        caller: &Caller,
-        chosen: &Chosen,
-        slice: Slice<WebhookId>,
-    ) -> Result<Vec<Webhook>, Fault> {
-        let Slice { mut after, order, limit } = slice;
+        let (chosen, order, limit) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let mut after = page.after_webhook_id.map(WebhookId);
         let (at_once, limit, mut found) = (limit.min(READ_AT_ONCE), limit as usize, Vec::new());
         loop {
-            let slice = Slice { after, order, limit: at_once };
-            let read = self.store.webhook_page(caller.merchant_id, slice).await;
-            let read = read.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+            let read = self.webhooks_behind(caller, Slice { after, order, limit: at_once }).await?;
             after = read.last().map(|webhook| webhook.webhook_id);
             let is_last = read.len() < at_once as usize;
             found.extend(read.into_iter().filter(|webhook| chosen.admits(webhook)));
@@ -156,14 +121,87 @@ impl Service {
         }
     }
 
-    /// How many webhooks the merchant has. Fails with fault 111.
-    pub async fn count_webhooks(&self, caller: &Caller, selection: WebhookSelection) -> Result<u64, Fault> {
-        self.list_webhooks(caller, selection, WebhookPage::default()).await.map(|webhooks| webhooks.len() as u64)
+    /// The ids of the merchant's webhooks in the order of their URLs, which may
+    /// change while they are read: so they are all there are, up to the limit of
+    /// the page. Fails with fault 111.
+    pub async fn webhooks_by_url(
+        &self,
+        caller: &Caller,
+        selection: WebhookSelection,
+        page: WebhookPage,
+    ) -> Result<Vec<WebhookId>, Fault> {
+        let checked = Chosen::try_new(selection).and_then(|chosen| {
+            let limit = page.limit.map(|limit| self.check_limit(Some(limit), 0)).transpose()?;
+            if page.after_webhook_id.is_some() {
+                return Err(Violation::new("after_webhook_id", "goes with the order by webhook_id only."));
+            }
+            Ok((chosen, read_sort(page.sort.as_deref(), &SORT_KEYS)?.1, limit))
+        });
+        let (chosen, order, limit) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let key = |webhook: &Webhook| {
+            let url = webhook.spec.url.as_ref().map_or("", TargetUrl::as_str);
+            chosen.admits(webhook).then(|| (Box::<str>::from(url), webhook.webhook_id))
+        };
+        let mut keys = self.pick_webhooks(caller, key).await?;
+        keys.sort_unstable();
+        if order == Order::Descending {
+            keys.reverse();
+        }
+        keys.truncate(limit.map_or(usize::MAX, |limit| limit as usize));
+        Ok(keys.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// All webhooks of the merchant, in the order of their ids.
-    pub(super) async fn webhooks_of(&self, caller: &Caller) -> Result<Vec<Webhook>, Fault> {
-        self.store.webhooks(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    /// What `pick` keeps of each of the merchant's webhooks, in the order of
+    /// their ids. It must be quick; what is not is for [`Self::next_webhooks`].
+    pub async fn pick_webhooks<T>(
+        &self,
+        caller: &Caller,
+        pick: impl Fn(&Webhook) -> Option<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let (mut after, mut kept) = (None, Vec::new());
+        loop {
+            let webhooks = self.next_webhooks(caller, after).await?;
+            let Some(last) = webhooks.last() else { return Ok(kept) };
+            after = Some(last.webhook_id);
+            kept.extend(webhooks.iter().filter_map(&pick));
+        }
+    }
+
+    /// The merchant's webhooks behind one of them, in the order of their ids, as
+    /// many as are read at once; none, if there are no more.
+    pub async fn next_webhooks(&self, caller: &Caller, after: Option<WebhookId>) -> Result<Vec<Webhook>, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        self.webhooks_behind(caller, Slice { after, order: Order::Ascending, limit: READ_AT_ONCE }).await
+    }
+
+    async fn webhooks_behind(&self, caller: &Caller, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, Fault> {
+        let read = self.store.webhook_page(caller.merchant_id, slice).await;
+        read.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// The ids of all webhooks of the merchant, in their order.
+    pub async fn webhook_ids(&self, caller: &Caller) -> Result<Vec<WebhookId>, Fault> {
+        caller.check(Permission::WebhookRead)?;
+        self.store.webhook_ids(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// How many webhooks the merchant has. Fails with fault 111.
+    pub async fn count_webhooks(&self, caller: &Caller, selection: WebhookSelection) -> Result<u64, Fault> {
+        let chosen =
+            Chosen::try_new(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let count = match chosen.is_everything() {
+            true => self.webhook_ids(caller).await?.len(),
+            false => self.pick_webhooks(caller, |webhook| chosen.admits(webhook).then_some(())).await?.len(),
+        };
+        Ok(count as u64)
+    }
+
+    /// A webhook that was in a list a moment ago; `None` if it was deleted since.
+    pub async fn find_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Option<Webhook>, Fault> {
+        match self.get_webhook(caller, id).await {
+            Err(fault) if fault.code == FaultCode::NoWebhook => Ok(None),
+            found => found.map(Some),
+        }
     }
 
     /// How a webhook is doing. Fails with fault 103.

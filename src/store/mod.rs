@@ -348,10 +348,10 @@ pub trait Store: Watched + Requests {
     /// there is none.
     async fn end_session(&self, key: KeyHash, asker: Account) -> Result<(), StoreError>;
 
-    /// The merchant's webhooks, in the order of their ids.
-    async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError>;
+    /// The ids of the merchant's webhooks, in their order.
+    async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError>;
 
-    /// Some of them, in the order of their ids.
+    /// Some of its webhooks, in the order of their ids.
     async fn webhook_page(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError>;
 
     /// One of them; fails with [`StoreError::NoWebhook`].
@@ -368,7 +368,8 @@ pub trait Store: Watched + Requests {
     ) -> Result<Webhook, StoreError>;
 
     /// Switches webhooks on (which also lifts a disablement) or off, and says
-    /// how many were selected.
+    /// how many were selected. Many are several changes, in the order of their
+    /// ids: if one fails, those before it stand, and asking again does the rest.
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError>;
 
     /// Changes a webhook, and returns it as it is then; fails with
@@ -431,9 +432,9 @@ pub trait Store: Watched + Requests {
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError>;
 
-    /// The message and the last attempt of each of these deliveries, as far as
-    /// they are kept, in this order. Once they weigh `bytes_max`, messages and
-    /// bodies of answers are left out. Fails with [`StoreError::NoWebhook`].
+    /// The message and the last attempt of the first of these deliveries, in
+    /// this order and as far as they are kept: until they weigh `bytes_max`, and
+    /// of one at least. Fails with [`StoreError::NoWebhook`].
     async fn contents(
         &self,
         merchant: MerchantId,
@@ -541,7 +542,9 @@ pub trait Store: Watched + Requests {
     ) -> Result<(), StoreError>;
 
     /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; its tombstone stays. Fails with [`StoreError::NoWebhook`],
+    /// become of it; its tombstone stays. Many attempts are several changes: if
+    /// one fails, the message and some attempts are gone, and asking again does
+    /// the rest. Fails with [`StoreError::NoWebhook`],
     /// [`StoreError::NoDelivery`] or [`StoreError::InBatch`].
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 

@@ -207,11 +207,12 @@ async fn a_log_loses_the_oldest_bodies_and_no_status() {
         step(&bench).await;
     }
     assert_eq!(bench.bodies(bench.acme, id, 1..=6).await, [0, 0, 0, BODY, BODY, BODY]);
-    // What is tried again long after counts as what it is: of a low number.
+    // What is tried again long after waits for the next round: nothing is looked at twice for it.
     bench.store.record([large(id, 2, 2, BODY, Verdict::Delivered)].into()).await.unwrap();
     step(&bench).await;
     step(&bench).await;
-    assert_eq!(bench.bodies(bench.acme, id, 1..=6).await, [0, 0, 0, 0, BODY, BODY, BODY]);
+    assert_eq!(bench.bodies(bench.acme, id, 1..=6).await, [0, 0, BODY, 0, 0, BODY, BODY]);
+    assert_eq!(count(&bench.file(), "SELECT emptied_number FROM log_size"), 4);
     let attempts = bench.store.attempts(bench.acme, id, IncrementId(1), 0, 100).await.unwrap();
     assert_eq!((attempts[0].status_code, attempts[0].started_at), (Some(500), START));
     let sum = "SELECT sum(octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body))
@@ -237,6 +238,12 @@ async fn a_log_loses_the_oldest_bodies_and_no_status() {
     }
     let sum: usize = bench.bodies(bench.acme, id, 1..=6).await.iter().sum();
     assert!(sum <= 35_000 / 4 * 5 + BODY, "{sum}");
+    // And what came behind the mark goes with the next round.
+    for _ in 0..6 {
+        step(&bench).await;
+    }
+    let sum: usize = bench.bodies(bench.acme, id, 1..=6).await.iter().sum();
+    assert!((BODY..=35_000).contains(&sum), "{sum}");
     assert_eq!(
         bench.store.attempts(bench.acme, id, IncrementId(1), 0, 100).await.unwrap().len(),
         40,
@@ -265,6 +272,103 @@ async fn the_logs_of_a_merchant_are_bounded_together() {
     assert_eq!(bench.bodies(bench.acme, large_one, 1..=3).await, [0, BODY, BODY], "the largest log gives");
     assert_eq!(bench.bodies(bench.acme, small_one, 1..=1).await, [BODY]);
     assert_eq!(bench.bodies(bench.other, other, 1..=2).await, [BODY, BODY], "another merchant's is his own");
+}
+
+/// More than a change alters, or looks at.
+#[tokio::test]
+async fn many_webhooks_are_switched_in_several_changes() {
+    const WEBHOOKS: usize = 230;
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for n in 0..WEBHOOKS {
+        let topics = if n % 2 == 0 { "order:*" } else { "order:*,product:*" };
+        let made = bench.store.create_webhook(bench.acme, UserId(1), spec(topics), 300).await.unwrap();
+        ids.push(made.webhook_id);
+    }
+    let is_active = async |id| bench.store.webhook(bench.acme, id).await.unwrap().spec.is_active;
+    let active = async || {
+        let mut active = 0;
+        for id in &ids {
+            active += usize::from(is_active(*id).await);
+        }
+        active
+    };
+    let commits = bench.sqlite.commits();
+    let before = *commits.borrow();
+    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::All, false).await.unwrap(), WEBHOOKS);
+    assert!(*commits.borrow() >= before + 3, "others had their turns in between");
+    assert_eq!(active().await, 0);
+    let products = WebhookSelector::Listing(Pattern::try_new("product:*").unwrap());
+    assert_eq!(bench.store.set_active(bench.acme, products, true).await.unwrap(), WEBHOOKS / 2);
+    assert_eq!(active().await, WEBHOOKS / 2);
+    let one = |id| WebhookSelector::Id(id);
+    assert_eq!(bench.store.set_active(bench.acme, one(ids[0]), true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(bench.acme, one(WebhookId(9_999)), true).await.unwrap(), 0);
+    bench.store.delete_webhook(bench.acme, ids[1]).await.unwrap();
+    assert_eq!(bench.store.set_active(bench.acme, one(ids[1]), true).await.unwrap(), 0, "and not the next one");
+    assert!(is_active(ids[0]).await && !is_active(ids[2]).await);
+}
+
+#[tokio::test]
+async fn many_attempts_are_forgotten_in_several_changes() {
+    const ATTEMPTS: u32 = 600;
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    bench.publish("order:created").await;
+    for first in (1..=ATTEMPTS).step_by(100) {
+        let some: Vec<_> = (first..first + 100).map(|n| large(id, 1, n, 50, Verdict::Retry(START))).collect();
+        bench.store.record(some.into()).await.unwrap();
+    }
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    let commits = bench.sqlite.commits();
+    let before = *commits.borrow();
+    bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+    assert!(*commits.borrow() >= before + 3, "others had their turns in between");
+    assert!(bench.store.attempts(bench.acme, id, IncrementId(1), 0, 1_000).await.unwrap().is_empty());
+    assert_eq!(bench.store.attempts(bench.acme, id, IncrementId(2), 0, 1_000).await.unwrap().len(), 1);
+    let file = bench.file();
+    let sum = "SELECT sum(octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body))
+        = (SELECT bytes FROM log_size) FROM attempt";
+    assert_eq!(count(&file, sum), 1, "what is gone counts no more");
+    assert_eq!(count(&file, "SELECT count(*) FROM delivery WHERE event_id < 0 AND state = 3"), 1);
+    // As if it had ended in between: asking again does the rest.
+    bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+}
+
+/// Nobody sees it any more, so it neither stays nor counts.
+#[tokio::test]
+async fn the_log_of_a_deleted_webhook_goes() {
+    const BODY: usize = 10_000;
+    let bounds = |config: &mut Config| config.retention.merchant_log_bytes_max = 35_000;
+    let bench = Bench::with(bounds);
+    let (gone, stays) = (bench.webhook("*").await, bench.webhook("*").await);
+    for _ in 0..3 {
+        bench.publish("order:created").await;
+    }
+    let record = async |bench: &Bench, id, number| {
+        bench.store.record([large(id, number, 1, BODY, Verdict::Delivered)].into()).await.unwrap();
+    };
+    record(&bench, gone, 1).await;
+    record(&bench, gone, 2).await;
+    bench.store.delete_webhook(bench.acme, gone).await.unwrap();
+    let file = bench.file();
+    let left = format!("SELECT count(*) FROM attempt WHERE webhook_id = {gone} AND octet_length(response_body) > 0");
+    let sizes = "SELECT count(*) FROM log_size";
+    while count(&file, &left) > 0 || count(&file, sizes) > 0 {
+        step(&bench).await;
+    }
+    for number in 1..=3 {
+        record(&bench, stays, number).await;
+        step(&bench).await;
+        step(&bench).await;
+    }
+    assert_eq!(bench.bodies(bench.acme, stays, 1..=3).await, [BODY; 3], "it has all the room");
+    assert_eq!(count(&file, "SELECT count(*) FROM attempt"), 5, "no row is lost");
+    // The next process knows no more of it.
+    let bench = bench.reopen_with(bounds);
+    step(&bench).await;
+    assert_eq!((bench.bodies(bench.acme, stays, 1..=3).await, count(&file, sizes)), (vec![BODY; 3], 1));
 }
 
 /// Many webhooks that fail at once, each of which is told of all of them.

@@ -19,11 +19,13 @@ use self::rows::{
     Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_EXTRAS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row,
 };
 use self::search::{Search, Window};
+use super::listing::{Beside, Listing, Rows};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
-use super::query::{Filter, Row, Select, Sort};
+use super::query::{Filter, Select, Sort};
 use super::values::{Int, Object, Switch};
-use super::{Dialect, Refusal, key};
+use super::{Dialect, Refusal, key, next_topics};
+use crate::api::list::text_of;
 use crate::domain::delivery::Attempt;
 use crate::domain::fault::{Fault, Violation};
 use crate::domain::headers::{EXTRA_HEADERS_BYTES_MAX, EXTRA_HEADERS_MAX, ExtraHeaders};
@@ -34,20 +36,17 @@ use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::topic::{Patterns, TOPIC_WORD};
 use crate::domain::webhook::{Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
-use crate::service::delivery::{DeliveryPage, DeliverySelection};
-use crate::service::topic::{TopicPage, TopicSelection};
-use crate::service::webhook::{WebhookPage, WebhookSelection};
 
 /// What a subscription retries unless it says otherwise, and how often (WIRE §5).
 const RETRIES_DEFAULT: u32 = 10;
 const RETRY_INTERVAL_S: u32 = 300;
 /// How many rows are shown unless the client says otherwise.
 const TAKE_DEFAULT: usize = 100;
-/// How many of its last events are shown with a subscription.
-const INCLUDED_EVENTS: i64 = 20;
-/// The most bytes of messages and answers' bodies in one answer. Further events
-/// are shown without them.
-const CONTENTS_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The most bytes of messages and answers' bodies with the subscriptions of one
+/// answer. Further events are shown there without them.
+const INCLUDED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How much longer a text may be as JSON.
+const JSON_TIMES: usize = 8;
 /// The most subscriptions that are shown with their events at once.
 const INCLUDING_MAX: usize = 20;
 
@@ -71,6 +70,7 @@ pub fn dialect() -> Dialect {
         credentials: |headers| key(headers, "x-api-key"),
         admits: |_, _| true,
         read: |_, body| Ok(body),
+        wants_xml: |_| false,
         write: |status, answer, _| super::json(status, answer),
         media: &["application/json", "application/json-patch+json"],
         status: |status| if status == StatusCode::GONE { StatusCode::UNAUTHORIZED } else { status },
@@ -158,7 +158,7 @@ struct List {
     /// What to show besides: `webhookEvents`, with subscriptions.
     #[schemars(extend("enum" = ["webhookEvents"]), example = &"webhookEvents")]
     include: Option<String>,
-    /// How many to show; 100 by default, or 20 with `include`, and then no more than 20.
+    /// How many to show; 100 by default, or 20 with `include`, and then no more than 20. Fewer are shown where the answer would be too long; `message` says so.
     #[schemars(range(min = 0), extend("maximum" = LIST_LIMIT_MAX), example = 20)]
     take: Option<Int>,
     /// How many to pass over.
@@ -172,8 +172,12 @@ fn window(take: Option<Int>, skip: Option<Int>, default: usize, max: u32) -> Res
     let take = take.map_or(Ok(default.min(max)), |take| usize::try_from(take.0));
     let take = take.ok().filter(|take| *take <= max);
     let take = take.ok_or_else(|| Refusal::bad(format!("take: must be 0 to {max}.")))?;
+    Ok(Window { skip: read_skip(skip)?, take })
+}
+
+fn read_skip(skip: Option<Int>) -> Result<usize, Refusal> {
     let skip = skip.map_or(Ok(0), |skip| usize::try_from(skip.0));
-    Ok(Window { skip: skip.map_err(|_| Refusal::bad("skip: must not be below 0."))?, take })
+    skip.map_err(|_| Refusal::bad("skip: must not be below 0."))
 }
 
 /// True if something is to be shown besides, which must be one of those known.
@@ -186,59 +190,67 @@ fn check_include(include: Option<&str>, known: &[&str]) -> Result<bool, Refusal>
     }
 }
 
+/// What is said of a list that has become shorter than was asked for.
+fn told_of_cut(window: Window, shown: usize, is_cut: bool) -> String {
+    match is_cut {
+        true => format!(
+            "The answer would be too long with more than {shown} of them; go on with skip={}.",
+            window.skip.saturating_add(shown)
+        ),
+        false => String::new(),
+    }
+}
+
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Subscriptions {
-    subscriptions: Chosen<Subscription>,
     /// How many there are that fit the filter, shown or not.
     total_subscriptions_count: usize,
     success: bool,
+    /// Where to go on, if there are fewer than asked for since the answer would be too long.
     message: String,
 }
 
-async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Subscriptions, Refusal> {
-    let Asked { service, caller, query, .. } = asked;
+impl Beside for Subscriptions {
+    const LIST: &'static str = "subscriptions";
+    type Row = Chosen<Subscription>;
+}
+
+async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listing<Subscriptions>, Refusal> {
+    let Asked { service, caller, query, bytes_max, .. } = asked;
     let filter = Filter::read(query.filter.as_deref(), SUBSCRIPTION_FIELDS, service.filter_conditions_max())?;
     let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
     let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, SUBSCRIPTION_EXTRAS)?;
     let includes = check_include(query.include.as_deref(), &["webhookEvents"])?;
     let default = if includes { INCLUDING_MAX } else { TAKE_DEFAULT };
     let window = window(query.take, query.skip, default, service.list_limit_max())?;
-    let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
-    let seen_by = caller.clone();
-    let matching = move || {
-        let rows = webhooks.iter().map(|webhook| row(&Subscription::new(webhook, &seen_by)));
-        let mut rows: Vec<Row> = rows.collect::<Result<_, Refusal>>()?;
-        rows.retain(|row| filter.admits(row));
-        if let Some(sort) = sort {
-            sort.apply(&mut rows);
+    let found = search::subscriptions(&service, &caller, filter, sort).await?;
+    let total_subscriptions_count = found.len();
+    let shown: Vec<WebhookId> = found.into_iter().skip(window.skip).take(window.take).collect();
+    if includes && shown.len() > INCLUDING_MAX {
+        return Err(Refusal::bad(format!(
+            "include: events are shown of up to {INCLUDING_MAX} subscriptions at once; take fewer."
+        )));
+    }
+    let (mut rows, mut is_cut) = (Rows::begin(bytes_max), false);
+    let mut bytes_left = INCLUDED_BYTES_MAX.min(bytes_max / JSON_TIMES);
+    for id in shown {
+        let Some(webhook) = service.find_webhook(&caller, id).await? else { continue };
+        let mut row = row(&Subscription::new(&webhook, &caller))?;
+        if includes {
+            let events = search::last_events(&service, &caller, id, &mut bytes_left).await?;
+            row.insert("webhookEvents".to_owned(), events.into());
         }
-        let total = rows.len();
-        let rows: Vec<Row> = rows.into_iter().skip(window.skip).take(window.take).collect();
-        Ok::<_, Refusal>((rows, total))
-    };
-    let (mut rows, total_subscriptions_count) = service.apart(&caller, matching).await??;
-    if includes {
-        if rows.len() > INCLUDING_MAX {
-            return Err(Refusal::bad(format!(
-                "include: events are shown of up to {INCLUDING_MAX} subscriptions at once; take fewer."
-            )));
-        }
-        let (limit, mut bytes_left) = (INCLUDED_EVENTS.min(service.list_limit_max().into()), CONTENTS_BYTES_MAX);
-        for row in &mut rows {
-            let id = WebhookId(row["id"].as_i64().unwrap_or_default());
-            let sort = Some("-increment_id".to_owned());
-            let page = DeliveryPage { sort, limit: Some(limit), ..DeliveryPage::default() };
-            let last = service.list_deliveries(&caller, id, DeliverySelection::default(), page).await?;
-            let events = service.contents_of(&caller, id, last, bytes_left).await?;
-            bytes_left -= events.iter().map(|event| event.contents.bytes()).sum::<usize>();
-            let events: Vec<_> = events.into_iter().map(WebhookEvent::from).collect();
-            row.insert("webhookEvents".to_owned(), json!(events));
+        select.apply(&mut row);
+        // With its events it takes long to write.
+        let text = if includes { service.apart(&caller, move || text_of(&row)).await? } else { text_of(&row) };
+        is_cut = !rows.write_text(&text?).await;
+        if is_cut {
+            break;
         }
     }
-    rows.iter_mut().for_each(|row| select.apply(row));
-    let subscriptions = Chosen::new(rows);
-    Ok(Subscriptions { subscriptions, total_subscriptions_count, success: true, message: String::new() })
+    let message = told_of_cut(window, rows.count(), is_cut);
+    rows.end(&Subscriptions { total_subscriptions_count, success: true, message })
 }
 
 /// What is said of a subscription that is to be made.
@@ -443,9 +455,14 @@ async fn delete(asked: Asked<ById, Nothing, Nothing>) -> Result<Done, Refusal> {
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct EventTypes {
-    event_types: Vec<EventType>,
     success: bool,
+    /// Where to go on, if there are fewer than asked for since the answer would be too long.
     message: String,
+}
+
+impl Beside for EventTypes {
+    const LIST: &'static str = "eventTypes";
+    type Row = EventType;
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -456,23 +473,34 @@ struct EventType {
     description: String,
 }
 
-async fn event_types(asked: Asked<Nothing, Nothing, Nothing>) -> Result<EventTypes, Refusal> {
-    let limit = i64::from(asked.service.topic_list_limit_max());
-    let (mut event_types, mut after) = (Vec::new(), None);
-    loop {
-        let page = TopicPage { after, sort: None, limit: Some(limit) };
-        let topics = asked.service.list_topics(&asked.caller, TopicSelection::default(), page).await?;
-        let is_last = (topics.len() as i64) < limit;
-        event_types.extend(
-            topics
-                .into_iter()
-                .map(|entry| EventType { name: entry.spec.topic.to_string(), description: entry.spec.description }),
-        );
-        after = event_types.last().map(|event_type| event_type.name.clone());
-        if is_last {
-            return Ok(EventTypes { event_types, success: true, message: String::new() });
+/// Which topics; all, if nothing is said.
+#[derive(Deserialize, JsonSchema)]
+struct ListTypes {
+    /// How many to pass over.
+    #[schemars(range(min = 0), example = 0)]
+    skip: Option<Int>,
+}
+
+async fn event_types(asked: Asked<Nothing, ListTypes, Nothing>) -> Result<Listing<EventTypes>, Refusal> {
+    let Asked { service, caller, query, bytes_max, .. } = asked;
+    let window = Window { skip: read_skip(query.skip)?, take: usize::MAX };
+    let (mut rows, mut after, mut skip, mut is_cut) = (Rows::begin(bytes_max), None, window.skip, false);
+    while !is_cut {
+        let mut topics = next_topics(&service, &caller, after, false).await?;
+        let Some(last) = topics.last() else { break };
+        after = Some(last.spec.topic.to_string());
+        let passed = skip.min(topics.len());
+        skip -= passed;
+        for entry in topics.drain(passed..) {
+            let row = EventType { name: entry.spec.topic.to_string(), description: entry.spec.description };
+            is_cut = !rows.write(&row).await?;
+            if is_cut {
+                break;
+            }
         }
     }
+    let message = told_of_cut(window, rows.count(), is_cut);
+    rows.end(&EventTypes { success: true, message })
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -520,11 +548,16 @@ async fn test(asked: Asked<ById, Nothing, Test>) -> Result<Tested, Refusal> {
 #[derive(JsonSchema, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Events {
-    events: Chosen<WebhookEvent>,
     /// How many there are that fit the filter, shown or not.
     total_events_count: u64,
     success: bool,
+    /// Where to go on, if there are fewer than asked for since the answer would be too long.
     message: String,
+}
+
+impl Beside for Events {
+    const LIST: &'static str = "events";
+    type Row = Chosen<WebhookEvent>;
 }
 
 /// Which events, in which order, and which members of them.
@@ -542,7 +575,7 @@ struct ListEvents {
     /// Nothing can be shown besides.
     #[schemars(length(max = 0))]
     include: Option<String>,
-    /// How many to show; 100 by default.
+    /// How many to show; 100 by default. Fewer are shown where the answer would be too long; `message` says so.
     #[schemars(range(min = 0), extend("maximum" = LIST_LIMIT_MAX), example = 20)]
     take: Option<Int>,
     /// How many to pass over.
@@ -550,8 +583,8 @@ struct ListEvents {
     skip: Option<Int>,
 }
 
-async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Events, Refusal> {
-    let Asked { service, caller, path, query, .. } = asked;
+async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Listing<Events>, Refusal> {
+    let Asked { service, caller, path, query, bytes_max, .. } = asked;
     let filter = Filter::read(query.filter.as_deref(), EVENT_FIELDS, service.filter_conditions_max())?;
     let sort = Sort::read(query.sort.as_deref(), EVENT_SORTS)?;
     let select = Select::read(query.select.as_deref(), EVENT_FIELDS, &[])?;
@@ -560,8 +593,10 @@ async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Events, 
     let (id, is_descending) = (path.webhook(), sort.is_some_and(Sort::is_descending));
     let search =
         Search { service: &service, caller: &caller, id, filter: filter.into(), select, is_descending, window };
-    let (rows, total_events_count) = search.run().await?;
-    Ok(Events { events: Chosen::new(rows), total_events_count, success: true, message: String::new() })
+    let mut rows = Rows::begin(bytes_max);
+    let (total_events_count, is_cut) = search.run(&mut rows).await?;
+    let message = told_of_cut(window, rows.count(), is_cut);
+    rows.end(&Events { total_events_count, success: true, message })
 }
 
 /// Which event of a subscription.

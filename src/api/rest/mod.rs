@@ -5,6 +5,7 @@
 //! them share is here: who calls, reading, refusing.
 
 mod babel;
+mod listing;
 mod openapi;
 mod operation;
 mod query;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use self::listing::Reply;
 use self::operation::{Answer, Call, Operation};
 use super::body::{self, BodyError};
 use super::{Config, Peer, retry_after};
@@ -42,6 +44,8 @@ use http_body_util::{BodyExt, Collected};
 /// and others.
 const FOUND_BYTES_MIN: usize = 256 * 1_024;
 const ANSWER_BYTES_MIN: usize = 4_096;
+/// How many schemas of the catalogue are read at once.
+const SCHEMAS_AT_ONCE: u32 = 16;
 /// When to try again where too many answers wait to be sent.
 const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -62,6 +66,8 @@ pub struct Dialect {
     admits: fn(&HeaderMap, &Caller) -> bool,
     /// Turns a body into JSON.
     read: fn(&HeaderMap, Bytes) -> Result<Bytes, Refusal>,
+    /// Whether an answer is to be XML.
+    wants_xml: fn(&HeaderMap) -> bool,
     /// Writes an answer.
     write: fn(StatusCode, &serde_json::Value, &HeaderMap) -> Response,
     /// The media types of bodies and answers.
@@ -297,7 +303,13 @@ impl Handler {
             if operation.status == StatusCode::NO_CONTENT {
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }
-            let (head, body) = (self.dialect.write)(operation.status, &answer, &parts.headers).into_parts();
+            let response = match answer {
+                Reply::One(answer) => (self.dialect.write)(operation.status, &answer, &parts.headers),
+                Reply::Written(text, media) => {
+                    (operation.status, [(header::CONTENT_TYPE, media)], text).into_response()
+                }
+            };
+            let (head, body) = response.into_parts();
             // It is in memory already, so nothing is waited for.
             let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
             let body = Held::around(room, body);
@@ -320,9 +332,10 @@ impl Handler {
         let (dialect, place, headers) = (Arc::clone(&self.dialect), self.place, parts.headers.clone());
         let (is_large, query) = (body.len() > READ_AT_ONCE_MAX, parts.uri.query().unwrap_or_default().to_owned());
         let object = path.first().map(|(_, value)| value.clone());
+        let wants_xml = (dialect.wants_xml)(&headers);
         let begin = move || {
             let body = (dialect.read)(&headers, body)?;
-            let call = Call { service, caller, path, query: &query, body, bytes_max };
+            let call = Call { service, caller, path, query: &query, body, bytes_max, wants_xml };
             dialect.operations[place].begin(call).map_err(|refusal| Refusal { object, ..refusal })
         };
         if is_large { self.service.apart(&of, begin).await? } else { begin() }
@@ -356,21 +369,31 @@ fn bearer(headers: &HeaderMap) -> Credentials {
     }
 }
 
-/// All topics of the merchant's catalogue, by their numbers.
+/// All topics of the merchant's catalogue, by their numbers, without schemas.
 async fn catalogue(service: &Service, caller: &Caller) -> Result<Vec<CatalogueEntry>, Refusal> {
-    let limit = service.topic_list_limit_max();
     let (mut topics, mut after) = (Vec::<CatalogueEntry>::new(), None);
     loop {
-        let page = TopicPage { after, sort: None, limit: Some(limit.into()) };
-        let found = service.list_topics(caller, TopicSelection::default(), page).await?;
-        let is_last = found.len() < limit as usize;
+        let found = next_topics(service, caller, after, false).await?;
+        let Some(last) = found.last() else { break };
+        after = Some(last.spec.topic.to_string());
         topics.extend(found);
-        after = topics.last().map(|entry| entry.spec.topic.to_string());
-        if is_last {
-            topics.sort_by_key(|entry| entry.event_type);
-            return Ok(topics);
-        }
     }
+    topics.sort_by_key(|entry| entry.event_type);
+    Ok(topics)
+}
+
+/// The topics of the catalogue behind one of them by name, as many as are read
+/// at once, with their schemas or without; none, if there are no more.
+async fn next_topics(
+    service: &Service,
+    caller: &Caller,
+    after: Option<String>,
+    with_schemas: bool,
+) -> Result<Vec<CatalogueEntry>, Refusal> {
+    let limit = service.topic_list_limit_max().min(if with_schemas { SCHEMAS_AT_ONCE } else { u32::MAX });
+    let selection = TopicSelection { is_brief: !with_schemas, ..TopicSelection::default() };
+    let page = TopicPage { after, sort: None, limit: Some(limit.into()) };
+    Ok(service.list_topics(caller, selection, page).await?)
 }
 
 /// A JSON answer.

@@ -10,10 +10,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
-use serde_json::Value;
 use url::form_urlencoded;
 
 use super::Refusal;
+use super::listing::{IntoReply, Reply};
 use crate::service::Service;
 use crate::service::auth::Caller;
 
@@ -30,6 +30,7 @@ pub struct Call<'a> {
     pub query: &'a str,
     pub body: Bytes,
     pub bytes_max: usize,
+    pub wants_xml: bool,
 }
 
 /// A request that was read.
@@ -44,12 +45,14 @@ pub struct Asked<P, Q, B> {
     pub query: Q,
     /// The body.
     pub body: B,
-    /// The most bytes that the answer may have.
+    /// The most bytes that a list in the answer may have.
     pub bytes_max: usize,
+    /// Whether the answer is to be XML.
+    pub wants_xml: bool,
 }
 
 /// What runs an operation.
-pub type Answer = Pin<Box<dyn Future<Output = Result<Value, Refusal>> + Send>>;
+pub type Answer = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send>>;
 type Run = Box<dyn Fn(Call<'_>) -> Result<Answer, Refusal> + Send + Sync>;
 /// Makes a schema of a type.
 pub type Describe = fn(&mut SchemaGenerator) -> Schema;
@@ -85,7 +88,7 @@ impl Operation {
         P: DeserializeOwned + JsonSchema,
         Q: DeserializeOwned + JsonSchema,
         B: DeserializeOwned + JsonSchema,
-        R: Serialize + JsonSchema,
+        R: IntoReply,
         F: Future<Output = Result<R, Refusal>> + Send + 'static,
     {
         let has_body = B::schema_name() != Nothing::schema_name();
@@ -95,11 +98,12 @@ impl Operation {
                 query: read_query(call.query)?,
                 body: read_body(if has_body { &call.body } else { b"{}" })?,
                 bytes_max: call.bytes_max,
+                wants_xml: call.wants_xml,
                 service: call.service,
                 caller: call.caller,
             };
             let answer = run(asked);
-            Ok(Box::pin(async move { print(&answer.await?) }))
+            Ok(Box::pin(async move { answer.await?.into_reply() }))
         });
         Self {
             method,
@@ -131,13 +135,6 @@ impl Operation {
     pub fn begin(&self, call: Call<'_>) -> Result<Answer, Refusal> {
         (self.run)(call)
     }
-}
-
-fn print(result: &impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(result).map_err(|cause| {
-        tracing::error!(%cause, "an answer could not be written");
-        Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer could not be written; see the server's log.")
-    })
 }
 
 /// Names a member that could not be read.

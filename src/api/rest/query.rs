@@ -273,15 +273,26 @@ impl Sort {
         self.is_descending
     }
 
-    /// Orders rows; those that are equal keep their order.
-    pub fn apply(self, rows: &mut [Row]) {
+    /// What a row is ordered by.
+    pub fn key(self, row: &Row) -> SortKey {
         let (name, kind) = self.field;
-        let order = |one: &Row, other: &Row| {
-            let (one, other) = (Operand::of(one.get(name), kind), Operand::of(other.get(name), kind));
-            one.partial_cmp(&other).unwrap_or(Ordering::Equal)
-        };
+        SortKey(Operand::of(row.get(name), kind))
+    }
+
+    /// Orders what has such keys; those that are equal keep their order.
+    pub fn apply<T>(self, rows: &mut [(SortKey, T)]) {
+        let order =
+            |(one, _): &(SortKey, T), (other, _): &(SortKey, T)| one.0.partial_cmp(&other.0).unwrap_or(Ordering::Equal);
         rows.sort_by(|one, other| if self.is_descending { order(other, one) } else { order(one, other) });
     }
+}
+
+/// What a row is ordered by.
+pub struct SortKey(Operand);
+
+impl SortKey {
+    /// That of rows which stay in their order.
+    pub const NONE: Self = Self(Operand::Nothing);
 }
 
 /// Which members of a row are shown; all, if nothing is said.
@@ -393,10 +404,12 @@ mod tests {
 
     #[test]
     fn rows_are_ordered_and_cut() {
-        let mut rows: Vec<Row> = [2, 1, 3].map(row).into();
-        Sort::read(Some("-createdAt"), FIELDS).unwrap().unwrap().apply(&mut rows);
-        assert_eq!(rows.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>(), [3, 2, 1]);
-        Select::read(Some("ID, more"), FIELDS, &["more"]).unwrap().apply(&mut rows[0]);
-        assert_eq!(rows[0], *json!({"id": 3}).as_object().unwrap());
+        let sort = Sort::read(Some("-createdAt"), FIELDS).unwrap().unwrap();
+        let mut rows = [2, 1, 3].map(|id| (sort.key(&row(id)), id));
+        sort.apply(&mut rows);
+        assert_eq!(rows.map(|(_, id)| id), [3, 2, 1]);
+        let mut row = row(3);
+        Select::read(Some("ID, more"), FIELDS, &["more"]).unwrap().apply(&mut row);
+        assert_eq!(row, *json!({"id": 3}).as_object().unwrap());
     }
 }

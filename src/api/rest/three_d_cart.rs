@@ -13,6 +13,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::listing::{IntoReply, Plain, PlainListing, Reply};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
@@ -26,7 +27,6 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Pattern;
 use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::{Caller, Credentials};
-use crate::service::webhook::{WebhookPage, WebhookSelection};
 
 /// The longest name and URL of a webhook, in characters (WIRE §4).
 const NAME_CHARS_MAX: usize = 80;
@@ -76,6 +76,7 @@ pub fn dialect() -> Dialect {
         credentials,
         admits,
         read,
+        wants_xml: |headers| wants_xml(text_of(headers, "accept").unwrap_or_default()),
         write,
         media: &["application/json", "application/xml"],
         status,
@@ -173,7 +174,7 @@ fn write(status: StatusCode, answer: &Value, headers: &HeaderMap) -> Response {
         Some(_) => "Count",
         None => "Webhook",
     };
-    (status, [(header::CONTENT_TYPE, "application/xml; charset=utf-8")], xml::write(item, answer)).into_response()
+    (status, [(header::CONTENT_TYPE, xml::MEDIA)], xml::write(item, answer)).into_response()
 }
 
 /// What came of a request.
@@ -261,16 +262,28 @@ impl WebhookRow {
 }
 
 /// Rows, or how many there are.
+#[derive(JsonSchema)]
+#[schemars(inline, untagged)]
+enum Listed<T> {
+    Rows(PlainListing<T>),
+    Count(TotalCount),
+}
+
 #[derive(JsonSchema, Serialize)]
 #[schemars(inline)]
-#[serde(untagged)]
-enum Listed<T> {
-    Rows(Vec<T>),
-    Count {
-        /// How many there are.
-        #[serde(rename = "TotalCount")]
-        total_count: usize,
-    },
+#[serde(rename_all = "PascalCase")]
+struct TotalCount {
+    /// How many there are.
+    total_count: usize,
+}
+
+impl<T: JsonSchema> IntoReply for Listed<T> {
+    fn into_reply(self) -> Result<Reply, Refusal> {
+        match self {
+            Self::Rows(rows) => rows.into_reply(),
+            Self::Count(count) => count.into_reply(),
+        }
+    }
 }
 
 /// Which part of a list.
@@ -292,19 +305,28 @@ impl Part {
         Ok(Self { limit, offset: offset.saturating_sub(1), counts_only: counts_only.is_some_and(|only| only.0) })
     }
 
-    fn of<T>(self, rows: Vec<T>) -> Result<Listed<T>, Refusal> {
-        let total_count = rows.len();
+    /// Those of this part, of which there is one at least; or how many there are
+    /// in all, if that is what is asked for.
+    fn of<T>(self, all: Vec<T>) -> Result<Result<Vec<T>, TotalCount>, Refusal> {
+        let total_count = all.len();
         if self.counts_only {
-            return Ok(Listed::Count { total_count });
+            return Ok(Err(TotalCount { total_count }));
         }
-        if rows.is_empty() {
+        if all.is_empty() {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "Nothing was found."));
         }
         if self.offset >= total_count {
             return Err(Refusal::bad(BEYOND));
         }
-        Ok(Listed::Rows(rows.into_iter().skip(self.offset).take(self.limit).collect()))
+        Ok(Ok(all.into_iter().skip(self.offset).take(self.limit).collect()))
     }
+}
+
+/// Nothing in an answer says that it was cut, and clients go on behind as many
+/// as they asked for: so it is whole, or there is none.
+fn too_long(bytes_max: usize) -> Refusal {
+    let problem = "the answer would have more than response_bytes_max";
+    Refusal::bad(format!("limit: {problem}, {bytes_max} bytes; ask for fewer at once."))
 }
 
 /// Which webhooks.
@@ -364,7 +386,7 @@ fn read_time(name: &str, text: Option<&str>, is_end: bool) -> Result<Option<Time
 }
 
 async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listed<WebhookRow>, Refusal> {
-    let Asked { service, caller, query, .. } = asked;
+    let Asked { service, caller, query, bytes_max, wants_xml, .. } = asked;
     let part = Part::read(query.limit, query.offset, query.countonly, service.list_limit_max())?;
     let is_active = match query.enabled.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("-1") => None,
@@ -384,19 +406,29 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listed<WebhookRow>
     let lies_in = |time: Timestamp, (start, end): (Option<Timestamp>, Option<Timestamp>)| {
         start.is_none_or(|start| time >= start) && end.is_none_or(|end| time <= end)
     };
-    let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
-    let topics = catalogue(&service, &caller).await?;
-    let rows = webhooks.iter().filter(|webhook| {
+    let is_wanted = |webhook: &Webhook| {
+        let row = WebhookRow::new(webhook, &[]);
         lies_in(webhook.created_at, created)
             && lies_in(webhook.updated_at, updated)
             && encoding.is_none_or(|encoding| webhook.spec.format.encoding() == encoding)
-    });
-    let rows = rows.map(|webhook| WebhookRow::new(webhook, &topics)).filter(|row| {
-        query.name.as_ref().is_none_or(|name| row.name == *name)
+            && query.name.as_ref().is_none_or(|name| row.name == *name)
             && query.url.as_ref().is_none_or(|url| row.url == *url)
             && is_active.is_none_or(|is_active| row.enabled == is_active)
-    });
-    part.of(rows.collect())
+    };
+    let pick = |webhook: &Webhook| is_wanted(webhook).then_some(webhook.webhook_id);
+    let ids = match part.of(service.pick_webhooks(&caller, pick).await?)? {
+        Ok(ids) => ids,
+        Err(count) => return Ok(Listed::Count(count)),
+    };
+    let topics = catalogue(&service, &caller).await?;
+    let mut rows = Plain::begin(wants_xml.then_some("Webhook"), bytes_max);
+    for id in ids {
+        let Some(webhook) = service.find_webhook(&caller, id).await? else { continue };
+        if !rows.write(&WebhookRow::new(&webhook, &topics)).await? {
+            return Err(too_long(bytes_max));
+        }
+    }
+    Ok(Listed::Rows(rows.end()))
 }
 
 fn read_format(text: &str) -> Result<Encoding, Refusal> {
@@ -578,12 +610,23 @@ struct EventRow {
 }
 
 async fn list_events(asked: Asked<Nothing, ListEvents, Nothing>) -> Result<Listed<EventRow>, Refusal> {
-    let Asked { service, caller, query, .. } = asked;
+    let Asked { service, caller, query, bytes_max, wants_xml, .. } = asked;
     let part = Part::read(query.limit, query.offset, query.countonly, service.list_limit_max())?;
     let rows = catalogue(&service, &caller).await?.into_iter().map(|entry| {
         let own = EVENT_NAMES.iter().find(|(topic, _)| *topic == entry.spec.topic.as_str());
         let event_name = own.map_or(entry.spec.name, |(_, name)| (*name).to_owned());
         EventRow { event_type: entry.event_type, event_name }
     });
-    part.of(rows.filter(|row| query.name.as_ref().is_none_or(|name| row.event_name == *name)).collect())
+    let rows = rows.filter(|row| query.name.as_ref().is_none_or(|name| row.event_name == *name)).collect();
+    let found = match part.of(rows)? {
+        Ok(found) => found,
+        Err(count) => return Ok(Listed::Count(count)),
+    };
+    let mut rows = Plain::begin(wants_xml.then_some("Event"), bytes_max);
+    for row in found {
+        if !rows.write(&row).await? {
+            return Err(too_long(bytes_max));
+        }
+    }
+    Ok(Listed::Rows(rows.end()))
 }

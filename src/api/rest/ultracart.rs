@@ -18,16 +18,19 @@ use serde_json::json;
 use self::events::{Category, Events, REFLOWED, reflowed};
 use self::logs::HttpHeader;
 use self::webhook::{Data, Shown, WebhookRow, check_https, named, named_violation};
+use super::listing::{Beside, Listing, Rows};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
-use super::{Dialect, Refusal, catalogue, key, shown};
+use super::{Dialect, Refusal, key, shown};
+use crate::api::list::text_of;
 use crate::domain::id::WebhookId;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::webhook::{Format, Webhook, WebhookDefaults};
+use crate::service::Service;
+use crate::service::auth::Caller;
 use crate::service::resend::Backfill;
-use crate::service::webhook::{WebhookPage, WebhookSelection};
 
 /// What webhooks can be sorted by.
 const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
@@ -56,6 +59,7 @@ pub fn dialect() -> Dialect {
         credentials: |headers| key(headers, "x-ultracart-simple-key"),
         admits: |_, _| true,
         read: |_, body| Ok(body),
+        wants_xml: |_| false,
         write: |status, answer, _| super::json(status, answer),
         media: &["application/json"],
         // The vendor knows no 403.
@@ -178,7 +182,7 @@ struct Metadata {
 struct ResultSet {
     /// How many records there are in it.
     count: usize,
-    /// The most there could be.
+    /// How many were asked for.
     limit: usize,
     /// The place of the first, from 0.
     offset: usize,
@@ -237,7 +241,7 @@ struct Placeholders {
 /// Which webhooks.
 #[derive(Deserialize, JsonSchema)]
 struct List {
-    /// The most records; 100 by default.
+    /// The most records; 100 by default. There are fewer where the answer would be too long; `more` says so.
     #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 200)]
     #[serde(rename = "_limit")]
     limit: Option<Int>,
@@ -259,62 +263,59 @@ struct List {
 struct WebhooksResponse {
     metadata: Metadata,
     success: bool,
-    webhooks: Vec<WebhookRow>,
 }
 
-async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<WebhooksResponse, Refusal> {
+impl Beside for WebhooksResponse {
+    const LIST: &'static str = "webhooks";
+    type Row = WebhookRow;
+}
+
+async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listing<WebhooksResponse>, Refusal> {
     let Asked { service, caller, query, bytes_max, .. } = asked;
     let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
-    let mut webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
-    sort(&mut webhooks, query.sort.as_deref())?;
-    let total = webhooks.len();
+    let ids = sorted(&service, &caller, query.sort.as_deref()).await?;
+    let total = ids.len();
     let shown = Shown::new(&service, &caller, query.placeholders).await?;
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    for webhook in webhooks.iter().skip(page.offset).take(page.limit) {
-        match shown.row(webhook).await {
-            Ok(row) => {
-                // Measured, for it may hold anything that somebody wrote.
-                bytes += serde_json::to_vec(&row).map_or(0, |row| row.len());
-                if bytes > bytes_max {
-                    let problem = "the answer would have more than response_bytes_max";
-                    return Err(Refusal::bad(format!("_limit: {problem}, {bytes_max} bytes; ask for fewer at once.")));
-                }
-                rows.push(row);
-            }
+    let mut rows = Rows::begin(bytes_max);
+    let mut more = page.offset.saturating_add(page.limit) < total;
+    for id in ids.into_iter().skip(page.offset).take(page.limit) {
+        let Some(webhook) = service.find_webhook(&caller, id).await? else { continue };
+        let row = match shown.row(&webhook).await {
             // Deleted in between.
-            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => {}
-            Err(refusal) => return Err(refusal),
+            Err(refusal) if refusal.status == StatusCode::NOT_FOUND => continue,
+            row => row?,
+        };
+        // With a large catalogue it takes long to write.
+        let text = service.apart(&caller, move || text_of(&row)).await??;
+        if !rows.write_text(&text).await {
+            more = true;
+            break;
         }
     }
-    let more = page.offset.saturating_add(page.limit) < total;
-    let metadata = Metadata::of_list("webhooks", page, rows.len(), more, Some(total));
-    Ok(WebhooksResponse { metadata, success: true, webhooks: rows })
+    let metadata = Metadata::of_list("webhooks", page, rows.count(), more, Some(total));
+    rows.end(&WebhooksResponse { metadata, success: true })
 }
 
-fn url(webhook: &Webhook) -> Option<&str> {
-    webhook.spec.url.as_ref().map(TargetUrl::as_str)
-}
-
-fn sort(webhooks: &mut [Webhook], text: Option<&str>) -> Result<(), Refusal> {
-    let Some(text) = text else { return Ok(()) };
+/// The ids of all webhooks in the order that a client asks for.
+async fn sorted(service: &Service, caller: &Caller, text: Option<&str>) -> Result<Vec<WebhookId>, Refusal> {
+    let Some(text) = text else { return Ok(service.webhook_ids(caller).await?) };
     let (name, is_descending) = text.strip_prefix('-').map_or((text, false), |name| (name, true));
-    // Stable: those that are equal stay in the order of their ids.
-    match name {
-        "webhook_url" => webhooks.sort_by(|one, other| {
-            let order = url(one).cmp(&url(other));
-            if is_descending { order.reverse() } else { order }
-        }),
-        "disabled" => webhooks.sort_by_key(|webhook| {
+    let key = match name {
+        "webhook_url" => |webhook: &Webhook| webhook.spec.url.as_ref().map(|url| url.as_str().to_owned()),
+        "disabled" => |webhook: &Webhook| {
             let is_disabled = webhook.disabled.is_some() || !webhook.spec.is_active;
-            is_disabled != is_descending
-        }),
+            is_disabled.then(String::new)
+        },
         _ => {
             let shown = shown(text);
             let problem = format!("is nothing to sort by; there are {}.", SORTS.join(", "));
             return Err(Refusal::bad(format!("_sort: {shown:?} {problem}")));
         }
-    }
-    Ok(())
+    };
+    let mut keys = service.pick_webhooks(caller, |webhook| Some((key(webhook), webhook.webhook_id))).await?;
+    // Stable: those that are equal stay in the order of their ids.
+    keys.sort_by(|(one, _), (other, _)| if is_descending { other.cmp(one) } else { one.cmp(other) });
+    Ok(keys.into_iter().map(|(_, id)| id).collect())
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -381,10 +382,13 @@ struct ByUrl {
 async fn delete_by_url(asked: Asked<Nothing, Nothing, ByUrl>) -> Result<WebhookResponse, Refusal> {
     let Asked { service, caller, body, .. } = asked;
     let caller = caller.as_writer()?;
-    let webhooks = service.list_webhooks(&caller, WebhookSelection::default(), WebhookPage::default()).await?;
     let wanted = TargetUrl::try_new(body.webhook_url.trim()).map_err(named_violation)?;
-    let found =
-        webhooks.into_iter().find(|webhook| webhook.spec.url.as_ref().is_some_and(|url| url.url() == wanted.url()));
+    let posts_there = |webhook: &Webhook| webhook.spec.url.as_ref().is_some_and(|url| url.url() == wanted.url());
+    let pick = |webhook: &Webhook| posts_there(webhook).then_some(webhook.webhook_id);
+    let found = match service.pick_webhooks(&caller, pick).await?.first() {
+        Some(id) => service.find_webhook(&caller, *id).await?.filter(posts_there),
+        None => None,
+    };
     let found = found.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "No webhook posts to this URL."))?;
     let row = Shown::new(&service, &caller, None).await?.row(&found).await?;
     service.delete_webhook(&caller, found.webhook_id).await?;
@@ -400,7 +404,9 @@ struct CategoriesResponse {
 }
 
 async fn list_categories(asked: Asked<Nothing, Nothing, Nothing>) -> Result<CategoriesResponse, Refusal> {
-    let event_categories = Events::new(catalogue(&asked.service, &asked.caller).await?).all();
+    let Asked { service, caller, bytes_max, .. } = asked;
+    let events = Events::load(&service, &caller).await?;
+    let event_categories = service.apart(&caller, move || events.all(bytes_max)).await?;
     Ok(CategoriesResponse { metadata: Metadata::of("event_categories"), success: true, event_categories })
 }
 

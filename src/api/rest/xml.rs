@@ -5,9 +5,12 @@
 use quick_xml::Reader;
 use quick_xml::Writer;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesDecl, BytesStart, BytesText, Event};
+use quick_xml::events::{BytesStart, BytesText, Event};
 use serde_json::{Map, Value};
 
+/// The media type of what is written.
+pub const MEDIA: &str = "application/xml; charset=utf-8";
+const DECLARATION: &str = r#"<?xml version="1.0" encoding="utf-8"?>"#;
 /// The most elements in a body.
 const ELEMENTS_MAX: usize = 100;
 
@@ -86,18 +89,29 @@ fn new_name(element: &BytesStart<'_>, members: &Map<String, Value>) -> Result<St
 /// Writes rows as `<ArrayOfItem><Item>…</Item>…</ArrayOfItem>`, and a single
 /// one as `<Item>…</Item>`.
 pub fn write(item: &str, value: &Value) -> Vec<u8> {
-    let mut xml = Writer::new(Vec::new());
-    let write = |xml: &mut Writer<Vec<u8>>| -> std::io::Result<()> {
-        xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("utf-8"), None)))?;
-        match value {
-            Value::Array(rows) => {
-                let root = xml.create_element(format!("ArrayOf{item}"));
-                root.write_inner_content(|xml| rows.iter().try_for_each(|row| write_row(xml, item, row))).map(drop)
-            }
-            row => write_row(xml, item, row),
+    match value {
+        Value::Array(rows) => {
+            let rows = rows.iter().flat_map(|row| self::row(item, row));
+            list_begin(item).into_bytes().into_iter().chain(rows).chain(list_end(item).into_bytes()).collect()
         }
-    };
-    write(&mut xml).expect("memory takes every byte");
+        row => [DECLARATION.as_bytes(), &self::row(item, row)].concat(),
+    }
+}
+
+/// What stands before the rows of a list.
+pub fn list_begin(item: &str) -> String {
+    format!("{DECLARATION}<ArrayOf{item}>")
+}
+
+/// What stands behind them.
+pub fn list_end(item: &str) -> String {
+    format!("</ArrayOf{item}>")
+}
+
+/// Writes a row of a list.
+pub fn row(item: &str, row: &Value) -> Vec<u8> {
+    let mut xml = Writer::new(Vec::new());
+    write_row(&mut xml, item, row).expect("memory takes every byte");
     xml.into_inner()
 }
 

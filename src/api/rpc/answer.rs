@@ -16,14 +16,13 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::api::list::{ListText, text_of};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::work::Account;
 use crate::work::budget::Held;
 
 /// Results below this become part of the text around them, in bytes.
 const PIECE_MIN: usize = 4_096;
-/// After so many bytes of a list others have their turn.
-const TURN_BYTES: usize = 256 * 1_024;
 
 /// A list takes room for its answer in steps of so many bytes.
 const ROOM_STEP: usize = 64 * 1_024;
@@ -131,27 +130,17 @@ impl<T> From<Listed<T>> for Reply {
 
 /// Writes a list up to a bound of bytes.
 pub struct ListWriter {
-    text: Vec<u8>,
-    bytes_max: usize,
+    text: ListText,
     last: Option<Value>,
-    turn_from: usize,
     room: Room,
     /// So much of it is counted.
     counted: usize,
 }
 
-/// The text of an item of a list.
-pub fn text_of(item: &impl Serialize) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec(item).map_err(|cause| {
-        tracing::error!(%cause, "an item of a list could not be written");
-        FaultCode::Internal.into()
-    })
-}
-
 impl ListWriter {
     /// Of up to so many bytes, or one item.
     pub fn new(bytes_max: usize, room: Room) -> Self {
-        Self { text: b"[".to_vec(), bytes_max, last: None, turn_from: 0, room, counted: 0 }
+        Self { text: ListText::begin("[", ",", bytes_max), last: None, room, counted: 0 }
     }
 
     /// Writes an item that has this key. False if the list would be too long,
@@ -163,34 +152,26 @@ impl ListWriter {
 
     /// The same for an item whose text is there already.
     pub fn write_text(&mut self, text: &[u8], key: impl Into<Value>) -> Result<bool, Fault> {
-        let len = self.text.len() + 1 + text.len();
-        if self.last.is_some() && len >= self.bytes_max {
+        if !self.text.has_room(text) {
             return Ok(false);
         }
+        let len = self.text.len() + 1 + text.len();
         if len > self.counted {
             self.counted = len.next_multiple_of(ROOM_STEP);
             self.room.count(self.counted)?;
         }
-        if self.last.is_some() {
-            self.text.push(b',');
-        }
-        self.text.extend_from_slice(text);
         self.last = Some(key.into());
-        Ok(true)
+        Ok(self.text.write(text))
     }
 
     /// Lets others have their turn, if much was written.
     pub async fn pause(&mut self) {
-        if self.text.len() - self.turn_from >= TURN_BYTES {
-            self.turn_from = self.text.len();
-            tokio::task::yield_now().await;
-        }
+        self.text.pause().await;
     }
 
     /// The list, whole.
-    pub fn whole<T>(mut self) -> Listed<T> {
-        self.text.push(b']');
-        Listed { text: self.text, cut: None, _of: PhantomData }
+    pub fn whole<T>(self) -> Listed<T> {
+        Listed { text: self.text.end(b"]"), cut: None, _of: PhantomData }
     }
 
     /// The list, which goes on behind the last item, by this option.

@@ -3,6 +3,7 @@
 //! else before the commit; after a failed one it is read again from the file.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -153,6 +154,13 @@ impl Memory {
         self.by_merchant.get(&merchant).into_iter().flatten().filter_map(|id| self.webhooks.get(id))
     }
 
+    /// Those of them that lie behind one, in the same order.
+    pub fn webhooks_behind(&self, merchant: MerchantId, after: WebhookId) -> impl Iterator<Item = &Entry> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        let own = self.by_merchant.get(&merchant);
+        own.into_iter().flat_map(move |ids| ids.range(behind)).filter_map(|id| self.webhooks.get(id))
+    }
+
     /// A webhook that is not deleted, if it is the merchant's.
     pub fn webhook_of(&self, merchant: MerchantId, id: WebhookId) -> Option<&Entry> {
         self.webhooks.get(&id).filter(|entry| entry.webhook.merchant_id == merchant && !entry.is_deleted)
@@ -215,6 +223,7 @@ impl Memory {
     pub fn forget(&mut self, id: WebhookId) {
         self.dirty.remove(&id);
         self.webhooks.remove(&id);
+        self.logs.abandon(id);
     }
 
     /// Writes the counters that changed, once each, however many deliveries

@@ -51,7 +51,7 @@ use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome, StateC
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
-use crate::domain::page::Slice;
+use crate::domain::page::{Order, Slice};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::{Clock, Timestamp};
@@ -278,14 +278,9 @@ impl Store for SqliteStore {
         self.write(account, move |tx| sessions::end_session(tx, key)).await
     }
 
-    async fn webhooks(&self, merchant: MerchantId) -> Result<Vec<Webhook>, StoreError> {
-        self.readers
-            .read(merchant, move |conn| {
-                let sql =
-                    format!("{} WHERE merchant_id = ?1 AND deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
-                Ok(conn.prepare_cached(&sql)?.query_map([merchant.0], rows::webhook)?.collect::<Result<_, _>>()?)
-            })
-            .await
+    async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError> {
+        let all = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
+        self.readers.parts(merchant, all, move |conn, part| reads::webhook_ids(conn, merchant, part.after)).await
     }
 
     async fn webhook_page(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError> {
@@ -314,7 +309,17 @@ impl Store for SqliteStore {
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
-        self.write(merchant, move |tx| webhooks::set_active(tx, merchant, &which, on)).await
+        let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
+        loop {
+            let which = Arc::clone(&which);
+            let switch = move |tx: &mut Tx<'_>| webhooks::set_active(tx, merchant, &which, on, after);
+            let (selected, next) = self.write(merchant, switch).await?;
+            count += selected;
+            match next {
+                Some(next) => after = next,
+                None => return Ok(count),
+            }
+        }
     }
 
     async fn update_webhook(
@@ -369,7 +374,8 @@ impl Store for SqliteStore {
     }
 
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await
+        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await? {}
+        Ok(())
     }
 
     async fn replay(

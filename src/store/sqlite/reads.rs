@@ -244,6 +244,21 @@ pub fn attempts(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
+/// The ids of a merchant's webhooks in their order, those of one step.
+pub fn webhook_ids(
+    conn: &Connection,
+    merchant: MerchantId,
+    after: Option<WebhookId>,
+) -> Result<Step<Vec<WebhookId>, WebhookId>, StoreError> {
+    let sql = "SELECT webhook_id FROM webhook WHERE merchant_id = ?1 AND deleted_at IS NULL AND webhook_id > ?2
+        ORDER BY webhook_id LIMIT ?3";
+    let mut statement = conn.prepare_cached(sql)?;
+    let parameters = [merchant.0, after.map_or(0, |after| after.0), ROWS_PER_STEP];
+    let found = statement.query_map(parameters, |row| row.get(0).map(WebhookId))?.collect::<Result<Vec<_>, _>>()?;
+    let next = found.last().copied().filter(|_| found.len() as i64 == ROWS_PER_STEP);
+    Ok(Step { found, next })
+}
+
 /// Some webhooks of a merchant, in the order of their ids.
 pub fn webhook_page(
     conn: &Connection,
@@ -279,9 +294,8 @@ pub fn attempt(
     found.ok_or(StoreError::NoAttempt)
 }
 
-/// The message and the last attempt of each of these deliveries, as far as
-/// they are kept. Once they weigh `bytes_max`, messages and bodies of answers
-/// are left out.
+/// The message and the last attempt of the first of these deliveries, as far
+/// as they are kept: until they weigh `bytes_max`, and of one at least.
 pub fn contents(
     conn: &Connection,
     merchant: MerchantId,
@@ -299,15 +313,15 @@ pub fn contents(
         rows::ATTEMPT
     );
     let mut attempts = conn.prepare_cached(&sql)?;
-    let (mut found, mut bytes) = (Vec::with_capacity(numbers.len()), 0);
+    let (mut found, mut bytes) = (Vec::new(), 0);
     for number in numbers {
+        if bytes >= bytes_max && !found.is_empty() {
+            break;
+        }
         let key = [id.0, number.0];
         let message = messages.query_row(key, |row| row.get(0).map(Message::from_store)).optional()?;
         let last = attempts.query_row(key, rows::attempt).optional()?;
-        let mut contents = Contents { message, last };
-        if bytes + contents.bytes() > bytes_max {
-            contents.leave_out_bodies();
-        }
+        let contents = Contents { message, last };
         bytes += contents.bytes();
         found.push(contents);
     }
@@ -336,7 +350,7 @@ pub fn topics(
     };
     let sql = format!(
         "{} WHERE merchant_id = ?1 AND (?2 IS NULL OR topic {comparison} ?2) ORDER BY topic {}",
-        rows::TOPIC,
+        if filter.is_brief { rows::TOPIC_BUT_SCHEMA } else { rows::TOPIC },
         direction(slice.order)
     );
     let mut statement = conn.prepare_cached(&sql)?;

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::marker::PhantomData;
 
 use http::StatusCode;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::rest::Refusal;
@@ -166,22 +166,10 @@ impl From<DeliveryContents> for WebhookEvent {
     }
 }
 
-/// Rows of which a client may have chosen the members.
-pub struct Chosen<T>(Vec<Row>, PhantomData<fn(&T)>);
+/// A row of which a client may have chosen the members: as the type has it, but
+/// any member may be missing.
+pub struct Chosen<T>(PhantomData<fn(&T)>);
 
-impl<T> Chosen<T> {
-    pub fn new(rows: Vec<Row>) -> Self {
-        Self(rows, PhantomData)
-    }
-}
-
-impl<T> Serialize for Chosen<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-/// As the type has it, but any member may be missing.
 impl<T: JsonSchema> JsonSchema for Chosen<T> {
     fn inline_schema() -> bool {
         true
@@ -194,7 +182,7 @@ impl<T: JsonSchema> JsonSchema for Chosen<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = T::json_schema(generator);
         schema.remove("required");
-        json_schema!({ "type": "array", "items": schema })
+        schema
     }
 }
 

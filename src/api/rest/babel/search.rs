@@ -1,11 +1,15 @@
-//! Finding events of a subscription.
+//! Finding subscriptions, and events of one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::CONTENTS_BYTES_MAX;
-use super::rows::{WebhookEvent, row};
+use serde_json::{Value, json};
+
+use super::Events;
+use super::rows::{Subscription, WebhookEvent, row};
 use crate::api::rest::Refusal;
-use crate::api::rest::query::{Filter, Row, Select};
+use crate::api::rest::listing::Rows;
+use crate::api::rest::query::{Filter, Select, Sort, SortKey};
 use crate::domain::delivery::Delivery;
 use crate::domain::id::WebhookId;
 use crate::domain::time::Timestamp;
@@ -21,6 +25,74 @@ const FROM_CONTENTS: [&str; 5] = ["payload", "statusCode", "response", "errorMes
 /// need their contents to be judged, and those that don't.
 const HEAVY_PER_PAGE: u32 = 32;
 const LIGHT_PER_PAGE: u32 = 1_000;
+/// How many bytes of contents are read at once.
+const BYTES_AT_ONCE: usize = 1_024 * 1_024;
+/// How many of its last events are shown with a subscription.
+const INCLUDED_EVENTS: u32 = 20;
+
+/// The ids of the subscriptions that a filter admits, in that order or else in
+/// that of their ids. They are read and judged some at a time, and of each only
+/// its key is kept.
+pub async fn subscriptions(
+    service: &Service,
+    caller: &Caller,
+    filter: Filter,
+    sort: Option<Sort>,
+) -> Result<Vec<WebhookId>, Refusal> {
+    if filter.is_empty() && sort.is_none() {
+        return Ok(service.webhook_ids(caller).await?);
+    }
+    let (filter, mut found, mut after) = (Arc::new(filter), Vec::new(), None);
+    loop {
+        let webhooks = service.next_webhooks(caller, after).await?;
+        let Some(last) = webhooks.last() else { break };
+        after = Some(last.webhook_id);
+        let (filter, seen_by) = (Arc::clone(&filter), caller.clone());
+        let judge = move || {
+            let rows = webhooks.iter().map(|webhook| Ok((row(&Subscription::new(webhook, &seen_by))?, webhook)));
+            let judged = rows.map(|judged: Result<_, Refusal>| {
+                let (row, webhook) = judged?;
+                let key = sort.map_or(SortKey::NONE, |sort| sort.key(&row));
+                Ok(filter.admits(&row).then_some((key, webhook.webhook_id)))
+            });
+            judged.filter_map(Result::transpose).collect::<Result<Vec<_>, Refusal>>()
+        };
+        found.extend(service.apart(caller, judge).await??);
+    }
+    if let Some(sort) = sort {
+        found = service
+            .apart(caller, move || {
+                sort.apply(&mut found);
+                found
+            })
+            .await?;
+    }
+    Ok(found.into_iter().map(|(_, id)| id).collect())
+}
+
+/// The last events of a subscription, as they are shown with it. Those for
+/// which too few bytes are left are shown without bodies.
+pub async fn last_events(
+    service: &Service,
+    caller: &Caller,
+    id: WebhookId,
+    bytes_left: &mut usize,
+) -> Result<Vec<Value>, Refusal> {
+    let limit = INCLUDED_EVENTS.min(service.list_limit_max()).into();
+    let page = DeliveryPage { sort: Some("-increment_id".to_owned()), limit: Some(limit), ..DeliveryPage::default() };
+    let last = service.list_deliveries(caller, id, DeliverySelection::default(), page).await?;
+    let (mut last, mut events) = (VecDeque::from(last), Vec::new());
+    while !last.is_empty() {
+        for mut event in service.contents_of(caller, id, &mut last, BYTES_AT_ONCE).await? {
+            if event.contents.bytes() > *bytes_left {
+                event.contents.leave_out_bodies();
+            }
+            *bytes_left = bytes_left.saturating_sub(event.contents.bytes());
+            events.push(json!(WebhookEvent::from(event)));
+        }
+    }
+    Ok(events)
+}
 
 /// The part of a list that is shown.
 #[derive(Clone, Copy)]
@@ -41,13 +113,21 @@ pub struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The events in the window, and how many there are in all. Of events
-    /// beyond [`CONTENTS_BYTES_MAX`] the bodies are left out.
-    pub async fn run(&self) -> Result<(Vec<Row>, u64), Refusal> {
+    /// Writes the events in the window, as far as there is room; says how many
+    /// there are in all, and whether the list was cut.
+    pub async fn run(&self, rows: &mut Rows<Events>) -> Result<(u64, bool), Refusal> {
         let (deliveries, total) = if self.filter.is_empty() { self.page().await? } else { self.scan().await? };
-        let mut rows = self.rows(deliveries, self.select.shows(&FROM_CONTENTS), CONTENTS_BYTES_MAX).await?;
-        rows.iter_mut().for_each(|row| self.select.apply(row));
-        Ok((rows, total))
+        let (mut deliveries, with_contents) = (VecDeque::from(deliveries), self.select.shows(&FROM_CONTENTS));
+        while !deliveries.is_empty() {
+            for contents in self.next_contents(&mut deliveries, with_contents).await? {
+                let mut row = row(&WebhookEvent::from(contents))?;
+                self.select.apply(&mut row);
+                if !rows.write(&row).await? {
+                    return Ok((total, true));
+                }
+            }
+        }
+        Ok((total, false))
     }
 
     /// Numbers have no holes, so the place of an event is its number.
@@ -103,21 +183,24 @@ impl Search<'_> {
         }
     }
 
-    /// Each delivery, and whether the filter admits it. A page at a time, apart
-    /// from what everybody shares: the rows of a page times the conditions of a
-    /// filter is what one turn may take.
+    /// Each delivery, and whether the filter admits it. As many at a time as are
+    /// read at once, apart from what everybody shares: the rows of a turn times
+    /// the conditions of a filter is what it may take.
     async fn judged(&self, deliveries: Vec<Delivery>, is_heavy: bool) -> Result<Vec<(Delivery, bool)>, Refusal> {
-        // Not bounded in bytes: a few at once, and only to be judged.
-        let contents = self.contents(deliveries, is_heavy, usize::MAX).await?;
-        let filter = Arc::clone(&self.filter);
-        let judge = move || {
-            let judge = |contents: DeliveryContents| {
-                let delivery = contents.delivery.clone();
-                Ok((delivery, filter.admits(&row(&WebhookEvent::from(contents))?)))
+        let (mut deliveries, mut judged) = (VecDeque::from(deliveries), Vec::new());
+        while !deliveries.is_empty() {
+            let contents = self.next_contents(&mut deliveries, is_heavy).await?;
+            let filter = Arc::clone(&self.filter);
+            let judge = move || {
+                let judge = |contents: DeliveryContents| {
+                    let delivery = contents.delivery.clone();
+                    Ok((delivery, filter.admits(&row(&WebhookEvent::from(contents))?)))
+                };
+                contents.into_iter().map(judge).collect::<Result<Vec<_>, Refusal>>()
             };
-            contents.into_iter().map(judge).collect()
-        };
-        self.service.apart(self.caller, judge).await?
+            judged.extend(self.service.apart(self.caller, judge).await??);
+        }
+        Ok(judged)
     }
 
     async fn read(
@@ -131,22 +214,16 @@ impl Search<'_> {
         Ok(self.service.list_deliveries(self.caller, self.id, selection, page).await?)
     }
 
-    /// Deliveries as rows, with what is from their contents or without.
-    async fn rows(&self, deliveries: Vec<Delivery>, with: bool, bytes_max: usize) -> Result<Vec<Row>, Refusal> {
-        let contents = self.contents(deliveries, with, bytes_max).await?;
-        contents.into_iter().map(|contents| row(&WebhookEvent::from(contents))).collect()
-    }
-
-    async fn contents(
+    /// Takes the first of these deliveries, with their contents or without.
+    async fn next_contents(
         &self,
-        deliveries: Vec<Delivery>,
+        deliveries: &mut VecDeque<Delivery>,
         with: bool,
-        bytes_max: usize,
     ) -> Result<Vec<DeliveryContents>, Refusal> {
         if with {
-            return Ok(self.service.contents_of(self.caller, self.id, deliveries, bytes_max).await?);
+            return Ok(self.service.contents_of(self.caller, self.id, deliveries, BYTES_AT_ONCE).await?);
         }
         let empty = || Contents { message: None, last: None };
-        Ok(deliveries.into_iter().map(|delivery| DeliveryContents { delivery, contents: empty() }).collect())
+        Ok(deliveries.drain(..).map(|delivery| DeliveryContents { delivery, contents: empty() }).collect())
     }
 }

@@ -12,14 +12,17 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::list::text_of;
 use crate::api::rest::values::{Object, Switch};
-use crate::api::rest::{Refusal, shown};
+use crate::api::rest::{Refusal, next_topics, shown};
 use crate::delivery::ultracart::{CATEGORIES, event_name};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, Expansion, Expansions};
 use crate::domain::fault::Violation;
 use crate::domain::topic::{PATTERNS_MAX, Pattern, Patterns, Topic};
 use crate::domain::webhook::WebhookSpec;
+use crate::service::Service;
+use crate::service::auth::Caller;
 
 /// Those whose stored events can be sent to a webhook that never had them (WIRE §3).
 pub const REFLOWED: [&str; 2] = ["item_update", "order_create"];
@@ -48,7 +51,7 @@ struct Event {
     event_name: String,
     /// What it is, in short.
     event_description: String,
-    /// What the catalogue says of it besides.
+    /// What the catalogue says of it besides; left out of a list of categories that would be too long with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     comments: Option<String>,
     /// Whether it is to be used no more.
@@ -96,6 +99,9 @@ struct EventData {
     event_ruler: Option<String>,
 }
 
+/// What expansions can name in a category: so many names are told of.
+const PARTS_MAX: usize = 1_000;
+
 /// All events of a merchant, by category.
 pub struct Events {
     categories: BTreeMap<String, Vec<KnownEvent>>,
@@ -114,35 +120,56 @@ struct KnownEvent {
 /// Those of a merchant, and those besides that a webhook's list names.
 type Known<'a> = BTreeMap<&'a str, Vec<&'a KnownEvent>>;
 
+/// A topic of the catalogue, and what an expansion of it can name.
+type Entry = (CatalogueEntry, Vec<String>);
+
 impl Events {
+    /// Those of a merchant. Schemas are read apart, a few at a time, for there
+    /// may be many and long ones.
+    pub async fn load(service: &Service, caller: &Caller) -> Result<Self, Refusal> {
+        let (mut entries, mut after) = (Vec::<Entry>::new(), None);
+        loop {
+            let topics = next_topics(service, caller, after, true).await?;
+            let Some(last) = topics.last() else { break };
+            after = Some(last.spec.topic.to_string());
+            let read = move || topics.into_iter().map(with_parts).collect::<Vec<_>>();
+            entries.extend(service.apart(caller, read).await?);
+        }
+        Ok(service.apart(caller, move || Self::new(entries)).await?)
+    }
+
     /// The vendor's own, and those of the merchant's catalogue. One whose name
     /// means another already is passed over.
-    pub fn new(catalogue: Vec<CatalogueEntry>) -> Self {
-        let mut entries: BTreeMap<String, CatalogueEntry> =
-            catalogue.into_iter().map(|entry| (entry.spec.topic.to_string(), entry)).collect();
+    pub fn new(catalogue: Vec<Entry>) -> Self {
+        let mut entries: BTreeMap<String, Entry> =
+            catalogue.into_iter().map(|entry| (entry.0.spec.topic.to_string(), entry)).collect();
         let mut events = Self { categories: BTreeMap::new(), names: HashSet::new(), parts: BTreeMap::new() };
         let mut oids = 1..;
         for (category, own) in CATEGORIES {
             for (_, topic) in own.iter() {
                 let topic = Topic::try_new(topic).expect("the vendor's topics are topics");
-                let entry = entries.remove(topic.as_str());
-                events.add(category, KnownEvent { name: event_name(&topic), topic, oid: oids.next(), entry });
+                let (entry, parts) = entries.remove(topic.as_str()).unzip();
+                let known = KnownEvent { name: event_name(&topic), topic, oid: oids.next(), entry };
+                events.add(category, known, parts.unwrap_or_default());
             }
         }
-        for entry in entries.into_values() {
+        for (entry, parts) in entries.into_values() {
             let (topic, category) = (entry.spec.topic.clone(), entry.spec.category.clone());
-            events.add(&category, KnownEvent { name: event_name(&topic), topic, oid: None, entry: Some(entry) });
+            events.add(&category, KnownEvent { name: event_name(&topic), topic, oid: None, entry: Some(entry) }, parts);
         }
         events
     }
 
-    fn add(&mut self, category: &str, known: KnownEvent) {
+    fn add(&mut self, category: &str, known: KnownEvent, parts: Vec<String>) {
         if !self.names.insert(known.name.clone()) {
             return;
         }
-        let schema = known.entry.as_ref().and_then(|entry| entry.spec.message_schema.as_ref());
-        if let Some(schema) = schema {
-            self.parts.entry(category.to_owned()).or_default().extend(parts(schema.as_str()));
+        if !parts.is_empty() {
+            let own = self.parts.entry(category.to_owned()).or_default();
+            own.extend(parts);
+            while own.len() > PARTS_MAX {
+                own.pop_last();
+            }
         }
         self.categories.entry(category.to_owned()).or_default().push(known);
     }
@@ -169,9 +196,17 @@ impl Events {
         all
     }
 
-    /// Everything there is, subscribed to by nobody.
-    pub fn all(&self) -> Vec<Category> {
-        self.rows(&self.with(&[]), |_| (false, None), true)
+    /// Everything there is, subscribed to by nobody. Where that takes more than
+    /// `bytes_max`, it is told in fewer words.
+    pub fn all(&self, bytes_max: usize) -> Vec<Category> {
+        let mut all = self.rows(&self.with(&[]), |_| (false, None), true);
+        if !text_of(&all).is_ok_and(|text| text.len() <= bytes_max) {
+            for category in &mut all {
+                category.available_expansions.clear();
+                category.events.iter_mut().for_each(|event| event.comments = None);
+            }
+        }
+        all
     }
 
     /// What a webhook subscribes to; with `placeholders`, all there is.
@@ -332,6 +367,14 @@ pub fn reflowed(name: &str) -> Result<Topic, Refusal> {
     let found = all.into_iter().find(|(own, _)| *own == name && REFLOWED.contains(own));
     let topic = found.and_then(|(_, topic)| Topic::try_new(topic).ok());
     topic.ok_or_else(|| Refusal::bad(format!("eventName: must be one of {}.", REFLOWED.join(", "))))
+}
+
+/// An entry, and what an expansion of it can name, in place of its schema.
+fn with_parts(mut entry: CatalogueEntry) -> Entry {
+    let schema = entry.spec.message_schema.take();
+    let parts = schema.map(|schema| parts(schema.as_str())).unwrap_or_default();
+    // A name that is longer than an expansion can't be in one.
+    (entry, parts.into_iter().filter(|name| name.len() <= EXPANSION_CHARS_MAX).collect())
 }
 
 /// The members of a schema that are objects or arrays.

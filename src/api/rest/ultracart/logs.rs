@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ById, Metadata, Page};
+use crate::api::rest::listing::{Beside, Listing, Rows};
 use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
@@ -29,7 +30,7 @@ const TIME_PATTERN: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T
 const PASSED_OVER_AT_ONCE: usize = 10_000;
 const LOOKED_INTO_AT_ONCE: usize = 200;
 /// How many bytes of them are held at once.
-const BYTES_AT_ONCE: usize = 4 * 1024 * 1024;
+const BYTES_AT_ONCE: usize = 1_024 * 1_024;
 
 /// Which requests.
 #[derive(Deserialize, JsonSchema)]
@@ -62,7 +63,7 @@ pub struct List {
     /// Only those that took so many milliseconds at least.
     #[schemars(range(min = 0), example = 0)]
     duration: Option<Int>,
-    /// The most records; 100 by default.
+    /// The most records; 100 by default. There are fewer where the answer would be too long; `more` says so.
     #[schemars(range(min = 1), extend("maximum" = LIST_LIMIT_MAX), example = 200)]
     #[serde(rename = "_limit")]
     limit: Option<Int>,
@@ -79,7 +80,7 @@ pub struct List {
 /// A request in a list.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "WebhookLogSummary")]
-struct Summary {
+pub struct Summary {
     /// Its id.
     request_id: String,
     /// When it was made.
@@ -158,7 +159,11 @@ pub struct ByRequest {
 pub struct Summaries {
     metadata: Metadata,
     success: bool,
-    webhook_log_summaries: Vec<Summary>,
+}
+
+impl Beside for Summaries {
+    const LIST: &'static str = "webhook_log_summaries";
+    type Row = Summary;
 }
 
 #[derive(JsonSchema, Serialize)]
@@ -169,14 +174,15 @@ pub struct LogAnswer {
     webhook_log: Log,
 }
 
-pub async fn list(asked: Asked<ById, List, Nothing>) -> Result<Summaries, Refusal> {
-    let Asked { service, caller, path, query, .. } = asked;
+pub async fn list(asked: Asked<ById, List, Nothing>) -> Result<Listing<Summaries>, Refusal> {
+    let Asked { service, caller, path, query, bytes_max, .. } = asked;
     let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
     let id = path.webhook();
     let search = Search { service: &service, caller: &caller, id, page, wanted: Wanted::read(query)?.into() };
-    let (summaries, more) = search.run().await?;
-    let metadata = Metadata::of_list("webhook_log_summaries", page, summaries.len(), more, None);
-    Ok(Summaries { metadata, success: true, webhook_log_summaries: summaries })
+    let mut rows = Rows::begin(bytes_max);
+    let more = search.run(&mut rows).await?;
+    let metadata = Metadata::of_list("webhook_log_summaries", page, rows.count(), more, None);
+    rows.end(&Summaries { metadata, success: true })
 }
 
 pub async fn get(asked: Asked<ByRequest, Nothing, Nothing>) -> Result<LogAnswer, Refusal> {
@@ -195,12 +201,12 @@ pub async fn get(asked: Asked<ByRequest, Nothing, Nothing>) -> Result<LogAnswer,
     let attempt = &found.attempt;
     let response = match (&attempt.error, attempt.status_code) {
         (Some(error), None) => error.detail.clone(),
-        _ => cut(&String::from_utf8_lossy(&attempt.response_body)),
+        _ => cut(&attempt.response_body),
     };
     let webhook_log = Log {
         summary: Summary::new(&service, id, &found),
         queue_delay: millis(attempt.queue_delay),
-        request: body.map(|body| cut(&String::from_utf8_lossy(&body))),
+        request: body.map(|body| cut(&body)),
         request_headers: HttpHeader::list(&attempt.request_headers),
         response,
         response_headers: HttpHeader::list(&attempt.response_headers),
@@ -244,8 +250,11 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn cut(text: &str) -> String {
-    text.chars().take(PAYLOAD_CHARS_MAX).collect()
+/// What is shown of a payload.
+fn cut(payload: &[u8]) -> String {
+    // No character has more bytes.
+    let first = &payload[..payload.len().min(PAYLOAD_CHARS_MAX * 4)];
+    String::from_utf8_lossy(first).chars().take(PAYLOAD_CHARS_MAX).collect()
 }
 
 impl Summary {
@@ -351,7 +360,7 @@ fn read_time(name: &str, text: &str) -> Result<(Timestamp, Duration), Refusal> {
 
 /// What to look for, and where.
 struct Search<'a> {
-    service: &'a Service,
+    service: &'a Arc<Service>,
     caller: &'a Caller,
     id: WebhookId,
     page: Page,
@@ -359,16 +368,20 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// The requests of the page, and whether there are more.
-    async fn run(&self) -> Result<(Vec<Summary>, bool), Refusal> {
+    /// Writes the requests of the page, as far as there is room for them;
+    /// whether there are more behind those.
+    async fn run(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
         if let Some(request_id) = &self.wanted.request_id {
             let found = find(self.service, self.caller, self.id, request_id).await?;
             let found = found.iter().filter(|found| self.wanted.admits(found)).skip(self.page.offset);
-            return Ok((found.map(|found| Summary::new(self.service, self.id, found)).collect(), false));
+            for found in found {
+                rows.write(&Summary::new(self.service, self.id, found)).await?;
+            }
+            return Ok(false);
         }
         match self.wanted.is_of_contents() {
-            true => self.scan().await,
-            false => self.take().await,
+            true => self.scan(rows).await,
+            false => self.take(rows).await,
         }
     }
 
@@ -376,25 +389,29 @@ impl Search<'_> {
         Ok(self.service.list_requests(self.caller, self.id, self.wanted.filter, after, limit).await?)
     }
 
-    /// Shows these requests to `look`, until it has seen enough; only the
-    /// wanted ones, if it says so. What was sent is searched apart, since a
-    /// message may be long.
-    async fn look_into(
+    /// Writes those of these requests that are wanted, apart from the first
+    /// `skip`; true if the page ends before one of them. What was sent is looked
+    /// into apart, since a message may be long.
+    async fn write(
         &self,
+        rows: &mut Rows<Summaries>,
         mut keys: Vec<RequestKey>,
-        only_wanted: bool,
-        mut look: impl FnMut(&LoggedRequest) -> bool,
+        skip: &mut usize,
     ) -> Result<bool, Refusal> {
         while !keys.is_empty() {
             let read = self.service.requests(self.caller, self.id, keys.clone(), BYTES_AT_ONCE).await?;
-            let (mut found, looked_at) = read;
-            if only_wanted {
-                let wanted = Arc::clone(&self.wanted);
-                let matching = move || found.into_iter().filter(|request| wanted.admits(request)).collect();
-                found = self.service.apart(self.caller, matching).await?;
-            }
-            if found.iter().any(&mut look) {
-                return Ok(true);
+            let (found, looked_at) = read;
+            let (service, id, wanted) = (Arc::clone(self.service), self.id, Arc::clone(&self.wanted));
+            let summarise = move || {
+                let found = found.iter().filter(|request| wanted.admits(request));
+                found.map(|request| Summary::new(&service, id, request)).collect::<Vec<_>>()
+            };
+            for summary in self.service.apart(self.caller, summarise).await? {
+                if *skip > 0 {
+                    *skip -= 1;
+                } else if rows.count() == self.page.limit || !rows.write(&summary).await? {
+                    return Ok(true);
+                }
             }
             keys.drain(..looked_at);
         }
@@ -403,12 +420,12 @@ impl Search<'_> {
 
     /// Where what was sent does not matter, a request that is passed over is
     /// not read.
-    async fn take(&self) -> Result<(Vec<Summary>, bool), Refusal> {
+    async fn take(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
         let (mut skip, mut after) = (self.page.offset, None);
         while skip > 0 {
             let passed = self.keys(after, skip.min(PASSED_OVER_AT_ONCE)).await?;
             if passed.len() < skip.min(PASSED_OVER_AT_ONCE) {
-                return Ok((Vec::new(), false));
+                return Ok(false);
             }
             skip -= passed.len();
             after = passed.last().copied();
@@ -416,18 +433,12 @@ impl Search<'_> {
         let mut keys = self.keys(after, self.page.limit + 1).await?;
         let more = keys.len() > self.page.limit;
         keys.truncate(self.page.limit);
-        let mut summaries = Vec::with_capacity(keys.len());
-        self.look_into(keys, false, |request| {
-            summaries.push(Summary::new(self.service, self.id, request));
-            false
-        })
-        .await?;
-        Ok((summaries, more))
+        Ok(self.write(rows, keys, &mut 0).await? || more)
     }
 
-    async fn scan(&self) -> Result<(Vec<Summary>, bool), Refusal> {
+    async fn scan(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
         let looked_at_max = self.service.filter_events_max() as usize;
-        let (mut summaries, mut skip, mut looked_at, mut after) = (Vec::new(), self.page.offset, 0, None);
+        let (mut skip, mut looked_at, mut after) = (self.page.offset, 0, None);
         loop {
             let keys = self.keys(after, LOOKED_INTO_AT_ONCE).await?;
             let is_last = keys.len() < LOOKED_INTO_AT_ONCE;
@@ -436,20 +447,9 @@ impl Search<'_> {
                 let problem = "would have to be looked into; narrow it by beginDate, endDate, status or success";
                 return Err(Refusal::bad(format!("More than {looked_at_max} requests {problem}.")));
             }
-            let is_enough = self.look_into(keys, true, |request| {
-                if skip > 0 {
-                    skip -= 1;
-                    return false;
-                }
-                if summaries.len() == self.page.limit {
-                    return true;
-                }
-                summaries.push(Summary::new(self.service, self.id, request));
-                false
-            });
-            let more = is_enough.await?;
+            let more = self.write(rows, keys, &mut skip).await?;
             if more || is_last {
-                return Ok((summaries, more));
+                return Ok(more);
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Webhooks as the vendor has them: what is shown of one, and what is said of one.
 
+use std::sync::Arc;
+
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::events::{Category, CategoryData, Events};
 use crate::api::rest::values::{Int, Object, Switch, time};
-use crate::api::rest::{Refusal, catalogue, shown};
+use crate::api::rest::{Refusal, shown};
 use crate::domain::fault::{Fault, Violation};
 use crate::domain::id::UserId;
 use crate::domain::policy::{BATCH_BYTES, BATCH_EVENTS, BasicAuth, Batching, CREDENTIAL_CHARS_MAX};
@@ -127,14 +129,14 @@ pub struct Shown<'a> {
     service: &'a Service,
     caller: &'a Caller,
     /// What there is to subscribe to.
-    pub events: Events,
+    pub events: Arc<Events>,
     profiles: Vec<(UserId, Profile)>,
     placeholders: bool,
 }
 
 impl<'a> Shown<'a> {
     pub async fn new(service: &'a Service, caller: &'a Caller, placeholders: Option<Switch>) -> Result<Self, Refusal> {
-        let events = Events::new(catalogue(service, caller).await?);
+        let events = Arc::new(Events::load(service, caller).await?);
         let profiles = service.profiles(caller).await?;
         Ok(Self { service, caller, events, profiles, placeholders: placeholders.is_some_and(|wanted| wanted.0) })
     }
@@ -145,6 +147,9 @@ impl<'a> Shown<'a> {
         let profile = self.profiles.iter().find(|(user, _)| *user == webhook.created_by);
         let sees_secrets = self.caller.permissions.allow(Permission::WebhookWrite);
         let next_attempt_at = backlog.next_attempt_at.filter(|_| webhook.consecutive_failures > 0);
+        // A catalogue times a list of patterns takes long.
+        let (events, own, placeholders) = (Arc::clone(&self.events), spec.clone(), self.placeholders);
+        let event_categories = self.service.apart(self.caller, move || events.of(&own, placeholders)).await?;
         Ok(WebhookRow {
             webhook_oid: webhook.webhook_id.0,
             name: shown_name(spec),
@@ -161,7 +166,7 @@ impl<'a> Shown<'a> {
             compress_events: spec.format == Format::UltraCartGzip,
             maximum_events: spec.batch.map(Batching::max_events),
             maximum_size: spec.batch.map(Batching::max_bytes),
-            event_categories: self.events.of(spec, self.placeholders),
+            event_categories,
             disabled: webhook.disabled.is_some() || !spec.is_active,
             consecutive_failures: webhook.consecutive_failures,
             next_retry_after: next_attempt_at.filter(|_| webhook.is_delivering()).map(Timestamp::rfc3339_ms),

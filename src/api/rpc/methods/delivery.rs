@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::answer::{self, Listed};
+use crate::api::list::text_of;
+use crate::api::rpc::answer::Listed;
 use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request};
 use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
@@ -262,7 +263,7 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Li
         let is_long = pulled.body.as_ref().is_some_and(|body| body.len() > AT_ONCE_BYTES_MAX);
         let item = PulledItem::from(pulled);
         let has_room = if is_long {
-            let text = request.service.apart(&caller, move || answer::text_of(&item)).await??;
+            let text = request.service.apart(&caller, move || text_of(&item)).await??;
             list.write_text(&text, number)?
         } else {
             list.write(&item, number)?

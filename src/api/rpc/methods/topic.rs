@@ -90,6 +90,7 @@ impl Options {
             category: self.category,
             is_deprecated: self.deprecated.map(|flag| flag.0),
             is_discontinued: self.discontinued.map(|flag| flag.0),
+            is_brief: false,
         };
         let limit = self.limit.map(|limit| limit.0);
         (selection, TopicPage { after: self.after_topic, sort: self.sort, limit })

@@ -152,22 +152,16 @@ impl Options {
 
 async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<WebhookItem<'static>>, Fault> {
     let (selection, mut page) = params.options.unwrap_or_default().0.read();
-    // The order by URL has no place to go on from: it is read at once, whole or not at all.
-    let is_by_url = page.sort.as_deref().is_some_and(|sort| sort.trim_start_matches('-') == "url");
+    if page.sort.as_deref().is_some_and(|sort| matches!(sort, "url" | "-url")) {
+        return list_by_url(request, caller, selection, page).await;
+    }
     let (mut list, mut steps) = request.list_of_all(page.limit, HEAVY_STEP);
     loop {
-        if !is_by_url {
-            page.limit = Some(steps.next());
-        }
+        page.limit = Some(steps.next());
         let found = request.service.list_webhooks(&caller, selection.clone(), page.clone()).await?;
-        let goes_on = steps.go_on(found.len()) && !is_by_url;
+        let goes_on = steps.go_on(found.len());
         for webhook in found {
             if !list.write(&WebhookItem::new(&webhook, sees_secrets(&caller)), webhook.webhook_id.0)? {
-                if is_by_url {
-                    return Err(Fault::new(FaultCode::InvalidSelection).field("sort").detail(
-                        "The list is too long for one answer; read it in the order of webhook_id, which can go on.",
-                    ));
-                }
                 return Ok(list.cut("after_webhook_id"));
             }
             list.pause().await;
@@ -177,6 +171,27 @@ async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<W
             return Ok(list.whole());
         }
     }
+}
+
+/// The order by URL has no place to go on from: the answer is whole, or there
+/// is none.
+async fn list_by_url(
+    request: Request,
+    caller: Caller,
+    selection: WebhookSelection,
+    page: WebhookPage,
+) -> Result<Listed<WebhookItem<'static>>, Fault> {
+    let (mut list, _) = request.list_of_all(None, HEAVY_STEP);
+    for id in request.service.webhooks_by_url(&caller, selection, page).await? {
+        let Some(webhook) = request.service.find_webhook(&caller, id).await? else { continue };
+        if !list.write(&WebhookItem::new(&webhook, sees_secrets(&caller)), id.0)? {
+            return Err(Fault::new(FaultCode::InvalidSelection)
+                .field("sort")
+                .detail("The list is too long for one answer; read it in the order of webhook_id, which can go on."));
+        }
+        list.pause().await;
+    }
+    Ok(list.whole())
 }
 
 #[derive(Deserialize, JsonSchema)]

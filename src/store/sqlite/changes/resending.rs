@@ -122,10 +122,16 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
     Ok(number)
 }
 
+/// Attempts that a change forgets, up to so many bytes: each may be dozens of
+/// pages.
+const FORGOTTEN_PER_CHANGE: i64 = 250;
+const FORGOTTEN_BYTES_PER_CHANGE: i64 = 2 * 1_024 * 1_024;
+
 /// Ends a delivery, if that is still to be done, and forgets what was sent: of
 /// its event and its attempts nothing stays but the number, the state, the
-/// reason and the times. One of a batch fails with [`StoreError::InBatch`].
-pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
+/// reason and the times. True if attempts are left, for the next change. One of
+/// a batch fails with [`StoreError::InBatch`].
+pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<bool> {
     webhooks::find(tx, merchant, id)?;
     let (_, is_to_be_sent) = state_of(tx, id, number)?;
     let batch = batches::of(tx, id, number)?;
@@ -135,19 +141,30 @@ pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incr
     if is_to_be_sent {
         cancel(tx, merchant, id, number, false)?;
     }
-    let deleted = tx
-        .conn
-        .prepare_cached(
-            "DELETE FROM attempt WHERE webhook_id = ?1 AND increment_id = ?2
-                RETURNING octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)",
-        )?
-        .query_map([id.0, number.0], |row| row.get::<_, i64>(0))?
-        .sum::<rusqlite::Result<i64>>()?;
     tx.conn
         .prepare_cached("UPDATE delivery SET event_id = -abs(event_id) WHERE webhook_id = ?1 AND increment_id = ?2")?
         .execute([id.0, number.0])?;
-    tx.memory.logs.shrink(id, deleted.unsigned_abs());
-    Ok(())
+    let found = tx
+        .conn
+        .prepare_cached(
+            "SELECT attempt_id,
+                    octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)
+                FROM attempt WHERE webhook_id = ?1 AND increment_id = ?2 ORDER BY attempt LIMIT ?3",
+        )?
+        .query_map([id.0, number.0, FORGOTTEN_PER_CHANGE], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+    let mut are_left = found.len() as i64 == FORGOTTEN_PER_CHANGE;
+    let mut bytes = 0;
+    for (attempt_id, own) in found {
+        if bytes >= FORGOTTEN_BYTES_PER_CHANGE {
+            are_left = true;
+            break;
+        }
+        tx.conn.prepare_cached("DELETE FROM attempt WHERE attempt_id = ?1")?.execute([attempt_id])?;
+        bytes += own;
+    }
+    tx.memory.logs.shrink(id, bytes.unsigned_abs());
+    Ok(are_left)
 }
 
 /// The state of a delivery, and whether it is to be sent, for the first time

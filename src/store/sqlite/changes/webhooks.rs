@@ -14,6 +14,12 @@ use crate::store::sqlite::rows::{DEFINITION, definition};
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{StoreError, WebhookSelector};
 
+/// Webhooks that one change of many looks at, and those that it alters, up to
+/// so many bytes.
+const LOOKED_AT_PER_CHANGE: usize = 1_000;
+const CHANGED_PER_CHANGE: usize = 100;
+const BYTES_PER_CHANGE: usize = 1_024 * 1_024;
+
 /// Registers a webhook.
 pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
     if tx.memory.webhooks_of(merchant).count() >= quota as usize {
@@ -88,35 +94,62 @@ pub fn rotate_secret(
     write(tx, webhook)
 }
 
-/// Switches webhooks on or off; on also lifts a disablement.
-pub fn set_active(tx: &mut Tx<'_>, merchant: MerchantId, which: &WebhookSelector, on: bool) -> Result<usize> {
+/// How many webhooks were selected, and where to go on if not all were looked at.
+pub type Switched = (usize, Option<WebhookId>);
+
+/// Switches webhooks behind one of them on or off; on also lifts a disablement.
+/// Looks at so many, and changes so much, as a change may; the next one goes on.
+pub fn set_active(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    which: &WebhookSelector,
+    on: bool,
+    after: WebhookId,
+) -> Result<Switched> {
     let is_selected = |webhook: &Webhook| match which {
         WebhookSelector::All => true,
         WebhookSelector::Id(id) => webhook.webhook_id == *id,
         WebhookSelector::Listing(pattern) => webhook.spec.topics.list().contains(pattern),
     };
-    let selected: Vec<Arc<Webhook>> = tx
-        .memory
-        .webhooks_of(merchant)
-        .filter(|entry| is_selected(&entry.webhook))
-        .map(|entry| Arc::clone(&entry.webhook))
-        .collect();
-    let mut changed = Vec::new();
-    for webhook in &selected {
-        if webhook.spec.is_active == on && (webhook.disabled.is_none() || !on) {
-            continue;
+    let after = match which {
+        WebhookSelector::Id(id) => WebhookId(id.0.saturating_sub(1)),
+        _ => after,
+    };
+    let looked_at_max = if matches!(which, WebhookSelector::Id(_)) { 1 } else { LOOKED_AT_PER_CHANGE };
+    let (mut looked_at, mut bytes, mut selected, mut changed, mut next) = (0, 0, 0, Vec::new(), None);
+    for entry in tx.memory.webhooks_behind(merchant, after) {
+        let webhook = &entry.webhook;
+        looked_at += 1;
+        selected += usize::from(is_selected(webhook));
+        if is_selected(webhook) && (webhook.spec.is_active != on || (webhook.disabled.is_some() && on)) {
+            let webhook = Webhook::clone(webhook);
+            bytes += weight(&webhook);
+            changed.push(webhook);
         }
-        let mut webhook = Webhook::clone(webhook);
+        if looked_at == looked_at_max || changed.len() == CHANGED_PER_CHANGE || bytes >= BYTES_PER_CHANGE {
+            next = Some(webhook.webhook_id).filter(|_| !matches!(which, WebhookSelector::Id(_)));
+            break;
+        }
+    }
+    for webhook in &mut changed {
         webhook.spec.is_active = on;
         webhook.updated_at = tx.now;
-        let webhook = if on { enabled(webhook) } else { webhook };
-        write_definition(tx, &webhook)?;
-        changed.push(webhook);
+        if on {
+            webhook.is_recovering |= webhook.disabled.take().is_some();
+        }
+        write_definition(tx, webhook)?;
     }
     for webhook in changed {
         put(tx, webhook);
     }
-    Ok(selected.len())
+    Ok((selected, next))
+}
+
+/// What of a webhook may be long, in bytes.
+fn weight(webhook: &Webhook) -> usize {
+    let spec = &webhook.spec;
+    let expansions = spec.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
+    spec.topics.as_str().len() + spec.extra_headers.as_str().len() + spec.description.len() + expansions
 }
 
 /// Notes that the receiver has pulled what lies at or below this number, which
