@@ -15,6 +15,7 @@ mod pool;
 #[cfg(test)]
 mod samples;
 pub mod scheduler;
+mod sessions;
 mod tenant;
 pub mod trust;
 pub mod ultracart;
