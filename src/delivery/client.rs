@@ -25,6 +25,7 @@ use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Pool, Wire};
+use super::sessions::Sessions;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
@@ -35,8 +36,6 @@ use crate::domain::time::Timestamp;
 pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
 /// The same of an answer, whose headers are its receiver's to choose.
 pub const LOG_ANSWER_HEADERS_CHARS_MAX: usize = 16 * 1024;
-/// TLS sessions that are kept to be resumed, one a host and port.
-const TLS_SESSIONS_MAX: usize = 4_096;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
@@ -270,7 +269,7 @@ fn is_credential(name: &HeaderName, value: &HeaderValue) -> bool {
 
 fn tls(trusted: &Trusted) -> Result<ClientConfig, rustls::Error> {
     let mut config = trust::client_config(trusted)?;
-    config.resumption = Resumption::in_memory_sessions(TLS_SESSIONS_MAX);
+    config.resumption = Resumption::store(Arc::new(Sessions::default()));
     Ok(config)
 }
 

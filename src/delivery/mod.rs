@@ -16,6 +16,7 @@ mod pool;
 #[cfg(test)]
 mod samples;
 pub mod scheduler;
+mod sessions;
 mod tenant;
 pub mod trust;
 pub mod ultracart;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -23,7 +23,7 @@ const HANDSHAKE: u8 = 22;
 pub struct Files {
     /// What the server is told to trust.
     pub authority: PathBuf,
-    /// The receiver's certificate and key.
+    /// The receiver's certificate, who signed it, and its key.
     pub receiver: PathBuf,
 }
 
@@ -38,27 +38,34 @@ impl Files {
     }
 }
 
+/// As those of public authorities are: one that is trusted, one below it that
+/// signs, and the receiver's own.
 fn pem(addresses: &[IpAddr]) -> Result<(String, String), rcgen::Error> {
-    let mut params = CertificateParams::new([])?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        Ok::<_, rcgen::Error>(params)
+    };
+    let root = CertifiedIssuer::self_signed(authority("tallyhook bench, root")?, KeyPair::generate()?)?;
+    let signing = CertifiedIssuer::signed_by(authority("tallyhook bench")?, KeyPair::generate()?, &root)?;
     let key = KeyPair::generate()?;
     let names: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
-    Ok((authority.pem(), certificate.pem() + &key.serialize_pem()))
+    let certificate = CertificateParams::new(names)?.signed_by(&key, &signing)?;
+    Ok((root.pem(), certificate.pem() + &signing.pem() + &key.serialize_pem()))
 }
 
 /// Takes connections over TLS with the certificate of a file. Whoever comes
 /// again may resume a session, unless every handshake is to be a full one.
 pub fn acceptor(file: &Path, resumes: bool) -> Result<TlsAcceptor, Failure> {
     let about = |cause: &dyn std::fmt::Display| Failure::failed(format!("{}: {cause}", file.display()));
-    let certificate = CertificateDer::from_pem_file(file).map_err(|cause| about(&cause))?;
+    let chain = CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|cause| about(&cause))?;
     let key = PrivateKeyDer::from_pem_file(file).map_err(|cause| about(&cause))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(Failure::failed)?
         .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
+        .with_single_cert(chain, key)
         .map_err(|cause| about(&cause))?;
     match resumes {
         true => config.ticketer = ring::Ticketer::new().map_err(Failure::failed)?,
