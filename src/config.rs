@@ -265,7 +265,7 @@ keys! {
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
     /// The most bytes of answers that wait to be sent. A merchant, or an address from which
     /// nobody is logged in, may have as many as are left free; beyond that calls are refused.
-    unsent_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
+    unsent_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
@@ -316,8 +316,10 @@ keys! {
     in_flight_max: usize = "4096", count(1, 100_000);
     /// The most deliveries in flight at once to one webhook that does not say itself; a quarter of in_flight_max at the most. How many of them there are grows and shrinks with how its receiver does.
     webhook_in_flight_max: usize = "1024", count(1, 10_000);
+    /// Connections to receivers that are kept while nothing is sent; the one that was used longest ago is closed for another.
+    kept_connections_max: usize = "1024", count(0, 100_000);
     /// Bytes of messages in memory while they wait to be sent.
-    loaded_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
+    loaded_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// Bytes of messages and bodies that are being sent.
     sending_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
     /// The longest body that is sent; a delivery whose body would be longer is abandoned.
@@ -426,6 +428,7 @@ impl Settings {
                 delivery_bytes_max: self.delivery_bytes_max?,
                 answer_bytes_max: self.answer_bytes_max?,
                 answers_bytes_max: self.answers_bytes_max?,
+                kept_connections_max: self.kept_connections_max?,
                 allow_targets,
                 trusted: self.ca_file?.0,
             },

@@ -99,7 +99,7 @@ impl Client {
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
         let guard = Arc::new(Guard::new(config.allow_targets.clone()));
-        let pool = Arc::new(Pool::new(guard, resolver, tls, config.in_flight_max));
+        let pool = Arc::new(Pool::new(guard, resolver, tls, config.kept_connections_max));
         let answers = Arc::new(Answers::new(config.answers_bytes_max));
         Self { pool, answer_bytes_max: config.answer_bytes_max, answers }
     }

@@ -48,6 +48,8 @@ pub struct Config {
     pub answer_bytes_max: usize,
     /// Bytes of answers that wait to be recorded.
     pub answers_bytes_max: usize,
+    /// Connections that are kept while nothing is sent on them.
+    pub kept_connections_max: usize,
     /// Networks that may be delivered to although the guard forbids them.
     pub allow_targets: Vec<IpNet>,
     /// Whose certificates receivers may present, besides those of the

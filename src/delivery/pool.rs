@@ -148,6 +148,9 @@ impl Pool {
     pub fn put(self: &Arc<Self>, origin: &str, wire: Wire) {
         let now = Instant::now();
         let mut idle = self.idle();
+        if self.idle_max == 0 {
+            return;
+        }
         if idle.count >= self.idle_max {
             idle.close_oldest();
         }

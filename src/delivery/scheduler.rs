@@ -543,6 +543,7 @@ mod tests {
             delivery_bytes_max: 16 * 1024 * 1024,
             answer_bytes_max: 0,
             answers_bytes_max: 0,
+            kept_connections_max: 0,
             allow_targets: Vec::new(),
             trusted: Trusted::default(),
         };

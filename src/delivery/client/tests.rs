@@ -134,6 +134,7 @@ fn config(allow: &[&str]) -> Config {
         loaded_bytes_max: 1_000_000,
         answer_bytes_max: CAP,
         answers_bytes_max: 1_000_000,
+        kept_connections_max: 100,
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
         allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),

@@ -113,17 +113,14 @@ pub type Reply = Box<dyn FnOnce(Result<Vec<Receipt>>) + Send>;
 /// A publish as a change that goes on until all is numbered. Its result goes to
 /// `reply` once the commit's fate is known.
 pub fn change(merchant: MerchantId, events: Vec<Hashed>, limits: PublishLimits, reply: Reply) -> Change {
-    Box::new(move |tx| {
-        changed(tx.and_then(|tx| tx.in_savepoint(|tx| publish(tx, merchant, events, limits))), reply)
-    })
+    Box::new(move |tx| changed(tx.and_then(|tx| tx.in_savepoint(|tx| publish(tx, merchant, events, limits))), reply))
 }
 
 fn changed(published: Result<Published>, reply: Reply) -> Changed {
     match published {
         Ok(Published::Begun(begun)) => {
-            let go_on = |tx: Result<&mut Tx<'_>>| {
-                changed(tx.and_then(|tx| tx.in_savepoint(|tx| begun.go_on(tx))), reply)
-            };
+            let go_on =
+                |tx: Result<&mut Tx<'_>>| changed(tx.and_then(|tx| tx.in_savepoint(|tx| begun.go_on(tx))), reply);
             Changed::Goes(Cost::of(SHARE, 0), Box::new(go_on))
         }
         Ok(Published::Whole(receipts)) => Changed::Whole(Box::new(|committed| reply(committed.map(|()| receipts)))),
@@ -237,13 +234,7 @@ impl Numbering {
 
     /// Gives an event the next number of one webhook, which will read it from
     /// the store. `None` if the webhook is gone.
-    pub fn number(
-        &mut self,
-        tx: &Tx<'_>,
-        id: WebhookId,
-        event: EventId,
-        topic: &Topic,
-    ) -> Result<Option<IncrementId>> {
+    pub fn number(&mut self, tx: &Tx<'_>, id: WebhookId, event: EventId, topic: &Topic) -> Result<Option<IncrementId>> {
         let Some(entry) = tx.memory.entry(id).filter(|entry| !entry.is_deleted) else { return Ok(None) };
         self.read.insert(id);
         self.take(tx, id, event, entry.webhook.spec.rendering(topic)).map(Some)
