@@ -265,7 +265,7 @@ keys! {
     response_bytes_max: usize = "16777216", bytes(1_024, 1_073_741_824);
     /// The most bytes of answers that wait to be sent. A merchant, or an address from which
     /// nobody is logged in, may have as many as are left free; beyond that calls are refused.
-    unsent_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
+    unsent_bytes_max: usize = "67108864", bytes(1_048_576, 68_719_476_736);
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
