@@ -361,7 +361,7 @@ impl Scheduler {
     fn leaves_room(&self, lane: &Lane) -> bool {
         let own = lane.load().requests;
         let all = self.tenants.get(&lane.webhook.merchant_id).map_or(0, |tenant| tenant.all.requests);
-        own == 0 || may_take(1, own, all, self.bounds.requests.div_ceil(2))
+        own == 0 || may_take(1, own, all, self.bounds.requests_max.div_ceil(2))
     }
 
     fn set_alarm(&mut self, id: WebhookId, now: Timestamp) {
@@ -600,6 +600,22 @@ mod tests {
 
     fn owners(sent: &[(WebhookId, Parcel)]) -> Vec<MerchantId> {
         sent.iter().map(|(id, _)| merchant_of(id.0)).collect()
+    }
+
+    #[test]
+    fn a_lane_that_the_pace_holds_back_is_held_up_until_more_is_allowed() {
+        let mut scheduler = scheduler(1);
+        prove(&mut scheduler, 1);
+        (2..=20).for_each(|number| publish(&mut scheduler, 1, number));
+        for _ in 0..4 {
+            sends(&mut scheduler).into_iter().for_each(|sent| end(&mut scheduler, sent));
+        }
+        scheduler.allow(4);
+        let few = sends(&mut scheduler);
+        assert!(few.len() == 2 && scheduler.is_held_up(), "{}", few.len());
+        scheduler.allow(IN_FLIGHT_MAX);
+        assert_eq!(sends(&mut scheduler).len(), 2, "as many as the lane may have");
+        assert!(!scheduler.is_held_up());
     }
 
     #[test]
