@@ -101,7 +101,7 @@ pub fn batch_bytes_max(format: Format, events: usize) -> usize {
     }
 }
 
-/// The name of what is sent: `webhook-id` (WIRE §2).
+/// The name of what is sent: `webhook-id`.
 pub fn message_id(store_id: &StoreId, webhook_id: WebhookId, parcel: &Parcel) -> String {
     match parcel.batch {
         Some(_) => store_id.batch_id(webhook_id, parcel.numbers()),
@@ -147,13 +147,13 @@ fn content_type(encoding: Encoding) -> &'static str {
 }
 
 /// The value of `webhook-signature` at `now`: an item for each secret that
-/// signs (WIRE §2).
+/// signs.
 pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u8]) -> String {
     let sign = |secret| signature::standard_webhooks(secret, message_id, now.unix_seconds(), body);
     webhook.signing_secrets(now).map(sign).collect::<Vec<_>>().join(" ")
 }
 
-/// WIRE §2.
+/// The number, the topic and the time beside the publisher's message.
 fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> String {
     let mut body = String::with_capacity(OVERHEAD_BYTES + batched_bytes_max(event));
     body += &format!(r#"{{"webhook_id": {webhook_id}, "#);
@@ -162,14 +162,14 @@ fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> 
     body
 }
 
-/// Adds what an envelope says of one event, alone or in a batch (WIRE §2).
+/// Adds what an envelope says of one event, alone or in a batch.
 fn push_members(body: &mut String, increment_id: IncrementId, event: &Event) {
     let (topic, created_at) = (quoted(event.topic.as_str()), event.created_at.rfc3339_ms());
     *body += &format!(r#""increment_id": {increment_id}, "topic": {topic}, "created_at": "{created_at}", "message": "#);
     *body += event.message.as_str();
 }
 
-/// WIRE §2.
+/// The span of the numbers, and the events one after the other.
 fn batch(webhook_id: WebhookId, parcel: &Parcel) -> String {
     let span = parcel.numbers();
     let bytes: usize = parcel.events().map(|event| batched_bytes_max(event)).sum();
@@ -187,7 +187,7 @@ fn batch(webhook_id: WebhookId, parcel: &Parcel) -> String {
     body
 }
 
-/// WIRE §1: the number and the time go inside the publisher's object, at its
+/// ShipStream's: the number and the time go inside the publisher's object, at its
 /// end, so that they win over members of the same name in most readers.
 fn shipstream(increment_id: IncrementId, event: &Event) -> String {
     let members = event.message.as_str().strip_suffix('}').expect("a message is the text of a JSON object");

@@ -1,4 +1,4 @@
-//! UltraCart's format (WIRE §3), and what it calls the things that happen.
+//! UltraCart's format, and what it calls the things that happen.
 
 use std::io::Write;
 

@@ -1,4 +1,4 @@
-//! A message as XML, as the format 3dcart has it (WIRE §4): members become
+//! A message as XML, as the format 3dcart has it: members become
 //! elements under their keys, in the order in which they were published, and
 //! what is in a list `<Item>`; null and what is empty are empty elements.
 

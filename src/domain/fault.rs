@@ -1,6 +1,6 @@
 //! Every fault a caller can be told of, in one table.
 //!
-//! 0–6 and 100–106 are the vendor's (seed 003 and its documentation), with
+//! 0–6 and 100–106 are the vendor's (as its documentation has them), with
 //! the vendor's own words; from 107 on they are ours. The floors above turn a
 //! [`Fault`] into whatever their protocol says an error looks like.
 

@@ -125,7 +125,7 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-/// What an owner says of timeouts; the rest is the format's (WIRE §1).
+/// What an owner says of timeouts; the rest is the format's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OwnTimeouts {
     connect_ms: Option<u32>,

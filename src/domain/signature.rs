@@ -41,7 +41,7 @@ fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    /// The vectors of WIRE.md §2, made by the official libraries.
+    /// Vectors that were made by the official libraries.
     #[test]
     fn known_vectors() {
         for (secret, id, timestamp, body, signature) in [

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::fault::Violation;
 
-/// The longest word on either side of the colon, in characters (WIRE: topics).
+/// The longest word on either side of the colon, in characters.
 pub const TOPIC_WORD_CHARS_MAX: usize = 64;
 /// The same as a regular expression.
 pub const TOPIC_WORD: &str = "[A-Za-z0-9_.-]{1,64}";

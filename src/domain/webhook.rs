@@ -23,15 +23,15 @@ pub const OLD_SECRETS_MAX: usize = 4;
 /// How the body of a delivery is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Our own (WIRE §2).
+    /// Our own.
     Envelope,
-    /// ShipStream's (WIRE §1).
+    /// ShipStream's.
     Shipstream,
-    /// UltraCart's (WIRE §3).
+    /// UltraCart's.
     UltraCart,
     /// The same with the events in gzip.
     UltraCartGzip,
-    /// 3dcart's (WIRE §4).
+    /// 3dcart's.
     ThreeDCart,
     /// The same in XML.
     ThreeDCartXml,

@@ -1,4 +1,4 @@
-//! Babel's management API (seed 002).
+//! Babel's management API.
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Timestamp;

@@ -1,4 +1,4 @@
-//! 3dcart's API (seed 000).
+//! 3dcart's API.
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Timestamp;

@@ -1,4 +1,4 @@
-//! UltraCart's API (seed 001).
+//! UltraCart's API.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Babel's licensing service (seed 002, WIRE §5): subscriptions, and their events.
+//! Babel's licensing service: subscriptions, and their events.
 //!
 //! An event's id is its increment_id within the subscription. Deliveries go
 //! out in our own format, since nothing is known of the vendor's.
@@ -37,7 +37,7 @@ use crate::domain::topic::{Patterns, TOPIC_WORD};
 use crate::domain::webhook::{Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::Caller;
 
-/// What a subscription retries unless it says otherwise, and how often (WIRE §5).
+/// What a subscription retries unless it says otherwise, and how often.
 const RETRIES_DEFAULT: u32 = 10;
 const RETRY_INTERVAL_S: u32 = 300;
 /// How many rows are shown unless the client says otherwise.

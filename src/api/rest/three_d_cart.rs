@@ -1,4 +1,4 @@
-//! 3dcart, later Shift4Shop (seed 000, WIRE §4): webhooks and the kinds of
+//! 3dcart, later Shift4Shop: webhooks and the kinds of
 //! events, under two versions and two spellings, in JSON and XML.
 //!
 //! A webhook has one kind of event here. One that has several, or a pattern,
@@ -28,7 +28,7 @@ use crate::domain::topic::Pattern;
 use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
 use crate::service::auth::{Caller, Credentials};
 
-/// The longest name and URL of a webhook, in characters (WIRE §4).
+/// The longest name and URL of a webhook, in characters.
 const NAME_CHARS_MAX: usize = 80;
 const URL_CHARS_MAX: usize = 1_000;
 /// How many rows are shown unless the client says otherwise.

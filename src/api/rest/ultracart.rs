@@ -1,4 +1,4 @@
-//! UltraCart's REST API v2 (seed 001, WIRE §3): webhooks, the events they
+//! UltraCart's REST API v2: webhooks, the events they
 //! subscribe to, the log of their requests, and reflow.
 //!
 //! A client reads the list, changes a member and sends the whole back, so what
@@ -34,7 +34,7 @@ use crate::service::resend::Backfill;
 
 /// What webhooks can be sorted by.
 const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
-/// How many records are shown unless the client says otherwise (seed 001).
+/// How many records are shown unless the client says otherwise.
 const LIMIT_DEFAULT: usize = 100;
 /// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");

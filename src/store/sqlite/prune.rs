@@ -96,6 +96,7 @@ pub fn step(tx: &mut Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
 
 /// How the rows of a phase are walked and deleted.
 struct Walk {
+    is_of_events: bool,
     /// The next rows, when they came to be, and how large they are.
     next: &'static str,
     /// Deletes those up to a row that are old enough, and whose deliveries are;
@@ -104,6 +105,7 @@ struct Walk {
 }
 
 const ATTEMPTS: Walk = Walk {
+    is_of_events: false,
     next: "SELECT attempt_id, started_at,
             octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)
         FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2",
@@ -114,6 +116,7 @@ const ATTEMPTS: Walk = Walk {
 };
 
 const EVENTS: Walk = Walk {
+    is_of_events: true,
     next: "SELECT event_id, published_at, octet_length(message)
         FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2",
     delete: "DELETE FROM event WHERE event_id > ?1 AND event_id <= ?2 AND published_at < ?3
@@ -126,6 +129,9 @@ const EVENTS: Walk = Walk {
 fn walk(tx: &mut Tx<'_>, walk: &Walk, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
     let through = next_rows(tx.conn, walk.next, after, before)?;
     if let Some(through) = through {
+        // An event that is still being numbered has deliveries to come.
+        let kept_from = tx.memory.fanouts.first_event().filter(|_| walk.is_of_events);
+        let through = kept_from.map_or(through, |kept| through.min(kept.0 - 1));
         let mut statement = tx.conn.prepare_cached(walk.delete)?;
         let mut deleted = statement.query(params![after, through, before.0])?;
         while let Some(row) = deleted.next()? {
@@ -161,4 +167,43 @@ fn vacuum_step(conn: &Connection) -> rusqlite::Result<bool> {
     }
     conn.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES_PER_STEP})"))?;
     Ok(read("PRAGMA freelist_count")? < free)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::sqlite::memory::Memory;
+
+    #[test]
+    fn an_event_that_is_still_being_numbered_stays_whatever_its_age() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../../../schema.sql")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO merchant (code, created_at) VALUES ('acme', 0);
+            INSERT INTO event (merchant_id, topic, message, created_at, published_at)
+                VALUES (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0);
+            INSERT INTO fanout (merchant_id, events) VALUES (1, '[[2, null, [1]], [3, null, [1]]]');",
+        )
+        .unwrap();
+        let left = || -> Vec<i64> {
+            let mut statement = conn.prepare("SELECT event_id FROM event ORDER BY event_id").unwrap();
+            statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let day = Duration::from_secs(86_400);
+        let retention =
+            Retention { attempts: day, bodies: day, bytes_max: 0, webhook_log_bytes_max: 0, merchant_log_bytes_max: 0 };
+        let prune = || {
+            let (mut memory, mut news, now) = (Memory::load(&conn).unwrap(), Vec::new(), Timestamp(1_000_000_000));
+            let mut tx = Tx { conn: &conn, memory: &mut memory, now, news: &mut news };
+            let mut pass = begin(&conn, retention, None, now).unwrap();
+            while let Some(under_way) = pass {
+                pass = step(&mut tx, under_way).unwrap();
+            }
+        };
+        prune();
+        assert_eq!(left(), [2, 3]);
+        conn.execute_batch("DELETE FROM fanout").unwrap();
+        prune();
+        assert!(left().is_empty());
+    }
 }

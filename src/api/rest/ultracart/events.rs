@@ -24,7 +24,7 @@ use crate::domain::webhook::WebhookSpec;
 use crate::service::Service;
 use crate::service::auth::Caller;
 
-/// Those whose stored events can be sent to a webhook that never had them (WIRE §3).
+/// Those whose stored events can be sent to a webhook that never had them.
 pub const REFLOWED: [&str; 2] = ["item_update", "order_create"];
 
 /// A category of events.

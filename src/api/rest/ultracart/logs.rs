@@ -22,7 +22,7 @@ use crate::service::Service;
 use crate::service::auth::Caller;
 use crate::store::requests::LoggedRequest;
 
-/// How much of a payload is shown, in characters (seed 001).
+/// How much of a payload is shown, in characters.
 const PAYLOAD_CHARS_MAX: usize = 100_000;
 /// The ways a client may write a time, as a regular expression.
 const TIME_PATTERN: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])?)?$";

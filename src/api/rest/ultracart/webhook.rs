@@ -33,7 +33,7 @@ const PASSWORD_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 /// The longest name that the vendor's clients take, in characters.
 const NAME_CHARS_MAX: usize = 80;
 /// Categories whose events carry what is known of customers, and so go over
-/// https only (WIRE §3).
+/// https only.
 const CUSTOMER_DATA: [&str; 5] = ["auto_order", "chargeback", "checkout", "customer", "order"];
 
 /// A webhook.

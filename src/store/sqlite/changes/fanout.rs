@@ -218,6 +218,11 @@ impl Fanouts {
         own.any(|fanout| fanout.left.iter().any(|spread| spread.event_id == event))
     }
 
+    /// The first event that is still being numbered.
+    pub fn first_event(&self) -> Option<EventId> {
+        self.all.values().filter_map(|fanout| fanout.left.front()).map(|spread| spread.event_id).min()
+    }
+
     /// True if there is one that nobody goes on with.
     pub fn are_left(&self) -> bool {
         self.all.values().any(Fanout::is_orphan)

@@ -1,0 +1,197 @@
+use super::*;
+use crate::delivery::samples::{NOW, parcel, webhook};
+use crate::delivery::trust::Trusted;
+use crate::domain::delivery::{Attempt, Verdict};
+use crate::domain::webhook::DeliveryMode;
+
+const IN_FLIGHT_MAX: usize = 16;
+
+/// A scheduler of so many webhooks, which have never had a delivery; their
+/// merchants are those of [`merchant_of`].
+fn scheduler(webhooks: i64) -> Scheduler {
+    let config = Config {
+        in_flight_max: IN_FLIGHT_MAX,
+        webhook_in_flight_max: 8,
+        loaded_bytes_max: 64 * 1024 * 1024,
+        sending_bytes_max: 64 * 1024 * 1024,
+        delivery_bytes_max: 16 * 1024 * 1024,
+        answer_bytes_max: 0,
+        answers_bytes_max: 0,
+        kept_connections_max: 0,
+        allow_targets: Vec::new(),
+        trusted: Trusted::default(),
+    };
+    let webhook =
+        |id| Webhook { merchant_id: merchant_of(id), ..Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0)) };
+    Scheduler::new(&config, (1..=webhooks).map(webhook).collect())
+}
+
+fn publish(scheduler: &mut Scheduler, id: i64, number: i64) {
+    let parcels = vec![(WebhookId(id), parcel(number, 0, None))];
+    scheduler.absorb(News { parcels, ..News::default() });
+}
+
+/// All that is to be sent now.
+fn sends(scheduler: &mut Scheduler) -> Vec<(WebhookId, Parcel)> {
+    std::iter::from_fn(|| scheduler.next(NOW))
+        .map(|action| match action {
+            Action::Send(webhook, parcel) => (webhook.webhook_id, parcel),
+            Action::Read { .. } => panic!("everything was handed over"),
+        })
+        .collect()
+}
+
+fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
+    let attempt = Attempt {
+        attempt: 1,
+        started_at: NOW,
+        queue_delay: Duration::ZERO,
+        duration: Duration::ZERO,
+        address: None,
+        status_code: Some(204),
+        error: None,
+        request_headers: String::new(),
+        response_headers: String::new(),
+        response_body: Vec::new(),
+    };
+    let outcome = Outcome { webhook_id: id, numbers: parcel.numbers(), attempt, verdict: Verdict::Delivered };
+    scheduler.sent(parcel, &outcome, Sign::Good(Duration::from_millis(1)), NOW);
+    scheduler.recorded(&outcome);
+}
+
+/// Webhooks 1 to 9 are one merchant's, 10 to 19 the next one's, and so on.
+fn merchant_of(id: i64) -> MerchantId {
+    MerchantId(id / 10 + 1)
+}
+
+/// Has a receiver take a delivery, so that it is trusted.
+fn prove(scheduler: &mut Scheduler, id: i64) {
+    publish(scheduler, id, 1);
+    let sent = sends(scheduler).remove(0);
+    assert_eq!(sent.0, WebhookId(id));
+    end(scheduler, sent);
+}
+
+fn owners(sent: &[(WebhookId, Parcel)]) -> Vec<MerchantId> {
+    sent.iter().map(|(id, _)| merchant_of(id.0)).collect()
+}
+
+#[test]
+fn a_lane_that_the_pace_holds_back_is_held_up_until_more_is_allowed() {
+    let mut scheduler = scheduler(1);
+    prove(&mut scheduler, 1);
+    (2..=20).for_each(|number| publish(&mut scheduler, 1, number));
+    for _ in 0..4 {
+        sends(&mut scheduler).into_iter().for_each(|sent| end(&mut scheduler, sent));
+    }
+    scheduler.allow(4);
+    let few = sends(&mut scheduler);
+    assert!(few.len() == 2 && scheduler.is_held_up(), "{}", few.len());
+    scheduler.allow(IN_FLIGHT_MAX);
+    assert_eq!(sends(&mut scheduler).len(), 2, "as many as the lane may have");
+    assert!(!scheduler.is_held_up());
+}
+
+#[test]
+fn merchants_have_what_is_left_free_and_the_first_of_each_goes_at_once() {
+    let mut scheduler = scheduler(39);
+    // None of the first merchant's receivers ever answers, and it has a quarter: half of what suspects have.
+    (1..=9).for_each(|id| publish(&mut scheduler, id, 1));
+    let silent = sends(&mut scheduler);
+    assert_eq!(silent.len(), IN_FLIGHT_MAX / 4);
+    // The next has half of what the suspects have left, and so on; but one each has always.
+    let mut others = Vec::new();
+    for (first, expected) in [(10, 2), (20, 1), (30, 1)] {
+        (first..first + 9).for_each(|id| publish(&mut scheduler, id, 1));
+        let sent = sends(&mut scheduler);
+        assert_eq!(sent.len(), expected, "{first}");
+        others.extend(sent);
+    }
+    // Each that gives its request back makes room for others, until all have had their turn.
+    let (mut under_way, mut ended): (VecDeque<_>, _) = (silent.into_iter().chain(others).collect(), 0);
+    while let Some(sent) = under_way.pop_front() {
+        end(&mut scheduler, sent);
+        ended += 1;
+        under_way.extend(sends(&mut scheduler));
+    }
+    assert_eq!(ended, 36);
+}
+
+#[test]
+fn those_that_never_answer_leave_room_to_those_of_the_same_merchant_that_do() {
+    let mut scheduler = scheduler(9);
+    prove(&mut scheduler, 1);
+    (2..=9).for_each(|id| publish(&mut scheduler, id, 1));
+    assert_eq!(sends(&mut scheduler).len(), IN_FLIGHT_MAX / 4);
+    publish(&mut scheduler, 1, 2);
+    assert_eq!(sends(&mut scheduler)[0].0, WebhookId(1));
+}
+
+#[test]
+fn merchants_take_turns_however_many_webhooks_they_have() {
+    let mut scheduler = scheduler(19);
+    (1..=10).for_each(|id| prove(&mut scheduler, id));
+    for number in 2..=3 {
+        (1..=10).for_each(|id| publish(&mut scheduler, id, number));
+    }
+    let sent = owners(&sends(&mut scheduler));
+    assert!(sent[0] != sent[1] && sent[2] != sent[3], "{sent:?}");
+    assert_eq!(sent.iter().filter(|owner| **owner == MerchantId(2)).count(), 2);
+}
+
+#[test]
+fn loaded_bytes_are_shared_by_merchant() {
+    let mut scheduler = scheduler(19);
+    scheduler.bounds.loaded_bytes = 8 * super::super::PAGE_BYTES_MAX;
+    let through = |id| (WebhookId(id), IncrementId(5));
+    let readings = |scheduler: &mut Scheduler| {
+        let actions = std::iter::from_fn(|| scheduler.next(NOW));
+        actions.map(|action| matches!(action, Action::Read { .. })).filter(|is_read| *is_read).count()
+    };
+    scheduler.absorb(News { committed_through: (1..=9).map(through).collect(), ..News::default() });
+    assert_eq!(readings(&mut scheduler), 2, "suspects have half, and one merchant half of that");
+    scheduler.absorb(News { committed_through: (10..=19).map(through).collect(), ..News::default() });
+    assert_eq!(readings(&mut scheduler), 1, "half of what is left to them");
+    // What was read is nothing, so that the next may read.
+    let reading = Reading { page: Page { parcels: Vec::new(), is_last: true }, next_due: None };
+    scheduler.read(WebhookId(1), Want::Fresh(IncrementId::ZERO), IncrementId(5), Some(reading), NOW);
+    assert_eq!(readings(&mut scheduler), 1);
+}
+
+#[test]
+fn a_large_body_is_no_more_than_its_merchants_share() {
+    let mut scheduler = scheduler(19);
+    [1, 2, 10].into_iter().for_each(|id| prove(&mut scheduler, id));
+    let large = Lane::bytes_to_send(&parcel(2, 0, None));
+    scheduler.bounds.sending_bytes = 3 * large;
+    for id in [1, 2, 10] {
+        publish(&mut scheduler, id, 2);
+    }
+    let sent = sends(&mut scheduler);
+    let mut ids: Vec<_> = sent.iter().map(|(id, _)| id.0).collect();
+    ids.sort();
+    assert_eq!(ids, [1, 10], "one each; the second of the first merchant waits");
+    sent.into_iter().for_each(|sent| end(&mut scheduler, sent));
+    assert_eq!(sends(&mut scheduler)[0].0, WebhookId(2));
+}
+
+#[test]
+fn no_lane_has_more_than_its_part() {
+    let mut scheduler = scheduler(1);
+    let (mut number, mut most) = (0, 0);
+    for _ in 0..20 {
+        for _ in 0..8 {
+            number += 1;
+            publish(&mut scheduler, 1, number);
+        }
+        loop {
+            let sent = sends(&mut scheduler);
+            if sent.is_empty() {
+                break;
+            }
+            most = most.max(sent.len());
+            sent.into_iter().for_each(|sent| end(&mut scheduler, sent));
+        }
+    }
+    assert_eq!(most, IN_FLIGHT_MAX / LANES_AT_LEAST);
+}
