@@ -76,6 +76,7 @@ fn sweep_out(tx: &mut Tx<'_>, retention: Retention) -> Result<bool, StoreError> 
     tx.memory.wants_sweep = !sweep(tx)?;
     // There may be room by now.
     tx.memory.jobs.unpark();
+    tx.memory.fanouts.try_again();
     if tx.memory.pass.is_none()
         && let Some(pass) = prune::begin(tx.conn, retention, tx.memory.pass_began_at, tx.now)?
     {

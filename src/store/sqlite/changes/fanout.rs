@@ -67,6 +67,9 @@ pub struct Fanouts {
     all: BTreeMap<i64, Fanout>,
     /// Whose was gone on with last by the housekeeping.
     last: Option<MerchantId>,
+    /// One of them failed: they rest until the next sweep, lest they fail again
+    /// and again.
+    rest: bool,
 }
 
 impl Spread {
@@ -147,12 +150,14 @@ impl Rest {
 }
 
 /// Goes on with one that nobody waits for; false if there is none. Merchants
-/// take turns.
+/// take turns. One that fails takes nothing else of the commit with it.
 pub fn finish_some(tx: &mut Tx<'_>) -> Result<bool> {
     let Some((fanout_id, fanout)) = tx.memory.fanouts.next() else { return Ok(false) };
-    let merchant = fanout.merchant;
-    step(tx, fanout_id, fanout)?;
-    tx.memory.fanouts.last = Some(merchant);
+    tx.memory.fanouts.last = Some(fanout.merchant);
+    if let Err(cause) = tx.in_savepoint(|tx| step(tx, fanout_id, fanout)) {
+        tracing::error!(%cause, fanout_id, "accepted events could not be numbered; trying again in a minute");
+        tx.memory.fanouts.rest = true;
+    }
     Ok(true)
 }
 
@@ -204,7 +209,7 @@ impl Fanouts {
             }
             all.insert(row.get(0)?, Fanout { merchant: MerchantId(row.get(1)?), left, owner: Weak::new() });
         }
-        Ok(Self { all, last: None })
+        Ok(Self { all, ..Self::default() })
     }
 
     /// Notes what is left to be done.
@@ -223,13 +228,21 @@ impl Fanouts {
         self.all.values().filter_map(|fanout| fanout.left.front()).map(|spread| spread.event_id).min()
     }
 
-    /// True if there is one that nobody goes on with.
+    /// True if there is one that nobody goes on with, unless they rest.
     pub fn are_left(&self) -> bool {
-        self.all.values().any(Fanout::is_orphan)
+        !self.rest && self.all.values().any(Fanout::is_orphan)
+    }
+
+    /// Has those that rest be tried again.
+    pub fn try_again(&mut self) {
+        self.rest = false;
     }
 
     /// The first that nobody goes on with, of the merchant whose turn it is.
     fn next(&self) -> Option<(i64, Fanout)> {
+        if self.rest {
+            return None;
+        }
         let turn = |fanout: &Fanout| (Some(fanout.merchant) <= self.last, fanout.merchant);
         let orphans = self.all.iter().filter(|(_, fanout)| fanout.is_orphan());
         orphans.min_by_key(|(_, fanout)| turn(fanout)).map(|(id, fanout)| (*id, fanout.clone()))
