@@ -10,10 +10,12 @@
 
 use std::time::{Duration, Instant};
 
-/// What is ready should not wait longer for the thread, …
+/// What is ready should not wait longer for the thread than this while
+/// several merchants share it, …
+const SHARED_LAG_MAX: Duration = Duration::from_millis(1);
+/// … and this while one has it for himself, who waits for nobody else. More
+/// may be under way while it waits less than half of that.
 const LAG_MAX: Duration = Duration::from_millis(8);
-/// … and more may be under way while it waits less.
-const LAG_CALM: Duration = Duration::from_millis(4);
 /// The number to begin with, and that it goes back to in quiet times.
 const START: usize = 256;
 /// The number that is always allowed.
@@ -50,22 +52,23 @@ impl Pace {
         self.lag = self.lag.max(now.saturating_duration_since(ended_at));
     }
 
-    /// Looks how it goes, while so many are under way and more are wanted or
-    /// not; true if the number has changed.
-    pub fn look(&mut self, in_flight: usize, are_wanted: bool, now: Instant) -> bool {
+    /// Looks how it goes, while so many are under way, more are wanted or not,
+    /// and merchants share the thread or not; true if the number has changed.
+    pub fn look(&mut self, in_flight: usize, are_wanted: bool, is_shared: bool, now: Instant) -> bool {
         if now < self.next_look() {
             return false;
         }
         self.looked_at = now;
         let (before, ended, lag) = (self.allowed, std::mem::take(&mut self.ended), std::mem::take(&mut self.lag));
-        if lag > LAG_MAX {
+        let (lag_max, start) = if is_shared { (SHARED_LAG_MAX, LEAST) } else { (LAG_MAX, START) };
+        if lag > lag_max {
             // Those that hang are no work for the thread: only as many as come and go are too many.
             let fewer = self.allowed.saturating_sub((ended / 4).min(self.allowed / 2));
             self.allowed = fewer.max(LEAST.min(self.max));
-        } else if lag <= LAG_CALM && are_wanted {
+        } else if lag <= lag_max / 2 && are_wanted {
             self.allowed = (self.allowed + ended.max(self.allowed / 16).max(1)).min(self.max);
         } else if !are_wanted && in_flight < self.allowed / 4 {
-            self.allowed -= self.allowed.saturating_sub(START) / 16;
+            self.allowed -= self.allowed.saturating_sub(start).div_ceil(16);
         }
         self.allowed != before
     }
@@ -87,7 +90,13 @@ mod tests {
 
     /// A thread that needs so long for each request that ends, and what it makes of a pace whose requests take so
     /// long to be answered: the longest lag of the last half, and how many have ended in it.
-    fn run(pace: &mut Pace, begin: Instant, work: Duration, answer: Duration, rounds: u32) -> (Duration, usize) {
+    fn run(
+        pace: &mut Pace,
+        is_shared: bool,
+        begin: Instant,
+        (work, answer): (Duration, Duration),
+        rounds: u32,
+    ) -> (Duration, usize) {
         let (mut now, mut lags, mut ended) = (begin, Duration::ZERO, 0);
         for round in 0..rounds {
             // One merchant alone has half.
@@ -97,7 +106,7 @@ mod tests {
             let took = busy.max(answer);
             (0..in_flight).for_each(|_| pace.heard(now, now + lag));
             now += took.max(INTERVAL);
-            pace.look(in_flight, true, now);
+            pace.look(in_flight, true, is_shared, now);
             if round >= rounds / 2 {
                 (lags, ended) = (lags.max(lag), ended + in_flight);
             }
@@ -108,23 +117,26 @@ mod tests {
     #[test]
     fn near_receivers_get_no_queue_and_far_ones_get_all() {
         let (now, work) = (Instant::now(), Duration::from_micros(60));
-        let mut near = Pace::new(4_096, now);
-        let (lag, _) = run(&mut near, now, work, Duration::from_micros(200), 400);
-        assert!(lag <= 2 * LAG_MAX && near.allowed() >= LEAST, "{lag:?} with {}", near.allowed());
-        let mut far = Pace::new(4_096, now);
-        let (lag, _) = run(&mut far, now, work, Duration::from_millis(300), 400);
-        assert!(lag <= LAG_MAX && far.allowed() == 4_096, "{lag:?} with {}", far.allowed());
+        for (is_shared, lag_max) in [(false, LAG_MAX), (true, SHARED_LAG_MAX)] {
+            let mut near = Pace::new(4_096, now);
+            let (lag, _) = run(&mut near, is_shared, now, (work, Duration::from_micros(200)), 400);
+            let least = work * u32::try_from(LEAST / 2).unwrap();
+            assert!(lag <= (2 * lag_max).max(least) && near.allowed() >= LEAST, "{lag:?} with {}", near.allowed());
+            let mut far = Pace::new(4_096, now);
+            let (lag, _) = run(&mut far, is_shared, now, (work, Duration::from_millis(300)), 400);
+            assert!(lag <= lag_max && far.allowed() == 4_096, "{lag:?} with {}", far.allowed());
+        }
     }
 
     #[test]
     fn silent_receivers_let_it_grow_although_nothing_ends() {
         let now = Instant::now();
         let mut pace = Pace::new(1_000, now);
-        assert!(!pace.look(256, true, now), "not before its time");
-        let grown = (1..100).filter(|n| pace.look(pace.allowed(), true, now + INTERVAL * *n)).count();
+        assert!(!pace.look(256, true, false, now), "not before its time");
+        let grown = (1..100).filter(|n| pace.look(pace.allowed(), true, false, now + INTERVAL * *n)).count();
         assert!(pace.allowed() == 1_000 && grown > 10 && !pace.may_grow());
-        let shrunk = (100..300).filter(|n| pace.look(0, false, now + INTERVAL * *n)).count();
-        assert!(shrunk > 10 && (START..START + 16).contains(&pace.allowed()), "{}", pace.allowed());
+        let shrunk = (100..300).filter(|n| pace.look(0, false, false, now + INTERVAL * *n)).count();
+        assert!(shrunk > 10 && pace.allowed() == START, "{}", pace.allowed());
     }
 
     #[test]
@@ -134,7 +146,7 @@ mod tests {
             let mut pace = Pace::new(max, now);
             for n in 1..200 {
                 (0..1_000).for_each(|_| pace.heard(now, now + Duration::from_secs(1)));
-                pace.look(max, true, now + INTERVAL * n);
+                pace.look(max, true, n % 2 == 0, now + INTERVAL * n);
             }
             assert_eq!(pace.allowed(), max.min(LEAST));
         }

@@ -31,6 +31,9 @@ const UNRECORDED_MAX: usize = 4_096;
 const TESTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a lane rests after the store could not be read.
 const REST: Duration = Duration::from_secs(1);
+/// How long merchants are taken to share the thread once one has sent after
+/// another.
+const SHARED_FOR: Duration = Duration::from_secs(1);
 /// No lane has more than this part of the requests at once: half of what a
 /// merchant may have who is alone.
 const LANES_AT_LEAST: usize = 4;
@@ -106,6 +109,9 @@ pub struct Scheduler {
     suspects: Load,
     in_flight: usize,
     unrecorded: usize,
+    /// Who has sent last, and when that was somebody else before.
+    sender: Option<MerchantId>,
+    changed_at: Option<Timestamp>,
 }
 
 impl Scheduler {
@@ -132,6 +138,8 @@ impl Scheduler {
             suspects: Load::default(),
             in_flight: 0,
             unrecorded: 0,
+            sender: None,
+            changed_at: None,
         };
         for webhook in webhooks {
             let id = webhook.webhook_id;
@@ -151,6 +159,11 @@ impl Scheduler {
     /// True if there is something to do that only room is missing for.
     pub fn is_held_up(&self) -> bool {
         !self.blocked.is_empty()
+    }
+
+    /// True if several merchants have sent something a moment ago.
+    pub fn is_shared(&self, now: Timestamp) -> bool {
+        self.changed_at.is_some_and(|at| now.since(at) < SHARED_FOR)
     }
 
     /// Takes in what the store has committed.
@@ -209,6 +222,10 @@ impl Scheduler {
             tenant.is_listed = false;
             let is_recalled = std::mem::take(&mut tenant.is_recalled);
             if let Some(action) = self.next_of(merchant, now) {
+                if matches!(action, Action::Send(..)) && self.sender.replace(merchant).is_some_and(|of| of != merchant)
+                {
+                    self.changed_at = Some(now);
+                }
                 self.give_turn(merchant);
                 return Some(action);
             }

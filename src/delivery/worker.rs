@@ -39,7 +39,7 @@ const RECORD_INTERVAL: Duration = Duration::from_millis(500);
 /// costs as many repeated deliveries as waited.
 const RECORD_LINGER: Duration = Duration::from_millis(5);
 /// So many outcomes are recorded without waiting for more.
-const RECORD_AT_ONCE: usize = 64;
+const RECORD_AT_ONCE: usize = 256;
 /// The numbers that the outcomes of one change are about, at most, batches
 /// counted whole, …
 const RECORD_NUMBERS_MAX: usize = 128;
@@ -49,7 +49,7 @@ const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// The most changes that wait to be recorded.
 const RECORDING_MAX: usize = 8;
 /// What is done at most before others of this thread have their turn.
-const ACTIONS_PER_STEP: usize = 128;
+const ACTIONS_PER_STEP: usize = 32;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
 
@@ -330,7 +330,8 @@ impl Run {
     /// Has as many requests under way as the thread keeps up with.
     fn keep_pace(&mut self) {
         let (in_flight, are_wanted) = (self.scheduler.in_flight(), self.scheduler.is_held_up());
-        if self.pace.look(in_flight, are_wanted, Instant::now()) {
+        let is_shared = self.scheduler.is_shared(self.hands.clock.now());
+        if self.pace.look(in_flight, are_wanted, is_shared, Instant::now()) {
             self.scheduler.allow(self.pace.allowed());
         }
     }

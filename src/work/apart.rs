@@ -33,8 +33,19 @@ pub enum ApartError {
 
 struct Shared {
     places: usize,
+    threads: Threads,
     waiting_max: usize,
     state: Mutex<State>,
+}
+
+/// Where the work runs.
+#[derive(Clone, Copy)]
+enum Threads {
+    /// On the runtime's threads for work that blocks.
+    Blocking,
+    /// On threads of its own, which step back for all others: it keeps a
+    /// processor busy, and others wait for those threads.
+    Behind,
 }
 
 #[derive(Default)]
@@ -60,16 +71,21 @@ type Job = Box<dyn FnOnce() -> Tell + Send>;
 type Tell = Box<dyn FnOnce()>;
 
 impl Apart {
-    /// So many at a time, while up to `waiting_max` of each account wait.
+    /// For work that waits for something, so much at a time, while up to
+    /// `waiting_max` of each account wait.
     pub fn new(places: usize, waiting_max: usize) -> Self {
-        Self { shared: Arc::new(Shared { places: places.max(1), waiting_max, state: Mutex::default() }) }
+        Self::on(Threads::Blocking, places, waiting_max)
     }
 
-    /// As many places as there are processors to spare: half of them, and one
-    /// at least.
+    /// For work that keeps a processor busy: as many places as there are
+    /// processors to spare, half of them and one at least.
     pub fn for_processors(waiting_max: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::new(processors / 2, waiting_max)
+        Self::on(Threads::Behind, processors / 2, waiting_max)
+    }
+
+    fn on(threads: Threads, places: usize, waiting_max: usize) -> Self {
+        Self { shared: Arc::new(Shared { places: places.max(1), threads, waiting_max, state: Mutex::default() }) }
     }
 
     /// Does it once it is the account's turn and there is a place. What nobody
@@ -146,10 +162,20 @@ impl Shared {
     fn start(self: &Arc<Self>) {
         while let Some((account, job)) = self.next() {
             let shared = Arc::clone(self);
-            match Handle::try_current() {
-                Ok(runtime) => drop(runtime.spawn_blocking(move || shared.work(account, job))),
-                // Nobody is left who could wait for it.
-                Err(_) => self.state().give_back(account),
+            let work = move || shared.work(account, job);
+            let is_begun = match self.threads {
+                Threads::Blocking => Handle::try_current().map(|runtime| runtime.spawn_blocking(work)).is_ok(),
+                Threads::Behind => {
+                    let work = || {
+                        step_back();
+                        work();
+                    };
+                    std::thread::Builder::new().name("apart".to_owned()).spawn(work).is_ok()
+                }
+            };
+            if !is_begun {
+                // Whoever waits is told by the answer that does not come.
+                self.state().give_back(account);
             }
         }
     }
@@ -189,6 +215,16 @@ impl Shared {
         }
         None
     }
+}
+
+/// Has this thread run behind all others that want a processor.
+fn step_back() {
+    /// A tenth of the weight of others. Not the least, lest it stand still.
+    #[cfg(target_os = "linux")]
+    const STEPS: i32 = 10;
+    // Elsewhere this would be the whole process. And where it is not allowed, it goes on as it is.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(STEPS);
 }
 
 impl State {

@@ -59,9 +59,12 @@ use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 use crate::work::Account;
+use crate::work::apart::Apart;
 
 /// Connections on which the delivery worker reads what is pending.
 const LANE_READERS: u32 = 2;
+/// Changes that may wait for their answers to be compressed.
+const COMPRESSING_MAX: usize = 64;
 /// When to try again after the write queue was full.
 const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -74,6 +77,8 @@ pub struct SqliteStore {
     readers: Readers,
     /// For the delivery worker alone, which therefore waits for no caller.
     lane_readers: Readers,
+    /// For what is to be compressed.
+    apart: Apart,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
     limits: PublishLimits,
@@ -108,6 +113,7 @@ impl SqliteStore {
             queue,
             readers,
             lane_readers,
+            apart: Apart::for_processors(COMPRESSING_MAX),
             mailbox,
             feed,
             commits,
@@ -177,7 +183,7 @@ impl SqliteStore {
 
 /// The compressed bodies of attempts, where that is worth it. A large one
 /// takes longer than a thread may be held up that others wait for.
-async fn deflated(outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
+async fn deflated(apart: &Apart, outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
     const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
     let deflate =
         |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
@@ -185,7 +191,7 @@ async fn deflated(outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
         return deflate(outcomes);
     }
     let large = Arc::clone(outcomes);
-    tokio::task::spawn_blocking(move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
+    apart.run(Account::Server, move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
 }
 
 fn refused(why: Refused) -> StoreError {
@@ -618,7 +624,7 @@ impl Store for SqliteStore {
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let (disable_after, retention) = (self.disable_after, self.retention);
-        let bodies = deflated(&recorded).await;
+        let bodies = deflated(&self.apart, &recorded).await;
         let cost = outcomes::cost(&recorded, &bodies);
         let change = writer::change(
             move |tx| outcomes::record(tx, &recorded, &bodies, disable_after, &retention),

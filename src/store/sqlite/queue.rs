@@ -17,7 +17,12 @@ use crate::work::Account;
 
 /// What the changes of one commit may cost together, in rows. A change that
 /// costs more is alone with its like.
-const COMMIT_COST_MAX: Cost = Cost(600);
+const COMMIT_COST_MAX: Cost = Cost(1_200);
+/// The same while several accounts are written for, so that none waits long for
+/// what another has written, …
+const SHARED_COST_MAX: Cost = Cost(300);
+/// … but for what costs so little that it makes no odds.
+const LITTLE_COST: Cost = Cost(16);
 /// So many bytes cost as much as a row.
 const BYTES_PER_ROW: usize = 4_096;
 
@@ -74,6 +79,10 @@ pub struct Taken<T> {
 pub struct Spent {
     first: Option<Cost>,
     second: Option<Cost>,
+    /// Who of those that wait in lines of their own was the first.
+    account: Option<Account>,
+    /// There were others.
+    is_shared: bool,
 }
 
 #[derive(Debug)]
@@ -81,11 +90,15 @@ struct Lines<T> {
     first: VecDeque<(Cost, T)>,
     /// Lines that are not empty, in the order of their turns.
     second: BTreeMap<Turn, Line<T>>,
-    /// The turn of each of them.
+    /// Accounts that have left theirs empty ahead of the others: if they come
+    /// back, it is with the turn that they would have had.
+    gone: BTreeMap<Turn, Account>,
+    /// The turn of each of both.
     turns: HashMap<Account, Turn>,
     /// Entries in all of them.
     count: usize,
-    /// Where the line that was served last began; newcomers begin there too.
+    /// Where the line that was served last began, or where the others were when
+    /// the last one had become empty; newcomers begin there too.
     now: u64,
     joined: u64,
     state: State,
@@ -117,6 +130,16 @@ impl Spent {
     pub fn add(&mut self, account: Option<Account>, cost: Cost) {
         let spent = if account.is_none() { &mut self.first } else { &mut self.second };
         *spent = Some(spent.unwrap_or_default().plus(cost));
+        if let Some(account) = account {
+            self.is_shared |= *self.account.get_or_insert(account) != account;
+        }
+    }
+
+    /// True if there is room for another of this cost, which may be shared by
+    /// several accounts or not.
+    fn has_room(self, cost: Cost, is_shared: bool) -> bool {
+        let max = if is_shared && cost > LITTLE_COST { SHARED_COST_MAX } else { COMMIT_COST_MAX };
+        self.all().plus(cost) <= max
     }
 
     fn all(self) -> Cost {
@@ -130,6 +153,7 @@ impl<T> Queue<T> {
         let lines = Lines {
             first: VecDeque::new(),
             second: BTreeMap::new(),
+            gone: BTreeMap::new(),
             turns: HashMap::new(),
             count: 0,
             now: 0,
@@ -192,13 +216,9 @@ impl<T> Queue<T> {
     pub fn take(&self, spent: Spent) -> Option<Taken<T>> {
         let mut lines = self.lines();
         if let Some((cost, _)) = lines.first.front() {
-            let half = Cost(COMMIT_COST_MAX.0 / 2);
-            let is_alone = lines.second.is_empty();
-            let fits = match spent.first {
-                None => true,
-                Some(first) if !is_alone => first.plus(*cost) <= half,
-                Some(_) => spent.all().plus(*cost) <= COMMIT_COST_MAX,
-            };
+            let half = if lines.second.is_empty() { Cost(COMMIT_COST_MAX.0 / 2) } else { SHARED_COST_MAX };
+            let fits =
+                spent.first.is_none_or(|first| first.plus(*cost) <= half && spent.has_room(*cost, spent.is_shared));
             if fits {
                 let (cost, entry) = lines.first.pop_front()?;
                 return Some(Taken { entry, cost, account: None });
@@ -206,8 +226,16 @@ impl<T> Queue<T> {
         }
         let (_, line) = lines.second.first_key_value()?;
         let (cost, _) = line.entries.front()?;
-        let fits = spent.second.is_none() || spent.all().plus(*cost) <= COMMIT_COST_MAX;
+        let is_shared = spent.is_shared || lines.second.len() > 1 || spent.account.is_some_and(|of| of != line.account);
+        let fits = spent.second.is_none() || spent.has_room(*cost, is_shared);
         if fits { lines.take_second() } else { None }
+    }
+
+    /// True if a commit that has spent so much has room for more of what it has
+    /// begun, at this cost, and nobody else waits for it.
+    pub fn may_go_on(&self, account: Account, cost: Cost, spent: Spent) -> bool {
+        let is_alone = self.lines().second.values().all(|line| line.account == account);
+        is_alone && !spent.is_shared && spent.has_room(cost, false)
     }
 
     /// Tells what an entry has really cost its account, if that is more than
@@ -239,6 +267,7 @@ impl<T> Queue<T> {
             lines.state = State::Abandoned;
         }
         let left = (std::mem::take(&mut lines.first), std::mem::take(&mut lines.second));
+        lines.gone.clear();
         lines.turns.clear();
         lines.count = 0;
         drop(lines);
@@ -276,11 +305,13 @@ impl<T> Lines<T> {
     /// The account's line, for one that joins it.
     fn line(&mut self, account: Account) -> &mut VecDeque<(Cost, T)> {
         self.count += 1;
+        let new = || Line { account, entries: VecDeque::new() };
         let turn = match self.turns.get(&account) {
             Some(turn) => *turn,
-            None => self.queue_up(self.now, Line { account, entries: VecDeque::new() }),
+            None => self.queue_up(self.now, new()),
         };
-        &mut self.second.entry(turn).or_insert_with(|| Line { account, entries: VecDeque::new() }).entries
+        self.gone.remove(&turn);
+        &mut self.second.entry(turn).or_insert_with(new).entries
     }
 
     fn take_second(&mut self) -> Option<Taken<T>> {
@@ -289,19 +320,21 @@ impl<T> Lines<T> {
         let account = line.account;
         self.count -= 1;
         self.now = self.now.max(turn.cost);
-        if line.entries.is_empty() {
-            self.turns.remove(&account);
-        } else {
-            self.queue_up(turn.cost.saturating_add(cost.0.into()), line);
+        self.queue_up(turn.cost.saturating_add(cost.0.into()), line);
+        if self.second.is_empty() {
+            self.now = self.gone.last_key_value().map_or(self.now, |(turn, _)| turn.cost);
+        }
+        while let Some(first) = self.gone.first_entry().filter(|first| first.key().cost <= self.now) {
+            self.turns.remove(&first.remove());
         }
         Some(Taken { entry, cost, account: Some(account) })
     }
 
     fn charge(&mut self, account: Account, more: u32) {
         let Some(turn) = self.turns.get(&account).copied() else { return };
-        if let Some(line) = self.second.remove(&turn) {
-            self.queue_up(turn.cost.saturating_add(more.into()), line);
-        }
+        self.gone.remove(&turn);
+        let line = self.second.remove(&turn).unwrap_or_else(|| Line { account, entries: VecDeque::new() });
+        self.queue_up(turn.cost.saturating_add(more.into()), line);
     }
 
     /// Gives a line its turn.
@@ -309,7 +342,11 @@ impl<T> Lines<T> {
         self.joined += 1;
         let turn = Turn { cost, joined: self.joined };
         self.turns.insert(line.account, turn);
-        self.second.insert(turn, line);
+        if line.entries.is_empty() {
+            self.gone.insert(turn, line.account);
+        } else {
+            self.second.insert(turn, line);
+        }
         turn
     }
 }
@@ -358,10 +395,10 @@ mod tests {
     fn a_commit_has_a_budget_and_accounts_share_by_cost() {
         let queue = Queue::new(100);
         for name in ["A1", "A2", "A3"] {
-            queue.push(ANN, Cost(450), name).unwrap();
+            queue.push(ANN, Cost(225), name).unwrap();
         }
         for name in ["b1", "b2", "b3", "b4"] {
-            queue.push(BOB, Cost(150), name).unwrap();
+            queue.push(BOB, Cost(75), name).unwrap();
         }
         assert_eq!(commit(&queue), ["A1", "b1"], "what costs more than is left waits");
         assert_eq!(commit(&queue), ["b2", "b3"], "who has cost less goes first");
@@ -370,6 +407,27 @@ mod tests {
         queue.push(BOB, Cost(1), "b6").unwrap();
         assert_eq!(commit(&queue), ["b5"], "what no budget is enough for has a commit of its own");
         assert_eq!(commit(&queue), ["A3", "b6"]);
+    }
+
+    #[test]
+    fn one_who_is_alone_has_more_of_a_commit_and_little_things_always_fit() {
+        let queue = Queue::new(100);
+        for name in ["A1", "A2", "A3"] {
+            queue.push(ANN, Cost(200), name).unwrap();
+        }
+        let first = queue.take(Spent::default()).unwrap();
+        let mut spent = Spent::default();
+        spent.add(first.account, first.cost);
+        assert!(queue.may_go_on(ANN, Cost(1_000), spent) && !queue.may_go_on(ANN, Cost(1_001), spent));
+        assert!(!queue.may_go_on(BOB, Cost(1), spent), "ann waits");
+        assert_eq!(commit(&queue), ["A2", "A3"]);
+        for (account, cost, name) in [(ANN, 300, "A4"), (ANN, 17, "A5"), (BOB, 16, "b1"), (BOB, 17, "b2")] {
+            queue.push(account, Cost(cost), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["A4", "b1"]);
+        spent.add(Some(BOB), Cost(1));
+        assert!(!queue.may_go_on(ANN, Cost(1), spent), "another waits for what is in it");
+        assert_eq!(commit(&queue), ["b2", "A5"]);
     }
 
     #[test]
@@ -402,10 +460,10 @@ mod tests {
             queue.push_first(Cost(180), name).unwrap();
         }
         for name in ["a1", "a2", "a3"] {
-            queue.push(ANN, Cost(180), name).unwrap();
+            queue.push(ANN, Cost(360), name).unwrap();
         }
         assert_eq!(commit(&queue), ["o1", "a1", "a2"], "half for either");
-        assert_eq!(commit(&queue), ["o2", "a3", "o3"], "and the rest for whoever is left");
+        assert_eq!(commit(&queue), ["o2", "a3", "o3"], "and what is left for either");
         queue.push_first(Cost(9_000), "o4").unwrap();
         queue.push(ANN, Cost(1), "a4").unwrap();
         assert_eq!(commit(&queue), ["o4", "a4"], "one of each, whatever the other costs");
@@ -422,9 +480,35 @@ mod tests {
         assert_eq!(commit(&queue), ["b"], "others have their turn");
         queue.close();
         queue.go_on(BOB, Cost(360), "b again");
-        assert_eq!((commit(&queue), commit(&queue)), (vec!["b again"], vec!["A again"]));
+        assert_eq!((commit(&queue), commit(&queue)), (vec!["A again"], vec!["b again"]));
         assert_eq!(commit(&queue), ["a"]);
         assert!(!queue.wait(Duration::MAX));
+    }
+
+    #[test]
+    fn who_always_comes_back_is_not_ahead_of_who_waits() {
+        let queue = Queue::new(100);
+        queue.push(ANN, Cost(2), "A").unwrap();
+        for name in ["b1", "b2", "b3"] {
+            queue.push(BOB, Cost(4), name).unwrap();
+        }
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let Taken { entry, cost, account } = queue.take(Spent::default()).unwrap();
+            order.push(entry);
+            if entry == "A" {
+                queue.charge(account, cost, Cost(250));
+                queue.go_on(ANN, Cost(250), "A");
+            }
+        }
+        assert_eq!(order, ["A", "b1", "b2", "b3", "A", "A"]);
+        // Once all had gone, nobody is ahead and nobody behind.
+        assert_eq!(commit(&queue), ["A"]);
+        for (account, name) in [(BOB, "b4"), (ANN, "a"), (BOB, "b5")] {
+            queue.push(account, Cost(1), name).unwrap();
+        }
+        assert_eq!(commit(&queue), ["b4", "a", "b5"]);
+        assert!(queue.lines().turns.is_empty() && queue.lines().gone.is_empty(), "and nothing is left of them");
     }
 
     #[test]

@@ -177,9 +177,17 @@ impl Writer {
             let really = cost.max(Cost::of(written, 0));
             self.queue.charge(account, cost, really);
             spent.add(account, really);
-            // What comes behind one that goes on waits for all of it.
-            let goes_on = matches!(changed.last(), Some((_, Changed::Goes(..))));
-            next = if goes_on { None } else { self.queue.take(spent) };
+            next = match changed.pop() {
+                Some((Some(account), Changed::Goes(cost, rest))) if self.queue.may_go_on(account, cost, spent) => {
+                    Some(Taken { entry: rest, cost, account: Some(account) })
+                }
+                last => {
+                    // What comes behind one that goes on waits for all of it.
+                    let goes_on = matches!(last, Some((_, Changed::Goes(..))));
+                    changed.extend(last);
+                    if goes_on { None } else { self.queue.take(spent) }
+                }
+            };
         }
         let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
         match finished {

@@ -21,7 +21,7 @@ use crate::store::sqlite::rows::{checked, damaged, topic_at};
 use crate::store::sqlite::tx::Tx;
 
 /// The most numbers that are given out in a share.
-pub const SHARE: usize = 250;
+pub const SHARE: usize = 125;
 
 /// Events of a merchant that were accepted, and where they still have to go.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use crate::store::sqlite::rows::{damaged, patterns, topic_at};
 use crate::store::sqlite::tx::{Announcement, Tx};
 
 /// Numbers or events that a step looks at.
-const PER_STEP: i64 = 250;
+const PER_STEP: i64 = 125;
 /// Messages that a step of a backfill passes over, in bytes: what stands behind
 /// a message in its row is found by way of all its pages.
 const BYTES_PER_STEP: i64 = 4 * 1_024 * 1_024;
