@@ -49,7 +49,7 @@ const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// The most changes that wait to be recorded.
 const RECORDING_MAX: usize = 8;
 /// What is done at most before others of this thread have their turn.
-const ACTIONS_PER_STEP: usize = 32;
+const ACTIONS_PER_STEP: usize = 16;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
 

@@ -18,11 +18,13 @@ use crate::work::Account;
 /// What the changes of one commit may cost together, in rows. A change that
 /// costs more is alone with its like.
 const COMMIT_COST_MAX: Cost = Cost(1_200);
-/// The same while several accounts are written for, so that none waits long for
-/// what another has written, …
+/// The same while several accounts are written for, or were a moment ago, so
+/// that none waits long for what another has written, …
 const SHARED_COST_MAX: Cost = Cost(300);
 /// … but for what costs so little that it makes no odds.
 const LITTLE_COST: Cost = Cost(16);
+/// So many changes of one account in a row, and the moment is over.
+const ALONE_AFTER: u32 = 64;
 /// So many bytes cost as much as a row.
 const BYTES_PER_ROW: usize = 4_096;
 
@@ -101,6 +103,10 @@ struct Lines<T> {
     /// the last one had become empty; newcomers begin there too.
     now: u64,
     joined: u64,
+    /// Who was served last, and how often in a row.
+    served: Option<(Account, u32)>,
+    /// Others were served a moment ago.
+    is_shared: bool,
     state: State,
 }
 
@@ -158,6 +164,8 @@ impl<T> Queue<T> {
             count: 0,
             now: 0,
             joined: 0,
+            served: None,
+            is_shared: false,
             state: State::Open,
         };
         Self { lines: Mutex::new(lines), filled: Condvar::new(), max }
@@ -216,7 +224,8 @@ impl<T> Queue<T> {
     pub fn take(&self, spent: Spent) -> Option<Taken<T>> {
         let mut lines = self.lines();
         if let Some((cost, _)) = lines.first.front() {
-            let half = if lines.second.is_empty() { Cost(COMMIT_COST_MAX.0 / 2) } else { SHARED_COST_MAX };
+            let is_alone = lines.second.is_empty() && !lines.is_shared;
+            let half = if is_alone { Cost(COMMIT_COST_MAX.0 / 2) } else { SHARED_COST_MAX };
             let fits =
                 spent.first.is_none_or(|first| first.plus(*cost) <= half && spent.has_room(*cost, spent.is_shared));
             if fits {
@@ -226,7 +235,10 @@ impl<T> Queue<T> {
         }
         let (_, line) = lines.second.first_key_value()?;
         let (cost, _) = line.entries.front()?;
-        let is_shared = spent.is_shared || lines.second.len() > 1 || spent.account.is_some_and(|of| of != line.account);
+        let is_shared = lines.is_shared
+            || spent.is_shared
+            || lines.second.len() > 1
+            || spent.account.is_some_and(|of| of != line.account);
         let fits = spent.second.is_none() || spent.has_room(*cost, is_shared);
         if fits { lines.take_second() } else { None }
     }
@@ -234,7 +246,8 @@ impl<T> Queue<T> {
     /// True if a commit that has spent so much has room for more of what it has
     /// begun, at this cost, and nobody else waits for it.
     pub fn may_go_on(&self, account: Account, cost: Cost, spent: Spent) -> bool {
-        let is_alone = self.lines().second.values().all(|line| line.account == account);
+        let lines = self.lines();
+        let is_alone = !lines.is_shared && lines.second.values().all(|line| line.account == account);
         is_alone && !spent.is_shared && spent.has_room(cost, false)
     }
 
@@ -320,6 +333,14 @@ impl<T> Lines<T> {
         let account = line.account;
         self.count -= 1;
         self.now = self.now.max(turn.cost);
+        self.served = match self.served {
+            Some((of, times)) if of == account => Some((of, times.saturating_add(1))),
+            before => {
+                self.is_shared = before.is_some();
+                Some((account, 1))
+            }
+        };
+        self.is_shared &= self.served.is_some_and(|(_, times)| times < ALONE_AFTER);
         self.queue_up(turn.cost.saturating_add(cost.0.into()), line);
         if self.second.is_empty() {
             self.now = self.gone.last_key_value().map_or(self.now, |(turn, _)| turn.cost);
@@ -428,6 +449,18 @@ mod tests {
         spent.add(Some(BOB), Cost(1));
         assert!(!queue.may_go_on(ANN, Cost(1), spent), "another waits for what is in it");
         assert_eq!(commit(&queue), ["b2", "A5"]);
+    }
+
+    #[test]
+    fn for_a_while_after_others_were_served_commits_stay_short() {
+        let queue = Queue::new(1_000);
+        queue.push(BOB, Cost(1), "b").unwrap();
+        (0..ALONE_AFTER).for_each(|_| queue.push(ANN, Cost(100), "a").unwrap());
+        assert_eq!(commit(&queue).len(), 3, "his and as much of hers as there is room for");
+        (0..20).for_each(|_| assert_eq!(commit(&queue).len(), 3));
+        assert_eq!(commit(&queue).len(), 2);
+        (0..30).for_each(|_| queue.push(ANN, Cost(100), "a").unwrap());
+        assert_eq!(commit(&queue).len(), 12, "now she is alone");
     }
 
     #[test]
