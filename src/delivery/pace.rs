@@ -137,6 +137,10 @@ mod tests {
         assert!(pace.allowed() == 1_000 && grown > 10 && !pace.may_grow());
         let shrunk = (100..300).filter(|n| pace.look(0, false, false, now + INTERVAL * *n)).count();
         assert!(shrunk > 10 && pace.allowed() == START, "{}", pace.allowed());
+        for n in 300..400 {
+            pace.look(0, false, true, now + INTERVAL * n);
+        }
+        assert_eq!(pace.allowed(), LEAST, "fewer to begin with where the thread is shared");
     }
 
     #[test]

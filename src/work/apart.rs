@@ -330,6 +330,17 @@ mod tests {
         assert!(apart.shared.state().accounts.is_empty(), "nothing is left of those who came and went");
     }
 
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn long_work_runs_behind_all_else() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let own = niceness();
+        // There is no more than 19.
+        let behind = Apart::for_processors(1).run(ANN, niceness).await.unwrap();
+        assert!(behind == (own + 10).min(19) && niceness() == own, "{behind} beside {own}");
+        assert_eq!(Apart::new(1, 1).run(ANN, niceness).await, Ok(own), "what only waits does not");
+    }
+
     #[tokio::test]
     async fn what_panics_leaves_its_place() {
         let apart = Apart::new(1, 1);

@@ -93,6 +93,18 @@ fn a_lane_that_the_pace_holds_back_is_held_up_until_more_is_allowed() {
 }
 
 #[test]
+fn the_thread_is_shared_for_a_while_after_several_merchants_have_sent() {
+    let mut scheduler = scheduler(39);
+    (1..=2).for_each(|id| publish(&mut scheduler, id, 1));
+    let own = sends(&mut scheduler);
+    assert!(own.len() == 2 && !scheduler.is_shared(NOW), "both are one merchant's");
+    publish(&mut scheduler, 39, 1);
+    assert_ne!(owners(&sends(&mut scheduler))[0], owners(&own)[0]);
+    assert!(scheduler.is_shared(NOW) && scheduler.is_shared(NOW.after(SHARED_FOR - Duration::from_millis(1))));
+    assert!(!scheduler.is_shared(NOW.after(SHARED_FOR)));
+}
+
+#[test]
 fn merchants_have_what_is_left_free_and_the_first_of_each_goes_at_once() {
     let mut scheduler = scheduler(39);
     // None of the first merchant's receivers ever answers, and it has a quarter: half of what suspects have.
