@@ -15,7 +15,8 @@ struct Hold {
     claims: u32,
     /// Attempts on record when it was loaded, or was put back.
     attempts: u32,
-    /// The store has shown it as it is after those: somebody has changed it.
+    /// The store has shown it as it is after those, for somebody has changed
+    /// it, or may have: it was let go of before its last outcome was heard of.
     is_outdated: bool,
 }
 
@@ -70,6 +71,20 @@ impl Held {
             }
         }
         is_outdated
+    }
+
+    /// Gives up the claim of what waits; true if the numbers are still held,
+    /// for an outcome. What the store shows meanwhile is nothing new then, so
+    /// they are read again once that is heard of.
+    pub fn let_go(&mut self, numbers: Span) -> bool {
+        self.release(numbers);
+        let mut is_held = false;
+        for number in numbers.numbers() {
+            if let Some(hold) = self.0.get_mut(&number) {
+                (hold.is_outdated, is_held) = (true, true);
+            }
+        }
+        is_held
     }
 
     /// True if it is held.

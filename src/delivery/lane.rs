@@ -528,11 +528,11 @@ impl Lane {
     /// Lets go of what waits; it will be read again.
     fn unload(&mut self) {
         for parcel in std::mem::take(&mut self.waiting) {
-            self.held.release(parcel.numbers());
+            let is_held = self.held.let_go(parcel.numbers());
             if parcel.due_at.is_none() || self.is_ordered() {
                 self.cursor = self.cursor.min(IncrementId(parcel.increment_id.0 - 1));
             }
-            if self.is_ordered() && self.held.contains(parcel.increment_id) {
+            if self.is_ordered() && is_held {
                 // Its last outcome is not on record: what is read now is older.
                 self.barriers.insert(parcel.increment_id);
             }

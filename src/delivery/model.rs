@@ -24,6 +24,7 @@ use crate::store::mailbox::News;
 use crate::store::{Content, Page, PageLimit, Parcel};
 
 const WEBHOOKS: usize = 3;
+const REQUESTS_MAX: usize = 16;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Something that happens.
@@ -51,6 +52,8 @@ enum Step {
     Switch { hook: usize, on: bool },
     /// An owner changes how a webhook is sent to.
     Change { hook: usize, is_ordered: bool, batch: u32 },
+    /// The thread keeps up with so many requests.
+    Allow { requests: usize },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +84,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (hook.clone(), 1..40_i64).prop_map(|(hook, number)| Step::Cancel { hook, number }),
         2 => (hook.clone(), 1..40_i64).prop_map(|(hook, number)| Step::Retry { hook, number }),
         1 => (hook.clone(), any::<bool>()).prop_map(|(hook, on)| Step::Switch { hook, on }),
-        1 => (hook, any::<bool>(), 0..4_u32).prop_map(|(hook, is_ordered, batch)| Step::Change { hook, is_ordered, batch }),
+        2 => (hook, any::<bool>(), 0..4_u32).prop_map(|(hook, is_ordered, batch)| Step::Change { hook, is_ordered, batch }),
+        1 => (1..=REQUESTS_MAX).prop_map(|requests| Step::Allow { requests }),
     ];
     prop::collection::vec(step, 1..250)
 }
@@ -173,7 +177,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let config = Config {
-            in_flight_max: 16,
+            in_flight_max: REQUESTS_MAX,
             webhook_in_flight_max: 4,
             // So little that lanes often wait for room.
             loaded_bytes_max: 2 * PAGE_BYTES_MAX,
@@ -222,6 +226,7 @@ impl World {
                 let batching = || Batching::try_new(batch, None, Some(1_000)).unwrap();
                 webhook.spec.batch = (batch > 0).then(batching);
             }),
+            Step::Allow { requests } => self.scheduler.allow(requests),
         }
         while let Some(action) = self.scheduler.next(self.now) {
             self.act(action);

@@ -143,6 +143,40 @@ fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
 }
 
 #[test]
+fn what_is_let_go_of_before_its_outcome_is_heard_is_read_once_it_is() {
+    // Number 1 has failed once, and is due.
+    let read_all = |lane: &mut Lane| {
+        while let Some(want) = lane.want(NOW) {
+            lane.begin_reading();
+            let is_found = match want {
+                Want::Fresh(_) => false,
+                Want::Due(after) => after.due_at < NOW,
+                Want::Pending(after) => after < IncrementId(1),
+            };
+            let found = is_found.then(|| parcel(1, 1, Some(NOW)));
+            lane.read(want, page(found.into_iter().collect()), None, IncrementId(1), NOW);
+        }
+    };
+    for ordered_again in [false, true] {
+        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+        lane.offer(parcel(1, 0, None));
+        let sent = send(&mut lane);
+        end(&mut lane, sent, Verdict::Retry(LATER));
+        // It is committed, then its owner has it sent at once, and makes the
+        // lane parallel; the news of all that overtake the outcome.
+        lane.reread(IncrementId(1));
+        let mode = if ordered_again { DeliveryMode::Ordered } else { DeliveryMode::Parallel };
+        lane.change(webhook(1, DeliveryMode::Parallel, 0, 1));
+        lane.change(webhook(1, mode, 0, 1));
+        read_all(&mut lane);
+        assert!(take(&mut lane, NOW).is_none(), "its outcome is not on record, for all the lane knows");
+        lane.recorded(one(1), 1, Verdict::Retry(LATER));
+        read_all(&mut lane);
+        assert_eq!(send(&mut lane).attempts, 1, "{mode:?}");
+    }
+}
+
+#[test]
 fn a_batch_that_was_not_sealed_is_read_again() {
     let spec_with = |mode| {
         let mut webhook = Webhook::clone(&webhook(1, mode, 0, 3));
