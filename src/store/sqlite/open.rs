@@ -221,6 +221,9 @@ fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
     };
     conn.pragma_update(None, "synchronous", synchronous)?;
     conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    // What a savepoint may have to undo: else each change that touches more than a few pages writes them to a file
+    // of its own, outside the store, and deletes that again.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     // The writer keeps the references right itself; checking each row again costs a look-up.
     conn.pragma_update(None, "foreign_keys", cfg!(debug_assertions))
 }

@@ -88,7 +88,7 @@ impl Fanout {
 
     /// Gives out the first numbers, and notes what is left, if anything is.
     /// Memory knows of that once the numbering is settled.
-    pub fn begin(mut self, tx: &Tx<'_>, numbering: &mut Numbering) -> Result<(Vec<Numbered>, Option<Rest>)> {
+    pub fn begin(mut self, tx: &Tx<'_>, numbering: &mut Numbering<'_>) -> Result<(Vec<Numbered>, Option<Rest>)> {
         let share = self.share(tx, numbering)?;
         if self.left.is_empty() {
             return Ok((share, None));
@@ -102,7 +102,7 @@ impl Fanout {
         Ok((share, Some(rest)))
     }
 
-    fn share(&mut self, tx: &Tx<'_>, numbering: &mut Numbering) -> Result<Vec<Numbered>> {
+    fn share(&mut self, tx: &Tx<'_>, numbering: &mut Numbering<'_>) -> Result<Vec<Numbered>> {
         let (mut share, mut count) = (Vec::new(), 0);
         while let Some(spread) = self.left.front_mut() {
             let mut deliveries = Vec::with_capacity(spread.webhooks.len().min(SHARE - count));
@@ -162,7 +162,7 @@ pub fn finish_some(tx: &mut Tx<'_>) -> Result<bool> {
 }
 
 fn step(tx: &mut Tx<'_>, fanout_id: i64, mut fanout: Fanout) -> Result<(Vec<Numbered>, bool)> {
-    let mut numbering = Numbering::default();
+    let mut numbering = Numbering::of(tx)?;
     let share = fanout.share(tx, &mut numbering)?;
     let mut receipt = tx
         .conn

@@ -195,7 +195,7 @@ fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
 fn backfill_step(tx: &mut Tx<'_>, job: &Job, patterns: &Patterns) -> Result<i64> {
     let Some(entry) = tx.memory.entry(job.webhook_id) else { return Ok(job.last) };
     let webhook = Arc::clone(&entry.webhook);
-    let mut numbering = Numbering::default();
+    let mut numbering = Numbering::of(tx)?;
     let mut events = tx.conn.prepare_cached(
         "SELECT event_id, topic, published_at, octet_length(message) FROM event INDEXED BY event_by_merchant
             WHERE merchant_id = ?1 AND event_id BETWEEN ?2 AND ?3 ORDER BY event_id LIMIT ?4",

@@ -54,7 +54,13 @@ struct Gathered {
 
 /// Says something of a webhook, for what happened to these of its numbers.
 /// What happens to deliveries of such events is not told of.
-pub fn raise(tx: &mut Tx<'_>, numbering: &mut Numbering, id: WebhookId, numbers: Span, notice: Notice) -> Result<()> {
+pub fn raise(
+    tx: &mut Tx<'_>,
+    numbering: &mut Numbering<'_>,
+    id: WebhookId,
+    numbers: Span,
+    notice: Notice,
+) -> Result<()> {
     let told_of = count_told_of(tx, id, numbers)?;
     let count = match notice {
         _ if told_of == 0 => return Ok(()),
@@ -104,7 +110,7 @@ fn count_told_of(tx: &Tx<'_>, id: WebhookId, numbers: Span) -> Result<i64> {
 
 /// Publishes what has gathered long enough; true if that was all.
 pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
-    let mut numbering = Numbering::default();
+    let mut numbering = Numbering::of(tx)?;
     let mut left = PER_STEP;
     let mut are_left = true;
     while left > 0 && numbering.made() < SHARE {
@@ -143,7 +149,7 @@ pub fn publish_gathered(tx: &mut Tx<'_>) -> Result<bool> {
 
 fn publish(
     tx: &mut Tx<'_>,
-    numbering: &mut Numbering,
+    numbering: &mut Numbering<'_>,
     id: WebhookId,
     notice: Notice,
     gathered: Gathered,

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Statement, params};
 
 use super::notices::{self, Notice};
 use super::publishing::Numbering;
@@ -49,14 +49,7 @@ pub fn record(
     disable_after: Duration,
     bounds: &Retention,
 ) -> Result<()> {
-    let mut counted = Vec::with_capacity(outcomes.len());
-    for (outcome, body) in outcomes.iter().zip(bodies) {
-        if mark(tx, outcome)? {
-            let logged = Logged::of(tx, outcome, body.as_deref(), bounds);
-            insert_attempt(tx, outcome, &logged)?;
-            counted.push((outcome, logged.merchant, logged.bytes()));
-        }
-    }
+    let counted = write(tx, outcomes, bodies, bounds)?;
     let mut healths = HashMap::new();
     let mut raised = Vec::new();
     for (outcome, ..) in &counted {
@@ -70,7 +63,7 @@ pub fn record(
         };
         health.heed(outcome, tx.now, disable_after, |notice| raised.push((id, outcome.numbers, notice)));
     }
-    let mut numbering = Numbering::default();
+    let mut numbering = Numbering::of(tx)?;
     for (id, numbers, notice) in raised {
         notices::raise(tx, &mut numbering, id, numbers, notice)?;
     }
@@ -98,6 +91,25 @@ pub fn record(
         }
     }
     Ok(())
+}
+
+/// Writes what is not on record yet, and tells of each whose log grows and by how much.
+fn write<'a>(
+    tx: &Tx<'_>,
+    outcomes: &'a [Outcome],
+    bodies: &[Option<Vec<u8>>],
+    bounds: &Retention,
+) -> Result<Vec<(&'a Outcome, Option<MerchantId>, u64)>> {
+    let (mut marking, mut inserting) = (tx.conn.prepare_cached(MARK)?, tx.conn.prepare_cached(INSERT_ATTEMPT)?);
+    let mut written = Vec::with_capacity(outcomes.len());
+    for (outcome, body) in outcomes.iter().zip(bodies) {
+        if mark(&mut marking, outcome, tx.now)? {
+            let logged = Logged::of(tx, outcome, body.as_deref(), bounds);
+            insert_attempt(&mut inserting, outcome, &logged)?;
+            written.push((outcome, logged.merchant, logged.bytes()));
+        }
+    }
+    Ok(written)
 }
 
 /// What the outcomes of a change mean for a webhook.
@@ -170,33 +182,33 @@ fn is_too_large(outcome: &Outcome) -> bool {
     outcome.attempt.error.as_ref().is_some_and(|error| error.class == ErrorClass::BodyTooLarge)
 }
 
-/// Compare-and-set on the attempt's number: false if it is on record already,
+/// Compare-and-set on the attempt's number: nothing if it is on record already,
 /// or its owner had the delivery forgotten while it was on its way.
 ///
 /// What is pending follows the verdict. What was delivered before, and sent
 /// again, stays delivered. What was cancelled on its way stays cancelled,
 /// unless it arrived: then delivered is what it is.
-fn mark(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
+const MARK: &str = "UPDATE delivery SET attempts = ?3,
+    state = CASE WHEN state = 0 OR ?4 = 1 THEN ?4 ELSE state END,
+    next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
+    ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
+    reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
+    WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1 AND event_id > 0";
+
+/// True if it marked something.
+fn mark(marking: &mut Statement<'_>, outcome: &Outcome, now: Timestamp) -> Result<bool> {
     let (state, next_attempt_at, reason) = match outcome.verdict {
         Verdict::Delivered => (DeliveryState::Delivered, None, None),
         Verdict::Retry(at) => (DeliveryState::Pending, Some(at), None),
-        Verdict::Gone => (DeliveryState::Pending, Some(tx.now), None),
+        Verdict::Gone => (DeliveryState::Pending, Some(now), None),
         Verdict::Abandoned if is_too_large(outcome) => (DeliveryState::Abandoned, None, Some(EndReason::BodyTooLarge)),
         Verdict::Abandoned => (DeliveryState::Abandoned, None, Some(EndReason::RetriesExhausted)),
     };
-    let ended_at = (state != DeliveryState::Pending).then_some(tx.now.0);
-    // One by one: SQLite is quicker with a key than with a range of one.
-    let mut statement = tx.conn.prepare_cached(
-        "UPDATE delivery SET attempts = ?3,
-                state = CASE WHEN state = 0 OR ?4 = 1 THEN ?4 ELSE state END,
-                next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
-                ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
-                reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
-                WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1 AND event_id > 0",
-    )?;
+    let ended_at = (state != DeliveryState::Pending).then_some(now.0);
     let mut marked = 0;
+    // One by one: SQLite is quicker with a key than with a range of one.
     for number in outcome.numbers.numbers() {
-        marked += statement.execute(params![
+        marked += marking.execute(params![
             outcome.webhook_id.0,
             number.0,
             i64::from(outcome.attempt.attempt),
@@ -242,29 +254,27 @@ impl<'a> Logged<'a> {
     }
 }
 
-fn insert_attempt(tx: &Tx<'_>, outcome: &Outcome, logged: &Logged<'_>) -> Result<()> {
+const INSERT_ATTEMPT: &str = "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us,
+    status_code, error_class, error_detail, request_headers, response_headers, response_body, is_compressed,
+    queue_delay_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+fn insert_attempt(inserting: &mut Statement<'_>, outcome: &Outcome, logged: &Logged<'_>) -> Result<()> {
     let attempt = &outcome.attempt;
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO attempt (webhook_id, increment_id, attempt, started_at, duration_us, status_code,
-                error_class, error_detail, request_headers, response_headers, response_body, is_compressed,
-                queue_delay_ms, address) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-        )?
-        .execute(params![
-            outcome.webhook_id.0,
-            outcome.numbers.first.0,
-            attempt.attempt,
-            attempt.started_at.0,
-            i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
-            attempt.status_code,
-            attempt.error.as_ref().map(|error| error.class.name()),
-            attempt.error.as_ref().map(|error| &error.detail),
-            logged.request_headers,
-            logged.response_headers,
-            logged.body,
-            logged.is_compressed,
-            i64::try_from(attempt.queue_delay.as_millis()).unwrap_or(i64::MAX),
-            attempt.address.map(|address| address.to_string()),
-        ])?;
+    inserting.execute(params![
+        outcome.webhook_id.0,
+        outcome.numbers.first.0,
+        attempt.attempt,
+        attempt.started_at.0,
+        i64::try_from(attempt.duration.as_micros()).unwrap_or(i64::MAX),
+        attempt.status_code,
+        attempt.error.as_ref().map(|error| error.class.name()),
+        attempt.error.as_ref().map(|error| &error.detail),
+        logged.request_headers,
+        logged.response_headers,
+        logged.body,
+        logged.is_compressed,
+        i64::try_from(attempt.queue_delay.as_millis()).unwrap_or(i64::MAX),
+        attempt.address.map(|address| address.to_string()),
+    ])?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 
 use super::Result;
@@ -134,7 +134,7 @@ fn changed(published: Result<Published>, reply: Reply) -> Changed {
 pub fn publish(tx: &mut Tx<'_>, merchant: MerchantId, events: Vec<Hashed>, limits: PublishLimits) -> Result<Published> {
     limits.room.check(tx.conn, merchant)?;
     let (mut receipts, mut known, mut keys) = (Receipts::default(), HashMap::new(), Vec::new());
-    let (mut spreads, mut numbering, mut made) = (Vec::with_capacity(events.len()), Numbering::default(), 0);
+    let (mut spreads, mut numbering, mut made) = (Vec::with_capacity(events.len()), Numbering::of(tx)?, 0);
     for (index, Hashed { event, content_hash }) in events.into_iter().enumerate() {
         let key = event.idempotency_key.clone().zip(content_hash);
         let earlier = match &key {
@@ -182,8 +182,8 @@ pub fn publish(tx: &mut Tx<'_>, merchant: MerchantId, events: Vec<Hashed>, limit
 
 /// Numbers that are given out in a change, which memory and the worker learn
 /// of at its end.
-#[derive(Default)]
-pub struct Numbering {
+pub struct Numbering<'c> {
+    insert: CachedStatement<'c>,
     taken: HashMap<WebhookId, IncrementId>,
     made: usize,
     parcels: Vec<(WebhookId, Parcel)>,
@@ -194,7 +194,24 @@ pub struct Numbering {
     left: Vec<(i64, Fanout)>,
 }
 
-impl Numbering {
+impl<'c> Numbering<'c> {
+    /// Of nothing yet.
+    pub fn of(tx: &Tx<'c>) -> Result<Self> {
+        let insert = tx.conn.prepare_cached(
+            "INSERT INTO delivery (webhook_id, increment_id, event_id, format, expansion, created_at)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        Ok(Self {
+            insert,
+            taken: HashMap::new(),
+            made: 0,
+            parcels: Vec::new(),
+            read: HashSet::new(),
+            events: Vec::new(),
+            left: Vec::new(),
+        })
+    }
+
     /// Has those who watch told of a new event.
     pub fn accept(&mut self, event: &Arc<Event>) {
         self.events.push(Arc::clone(event));
@@ -243,19 +260,14 @@ impl Numbering {
     fn take(&mut self, tx: &Tx<'_>, id: WebhookId, event: EventId, rendering: Rendering<'_>) -> Result<IncrementId> {
         let last = || tx.memory.entry(id).map(|entry| entry.counters.last);
         let number = self.taken.get(&id).copied().or_else(last).ok_or(StoreError::NoWebhook)?.next();
-        tx.conn
-            .prepare_cached(
-                "INSERT INTO delivery (webhook_id, increment_id, event_id, format, expansion, created_at)
-                    VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                id.0,
-                number.0,
-                event.0,
-                format_code(rendering.format),
-                rendering.expansion.map(Expansion::as_str),
-                tx.now.0
-            ])?;
+        self.insert.execute(params![
+            id.0,
+            number.0,
+            event.0,
+            format_code(rendering.format),
+            rendering.expansion.map(Expansion::as_str),
+            tx.now.0
+        ])?;
         self.taken.insert(id, number);
         self.made += 1;
         Ok(number)

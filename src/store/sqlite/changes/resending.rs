@@ -96,7 +96,7 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
     room.check(tx.conn, merchant)?;
     let event = NewEvent { topic: Topic::test(), message, created_at: tx.now, idempotency_key: None };
     let event = insert_event(tx, merchant, event)?;
-    let mut numbering = Numbering::default();
+    let mut numbering = Numbering::of(tx)?;
     let rendering = spec.rendering(&event.topic);
     let number = numbering.number(tx, id, event.event_id, &event.topic)?.ok_or(StoreError::NoWebhook)?;
     // Due, so that it is found again after a crash.
