@@ -396,3 +396,41 @@ async fn notices_beyond_a_step_are_not_lost() {
     assert_eq!(count(&file, "SELECT count(*) FROM delivery"), WEBHOOKS + WEBHOOKS * WEBHOOKS);
     assert_eq!(count(&file, "SELECT count(*) FROM notice WHERE count > 0"), 0, "nothing is left to be said");
 }
+
+#[tokio::test]
+async fn a_chore_that_fails_rests_and_then_fails_alone() {
+    let bench = Bench::new();
+    publish_many(&bench, bench.acme, 600, "{}").await;
+    let id = bench.webhook("*").await;
+    let file = bench.file();
+    file.execute_batch(
+        "CREATE TRIGGER broken BEFORE UPDATE ON job WHEN NEW.next_id > 200
+            BEGIN SELECT RAISE(ABORT, 'on purpose'); END",
+    )
+    .unwrap();
+    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    let refusals = async || {
+        let mut refused = 0;
+        for _ in 0..20 {
+            let published = bench.store.publish(bench.other, vec![event("order:created", "{}", None)]).await;
+            refused += usize::from(published.is_err());
+        }
+        refused
+    };
+    assert!(refusals().await <= 1, "the one that shared a commit with it");
+    let numbered = || count(&file, &format!("SELECT count(*) FROM delivery WHERE webhook_id = {id}"));
+    let before = numbered();
+    assert!(before < 600);
+    for _ in 0..3 {
+        bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(60)));
+        assert_eq!(refusals().await, 0, "it is tried again without anybody else");
+    }
+    assert_eq!(numbered(), before, "it fails as before");
+
+    file.execute_batch("DROP TRIGGER broken").unwrap();
+    bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(60)));
+    while count(&file, "SELECT count(*) FROM job") > 0 {
+        step(&bench).await;
+    }
+    assert_eq!(numbered(), 600);
+}

@@ -19,9 +19,9 @@ use super::memory::Memory;
 use super::open::{ServeLock, read_store_id, reopen};
 use super::queue::{Cost, Queue, Spent, Taken};
 use super::tx::{Announcement, Tx};
-use super::{Config, Retention, housekeeping};
+use super::{Config, housekeeping};
 use crate::domain::id::{Span, StoreId};
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::mailbox::Mailbox;
@@ -29,6 +29,9 @@ use crate::work;
 
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the chores rest after one of them has failed, and the commit with it.
+const CHORES_REST: Duration = Duration::from_secs(60);
 
 /// A change to the store. It gets the transaction, or why there is none.
 pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Changed + Send>;
@@ -76,6 +79,9 @@ pub struct Writer {
     conn: Option<Connection>,
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
+    /// One of the chores has failed. They rest until then, and then have
+    /// commits of their own, lest a change fails with them, until all are done.
+    chores_rest_until: Option<Timestamp>,
     commits: watch::Sender<u64>,
     _lock: ServeLock,
 }
@@ -102,6 +108,7 @@ impl Writer {
             memory,
             conn: Some(conn),
             is_stuck: false,
+            chores_rest_until: None,
             commits: watch::Sender::new(0),
             _lock: lock,
         })
@@ -124,9 +131,14 @@ impl Writer {
             if self.conn.is_none() {
                 self.reopen();
             }
+            let are_chores_due = self.chores_wait().is_some_and(|wait| wait.is_zero());
+            let are_chores_apart = self.chores_rest_until.is_some();
+            if are_chores_apart && are_chores_due {
+                self.commit(None, true);
+            }
             let first = self.queue.take(Spent::default());
-            if first.is_some() || self.memory.has_chores() {
-                self.commit(first);
+            if first.is_some() || (are_chores_due && !are_chores_apart) {
+                self.commit(first, !are_chores_apart);
             }
         }
         info!(commits = *self.commits.borrow(), "the store is closed");
@@ -134,18 +146,24 @@ impl Writer {
 
     /// How long it may wait for changes before there is something else to do.
     fn patience(&self) -> Duration {
-        if self.conn.is_none() || self.is_stuck {
-            REOPEN_INTERVAL
-        } else if self.memory.has_chores() {
-            Duration::ZERO
-        } else {
-            Duration::MAX
+        match self.chores_wait() {
+            _ if self.conn.is_none() || self.is_stuck => REOPEN_INTERVAL,
+            Some(wait) => wait,
+            None => Duration::MAX,
         }
     }
 
-    /// Runs a change and what else finds room beside it, and a bounded step of
-    /// the chores, as one transaction.
-    fn commit(&mut self, first: Option<Taken<Change>>) {
+    /// How long the chores are to wait; `None` if there are none.
+    fn chores_wait(&self) -> Option<Duration> {
+        let rest = self.chores_rest_until.map_or(Duration::ZERO, |until| until.since(self.clock.now()));
+        // One that is further away was set before the clock went back.
+        let wait = if rest > CHORES_REST { Duration::ZERO } else { rest };
+        self.memory.has_chores().then_some(wait)
+    }
+
+    /// Runs a change and what else finds room beside it, and maybe a bounded
+    /// step of the chores, as one transaction.
+    fn commit(&mut self, first: Option<Taken<Change>>, does_chores: bool) {
         let begun = match &self.conn {
             Some(conn) => conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
                 error!(%cause, "the store can't be written");
@@ -179,6 +197,7 @@ impl Writer {
             spent.add(account, really);
             next = match changed.pop() {
                 Some((Some(account), Changed::Goes(cost, rest))) if self.queue.may_go_on(account, cost, spent) => {
+                    self.queue.charge(Some(account), Cost::default(), cost);
                     Some(Taken { entry: rest, cost, account: Some(account) })
                 }
                 last => {
@@ -189,7 +208,16 @@ impl Writer {
                 }
             };
         }
-        let finished = if conn.is_autocommit() { Err(undone()) } else { finish(&mut tx, self.config.retention) };
+        let mut finished = if conn.is_autocommit() { Err(undone()) } else { Ok(()) };
+        if finished.is_ok() && does_chores {
+            finished = work::step("housekeeping", || housekeeping::step(&mut tx, self.config.retention));
+            self.chores_rest_until = match &finished {
+                Err(_) => Some(tx.now.after(CHORES_REST)),
+                // It may be the turn of others than the one that failed.
+                Ok(()) => self.chores_rest_until.filter(|_| tx.memory.has_chores()),
+            };
+        }
+        let finished = finished.and_then(|()| finish(&mut tx));
         match finished {
             Ok(()) => {
                 self.commits.send_modify(|count| *count += 1);
@@ -249,10 +277,8 @@ impl Writer {
     }
 }
 
-/// What every transaction ends with: chores, the counters that changed, and
-/// the commit.
-fn finish(tx: &mut Tx<'_>, retention: Retention) -> Result<(), StoreError> {
-    work::step("housekeeping", || housekeeping::step(tx, retention))?;
+/// What every transaction ends with: the counters that changed, and the commit.
+fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     tx.memory.flush(tx.conn)?;
     Ok(tx.conn.execute_batch("COMMIT")?)
 }
