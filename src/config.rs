@@ -277,10 +277,10 @@ keys! {
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
     /// The most connections at once. For a further one, that gives way which has longest been
     /// without a whole request, or as a WebSocket without calls and subscriptions.
-    connections_max: usize = "4096", count(1, 1_000_000);
+    connections_max: usize = "2048", count(1, 1_000_000);
     /// The most connections of one address at once; those of the machine itself are not
     /// bounded so.
-    address_connections_max: usize = "512", count(1, 1_000_000);
+    address_connections_max: usize = "256", count(1, 1_000_000);
     /// How long a connection may be idle, or a WebSocket leave a ping unanswered; how long a
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.

@@ -37,6 +37,9 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 /// No lane has more than this part of the requests at once: half of what a
 /// merchant may have who is alone.
 const LANES_AT_LEAST: usize = 4;
+/// Lanes whose receivers have yet to show that they answer have this part of the
+/// requests: those that never do hold theirs for long.
+const SUSPECTS_PART: usize = 4;
 /// Merchants that wait for room and are looked at again when some gets free.
 /// Each gives back what it takes, so the next ones are looked at then.
 const UNBLOCKED_AT_ONCE: usize = 2;
@@ -90,8 +93,8 @@ struct Bounds {
 /// All lanes, and whose turn it is.
 ///
 /// Lanes whose receivers have yet to show that they take deliveries, or no
-/// longer do, have half of the requests and of what waits in memory at the
-/// most, so that however many of them there are, the others have room.
+/// longer do, have a quarter of the requests and half of what waits in memory at
+/// the most, so that however many of them there are, the others have room.
 #[derive(Debug)]
 pub struct Scheduler {
     bounds: Bounds,
@@ -365,7 +368,8 @@ impl Scheduler {
         let max = self.bounds.requests;
         let is_first = all.requests == 0;
         let may_request = may_take(1, all.requests, self.all.requests, max)
-            && (lane.is_trusted() || may_take(1, suspects.requests, self.suspects.requests, max.div_ceil(2)));
+            && (lane.is_trusted()
+                || may_take(1, suspects.requests, self.suspects.requests, max.div_ceil(SUSPECTS_PART)));
         let max = self.bounds.sending_bytes;
         let own = (suspects.sending_bytes, self.suspects.sending_bytes);
         (is_first || may_request)

@@ -347,7 +347,7 @@ mod tests {
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
-    use crate::store::sqlite::{Durability, SqliteStore};
+    use crate::store::sqlite::{Durability, Retention, SqliteStore};
 
     const MERCHANT: MerchantId = MerchantId(1);
 
