@@ -144,3 +144,23 @@ async fn webhooks_that_are_gone_by_then_are_passed_over() {
     let left: i64 = file.query_row("SELECT count(*) FROM fanout", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 0);
 }
+
+#[tokio::test]
+async fn a_notice_goes_to_all_that_want_it() {
+    let bench = wide();
+    let failing = bench.webhook("order:*").await;
+    let mut told = Vec::new();
+    for _ in 0..300 {
+        let spec = spec("tallyhook:webhook_disabled");
+        told.push(bench.store.create_webhook(bench.acme, UserId(1), spec, 1_000).await.unwrap().webhook_id);
+    }
+    bench.publish("order:created").await;
+    bench.record(failing, 1, 1, Verdict::Gone).await;
+    for id in &told {
+        bench.store.numbered_beyond(*id, IncrementId::ZERO).await;
+        assert_eq!(all_fresh(&bench, *id).await, [1]);
+    }
+    let count = |sql| bench.file().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM event WHERE topic = 'tallyhook:webhook_disabled'"), 1);
+    assert_eq!(count("SELECT count(*) FROM fanout"), 0);
+}
