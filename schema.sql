@@ -80,7 +80,8 @@ CREATE TABLE webhook (
     is_recovering        INTEGER NOT NULL DEFAULT 0,  -- 1: enabled again, and without a success since
     created_at           INTEGER NOT NULL,
     updated_at           INTEGER NOT NULL,
-    deleted_at           INTEGER
+    deleted_at           INTEGER,
+    pulled_through       INTEGER NOT NULL DEFAULT 0   -- the highest number that a pull has brought, and may be acknowledged
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;

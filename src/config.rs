@@ -270,13 +270,18 @@ keys! {
     ws_calls_max: usize = "16", count(1, 10_000);
     /// The most subscriptions on one WebSocket.
     ws_subscriptions_max: usize = "16", count(1, 10_000);
+    /// The most calls of one merchant, or of one address that is not logged in, that run at
+    /// once; of those that read much, a sixteenth of it. Further ones wait their turn.
+    merchant_calls_max: usize = "64", count(1, 100_000);
     /// The most subscriptions at once, of which one merchant may have as many as are left free.
     subscriptions_max: usize = "256", count(1, 100_000);
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
     /// The most connections at once. For a further one, that gives way which has longest been
-    /// without a whole request, or as a WebSocket without calls and subscriptions.
+    /// without a whole request, or as a WebSocket without calls and subscriptions. If there is
+    /// none, one is cut off whose request has been under way, or whose answer has not been
+    /// taken, for longest, and for two seconds at least.
     connections_max: usize = "2048", count(1, 1_000_000);
     /// The most connections of one address at once; those of the machine itself are not
     /// bounded so.
@@ -415,6 +420,7 @@ impl Settings {
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,
                 subscriptions_max: self.subscriptions_max?,
+                merchant_calls_max: self.merchant_calls_max?,
                 backlog_max: self.subscription_backlog_max?,
                 delivery_bytes_max: self.delivery_bytes_max?,
                 webhook_requests_max: delivery::scheduler::webhook_requests_max(self.in_flight_max?),

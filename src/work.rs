@@ -22,6 +22,7 @@
 pub mod apart;
 pub mod budget;
 mod guard;
+pub mod turns;
 
 use std::net::IpAddr;
 use std::time::Duration;

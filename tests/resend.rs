@@ -253,6 +253,37 @@ async fn a_pulled_webhook_is_delivered_when_its_receiver_asks_beyond() {
     assert_eq!(back["url"], "");
 }
 
+/// What nobody has fetched has not arrived, and whoever may only read says
+/// nothing of that.
+#[tokio::test]
+async fn a_pull_acknowledges_what_was_brought_to_those_who_may_change_webhooks() {
+    let server = TestServer::start().await;
+    let data = json!({"topics": "*", "delivery_mode": "pull"});
+    let id = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+    publish(&server, 3).await;
+    let key = server.user("reader", "demo", "webhook_read");
+    let read = |after: i64| {
+        let header = common::basic("reader", &key);
+        let server = &server;
+        async move { server.rpc_at("/", &[("authorization", &header)], "delivery.pull", json!([null, id, after])).await }
+    };
+    assert_eq!(read(0).await.unwrap().as_array().unwrap().len(), 3);
+    assert_eq!(read(3).await.unwrap_err()["code"], 2);
+    for after in [1, 3, 99] {
+        let fault = server.call("delivery.pull", json!([id, after])).await.unwrap_err();
+        assert_eq!((&fault["code"], &fault["data"]["field"]), (&json!(111), &json!("after_increment_id")), "{after}");
+        assert!(fault["message"].as_str().unwrap().contains("more than number 0"), "{fault}");
+    }
+    assert_eq!(server.call("delivery.pull", json!([id, 0, 2])).await.unwrap().as_array().unwrap().len(), 2);
+    assert_eq!(server.call("delivery.pull", json!([id, 3])).await.unwrap_err()["code"], 111);
+    assert_eq!(states(&deliveries(&server, id).await), ["pending"; 3]);
+
+    let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+    assert_eq!(server.call("delivery.pull", json!([id, 2])).await.unwrap().as_array().unwrap().len(), 1);
+    server.until(async || (get(&server, id).await["settled_through"] == 2).then_some(())).await;
+    assert_eq!(states(&deliveries(&server, id).await), ["delivered", "delivered", "pending"]);
+}
+
 #[tokio::test]
 async fn an_open_breaker_lets_one_probe_through_at_a_time() {
     let (server, hand) = Start::default().manual().await;

@@ -433,6 +433,11 @@ async fn deleting_cancels_and_frees_a_place() {
         statement.query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
     let cancelled = (3, Some(EndReason::WebhookDeleted.name().to_owned()));
     assert_eq!(found, [cancelled.clone(), (1, None), cancelled]);
+    let sql = "SELECT secret_key || topics || coalesce(url, '') FROM webhook WHERE webhook_id = ?1";
+    let left: String = rows.query_row(sql, [id.0], |row| row.get(0)).unwrap();
+    assert_eq!(left, "", "nothing is kept of what nobody asks for");
+    let bench = bench.reopen();
+    assert_eq!(bench.publish("order:created").await.deliveries.len(), 1, "to the one that is left");
 }
 
 #[tokio::test]

@@ -241,6 +241,7 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = standing.gives_way() => return debug!("a connection that was idle gave way to another"),
+            () = standing.is_cut() => return debug!("a connection at work was cut off, for another had no place"),
             () = seat.is_stopping() => {
                 connection.inner().as_mut().graceful_shutdown();
                 connection.await

@@ -6,14 +6,22 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::domain::address::{Origin, is_within};
+
+/// So long a request may be under way, and no piece of its answer be taken,
+/// before its connection may have to give way.
+const AT_WORK_MIN: Duration = Duration::from_secs(2);
+/// How long one that was told to give way has time to; then the next is told.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The places. A connection takes one for as long as it lives, also as a
 /// WebSocket.
@@ -22,6 +30,10 @@ use crate::domain::address::{Origin, is_within};
 /// a WebSocket without calls and subscriptions. When all places are taken, the
 /// one that has been idle longest gives way to whoever comes. So neither many
 /// halves of requests nor many quiet WebSockets keep anybody out.
+///
+/// If none is idle, the one gives way whose request has been under way for
+/// longest, or whose answer has not been taken for longest, once that is
+/// [`AT_WORK_MIN`]: neither do many that wait for something keep anybody out.
 pub struct Places {
     free: Arc<Semaphore>,
     /// The most of one address.
@@ -37,10 +49,13 @@ struct State {
     /// The idle ones by when they became so, the first first, with what tells
     /// them to give way.
     idle: BTreeMap<u64, Arc<Notify>>,
+    /// Those at work that may be cut off, in the same order, with since when
+    /// they have been at it and what cuts them off.
+    working: BTreeMap<u64, (Instant, Arc<Notify>)>,
     last_turn: u64,
     /// Somebody waits for a place: the listener, which takes one at a time.
     is_wanted: bool,
-    /// One that was idle has been told to give way, and has not refused.
+    /// One has been told to give way, and has not refused.
     is_told: bool,
 }
 
@@ -62,6 +77,7 @@ struct Share {
 pub struct Standing {
     places: Arc<Places>,
     gives_way: Arc<Notify>,
+    is_cut: Arc<Notify>,
     own: Mutex<Own>,
 }
 
@@ -69,13 +85,18 @@ pub struct Standing {
 struct Own {
     /// Works that are under way.
     working: usize,
-    /// Its key among the idle.
+    /// Those of them that must not be cut off.
+    kept: usize,
+    /// Its key among the idle, or among those at work.
     turn: Option<u64>,
 }
 
 /// What keeps a connection from being idle, until it is dropped: a request
 /// that arrived whole and is not answered yet, or what a WebSocket does.
-pub struct Work(Arc<Standing>);
+pub struct Work {
+    standing: Arc<Standing>,
+    is_kept: bool,
+}
 
 /// A request with its answer, until the last byte of that has been written.
 struct Exchange {
@@ -99,7 +120,13 @@ impl Places {
             Ok(permit) => permit,
             Err(_) => {
                 let _wanting = self.want();
-                Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed")
+                loop {
+                    let free = Arc::clone(&self.free).acquire_owned();
+                    if let Ok(permit) = tokio::time::timeout(TELL_INTERVAL, free).await {
+                        break permit.expect("the semaphore is never closed");
+                    }
+                    self.state().tell();
+                }
             }
         };
         Some(Place { _permit: permit, _share: share })
@@ -131,7 +158,8 @@ impl Places {
 
     /// A connection that has sent nothing yet.
     pub fn standing(self: &Arc<Self>) -> Arc<Standing> {
-        let standing = Standing { places: Arc::clone(self), gives_way: Arc::default(), own: Mutex::default() };
+        let (gives_way, is_cut) = (Arc::default(), Arc::default());
+        let standing = Standing { places: Arc::clone(self), gives_way, is_cut, own: Mutex::default() };
         standing.rest(&mut standing.own());
         Arc::new(standing)
     }
@@ -142,13 +170,22 @@ impl Places {
 }
 
 impl State {
-    /// Tells the longest idle, if there is one, to give way.
+    /// Tells the longest idle, or else the longest at work, to give way.
     fn tell(&mut self) {
-        let oldest = self.idle.pop_first();
+        let is_long = |since: &Instant| since.elapsed() >= AT_WORK_MIN;
+        let oldest = match self.idle.pop_first() {
+            Some((_, idle)) => Some(idle),
+            None => self.working.first_entry().filter(|first| is_long(&first.get().0)).map(|first| first.remove().1),
+        };
         self.is_told = oldest.is_some();
-        if let Some((_, oldest)) = oldest {
+        if let Some(oldest) = oldest {
             oldest.notify_one();
         }
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.last_turn += 1;
+        self.last_turn
     }
 }
 
@@ -198,13 +235,31 @@ impl Standing {
         }
     }
 
-    /// Keeps the connection from being idle.
-    pub fn work(self: &Arc<Self>) -> Work {
+    /// Waits until it is cut off from its work for another to have its place.
+    pub async fn is_cut(&self) {
+        self.is_cut.notified().await;
+    }
+
+    /// Keeps the connection from being idle; while it is at work with nothing
+    /// that is to be kept, it may be cut off.
+    pub fn work(self: &Arc<Self>, is_kept: bool) -> Work {
         let mut own = self.own();
         own.working += 1;
-        self.leave_idle(&mut own);
+        own.kept += usize::from(is_kept);
+        self.go_on(&mut own);
         drop(own);
-        Work(Arc::clone(self))
+        Work { standing: Arc::clone(self), is_kept }
+    }
+
+    /// Begins the time anew that it has been at its work.
+    fn go_on(&self, own: &mut Own) {
+        self.leave(own);
+        if own.kept == 0 {
+            let mut state = self.places.state();
+            let turn = state.next_turn();
+            state.working.insert(turn, (Instant::now(), Arc::clone(&self.is_cut)));
+            own.turn = Some(turn);
+        }
     }
 
     /// Watches a request: once it has arrived whole, the connection is at
@@ -225,21 +280,22 @@ impl Standing {
     }
 
     fn rest(&self, own: &mut Own) {
-        self.leave_idle(own);
+        self.leave(own);
         let mut state = self.places.state();
         if state.is_wanted && !state.is_told {
             state.is_told = true;
             return self.gives_way.notify_one();
         }
-        state.last_turn += 1;
-        let turn = state.last_turn;
+        let turn = state.next_turn();
         state.idle.insert(turn, Arc::clone(&self.gives_way));
         own.turn = Some(turn);
     }
 
-    fn leave_idle(&self, own: &mut Own) {
+    fn leave(&self, own: &mut Own) {
         if let Some(turn) = own.turn.take() {
-            self.places.state().idle.remove(&turn);
+            let mut state = self.places.state();
+            state.idle.remove(&turn);
+            state.working.remove(&turn);
         }
     }
 
@@ -250,23 +306,37 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        self.leave_idle(&mut self.own());
+        self.leave(&mut self.own());
+    }
+}
+
+impl Work {
+    /// True if it must not be cut off.
+    pub fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Gets on, so that the time begins anew after which it may be cut off.
+    pub fn go_on(&self) {
+        self.standing.go_on(&mut self.standing.own());
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let mut own = self.0.own();
+        let mut own = self.standing.own();
         own.working -= 1;
-        if own.working == 0 {
-            self.0.rest(&mut own);
+        own.kept -= usize::from(self.is_kept);
+        match own.working {
+            0 => self.standing.rest(&mut own),
+            _ => self.standing.go_on(&mut own),
         }
     }
 }
 
 impl Exchange {
     fn begin(&self) {
-        self.work.get_or_init(|| self.standing.work());
+        self.work.get_or_init(|| self.standing.work(false));
     }
 }
 
@@ -327,6 +397,10 @@ impl http_body::Body for Leaving {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        // What it had before has been taken.
+        if let Some(work) = self.exchange.work.get() {
+            work.go_on();
+        }
         let hold = |bytes| Bytes::from_owner(Held { bytes, _exchange: Arc::clone(&self.exchange) });
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(hold))))
     }
@@ -372,16 +446,20 @@ mod tests {
         comes
     }
 
+    fn is_cut(standing: &Standing) -> bool {
+        standing.is_cut().now_or_never().is_some()
+    }
+
     fn gives_way(standing: &Standing) -> bool {
         standing.gives_way().now_or_never().is_some()
     }
 
-    #[test]
-    fn the_longest_idle_gives_way_and_one_at_work_does_not() {
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_gives_way_and_one_at_work_does_not() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
         let (first, second) = (places.standing(), places.standing());
-        let work = first.work();
+        let work = first.work(false);
         let comes = comes(&places);
         assert!(!gives_way(&first), "it is at work");
         assert!(gives_way(&second));
@@ -393,12 +471,12 @@ mod tests {
         assert!(places.state().idle.is_empty());
     }
 
-    #[test]
-    fn when_all_are_at_work_the_next_that_rests_gives_way() {
+    #[tokio::test(start_paused = true)]
+    async fn when_all_are_at_work_the_next_that_rests_gives_way() {
         let places = Places::new(1, 9, Vec::new());
         let held = take(&places, NEAR);
         let standing = places.standing();
-        let work = standing.work();
+        let work = standing.work(false);
         let comes = comes(&places);
         assert!(!gives_way(&standing));
         drop(work);
@@ -409,14 +487,14 @@ mod tests {
         assert!(!state.is_wanted && !state.is_told && state.idle.is_empty());
     }
 
-    #[test]
-    fn what_has_just_begun_is_not_lost_and_the_next_gives_way() {
+    #[tokio::test(start_paused = true)]
+    async fn what_has_just_begun_is_not_lost_and_the_next_gives_way() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
         let (first, second) = (places.standing(), places.standing());
         let comes = comes(&places);
         // It was told, and begins before it hears of it.
-        let work = first.work();
+        let work = first.work(false);
         assert!(!gives_way(&second) && !gives_way(&first) && gives_way(&second));
         drop((second, held));
         assert!(comes.now_or_never().is_some());
@@ -424,8 +502,8 @@ mod tests {
         assert!(!gives_way(&first), "nobody waits any more");
     }
 
-    #[test]
-    fn who_was_told_too_late_stays_and_is_idle() {
+    #[tokio::test(start_paused = true)]
+    async fn who_was_told_too_late_stays_and_is_idle() {
         let places = Places::new(2, 9, Vec::new());
         let mut held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
         let (first, second) = (places.standing(), places.standing());
@@ -435,5 +513,33 @@ mod tests {
         assert!(came.is_some() && !gives_way(&first), "another left by itself");
         let _comes = comes(&places);
         assert!(gives_way(&first));
+    }
+
+    /// The longest at work is cut off if nobody is idle, and not before its time.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_long_been_at_work_is_cut_off_if_nobody_is_idle() {
+        let places = Places::new(3, 9, Vec::new());
+        let mut held: Vec<_> = (0..3).map(|_| take(&places, NEAR).unwrap()).collect();
+        let (kept, first, second) = (places.standing(), places.standing(), places.standing());
+        let _works = [kept.work(true), first.work(false)];
+        tokio::time::advance(AT_WORK_MIN / 2).await;
+        let work = second.work(false);
+        let mut comes = comes(&places);
+        tokio::time::advance(AT_WORK_MIN / 4).await;
+        assert!((&mut comes).now_or_never().is_none());
+        assert!(![&kept, &first, &second].into_iter().any(|standing| is_cut(standing)), "it is not time yet");
+        tokio::time::advance(AT_WORK_MIN / 4).await;
+        assert!((&mut comes).now_or_never().is_none());
+        assert!(is_cut(&first) && !is_cut(&second) && !is_cut(&kept));
+        // It does not hear of it, so the next is told once it is time.
+        work.go_on();
+        tokio::time::advance(AT_WORK_MIN / 2).await;
+        assert!((&mut comes).now_or_never().is_none());
+        assert!(!is_cut(&second), "it has got on");
+        tokio::time::advance(AT_WORK_MIN / 2).await;
+        assert!((&mut comes).now_or_never().is_none());
+        assert!(is_cut(&second) && !is_cut(&kept));
+        held.pop();
+        assert!(comes.now_or_never().is_some());
     }
 }

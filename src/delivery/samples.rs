@@ -43,6 +43,7 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
         },
         old_secrets: Vec::new(),
         acknowledged_through: IncrementId::ZERO,
+        pulled_through: IncrementId::ZERO,
         is_recovering: false,
         last_increment_id: IncrementId(last),
         settled_through: IncrementId(settled),

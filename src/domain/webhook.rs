@@ -415,6 +415,8 @@ pub struct Webhook {
     pub settled_through: IncrementId,
     /// The highest number that its receiver has pulled and asked beyond.
     pub acknowledged_through: IncrementId,
+    /// The highest number that a pull has brought to whoever may ask beyond it.
+    pub pulled_through: IncrementId,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// When the present run of failures began.

@@ -1,6 +1,8 @@
 //! Who is calling: logins, sessions, keys.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Failures, Service};
@@ -48,9 +50,28 @@ pub struct Caller {
     pub merchant_code: String,
     /// What it may do.
     pub permissions: Permissions,
+    shown: Arc<Shown>,
+}
+
+/// By what a caller was known, and can be again.
+struct Shown {
+    credentials: Credentials,
+    peer: IpAddr,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
 }
 
 impl Caller {
+    fn new(user: User, credentials: &Credentials, peer: IpAddr) -> Self {
+        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
+        let shown = Arc::new(Shown { credentials: credentials.clone(), peer });
+        Self { user_id, merchant_id, merchant_code, permissions, shown }
+    }
+
     /// Fails with fault 2 unless the caller has the permission.
     pub fn check(&self, permission: Permission) -> Result<(), Fault> {
         if self.permissions.allow(permission) {
@@ -72,13 +93,6 @@ impl Caller {
 impl From<&Caller> for Account {
     fn from(caller: &Caller) -> Self {
         caller.merchant_id.into()
-    }
-}
-
-impl From<User> for Caller {
-    fn from(user: User) -> Self {
-        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
-        Self { user_id, merchant_id, merchant_code, permissions }
     }
 }
 
@@ -137,23 +151,31 @@ impl Service {
 
     /// Finds out whose credentials these are, without counting a call.
     pub(super) async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
+        let user = self.user_of(credentials, peer).await?;
+        Ok(Caller::new(user, credentials, peer))
+    }
+
+    /// The caller as it is by now: what lasts gives nothing to one whose session
+    /// has ended meanwhile, or who was revoked or disabled. Fails as
+    /// [`Self::authenticate`] does.
+    pub async fn check_again(&self, caller: &Caller) -> Result<Caller, Fault> {
+        self.identify(&caller.shown.credentials, caller.shown.peer).await
+    }
+
+    async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<User, Fault> {
         match credentials {
-            Credentials::Session(key) => match self.session(key, peer).await? {
-                Some(user) => Ok(user.into()),
-                None => Err(FaultCode::SessionExpired.into()),
-            },
-            Credentials::Basic { name, key } => self.check_key(name, key, peer).await.map(Caller::from),
+            Credentials::Session(key) => self.session(key, peer).await?.ok_or(FaultCode::SessionExpired.into()),
+            Credentials::Basic { name, key } => self.check_key(name, key, peer).await,
             Credentials::Bearer(key) => {
                 if let Some(user) = self.session(key, peer).await? {
-                    return Ok(user.into());
+                    return Ok(user);
                 }
                 if !may_be_key(key) {
                     return Err(FaultCode::AccessDenied.into());
                 }
                 let user = self.store.user_by_key(KeyHash::of(key), Account::of_stranger(peer)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-                let user = user.filter(|user| self.admits(user)).ok_or(FaultCode::AccessDenied)?;
-                enabled(user).map(Caller::from)
+                enabled(user.filter(|user| self.admits(user)).ok_or(FaultCode::AccessDenied)?)
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),

@@ -29,8 +29,9 @@ const LIST_LIMIT_DEFAULT: u32 = 100;
 const PULL_LIMIT_DEFAULT: u32 = 100;
 /// The most bytes of messages in one pull; one number always fits.
 const PULL_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// So many bytes of bodies are built before other calls have their turn.
-const PULL_BYTES_AT_ONCE: usize = 128 * 1024;
+/// So much of them is read at once, and one number.
+const PULLED_AT_ONCE: usize = 100;
+const PULL_BYTES_AT_ONCE: usize = 256 * 1024;
 
 /// Of so many deliveries at the most what they sent and got is read at once.
 const CONTENTS_AT_ONCE: usize = 250;
@@ -48,6 +49,20 @@ pub struct Pull {
     pub limit: Option<i64>,
     /// How long to wait for the first, in milliseconds, if there is none.
     pub wait_ms: Option<i64>,
+}
+
+/// A pull that has begun.
+#[derive(Debug)]
+pub struct Pulling {
+    caller: Caller,
+    webhook: Arc<Webhook>,
+    /// All up to this number has been given, or is not asked for.
+    after: IncrementId,
+    /// How many more.
+    left: usize,
+    /// What has been given, in bytes.
+    bytes: usize,
+    read: VecDeque<Pulled>,
 }
 
 /// A number as its receiver would have got it, signed now.
@@ -223,22 +238,23 @@ impl Service {
         found.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))
     }
 
-    /// Everything above a number, bodies included and none left out: how a
-    /// receiver heals a gap, or gets its deliveries at all. Waits for the first
-    /// if there is none yet. Changes nothing, but of a webhook that is pulled
-    /// all up to that number is delivered now. Fails with fault 103 or 111.
-    pub async fn pull(&self, caller: &Caller, id: WebhookId, pull: Pull) -> Result<Vec<PulledDelivery>, Fault> {
+    /// Begins to give everything above a number, bodies included and none left
+    /// out: how a receiver heals a gap, or gets its deliveries at all. Waits for
+    /// the first if there is none yet. Changes nothing, but of a webhook that is
+    /// pulled all up to that number is delivered now, which needs the permission
+    /// to change webhooks. Fails with fault 103, or with fault 111, also for a
+    /// number that no such pull has brought.
+    pub async fn begin_pull(&self, caller: &Caller, id: WebhookId, pull: Pull) -> Result<Pulling, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let (after, limit, wait) =
+        let (after, left, wait) =
             self.check_pull(pull).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let webhook = self.get_webhook(caller, id).await?;
+        let (mut caller, mut webhook) = (caller.clone(), self.get_webhook(caller, id).await?);
         if webhook.spec.delivery_mode == DeliveryMode::Pull && after > webhook.acknowledged_through {
+            caller.check(Permission::WebhookWrite)?;
             let acknowledged = self.store.acknowledge(caller.merchant_id, id, after).await;
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
-        let look = || self.store.pull(caller.merchant_id, id, after, limit);
-        let mut found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
-        if found.is_empty() && !wait.is_zero() {
+        if webhook.last_increment_id <= after && !wait.is_zero() {
             let mut is_closing = self.is_closing.subscribe();
             tokio::select! {
                 () = self.store.numbered_beyond(id, after) => {}
@@ -246,23 +262,47 @@ impl Service {
                 _ = is_closing.wait_for(|is_closing| *is_closing) => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            found = look().await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+            // Much may have changed: who may read, and what it is signed with.
+            caller = self.check_again(&caller).await?;
+            webhook = self.get_webhook(&caller, id).await?;
         }
-        let (webhook, mut signed, mut bytes) = (Arc::new(webhook), Vec::with_capacity(found.len()), 0);
-        for pulled in found {
-            // Bodies may be longer than their messages; what finds no room comes with the next pull.
-            if bytes >= PULL_BYTES_MAX {
-                break;
-            }
-            let pulled = self.signed(&webhook, pulled).await?;
-            let before = bytes / PULL_BYTES_AT_ONCE;
-            bytes += pulled.body.as_ref().map_or(0, String::len);
-            if bytes / PULL_BYTES_AT_ONCE > before {
-                tokio::task::yield_now().await;
-            }
-            signed.push(pulled);
+        let webhook = Arc::new(webhook);
+        Ok(Pulling { caller, webhook, after, left, bytes: 0, read: VecDeque::new() })
+    }
+
+    /// The next that a pull gives; `None` at its end.
+    pub async fn next_pulled(&self, pulling: &mut Pulling) -> Result<Option<PulledDelivery>, Fault> {
+        // Bodies may be longer than their messages; what finds no room comes with the next pull.
+        if pulling.left == 0 || pulling.bytes >= PULL_BYTES_MAX {
+            return Ok(None);
         }
-        Ok(signed)
+        let (merchant, id) = (pulling.webhook.merchant_id, pulling.webhook.webhook_id);
+        if pulling.read.is_empty() {
+            let limit = PageLimit { count: pulling.left.min(PULLED_AT_ONCE), bytes: PULL_BYTES_AT_ONCE };
+            let found = self.store.pull(merchant, id, pulling.after, limit).await;
+            pulling.read = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?.into();
+        }
+        let Some(pulled) = pulling.read.pop_front() else { return Ok(None) };
+        let signed = self.signed(&pulling.webhook, pulled).await?;
+        pulling.after = signed.increment_id;
+        pulling.left -= 1;
+        pulling.bytes += signed.body.as_ref().map_or(0, String::len);
+        Ok(Some(signed))
+    }
+
+    /// Ends a pull that has given all up to this number, which may be
+    /// acknowledged from now on.
+    pub async fn end_pull(&self, pulling: Pulling, last: Option<IncrementId>) -> Result<(), Fault> {
+        let Pulling { caller, webhook, .. } = pulling;
+        if let Some(last) = last
+            && webhook.spec.delivery_mode == DeliveryMode::Pull
+            && last > webhook.pulled_through
+            && caller.permissions.allow(Permission::WebhookWrite)
+        {
+            let noted = self.store.hand_out(webhook.merchant_id, webhook.webhook_id, last).await;
+            noted.map_err(|cause| about(webhook.webhook_id, CHANGE.fault(cause)))?;
+        }
+        Ok(())
     }
 
     async fn signed(&self, webhook: &Arc<Webhook>, pulled: Pulled) -> Result<PulledDelivery, Fault> {
@@ -282,7 +322,7 @@ impl Service {
         Ok(PulledDelivery { increment_id, state, message_id, timestamp: now.unix_seconds(), signature, body })
     }
 
-    fn check_pull(&self, pull: Pull) -> Result<(IncrementId, PageLimit, Duration), Violation> {
+    fn check_pull(&self, pull: Pull) -> Result<(IncrementId, usize, Duration), Violation> {
         let after = check_after(pull.after_increment_id)?;
         let count = self.check_limit(pull.limit, PULL_LIMIT_DEFAULT)?;
         let max_ms = i64::try_from(self.config.pull_wait_max.as_millis()).unwrap_or(i64::MAX);
@@ -291,8 +331,7 @@ impl Service {
             .ok()
             .filter(|_| wait_ms <= max_ms)
             .ok_or_else(|| Violation::new("wait_ms", format!("{wait_ms} is outside 0 to {max_ms}.")))?;
-        let limit = PageLimit { count: count as usize, bytes: PULL_BYTES_MAX };
-        Ok((after, limit, Duration::from_millis(wait)))
+        Ok((after, count as usize, Duration::from_millis(wait)))
     }
 
     pub(super) fn check_limit(&self, limit: Option<i64>, default: u32) -> Result<u32, Violation> {

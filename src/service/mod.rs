@@ -34,6 +34,7 @@ use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work::Account;
 use crate::work::apart::{Apart, ApartError};
+use crate::work::turns::{Turn, Turns};
 
 /// When to try again after the store was full: that often it is swept.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -41,6 +42,9 @@ const FULL_RETRY_AFTER: Duration = Duration::from_secs(60);
 const WAITING_MAX: usize = 256;
 /// When to try again after that many waited.
 const CROWDED_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Calls that read much are this part of those that run at once.
+const HEAVY_PART: usize = 16;
 
 /// What the operator decides about use cases.
 #[derive(Clone, Debug)]
@@ -84,6 +88,8 @@ pub struct Config {
     pub pull_wait_max: Duration,
     /// How long a replaced secret goes on signing unless its owner says otherwise.
     pub secret_overlap: Duration,
+    /// The most calls of one account that run at once.
+    pub merchant_calls_max: usize,
     /// The most that may watch at once; one merchant may have as many as are left free.
     pub subscriptions_max: usize,
     /// The most news that wait for one who watches, before more are missed.
@@ -106,6 +112,9 @@ pub struct Service {
     call_rate: Option<CallRate<UserId>>,
     stranger_rate: Option<CallRate<Origin>>,
     places: Arc<Places>,
+    /// Calls that run, and those of them that read much.
+    turns: Arc<Turns>,
+    heavy_turns: Arc<Turns>,
     schemas: Schemas,
     /// For what takes long: building bodies, matching rows against what
     /// callers look for.
@@ -124,6 +133,8 @@ impl Service {
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
         let places = Places::new(config.subscriptions_max);
         let apart = Apart::for_processors(WAITING_MAX);
+        let turns = Turns::new(config.merchant_calls_max);
+        let heavy_turns = Turns::new((config.merchant_calls_max / HEAVY_PART).max(1));
         Self {
             config,
             store,
@@ -133,10 +144,23 @@ impl Service {
             call_rate,
             stranger_rate,
             places,
+            turns,
+            heavy_turns,
             schemas,
             apart,
             is_closing,
         }
+    }
+
+    /// Waits for an account's turn to have a call run: threads take no turns by
+    /// merchant, so no more of one is ready for them at once.
+    pub async fn turn(&self, account: impl Into<Account>) -> Turn {
+        self.turns.take(account.into()).await
+    }
+
+    /// The same for a call that reads much, of which there is as much in memory.
+    pub async fn heavy_turn(&self, account: impl Into<Account>) -> Turn {
+        self.heavy_turns.take(account.into()).await
     }
 
     /// The body of a delivery, and with it what `then` makes of it; `None` if it
@@ -273,6 +297,9 @@ impl Failures {
                 .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
             StoreError::TooManyJobs { max, whose } => Fault::new(self.refused)
                 .detail(format!("{max} replays and backfills of the {whose} wait, the most that may. Retry once they are done.")),
+            StoreError::NotPulled { through } => Fault::new(FaultCode::InvalidSelection)
+                .field("after_increment_id")
+                .detail(format!("No pull has brought more than number {through}, so nothing beyond it can have arrived; nothing was marked as delivered.")),
             StoreError::Violation(violation) => violation.into_fault(FaultCode::InvalidWebhook),
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");

@@ -144,7 +144,9 @@ impl Service {
                 () = tokio::time::sleep_until(deadline) => break None,
             }
         };
-        Ok(Tested { delivery: self.delivery(caller, id, number).await?, attempt })
+        let caller = self.check_again(caller).await?;
+        caller.check(Permission::WebhookWrite)?;
+        Ok(Tested { delivery: self.delivery(&caller, id, number).await?, attempt })
     }
 }
 

@@ -5,24 +5,24 @@
 //! pending after a crash is found here again. Behind the boundary lies
 //! SQLite ([`sqlite`]); PostgreSQL is to follow.
 
+pub mod error;
 pub mod feed;
 pub mod mailbox;
 pub mod requests;
 pub mod sqlite;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
+pub use self::error::StoreError;
 use self::feed::Watched;
 use self::requests::Requests;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
 use crate::domain::expansion::{Expansion, expanded};
-use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, StoreId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::Slice;
@@ -33,112 +33,6 @@ use crate::domain::topic::{Pattern, Patterns, Topic};
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 use crate::work::Account;
-
-/// Why a store did not do what it was asked to.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The write queue is full; nothing was done.
-    #[error("the write queue is full")]
-    Busy {
-        /// When trying again makes sense.
-        retry_after: Duration,
-    },
-    /// The store is closing; nothing was done.
-    #[error("the server is shutting down")]
-    ShuttingDown,
-    /// The merchant has no such webhook.
-    #[error("no such webhook")]
-    NoWebhook,
-    /// The merchant has no such delivery.
-    #[error("no such delivery")]
-    NoDelivery,
-    /// The merchant has no such event.
-    #[error("no such event")]
-    NoEvent,
-    /// The delivery has had no such attempt.
-    #[error("no such attempt")]
-    NoAttempt,
-    /// The merchant's catalogue has no such topic.
-    #[error("no such topic")]
-    NoTopic,
-    /// The merchant's catalogue has the topic already.
-    #[error("the topic is registered already")]
-    TopicExists,
-    /// The merchant's catalogue has as many topics as it may.
-    #[error("the merchant has {max} topics, the most it may have")]
-    TopicQuota {
-        /// The most it may have.
-        max: u32,
-    },
-    /// The merchant has as many webhooks as it may.
-    #[error("the merchant has {max} webhooks, the most it may have")]
-    WebhookQuota {
-        /// The most it may have.
-        max: u32,
-    },
-    /// The idempotency key was used before, for another event.
-    #[error("the idempotency key was used before, for another event")]
-    IdempotencyConflict {
-        /// Which of the events, from 0.
-        index: usize,
-        /// The event it was used for.
-        event_id: EventId,
-    },
-    /// The events of one publish go to more webhooks than it may.
-    #[error("the publish makes more than {max} deliveries, the most it may")]
-    TooManyDeliveries {
-        /// The most it may make.
-        max: usize,
-    },
-    /// The store holds as many bytes as it may; nothing was done.
-    #[error("the store holds {used} bytes of the {max} it may")]
-    Full {
-        /// What it holds.
-        used: u64,
-        /// What it may hold.
-        max: u64,
-    },
-    /// The delivery has ended and was pruned: there is nothing to send.
-    #[error("the delivery was pruned")]
-    Pruned,
-    /// The delivery is one of a batch, which is cancelled as a whole or not at all.
-    #[error("it goes out in one request with {}", .0)]
-    InBatch(Span),
-    /// The delivery has ended, so there is nothing to cancel.
-    #[error("the delivery has ended: it is {}", state.name())]
-    HasEnded {
-        /// How.
-        state: DeliveryState,
-    },
-    /// The webhook has as many old secrets that still sign as it may.
-    #[error("{max} old secrets still sign, the most that may")]
-    TooManySecrets {
-        /// The most.
-        max: usize,
-    },
-    /// As many replays and backfills of the webhook, or of the merchant, wait as may.
-    #[error("{max} replays and backfills of the {whose} wait, the most that may")]
-    TooManyJobs {
-        /// The most.
-        max: usize,
-        /// Of one webhook, or of one merchant.
-        whose: &'static str,
-    },
-    /// A rule of the domain that only the store could check was broken.
-    #[error("{}: {}", .0.field, .0.problem)]
-    Violation(Violation),
-    /// Anything else; whether it was done is unknown only after a failed
-    /// commit. The text is for the log, not for callers.
-    #[error("{0}")]
-    Failed(Arc<str>),
-}
-
-impl StoreError {
-    /// A failure to be logged where it is handled.
-    pub fn failed(cause: impl ToString) -> Self {
-        Self::Failed(cause.to_string().into())
-    }
-}
 
 /// A session, and whose it is.
 #[derive(Clone, Debug)]
@@ -583,8 +477,12 @@ pub trait Store: Watched + Requests {
 
     /// Notes that the receiver of a webhook has pulled what lies at or below
     /// this number: it becomes delivered soon after. Fails with
-    /// [`StoreError::NoWebhook`].
+    /// [`StoreError::NoWebhook`] or [`StoreError::NotPulled`].
     async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError>;
+
+    /// Notes that a pull brings all up to this number, which may be
+    /// acknowledged then. Fails with [`StoreError::NoWebhook`].
+    async fn hand_out(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError>;
 
     /// Waits until a webhook is given a number beyond `after`; does not see
     /// those given out before the store was opened, so look first.

@@ -78,10 +78,11 @@ impl Apart {
     }
 
     /// For work that keeps a processor busy: as many places as there are
-    /// processors to spare, half of them and one at least.
+    /// processors to spare, half of them; and two at least, of which one account
+    /// has one, so that its long work is not what all others wait for.
     pub fn for_processors(waiting_max: usize) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::on(Threads::Behind, processors / 2, waiting_max)
+        Self::on(Threads::Behind, (processors / 2).max(2), waiting_max)
     }
 
     fn on(threads: Threads, places: usize, waiting_max: usize) -> Self {

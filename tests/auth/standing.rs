@@ -127,3 +127,47 @@ async fn a_disabled_user_is_told_so_until_it_is_enabled_again() {
     assert_eq!(login(&server, "ann", &key).await, denied());
     assert_eq!(with_header(&server, &bearer(&key)).await, denied());
 }
+
+/// What lasts is looked at again before it gives something.
+#[tokio::test]
+async fn who_is_sent_away_gets_no_more_of_what_has_begun() {
+    let server = TestServer::start().await;
+    let colleague = server.user("bob", "acme", ALL);
+    let bob = basic("bob", &colleague);
+    let call = async |method, params| server.rpc_at("/", &[("authorization", &bob)], method, params).await.unwrap();
+    let wish = json!([{"topics": "*", "delivery_mode": "pull"}]);
+    for (n, form) in ["session", "basic", "bearer", "disabled"].into_iter().enumerate() {
+        call("webhook.create", json!([null, wish[0]])).await;
+        let webhooks = call("webhook.list", json!([null])).await;
+        let webhooks = webhooks.as_array().unwrap();
+        let (pulled, before) = (&webhooks.last().unwrap()["webhook_id"], webhooks.len());
+        let name = format!("ann{n}");
+        let key = server.user(&name, "acme", ALL);
+        let session = server.login_as(&name, &key).await;
+        let (header, expected) = match form {
+            "session" => (bearer(&session), 2),
+            "bearer" => (bearer(&key), 2),
+            "basic" => (basic(&name, &key), 2),
+            _ => (basic(&name, &key), 119),
+        };
+        let calls =
+            json!([["webhook.create", wish], ["delivery.pull", [pulled, 0, 10, 30_000]], ["webhook.create", wish]]);
+        let headers = [("authorization", header.as_str())];
+        let lasting = server.rpc_at("/", &headers, "multiCall", json!([null, calls]));
+        let meanwhile = async {
+            server.until(async || (call("webhook.count", json!([null])).await != json!(before)).then_some(())).await;
+            match form {
+                "disabled" => set_enabled(&server, &name, false),
+                _ => revoke(&server, &name),
+            }
+            call("event.publish", json!([null, "order:created", {}])).await;
+        };
+        let (results, ()) = tokio::join!(lasting, meanwhile);
+        let results = results.unwrap();
+        assert_eq!(results[0], true, "{results}");
+        for later in [&results[1], &results[2]] {
+            assert_eq!((&later["isFault"], &later["faultCode"]), (&json!(true), &json!(expected)), "{form}: {results}");
+        }
+        assert_eq!(call("webhook.count", json!([null])).await, json!(before + 1));
+    }
+}

@@ -78,14 +78,14 @@ async fn what_the_owner_sets_is_what_he_gets_or_he_is_told() {
 
 #[tokio::test]
 async fn silent_receivers_of_one_merchant_leave_room_for_the_first_of_another() {
-    let server = Start::default().flag("in_flight_max", "32").go().await;
+    let server = Start::default().flag("in_flight_max", "64").go().await;
     let gate = Gate::start(false).await;
     for _ in 0..40 {
         let wish = json!({"topics": "*", "url": gate.url(), "timeouts": {"total_ms": 120_000}});
         server.webhook(wish).await;
     }
     server.publish("order:created", json!({})).await;
-    // Half of the requests are for those that have shown no success yet, and half of these for one merchant.
+    // A quarter of the requests is for those that have shown no success yet, and half of it for one merchant.
     gate.waiting(|waiting| waiting == 8).await;
     let key = server.user("bob", "other", "webhook_read,webhook_write,event_write");
     let receiver = Receiver::obliging().await;

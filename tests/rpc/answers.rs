@@ -116,3 +116,24 @@ async fn who_is_not_logged_in_has_a_rate() {
     assert!(server.rpc("rpc.discover", json!([])).await.is_ok());
     assert_eq!(code(server.rpc("endSession", json!(["no session"])).await), 120);
 }
+
+/// Refusing costs as much as answering, so what can't be run counts too.
+#[tokio::test]
+async fn what_can_not_be_run_counts_as_a_strangers_call() {
+    for (method, at, body) in [
+        ("POST", "/", "{}"),
+        ("POST", "/", "no json"),
+        ("POST", "/", "[]"),
+        ("POST", "/rpc", r#"{"jsonrpc": "2.0", "id": 1, "method": "no.method"}"#),
+        ("GET", "/nothing", ""),
+        ("GET", "/docs", ""),
+        ("PUT", "/", ""),
+    ] {
+        let start = Start::default().flag("stranger_calls_per_second_max", "1").flag("stranger_calls_burst_max", "2");
+        let (server, _hand) = start.manual().await;
+        for _ in 0..2 {
+            server.exchange(method, at, &[("content-type", "application/json")], body).await;
+        }
+        assert_eq!(server.rpc("rpc.discover", json!([])).await.unwrap_err()["code"], 120, "{method} {at} {body}");
+    }
+}

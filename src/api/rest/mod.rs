@@ -294,6 +294,11 @@ impl Handler {
             if let Some(held) = &held {
                 held.put_down_to(payer);
             }
+            // What is looked up may be much.
+            let _turn = match parts.method == Method::GET {
+                true => self.service.heavy_turn(payer).await,
+                false => self.service.turn(payer).await,
+            };
             let path = path.map_err(|_| Refusal::bad("The path is no UTF-8."))?;
             let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let object = path.first().map(|(_, value)| value.clone());

@@ -164,6 +164,11 @@ impl ListWriter {
         Ok(self.text.write(text))
     }
 
+    /// The key of the last item that was written.
+    pub fn last(&self) -> Option<&Value> {
+        self.last.as_ref()
+    }
+
     /// Lets others have their turn, if much was written.
     pub async fn pause(&mut self) {
         self.text.pause().await;
@@ -227,9 +232,22 @@ pub struct Answer {
     len: usize,
     payer: Option<Account>,
     retry_after: Option<Duration>,
+    /// Calls that were none, or of methods that there are not: nobody was asked
+    /// who makes them.
+    strange: u32,
 }
 
 impl Answer {
+    /// How many calls nobody was found to have made.
+    pub fn strange(&self) -> u32 {
+        self.strange
+    }
+
+    /// Notes one more of them.
+    pub fn note_strange(&mut self) {
+        self.strange += 1;
+    }
+
     /// To whose account its own texts are put down: whoever made a call of it,
     /// or else this one.
     pub fn payer(&self, stranger: Account) -> Account {

@@ -49,7 +49,11 @@ impl Dispatcher {
 
     /// The answer to a body; empty if there is nothing to answer.
     pub async fn run(&self, body: Body, context: &Context) -> Answer {
-        let whole = |code, problem| write_error(Shape::Text, None, &specification_error(code, problem)).into();
+        let whole = |code, problem| {
+            let mut answer = Answer::from(write_error(Shape::Text, None, &specification_error(code, problem)));
+            answer.note_strange();
+            answer
+        };
         let mut answer = Answer::default();
         match body {
             Body::Nonsense => whole(PARSE_ERROR, None),
@@ -86,12 +90,16 @@ impl Dispatcher {
             Ok(call) => call,
             Err(Malformed { shape, id, problem }) => {
                 let error = specification_error(INVALID_REQUEST, problem);
+                answer.note_strange();
                 answer.text(before);
                 answer.text(&write_error(shape, id.as_deref(), &error));
                 return None;
             }
         };
         let (shape, id, is_notification) = (call.shape, call.id.clone(), call.is_notification());
+        if self.methods.method(&call.method).is_none() {
+            answer.note_strange();
+        }
         let outcome = self.call(call, context).await;
         if is_notification {
             return None;

@@ -137,6 +137,19 @@ pub struct Spec {
     pub notification: Option<Notification>,
     /// The option by which a list goes on that was cut off.
     pub goes_on_by: Option<&'static str>,
+    /// What it waits for before it runs.
+    pub turn: TurnOf,
+}
+
+/// Whose turn a method waits for, that no account has many run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnOf {
+    /// Its caller's.
+    Calls,
+    /// The same of those that read much.
+    HeavyCalls,
+    /// None: it has others run, or waits for something, and sees to it itself.
+    None,
 }
 
 impl Spec {
@@ -217,7 +230,7 @@ impl Method {
             Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
         };
         let mut method = Self::new::<P, Vec<T>, Listed<T>, F>(name, summary, true, run, |list| Ok(list.into()));
-        method.spec.goes_on_by = Some(goes_on_by);
+        (method.spec.goes_on_by, method.spec.turn) = (Some(goes_on_by), TurnOf::HeavyCalls);
         method
     }
 
@@ -249,7 +262,8 @@ impl Method {
         let run = move |request, caller: Option<Caller>, params| {
             Ok(run(request, caller.ok_or(FaultCode::SessionExpired)?, params))
         };
-        Self { is_relay: true, ..Self::new::<P, Box<RawValue>, Reply, F>(name, summary, true, run, Ok) }
+        let method = Self { is_relay: true, ..Self::new::<P, Box<RawValue>, Reply, F>(name, summary, true, run, Ok) };
+        method.in_turn(TurnOf::None)
     }
 
     /// A method that anybody may call.
@@ -295,10 +309,21 @@ impl Method {
             needs_websocket: false,
             notification: None,
             goes_on_by: None,
+            turn: TurnOf::Calls,
         };
         let run: Run = Box::new(move |spec, request, caller, args| {
+            let service = Arc::clone(&request.service);
+            let account = caller.as_ref().map_or(Account::of_stranger(request.context.peer), Account::from);
+            let turn_of = spec.turn;
             let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
-            Ok(Box::pin(async move { reply(answer.await?) }))
+            Ok(Box::pin(async move {
+                let _turn = match turn_of {
+                    TurnOf::Calls => Some(service.turn(account).await),
+                    TurnOf::HeavyCalls => Some(service.heavy_turn(account).await),
+                    TurnOf::None => None,
+                };
+                reply(answer.await?)
+            }))
         });
         Self { spec, is_relay: false, run }
     }
@@ -313,6 +338,12 @@ impl Method {
     /// others it may raise, besides those that any method may.
     pub fn faults(mut self, invalid: FaultCode, others: &'static [FaultCode]) -> Self {
         (self.spec.invalid, self.spec.faults) = (invalid, others);
+        self
+    }
+
+    /// The same method, which waits for this before it runs.
+    pub fn in_turn(mut self, turn: TurnOf) -> Self {
+        self.spec.turn = turn;
         self
     }
 

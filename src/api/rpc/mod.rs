@@ -28,6 +28,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, Response};
 use axum::routing::{get, post};
 use base64::Engine;
@@ -58,6 +60,9 @@ const DOCUMENT_PATH: &str = "/openrpc.json";
 /// Where the reference for people is.
 const REFERENCE_PATH: &str = "/docs";
 
+/// How long an answer waits to somebody who sends too much and is not logged in.
+const STRANGER_PAUSE: Duration = Duration::from_millis(250);
+
 /// One of the two kinds of paths.
 #[derive(Clone)]
 struct Endpoint {
@@ -78,16 +83,18 @@ pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<
     let described = Arc::clone(&table);
     let document = get(async move || json(StatusCode::OK, Body::from(table.document().await)));
     let reference = get(async move || Html(described.reference().await));
-    let mut router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference);
+    let router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference).fallback(refuse_path);
+    let mut router = router.layer(from_fn_with_state(Arc::clone(&service), paused));
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let (dispatcher, service, unsent) = (Arc::clone(&dispatcher), Arc::clone(&service), Arc::clone(unsent));
         let endpoint = Endpoint { dispatcher, codes, config: config.clone(), service, unsent };
         for path in paths {
-            let methods = post(handle).get(socket::upgrade).fallback(refuse_method);
+            let refuse = refuse_method.layer(from_fn_with_state(Arc::clone(&endpoint.service), paused));
+            let methods = post(handle).get(socket::upgrade).fallback(refuse);
             router = router.route(path, methods.with_state(endpoint.clone()));
         }
     }
-    router.fallback(refuse_path)
+    router
 }
 
 async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response {
@@ -143,7 +150,9 @@ impl Endpoint {
             Ok(body) => body,
             Err(fault) => return refused(&fault, context.codes),
         };
-        self.dispatcher.run(body, context).await
+        let answer = self.dispatcher.run(body, context).await;
+        pause(&self.service, context.peer, answer.strange()).await;
+        answer
     }
 
     /// Counts texts of an answer until they have been sent, on the account of
@@ -152,6 +161,26 @@ impl Endpoint {
         let (unsent, payer) = (Arc::clone(&self.unsent), answer.payer(Account::of_stranger(peer)));
         move |text| Held::around(unsent.hold(payer, text.len()), text)
     }
+}
+
+/// Has whoever sends too much that can't be run, or is for anybody, wait for
+/// his answer: refusing costs as much as answering.
+async fn pause(service: &Service, peer: IpAddr, count: u32) {
+    let mut is_too_much = false;
+    for _ in 0..count {
+        is_too_much |= service.count_stranger(peer).is_err();
+    }
+    if is_too_much {
+        tokio::time::sleep(STRANGER_PAUSE).await;
+    }
+}
+
+/// The same for a request without a call.
+async fn paused(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    if let Some(Peer(peer)) = request.extensions().get().copied() {
+        pause(&service, peer, 1).await;
+    }
+    next.run(request).await
 }
 
 /// The answer to a body that was not read, for this fault.

@@ -70,7 +70,7 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         return refusal(StatusCode::FORBIDDEN, INVALID_REQUEST, problem);
     }
     let of_connection =
-        (parts.extensions.get().copied(), parts.extensions.get().cloned(), parts.extensions.get().cloned());
+        (parts.extensions.get().copied(), parts.extensions.get::<Seat>().cloned(), parts.extensions.get().cloned());
     let ((Some(Peer(peer)), Some(seat), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
@@ -87,9 +87,13 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
             .max_message_size(Some(max))
             .max_frame_size(Some(max));
         let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
-        match Connection::new(socket, endpoint, context, seat, intake).run().await {
-            Ok(()) => {}
-            Err(Broken) => debug!("a WebSocket broke off"),
+        let standing = Arc::clone(&seat.standing);
+        tokio::select! {
+            ended = Connection::new(socket, endpoint, context, seat, intake).run() => match ended {
+                Ok(()) => {}
+                Err(Broken) => debug!("a WebSocket broke off"),
+            },
+            () = standing.is_cut() => debug!("a WebSocket at work was cut off, for another had no place"),
         }
     }));
     switching_protocols(accept.as_deref().unwrap_or_default())
@@ -197,11 +201,7 @@ impl Connection {
         let _answering = self.intake.answering();
         loop {
             let has_room = self.has_room();
-            let is_idle = self.calls.is_empty() && self.told.is_empty();
-            match is_idle {
-                true => self.work = None,
-                false => drop(self.work.get_or_insert_with(|| self.standing.work())),
-            }
+            self.note_work();
             tokio::select! {
                 () = self.seat.is_stopping() => return self.drain().await,
                 () = self.standing.gives_way() => return self.give_way(),
@@ -231,6 +231,17 @@ impl Connection {
                     self.write(Message::Ping(Bytes::new())).await?;
                 }
             }
+        }
+    }
+
+    /// Is idle without calls and subscriptions, and may be cut off from calls
+    /// alone: of subscriptions there are few enough.
+    fn note_work(&mut self) {
+        let is_kept = !self.told.is_empty();
+        if !is_kept && self.calls.is_empty() {
+            self.work = None;
+        } else if self.work.as_ref().is_none_or(|work| work.is_kept() != is_kept) {
+            self.work = Some(self.standing.work(is_kept));
         }
     }
 
@@ -267,6 +278,9 @@ impl Connection {
         if !ran.answer.is_empty() {
             self.feed_text(ran.answer).await?;
             self.flush().await?;
+        }
+        if let Some(work) = &self.work {
+            work.go_on();
         }
         self.told.extend(ran.live.take_opened());
         Ok(())

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::{batches, fanout, jobs, notices};
+use super::changes::{batches, fanout, jobs, notices, webhooks};
 use super::logs;
 use super::prune::{self, Retention};
 use super::room::Room;
@@ -121,6 +121,7 @@ fn settle(tx: &mut Tx<'_>, id: WebhookId) -> Result<(), StoreError> {
     let is_done = settled == counters.last && !are_left;
     if is_done && is_deleted {
         tx.memory.flush(tx.conn)?;
+        webhooks::blot_out(tx, id)?;
         tx.memory.forget(id);
     } else if are_left || (settled == horizon && !is_done) {
         tx.memory.add_chore(id);

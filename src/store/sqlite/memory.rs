@@ -65,6 +65,8 @@ pub struct Counters {
     pub settled_through: IncrementId,
     /// The highest number that its receiver has pulled and asked beyond.
     pub acknowledged_through: IncrementId,
+    /// The highest number that a pull has brought to whoever may ask beyond it.
+    pub pulled_through: IncrementId,
     /// Failures since the last success.
     pub consecutive_failures: u32,
     /// When the present run of failures began.
@@ -78,6 +80,7 @@ impl Counters {
             last_increment_id: self.last,
             settled_through: self.settled_through,
             acknowledged_through: self.acknowledged_through,
+            pulled_through: self.pulled_through,
             consecutive_failures: self.consecutive_failures,
             failing_since: self.failing_since,
             ..webhook
@@ -122,6 +125,7 @@ impl Memory {
                 last: webhook.last_increment_id,
                 settled_through: webhook.settled_through,
                 acknowledged_through: webhook.acknowledged_through,
+                pulled_through: webhook.pulled_through,
                 consecutive_failures: webhook.consecutive_failures,
                 failing_since: webhook.failing_since,
             },
@@ -231,7 +235,7 @@ impl Memory {
     pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let mut statement = conn.prepare_cached(
             "UPDATE webhook SET last_increment_id = ?2, settled_through = ?3, consecutive_failures = ?4,
-                failing_since = ?5, acknowledged_through = ?6 WHERE webhook_id = ?1",
+                failing_since = ?5, acknowledged_through = ?6, pulled_through = ?7 WHERE webhook_id = ?1",
         )?;
         for id in self.dirty.drain() {
             let Some(Entry { counters, .. }) = self.webhooks.get(&id) else { continue };
@@ -242,6 +246,7 @@ impl Memory {
                 counters.consecutive_failures,
                 counters.failing_since.map(|time| time.0),
                 counters.acknowledged_through.0,
+                counters.pulled_through.0,
             ])?;
         }
         self.logs.flush(conn)

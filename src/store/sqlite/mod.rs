@@ -417,6 +417,10 @@ impl Store for SqliteStore {
         self.write(merchant, move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
     }
 
+    async fn hand_out(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
+        self.write(merchant, move |tx| webhooks::hand_out(tx, merchant, id, through)).await
+    }
+
     async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
         let now = self.clock.now();
         self.readers.read(merchant, move |conn| publishing::is_repeated(conn, now, merchant, &event)).await

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_initial.sql"),
     include_str!("migrations/0002_bounds.sql"),
     include_str!("migrations/0003_fanout.sql"),
+    include_str!("migrations/0004_pulled.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();
@@ -251,11 +252,18 @@ pub fn open_readers(
 mod tests {
     use super::*;
 
-    fn objects(conn: &Connection) -> Vec<(String, String)> {
+    /// What there is, with the words of its definition: what is added to a table
+    /// later stands there on one line, without a comment.
+    fn objects(conn: &Connection) -> Vec<(String, Vec<String>)> {
         let mut statement = conn
             .prepare("SELECT name, coalesce(sql, '') FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY name")
             .unwrap();
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let words = |sql: String| -> Vec<String> {
+            let code = sql.lines().filter_map(|line| line.split("--").next());
+            let spaced: String = code.map(|line| line.replace(',', " , ").replace(')', " ) ") + " ").collect();
+            spaced.split_whitespace().map(str::to_owned).collect()
+        };
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, words(row.get(1)?)))).unwrap();
         rows.collect::<Result<_, _>>().unwrap()
     }
 

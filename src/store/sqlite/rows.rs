@@ -192,6 +192,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         last_increment_id: IncrementId(row.get("last_increment_id")?),
         settled_through: IncrementId(row.get("settled_through")?),
         acknowledged_through: IncrementId(row.get("acknowledged_through")?),
+        pulled_through: IncrementId(row.get("pulled_through")?),
         consecutive_failures: row.get("consecutive_failures")?,
         failing_since: time_if_any(row, column("failing_since")?)?,
         disabled: named(row, column("disabled_reason")?, DisabledReason::from_name)?,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::api::list::text_of;
 use crate::api::rpc::answer::Listed;
-use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request};
+use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request, TurnOf};
 use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
@@ -44,6 +44,7 @@ pub fn methods() -> Vec<Method> {
             "after_increment_id",
             pull,
         )
+        .in_turn(TurnOf::None)
         .needs(Permission::WebhookRead)
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::DeliveryNotChanged]),
         Method::with_session("delivery.get", "Returns a delivery.", get)
@@ -54,6 +55,7 @@ pub fn methods() -> Vec<Method> {
             "Returns one attempt at a delivery, with what was sent and answered.",
             attempt,
         )
+        .in_turn(TurnOf::HeavyCalls)
         .needs(Permission::WebhookRead)
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::NoAttempt]),
         Method::with_session(
@@ -256,24 +258,27 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Li
         limit: params.limit.map(|number| number.0),
         wait_ms: params.wait_ms.map(|number| number.0),
     };
-    let found = request.service.pull(&caller, WebhookId(params.webhook_id.0), pull).await?;
+    let service = &request.service;
+    let mut pulling = service.begin_pull(&caller, WebhookId(params.webhook_id.0), pull).await?;
+    // It has waited; what comes now is in memory.
+    let _turn = service.heavy_turn(&caller).await;
     let (mut list, _) = request.list(None, HEAVY_STEP);
-    for pulled in found {
+    let mut is_cut = false;
+    while !is_cut && let Some(pulled) = service.next_pulled(&mut pulling).await? {
         let number = pulled.increment_id.0;
         let is_long = pulled.body.as_ref().is_some_and(|body| body.len() > AT_ONCE_BYTES_MAX);
         let item = PulledItem::from(pulled);
-        let has_room = if is_long {
-            let text = request.service.apart(&caller, move || text_of(&item)).await??;
+        is_cut = !if is_long {
+            let text = service.apart(&caller, move || text_of(&item)).await??;
             list.write_text(&text, number)?
         } else {
             list.write(&item, number)?
         };
-        if !has_room {
-            return Ok(list.cut("after_increment_id"));
-        }
         list.pause().await;
     }
-    Ok(list.whole())
+    let last = list.last().and_then(serde_json::Value::as_i64).map(IncrementId);
+    service.end_pull(pulling, last).await?;
+    Ok(if is_cut { list.cut("after_increment_id") } else { list.whole() })
 }
 
 async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::rpc::answer::Listed;
-use crate::api::rpc::method::{LIGHT_STEP, Method, Request};
+use crate::api::rpc::method::{LIGHT_STEP, Method, Request, TurnOf};
 use crate::api::rpc::wire::{EventItem, EventSummaryItem, ExplanationItem, Object, ReceiptItem, Topics, Whole, schema};
 use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
@@ -13,6 +13,7 @@ use crate::domain::id::EventId;
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::event::{EventDraft, EventPage, EventSelection};
+use crate::work::READ_AT_ONCE_MAX;
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
@@ -43,6 +44,7 @@ pub fn methods() -> Vec<Method> {
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("event.get", "Returns an event, and what became of it.", get)
+            .in_turn(TurnOf::HeavyCalls)
             .needs(Permission::WebhookRead)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]),
         Method::with_session(
@@ -190,7 +192,11 @@ struct ById {
 
 async fn get(request: Request, caller: Caller, params: ById) -> Result<EventItem, Fault> {
     let story = request.service.get_event(&caller, EventId(params.event_id.0)).await?;
-    EventItem::try_from(story).map_err(|cause| {
+    let message_bytes = story.event.message.as_str().len();
+    request.room.count(message_bytes)?;
+    let item = move || EventItem::try_from(story);
+    let item = if message_bytes > READ_AT_ONCE_MAX { request.service.apart(&caller, item).await? } else { item() };
+    item.map_err(|cause| {
         tracing::error!(%cause, "a stored message is no JSON");
         FaultCode::Internal.into()
     })

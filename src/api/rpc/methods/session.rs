@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::NoParams;
 use crate::api::rpc::answer::Reply;
 use crate::api::rpc::args::from_raw;
-use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table};
+use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table, TurnOf};
 use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::service::auth::{Caller, Credentials};
@@ -29,7 +29,7 @@ pub fn methods() -> Vec<Method> {
         Method::open("endSession", "Ends a session.", end_session),
         Method::relay("call", "Calls a resource method; its other faults are that method's.", call)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath, FaultCode::NotCallable]),
-        Method::with_session("multiCall", "Calls several resource methods in turn.", multi_call),
+        Method::with_session("multiCall", "Calls several resource methods in turn.", multi_call).in_turn(TurnOf::None),
         Method::with_session("resources", "Lists the resources and their methods.", resources),
         Method::with_session("resourceFaults", "Lists the faults of a resource.", resource_faults)
             .faults(FaultCode::MissingParameter, &[FaultCode::InvalidPath]),
@@ -143,11 +143,17 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
     let Object(Options { stop }) = params.options.unwrap_or_default();
     let stops = stop.is_some_and(|stop| ![json!(0), json!(false), json!("0"), json!("")].contains(&stop));
     let response_bytes_max = request.table.response_bytes_max();
-    let (mut results, mut bytes) = (Vec::with_capacity(params.calls.len()), 0);
+    let (mut results, mut bytes, mut caller) = (Vec::with_capacity(params.calls.len()), 0, Ok(caller));
     for (place, item) in params.calls.into_iter().enumerate() {
-        let result = match bytes < response_bytes_max {
-            true => run_item(&request, &caller, place, bytes, item).await,
-            false => Err(Fault::new(FaultCode::Unknown).detail(format!(
+        if place > 0
+            && let Ok(before) = &caller
+        {
+            caller = request.service.check_again(before).await;
+        }
+        let result = match &caller {
+            Err(fault) => Err(fault.clone()),
+            Ok(caller) if bytes < response_bytes_max => run_item(&request, caller, place, bytes, item).await,
+            Ok(_) => Err(Fault::new(FaultCode::Unknown).detail(format!(
                 "Not run: the results before this one fill the {response_bytes_max} bytes of a response. Call it again."
             ))),
         };

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::api::rpc::answer::Listed;
 use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
-use crate::api::rpc::method::{HEAVY_STEP, Method, Request, Written};
+use crate::api::rpc::method::{HEAVY_STEP, Method, Request, TurnOf, Written};
 use crate::api::rpc::wire::{
     Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, StatsItem, TestedItem, Times, Topics, WebhookDetail,
     WebhookItem, Whole, nullable, schema,
@@ -91,6 +91,7 @@ pub fn methods() -> Vec<Method> {
             "Sends a webhook a numbered test:ping at once, and waits for the outcome.",
             test,
         )
+        .in_turn(TurnOf::None)
         .needs(Permission::WebhookWrite)
         .faults(
             FaultCode::InvalidEvent,

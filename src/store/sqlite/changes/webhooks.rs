@@ -19,6 +19,8 @@ use crate::store::{StoreError, WebhookSelector};
 const LOOKED_AT_PER_CHANGE: usize = 1_000;
 const CHANGED_PER_CHANGE: usize = 100;
 const BYTES_PER_CHANGE: usize = 1_024 * 1_024;
+/// And so many entries of their lists, each of which goes into the index.
+const PATTERNS_PER_CHANGE: usize = 1_000;
 
 /// Registers a webhook.
 pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
@@ -34,6 +36,7 @@ pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: Webhook
         last_increment_id: IncrementId::ZERO,
         settled_through: IncrementId::ZERO,
         acknowledged_through: IncrementId::ZERO,
+        pulled_through: IncrementId::ZERO,
         consecutive_failures: 0,
         failing_since: None,
         disabled: None,
@@ -116,7 +119,8 @@ pub fn set_active(
         _ => after,
     };
     let looked_at_max = if matches!(which, WebhookSelector::Id(_)) { 1 } else { LOOKED_AT_PER_CHANGE };
-    let (mut looked_at, mut bytes, mut selected, mut changed, mut next) = (0, 0, 0, Vec::new(), None);
+    let (mut looked_at, mut bytes, mut patterns, mut selected) = (0, 0, 0, 0);
+    let (mut changed, mut next) = (Vec::new(), None);
     for entry in tx.memory.webhooks_behind(merchant, after) {
         let webhook = &entry.webhook;
         looked_at += 1;
@@ -124,9 +128,12 @@ pub fn set_active(
         if is_selected(webhook) && (webhook.spec.is_active != on || (webhook.disabled.is_some() && on)) {
             let webhook = Webhook::clone(webhook);
             bytes += weight(&webhook);
+            patterns += webhook.spec.topics.as_str().split(',').count();
             changed.push(webhook);
         }
-        if looked_at == looked_at_max || changed.len() == CHANGED_PER_CHANGE || bytes >= BYTES_PER_CHANGE {
+        let is_full =
+            changed.len() == CHANGED_PER_CHANGE || bytes >= BYTES_PER_CHANGE || patterns >= PATTERNS_PER_CHANGE;
+        if looked_at == looked_at_max || is_full {
             next = Some(webhook.webhook_id).filter(|_| !matches!(which, WebhookSelector::Id(_)));
             break;
         }
@@ -153,15 +160,30 @@ fn weight(webhook: &Webhook) -> usize {
 }
 
 /// Notes that the receiver has pulled what lies at or below this number, which
-/// becomes delivered in steps.
+/// becomes delivered in steps. Fails with [`StoreError::NotPulled`] if no pull
+/// has brought it, nor has it ended otherwise.
 pub fn acknowledge(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<()> {
     let webhook = find(tx, merchant, id)?;
-    let through = through.min(webhook.last_increment_id);
+    let known = webhook.pulled_through.max(webhook.settled_through);
+    if through > known {
+        return Err(StoreError::NotPulled { through: known });
+    }
     if through > webhook.acknowledged_through
         && let Some(counters) = tx.memory.counters_mut(id)
     {
         counters.acknowledged_through = through;
         tx.memory.add_chore(id);
+    }
+    Ok(())
+}
+
+/// Notes that a pull brings all up to this number.
+pub fn hand_out(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<()> {
+    let webhook = find(tx, merchant, id)?;
+    if through > webhook.pulled_through
+        && let Some(counters) = tx.memory.counters_mut(id)
+    {
+        counters.pulled_through = through;
     }
     Ok(())
 }
@@ -174,6 +196,19 @@ pub fn delete(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId) -> Result<()
         .execute(params![id.0, tx.now.0])?;
     tx.memory.delete_webhook(id);
     tx.news.push(Announcement::Webhook(id, None));
+    Ok(())
+}
+
+/// Blots out the definition of a deleted webhook whose deliveries have all
+/// ended: nobody asks for it any more.
+pub fn blot_out(tx: &Tx<'_>, id: WebhookId) -> Result<()> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE webhook SET name = '', description = '', topics = '', url = NULL, extra_headers = '',
+                secret_key = '', old_secrets = '[]', expansions = '{}', basic_username = NULL, basic_password = NULL
+                WHERE webhook_id = ?1",
+        )?
+        .execute([id.0])?;
     Ok(())
 }
 
