@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use http::HeaderValue;
+use http::{HeaderValue, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -124,6 +124,13 @@ impl Seat {
 /// A header that says when to try again: in whole seconds, rounded up.
 fn retry_after(wait: Duration) -> HeaderValue {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).into()
+}
+
+/// Says in which encodings a body is read, where one was in another.
+fn accept_encoding(response: &mut Response<Body>, encodings: Option<HeaderValue>) {
+    if let Some(encodings) = encodings {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, encodings);
+    }
 }
 
 /// The running listener.

@@ -41,7 +41,7 @@ use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::sdk::Language;
 use super::body::{self, BodyError};
-use super::{Config, Peer, retry_after};
+use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
 use crate::service::Service;
 use crate::service::auth::Credentials;
@@ -100,16 +100,18 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
         );
     }
     let (bytes_max, timeout) = (endpoint.config.body_bytes_max, endpoint.config.idle_timeout);
-    let (body, held) = match body::read(body, &parts.extensions, bytes_max, timeout).await {
+    let (body, held) = match body::read(body, &parts, bytes_max, timeout).await {
         Ok(read) => read,
         Err(error) => {
             let code = match error {
                 BodyError::TooSlow | BodyError::NoRoom => REFUSED,
-                BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,
+                BodyError::Encoded | BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,
             };
             let wait = error.retry_after();
             let text = protocol_error(code, &error.problem(), wait);
-            return with_retry_after(json(error.status(), Body::from(text)), wait);
+            let mut response = with_retry_after(json(error.status(), Body::from(text)), wait);
+            accept_encoding(&mut response, error.accept_encoding());
+            return response;
         }
     };
     let Some(Peer(peer)) = parts.extensions.get().copied() else {
