@@ -26,6 +26,7 @@ mod list;
 mod places;
 pub mod rest;
 pub mod rpc;
+mod text;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

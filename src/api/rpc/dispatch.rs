@@ -52,7 +52,8 @@ impl Dispatcher {
         let whole = |code, problem| write_error(Shape::Text, None, &specification_error(code, problem)).into();
         let mut answer = Answer::default();
         match body {
-            Body::Nonsense => whole(PARSE_ERROR, None),
+            Body::Empty => whole(PARSE_ERROR, Some("The body is empty; a call is a JSON object.")),
+            Body::Nonsense(problem) => whole(PARSE_ERROR, Some(&problem)),
             Body::Single(read) => {
                 let retry_after = self.answer(&mut answer, "", read, context).await;
                 answer.with_retry_after(retry_after)
