@@ -5,6 +5,8 @@ mod common;
 
 #[path = "http/bodies.rs"]
 mod bodies;
+#[path = "http/hosts.rs"]
+mod hosts;
 
 use common::{DEMO_KEY, PATIENCE, TestServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
