@@ -83,8 +83,12 @@ pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<
         let (dispatcher, service, unsent) = (Arc::clone(&dispatcher), Arc::clone(&service), Arc::clone(unsent));
         let endpoint = Endpoint { dispatcher, codes, config: config.clone(), service, unsent };
         for path in paths {
-            let methods = post(handle).get(socket::upgrade).fallback(refuse_method);
-            router = router.route(path, methods.with_state(endpoint.clone()));
+            let methods = post(handle).get(socket::upgrade).fallback(refuse_method).with_state(endpoint.clone());
+            // The vendor's own middleware, among others, puts a slash behind it.
+            if path != "/" {
+                router = router.route(&format!("{path}/"), methods.clone());
+            }
+            router = router.route(path, methods);
         }
     }
     router.fallback(refuse_path)
