@@ -42,6 +42,11 @@ use crate::api::places::{Standing, Work};
 use crate::api::{Peer, Seat};
 use crate::work::guarded;
 
+/// The one version of the protocol that there is.
+const VERSION: &str = "13";
+/// What is spoken over it. A client need not ask for it, but one that does
+/// breaks off unless it is agreed to.
+const SUBPROTOCOL: &str = "jsonrpc";
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes; what is longer is written in frames of so many.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -60,9 +65,15 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         (parts.extensions.get::<OnUpgrade>().cloned(), parts.headers.get(header::SEC_WEBSOCKET_KEY));
     let accept = key.map(|key| derive_accept_key(key.as_bytes()));
     // It checks what the standard asks of such a request.
-    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        return refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text());
-    }
+    let subprotocol = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade.protocols([SUBPROTOCOL]).selected_protocol().cloned(),
+        Err(rejection) => {
+            let mut response = refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text());
+            // A client of another version learns which one it is (RFC 6455, 4.4).
+            response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+            return response;
+        }
+    };
     let credentials = credentials(&parts.headers);
     if is_foreign(&parts.headers, endpoint.config.public_url.as_ref()) {
         let problem = "Pages of another origin are not answered. If this one is the server's own, behind a proxy, \
@@ -92,16 +103,19 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
             Err(Broken) => debug!("a WebSocket broke off"),
         }
     }));
-    switching_protocols(accept.as_deref().unwrap_or_default())
+    switching_protocols(accept.as_deref().unwrap_or_default(), subprotocol)
 }
 
-fn switching_protocols(accept: &str) -> Response {
+fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(accept).expect("it is base64"));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     response
 }
 
