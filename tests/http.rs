@@ -5,6 +5,8 @@ mod common;
 
 #[path = "http/bodies.rs"]
 mod bodies;
+#[path = "http/ends.rs"]
+mod ends;
 #[path = "http/hosts.rs"]
 mod hosts;
 

@@ -242,6 +242,9 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
         .timer(TokioTimer::new())
         .header_read_timeout(config.idle_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
+        // Who sends no more may still read (RFC 9112, 9.6). One that has gone altogether looks the
+        // same until it is written to, so its call runs to its end.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::spawn(async move {
