@@ -285,6 +285,11 @@ keys! {
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
+    /// The most bytes that are read on, and thrown away, after an answer to a request that
+    /// had not arrived whole: a client that is still sending would else lose the answer.
+    linger_bytes_max: usize = "16777216", bytes(0, 1_073_741_824);
+    /// How long that may take.
+    linger_timeout_ms: Duration = "2000", millis(0, 600_000);
     /// How long calls and deliveries in progress may take to end when the server stops.
     grace_ms: Duration = "10000", millis(0, 600_000);
     /// Changes that may wait for the store's writer before more are refused.
@@ -444,6 +449,7 @@ impl Settings {
                 trusted_proxies,
                 ws_calls_max: self.ws_calls_max?,
                 ws_subscriptions_max: self.ws_subscriptions_max?,
+                linger: api::linger::Bounds { bytes_max: self.linger_bytes_max?, timeout: self.linger_timeout_ms? },
                 idle_timeout: self.idle_timeout_ms?,
             },
         })

@@ -77,6 +77,10 @@ pub async fn read(
     if is_encoded(&head.headers) && !body.is_end_stream() {
         return Err(BodyError::Encoded);
     }
+    // Before anything is read of it, so that a client which asks first need not send it.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(BodyError::TooLong(bytes_max));
+    }
     // Each request of a connection has it.
     let intake = head.extensions.get::<Arc<Intake>>().ok_or(BodyError::BrokeOff)?;
     let reading = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect());

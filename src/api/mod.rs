@@ -22,6 +22,7 @@ macro_rules! inline_schema {
 mod body;
 mod hosts;
 mod intake;
+pub mod linger;
 mod list;
 mod places;
 pub mod rest;
@@ -46,6 +47,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use self::intake::{Counted, Intake};
+use self::linger::{Bounds, Lingering, Unread};
 use self::places::{Place, Places, Standing};
 use crate::service::Service;
 use crate::work::budget::Budget;
@@ -84,6 +86,8 @@ pub struct Config {
     pub ws_calls_max: usize,
     /// The most subscriptions on one WebSocket.
     pub ws_subscriptions_max: usize,
+    /// How much is read on, and for how long, after a refusal.
+    pub linger: Bounds,
     /// How long a connection may be idle, or a WebSocket leave a ping
     /// unanswered; how long a client may take to send a request's headers or
     /// its body, and how long it may take none of its answer.
@@ -219,7 +223,9 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
-    let stream = Counted::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&intake));
+    let unread = Arc::<Unread>::default();
+    let stream = Lingering::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&unread), config.linger);
+    let stream = Counted::new(stream, Arc::clone(&intake));
     // An IPv4 client of a dual-stack socket is the same client on either.
     let peer = Peer(peer.ip().to_canonical());
     let (own, standing) = (seat.clone(), Arc::clone(&seat.standing));
@@ -229,13 +235,14 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
         request.extensions_mut().insert(own.clone());
         request.extensions_mut().insert(Arc::clone(&intake));
         let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
+        let unread = Arc::clone(&unread);
         async move {
             let (_answering, _head) = (intake.answering(), intake.take());
             let answer = async |request| {
                 let Ok(response) = router.oneshot(request).await;
                 response
             };
-            Ok::<_, std::convert::Infallible>(standing.exchange(request, answer).await)
+            Ok::<_, std::convert::Infallible>(standing.exchange(request, unread, answer).await)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()

@@ -9,10 +9,12 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::{HeaderValue, header};
 use http_body::{Body as _, Frame, SizeHint};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use super::linger::Unread;
 use crate::domain::address::{Origin, is_within};
 
 /// The places. A connection takes one for as long as it lives, also as a
@@ -80,6 +82,7 @@ pub struct Work(Arc<Standing>);
 /// A request with its answer, until the last byte of that has been written.
 struct Exchange {
     standing: Arc<Standing>,
+    unread: Arc<Unread>,
     work: OnceLock<Work>,
 }
 
@@ -208,18 +211,27 @@ impl Standing {
     }
 
     /// Watches a request: once it has arrived whole, the connection is at
-    /// work, until what `answer` makes of it has been written.
-    pub async fn exchange<F>(self: &Arc<Self>, request: http::Request<Body>, answer: F) -> http::Response<Body>
+    /// work, until what `answer` makes of it has been written. An answer that
+    /// comes before is the last on its connection, and says so.
+    pub async fn exchange<F>(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+        unread: Arc<Unread>,
+        answer: F,
+    ) -> http::Response<Body>
     where
         F: AsyncFnOnce(http::Request<Body>) -> http::Response<Body>,
     {
-        let exchange = Arc::new(Exchange { standing: Arc::clone(self), work: OnceLock::new() });
+        let exchange = Arc::new(Exchange { standing: Arc::clone(self), unread, work: OnceLock::new() });
         if request.body().is_end_stream() {
-            exchange.begin();
+            exchange.has_arrived();
         }
         let arriving = Arc::clone(&exchange);
         let request = request.map(|body| Body::new(Arriving { body, exchange: arriving }));
-        let response = answer(request).await;
+        let mut response = answer(request).await;
+        if exchange.work.get().is_none() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         exchange.begin();
         response.map(|body| Body::new(Leaving { body, exchange }))
     }
@@ -265,6 +277,12 @@ impl Drop for Work {
 }
 
 impl Exchange {
+    /// The request is whole.
+    fn has_arrived(&self) {
+        self.unread.clear();
+        self.begin();
+    }
+
     fn begin(&self) {
         self.work.get_or_init(|| self.standing.work());
     }
@@ -286,7 +304,7 @@ impl http_body::Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if frame.is_none() || self.body.is_end_stream() {
-            self.exchange.begin();
+            self.exchange.has_arrived();
         }
         Poll::Ready(frame)
     }

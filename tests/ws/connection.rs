@@ -154,6 +154,18 @@ async fn a_message_has_a_bound() {
     assert_eq!(socket.closed().await.0, 1009);
 }
 
+/// Most clients read nothing before they have sent a message whole.
+#[tokio::test]
+async fn who_sends_all_of_a_long_message_is_told_that_it_is_too_long() {
+    const LONG: usize = 8 * 1_048_576;
+    let server = TestServer::start().await;
+    let mut stream = raw(&server).await;
+    let head = [&[0x81, 0x80 | 127][..], &LONG.to_be_bytes(), &[0; 4]].concat();
+    stream.write_all(&[head, vec![b' '; LONG]].concat()).await.unwrap();
+    let answer = String::from_utf8_lossy(&rest(stream).await).into_owned();
+    assert!(answer.contains("longer than 1048576 bytes") && answer.contains("the message is too long"), "{answer}");
+}
+
 #[tokio::test]
 async fn broken_frames_end_the_connection_in_words() {
     let server = TestServer::start().await;

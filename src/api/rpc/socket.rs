@@ -21,6 +21,7 @@ use futures_util::{FutureExt, SinkExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -321,7 +322,7 @@ impl Connection {
             tungstenite::Error::Protocol(_) => (CloseCode::Protocol, "this is no WebSocket"),
             _ => return Err(Broken),
         };
-        self.leave(Some((code, reason))).await
+        self.leave_early(code, reason).await
     }
 
     /// Takes leave for another to have the place: at once, whether the peer
@@ -339,12 +340,22 @@ impl Connection {
     async fn turn_away(mut self) -> Result<(), Broken> {
         let problem = "There is no room for more of what you send. Retry in a second.";
         self.write(Message::text(protocol_error(REFUSED, problem, Some(FULL_RETRY_AFTER)))).await?;
-        self.leave(Some((CloseCode::Again, "there is no room for the message"))).await
+        self.leave_early(CloseCode::Again, "there is no room for the message").await
+    }
+
+    /// Takes leave of a peer that may still be sending what is not read.
+    async fn leave_early(mut self, code: CloseCode, reason: &'static str) -> Result<(), Broken> {
+        let left = self.leave(Some((code, reason))).await;
+        tokio::select! {
+            // It lingers, or a reset would overtake what was said.
+            ended = self.socket.get_mut().shutdown() => left.and(ended.map_err(|_| Broken)),
+            () = self.seat.is_over() => Err(Broken),
+        }
     }
 
     /// Says good-bye, and waits a little for the peer to do so; or, without a
     /// reason, lets the answer to the peer's own go out.
-    async fn leave(mut self, why: Option<(CloseCode, &'static str)>) -> Result<(), Broken> {
+    async fn leave(&mut self, why: Option<(CloseCode, &'static str)>) -> Result<(), Broken> {
         let leaving = async {
             if let Some((code, reason)) = why {
                 let frame = CloseFrame { code, reason: reason.into() };
