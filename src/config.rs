@@ -234,6 +234,8 @@ keys! {
     topics_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
+    /// The most levels of objects and arrays in a message: deeper ones break many receivers.
+    message_depth_max: usize = "100", count(1, 100_000);
     /// The most deliveries that the events of one call may make, or made when they were
     /// first published: one for each event at each webhook that matches. They are numbered
     /// in shares, between which others have their turn.
@@ -413,6 +415,7 @@ impl Settings {
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,
+                message_depth_max: self.message_depth_max?,
                 list_limit_max: self.list_limit_max?,
                 filter_events_max: self.filter_events_max?,
                 filter_conditions_max: self.filter_conditions_max?,

@@ -72,6 +72,8 @@ pub struct Config {
     pub topics_max: u32,
     /// The most events one publish_many may carry.
     pub events_max: usize,
+    /// The most levels of objects and arrays in a message.
+    pub message_depth_max: usize,
     /// The most deliveries one list may return.
     pub list_limit_max: u32,
     /// The most deliveries that one search may look at.
