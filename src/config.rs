@@ -209,13 +209,18 @@ keys! {
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
     /// The most sessions of one user; one more ends the one that has not been used for longest.
     sessions_max: u32 = "100", count(1, 1_000_000);
-    /// Failed logins of one user from one address in a minute before more are refused.
+    /// Failed logins of one user from one address in a minute before more are refused. A right
+    /// key is let in all the same, after login_slowdown_ms.
     login_failures_max: u32 = "10", count(1, 1_000_000);
-    /// Failed logins from one address in a minute, whatever the users, before more are
-    /// refused. For addresses of IPv6, here and below, their networks of 64 bits count.
+    /// The same for one address, whatever the users. For addresses of IPv6, here and below,
+    /// their networks of 64 bits count.
     address_login_failures_max: u32 = "100", count(1, 1_000_000);
-    /// A network of proxies in front of the server: from there many come, so the bounds for
-    /// each address do not hold. Written as those of allow_target are.
+    /// How long a login takes after so many failures, with a right key or a wrong one.
+    login_slowdown_ms: Duration = "1000", millis(0, 60_000);
+    /// A network of proxies in front of the server. Whom they name, by X-Forwarded-For or
+    /// Forwarded, counts as the address that calls. Where they name nobody, or differ, many
+    /// come from one address, and the bounds for each address do not hold; those of
+    /// connections never do. Written as those of allow_target are.
     trusted_proxies: Networks = "", Rule::Networks;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
     /// 0 sets no limit. Each call of a batch or a multiCall counts.
@@ -407,6 +412,7 @@ impl Settings {
                 sessions_max: self.sessions_max?,
                 login_failures_max: self.login_failures_max?,
                 address_login_failures_max: self.address_login_failures_max?,
+                login_slowdown: self.login_slowdown_ms?,
                 trusted_proxies: trusted_proxies.clone(),
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,

@@ -20,6 +20,7 @@ macro_rules! inline_schema {
 }
 
 mod body;
+mod forwarded;
 mod hosts;
 mod intake;
 pub mod linger;
@@ -80,7 +81,8 @@ pub struct Config {
     pub connections_max: usize,
     /// The most connections of one address; further ones are closed.
     pub address_connections_max: usize,
-    /// Networks of proxies, from which many come: no bound for each address there.
+    /// Networks of proxies, from which many come: no bound for each address
+    /// there, and who called them is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     pub ws_calls_max: usize,
@@ -94,7 +96,8 @@ pub struct Config {
     pub idle_timeout: Duration,
 }
 
-/// Who is at the other end of the connection; part of each request.
+/// Where a request comes from: who is at the other end of the connection, or
+/// whom a trusted proxy there names; part of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
@@ -227,11 +230,13 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
     let stream = Lingering::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&unread), config.linger);
     let stream = Counted::new(stream, Arc::clone(&intake));
     // An IPv4 client of a dual-stack socket is the same client on either.
-    let peer = Peer(peer.ip().to_canonical());
+    let peer = peer.ip().to_canonical();
     let (own, standing) = (seat.clone(), Arc::clone(&seat.standing));
+    let proxies = config.trusted_proxies.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+        let client = Peer(forwarded::client(peer, request.headers(), &proxies));
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(own.clone());
         request.extensions_mut().insert(Arc::clone(&intake));
         let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
