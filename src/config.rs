@@ -209,13 +209,18 @@ keys! {
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
     /// The most sessions of one user; one more ends the one that has not been used for longest.
     sessions_max: u32 = "100", count(1, 1_000_000);
-    /// Failed logins of one user from one address in a minute before more are refused.
+    /// Failed logins of one user from one address in a minute before more are refused. A right
+    /// key is let in all the same, after login_slowdown_ms.
     login_failures_max: u32 = "10", count(1, 1_000_000);
-    /// Failed logins from one address in a minute, whatever the users, before more are
-    /// refused. For addresses of IPv6, here and below, their networks of 64 bits count.
+    /// The same for one address, whatever the users. For addresses of IPv6, here and below,
+    /// their networks of 64 bits count.
     address_login_failures_max: u32 = "100", count(1, 1_000_000);
-    /// A network of proxies in front of the server: from there many come, so the bounds for
-    /// each address do not hold. Written as those of allow_target are.
+    /// How long a login takes after so many failures, with a right key or a wrong one.
+    login_slowdown_ms: Duration = "1000", millis(0, 60_000);
+    /// A network of proxies in front of the server. Whom they name, by X-Forwarded-For or
+    /// Forwarded, counts as the address that calls. Where they name nobody, or differ, many
+    /// come from one address, and the bounds for each address do not hold; those of
+    /// connections never do. Written as those of allow_target are.
     trusted_proxies: Networks = "", Rule::Networks;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
     /// 0 sets no limit. Each call of a batch or a multiCall counts.
@@ -234,6 +239,8 @@ keys! {
     topics_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
     events_max: usize = "1000", count(1, 100_000);
+    /// The most levels of objects and arrays in a message: deeper ones break many receivers.
+    message_depth_max: usize = "100", count(1, 100_000);
     /// The most deliveries that the events of one call may make, or made when they were
     /// first published: one for each event at each webhook that matches. They are numbered
     /// in shares, between which others have their turn.
@@ -290,6 +297,11 @@ keys! {
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
+    /// The most bytes that are read on, and thrown away, after an answer to a request that
+    /// had not arrived whole: a client that is still sending would else lose the answer.
+    linger_bytes_max: usize = "16777216", bytes(0, 1_073_741_824);
+    /// How long that may take.
+    linger_timeout_ms: Duration = "2000", millis(0, 600_000);
     /// How long calls and deliveries in progress may take to end when the server stops.
     grace_ms: Duration = "10000", millis(0, 600_000);
     /// Changes that may wait for the store's writer before more are refused.
@@ -405,6 +417,7 @@ impl Settings {
                 sessions_max: self.sessions_max?,
                 login_failures_max: self.login_failures_max?,
                 address_login_failures_max: self.address_login_failures_max?,
+                login_slowdown: self.login_slowdown_ms?,
                 trusted_proxies: trusted_proxies.clone(),
                 calls_per_second_max: self.calls_per_second_max?,
                 calls_burst_max: self.calls_burst_max?,
@@ -413,6 +426,7 @@ impl Settings {
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,
+                message_depth_max: self.message_depth_max?,
                 list_limit_max: self.list_limit_max?,
                 filter_events_max: self.filter_events_max?,
                 filter_conditions_max: self.filter_conditions_max?,
@@ -450,6 +464,7 @@ impl Settings {
                 trusted_proxies,
                 ws_calls_max: self.ws_calls_max?,
                 ws_subscriptions_max: self.ws_subscriptions_max?,
+                linger: api::linger::Bounds { bytes_max: self.linger_bytes_max?, timeout: self.linger_timeout_ms? },
                 idle_timeout: self.idle_timeout_ms?,
             },
         })

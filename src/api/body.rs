@@ -5,15 +5,22 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Extensions, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::intake::{FULL_RETRY_AFTER, Intake};
 use crate::work::budget::Held;
 
+/// The encoding that is none, and the only one that is read.
+const IDENTITY: &str = "identity";
+
 /// Why a body was not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
+    /// It is compressed, or encoded otherwise.
+    Encoded,
     /// It is longer than that many bytes.
     TooLong(usize),
     /// It broke off.
@@ -28,6 +35,7 @@ impl BodyError {
     /// The status that says so.
     pub fn status(self) -> StatusCode {
         match self {
+            Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BrokeOff => StatusCode::BAD_REQUEST,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -38,11 +46,18 @@ impl BodyError {
     /// The words that say so.
     pub fn problem(self) -> String {
         match self {
+            Self::Encoded => "The body has a Content-Encoding; send it as it is, without that header.".to_owned(),
             Self::TooLong(max) => format!("The body is longer than {max} bytes, the most that is accepted."),
             Self::BrokeOff => "The body broke off.".to_owned(),
             Self::TooSlow => "The body took too long to arrive.".to_owned(),
             Self::NoRoom => "There is no room for more of what you send. Retry in a second.".to_owned(),
         }
+    }
+
+    /// What an answer's Accept-Encoding says, by which clients tell that from
+    /// another media type (RFC 9110, 15.5.16).
+    pub fn accept_encoding(self) -> Option<HeaderValue> {
+        (self == Self::Encoded).then(|| HeaderValue::from_static(IDENTITY))
     }
 
     /// When trying again makes sense.
@@ -51,16 +66,23 @@ impl BodyError {
     }
 }
 
-/// Reads up to `bytes_max` bytes, for up to `timeout`, of a request with these
-/// extensions. A long body is counted until what comes with it is dropped.
+/// Reads up to `bytes_max` bytes, for up to `timeout`, of a request with this
+/// head. A long body is counted until what comes with it is dropped.
 pub async fn read(
     body: Body,
-    extensions: &Extensions,
+    head: &Parts,
     bytes_max: usize,
     timeout: Duration,
 ) -> Result<(Bytes, Option<Held>), BodyError> {
+    if is_encoded(&head.headers) && !body.is_end_stream() {
+        return Err(BodyError::Encoded);
+    }
+    // Before anything is read of it, so that a client which asks first need not send it.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(BodyError::TooLong(bytes_max));
+    }
     // Each request of a connection has it.
-    let intake = extensions.get::<Arc<Intake>>().ok_or(BodyError::BrokeOff)?;
+    let intake = head.extensions.get::<Arc<Intake>>().ok_or(BodyError::BrokeOff)?;
     let reading = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect());
     let read = tokio::select! {
         biased;
@@ -74,4 +96,12 @@ pub async fn read(
         Ok(Err(_)) => Err(BodyError::BrokeOff),
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+/// True if the body is not what it says by itself. Nothing is unpacked: a few
+/// bytes could become any number.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let is_none = |coding: &str| coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case(IDENTITY);
+    let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
+    !values.all(|value| value.to_str().is_ok_and(|codings| codings.split(',').all(is_none)))
 }

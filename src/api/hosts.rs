@@ -12,7 +12,7 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::IntoResponse;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode, Version, header};
 use http_body::Body as _;
 use url::Url;
 
@@ -21,22 +21,27 @@ use url::Url;
 #[derive(Clone, Debug)]
 struct Own(Option<String>);
 
-/// The same routes, behind the checks; `dev` if only the own hosts are served,
+/// The same routes, behind the checks. A request names one host (RFC 9112,
+/// 3.2): of two, a gateway and this server could each take another one. `dev` if only the own hosts are served,
 /// as a server must whose key everybody knows.
 pub fn guarded(router: Router, dev: bool, public_url: Option<&Url>) -> Router {
     let own = Own(public_url.and_then(Url::host_str).map(str::to_ascii_lowercase));
     router.layer(from_fn(move |request: Request, next: Next| {
-        let refusal = match dev && !own.serves(&request) {
-            true => Some((
+        let refusal = if !names_one_host(&request) {
+            Some((StatusCode::BAD_REQUEST, "A request must have one header Host, with a name or an address and no more than a port."))
+        } else if dev && !own.serves(&request) {
+            Some((
                 StatusCode::MISDIRECTED_REQUEST,
                 "With dev, only localhost, loopback addresses and the host of public_url are served, as Host and as Origin.",
-            )),
+            ))
+        } else if has_untyped_body(&request) && request.headers().contains_key(header::ORIGIN) {
             // A page of any site may send that without asking the server first.
-            false if has_untyped_body(&request) && request.headers().contains_key(header::ORIGIN) => Some((
+            Some((
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "A page that sends a body must say what it is, by the header Content-Type.",
-            )),
-            false => None,
+            ))
+        } else {
+            None
         };
         async move {
             match refusal {
@@ -45,6 +50,21 @@ pub fn guarded(router: Router, dev: bool, public_url: Option<&Url>) -> Router {
             }
         }
     }))
+}
+
+/// True also of none, in a version of HTTP that had no such header.
+fn names_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, None) => request.version() < Version::HTTP_11,
+        (Some(host), None) => host.to_str().is_ok_and(is_host),
+        _ => false,
+    }
+}
+
+/// An empty one stands for no host, and is what the standard asks for then.
+fn is_host(text: &str) -> bool {
+    text.is_empty() || (!text.contains('@') && text.parse::<Authority>().is_ok())
 }
 
 fn has_untyped_body(request: &Request) -> bool {

@@ -20,12 +20,15 @@ macro_rules! inline_schema {
 }
 
 mod body;
+mod forwarded;
 mod hosts;
 mod intake;
+pub mod linger;
 mod list;
 mod places;
 pub mod rest;
 pub mod rpc;
+mod text;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,7 +36,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use http::HeaderValue;
+use http::{HeaderValue, Response, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +48,7 @@ use tracing::{debug, warn};
 use url::Url;
 
 use self::intake::{Counted, Intake};
+use self::linger::{Bounds, Lingering, Unread};
 use self::places::{Place, Places, Standing};
 use crate::service::Service;
 use crate::work::budget::Budget;
@@ -77,19 +81,23 @@ pub struct Config {
     pub connections_max: usize,
     /// The most connections of one address; further ones are closed.
     pub address_connections_max: usize,
-    /// Networks of proxies, from which many come: no bound for each address there.
+    /// Networks of proxies, from which many come: no bound for each address
+    /// there, and who called them is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     pub ws_calls_max: usize,
     /// The most subscriptions on one WebSocket.
     pub ws_subscriptions_max: usize,
+    /// How much is read on, and for how long, after a refusal.
+    pub linger: Bounds,
     /// How long a connection may be idle, or a WebSocket leave a ping
     /// unanswered; how long a client may take to send a request's headers or
     /// its body, and how long it may take none of its answer.
     pub idle_timeout: Duration,
 }
 
-/// Who is at the other end of the connection; part of each request.
+/// Where a request comes from: who is at the other end of the connection, or
+/// whom a trusted proxy there names; part of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
@@ -124,6 +132,13 @@ impl Seat {
 /// A header that says when to try again: in whole seconds, rounded up.
 fn retry_after(wait: Duration) -> HeaderValue {
     u64::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX).into()
+}
+
+/// Says in which encodings a body is read, where one was in another.
+fn accept_encoding(response: &mut Response<Body>, encodings: Option<HeaderValue>) {
+    if let Some(encodings) = encodings {
+        response.headers_mut().insert(header::ACCEPT_ENCODING, encodings);
+    }
 }
 
 /// The running listener.
@@ -211,29 +226,37 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
-    let stream = Counted::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&intake));
+    let unread = Arc::<Unread>::default();
+    let stream = Lingering::new(Box::pin(bounded(stream, config.idle_timeout)), Arc::clone(&unread), config.linger);
+    let stream = Counted::new(stream, Arc::clone(&intake));
     // An IPv4 client of a dual-stack socket is the same client on either.
-    let peer = Peer(peer.ip().to_canonical());
+    let peer = peer.ip().to_canonical();
     let (own, standing) = (seat.clone(), Arc::clone(&seat.standing));
+    let proxies = config.trusted_proxies.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+        let client = Peer(forwarded::client(peer, request.headers(), &proxies));
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(own.clone());
         request.extensions_mut().insert(Arc::clone(&intake));
         let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
+        let unread = Arc::clone(&unread);
         async move {
             let (_answering, _head) = (intake.answering(), intake.take());
             let answer = async |request| {
                 let Ok(response) = router.oneshot(request).await;
                 response
             };
-            Ok::<_, std::convert::Infallible>(standing.exchange(request, answer).await)
+            Ok::<_, std::convert::Infallible>(standing.exchange(request, unread, answer).await)
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(config.idle_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
+        // Who sends no more may still read (RFC 9112, 9.6). One that has gone altogether looks the
+        // same until it is written to, so its call runs to its end.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::spawn(async move {

@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::{HeaderValue, header};
 use http_body::{Body as _, Frame, SizeHint};
 use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::linger::Unread;
 use crate::domain::address::{Origin, is_within};
 
 /// So long a request may be under way, and no piece of its answer be taken,
@@ -101,6 +103,7 @@ pub struct Work {
 /// A request with its answer, until the last byte of that has been written.
 struct Exchange {
     standing: Arc<Standing>,
+    unread: Arc<Unread>,
     work: OnceLock<Work>,
 }
 
@@ -263,18 +266,27 @@ impl Standing {
     }
 
     /// Watches a request: once it has arrived whole, the connection is at
-    /// work, until what `answer` makes of it has been written.
-    pub async fn exchange<F>(self: &Arc<Self>, request: http::Request<Body>, answer: F) -> http::Response<Body>
+    /// work, until what `answer` makes of it has been written. An answer that
+    /// comes before is the last on its connection, and says so.
+    pub async fn exchange<F>(
+        self: &Arc<Self>,
+        request: http::Request<Body>,
+        unread: Arc<Unread>,
+        answer: F,
+    ) -> http::Response<Body>
     where
         F: AsyncFnOnce(http::Request<Body>) -> http::Response<Body>,
     {
-        let exchange = Arc::new(Exchange { standing: Arc::clone(self), work: OnceLock::new() });
+        let exchange = Arc::new(Exchange { standing: Arc::clone(self), unread, work: OnceLock::new() });
         if request.body().is_end_stream() {
-            exchange.begin();
+            exchange.has_arrived();
         }
         let arriving = Arc::clone(&exchange);
         let request = request.map(|body| Body::new(Arriving { body, exchange: arriving }));
-        let response = answer(request).await;
+        let mut response = answer(request).await;
+        if exchange.work.get().is_none() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         exchange.begin();
         response.map(|body| Body::new(Leaving { body, exchange }))
     }
@@ -335,6 +347,12 @@ impl Drop for Work {
 }
 
 impl Exchange {
+    /// The request is whole.
+    fn has_arrived(&self) {
+        self.unread.clear();
+        self.begin();
+    }
+
     fn begin(&self) {
         self.work.get_or_init(|| self.standing.work(false));
     }
@@ -356,7 +374,7 @@ impl http_body::Body for Arriving {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if frame.is_none() || self.body.is_end_stream() {
-            self.exchange.begin();
+            self.exchange.has_arrived();
         }
         Poll::Ready(frame)
     }

@@ -32,6 +32,17 @@ impl Message {
         Err(Violation::new("message", format!("is {kind}; it must be a JSON object, such as {{\"order_id\": 7}}.")))
     }
 
+    /// The same, of an object with up to `depth_max` levels of objects and
+    /// arrays, itself included.
+    pub fn try_new_within(text: &str, depth_max: usize) -> Result<Self, Violation> {
+        let depth = depth(text);
+        if depth > depth_max {
+            let problem = format!("has {depth} levels of objects and arrays; up to {depth_max} are accepted.");
+            return Err(Violation::new("message", problem));
+        }
+        Self::try_new(text)
+    }
+
     /// What a store gives back: it went in through [`Self::try_new`].
     pub fn from_store(text: String) -> Self {
         Self(text.into())
@@ -41,6 +52,27 @@ impl Message {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// How many objects and arrays of a JSON text lie in each other.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    let (mut is_in_text, mut is_escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_in_text = !is_in_text,
+            _ if is_in_text => {}
+            b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// A key that makes a repeated publish the same publish.
@@ -151,6 +183,22 @@ pub struct Receipt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_depth_of_a_text_is_that_of_its_objects_and_arrays() {
+        for (text, expected) in [
+            ("7", 0),
+            ("{}", 1),
+            (r#"{"a":[],"b":{"c":[1,[]]},"d":[]}"#, 4),
+            (r#"{"a":"{[{[","b\"]}{[":"\\"}"#, 1),
+            (r#"[{"\\":[]}]"#, 3),
+        ] {
+            assert_eq!(depth(text), expected, "{text}");
+        }
+        assert!(Message::try_new_within(r#"{"a":[]}"#, 2).is_ok());
+        let problem = Message::try_new_within(r#"{"a":[{}]}"#, 2).unwrap_err();
+        assert_eq!((problem.field, problem.problem.contains("3 levels")), ("message", true));
+    }
 
     #[test]
     fn messages_are_objects() {

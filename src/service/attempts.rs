@@ -1,7 +1,7 @@
 //! Counts failed logins, so that keys can't be guessed at speed.
 //!
 //! Rate-limiting libraries take a permit before the act; here only failures
-//! count, and a right key must not get through while there were too many, so
+//! count, and how many there were decides how long the next login takes, so
 //! looking and counting are two steps. Both take the same short time however
 //! much is remembered, since everybody who logs in waits for them.
 

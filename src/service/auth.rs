@@ -213,18 +213,17 @@ impl Service {
 
     /// The user of that name, if the key is its key. What is done takes as long
     /// whether there is such a user or not, so that names can't be told by it.
+    /// After too many wrong keys it takes longer, for right ones, too.
     async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
         // No user has such a name or key, so there is nothing to guess and to count.
         if check_name("username", name).is_err() || !may_be_key(key) {
             return Err(FaultCode::AccessDenied.into());
         }
-        let (now, address) = (self.clock.now(), Origin::of(peer));
+        let address = Origin::of(peer);
         let whole = (!is_within(peer, &self.config.trusted_proxies)).then_some(address);
-        if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
-            let wait_s = wait.as_millis().div_ceil(1_000);
-            return Err(Fault::new(FaultCode::AccessDenied)
-                .detail(format!("Too many attempts. Retry in {wait_s} s."))
-                .retry_after(wait));
+        // Or whoever guesses would keep out whoever has the key. So it is slowed, and looked at all the same.
+        if self.failed_logins.wait(name, address, whole, self.clock.now()).is_some() {
+            self.slow_down().await;
         }
         let found = self.store.user_by_name(name, address.into()).await;
         let found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
@@ -233,9 +232,21 @@ impl Service {
         match user.filter(|user| is_right && self.admits(user)) {
             Some(user) => enabled(user),
             None => {
+                let now = self.clock.now();
+                if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
+                    return Err(too_many_attempts(wait));
+                }
                 self.failed_logins.count(name, address, whole, now);
                 Err(FaultCode::AccessDenied.into())
             }
+        }
+    }
+
+    /// Waits as long as a guess has to take.
+    async fn slow_down(&self) {
+        let until = self.clock.elapsed() + self.config.login_slowdown;
+        while let Some(left) = until.checked_sub(self.clock.elapsed()).filter(|left| !left.is_zero()) {
+            self.clock.wait_until(Some(self.clock.now().after(left))).await;
         }
     }
 
@@ -243,6 +254,12 @@ impl Service {
     fn admits(&self, user: &User) -> bool {
         user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
     }
+}
+
+fn too_many_attempts(wait: Duration) -> Fault {
+    let wait_s = wait.as_millis().div_ceil(1_000);
+    let detail = format!("Too many attempts. Retry in {wait_s} s.");
+    Fault::new(FaultCode::AccessDenied).detail(detail).retry_after(wait)
 }
 
 fn too_many(wait: Duration) -> Fault {

@@ -71,9 +71,10 @@ impl Service {
             let problem = format!("{} events are too many for one call; up to {max} are allowed.", drafts.len());
             return Err(Violation::new("events", problem).into_fault(FaultCode::InvalidEvent));
         }
-        let now = self.clock.now();
+        let (now, depth_max) = (self.clock.now(), self.config.message_depth_max);
         let check = move |(index, draft)| {
-            check_draft(draft, now).map_err(|violation| violation.into_fault(FaultCode::InvalidEvent).index(index))
+            check_draft(draft, now, depth_max)
+                .map_err(|violation| violation.into_fault(FaultCode::InvalidEvent).index(index))
         };
         let is_long = drafts.iter().map(|draft| draft.message.len()).sum::<usize>() > READ_AT_ONCE_MAX;
         let check_all = move || drafts.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>();
@@ -140,8 +141,9 @@ impl Service {
         if let Some(message) = message {
             let (created_at, idempotency_key) = (None, None);
             let draft = EventDraft { topic: topic.to_string(), message: message.into(), created_at, idempotency_key };
-            let (now, is_long) = (self.clock.now(), draft.message.len() > READ_AT_ONCE_MAX);
-            let check = move || check_draft(draft, now).map_err(invalid);
+            let (now, depth_max) = (self.clock.now(), self.config.message_depth_max);
+            let is_long = draft.message.len() > READ_AT_ONCE_MAX;
+            let check = move || check_draft(draft, now, depth_max).map_err(invalid);
             let event = if is_long { self.apart(caller, check).await?? } else { check()? };
             self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
         }
@@ -238,7 +240,7 @@ pub(super) fn read_time(field: &'static str, text: Option<String>) -> Result<Opt
     text.map(|text| Timestamp::parse_rfc3339(&text).ok_or_else(|| Violation::new(field, problem))).transpose()
 }
 
-fn check_draft(draft: EventDraft, now: Timestamp) -> Result<NewEvent, Violation> {
+fn check_draft(draft: EventDraft, now: Timestamp, depth_max: usize) -> Result<NewEvent, Violation> {
     let topic = Topic::try_new(&draft.topic)?;
     if topic.is_reserved() {
         let problem = format!("{topic} is reserved for the server; publish under a resource of your own.");
@@ -247,7 +249,7 @@ fn check_draft(draft: EventDraft, now: Timestamp) -> Result<NewEvent, Violation>
     let created_at = read_time("created_at", draft.created_at)?.unwrap_or(now);
     Ok(NewEvent {
         topic,
-        message: Message::try_new(&draft.message)?,
+        message: Message::try_new_within(&draft.message, depth_max)?,
         created_at,
         idempotency_key: draft.idempotency_key.map(|text| IdempotencyKey::try_new(&text)).transpose()?,
     })

@@ -53,13 +53,16 @@ pub struct Config {
     pub session_ttl: Duration,
     /// The most sessions a user may have; one more ends the oldest.
     pub sessions_max: u32,
-    /// Failed logins of one user from one address in a minute, before more are refused.
+    /// Failed logins of one user from one address in a minute, before more are
+    /// refused and right keys take their time.
     pub login_failures_max: u32,
     /// Failed logins from one address in a minute, whatever the users, before
-    /// more are refused.
+    /// more are refused and right keys take their time.
     pub address_login_failures_max: u32,
-    /// Networks of proxies: what comes from there comes from many, so it is not
-    /// judged by its address.
+    /// How long a login takes then.
+    pub login_slowdown: Duration,
+    /// Networks of proxies: what comes from there, and not from somebody whom
+    /// they name, comes from many, so it is not judged by its address.
     pub trusted_proxies: Vec<IpNet>,
     /// The most calls of one user in a second; 0: there is no limit.
     pub calls_per_second_max: u32,
@@ -76,6 +79,8 @@ pub struct Config {
     pub topics_max: u32,
     /// The most events one publish_many may carry.
     pub events_max: usize,
+    /// The most levels of objects and arrays in a message.
+    pub message_depth_max: usize,
     /// The most deliveries one list may return.
     pub list_limit_max: u32,
     /// The most deliveries that one search may look at.

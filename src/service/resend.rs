@@ -15,6 +15,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::DeliveryMode;
+use crate::work::READ_AT_ONCE_MAX;
 
 /// What a test sends unless its caller says otherwise.
 const TEST_MESSAGE: &str = "{}";
@@ -117,8 +118,11 @@ impl Service {
     /// and waits for the first outcome. Fails with fault 103, 107 or 112.
     pub async fn test_webhook(&self, caller: &Caller, id: WebhookId, message: Option<&str>) -> Result<Tested, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let message = Message::try_new(message.unwrap_or(TEST_MESSAGE))
-            .map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
+        let (message, depth_max) = (message.unwrap_or(TEST_MESSAGE).to_owned(), self.config.message_depth_max);
+        let is_long = message.len() > READ_AT_ONCE_MAX;
+        let check = move || Message::try_new_within(&message, depth_max);
+        let message = if is_long { self.apart(caller, check).await? } else { check() };
+        let message = message.map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
         let webhook = self.store.webhook(caller.merchant_id, id).await;
         let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         if webhook.spec.delivery_mode == DeliveryMode::Pull {

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::domain::time::{Clock, Timestamp};
 
+use crate::common::socket::Socket;
 use crate::common::{Receiver, Reply, Start, TestServer};
-use crate::{ALL, User, again, id_of, rows, webhook_data, webhook_with};
+use crate::{ALL, PATHS, User, again, code_on, id_of, rows, webhook_data, webhook_with};
 
 fn keyed(topic: &str, message: Value, key: &str) -> Value {
     json!([topic, message, {"idempotency_key": key}])
@@ -119,6 +120,56 @@ async fn keys_have_bounds() {
         user.refused_field("event.publish", args, 107, "idempotency_key").await;
     }
     assert_eq!(rows(&server, "event"), 2);
+}
+
+/// A message with so many objects and arrays in each other, as text.
+fn nested(levels: usize) -> String {
+    let inner = (2..levels).fold("[\"{[\\\"{[\"]".to_owned(), |inner, level| match level % 2 {
+        0 => format!("[1, {inner}]"),
+        _ => format!("{{\"a\": {inner}}}"),
+    });
+    format!("{{\"a\": {inner}}}")
+}
+
+/// Parsers of many languages give up, or break, at some depth.
+#[tokio::test]
+async fn a_message_is_only_so_deep() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    let id = numbering(&user).await;
+    let message = |levels| serde_json::from_str::<Value>(&nested(levels)).unwrap();
+    user.done("event.publish", json!(["order:created", message(100)])).await;
+    user.done("event.explain", json!(["order:created", message(100)])).await;
+    let error = user.refused_field("event.publish", json!(["order:created", message(101)]), 107, "message").await;
+    assert!(error["message"].as_str().unwrap().contains("101 levels of objects and arrays; up to 100 "), "{error}");
+    user.refused_field("event.explain", json!(["order:created", message(101)]), 107, "message").await;
+    user.refused_field("webhook.test", json!([id, message(101)]), 107, "message").await;
+    let good = json!({"topic": "order:created", "message": {}});
+    let bad = json!({"topic": "order:created", "message": message(101)});
+    let error = user.refused("event.publish_many", json!([[good, bad]]), 107).await;
+    assert_eq!(error["data"], json!({"field": "message", "index": 1}), "{error}");
+
+    // Deeper than any parser goes, and long.
+    let mut socket = Socket::demo(&server).await;
+    for levels in [2_000, 100_000] {
+        let call = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"method":"event.publish","params":[null,"order:created",{}]}}"#,
+            nested(levels)
+        );
+        for (at, vendor) in PATHS {
+            let batch: Value = serde_json::from_str(&user.post(at, format!("[{call}]")).await).unwrap();
+            let error = &batch[0]["error"];
+            assert_eq!((&error["code"], &error["data"]["field"]), (&code_on(vendor, 107).into(), &"message".into()));
+        }
+        socket.send_text(call).await;
+        assert_eq!(socket.json().await["error"]["code"], 107);
+    }
+    assert_eq!(rows(&server, "event"), 1);
+
+    let server = Start::default().flag("message_depth_max", "2").go().await;
+    let user = User::demo(&server);
+    user.done("event.publish", json!(["order:created", {"a": [1], "b": {}}])).await;
+    user.refused_field("event.publish", json!(["order:created", {"a": [{}]}]), 107, "message").await;
 }
 
 #[tokio::test]

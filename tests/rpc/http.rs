@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
+use crate::common::socket::Socket;
 use crate::common::{DEMO_KEY, Start, TestServer, basic};
 use crate::{PATHS, User, rows, webhook_data};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"webhook.list","params":[null]}"#;
 const EMPTY_LIST: &str = r#"{"jsonrpc":"2.0","result":[],"id":1}"#;
-const PARSE_ERROR: &str = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"},"id":null}"#;
 
 /// A refusal before a call could be read: an error of the specification, with
 /// words for people.
@@ -76,12 +76,46 @@ async fn other_methods_and_other_paths() {
         }
         assert_eq!(server.exchange("HEAD", at, &[], "").await.0, 405, "{at}");
     }
-    for at in ["/nowhere", "/rpc/", "/api", "/api/jsonrpc/x", "/RPC", "//"] {
+    for at in ["/nowhere", "/rpc//", "/api", "/api/jsonrpc/x", "/RPC", "//", "/docs/"] {
         for method in ["GET", "POST"] {
             let (status, _, text) = server.exchange(method, at, &[JSON], LIST).await;
             assert_eq!(status, 404, "{method} {at}");
             check_refusal(&text, "nothing at this path");
         }
+    }
+}
+
+/// Some middleware puts it there.
+#[tokio::test]
+async fn a_slash_at_the_end_makes_no_difference() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    for (at, vendor) in [("/rpc/", false), ("/api/jsonrpc/", true), ("/backend/api/jsonrpc/", true)] {
+        assert_eq!(user.post(at, LIST).await, EMPTY_LIST, "{at}");
+        let error = user.ask(at, "webhook.get", json!([null, 7])).await.unwrap_err();
+        assert_eq!(error["code"], if vendor { -32_103 } else { 103 }, "{at}");
+        assert_eq!(server.exchange("GET", at, &[], "").await.0, 405, "{at}");
+        let headers = [("authorization", user.authorization.as_str())];
+        let mut socket = Socket::open(&server.url(), at, &headers).await.unwrap();
+        assert_eq!(socket.call("webhook.list", json!([null])).await, Ok(json!([])), "{at}");
+    }
+}
+
+/// The vendor's own middleware asks so whether there is anybody.
+#[tokio::test]
+async fn an_empty_body_on_the_vendors_paths_lacks_a_method() {
+    let server = TestServer::start().await;
+    let user = User::demo(&server);
+    const NO_METHOD: &str = r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"No method specified."},"id":null}"#;
+    const EMPTY: &str = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error","data":{"problem":"The body is empty; a call is a JSON object."}},"id":null}"#;
+    for (at, vendor) in PATHS {
+        let expected = if vendor { NO_METHOD } else { EMPTY };
+        for body in ["", " \r\n", "\u{feff}"] {
+            assert_eq!(user.post(at, body).await, expected, "{body:?} at {at}");
+        }
+        let mut socket = Socket::open(&server.url(), at, &[]).await.unwrap();
+        socket.send_text(" ").await;
+        assert_eq!(socket.text().await, expected, "{at}");
     }
 }
 
@@ -102,8 +136,15 @@ async fn the_specifications_errors_have_its_codes_on_every_path() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
     for (at, _) in PATHS {
-        for bad in ["{", "", "nonsense", "[{]", "\u{feff}{}", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"} x"] {
-            assert_eq!(user.post(at, bad).await, PARSE_ERROR, "{bad} at {at}");
+        for bad in ["{", "nonsense", "[{]", "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"a\"} x"] {
+            let mut answer: Value = serde_json::from_str(&user.post(at, bad).await).unwrap();
+            let problem = answer["error"]["data"].take();
+            assert!(
+                problem["problem"].as_str().unwrap().starts_with("The body is no JSON: "),
+                "{bad} at {at}: {problem}"
+            );
+            let error = json!({"code": -32_700, "message": "Parse error", "data": null});
+            assert_eq!(answer, json!({"jsonrpc": "2.0", "error": error, "id": null}), "{bad} at {at}");
         }
         for (body, code, id) in [
             (r#"{"jsonrpc":"2.0","id":"a","method":5}"#, -32_600, json!("a")),

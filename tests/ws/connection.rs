@@ -36,6 +36,20 @@ async fn raw(server: &TestServer) -> TcpStream {
     stream
 }
 
+/// The head of the answer to an upgrade.
+async fn upgraded(server: &TestServer, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut stream = TcpStream::connect(server.url().trim_start_matches("http://")).await.unwrap();
+    let lines: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n").as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    answer
+}
+
 /// A frame as a client sends it, masked by zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first, 0x80 | u8::try_from(payload.len()).unwrap(), 0, 0, 0, 0];
@@ -60,8 +74,9 @@ async fn what_is_no_upgrade_is_answered_by_http() {
     for (headers, expected) in
         [(with("sec-websocket-version", "12"), 400), (with("upgrade", "h2c"), 400), (with("connection", "close"), 400)]
     {
-        let (status, _, text) = server.exchange("GET", "/rpc", &headers, "").await;
+        let (status, answered, text) = server.exchange("GET", "/rpc", &headers, "").await;
         assert_eq!(status, expected, "{text}");
+        assert_eq!(answered["sec-websocket-version"], "13", "{text}");
         assert!(text.starts_with(r#"{"jsonrpc":"2.0","error":{"code":-32600,"#), "{text}");
     }
     assert_eq!(server.exchange("GET", "/docs", &UPGRADE, "").await.0, 200);
@@ -69,6 +84,31 @@ async fn what_is_no_upgrade_is_answered_by_http() {
     let headers: Vec<_> = headers.into_iter().chain(UPGRADE).collect();
     let (status, _, text) = server.exchange("POST", "/", &headers, COUNT).await;
     assert_eq!((status, text.as_str()), (200, r#"{"jsonrpc":"2.0","result":0,"id":1}"#));
+}
+
+/// A client that asks for subprotocols breaks off if it gets none of them.
+#[tokio::test]
+async fn the_subprotocol_is_agreed_to_if_it_is_asked_for() {
+    let server = TestServer::start().await;
+    for path in ["/", "/rpc", "/api/jsonrpc", "/backend/api/jsonrpc"] {
+        for (asked, agreed) in [
+            (&["jsonrpc"][..], Some("jsonrpc")),
+            (&["mcp, jsonrpc"], Some("jsonrpc")),
+            (&["mcp", "jsonrpc"], Some("jsonrpc")),
+            (&["mcp"], None),
+            (&["jsonrpc2"], None),
+            (&[], None),
+        ] {
+            let asked: Vec<_> = asked.iter().map(|names| ("sec-websocket-protocol", *names)).collect();
+            let headers: Vec<_> = UPGRADE.into_iter().chain(asked).collect();
+            let answer = upgraded(&server, path, &headers).await;
+            let expected = agreed.map(|name| format!("\r\nsec-websocket-protocol: {name}\r\n"));
+            match expected {
+                Some(line) => assert!(answer.contains(&line), "{headers:?}: {answer}"),
+                None => assert!(!answer.contains("sec-websocket-protocol"), "{headers:?}: {answer}"),
+            }
+        }
+    }
 }
 
 /// A page of another site reaches nothing through its visitor's browser, be it
@@ -112,6 +152,18 @@ async fn a_message_has_a_bound() {
     assert_eq!((&refused["error"]["code"], &refused["id"]), (&json!(-32_600), &json!(null)));
     assert!(refused["error"]["message"].as_str().unwrap().contains("longer than 1024 bytes"), "{refused}");
     assert_eq!(socket.closed().await.0, 1009);
+}
+
+/// Most clients read nothing before they have sent a message whole.
+#[tokio::test]
+async fn who_sends_all_of_a_long_message_is_told_that_it_is_too_long() {
+    const LONG: usize = 8 * 1_048_576;
+    let server = TestServer::start().await;
+    let mut stream = raw(&server).await;
+    let head = [&[0x81, 0x80 | 127][..], &LONG.to_be_bytes(), &[0; 4]].concat();
+    stream.write_all(&[head, vec![b' '; LONG]].concat()).await.unwrap();
+    let answer = String::from_utf8_lossy(&rest(stream).await).into_owned();
+    assert!(answer.contains("longer than 1048576 bytes") && answer.contains("the message is too long"), "{answer}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use self::listing::Reply;
 use self::operation::{Answer, Call, Operation};
 use super::body::{self, BodyError};
-use super::{Config, Peer, retry_after};
+use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::service::Service;
@@ -93,6 +93,8 @@ pub struct Refusal {
     pub message: String,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// In which encodings a body is read, if this one was in another.
+    pub accept_encoding: Option<HeaderValue>,
     /// What it is about: the first thing that the path names.
     pub object: Option<String>,
 }
@@ -100,7 +102,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with these words.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None, object: None }
+        Self { status, message: message.into(), retry_after: None, accept_encoding: None, object: None }
     }
 
     /// The data is wrong.
@@ -165,7 +167,8 @@ impl From<Fault> for Refusal {
 
 impl From<BodyError> for Refusal {
     fn from(error: BodyError) -> Self {
-        Self { retry_after: error.retry_after(), ..Self::new(error.status(), error.problem()) }
+        let (retry_after, accept_encoding) = (error.retry_after(), error.accept_encoding());
+        Self { retry_after, accept_encoding, ..Self::new(error.status(), error.problem()) }
     }
 }
 
@@ -250,6 +253,7 @@ fn refused(dialect: &Dialect, mut refusal: Refusal, headers: &HeaderMap) -> Resp
     if let Some(wait) = refusal.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, retry_after(wait));
     }
+    accept_encoding(&mut response, refusal.accept_encoding);
     response
 }
 
@@ -290,7 +294,7 @@ impl Handler {
             }
             let (bytes_max, timeout) = (self.config.body_bytes_max, self.config.idle_timeout);
             // It is counted until the call has ended.
-            let (body, held) = body::read(body, &parts.extensions, bytes_max, timeout).await?;
+            let (body, held) = body::read(body, &parts, bytes_max, timeout).await?;
             if let Some(held) = &held {
                 held.put_down_to(payer);
             }

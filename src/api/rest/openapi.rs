@@ -17,7 +17,7 @@ const OPENAPI: &str = "3.1.0";
 /// bounds it.
 pub const LIST_LIMIT_MAX: &str = "list_limit_max";
 /// What any request may be answered with besides, unless the dialect has another status for it.
-const REFUSALS: [(StatusCode, &str); 10] = [
+const REFUSALS: [(StatusCode, &str); 11] = [
     (StatusCode::BAD_REQUEST, "The request is wrong, or can't be done."),
     (StatusCode::UNAUTHORIZED, "Nobody knows who calls."),
     (StatusCode::FORBIDDEN, "The caller has not the permission."),
@@ -25,6 +25,7 @@ const REFUSALS: [(StatusCode, &str); 10] = [
     (StatusCode::REQUEST_TIMEOUT, "The body took too long to arrive."),
     (StatusCode::GONE, "The user is disabled."),
     (StatusCode::PAYLOAD_TOO_LARGE, "The body is too long."),
+    (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body has a Content-Encoding; Accept-Encoding says what is read."),
     (StatusCode::TOO_MANY_REQUESTS, "Too many attempts or calls; Retry-After says how long to wait."),
     (StatusCode::INTERNAL_SERVER_ERROR, "The server failed; its log says how."),
     (StatusCode::SERVICE_UNAVAILABLE, "The server can't do it now; Retry-After says how long to wait."),
@@ -135,6 +136,10 @@ fn describe(
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let seconds = json!({ "type": "integer", "minimum": 0 });
             answer["headers"]["Retry-After"] = json!({ "description": "How many seconds to wait.", "schema": seconds });
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let schema = json!({ "type": "string" });
+            answer["headers"]["Accept-Encoding"] = json!({ "description": "What is read.", "schema": schema });
         }
         if let Some((name, description)) = &dialect.refusal_header {
             let schema = json!({ "type": "string" });

@@ -8,12 +8,13 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::MapDeserializer;
-use serde::de::{DeserializeOwned, IntoDeserializer, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use url::form_urlencoded;
 
 use super::Refusal;
 use super::listing::{IntoReply, Reply};
+use crate::api::text;
 use crate::service::Service;
 use crate::service::auth::Caller;
 
@@ -205,25 +206,23 @@ fn read_pairs<'a, T: DeserializeOwned>(pairs: impl Iterator<Item = (&'a str, &'a
 
 /// An empty body counts as `{}`.
 fn read_body<B: DeserializeOwned>(body: &[u8]) -> Result<B, Refusal> {
-    let body = if body.trim_ascii().is_empty() { b"{}" } else { body };
+    let body = text::as_utf8(text::without_mark(body)).map_err(Refusal::bad)?;
+    let body = if body.trim_ascii().is_empty() { "{}" } else { body };
     // A derived type would take an array for its members in their order.
-    if body
-        .trim_ascii_start()
-        .first()
-        .is_some_and(|first| matches!(first, b'[' | b'"' | b't' | b'f' | b'n' | b'0'..=b'9'))
-    {
+    if body.trim_ascii_start().starts_with(|first| matches!(first, '[' | '"' | 't' | 'f' | 'n' | '0'..='9')) {
         return Err(Refusal::bad("The body must be an object."));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let mut deserializer = serde_json::Deserializer::from_str(body);
     let read = serde_path_to_error::deserialize(&mut deserializer);
     let value = read.map_err(|cause| {
         let place = cause.path().to_string();
-        match cause.inner().is_data() {
-            true => misread(&place, cause.inner()),
-            false => Refusal::bad(format!("The body is no JSON: {}.", cause.inner())),
+        // What is wrong with a member may stand before what is no JSON.
+        match serde_json::from_str::<IgnoredAny>(body) {
+            Ok(_) => misread(&place, cause.inner()),
+            Err(cause) => Refusal::bad(text::no_json(body, &cause)),
         }
     })?;
-    deserializer.end().map_err(|cause| Refusal::bad(format!("The body is no JSON: {cause}.")))?;
+    deserializer.end().map_err(|cause| Refusal::bad(text::no_json(body, &cause)))?;
     Ok(value)
 }
 

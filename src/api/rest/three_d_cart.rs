@@ -18,6 +18,7 @@ use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
 use super::{Dialect, Refusal, bearer, catalogue, header as text_of, xml};
+use crate::api::text;
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, Violation};
 use crate::domain::id::WebhookId;
@@ -140,7 +141,8 @@ fn read(headers: &HeaderMap, body: Bytes) -> Result<Bytes, Refusal> {
     if !is_xml(text_of(headers, "content-type")) || body.trim_ascii().is_empty() {
         return Ok(body);
     }
-    let value = xml::read(&body).map_err(|problem| Refusal::bad(format!("The XML can't be read: {problem}.")))?;
+    let text = text::as_utf8(text::without_mark(&body)).map_err(Refusal::bad)?;
+    let value = xml::read(text).map_err(|problem| Refusal::bad(format!("The XML can't be read: {problem}.")))?;
     Ok(value.to_string().into())
 }
 

@@ -16,9 +16,8 @@ const ELEMENTS_MAX: usize = 100;
 
 /// Reads `<Root><Name>text</Name>…</Root>` as an object of texts. Fails with
 /// what is wrong with it.
-pub fn read(body: &[u8]) -> Result<Value, String> {
-    let text = std::str::from_utf8(body).map_err(|_| "it is no UTF-8".to_owned())?;
-    let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}').trim());
+pub fn read(text: &str) -> Result<Value, String> {
+    let mut reader = Reader::from_str(text.trim());
     let mut members = Map::new();
     let (mut depth, mut name, mut value) = (0, String::new(), String::new());
     let mut is_over = false;
@@ -144,11 +143,11 @@ mod tests {
     fn flat_bodies_are_read() {
         let body = r#"<?xml version="1.0"?><!-- x --><WebhookPOST xmlns:i="http://www.w3.org/2001/XMLSchema-instance">
             <Name>a &amp; b &#65;<![CDATA[<c>]]></Name><Url/><Enabled>true</Enabled></WebhookPOST> "#;
-        assert_eq!(read(body.as_bytes()), Ok(json!({"Name": "a & b A<c>", "Url": "", "Enabled": "true"})));
-        assert_eq!(read(b"<A/>"), Ok(json!({})));
+        assert_eq!(read(body), Ok(json!({"Name": "a & b A<c>", "Url": "", "Enabled": "true"})));
+        assert_eq!(read("<A/>"), Ok(json!({})));
         let nil =
             r#"<A xmlns:i="http://www.w3.org/2001/XMLSchema-instance"><Id i:nil="true"/><Name i:nil="false"/></A>"#;
-        assert_eq!(read(nil.as_bytes()), Ok(json!({"Id": null, "Name": ""})));
+        assert_eq!(read(nil), Ok(json!({"Id": null, "Name": ""})));
     }
 
     #[test]
@@ -170,10 +169,9 @@ mod tests {
             ("<A><B>&x;</B></A>", "unknown entity, &x;"),
             (&many, "more than 100 elements"),
         ] {
-            let told = read(body.as_bytes()).unwrap_err();
+            let told = read(body).unwrap_err();
             assert!(told.contains(problem), "{body}: {told}");
         }
-        assert!(read(b"<A>\xff</A>").is_err());
     }
 
     #[test]
@@ -184,7 +182,7 @@ mod tests {
             <Name>&lt;a&gt; &amp; \u{fffd}</Name><Enabled>true</Enabled></Webhook></ArrayOfWebhook>";
         assert_eq!(text, expected);
         assert_eq!(
-            read(&write("Webhook", &rows[0])),
+            read(str::from_utf8(&write("Webhook", &rows[0])).unwrap()),
             Ok(json!({"Id": "1", "Name": "<a> & \u{fffd}", "Enabled": "true"}))
         );
     }

@@ -16,8 +16,11 @@ use super::envelope::{
     Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, Malformed, PARSE_ERROR, Read, Shape, result_frame,
     write_error,
 };
-use super::fault::{refused_error, retry_after, specification_error};
+use super::fault::{Codes, protocol_error, refused_error, retry_after, specification_error};
 use super::method::{Context, Outlet};
+
+/// The vendor's words for a body with nothing in it.
+const NO_METHOD: &str = "No method specified.";
 
 /// Runs calls against a set of methods.
 pub struct Dispatcher {
@@ -56,7 +59,10 @@ impl Dispatcher {
         };
         let mut answer = Answer::default();
         match body {
-            Body::Nonsense => whole(PARSE_ERROR, None),
+            // So the vendor's own middleware finds out that somebody answers.
+            Body::Empty if context.codes == Codes::Vendor => protocol_error(INVALID_REQUEST, NO_METHOD, None).into(),
+            Body::Empty => whole(PARSE_ERROR, Some("The body is empty; a call is a JSON object.")),
+            Body::Nonsense(problem) => whole(PARSE_ERROR, Some(&problem)),
             Body::Single(read) => {
                 let retry_after = self.answer(&mut answer, "", read, context).await;
                 answer.with_retry_after(retry_after)

@@ -13,6 +13,8 @@ use jsonrpsee::types::Params;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::api::text;
+
 /// The longest id, in bytes as it is written: it is echoed in the answer.
 const ID_BYTES_MAX: usize = 1_000;
 
@@ -82,20 +84,30 @@ pub enum Body {
     Batch(Vec<Read>),
     /// A batch of so many calls, which are too many.
     Crowd(usize),
-    /// No JSON.
-    Nonsense,
+    /// Nothing, or white space.
+    Empty,
+    /// No JSON, and why.
+    Nonsense(String),
 }
 
 /// Reads a body, which may hold up to `calls_max` calls.
 pub fn read_body(body: &[u8], calls_max: usize) -> Body {
-    let Ok(whole) = serde_json::from_slice::<&RawValue>(body) else { return Body::Nonsense };
+    let text = match text::as_utf8(text::without_mark(body)) {
+        Ok(text) if text.trim_ascii().is_empty() => return Body::Empty,
+        Ok(text) => text,
+        Err(problem) => return Body::Nonsense(problem),
+    };
+    let whole = match serde_json::from_str::<&RawValue>(text) {
+        Ok(whole) => whole,
+        Err(cause) => return Body::Nonsense(text::no_json(text, &cause)),
+    };
     if !whole.get().starts_with('[') {
         return Body::Single(read_call(whole));
     }
     match serde_json::from_str::<Vec<&RawValue>>(whole.get()) {
         Ok(calls) if calls.len() > calls_max => Body::Crowd(calls.len()),
         Ok(calls) => Body::Batch(calls.into_iter().map(read_call).collect()),
-        Err(_) => Body::Nonsense,
+        Err(cause) => Body::Nonsense(text::no_json(text, &cause)),
     }
 }
 

@@ -43,7 +43,7 @@ use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::sdk::Language;
 use super::body::{self, BodyError};
-use super::{Config, Peer, retry_after};
+use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
 use crate::service::Service;
 use crate::service::auth::Credentials;
@@ -90,8 +90,12 @@ pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<
         let endpoint = Endpoint { dispatcher, codes, config: config.clone(), service, unsent };
         for path in paths {
             let refuse = refuse_method.layer(from_fn_with_state(Arc::clone(&endpoint.service), paused));
-            let methods = post(handle).get(socket::upgrade).fallback(refuse);
-            router = router.route(path, methods.with_state(endpoint.clone()));
+            let methods = post(handle).get(socket::upgrade).fallback(refuse).with_state(endpoint.clone());
+            // The vendor's own middleware, among others, puts a slash behind it.
+            if path != "/" {
+                router = router.route(&format!("{path}/"), methods.clone());
+            }
+            router = router.route(path, methods);
         }
     }
     router
@@ -107,16 +111,18 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
         );
     }
     let (bytes_max, timeout) = (endpoint.config.body_bytes_max, endpoint.config.idle_timeout);
-    let (body, held) = match body::read(body, &parts.extensions, bytes_max, timeout).await {
+    let (body, held) = match body::read(body, &parts, bytes_max, timeout).await {
         Ok(read) => read,
         Err(error) => {
             let code = match error {
                 BodyError::TooSlow | BodyError::NoRoom => REFUSED,
-                BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,
+                BodyError::Encoded | BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,
             };
             let wait = error.retry_after();
             let text = protocol_error(code, &error.problem(), wait);
-            return with_retry_after(json(error.status(), Body::from(text)), wait);
+            let mut response = with_retry_after(json(error.status(), Body::from(text)), wait);
+            accept_encoding(&mut response, error.accept_encoding());
+            return response;
         }
     };
     let Some(Peer(peer)) = parts.extensions.get().copied() else {

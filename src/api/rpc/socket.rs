@@ -21,6 +21,7 @@ use futures_util::{FutureExt, SinkExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -42,6 +43,11 @@ use crate::api::places::{Standing, Work};
 use crate::api::{Peer, Seat};
 use crate::work::guarded;
 
+/// The one version of the protocol that there is.
+const VERSION: &str = "13";
+/// What is spoken over it. A client need not ask for it, but one that does
+/// breaks off unless it is agreed to.
+const SUBPROTOCOL: &str = "jsonrpc";
 /// How much is read from a connection at once, and gathered before it is
 /// written, in bytes; what is longer is written in frames of so many.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -60,9 +66,15 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         (parts.extensions.get::<OnUpgrade>().cloned(), parts.headers.get(header::SEC_WEBSOCKET_KEY));
     let accept = key.map(|key| derive_accept_key(key.as_bytes()));
     // It checks what the standard asks of such a request.
-    if let Err(rejection) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
-        return refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text());
-    }
+    let subprotocol = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => upgrade.protocols([SUBPROTOCOL]).selected_protocol().cloned(),
+        Err(rejection) => {
+            let mut response = refusal(rejection.status(), INVALID_REQUEST, &rejection.body_text());
+            // A client of another version learns which one it is (RFC 6455, 4.4).
+            response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+            return response;
+        }
+    };
     let credentials = credentials(&parts.headers);
     if is_foreign(&parts.headers, endpoint.config.public_url.as_ref()) {
         let problem = "Pages of another origin are not answered. If this one is the server's own, behind a proxy, \
@@ -96,16 +108,19 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
             () = standing.is_cut() => debug!("a WebSocket at work was cut off, for another had no place"),
         }
     }));
-    switching_protocols(accept.as_deref().unwrap_or_default())
+    switching_protocols(accept.as_deref().unwrap_or_default(), subprotocol)
 }
 
-fn switching_protocols(accept: &str) -> Response {
+fn switching_protocols(accept: &str, subprotocol: Option<HeaderValue>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(accept).expect("it is base64"));
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
     response
 }
 
@@ -321,7 +336,7 @@ impl Connection {
             tungstenite::Error::Protocol(_) => (CloseCode::Protocol, "this is no WebSocket"),
             _ => return Err(Broken),
         };
-        self.leave(Some((code, reason))).await
+        self.leave_early(code, reason).await
     }
 
     /// Takes leave for another to have the place: at once, whether the peer
@@ -339,12 +354,22 @@ impl Connection {
     async fn turn_away(mut self) -> Result<(), Broken> {
         let problem = "There is no room for more of what you send. Retry in a second.";
         self.write(Message::text(protocol_error(REFUSED, problem, Some(FULL_RETRY_AFTER)))).await?;
-        self.leave(Some((CloseCode::Again, "there is no room for the message"))).await
+        self.leave_early(CloseCode::Again, "there is no room for the message").await
+    }
+
+    /// Takes leave of a peer that may still be sending what is not read.
+    async fn leave_early(mut self, code: CloseCode, reason: &'static str) -> Result<(), Broken> {
+        let left = self.leave(Some((code, reason))).await;
+        tokio::select! {
+            // It lingers, or a reset would overtake what was said.
+            ended = self.socket.get_mut().shutdown() => left.and(ended.map_err(|_| Broken)),
+            () = self.seat.is_over() => Err(Broken),
+        }
     }
 
     /// Says good-bye, and waits a little for the peer to do so; or, without a
     /// reason, lets the answer to the peer's own go out.
-    async fn leave(mut self, why: Option<(CloseCode, &'static str)>) -> Result<(), Broken> {
+    async fn leave(&mut self, why: Option<(CloseCode, &'static str)>) -> Result<(), Broken> {
         let leaving = async {
             if let Some((code, reason)) = why {
                 let frame = CloseFrame { code, reason: reason.into() };
