@@ -182,11 +182,13 @@ impl Story {
             match fact {
                 Fact::Receipt(_) => {}
                 Fact::Webhook(id, column, value) => {
-                    let found: rusqlite::types::Value = store
-                        .query_row(&format!("SELECT {column} FROM webhook WHERE webhook_id = ?1"), [id], |row| {
-                            row.get(0)
-                        })
-                        .map_err(failed)?;
+                    let sql = format!("SELECT {column}, deleted_at IS NOT NULL FROM webhook WHERE webhook_id = ?1");
+                    let (found, is_deleted): (rusqlite::types::Value, bool) =
+                        store.query_row(&sql, [id], |row| Ok((row.get(0)?, row.get(1)?))).map_err(failed)?;
+                    if is_deleted {
+                        // Its definition is blotted out once its deliveries have ended.
+                        continue;
+                    }
                     let found = match found {
                         rusqlite::types::Value::Text(text) => json!(text),
                         rusqlite::types::Value::Integer(number) => json!(number),
