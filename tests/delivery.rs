@@ -4,6 +4,8 @@ mod common;
 
 #[path = "delivery/formats.rs"]
 mod formats;
+#[path = "delivery/raw.rs"]
+mod raw;
 #[path = "delivery/shares.rs"]
 mod shares;
 

@@ -108,6 +108,7 @@ impl Client {
     /// after it; any other status is an error of the class
     /// [`ErrorClass::Status`]. Ends by `timeouts.total` at the latest, and soon
     /// after a 2xx status line; has read no more of the answer's body than the configured bound.
+    /// If a kept connection turns out to be closed, the same goes out once more on a new one.
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
         let PostRequest { merchant, url, timeouts, .. } = request;
@@ -137,7 +138,7 @@ impl Client {
         let read = timeout_at(deadline, reading).await;
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
-            self.pool.put(origin(url), wire);
+            self.pool.put(origin(url), wire, keep_alive(&head.headers));
         }
         PostResult {
             duration: started.elapsed(),
@@ -172,11 +173,12 @@ impl Client {
 
         let began = Instant::now();
         if let Some(mut wire) = self.pool.take(origin(url)) {
-            match wire.send(request).await {
+            match wire.send(request.clone()).await {
                 Ok(response) => return Ok((wire, response, began.elapsed())),
-                // It was closed in this very moment.
-                Err((_, Some(unsent))) => request = unsent,
-                Err((error, None)) => return Err((attempt_error(&error), wire.address)),
+                // Its receiver closed it in this very moment, as it may any that was
+                // used before (RFC 9112 §9.6); what is delivered twice has one id.
+                Err(_) if wire.is_unanswered() => {}
+                Err(error) => return Err((attempt_error(&error), wire.address)),
             }
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
@@ -186,7 +188,7 @@ impl Client {
         let began = Instant::now();
         match wire.send(request).await {
             Ok(response) => Ok((wire, response, began.elapsed())),
-            Err((error, _)) => Err((attempt_error(&error), wire.address)),
+            Err(error) => Err((attempt_error(&error), wire.address)),
         }
     }
 }
@@ -233,6 +235,15 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     }
     let since_epoch = httpdate::parse_http_date(asked).ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some(Timestamp(0).after(since_epoch).since(now))
+}
+
+/// How long the receiver keeps an unused connection, if it says so
+/// (RFC 2068 §19.7.1.1): `Keep-Alive: timeout=5, max=100`.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let parameters = headers.get("keep-alive")?.to_str().ok()?.split(',');
+    let mut named = parameters.filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
 /// Headers for the attempt log, one `name: value` a line. Values that may be

@@ -17,6 +17,7 @@ mod pool;
 mod samples;
 pub mod scheduler;
 mod sessions;
+mod stream;
 mod tenant;
 pub mod trust;
 pub mod ultracart;

@@ -29,9 +29,10 @@ use tower::Service;
 use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
+use super::stream::{Seen, Watched};
 use crate::domain::id::MerchantId;
 
-/// How long an unused connection is kept.
+/// How long an unused connection is kept, unless its receiver wants it shorter.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 /// How often it is looked for such.
 const WATCH_INTERVAL: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The most headers of an answer.
 pub const ANSWER_HEADERS_MAX: usize = 100;
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Stream = TokioIo<Watched<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
 
 /// An open connection.
 pub struct Wire {
@@ -48,26 +49,28 @@ pub struct Wire {
     connection: Box<Connection<Stream, Full<Bytes>>>,
     /// The connection has come to its end, and must not be polled again.
     is_over: bool,
+    /// Whether anything has come since the last request was made.
+    seen: Seen,
     /// What it is connected to.
     pub address: Option<SocketAddr>,
 }
 
 impl Wire {
-    /// Makes a request, and waits for the head of its answer. If the request
-    /// was never sent, it comes back.
-    pub async fn send(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, (hyper::Error, Option<Request<Full<Bytes>>>)> {
-        let Self { sender, connection, is_over, .. } = self;
-        let mut sending = pin!(sender.try_send_request(request));
+    /// Makes a request, and waits for the head of its answer.
+    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        let Self { sender, connection, is_over, seen, .. } = self;
+        seen.begin();
+        let mut sending = pin!(sender.send_request(request));
         let sent = poll_fn(|context| {
             drive(connection, is_over, context);
             sending.as_mut().poll(context)
         });
         sent.await
-            .map_err(|mut error| (error.take_message(), error))
-            .map_err(|(unsent, error)| (error.into_error(), unsent))
+    }
+
+    /// True if nothing of an answer to the last request has come.
+    pub fn is_unanswered(&self) -> bool {
+        !self.seen.is_any()
     }
 
     /// Reads a body of an answer up to so many bytes into `kept`, as far as
@@ -121,11 +124,17 @@ pub struct Pool {
 
 #[derive(Default)]
 struct Idle {
-    /// By scheme, host and port, with when they were put back; the one that
-    /// was used last is at the end.
-    wires: HashMap<Box<str>, VecDeque<(Instant, Wire)>>,
+    /// By scheme, host and port; the one that was used last is at the end.
+    wires: HashMap<Box<str>, VecDeque<Unused>>,
     count: usize,
     is_watched: bool,
+}
+
+struct Unused {
+    since: Instant,
+    /// When it is closed.
+    until: Instant,
+    wire: Wire,
 }
 
 impl Pool {
@@ -137,24 +146,26 @@ impl Pool {
     /// A connection that was kept and is still open, if there is one.
     pub fn take(&self, origin: &str) -> Option<Wire> {
         loop {
-            let mut wire = self.idle().take(origin)?;
-            if wire.is_free() {
+            let Unused { until, mut wire, .. } = self.idle().take(origin)?;
+            if until > Instant::now() && wire.is_free() {
                 return Some(wire);
             }
         }
     }
 
-    /// Keeps a connection on which another request can be made.
-    pub fn put(self: &Arc<Self>, origin: &str, wire: Wire) {
-        let now = Instant::now();
-        let mut idle = self.idle();
-        if self.idle_max == 0 {
+    /// Keeps a connection on which another request can be made, no longer than
+    /// its receiver does, if that is known.
+    pub fn put(self: &Arc<Self>, origin: &str, wire: Wire, receiver_keeps: Option<Duration>) {
+        let since = Instant::now();
+        let until = since + receiver_keeps.unwrap_or(IDLE_TIMEOUT).min(IDLE_TIMEOUT);
+        if self.idle_max == 0 || until <= since {
             return;
         }
+        let mut idle = self.idle();
         if idle.count >= self.idle_max {
             idle.close_oldest();
         }
-        idle.put(origin, wire, now);
+        idle.put(origin, Unused { since, until, wire });
         if !idle.is_watched {
             idle.is_watched = true;
             drop(idle);
@@ -173,18 +184,20 @@ impl Pool {
         let mut extras = Extensions::new();
         stream.connected().get_extras(&mut extras);
         let address = extras.get::<HttpInfo>().map(HttpInfo::remote_addr);
+        let seen = Seen::default();
+        let stream = TokioIo::new(Watched::new(TokioIo::new(stream), seen.clone()));
         let mut builder = Builder::new();
         builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).max_headers(ANSWER_HEADERS_MAX);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| ConnectError::Tls(error.into()))?;
-        Ok(Wire { sender, connection: Box::new(connection), is_over: false, address })
+        Ok(Wire { sender, connection: Box::new(connection), is_over: false, seen, address })
     }
 
-    /// Closes what nobody has used for long, until there is nothing left.
+    /// Closes what has been unused for long enough, until there is nothing left.
     async fn watch(self: Arc<Self>) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             let mut idle = self.idle();
-            idle.close_unused_since(Instant::now() - IDLE_TIMEOUT);
+            idle.close_unused(Instant::now());
             if idle.count == 0 {
                 idle.is_watched = false;
                 return;
@@ -198,31 +211,31 @@ impl Pool {
 }
 
 impl Idle {
-    fn put(&mut self, origin: &str, wire: Wire, now: Instant) {
+    fn put(&mut self, origin: &str, unused: Unused) {
         match self.wires.get_mut(origin) {
-            Some(wires) => wires.push_back((now, wire)),
-            None => drop(self.wires.insert(origin.into(), VecDeque::from([(now, wire)]))),
+            Some(wires) => wires.push_back(unused),
+            None => drop(self.wires.insert(origin.into(), VecDeque::from([unused]))),
         }
         self.count += 1;
     }
 
-    fn take(&mut self, origin: &str) -> Option<Wire> {
-        let (_, wire) = self.wires.get_mut(origin)?.pop_back()?;
+    fn take(&mut self, origin: &str) -> Option<Unused> {
+        let unused = self.wires.get_mut(origin)?.pop_back()?;
         self.count -= 1;
-        Some(wire)
+        Some(unused)
     }
 
     fn close_oldest(&mut self) {
         let fronts = self.wires.values_mut().filter(|wires| !wires.is_empty());
-        let oldest = fronts.min_by_key(|wires| wires.front().map(|(put_back, _)| *put_back));
+        let oldest = fronts.min_by_key(|wires| wires.front().map(|unused| unused.since));
         if oldest.and_then(VecDeque::pop_front).is_some() {
             self.count -= 1;
         }
     }
 
-    fn close_unused_since(&mut self, then: Instant) {
+    fn close_unused(&mut self, now: Instant) {
         self.wires.retain(|_, wires| {
-            wires.retain(|(put_back, _)| *put_back > then);
+            wires.retain(|unused| unused.until > now);
             !wires.is_empty()
         });
         self.count = self.wires.values().map(VecDeque::len).sum();
@@ -280,7 +293,7 @@ mod tests {
 
     async fn post(wire: &mut Wire) -> u16 {
         let request = Request::post("/").header("host", "a").body(Full::default()).unwrap();
-        let response = wire.send(request).await.map_err(|(error, _)| error).unwrap();
+        let response = wire.send(request).await.unwrap();
         let status = response.status().as_u16();
         let mut room = Arc::new(Answers::new(1_000)).begin(MerchantId(1));
         wire.read(response.into_body(), 100, &mut room, &mut Vec::new()).await;
@@ -294,7 +307,7 @@ mod tests {
         assert_eq!(wire.address.unwrap().to_string(), origin["http://".len()..]);
         assert_eq!(post(&mut wire).await, 204);
         assert!(wire.is_free());
-        pool.put(&origin, wire);
+        pool.put(&origin, wire, None);
         assert!(pool.take("http://127.0.0.1:1").is_none());
         let mut again = pool.take(&origin).expect("it was put back");
         assert!(pool.take(&origin).is_none(), "and taken");
@@ -317,12 +330,12 @@ mod tests {
         let pool = pool(2);
         let mut wire = open(&pool, &origin).await;
         assert_eq!(post(&mut wire).await, 204);
-        pool.put(&origin, wire);
+        pool.put(&origin, wire, None);
         closing.recv().await.unwrap();
         // The end is on its way within this machine.
         let taken = async {
             while let Some(wire) = pool.take(&origin) {
-                pool.put(&origin, wire);
+                pool.put(&origin, wire, None);
                 tokio::task::yield_now().await;
             }
         };
@@ -330,30 +343,14 @@ mod tests {
         assert_eq!(pool.idle().count, 0);
     }
 
-    #[tokio::test]
-    async fn a_request_that_was_never_sent_comes_back() {
-        let origin = receiver(|stream| async move { drop(stream) }).await;
-        let pool = pool(2);
-        let mut wire = open(&pool, &origin).await;
-        let free = async {
-            while wire.is_free() {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(Duration::from_secs(60), free).await.expect("the end is noticed");
-        let request = Request::post("/").header("host", "a").body(Full::from("body")).unwrap();
-        let (error, unsent) = wire.send(request).await.unwrap_err();
-        assert!(error.is_canceled() && unsent.is_some(), "{error:?}");
-    }
-
     #[tokio::test(start_paused = true)]
     async fn so_many_are_kept_and_not_for_ever() {
         let (pool, origin) = (pool(3), receiver(answer).await);
         let other = receiver(answer).await;
-        pool.put(&other, open(&pool, &other).await);
+        pool.put(&other, open(&pool, &other).await, None);
         for _ in 0..4 {
             tokio::time::advance(Duration::from_secs(1)).await;
-            pool.put(&origin, open(&pool, &origin).await);
+            pool.put(&origin, open(&pool, &origin).await, None);
         }
         assert_eq!(pool.idle().count, 3);
         assert!(pool.take(&other).is_none(), "the one that was unused for longest was closed");

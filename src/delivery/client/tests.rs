@@ -18,6 +18,8 @@ use crate::delivery::pool::ANSWER_HEADERS_MAX;
 use crate::domain::fuzz;
 use crate::domain::retry::RetryPolicy;
 
+mod kept;
+
 const GENEROUS: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 const CAP: usize = 1_000;
@@ -99,16 +101,7 @@ async fn serve(
     answer: Arc<str>,
     then: Then,
 ) -> io::Result<()> {
-    loop {
-        let mut request = String::new();
-        while !is_whole(&request) {
-            let mut buffer = [0; 4096];
-            let count = stream.read(&mut buffer).await?;
-            if count == 0 {
-                return Ok(());
-            }
-            request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        }
+    while let Some(request) = read_request(&mut stream).await? {
         requests.lock().unwrap().push(request);
         stream.write_all(answer.as_bytes()).await?;
         match then {
@@ -119,6 +112,21 @@ async fn serve(
             },
         }
     }
+    Ok(())
+}
+
+/// The next request, unless the client has gone.
+async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut request = String::new();
+    while !is_whole(&request) {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    Ok(Some(request))
 }
 
 fn is_whole(request: &str) -> bool {
