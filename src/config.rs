@@ -318,6 +318,8 @@ keys! {
     webhook_in_flight_max: usize = "1024", count(1, 10_000);
     /// Connections to receivers that are kept while nothing is sent; the one that was used longest ago is closed for another.
     kept_connections_max: usize = "1024", count(0, 100_000);
+    /// How long a connection to a receiver is used. For the next one the receiver's name is looked up again, and its address judged.
+    connection_age_max_s: Duration = "60", seconds(1, 86_400);
     /// Bytes of messages in memory while they wait to be sent.
     loaded_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// Bytes of messages and bodies that are being sent.
@@ -429,6 +431,7 @@ impl Settings {
                 answer_bytes_max: self.answer_bytes_max?,
                 answers_bytes_max: self.answers_bytes_max?,
                 kept_connections_max: self.kept_connections_max?,
+                connection_age_max: self.connection_age_max_s?,
                 allow_targets,
                 trusted: self.ca_file?.0,
             },

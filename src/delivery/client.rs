@@ -24,7 +24,7 @@ use super::Config;
 use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
-use super::pool::{Pool, Wire};
+use super::pool::{Keeping, Pool, Wire};
 use super::sessions::Sessions;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
@@ -99,7 +99,8 @@ impl Client {
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
         let guard = Arc::new(Guard::new(config.allow_targets.clone()));
-        let pool = Arc::new(Pool::new(guard, resolver, tls, config.kept_connections_max));
+        let keeping = Keeping { idle_max: config.kept_connections_max, age_max: config.connection_age_max };
+        let pool = Arc::new(Pool::new(guard, resolver, tls, keeping));
         let answers = Arc::new(Answers::new(config.answers_bytes_max));
         Self { pool, answer_bytes_max: config.answer_bytes_max, answers }
     }
@@ -112,7 +113,7 @@ impl Client {
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
         let PostRequest { merchant, url, timeouts, .. } = request;
-        let deadline: tokio::time::Instant = (started + timeouts.total).into();
+        let deadline = tokio::time::Instant::now() + timeouts.total;
 
         let (mut wire, response, answered_in) = match timeout_at(deadline, self.send(request)).await {
             Ok(Ok(sent)) => sent,

@@ -24,6 +24,8 @@ pub mod ultracart;
 pub mod worker;
 mod xml;
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use self::trust::Trusted;
@@ -51,6 +53,9 @@ pub struct Config {
     pub answers_bytes_max: usize,
     /// Connections that are kept while nothing is sent on them.
     pub kept_connections_max: usize,
+    /// How long a connection is used, before its receiver's name is looked up
+    /// again for another.
+    pub connection_age_max: Duration,
     /// Networks that may be delivered to although the guard forbids them.
     pub allow_targets: Vec<IpNet>,
     /// Whose certificates receivers may present, besides those of the

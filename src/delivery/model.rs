@@ -186,6 +186,7 @@ impl World {
             answer_bytes_max: 0,
             answers_bytes_max: 0,
             kept_connections_max: 0,
+            connection_age_max: Duration::ZERO,
             allow_targets: Vec::new(),
             trusted: Trusted::default(),
         };

@@ -51,6 +51,7 @@ pub struct Wire {
     is_over: bool,
     /// Whether anything has come since the last request was made.
     seen: Seen,
+    opened: Instant,
     /// What it is connected to.
     pub address: Option<SocketAddr>,
 }
@@ -118,8 +119,18 @@ pub struct Pool {
     guard: Arc<Guard>,
     resolver: Arc<dyn Resolve>,
     tls: Arc<ClientConfig>,
-    idle_max: usize,
+    keeping: Keeping,
     idle: Mutex<Idle>,
+}
+
+/// What connections may be kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// So many that are not in use.
+    pub idle_max: usize,
+    /// Each for so long, however much it is used: the receiver may have moved
+    /// to another address since.
+    pub age_max: Duration,
 }
 
 #[derive(Default)]
@@ -138,9 +149,9 @@ struct Unused {
 }
 
 impl Pool {
-    /// A pool that keeps up to so many.
-    pub fn new(guard: Arc<Guard>, resolver: Arc<dyn Resolve>, tls: ClientConfig, idle_max: usize) -> Self {
-        Self { guard, resolver, tls: Arc::new(tls), idle_max, idle: Mutex::default() }
+    /// A pool that keeps no more than `keeping` allows.
+    pub fn new(guard: Arc<Guard>, resolver: Arc<dyn Resolve>, tls: ClientConfig, keeping: Keeping) -> Self {
+        Self { guard, resolver, tls: Arc::new(tls), keeping, idle: Mutex::default() }
     }
 
     /// A connection that was kept and is still open, if there is one.
@@ -157,12 +168,13 @@ impl Pool {
     /// its receiver does, if that is known.
     pub fn put(self: &Arc<Self>, origin: &str, wire: Wire, receiver_keeps: Option<Duration>) {
         let since = Instant::now();
-        let until = since + receiver_keeps.unwrap_or(IDLE_TIMEOUT).min(IDLE_TIMEOUT);
-        if self.idle_max == 0 || until <= since {
+        let idle_until = since + receiver_keeps.unwrap_or(IDLE_TIMEOUT).min(IDLE_TIMEOUT);
+        let until = idle_until.min(wire.opened + self.keeping.age_max);
+        if self.keeping.idle_max == 0 || until <= since {
             return;
         }
         let mut idle = self.idle();
-        if idle.count >= self.idle_max {
+        if idle.count >= self.keeping.idle_max {
             idle.close_oldest();
         }
         idle.put(origin, Unused { since, until, wire });
@@ -189,7 +201,7 @@ impl Pool {
         let mut builder = Builder::new();
         builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).max_headers(ANSWER_HEADERS_MAX);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| ConnectError::Tls(error.into()))?;
-        Ok(Wire { sender, connection: Box::new(connection), is_over: false, seen, address })
+        Ok(Wire { sender, connection: Box::new(connection), is_over: false, seen, opened: Instant::now(), address })
     }
 
     /// Closes what has been unused for long enough, until there is nothing left.
@@ -262,7 +274,8 @@ mod tests {
             .unwrap()
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
-        Arc::new(Pool::new(guard, Arc::new(SystemResolver), tls, idle_max))
+        let keeping = Keeping { idle_max, age_max: Duration::from_secs(3_600) };
+        Arc::new(Pool::new(guard, Arc::new(SystemResolver), tls, keeping))
     }
 
     /// Where every connection is served so.

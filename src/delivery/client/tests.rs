@@ -23,6 +23,7 @@ mod kept;
 const GENEROUS: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 const CAP: usize = 1_000;
+const AGE_MAX: Duration = Duration::from_secs(60);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// For `receiver.test`, signed by itself, good until 2126. Keeps no secret.
@@ -143,6 +144,7 @@ fn config(allow: &[&str]) -> Config {
         answer_bytes_max: CAP,
         answers_bytes_max: 1_000_000,
         kept_connections_max: 100,
+        connection_age_max: AGE_MAX,
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
         allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),

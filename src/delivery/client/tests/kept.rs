@@ -126,3 +126,18 @@ async fn the_receiver_says_how_long_it_keeps_a_connection() {
         assert_eq!(connections(keep_alive, Duration::from_secs(seconds)).await, expected, "{keep_alive}");
     }
 }
+
+/// 127.0.0.1 is allowed, so it stands for a public address.
+#[tokio::test]
+async fn the_name_is_looked_up_again_after_a_while() {
+    let receiver = Receiver::new(OK, Then::Listen).await;
+    let client = client_with(&["127.0.0.1/32"], &["127.0.0.1", "127.0.0.2"]);
+    let url = format!("http://a.test:{}/", receiver.port);
+    // It is used all the time, and never idle for long.
+    for _ in 0..4 {
+        assert_eq!(class(&post(&client, &url).await), None);
+        pass(AGE_MAX / 4).await;
+    }
+    assert_eq!(*receiver.connections.lock().unwrap(), 1);
+    assert_eq!(class(&post(&client, &url).await), Some(ErrorClass::AddressRefused));
+}
