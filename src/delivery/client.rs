@@ -36,6 +36,8 @@ use crate::domain::time::Timestamp;
 pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
 /// The same of an answer, whose headers are its receiver's to choose.
 pub const LOG_ANSWER_HEADERS_CHARS_MAX: usize = 16 * 1024;
+/// How much of an answer that can't be read is shown.
+const SHOWN_BYTES_MAX: usize = 100;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
@@ -179,7 +181,7 @@ impl Client {
                 // Its receiver closed it in this very moment, as it may any that was
                 // used before (RFC 9112 §9.6); what is delivered twice has one id.
                 Err(_) if wire.is_unanswered() => {}
-                Err(error) => return Err((attempt_error(&error), wire.address)),
+                Err(error) => return Err(unread(&error, wire)),
             }
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
@@ -189,7 +191,7 @@ impl Client {
         let began = Instant::now();
         match wire.send(request).await {
             Ok(response) => Ok((wire, response, began.elapsed())),
-            Err(error) => Err((attempt_error(&error), wire.address)),
+            Err(error) => Err(unread(&error, wire)),
         }
     }
 }
@@ -319,15 +321,25 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
     AttemptError { class, detail: error.to_string() }
 }
 
-/// What kept an answer from coming.
-fn attempt_error(error: &hyper::Error) -> AttemptError {
-    let detail = match error.source() {
+/// What kept an answer from coming, or from being read, and from where.
+fn unread(error: &hyper::Error, wire: Wire) -> (AttemptError, Option<SocketAddr>) {
+    let address = wire.address;
+    let begun = wire.into_unread();
+    let mut detail = match error.source() {
         _ if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
-        _ if error.is_incomplete_message() => "the connection was closed before an answer came".to_owned(),
+        _ if error.is_incomplete_message() && begun.is_empty() => {
+            "the connection was closed before an answer came".to_owned()
+        }
+        _ if error.is_incomplete_message() => "the connection was closed within the head of the answer".to_owned(),
         Some(cause) => format!("the connection broke: {cause}"),
         None => format!("the connection broke: {error}"),
     };
-    AttemptError { class: ErrorClass::Protocol, detail }
+    if !begun.is_empty() {
+        let shown = begun[..begun.len().min(SHOWN_BYTES_MAX)].escape_ascii();
+        let more = if begun.len() > SHOWN_BYTES_MAX { " …" } else { "" };
+        detail.push_str(&format!("; it begins with \"{shown}\"{more}"));
+    }
+    (AttemptError { class: ErrorClass::Protocol, detail }, address)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::domain::fuzz;
 use crate::domain::retry::RetryPolicy;
 
 mod kept;
+mod lenient;
 
 const GENEROUS: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
