@@ -26,6 +26,7 @@ use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
 use super::sessions::Sessions;
+use super::stream::Spelling;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
@@ -61,6 +62,8 @@ pub struct PostRequest<'a> {
     pub url: &'a Url,
     /// All headers but `host` and `content-length`.
     pub headers: HeaderMap,
+    /// How their names are spelled.
+    pub spelling: Spelling,
     /// The body.
     pub body: Bytes,
     /// Bounds on the attempt.
@@ -133,7 +136,7 @@ impl Client {
         };
         // The status has decided; a body that is cut off or too slow changes nothing.
         let mut kept = self.answers.begin(merchant);
-        let mut logged_headers = log_headers(&head.headers, LOG_ANSWER_HEADERS_CHARS_MAX);
+        let mut logged_headers = log_headers(&head.headers, &Spelling::default(), LOG_ANSWER_HEADERS_CHARS_MAX);
         if !kept.grow(logged_headers.len()) {
             logged_headers = String::new();
         }
@@ -160,7 +163,7 @@ impl Client {
         &self,
         request: PostRequest<'_>,
     ) -> Result<(Wire, Response<Incoming>, Duration), (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { merchant, url, mut headers, body, timeouts } = request;
+        let PostRequest { merchant, url, mut headers, spelling, body, timeouts } = request;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
@@ -176,7 +179,7 @@ impl Client {
 
         let began = Instant::now();
         if let Some(mut wire) = self.pool.take(origin(url)) {
-            match wire.send(request.clone()).await {
+            match wire.send(request.clone(), spelling.clone()).await {
                 Ok(response) => return Ok((wire, response, began.elapsed())),
                 // Its receiver closed it in this very moment, as it may any that was
                 // used before (RFC 9112 §9.6); what is delivered twice has one id.
@@ -189,7 +192,7 @@ impl Client {
             (connect_error(&error, timeouts), tried)
         })?;
         let began = Instant::now();
-        match wire.send(request).await {
+        match wire.send(request, spelling).await {
             Ok(response) => Ok((wire, response, began.elapsed())),
             Err(error) => Err(unread(&error, wire)),
         }
@@ -249,17 +252,18 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
 }
 
-/// Headers for the attempt log, one `name: value` a line. Values that may be
+/// Headers for the attempt log, one `name: value` a line, spelled so. Values that may be
 /// credentials read `[redacted]`, and no more than `chars_max` characters are
 /// given.
-pub fn log_headers(headers: &HeaderMap, chars_max: usize) -> String {
+pub fn log_headers(headers: &HeaderMap, spelling: &Spelling, chars_max: usize) -> String {
     let mut text =
         String::with_capacity(headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum());
+    let mut speller = spelling.speller();
     for (name, value) in headers {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(name.as_str());
+        text.push_str(speller.spell(name.as_str()).unwrap_or(name.as_str()));
         text.push_str(": ");
         match value.to_str() {
             _ if is_credential(name, value) => text.push_str("[redacted]"),

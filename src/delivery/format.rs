@@ -4,10 +4,13 @@
 //! same bytes; headers depend on the webhook as it is now, and on the time.
 //! The publisher's message is spliced in byte for byte: nothing here parses it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::stream::Spelling;
 use super::{ultracart, xml};
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
@@ -139,6 +142,13 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     headers
 }
 
+/// How the names of those headers are spelled: the owner's as the owner
+/// does, the vendor's as the vendor does, and the others in lower case.
+pub fn spelling(webhook: &Webhook, parcel: &Parcel) -> Spelling {
+    let vendors: &[_] = if parcel.format == Format::Shipstream { &["X-Plugin-Hmac-Sha256"] } else { &[] };
+    Spelling { owners: Arc::clone(webhook.spec.extra_headers.spelled()), vendors }
+}
+
 fn content_type(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::Json | Encoding::Gzip => "application/json",
@@ -212,8 +222,6 @@ fn plain(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::delivery::samples;
     use crate::domain::event::Message;

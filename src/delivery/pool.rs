@@ -29,7 +29,7 @@ use tower::Service;
 use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
-use super::stream::{Seen, Watched};
+use super::stream::{Exchange, Spelling, Watched};
 use crate::domain::id::MerchantId;
 
 /// How long an unused connection is kept, unless its receiver wants it shorter.
@@ -51,18 +51,21 @@ pub struct Wire {
     connection: Box<Connection<Stream, Full<Bytes>>>,
     /// The connection has come to its end, and must not be polled again.
     is_over: bool,
-    /// Whether anything has come since the last request was made.
-    seen: Seen,
+    exchange: Exchange,
     opened: Instant,
     /// What it is connected to.
     pub address: Option<SocketAddr>,
 }
 
 impl Wire {
-    /// Makes a request, and waits for the head of its answer.
-    pub async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        let Self { sender, connection, is_over, seen, .. } = self;
-        seen.begin();
+    /// Makes a request, its names spelled so, and waits for the head of its answer.
+    pub async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        spelling: Spelling,
+    ) -> hyper::Result<Response<Incoming>> {
+        let Self { sender, connection, is_over, exchange, .. } = self;
+        exchange.begin(spelling);
         let mut sending = pin!(sender.send_request(request));
         let sent = poll_fn(|context| {
             drive(connection, is_over, context);
@@ -78,7 +81,7 @@ impl Wire {
 
     /// True if nothing of an answer to the last request has come.
     pub fn is_unanswered(&self) -> bool {
-        !self.seen.is_any()
+        !self.exchange.has_come()
     }
 
     /// Reads a body of an answer up to so many bytes into `kept`, as far as
@@ -203,15 +206,15 @@ impl Pool {
         let mut extras = Extensions::new();
         stream.connected().get_extras(&mut extras);
         let address = extras.get::<HttpInfo>().map(HttpInfo::remote_addr);
-        let seen = Seen::default();
-        let stream = TokioIo::new(Watched::new(TokioIo::new(stream), seen.clone()));
+        let exchange = Exchange::default();
+        let stream = TokioIo::new(Watched::new(TokioIo::new(stream), exchange.clone()));
         let mut builder = Builder::new();
         builder.max_buf_size(ANSWER_HEAD_BYTES_MAX).max_headers(ANSWER_HEADERS_MAX);
         // What curl and browsers read as well.
         builder.allow_obsolete_multiline_headers_in_responses(true);
         builder.allow_spaces_after_header_name_in_responses(true);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| ConnectError::Tls(error.into()))?;
-        Ok(Wire { sender, connection: Box::new(connection), is_over: false, seen, opened: Instant::now(), address })
+        Ok(Wire { sender, connection: Box::new(connection), is_over: false, exchange, opened: Instant::now(), address })
     }
 
     /// Closes what has been unused for long enough, until there is nothing left.
@@ -316,7 +319,7 @@ mod tests {
 
     async fn post(wire: &mut Wire) -> u16 {
         let request = Request::post("/").header("host", "a").body(Full::default()).unwrap();
-        let response = wire.send(request).await.unwrap();
+        let response = wire.send(request, Spelling::default()).await.unwrap();
         let status = response.status().as_u16();
         let mut room = Arc::new(Answers::new(1_000)).begin(MerchantId(1));
         wire.read(response.into_body(), 100, &mut room, &mut Vec::new()).await;

@@ -14,7 +14,7 @@ pub const NO_CONTENT: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
 /// Keeps the heads of requests.
 pub struct RawReceiver {
-    url: String,
+    pub url: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
@@ -102,5 +102,41 @@ async fn a_connection_that_was_closed_meanwhile_costs_no_attempt() {
         let heads = receiver.heads();
         assert_eq!(heads.len(), 3, "{more}");
         assert_eq!(heads[1], heads[2], "the same again, with the same webhook-id");
+    }
+}
+
+/// Some receivers compare names letter by letter.
+#[tokio::test]
+async fn headers_are_spelled_as_their_owners_spell_them() {
+    let (server, _hand) = Start::default().manual().await;
+    for format in ["shipstream", "envelope"] {
+        let receiver = RawReceiver::start(|_| Some(NO_CONTENT.to_vec())).await;
+        let extra = "X-My-Shop: 7\nX-API-KEY: abc\nx-plain: d\nCONTENT-type: text/x\nX-My-Shop: 8\nx-My-shop: 9";
+        let id = receiver.webhook(&server, json!({"format": format, "extra_headers": extra})).await;
+        let data = json!({"topics": "*", "url": receiver.url, "secret_key": SECRET, "format": format});
+        let plain = server.webhook(data).await["webhook_id"].as_i64().unwrap();
+        // On a new connection and on a kept one.
+        for n in 1..=2 {
+            server.publish("order:created", json!({"n": n})).await;
+            server.settled(id).await;
+            server.settled(plain).await;
+        }
+        let (own, others): (Vec<_>, Vec<_>) = receiver.heads().into_iter().partition(|head| head.contains(": abc"));
+        assert_eq!((own.len(), others.len()), (2, 2));
+        for head in own {
+            let lines: Vec<_> = head.lines().collect();
+            for line in extra.lines() {
+                assert!(lines.contains(&line), "{line} in {head}");
+            }
+            assert!(lines.contains(&"webhook-timestamp: 1700000000"), "{head}");
+            assert_eq!(head.contains("\r\nX-Plugin-Hmac-Sha256: "), format == "shipstream", "{head}");
+        }
+        for head in others {
+            assert!(head.contains("\r\ncontent-type: application/json"), "{head}");
+            assert_eq!(head.contains("\r\nX-Plugin-Hmac-Sha256: "), format == "shipstream", "{head}");
+        }
+        let logged = server.attempts(id, 1, 1).await.remove(0);
+        let logged = logged["request_headers"].to_string();
+        assert!(logged.contains("\"X-My-Shop\"") && logged.contains("\"X-API-KEY\""), "{logged}");
     }
 }

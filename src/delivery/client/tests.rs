@@ -179,6 +179,7 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
             merchant: MerchantId(1),
             url: &url,
             headers,
+            spelling: Spelling::default(),
             body: Bytes::from_static(b"{\"a\":1}"),
             timeouts,
         })
@@ -500,8 +501,8 @@ fn logged_headers_show_no_credentials() {
         headers.append(name, HeaderValue::from_static("hunter2"));
     }
     headers.append("x-plain", sensitive);
-    assert!(!log_headers(&headers, LOG_HEADERS_CHARS_MAX).contains("hunter2"));
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
+    assert!(!log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).contains("hunter2"));
+    assert_eq!(log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
 }
 
 #[test]
@@ -509,8 +510,11 @@ fn logged_headers_are_lines_within_a_bound() {
     let mut headers = HeaderMap::new();
     headers.append("a", HeaderValue::from_static("b: c"));
     headers.append("d", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX), "a: b: c\nd: \u{fffd}");
+    assert_eq!(log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX), "a: b: c\nd: \u{fffd}");
     headers.append("e", HeaderValue::from_str(&"é".repeat(LOG_HEADERS_CHARS_MAX)).unwrap());
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).chars().count(), LOG_HEADERS_CHARS_MAX);
-    assert_eq!(log_headers(&HeaderMap::new(), LOG_HEADERS_CHARS_MAX), "");
+    assert_eq!(
+        log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).chars().count(),
+        LOG_HEADERS_CHARS_MAX
+    );
+    assert_eq!(log_headers(&HeaderMap::new(), &Spelling::default(), LOG_HEADERS_CHARS_MAX), "");
 }
