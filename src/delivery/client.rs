@@ -25,6 +25,7 @@ use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
+use super::readable::readable;
 use super::sessions::Sessions;
 use super::stream::Spelling;
 use super::trust::{self, Trusted};
@@ -85,7 +86,7 @@ pub struct PostResult {
     pub response_headers: HeaderMap,
     /// The same for the log.
     pub logged_headers: String,
-    /// The answer's body, as far as it was read.
+    /// The answer's body, as far as it was read; see [`readable`].
     pub response_body: Vec<u8>,
     /// The room that these take up.
     pub kept: Option<Kept>,
@@ -142,6 +143,11 @@ impl Client {
         }
         let reading = wire.read(body, self.answer_bytes_max, &mut kept, &mut response_body);
         let read = timeout_at(deadline, reading).await;
+        if let Some(text) = readable(&head.headers, &response_body, self.answer_bytes_max)
+            && kept.grow(text.len().saturating_sub(response_body.len()))
+        {
+            response_body = text;
+        }
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
             self.pool.put(origin(url), wire, keep_alive(&head.headers));

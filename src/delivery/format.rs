@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::stream::Spelling;
@@ -123,6 +123,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(parcel.format.encoding())));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(basic) = &webhook.spec.basic_auth {
         headers.insert(AUTHORIZATION, basic.header());
     }
@@ -337,6 +338,7 @@ mod tests {
         let expected = [
             ("content-type", "application/json"),
             ("user-agent", user_agent),
+            ("accept-encoding", "identity"),
             ("webhook-id", "msg_a1b2c3d4_1_42"),
             ("webhook-timestamp", "1649367553"),
             ("webhook-signature", &signature),
@@ -366,6 +368,6 @@ mod tests {
         assert_eq!(values("user-agent"), ["mine"]);
         assert_eq!(values("x-tag"), ["a", "c"]);
         assert_eq!(values("authorization"), ["Bearer b"]);
-        assert_eq!(sent.len(), 9);
+        assert_eq!(sent.len(), 10);
     }
 }

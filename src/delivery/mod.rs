@@ -13,6 +13,7 @@ mod lane;
 mod model;
 mod pace;
 mod pool;
+mod readable;
 #[cfg(test)]
 mod samples;
 pub mod scheduler;

@@ -140,3 +140,24 @@ async fn headers_are_spelled_as_their_owners_spell_them() {
         assert!(logged.contains("\"X-My-Shop\"") && logged.contains("\"X-API-KEY\""), "{logged}");
     }
 }
+
+/// Some compress whatever they are asked, and some answer in the charset of
+/// their page of errors.
+#[tokio::test]
+async fn answers_are_logged_as_text() {
+    let server = Start::default().go().await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut gzip, b"no such caf\xe9").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let receiver = RawReceiver::start(move |_| {
+        let headers = "content-encoding: gzip\r\ncontent-type: text/plain; charset=iso-8859-1";
+        let head = format!("HTTP/1.1 404 Not Found\r\n{headers}\r\ncontent-length: {}\r\n\r\n", gzip.len());
+        Some([head.as_bytes(), &gzip].concat())
+    })
+    .await;
+    let id = receiver.webhook(&server, json!({"retry": []})).await;
+    server.publish("order:created", json!({})).await;
+    server.settled(id).await;
+    assert_eq!(server.attempts(id, 1, 1).await[0]["response_body"], "no such café");
+    assert_eq!(value(&receiver.heads()[0], "accept-encoding"), Some("identity"));
+}
