@@ -194,7 +194,10 @@ impl Client {
             }
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
-            let tried = if let ConnectError::Connect(address, _) = error { Some(address) } else { None };
+            let tried = match error {
+                ConnectError::Connect(address, _) | ConnectError::Handshake(address) => Some(address),
+                _ => None,
+            };
             (connect_error(&error, timeouts), tried)
         })?;
         let began = Instant::now();
@@ -325,6 +328,13 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
         ConnectError::Tls(_) => ErrorClass::Tls,
         ConnectError::Timeout => {
             let detail = format!("no connection within {:?}", timeouts.connect);
+            return AttemptError { class: ErrorClass::Timeout, detail };
+        }
+        ConnectError::Handshake(_) => {
+            let detail = format!(
+                "connected, but no handshake of TLS within {:?}; does the receiver speak TLS on this port?",
+                timeouts.connect
+            );
             return AttemptError { class: ErrorClass::Timeout, detail };
         }
     };

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
 use super::guard::{Guard, Refused};
+use super::insecure;
 use crate::domain::id::MerchantId;
 use crate::work::apart::Apart;
 
@@ -107,11 +108,14 @@ pub enum ConnectError {
     #[error("could not connect to {0}: {1}")]
     Connect(SocketAddr, #[source] io::Error),
     /// Connected, but not securely.
-    #[error("no secure connection: {0}")]
+    #[error("no secure connection: {}", insecure::in_words(&**.0))]
     Tls(#[source] BoxError),
     /// It took too long.
     #[error("connecting took too long")]
     Timeout,
+    /// Connected, but the handshake of TLS took too long.
+    #[error("the handshake of TLS took too long")]
+    Handshake(SocketAddr),
 }
 
 /// Connects to what the guard lets pass. See [`ConnectError`] for how it fails.
@@ -125,6 +129,8 @@ pub struct GuardedConnector {
     pub merchant: MerchantId,
     /// Bounds look-up and connection together, over all addresses tried.
     pub connect_timeout: Duration,
+    /// What it has connected to.
+    pub connected: Arc<OnceLock<SocketAddr>>,
 }
 
 impl GuardedConnector {
@@ -138,7 +144,11 @@ impl GuardedConnector {
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             let address = SocketAddr::new(*address, port);
             match timeout(share(deadline.saturating_duration_since(Instant::now()), left), open(address)).await {
-                Ok(Ok(stream)) => return Ok(TokioIo::new(stream)),
+                Ok(Ok(stream)) => {
+                    // It connects once.
+                    let _ = self.connected.set(address);
+                    return Ok(TokioIo::new(stream));
+                }
                 Ok(Err(error)) => last = ConnectError::Connect(address, error),
                 Err(_) => last = ConnectError::Timeout,
             }
@@ -241,7 +251,8 @@ mod tests {
 
     async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
         let guard = Arc::new(Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect()));
-        let connector = GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS };
+        let connector =
+            GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS, connected: Arc::default() };
         tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
     }
 
@@ -365,6 +376,7 @@ mod tests {
             resolver: Arc::new(Silent),
             merchant: ANN,
             connect_timeout: Duration::from_millis(10),
+            connected: Arc::default(),
         };
         let error = tower::ServiceExt::oneshot(connector, Uri::from_static("http://a.test/")).await.unwrap_err();
         assert!(matches!(error, ConnectError::Timeout), "{error:?}");

@@ -8,6 +8,7 @@ pub mod format;
 pub mod guard;
 mod health;
 mod held;
+mod insecure;
 mod lane;
 #[cfg(test)]
 mod model;

@@ -9,17 +9,16 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::client::legacy::connect::{Connection as _, HttpInfo};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
@@ -198,14 +197,14 @@ impl Pool {
     /// Opens a connection; look-up, TCP and TLS together may take so long.
     pub async fn open(&self, merchant: MerchantId, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
         let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
-        let guarded = GuardedConnector { guard, resolver, merchant, connect_timeout: within };
+        let connected = Arc::new(OnceLock::new());
+        let guarded =
+            GuardedConnector { guard, resolver, merchant, connect_timeout: within, connected: Arc::clone(&connected) };
         let mut connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
-        let connecting = timeout(within, connector.call(uri)).await.map_err(|_| ConnectError::Timeout)?;
+        let late = |_| connected.get().map_or(ConnectError::Timeout, |address| ConnectError::Handshake(*address));
+        let connecting = timeout(within, connector.call(uri)).await.map_err(late)?;
         // What is none of ours came from the TLS layer.
         let stream = connecting.map_err(|error| error.downcast().map_or_else(ConnectError::Tls, |error| *error))?;
-        let mut extras = Extensions::new();
-        stream.connected().get_extras(&mut extras);
-        let address = extras.get::<HttpInfo>().map(HttpInfo::remote_addr);
         let exchange = Exchange::default();
         let stream = TokioIo::new(Watched::new(TokioIo::new(stream), exchange.clone()));
         let mut builder = Builder::new();
@@ -214,7 +213,14 @@ impl Pool {
         builder.allow_obsolete_multiline_headers_in_responses(true);
         builder.allow_spaces_after_header_name_in_responses(true);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| ConnectError::Tls(error.into()))?;
-        Ok(Wire { sender, connection: Box::new(connection), is_over: false, exchange, opened: Instant::now(), address })
+        Ok(Wire {
+            sender,
+            connection: Box::new(connection),
+            is_over: false,
+            exchange,
+            opened: Instant::now(),
+            address: connected.get().copied(),
+        })
     }
 
     /// Closes what has been unused for long enough, until there is nothing left.

@@ -416,6 +416,36 @@ async fn a_certificate_must_be_trusted_and_of_that_name() {
     assert!(detail(&result).contains("certificate"), "{}", detail(&result));
 }
 
+/// What its owner reads, and needs no knowledge of the library for.
+#[tokio::test]
+async fn an_insecure_receiver_is_told_what_is_wrong_with_it() {
+    let (port, _) = tls_receiver();
+    let client = client_with(&["127.0.0.0/8"], &["127.0.0.1"]);
+    let result = post(&client, &format!("https://other.test:{port}/")).await;
+    assert!(detail(&result).contains("for another host") && detail(&result).contains("receiver.test"), "{result:?}");
+
+    let (port, _) = tls_receiver();
+    let client = Client::new(&config(&["127.0.0.0/8"]), Names::new(&["127.0.0.1"])).unwrap();
+    let result = post(&client, &format!("https://receiver.test:{port}/")).await;
+    assert!(detail(&result).contains("ca_file"), "{result:?}");
+
+    let plain = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    for (answer, words) in [(plain, "does not speak TLS on this port"), ("", "closed the connection")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+        });
+        let result = post(&client, &url).await;
+        assert_eq!(class(&result), Some(ErrorClass::Tls), "{result:?}");
+        assert!(detail(&result).contains(words), "{result:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_counts_as_connecting() {
     // Connections succeed, and nobody ever reads from them.
@@ -423,7 +453,11 @@ async fn a_handshake_counts_as_connecting() {
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let result = post_within(&client(), &url, Timeouts { connect: SHORT, total: GENEROUS }).await;
     assert_eq!(class(&result), Some(ErrorClass::Timeout));
-    assert_eq!(detail(&result), "no connection within 50ms");
+    assert_eq!(
+        detail(&result),
+        "connected, but no handshake of TLS within 50ms; does the receiver speak TLS on this port?"
+    );
+    assert!(result.address.is_some());
 }
 
 #[test]
