@@ -168,7 +168,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         description: row.get("description")?,
         is_active: row.get("is_active")?,
         topics: patterns(words("topics")?)?,
-        url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
+        url: checked(url.map(|url| TargetUrl::stored(&url)).transpose())?,
         extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
         secret_key: checked(SecretKey::try_new(words("secret_key")?))?,
         format: format_from_words(words("format")?).ok_or_else(|| damaged("format"))?,
