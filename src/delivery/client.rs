@@ -104,7 +104,7 @@ impl Client {
     }
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
-        let guard = Arc::new(Guard::new(config.allow_targets.clone()));
+        let guard = Arc::new(Guard::new(config.targets.clone()));
         let keeping = Keeping { idle_max: config.kept_connections_max, age_max: config.connection_age_max };
         let pool = Arc::new(Pool::new(guard, resolver, tls, keeping));
         let answers = Arc::new(Answers::new(config.answers_bytes_max));
@@ -322,7 +322,7 @@ fn status_error(status: StatusCode, headers: &HeaderMap, url: &Url) -> Option<At
 /// Why there is no connection.
 fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
     let class = match error {
-        ConnectError::Refused(_) => ErrorClass::AddressRefused,
+        ConnectError::Refused(_) | ConnectError::Port(_) => ErrorClass::AddressRefused,
         ConnectError::Dns(_) => ErrorClass::Dns,
         ConnectError::Connect(..) => ErrorClass::Connect,
         ConnectError::Tls(_) => ErrorClass::Tls,

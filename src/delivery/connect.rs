@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
-use super::guard::{Guard, Refused};
+use super::guard::{Guard, Refused, RefusedPort};
 use super::insecure;
 use crate::domain::id::MerchantId;
 use crate::work::apart::Apart;
@@ -101,6 +101,9 @@ pub enum ConnectError {
     /// The guard forbids every address of the host; this is the first.
     #[error("{0}")]
     Refused(Refused),
+    /// The guard forbids the port.
+    #[error("{0}")]
+    Port(RefusedPort),
     /// The name has no address, or could not be looked up.
     #[error("the host name could not be resolved: {0}")]
     Dns(#[source] io::Error),
@@ -138,6 +141,7 @@ impl GuardedConnector {
         let deadline = Instant::now() + self.connect_timeout;
         let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
+        self.guard.check_port(port).map_err(ConnectError::Port)?;
         let addresses = timeout_at(deadline, self.addresses(&uri)).await.map_err(|_| ConnectError::Timeout)??;
 
         let mut last = ConnectError::Timeout;
@@ -174,7 +178,11 @@ impl GuardedConnector {
         }
         match refused {
             _ if !passed.is_empty() => Ok(in_turn(passed)),
-            Some(refused) => Err(ConnectError::Refused(refused)),
+            Some(refused) => {
+                // The operator may know what the owner may not.
+                tracing::debug!(host, address = %refused.address, why = refused.why, "refused to connect");
+                Err(ConnectError::Refused(refused))
+            }
             None => Err(ConnectError::Dns(io::Error::new(io::ErrorKind::NotFound, "it has no addresses"))),
         }
     }
@@ -223,6 +231,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::delivery::guard::Targets;
 
     const GENEROUS: Duration = Duration::from_secs(60);
     const ANN: MerchantId = MerchantId(1);
@@ -250,7 +259,8 @@ mod tests {
     }
 
     async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
-        let guard = Arc::new(Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect()));
+        let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+        let guard = Arc::new(Guard::new(Targets { allow, ..Targets::default() }));
         let connector =
             GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS, connected: Arc::default() };
         tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
@@ -320,6 +330,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_forbidden_port_is_refused_before_its_name_is_looked_up() {
+        let resolver = Arc::new(Script::default());
+        for uri in ["http://a.test:25/", "https://127.0.0.1:6379/"] {
+            let error = dial(&["127.0.0.0/8"], resolver.clone(), uri).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Port(_)), "{uri}: {error:?}");
+        }
+        assert!(resolver.asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
     async fn forbidden_addresses_are_passed_over() {
         let (_listener, port) = listener().await;
         let resolver = Script::answering(&["10.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]);
@@ -372,7 +392,7 @@ mod tests {
             }
         }
         let connector = GuardedConnector {
-            guard: Arc::new(Guard::new(Vec::new())),
+            guard: Arc::new(Guard::new(Targets::default())),
             resolver: Arc::new(Silent),
             merchant: ANN,
             connect_timeout: Duration::from_millis(10),

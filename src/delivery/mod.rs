@@ -28,8 +28,7 @@ mod xml;
 
 use std::time::Duration;
 
-use ipnet::IpNet;
-
+use self::guard::Targets;
 use self::trust::Trusted;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in
@@ -58,8 +57,8 @@ pub struct Config {
     /// How long a connection is used, before its receiver's name is looked up
     /// again for another.
     pub connection_age_max: Duration,
-    /// Networks that may be delivered to although the guard forbids them.
-    pub allow_targets: Vec<IpNet>,
+    /// Where deliveries may go.
+    pub targets: Targets,
     /// Whose certificates receivers may present, besides those of the
     /// system's authorities.
     pub trusted: Trusted,

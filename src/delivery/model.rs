@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::guard::Targets;
 use super::health::Sign;
 use super::lane::{Load, Want};
 use super::samples::{NOW, parcel, webhook};
@@ -187,7 +188,7 @@ impl World {
             answers_bytes_max: 0,
             kept_connections_max: 0,
             connection_age_max: Duration::ZERO,
-            allow_targets: Vec::new(),
+            targets: Targets::default(),
             trusted: Trusted::default(),
         };
         let webhook = |id: usize| Webhook {

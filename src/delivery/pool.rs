@@ -283,11 +283,12 @@ mod tests {
     use super::*;
     use crate::delivery::answers::Answers;
     use crate::delivery::connect::SystemResolver;
+    use crate::delivery::guard::Targets;
 
     const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
     fn pool(idle_max: usize) -> Arc<Pool> {
-        let guard = Arc::new(Guard::new(vec!["127.0.0.0/8".parse().unwrap()]));
+        let guard = Arc::new(Guard::new(Targets { allow: vec!["127.0.0.0/8".parse().unwrap()], ..Targets::default() }));
         let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

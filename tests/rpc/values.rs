@@ -448,6 +448,8 @@ async fn urls() {
         json!("http://example.com/\ta"),
         json!("http://example.com/a b"),
         json!("http://exa{mple.com/"),
+        json!("http://example.com:25/"),
+        json!("https://example.com:5432/"),
         json!("http://example..com/"),
         json!(long(1_001)),
         json!(5),

@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::delivery::guard::Targets;
 use crate::delivery::pool::ANSWER_HEADERS_MAX;
 use crate::domain::fuzz;
 use crate::domain::retry::RetryPolicy;
@@ -148,7 +149,11 @@ fn config(allow: &[&str]) -> Config {
         connection_age_max: AGE_MAX,
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
-        allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),
+        targets: Targets {
+            allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
+            shows_addresses: true,
+            ..Targets::default()
+        },
         trusted: Trusted::default(),
     }
 }

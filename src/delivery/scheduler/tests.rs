@@ -1,4 +1,5 @@
 use super::*;
+use crate::delivery::guard::Targets;
 use crate::delivery::samples::{NOW, parcel, webhook};
 use crate::delivery::trust::Trusted;
 use crate::domain::delivery::{Attempt, Verdict};
@@ -19,7 +20,7 @@ fn scheduler(webhooks: i64) -> Scheduler {
         answers_bytes_max: 0,
         kept_connections_max: 0,
         connection_age_max: Duration::ZERO,
-        allow_targets: Vec::new(),
+        targets: Targets::default(),
         trusted: Trusted::default(),
     };
     let webhook =
