@@ -76,7 +76,7 @@ impl Server {
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         let mailbox = Arc::new(Mailbox::default());
         let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::clone(&mailbox))?);
-        let guard = Arc::new(Guard::new(config.delivery.allow_targets.clone()));
+        let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let parts = worker::Parts { store: Arc::clone(&store) as _, mailbox, resolver, clock: clock.clone(), random };
         let worker = Worker::start(config.delivery, parts).await?;
         let sweeper = tokio::spawn(sweep(Arc::clone(&store), clock.clone()));

@@ -18,7 +18,7 @@ use ::config::{Map, Value};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
-use self::setting::{CaFile, Filter, Networks, PublicUrl, Setting, StorePath};
+use self::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StorePath};
 use crate::store::sqlite::Durability;
 use crate::{api, delivery, service, store};
 
@@ -111,6 +111,8 @@ pub enum Rule {
     Switch,
     /// A list of networks or single addresses.
     Networks,
+    /// A list of ports or ranges of them.
+    Ports,
     /// A filter of `tracing`.
     Filter,
     /// An http or https URL.
@@ -200,6 +202,10 @@ keys! {
     /// A network to deliver to although the address guard forbids it. As a flag it may
     /// repeat, as a variable it is a list with commas, in the file an array.
     allow_target: Networks = "", Rule::Networks;
+    /// The only ports to deliver to, such as 443,8000-8999, written as allow_target is. If that
+    /// is not said, all but those of well-known services that do not speak HTTP, such as mail
+    /// and databases.
+    target_ports: Ports = "", Rule::Ports;
     /// A file of certificates in PEM that deliveries trust besides the system's: authorities,
     /// and certificates of receivers, each of which counts where exactly it is presented.
     ca_file: CaFile = "", Rule::File;
@@ -335,6 +341,8 @@ keys! {
     webhook_in_flight_max: usize = "1024", count(1, 10_000);
     /// Connections to receivers that are kept while nothing is sent; the one that was used longest ago is closed for another.
     kept_connections_max: usize = "1024", count(0, 100_000);
+    /// How long a connection to a receiver is used. For the next one the receiver's name is looked up again, and its address judged.
+    connection_age_max_s: Duration = "60", seconds(1, 86_400);
     /// Bytes of messages in memory while they wait to be sent.
     loaded_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// Bytes of messages and bodies that are being sent.
@@ -449,7 +457,12 @@ impl Settings {
                 answer_bytes_max: self.answer_bytes_max?,
                 answers_bytes_max: self.answers_bytes_max?,
                 kept_connections_max: self.kept_connections_max?,
-                allow_targets,
+                connection_age_max: self.connection_age_max_s?,
+                targets: delivery::guard::Targets {
+                    allow: allow_targets,
+                    ports: self.target_ports?.0,
+                    shows_addresses: dev,
+                },
                 trusted: self.ca_file?.0,
             },
             api: api::Config {
@@ -497,6 +510,7 @@ impl Rule {
             Self::Durability => "full or normal".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::Networks => "networks or addresses".to_owned(),
+            Self::Ports => "ports or ranges".to_owned(),
             Self::Filter => "a filter of tracing".to_owned(),
             Self::Url => "an http or https URL".to_owned(),
             Self::File => "a path".to_owned(),

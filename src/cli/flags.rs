@@ -71,7 +71,7 @@ fn flag(key: &'static Key) -> Arg {
     let flag = Arg::new(key.name).long(key.flag()).help(help).value_name(value_name(key.rule));
     match key.rule {
         Rule::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        Rule::Networks => flag.action(ArgAction::Append),
+        Rule::Networks | Rule::Ports => flag.action(ArgAction::Append),
         Rule::Number { .. } => flag.help_heading("Limits and times"),
         Rule::Address | Rule::Store | Rule::Durability | Rule::Filter | Rule::Url | Rule::File => flag,
     }
@@ -84,6 +84,7 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Durability => "full|normal",
         Rule::Switch => "true|false",
         Rule::Networks => "CIDR",
+        Rule::Ports => "PORTS",
         Rule::Filter => "FILTER",
         Rule::Url => "URL",
         Rule::File => "PATH",

@@ -1,6 +1,7 @@
 //! Values of a configuration, read from what an operator wrote.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub trait Setting: Sized {
 pub struct StorePath(pub PathBuf);
 /// Networks, each without bits beyond its prefix.
 pub struct Networks(pub Vec<IpNet>);
+/// Ports, as ranges.
+pub struct Ports(pub Vec<RangeInclusive<u16>>);
 /// A filter that `tracing` understands.
 pub struct Filter(pub String);
 /// What a file of certificates has one trust; nothing if there is no file.
@@ -86,14 +89,46 @@ impl Setting for bool {
     }
 }
 
+impl Setting for Ports {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        let mut ports = Vec::new();
+        for item in items(value) {
+            let text = match &item.kind {
+                ValueKind::I64(port) => port.to_string(),
+                _ => text(item).map(str::to_owned).ok_or_else(|| no_port(&shown(item)))?,
+            };
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            ports.extend(parts.map(range).collect::<Result<Vec<_>, _>>()?);
+        }
+        Ok(Self(ports))
+    }
+}
+
+fn range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
+    match (port(first), port(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        _ => Err(no_port(&format!("{text:?}"))),
+    }
+}
+
+fn no_port(shown: &str) -> String {
+    format!("{shown} is no port; write one from 1 to 65535, or a range such as 8000-8999")
+}
+
+/// Those of a list, or what stands alone.
+fn items(value: &Value) -> &[Value] {
+    match &value.kind {
+        ValueKind::Array(items) => items.as_slice(),
+        _ => std::slice::from_ref(value),
+    }
+}
+
 impl Setting for Networks {
     fn read(_: Rule, value: &Value) -> Result<Self, String> {
-        let items = match &value.kind {
-            ValueKind::Array(items) => items.as_slice(),
-            _ => std::slice::from_ref(value),
-        };
         let mut networks = Vec::new();
-        for item in items {
+        for item in items(value) {
             let text = text(item)
                 .ok_or_else(|| format!("{} is no network; write it in quotes, such as \"10.1.0.0/16\"", shown(item)))?;
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());

@@ -31,7 +31,7 @@ fn nothing_set_is_right() {
     assert_eq!(config.store.durability, Durability::Full);
     assert_eq!(config.service.session_ttl, Duration::from_secs(3_600));
     assert_eq!(config.grace, Duration::from_secs(10));
-    assert!(!config.dev && !config.service.dev && config.delivery.allow_targets.is_empty());
+    assert!(!config.dev && !config.service.dev && config.delivery.targets.allow.is_empty());
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn flags_go_before_variables_before_the_file() {
     let config = Config::load(&sources).unwrap();
     assert_eq!((config.store.readers_max, config.service.events_max, config.service.webhooks_max), (5, 6, 7));
     assert_eq!(
-        config.delivery.allow_targets,
+        config.delivery.targets.allow,
         ["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse::<IpNet>().unwrap()]
     );
 }
@@ -106,7 +106,7 @@ fn dev_has_its_own_store_and_stays_on_loopback() {
     let config = Config::load(&flags(&[("dev", "true")])).unwrap();
     assert!(config.dev && config.service.dev);
     assert_eq!(config.store.path, PathBuf::from("tallyhook-dev.db"));
-    assert_eq!(config.delivery.allow_targets.len(), 2);
+    assert_eq!(config.delivery.targets.allow.len(), 2);
     let named = Config::load(&flags(&[("dev", "true"), ("store", "sqlite:mine.db"), ("listen", "[::1]:0")])).unwrap();
     assert_eq!(named.store.path, PathBuf::from("mine.db"));
     for listen in ["0.0.0.0:8080", "192.0.2.1:80", "[::]:80"] {
@@ -142,9 +142,22 @@ fn stores_are_plain_files() {
 }
 
 #[test]
+fn ports_are_listed_as_numbers_and_ranges() {
+    let ports = |text: &str| Config::load(&flags(&[("target_ports", text)])).unwrap().delivery.targets.ports;
+    assert_eq!(ports("443, 8000-8999,"), [443..=443, 8000..=8999]);
+    assert!(ports("").is_empty());
+    let (_file, path) = file("target_ports = [443, \"8000-8999\"]");
+    let config = Config::load(&Sources { file: path, ..Sources::default() }).unwrap();
+    assert_eq!(config.delivery.targets.ports, [443..=443, 8000..=8999]);
+    for bad in ["0", "65536", "http", "9-8", "1-", "-1", "1-2-3"] {
+        assert!(mistakes(&flags(&[("target_ports", bad)]))[0].contains("8000-8999"), "{bad}");
+    }
+}
+
+#[test]
 fn lists_of_networks_take_commas_and_single_addresses() {
     let config = Config::load(&flags(&[("allow_target", "10.0.0.0/8, ::1,fd00::/8,")])).unwrap();
-    let shown: Vec<String> = config.delivery.allow_targets.iter().map(IpNet::to_string).collect();
+    let shown: Vec<String> = config.delivery.targets.allow.iter().map(IpNet::to_string).collect();
     assert_eq!(shown, ["10.0.0.0/8", "::1/128", "fd00::/8"]);
     assert!(mistakes(&flags(&[("allow_target", "example.com")]))[0].contains("CIDR"));
 }

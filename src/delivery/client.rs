@@ -24,8 +24,10 @@ use super::Config;
 use super::answers::{Answers, Kept};
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
-use super::pool::{Pool, Wire};
+use super::pool::{Keeping, Pool, Wire};
+use super::readable::readable;
 use super::sessions::Sessions;
+use super::stream::Spelling;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
@@ -36,6 +38,8 @@ use crate::domain::time::Timestamp;
 pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
 /// The same of an answer, whose headers are its receiver's to choose.
 pub const LOG_ANSWER_HEADERS_CHARS_MAX: usize = 16 * 1024;
+/// How much of an answer that can't be read is shown.
+const SHOWN_BYTES_MAX: usize = 100;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
@@ -59,6 +63,8 @@ pub struct PostRequest<'a> {
     pub url: &'a Url,
     /// All headers but `host` and `content-length`.
     pub headers: HeaderMap,
+    /// How their names are spelled.
+    pub spelling: Spelling,
     /// The body.
     pub body: Bytes,
     /// Bounds on the attempt.
@@ -80,7 +86,7 @@ pub struct PostResult {
     pub response_headers: HeaderMap,
     /// The same for the log.
     pub logged_headers: String,
-    /// The answer's body, as far as it was read.
+    /// The answer's body, as far as it was read; see [`readable`].
     pub response_body: Vec<u8>,
     /// The room that these take up.
     pub kept: Option<Kept>,
@@ -98,8 +104,9 @@ impl Client {
     }
 
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
-        let guard = Arc::new(Guard::new(config.allow_targets.clone()));
-        let pool = Arc::new(Pool::new(guard, resolver, tls, config.kept_connections_max));
+        let guard = Arc::new(Guard::new(config.targets.clone()));
+        let keeping = Keeping { idle_max: config.kept_connections_max, age_max: config.connection_age_max };
+        let pool = Arc::new(Pool::new(guard, resolver, tls, keeping));
         let answers = Arc::new(Answers::new(config.answers_bytes_max));
         Self { pool, answer_bytes_max: config.answer_bytes_max, answers }
     }
@@ -108,10 +115,11 @@ impl Client {
     /// after it; any other status is an error of the class
     /// [`ErrorClass::Status`]. Ends by `timeouts.total` at the latest, and soon
     /// after a 2xx status line; has read no more of the answer's body than the configured bound.
+    /// If a kept connection turns out to be closed, the same goes out once more on a new one.
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
         let PostRequest { merchant, url, timeouts, .. } = request;
-        let deadline: tokio::time::Instant = (started + timeouts.total).into();
+        let deadline = tokio::time::Instant::now() + timeouts.total;
 
         let (mut wire, response, answered_in) = match timeout_at(deadline, self.send(request)).await {
             Ok(Ok(sent)) => sent,
@@ -129,15 +137,20 @@ impl Client {
         };
         // The status has decided; a body that is cut off or too slow changes nothing.
         let mut kept = self.answers.begin(merchant);
-        let mut logged_headers = log_headers(&head.headers, LOG_ANSWER_HEADERS_CHARS_MAX);
+        let mut logged_headers = log_headers(&head.headers, &Spelling::default(), LOG_ANSWER_HEADERS_CHARS_MAX);
         if !kept.grow(logged_headers.len()) {
             logged_headers = String::new();
         }
         let reading = wire.read(body, self.answer_bytes_max, &mut kept, &mut response_body);
         let read = timeout_at(deadline, reading).await;
+        if let Some(text) = readable(&head.headers, &response_body, self.answer_bytes_max)
+            && kept.grow(text.len().saturating_sub(response_body.len()))
+        {
+            response_body = text;
+        }
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
-            self.pool.put(origin(url), wire);
+            self.pool.put(origin(url), wire, keep_alive(&head.headers));
         }
         PostResult {
             duration: started.elapsed(),
@@ -156,7 +169,7 @@ impl Client {
         &self,
         request: PostRequest<'_>,
     ) -> Result<(Wire, Response<Incoming>, Duration), (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { merchant, url, mut headers, body, timeouts } = request;
+        let PostRequest { merchant, url, mut headers, spelling, body, timeouts } = request;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
@@ -172,21 +185,25 @@ impl Client {
 
         let began = Instant::now();
         if let Some(mut wire) = self.pool.take(origin(url)) {
-            match wire.send(request).await {
+            match wire.send(request.clone(), spelling.clone()).await {
                 Ok(response) => return Ok((wire, response, began.elapsed())),
-                // It was closed in this very moment.
-                Err((_, Some(unsent))) => request = unsent,
-                Err((error, None)) => return Err((attempt_error(&error), wire.address)),
+                // Its receiver closed it in this very moment, as it may any that was
+                // used before (RFC 9112 §9.6); what is delivered twice has one id.
+                Err(_) if wire.is_unanswered() => {}
+                Err(error) => return Err(unread(&error, wire)),
             }
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
-            let tried = if let ConnectError::Connect(address, _) = error { Some(address) } else { None };
+            let tried = match error {
+                ConnectError::Connect(address, _) | ConnectError::Handshake(address) => Some(address),
+                _ => None,
+            };
             (connect_error(&error, timeouts), tried)
         })?;
         let began = Instant::now();
-        match wire.send(request).await {
+        match wire.send(request, spelling).await {
             Ok(response) => Ok((wire, response, began.elapsed())),
-            Err((error, _)) => Err((attempt_error(&error), wire.address)),
+            Err(error) => Err(unread(&error, wire)),
         }
     }
 }
@@ -235,17 +252,27 @@ pub fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Timestamp(0).after(since_epoch).since(now))
 }
 
-/// Headers for the attempt log, one `name: value` a line. Values that may be
+/// How long the receiver keeps an unused connection, if it says so
+/// (RFC 2068 §19.7.1.1): `Keep-Alive: timeout=5, max=100`.
+fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
+    let parameters = headers.get("keep-alive")?.to_str().ok()?.split(',');
+    let mut named = parameters.filter_map(|parameter| parameter.split_once('='));
+    let (_, seconds) = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
+    seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
+}
+
+/// Headers for the attempt log, one `name: value` a line, spelled so. Values that may be
 /// credentials read `[redacted]`, and no more than `chars_max` characters are
 /// given.
-pub fn log_headers(headers: &HeaderMap, chars_max: usize) -> String {
+pub fn log_headers(headers: &HeaderMap, spelling: &Spelling, chars_max: usize) -> String {
     let mut text =
         String::with_capacity(headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum());
+    let mut speller = spelling.speller();
     for (name, value) in headers {
         if !text.is_empty() {
             text.push('\n');
         }
-        text.push_str(name.as_str());
+        text.push_str(speller.spell(name.as_str()).unwrap_or(name.as_str()));
         text.push_str(": ");
         match value.to_str() {
             _ if is_credential(name, value) => text.push_str("[redacted]"),
@@ -295,7 +322,7 @@ fn status_error(status: StatusCode, headers: &HeaderMap, url: &Url) -> Option<At
 /// Why there is no connection.
 fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
     let class = match error {
-        ConnectError::Refused(_) => ErrorClass::AddressRefused,
+        ConnectError::Refused(_) | ConnectError::Port(_) => ErrorClass::AddressRefused,
         ConnectError::Dns(_) => ErrorClass::Dns,
         ConnectError::Connect(..) => ErrorClass::Connect,
         ConnectError::Tls(_) => ErrorClass::Tls,
@@ -303,19 +330,36 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
             let detail = format!("no connection within {:?}", timeouts.connect);
             return AttemptError { class: ErrorClass::Timeout, detail };
         }
+        ConnectError::Handshake(_) => {
+            let detail = format!(
+                "connected, but no handshake of TLS within {:?}; does the receiver speak TLS on this port?",
+                timeouts.connect
+            );
+            return AttemptError { class: ErrorClass::Timeout, detail };
+        }
     };
     AttemptError { class, detail: error.to_string() }
 }
 
-/// What kept an answer from coming.
-fn attempt_error(error: &hyper::Error) -> AttemptError {
-    let detail = match error.source() {
+/// What kept an answer from coming, or from being read, and from where.
+fn unread(error: &hyper::Error, wire: Wire) -> (AttemptError, Option<SocketAddr>) {
+    let address = wire.address;
+    let begun = wire.into_unread();
+    let mut detail = match error.source() {
         _ if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
-        _ if error.is_incomplete_message() => "the connection was closed before an answer came".to_owned(),
+        _ if error.is_incomplete_message() && begun.is_empty() => {
+            "the connection was closed before an answer came".to_owned()
+        }
+        _ if error.is_incomplete_message() => "the connection was closed within the head of the answer".to_owned(),
         Some(cause) => format!("the connection broke: {cause}"),
         None => format!("the connection broke: {error}"),
     };
-    AttemptError { class: ErrorClass::Protocol, detail }
+    if !begun.is_empty() {
+        let shown = begun[..begun.len().min(SHOWN_BYTES_MAX)].escape_ascii();
+        let more = if begun.len() > SHOWN_BYTES_MAX { " …" } else { "" };
+        detail.push_str(&format!("; it begins with \"{shown}\"{more}"));
+    }
+    (AttemptError { class: ErrorClass::Protocol, detail }, address)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
-use super::guard::{Guard, Refused};
+use super::guard::{Guard, Refused, RefusedPort};
+use super::insecure;
 use crate::domain::id::MerchantId;
 use crate::work::apart::Apart;
 
@@ -100,6 +101,9 @@ pub enum ConnectError {
     /// The guard forbids every address of the host; this is the first.
     #[error("{0}")]
     Refused(Refused),
+    /// The guard forbids the port.
+    #[error("{0}")]
+    Port(RefusedPort),
     /// The name has no address, or could not be looked up.
     #[error("the host name could not be resolved: {0}")]
     Dns(#[source] io::Error),
@@ -107,11 +111,14 @@ pub enum ConnectError {
     #[error("could not connect to {0}: {1}")]
     Connect(SocketAddr, #[source] io::Error),
     /// Connected, but not securely.
-    #[error("no secure connection: {0}")]
+    #[error("no secure connection: {}", insecure::in_words(&**.0))]
     Tls(#[source] BoxError),
     /// It took too long.
     #[error("connecting took too long")]
     Timeout,
+    /// Connected, but the handshake of TLS took too long.
+    #[error("the handshake of TLS took too long")]
+    Handshake(SocketAddr),
 }
 
 /// Connects to what the guard lets pass. See [`ConnectError`] for how it fails.
@@ -125,6 +132,8 @@ pub struct GuardedConnector {
     pub merchant: MerchantId,
     /// Bounds look-up and connection together, over all addresses tried.
     pub connect_timeout: Duration,
+    /// What it has connected to.
+    pub connected: Arc<OnceLock<SocketAddr>>,
 }
 
 impl GuardedConnector {
@@ -132,13 +141,18 @@ impl GuardedConnector {
         let deadline = Instant::now() + self.connect_timeout;
         let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
+        self.guard.check_port(port).map_err(ConnectError::Port)?;
         let addresses = timeout_at(deadline, self.addresses(&uri)).await.map_err(|_| ConnectError::Timeout)??;
 
         let mut last = ConnectError::Timeout;
         for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
             let address = SocketAddr::new(*address, port);
             match timeout(share(deadline.saturating_duration_since(Instant::now()), left), open(address)).await {
-                Ok(Ok(stream)) => return Ok(TokioIo::new(stream)),
+                Ok(Ok(stream)) => {
+                    // It connects once.
+                    let _ = self.connected.set(address);
+                    return Ok(TokioIo::new(stream));
+                }
                 Ok(Err(error)) => last = ConnectError::Connect(address, error),
                 Err(_) => last = ConnectError::Timeout,
             }
@@ -164,7 +178,11 @@ impl GuardedConnector {
         }
         match refused {
             _ if !passed.is_empty() => Ok(in_turn(passed)),
-            Some(refused) => Err(ConnectError::Refused(refused)),
+            Some(refused) => {
+                // The operator may know what the owner may not.
+                tracing::debug!(host, address = %refused.address, why = refused.why, "refused to connect");
+                Err(ConnectError::Refused(refused))
+            }
             None => Err(ConnectError::Dns(io::Error::new(io::ErrorKind::NotFound, "it has no addresses"))),
         }
     }
@@ -213,6 +231,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::delivery::guard::Targets;
 
     const GENEROUS: Duration = Duration::from_secs(60);
     const ANN: MerchantId = MerchantId(1);
@@ -240,8 +259,10 @@ mod tests {
     }
 
     async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
-        let guard = Arc::new(Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect()));
-        let connector = GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS };
+        let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+        let guard = Arc::new(Guard::new(Targets { allow, ..Targets::default() }));
+        let connector =
+            GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS, connected: Arc::default() };
         tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
     }
 
@@ -309,6 +330,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_forbidden_port_is_refused_before_its_name_is_looked_up() {
+        let resolver = Arc::new(Script::default());
+        for uri in ["http://a.test:25/", "https://127.0.0.1:6379/"] {
+            let error = dial(&["127.0.0.0/8"], resolver.clone(), uri).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Port(_)), "{uri}: {error:?}");
+        }
+        assert!(resolver.asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
     async fn forbidden_addresses_are_passed_over() {
         let (_listener, port) = listener().await;
         let resolver = Script::answering(&["10.0.0.1", "127.0.0.2", "127.0.0.1", "::1"]);
@@ -361,10 +392,11 @@ mod tests {
             }
         }
         let connector = GuardedConnector {
-            guard: Arc::new(Guard::new(Vec::new())),
+            guard: Arc::new(Guard::new(Targets::default())),
             resolver: Arc::new(Silent),
             merchant: ANN,
             connect_timeout: Duration::from_millis(10),
+            connected: Arc::default(),
         };
         let error = tower::ServiceExt::oneshot(connector, Uri::from_static("http://a.test/")).await.unwrap_err();
         assert!(matches!(error, ConnectError::Timeout), "{error:?}");

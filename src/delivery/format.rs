@@ -4,10 +4,13 @@
 //! same bytes; headers depend on the webhook as it is now, and on the time.
 //! The publisher's message is spliced in byte for byte: nothing here parses it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::stream::Spelling;
 use super::{ultracart, xml};
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
@@ -120,6 +123,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(parcel.format.encoding())));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     if let Some(basic) = &webhook.spec.basic_auth {
         headers.insert(AUTHORIZATION, basic.header());
     }
@@ -137,6 +141,13 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
         headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
     }
     headers
+}
+
+/// How the names of those headers are spelled: the owner's as the owner
+/// does, the vendor's as the vendor does, and the others in lower case.
+pub fn spelling(webhook: &Webhook, parcel: &Parcel) -> Spelling {
+    let vendors: &[_] = if parcel.format == Format::Shipstream { &["X-Plugin-Hmac-Sha256"] } else { &[] };
+    Spelling { owners: Arc::clone(webhook.spec.extra_headers.spelled()), vendors }
 }
 
 fn content_type(encoding: Encoding) -> &'static str {
@@ -212,8 +223,6 @@ fn plain(text: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::delivery::samples;
     use crate::domain::event::Message;
@@ -329,6 +338,7 @@ mod tests {
         let expected = [
             ("content-type", "application/json"),
             ("user-agent", user_agent),
+            ("accept-encoding", "identity"),
             ("webhook-id", "msg_a1b2c3d4_1_42"),
             ("webhook-timestamp", "1649367553"),
             ("webhook-signature", &signature),
@@ -358,6 +368,6 @@ mod tests {
         assert_eq!(values("user-agent"), ["mine"]);
         assert_eq!(values("x-tag"), ["a", "c"]);
         assert_eq!(values("authorization"), ["Bearer b"]);
-        assert_eq!(sent.len(), 9);
+        assert_eq!(sent.len(), 10);
     }
 }

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
@@ -90,10 +91,33 @@ const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 0, 16);
 /// RFC 4380.
 const TEREDO: Ipv6Net = v6(0x2001, 0, 0, 32);
 
+/// Ports of services that speak otherwise than HTTP, and might take a request
+/// for what they speak: shells, mail, names, files, directories, calls, chats,
+/// databases and caches. Browsers keep away from most of them, too (WHATWG Fetch).
+const OTHER_SERVICES: &[u16] = &[
+    19, 20, 21, 22, 23, 25, 42, 43, 53, 69, 79, 87, 102, 109, 110, 111, 113, 119, 123, 135, 137, 139, 143, 161, 179,
+    389, 427, 445, 465, 512, 513, 514, 515, 540, 548, 554, 563, 587, 601, 636, 873, 989, 990, 993, 995, 1433, 1521,
+    1719, 1720, 1723, 2049, 3306, 3389, 3659, 4045, 4190, 5060, 5061, 5432, 5672, 6000, 6379, 6566, 6665, 6666, 6667,
+    6668, 6669, 6679, 6697, 9042, 9092, 10080, 11211, 27017,
+];
+
+/// What deliveries may be sent to.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// Networks that may be delivered to although they are not global.
+    pub allow: Vec<IpNet>,
+    /// The only ports that may be delivered to; if there are none, all but
+    /// those of well-known services that do not speak HTTP.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// Whether webhooks' owners may read which address was refused. A name's
+    /// may be known within the network alone.
+    pub shows_addresses: bool,
+}
+
 /// Decides where deliveries may go.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    allow: Vec<IpNet>,
+    targets: Targets,
 }
 
 /// An address that deliveries are kept from, and what it is.
@@ -103,12 +127,23 @@ pub struct Refused {
     pub address: IpAddr,
     /// What it is, in words that follow "is".
     pub why: &'static str,
+    /// Whether webhooks' owners may read that.
+    pub is_shown: bool,
 }
+
+/// A port that deliveries are kept from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("nothing is delivered to port {0} unless the server's operator allows it (target_ports)")]
+pub struct RefusedPort(pub u16);
 
 /// A sentence for whoever owns the webhook or the server.
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, why } = self;
+        let Self { address, why, is_shown } = self;
+        if !is_shown {
+            let problem = "the host has a private address, or another that is not public; only public addresses are";
+            return write!(f, "{problem} delivered to, unless the server's operator allows it (allow_target)");
+        }
         let allowed = IpNet::from(*address);
         write!(f, "{address} is {why}; only public addresses are delivered to, ")?;
         write!(f, "unless the server is started with --allow-target {allowed}")
@@ -118,9 +153,19 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Guard {
-    /// Forbids what is not global unicast, except for the networks in `allow`.
-    pub fn new(allow: Vec<IpNet>) -> Self {
-        Self { allow }
+    /// Forbids what is not global unicast, or no port for it, but for what is
+    /// allowed.
+    pub fn new(targets: Targets) -> Self {
+        Self { targets }
+    }
+
+    /// Passes a port that may be connected to.
+    pub fn check_port(&self, port: u16) -> Result<(), RefusedPort> {
+        let passes = match self.targets.ports.as_slice() {
+            [] => !OTHER_SERVICES.contains(&port),
+            allowed => allowed.iter().any(|range| range.contains(&port)),
+        };
+        if passes { Ok(()) } else { Err(RefusedPort(port)) }
     }
 
     /// Passes an address that may be connected to. A form of IPv6 that carries
@@ -133,7 +178,7 @@ impl Guard {
             IpAddr::V4(address) => why_forbidden_v4(address),
             IpAddr::V6(address) => self.why_forbidden_v6(address),
         };
-        why.map_or(Ok(()), |why| Err(Refused { address, why }))
+        why.map_or(Ok(()), |why| Err(self.refused(address, why)))
     }
 
     /// Passes a URL unless its host is a literal address that [`Self::check`]
@@ -148,14 +193,18 @@ impl Guard {
                 if loopback.into_iter().any(|address| self.allows(address)) {
                     return Ok(());
                 }
-                Err(Refused { address: loopback[0], why: LOOPBACK })
+                Err(self.refused(loopback[0], LOOPBACK))
             }
             Some(Host::Domain(_)) | None => Ok(()),
         }
     }
 
+    fn refused(&self, address: IpAddr, why: &'static str) -> Refused {
+        Refused { address, why, is_shown: self.targets.shows_addresses }
+    }
+
     fn allows(&self, address: IpAddr) -> bool {
-        self.allow.iter().any(|net| net.contains(&address))
+        self.targets.allow.iter().any(|net| net.contains(&address))
     }
 
     fn why_forbidden_v6(&self, address: Ipv6Addr) -> Option<&'static str> {
@@ -217,7 +266,8 @@ mod tests {
     use super::*;
 
     fn guard(allow: &[&str]) -> Guard {
-        Guard::new(allow.iter().map(|net| net.parse().unwrap()).collect())
+        let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
+        Guard::new(Targets { allow, shows_addresses: true, ..Targets::default() })
     }
 
     fn passes(guard: &Guard, address: &str) -> bool {
@@ -367,6 +417,34 @@ mod tests {
         ] {
             assert!(!passes(&[], bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn ports_of_other_services_are_forbidden() {
+        let guard = |ports: &[RangeInclusive<u16>]| Guard::new(Targets { ports: ports.to_vec(), ..Targets::default() });
+        for port in [22, 23, 25, 110, 143, 465, 587, 993, 995, 3306, 5432, 6379, 11_211] {
+            let refused = guard(&[]).check_port(port).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!("nothing is delivered to port {port} unless the server's operator allows it (target_ports)")
+            );
+        }
+        for port in [80, 443, 3000, 5000, 8000, 8080, 8443, 9000, 65_535] {
+            assert!(guard(&[]).check_port(port).is_ok(), "{port}");
+        }
+        let own = guard(&[25..=25, 8000..=8080]);
+        let passed: Vec<_> = (1..=u16::MAX).filter(|port| own.check_port(*port).is_ok()).collect();
+        assert_eq!(passed, std::iter::once(25).chain(8000..=8080).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_address_is_told_only_to_whom_it_may_be() {
+        let refused = Guard::new(Targets::default()).check("10.1.2.3".parse().unwrap()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the host has a private address, or another that is not public; only public addresses are delivered to, \
+             unless the server's operator allows it (allow_target)"
+        );
     }
 
     #[test]

@@ -8,23 +8,27 @@ pub mod format;
 pub mod guard;
 mod health;
 mod held;
+mod insecure;
 mod lane;
 #[cfg(test)]
 mod model;
 mod pace;
 mod pool;
+mod readable;
 #[cfg(test)]
 mod samples;
 pub mod scheduler;
 mod sessions;
+mod stream;
 mod tenant;
 pub mod trust;
 pub mod ultracart;
 pub mod worker;
 mod xml;
 
-use ipnet::IpNet;
+use std::time::Duration;
 
+use self::guard::Targets;
 use self::trust::Trusted;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in
@@ -50,8 +54,11 @@ pub struct Config {
     pub answers_bytes_max: usize,
     /// Connections that are kept while nothing is sent on them.
     pub kept_connections_max: usize,
-    /// Networks that may be delivered to although the guard forbids them.
-    pub allow_targets: Vec<IpNet>,
+    /// How long a connection is used, before its receiver's name is looked up
+    /// again for another.
+    pub connection_age_max: Duration,
+    /// Where deliveries may go.
+    pub targets: Targets,
     /// Whose certificates receivers may present, besides those of the
     /// system's authorities.
     pub trusted: Trusted,

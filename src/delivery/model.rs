@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::guard::Targets;
 use super::health::Sign;
 use super::lane::{Load, Want};
 use super::samples::{NOW, parcel, webhook};
@@ -186,7 +187,8 @@ impl World {
             answer_bytes_max: 0,
             answers_bytes_max: 0,
             kept_connections_max: 0,
-            allow_targets: Vec::new(),
+            connection_age_max: Duration::ZERO,
+            targets: Targets::default(),
             trusted: Trusted::default(),
         };
         let webhook = |id: usize| Webhook {

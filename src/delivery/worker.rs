@@ -22,6 +22,7 @@ use super::health::Sign;
 use super::lane::Want;
 use super::pace::Pace;
 use super::scheduler::{Action, Reading, Scheduler};
+use super::stream::Spelling;
 use super::{Config, format};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
@@ -425,9 +426,9 @@ impl Hands {
     async fn deliver(&self, webhook: &Arc<Webhook>, parcel: &Parcel) -> (Outcome, Sign, Option<Kept>) {
         let started_at = self.clock.now();
         let (result, request_headers) = match (&webhook.spec.url, self.prepare(webhook, parcel, started_at).await) {
-            (Some(url), Ok(Prepared { headers, body, logged })) => {
+            (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
-                let request = PostRequest { merchant, url: url.url(), headers, body, timeouts };
+                let request = PostRequest { merchant, url: url.url(), headers, spelling, body, timeouts };
                 (self.client.post(request).await, logged)
             }
             // Its lane sends nothing: only a test that met a change comes here.
@@ -465,6 +466,7 @@ impl Hands {
 /// A request that is ready to be made.
 struct Prepared {
     headers: HeaderMap,
+    spelling: Spelling,
     body: Bytes,
     /// The headers for the log.
     logged: String,
@@ -480,8 +482,9 @@ impl Prepared {
     ) -> Result<Self, TooLarge> {
         let body = format::render(webhook.webhook_id, parcel, bytes_max)?;
         let headers = format::headers(store_id, webhook, parcel, now, &body);
-        let logged = client::log_headers(&headers, client::LOG_HEADERS_CHARS_MAX);
-        Ok(Self { headers, body, logged })
+        let spelling = format::spelling(webhook, parcel);
+        let logged = client::log_headers(&headers, &spelling, client::LOG_HEADERS_CHARS_MAX);
+        Ok(Self { headers, spelling, body, logged })
     }
 }
 

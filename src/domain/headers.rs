@@ -1,5 +1,7 @@
 //! Headers a webhook's owner adds to every delivery.
 
+use std::sync::Arc;
+
 use super::fault::Violation;
 
 /// The longest text, in bytes.
@@ -34,6 +36,7 @@ const OWNED: &[&str] = &[
 pub struct ExtraHeaders {
     text: String,
     list: Vec<(http::HeaderName, http::HeaderValue)>,
+    spelled: Arc<[Box<str>]>,
 }
 
 impl ExtraHeaders {
@@ -57,7 +60,7 @@ impl ExtraHeaders {
         if text.len() > EXTRA_HEADERS_BYTES_MAX {
             return Err(problem(format!("is {} bytes long; up to {EXTRA_HEADERS_BYTES_MAX} are allowed.", text.len())));
         }
-        let mut list = Vec::new();
+        let (mut list, mut spelled) = (Vec::new(), Vec::<Box<str>>::new());
         for (number, line) in (1..).zip(text.lines()) {
             if line.trim().is_empty() {
                 continue;
@@ -66,7 +69,8 @@ impl ExtraHeaders {
             let Some((name, value)) = line.split_once(':') else {
                 return Err(problem(format!("line {number} has no colon; write one \"Name: value\" a line.")));
             };
-            let Ok(name) = http::HeaderName::from_bytes(name.trim().as_bytes()) else {
+            let as_written = name.trim();
+            let Ok(name) = http::HeaderName::from_bytes(as_written.as_bytes()) else {
                 return Err(problem(format!(
                     "line {number} does not start with a header name (letters, digits and - only)."
                 )));
@@ -82,6 +86,7 @@ impl ExtraHeaders {
             };
             value.set_sensitive(true);
             list.push((name, value));
+            spelled.push(as_written.into());
         }
         if list.len() > EXTRA_HEADERS_MAX {
             return Err(problem(format!(
@@ -89,12 +94,21 @@ impl ExtraHeaders {
                 list.len()
             )));
         }
-        Ok(Self { text: text.to_owned(), list })
+        if !spelled.iter().any(|name| name.contains(|c: char| c.is_ascii_uppercase())) {
+            spelled.clear();
+        }
+        Ok(Self { text: text.to_owned(), list, spelled: spelled.into() })
     }
 
     /// As the owner wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The names as the owner spelled them, in their order; none if all are
+    /// in lower case, as they are in [`Self::list`].
+    pub fn spelled(&self) -> &Arc<[Box<str>]> {
+        &self.spelled
     }
 
     /// Name and value of each.

@@ -16,6 +16,11 @@ pub const SECRET_CHARS_MIN: usize = 8;
 pub const SECRET_CHARS_MAX: usize = 256;
 /// Marks a secret whose rest is base64 of the key (Standard Webhooks).
 const WHSEC: &str = "whsec_";
+/// The shortest key after `whsec_`, in bytes. (Standard Webhooks wants 24;
+/// this is what no machine guesses.)
+const KEY_BYTES_MIN: usize = 16;
+/// What other kinds of keys and of signatures of Standard Webhooks begin with.
+const OTHER_MARKS: &[&str] = &["whsec", "whsk_", "whpk_", "v1,", "v1a,"];
 
 /// Signs the deliveries of a webhook.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,8 +31,29 @@ pub struct SecretKey {
 }
 
 impl SecretKey {
-    /// Accepts 8 to 256 characters; after `whsec_` they must be base64.
+    /// Accepts 8 to 256 characters without blanks at the ends. After `whsec_`
+    /// they must be base64 of 16 bytes or more; what is nearly that is refused,
+    /// for no library would verify with it.
     pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let problem = |problem: &str| Err(Violation::new("secret_key", problem));
+        if text.trim() != text {
+            return problem("has a blank or a line end at its beginning or its end; leave it out.");
+        }
+        let is_marked = text.starts_with(WHSEC);
+        let lower = text.to_ascii_lowercase();
+        if !is_marked && (lower.contains(WHSEC) || OTHER_MARKS.iter().any(|mark| lower.starts_with(mark))) {
+            return problem("is nearly a key of Standard Webhooks; such a key is whsec_ and base64, and nothing else.");
+        }
+        let secret = Self::stored(text)?;
+        if is_marked && secret.key.len() < KEY_BYTES_MIN {
+            let count = secret.key.len();
+            return problem(&format!("has {count} bytes of a key after whsec_; use {KEY_BYTES_MIN} or more."));
+        }
+        Ok(secret)
+    }
+
+    /// The same for one that was accepted when less was refused.
+    pub fn stored(text: &str) -> Result<Self, Violation> {
         let problem = |problem: String| Violation::new("secret_key", problem);
         let chars = text.chars().count();
         if !(SECRET_CHARS_MIN..=SECRET_CHARS_MAX).contains(&chars) {
@@ -149,6 +175,37 @@ mod tests {
         let made = SecretKey::generate();
         assert_eq!(made.signing_key().len(), 32);
         assert_eq!(SecretKey::try_new(made.expose()), Ok(made));
+    }
+
+    #[test]
+    fn what_no_library_verifies_with_is_refused() {
+        const KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+        let problem = |text: &str| SecretKey::try_new(text).unwrap_err().problem;
+        assert!(SecretKey::try_new(KEY).is_ok());
+        for blank in [" ", "\n", "\t", "\u{a0}"] {
+            for text in [format!("{blank}{KEY}"), format!("{KEY}{blank}"), format!("my-first-secret{blank}")] {
+                assert!(problem(&text).starts_with("has a blank or a line end"), "{text:?}");
+            }
+        }
+        for near in [
+            "v1,whsec_C2FVsBQI",
+            "whsk_C2FVsBQIhrsc",
+            "whpk_C2FVsBQIhrsc",
+            "WHSEC_C2FVsBQI",
+            "whsec-C2FVsBQI",
+            "whsecC2FVsBQI",
+            "v1,C2FVsBQIhrsc",
+            "v1a,C2FVsBQIhrsc",
+            "\"whsec_C2FVsBQI\"",
+            "key=whsec_C2FVsBQI",
+        ] {
+            let problem = problem(near);
+            assert!(problem.starts_with("is nearly") && !problem.contains("C2FV"), "{near}: {problem}");
+        }
+        let key = |count| format!("{WHSEC}{}", STANDARD.encode(vec![7; count]));
+        assert_eq!(problem(&key(1)), "has 1 bytes of a key after whsec_; use 16 or more.");
+        assert!(SecretKey::try_new(&key(15)).is_err() && SecretKey::try_new(&key(16)).is_ok());
+        assert!(SecretKey::stored("whsec_AQ==").is_ok() && SecretKey::stored(" a secret ").is_ok());
     }
 
     #[test]

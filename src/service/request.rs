@@ -105,7 +105,8 @@ impl Service {
         let (store_id, now) = (store_id.clone(), self.clock.now());
         let show = move |webhook: &Webhook, parcel: &Parcel, body: Bytes| {
             let headers = format::headers(&store_id, webhook, parcel, now, &body);
-            let headers = client::log_headers(&headers, client::LOG_HEADERS_CHARS_MAX);
+            let headers =
+                client::log_headers(&headers, &format::spelling(webhook, parcel), client::LOG_HEADERS_CHARS_MAX);
             Preview { message_id: format::message_id(&store_id, webhook.webhook_id, parcel), headers, body }
         };
         self.rendered(&Arc::new(webhook.clone()), parcel, show).await

@@ -307,7 +307,7 @@ impl Service {
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))
     }
 
-    /// A literal address that nothing may be delivered to is refused at once;
+    /// A literal address, or a port, that nothing may be delivered to is refused at once;
     /// a name is judged when it is connected to.
     fn check_target(&self, said: &WebhookChanges) -> Result<(), Violation> {
         let max = self.config.webhook_requests_max;
@@ -316,7 +316,12 @@ impl Service {
             return Err(Violation::new("max_concurrency", problem));
         }
         let Some(url) = &said.url else { return Ok(()) };
-        self.guard.check_literal(url.url()).map_err(|refused| Violation::new("url", refused.to_string()))
+        let refused = |why: String| Err(Violation::new("url", why));
+        match (self.guard.check_literal(url.url()), url.url().port_or_known_default()) {
+            (Err(why), _) => refused(why.to_string()),
+            (Ok(()), Some(port)) => self.guard.check_port(port).or_else(|why| refused(why.to_string())),
+            (Ok(()), None) => Ok(()),
+        }
     }
 }
 

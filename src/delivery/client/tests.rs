@@ -14,13 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::delivery::guard::Targets;
 use crate::delivery::pool::ANSWER_HEADERS_MAX;
 use crate::domain::fuzz;
 use crate::domain::retry::RetryPolicy;
 
+mod kept;
+mod lenient;
+
 const GENEROUS: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(50);
 const CAP: usize = 1_000;
+const AGE_MAX: Duration = Duration::from_secs(60);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// For `receiver.test`, signed by itself, good until 2126. Keeps no secret.
@@ -99,16 +104,7 @@ async fn serve(
     answer: Arc<str>,
     then: Then,
 ) -> io::Result<()> {
-    loop {
-        let mut request = String::new();
-        while !is_whole(&request) {
-            let mut buffer = [0; 4096];
-            let count = stream.read(&mut buffer).await?;
-            if count == 0 {
-                return Ok(());
-            }
-            request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
-        }
+    while let Some(request) = read_request(&mut stream).await? {
         requests.lock().unwrap().push(request);
         stream.write_all(answer.as_bytes()).await?;
         match then {
@@ -119,6 +115,21 @@ async fn serve(
             },
         }
     }
+    Ok(())
+}
+
+/// The next request, unless the client has gone.
+async fn read_request(stream: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut request = String::new();
+    while !is_whole(&request) {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(None);
+        }
+        request.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    Ok(Some(request))
 }
 
 fn is_whole(request: &str) -> bool {
@@ -135,9 +146,14 @@ fn config(allow: &[&str]) -> Config {
         answer_bytes_max: CAP,
         answers_bytes_max: 1_000_000,
         kept_connections_max: 100,
+        connection_age_max: AGE_MAX,
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
-        allow_targets: allow.iter().map(|net| net.parse().unwrap()).collect(),
+        targets: Targets {
+            allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
+            shows_addresses: true,
+            ..Targets::default()
+        },
         trusted: Trusted::default(),
     }
 }
@@ -168,6 +184,7 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
             merchant: MerchantId(1),
             url: &url,
             headers,
+            spelling: Spelling::default(),
             body: Bytes::from_static(b"{\"a\":1}"),
             timeouts,
         })
@@ -404,6 +421,36 @@ async fn a_certificate_must_be_trusted_and_of_that_name() {
     assert!(detail(&result).contains("certificate"), "{}", detail(&result));
 }
 
+/// What its owner reads, and needs no knowledge of the library for.
+#[tokio::test]
+async fn an_insecure_receiver_is_told_what_is_wrong_with_it() {
+    let (port, _) = tls_receiver();
+    let client = client_with(&["127.0.0.0/8"], &["127.0.0.1"]);
+    let result = post(&client, &format!("https://other.test:{port}/")).await;
+    assert!(detail(&result).contains("for another host") && detail(&result).contains("receiver.test"), "{result:?}");
+
+    let (port, _) = tls_receiver();
+    let client = Client::new(&config(&["127.0.0.0/8"]), Names::new(&["127.0.0.1"])).unwrap();
+    let result = post(&client, &format!("https://receiver.test:{port}/")).await;
+    assert!(detail(&result).contains("ca_file"), "{result:?}");
+
+    let plain = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+    for (answer, words) in [(plain, "does not speak TLS on this port"), ("", "closed the connection")] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {}
+        });
+        let result = post(&client, &url).await;
+        assert_eq!(class(&result), Some(ErrorClass::Tls), "{result:?}");
+        assert!(detail(&result).contains(words), "{result:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_handshake_counts_as_connecting() {
     // Connections succeed, and nobody ever reads from them.
@@ -411,7 +458,11 @@ async fn a_handshake_counts_as_connecting() {
     let url = format!("https://{}/", listener.local_addr().unwrap());
     let result = post_within(&client(), &url, Timeouts { connect: SHORT, total: GENEROUS }).await;
     assert_eq!(class(&result), Some(ErrorClass::Timeout));
-    assert_eq!(detail(&result), "no connection within 50ms");
+    assert_eq!(
+        detail(&result),
+        "connected, but no handshake of TLS within 50ms; does the receiver speak TLS on this port?"
+    );
+    assert!(result.address.is_some());
 }
 
 #[test]
@@ -489,8 +540,8 @@ fn logged_headers_show_no_credentials() {
         headers.append(name, HeaderValue::from_static("hunter2"));
     }
     headers.append("x-plain", sensitive);
-    assert!(!log_headers(&headers, LOG_HEADERS_CHARS_MAX).contains("hunter2"));
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
+    assert!(!log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).contains("hunter2"));
+    assert_eq!(log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
 }
 
 #[test]
@@ -498,8 +549,11 @@ fn logged_headers_are_lines_within_a_bound() {
     let mut headers = HeaderMap::new();
     headers.append("a", HeaderValue::from_static("b: c"));
     headers.append("d", HeaderValue::from_bytes(b"\xff").unwrap());
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX), "a: b: c\nd: \u{fffd}");
+    assert_eq!(log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX), "a: b: c\nd: \u{fffd}");
     headers.append("e", HeaderValue::from_str(&"é".repeat(LOG_HEADERS_CHARS_MAX)).unwrap());
-    assert_eq!(log_headers(&headers, LOG_HEADERS_CHARS_MAX).chars().count(), LOG_HEADERS_CHARS_MAX);
-    assert_eq!(log_headers(&HeaderMap::new(), LOG_HEADERS_CHARS_MAX), "");
+    assert_eq!(
+        log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).chars().count(),
+        LOG_HEADERS_CHARS_MAX
+    );
+    assert_eq!(log_headers(&HeaderMap::new(), &Spelling::default(), LOG_HEADERS_CHARS_MAX), "");
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::delivery::guard::Targets;
 use crate::delivery::samples::{NOW, parcel, webhook};
 use crate::delivery::trust::Trusted;
 use crate::domain::delivery::{Attempt, Verdict};
@@ -18,7 +19,8 @@ fn scheduler(webhooks: i64) -> Scheduler {
         answer_bytes_max: 0,
         answers_bytes_max: 0,
         kept_connections_max: 0,
-        allow_targets: Vec::new(),
+        connection_age_max: Duration::ZERO,
+        targets: Targets::default(),
         trusted: Trusted::default(),
     };
     let webhook =

@@ -168,9 +168,9 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         description: row.get("description")?,
         is_active: row.get("is_active")?,
         topics: patterns(words("topics")?)?,
-        url: checked(url.map(|url| TargetUrl::try_new(&url)).transpose())?,
+        url: checked(url.map(|url| TargetUrl::stored(&url)).transpose())?,
         extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
-        secret_key: checked(SecretKey::try_new(words("secret_key")?))?,
+        secret_key: checked(SecretKey::stored(words("secret_key")?))?,
         format: format_from_words(words("format")?).ok_or_else(|| damaged("format"))?,
         retry: checked(words("retry")?.parse())?,
         delivery_mode: DeliveryMode::from_name(words("delivery_mode")?).ok_or_else(|| damaged("delivery_mode"))?,
@@ -243,7 +243,7 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
 fn old_secrets(text: &str) -> rusqlite::Result<Vec<OldSecret>> {
     let pairs: Vec<(i64, String)> = serde_json::from_str(text).map_err(|_| damaged("old_secrets"))?;
     let read = |(expires_at, secret): (i64, String)| {
-        Ok(OldSecret { secret_key: checked(SecretKey::try_new(&secret))?, expires_at: Timestamp(expires_at) })
+        Ok(OldSecret { secret_key: checked(SecretKey::stored(&secret))?, expires_at: Timestamp(expires_at) })
     };
     pairs.into_iter().map(read).collect()
 }

@@ -1,0 +1,196 @@
+//! What goes over a connection, below the HTTP library, which neither tells
+//! all that a sender needs to know nor writes names as their owners do.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::domain::headers::EXTRA_HEADERS_MAX;
+
+/// The most pieces that are written together.
+const PIECES_MAX: usize = 8;
+
+/// A connection that notes when something comes over it, and writes the names
+/// of headers as they are spelled.
+pub struct Watched<S> {
+    inner: S,
+    exchange: Exchange,
+    /// The head of a request as it is spelled, and how much of it is written.
+    head: Vec<u8>,
+    written: usize,
+}
+
+impl<S> Watched<S> {
+    /// Around `inner`; `exchange` says and tells what goes on.
+    pub fn new(inner: S, exchange: Exchange) -> Self {
+        Self { inner, exchange, head: Vec::new(), written: 0 }
+    }
+
+    /// True if what is offered is the head of a request, or the rest of one,
+    /// that is to be written from `head`.
+    fn is_respelled(&mut self, offered: &[u8]) -> bool {
+        if let Some(spelling) = self.exchange.take_spelling() {
+            self.head.clear();
+            self.head.extend_from_slice(offered);
+            self.written = 0;
+            spelling.respell(&mut self.head);
+        }
+        self.written < self.head.len()
+    }
+}
+
+/// A request and its answer, as far as they concern the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Exchange(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    has_come: AtomicBool,
+    /// Spares a look at the spelling, which most requests do without.
+    is_spelled: AtomicBool,
+    spelling: Mutex<Spelling>,
+}
+
+impl Exchange {
+    /// A request is about to be written. What has come up to now counts no more.
+    pub fn begin(&self, spelling: Spelling) {
+        self.0.has_come.store(false, Ordering::Relaxed);
+        if !spelling.is_plain() {
+            *self.0.spelling.lock().expect("nothing panics while it holds the spelling") = spelling;
+            self.0.is_spelled.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// True if a byte has come since.
+    pub fn has_come(&self) -> bool {
+        self.0.has_come.load(Ordering::Relaxed)
+    }
+
+    fn take_spelling(&self) -> Option<Spelling> {
+        let is_spelled = self.0.is_spelled.load(Ordering::Relaxed);
+        is_spelled.then(|| {
+            self.0.is_spelled.store(false, Ordering::Relaxed);
+            std::mem::take(&mut *self.0.spelling.lock().expect("nothing panics while it holds the spelling"))
+        })
+    }
+}
+
+/// How the names of a request's headers are spelled that are not written in
+/// lower case. Names mean the same however they are spelled, but some
+/// receivers compare them letter by letter.
+#[derive(Clone, Debug, Default)]
+pub struct Spelling {
+    /// The owner's: one for each header of a name, in their order.
+    pub owners: Arc<[Box<str>]>,
+    /// The vendor's.
+    pub vendors: &'static [&'static str],
+}
+
+/// Spells names, one after the other.
+pub struct Speller<'a> {
+    spelling: &'a Spelling,
+    /// A bit for each of the owner's that has been used; there are fewer than bits.
+    used: u64,
+}
+
+impl Spelling {
+    fn is_plain(&self) -> bool {
+        self.owners.is_empty() && self.vendors.is_empty()
+    }
+
+    /// Begins with the first header.
+    pub fn speller(&self) -> Speller<'_> {
+        Speller { spelling: self, used: 0 }
+    }
+
+    /// Puts them into the head of a request, up to the empty line at its end.
+    fn respell(&self, bytes: &mut [u8]) {
+        let mut speller = self.speller();
+        for line in bytes.split_mut(|byte| *byte == b'\n').take_while(|line| *line != b"\r") {
+            let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+            let spelled = std::str::from_utf8(&line[..colon]).ok().and_then(|name| speller.spell(name));
+            if let Some(spelled) = spelled {
+                line[..colon].copy_from_slice(spelled.as_bytes());
+            }
+        }
+    }
+}
+
+impl<'a> Speller<'a> {
+    /// The same letters as they are to be written, if that is said.
+    pub fn spell(&mut self, name: &str) -> Option<&'a str> {
+        let is_same = |spelled: &str| spelled.eq_ignore_ascii_case(name);
+        let mut unused = (0..).zip(self.spelling.owners.iter()).filter(|(place, _)| self.used & (1 << place) == 0);
+        if let Some((place, spelled)) = unused.find(|(_, spelled)| is_same(spelled)) {
+            self.used |= 1 << place;
+            return Some(spelled);
+        }
+        self.spelling.vendors.iter().copied().find(|spelled| is_same(spelled))
+    }
+}
+
+const _: () = assert!(EXTRA_HEADERS_MAX <= u64::BITS as usize);
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.exchange.0.has_come.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.is_respelled(bytes) {
+            return Pin::new(&mut self.inner).poll_write(context, bytes);
+        }
+        let this = &mut *self;
+        let count = ready!(Pin::new(&mut this.inner).poll_write(context, &this.head[this.written..]))?;
+        this.written += count;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let slices = &slices[slices.iter().take_while(|slice| slice.is_empty()).count()..];
+        let Some((first, others)) = slices.split_first().filter(|(first, _)| self.is_respelled(first)) else {
+            return Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        };
+        let this = &mut *self;
+        let rest = &this.head[this.written..];
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+        pieces[0] = IoSlice::new(rest);
+        // What follows the head follows it only if no more has been offered with it.
+        let count = if rest.len() == first.len() { others.len().min(PIECES_MAX - 1) } else { 0 };
+        pieces[1..=count].copy_from_slice(&others[..count]);
+        let count = ready!(Pin::new(&mut this.inner).poll_write_vectored(context, &pieces[..=count]))?;
+        this.written = (this.written + count).min(this.head.len());
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
