@@ -42,6 +42,14 @@ const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// it would be a hundred times as long.
 pub const ANSWER_HEADERS_MAX: usize = 1_000;
 
+/// The most pieces of a body that are read; a receiver that sends as few bytes
+/// in each as it can is not listened to for longer.
+const PIECES_MAX: usize = 1_024;
+/// So many are read before others have their turn.
+const PIECES_AT_ONCE: usize = 64;
+/// What the pieces of a body may have besides what counts, in bytes.
+const FRAMING_BYTES_MAX: usize = 64 * 1024;
+
 type Stream = TokioIo<Watched<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>>;
 
 /// An open connection.
@@ -84,7 +92,8 @@ impl Wire {
     }
 
     /// Reads a body of an answer up to so many bytes into `kept`, as far as
-    /// there is room; one that ends within the bound is read to its end.
+    /// there is room; one that ends within the bound is read to its end, unless
+    /// it comes in more pieces than anybody needs.
     pub async fn read(&mut self, mut body: Incoming, bytes_max: usize, room: &mut Kept, kept: &mut Vec<u8>) {
         let frame = async |wire: &mut Self, body: &mut Incoming| {
             poll_fn(|context| {
@@ -93,7 +102,12 @@ impl Wire {
             })
             .await
         };
-        while let Some(Ok(frame)) = frame(self, &mut body).await {
+        self.exchange.allow(bytes_max.saturating_mul(2).saturating_add(FRAMING_BYTES_MAX));
+        for count in 1..=PIECES_MAX {
+            if count % PIECES_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+            let Some(Ok(frame)) = frame(self, &mut body).await else { return };
             // What is no data is trailers, which say nothing to us.
             let Ok(data) = frame.into_data() else { continue };
             let left = bytes_max - kept.len();

@@ -3,7 +3,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::domain::headers::EXTRA_HEADERS_MAX;
 
+/// The most bytes of an answer up to the end of its head, and so of all that
+/// comes before: interim answers, and white space.
+const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// The most pieces that are written together.
 const PIECES_MAX: usize = 8;
 
@@ -49,7 +52,9 @@ pub struct Exchange(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    has_come: AtomicBool,
+    /// Bytes that have come, and how many may.
+    come: AtomicUsize,
+    max: AtomicUsize,
     /// Spares a look at the spelling, which most requests do without.
     is_spelled: AtomicBool,
     spelling: Mutex<Spelling>,
@@ -58,7 +63,8 @@ struct State {
 impl Exchange {
     /// A request is about to be written. What has come up to now counts no more.
     pub fn begin(&self, spelling: Spelling) {
-        self.0.has_come.store(false, Ordering::Relaxed);
+        self.0.come.store(0, Ordering::Relaxed);
+        self.0.max.store(HEAD_BYTES_MAX, Ordering::Relaxed);
         if !spelling.is_plain() {
             *self.0.spelling.lock().expect("nothing panics while it holds the spelling") = spelling;
             self.0.is_spelled.store(true, Ordering::Relaxed);
@@ -67,7 +73,19 @@ impl Exchange {
 
     /// True if a byte has come since.
     pub fn has_come(&self) -> bool {
-        self.0.has_come.load(Ordering::Relaxed)
+        self.0.come.load(Ordering::Relaxed) > 0
+    }
+
+    /// The head has come: from here on so many bytes more may come.
+    pub fn allow(&self, bytes: usize) {
+        self.0.max.store(self.0.come.load(Ordering::Relaxed).saturating_add(bytes), Ordering::Relaxed);
+    }
+
+    /// Counts what has come; false if that is more than may.
+    fn count(&self, bytes: usize) -> bool {
+        let come = self.0.come.load(Ordering::Relaxed).saturating_add(bytes);
+        self.0.come.store(come, Ordering::Relaxed);
+        come <= self.0.max.load(Ordering::Relaxed)
     }
 
     fn take_spelling(&self) -> Option<Spelling> {
@@ -142,11 +160,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.exchange.0.has_come.store(true, Ordering::Relaxed);
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        match self.exchange.count(buffer.filled().len() - before) {
+            true => Poll::Ready(Ok(())),
+            // However little of it counts: pieces of a byte each, or interim
+            // answers without end, would keep the thread that reads them busy.
+            false => Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too long"))),
         }
-        read
     }
 }
 

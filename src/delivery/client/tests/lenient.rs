@@ -53,3 +53,21 @@ async fn what_was_broken_off_is_shown() {
     let shown = r#"the connection was closed within the head of the answer; it begins with "HTTP/1.1 200 OK\r\nx-a""#;
     assert_eq!((class(&result), detail(&result)), (Some(ErrorClass::Protocol), shown));
 }
+
+/// A receiver is not listened to for as long as it likes.
+#[tokio::test]
+async fn no_answer_takes_up_the_thread_with_next_to_nothing() {
+    let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000);
+    let receiver = Receiver::new(format!("{interim}HTTP/1.1 204 No Content\r\n\r\n"), Then::Listen).await;
+    let result = post(&client(), &receiver.url()).await;
+    assert_eq!(class(&result), Some(ErrorClass::Protocol), "{}", detail(&result));
+    assert!(detail(&result).contains("the answer is too long"), "{}", detail(&result));
+
+    let pieces = "1\r\nx\r\n".repeat(5_000);
+    let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{pieces}0\r\n\r\n");
+    let receiver = Receiver::new(answer, Then::Listen).await;
+    let result = post(&client(), &receiver.url()).await;
+    assert_eq!(class(&result), None, "its status counts");
+    let kept = result.response_body.len();
+    assert!((1_000..5_000).contains(&kept), "{kept} bytes of the body are kept");
+}
