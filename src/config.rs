@@ -292,9 +292,9 @@ keys! {
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
     /// The most connections at once. For a further one, that gives way which has longest been
-    /// without a whole request, or as a WebSocket without calls and subscriptions. If there is
-    /// none, one is cut off whose request has been under way, or whose answer has not been
-    /// taken, for longest, and for two seconds at least.
+    /// without a whole request, or as a WebSocket without calls and subscriptions; or whose
+    /// request has been under way, or whose answer has not been taken, for longer, and for a
+    /// second at least.
     connections_max: usize = "2048", count(1, 1_000_000);
     /// The most connections of one address at once; those of the machine itself are not
     /// bounded so.

@@ -21,7 +21,7 @@ use crate::domain::address::{Origin, is_within};
 
 /// So long a request may be under way, and no piece of its answer be taken,
 /// before its connection may have to give way.
-const AT_WORK_MIN: Duration = Duration::from_secs(2);
+const AT_WORK_MIN: Duration = Duration::from_secs(1);
 /// How long one that was told to give way has time to; then the next is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,9 +33,9 @@ const TELL_INTERVAL: Duration = Duration::from_millis(100);
 /// one that has been idle longest gives way to whoever comes. So neither many
 /// halves of requests nor many quiet WebSockets keep anybody out.
 ///
-/// If none is idle, the one gives way whose request has been under way for
-/// longest, or whose answer has not been taken for longest, once that is
-/// [`AT_WORK_MIN`]: neither do many that wait for something keep anybody out.
+/// One whose request has been under way, or whose answer has not been taken, for
+/// [`AT_WORK_MIN`] gives way like one that has been idle for as long: neither do
+/// many that wait for something keep anybody out.
 pub struct Places {
     free: Arc<Semaphore>,
     /// The most of one address.
@@ -173,12 +173,14 @@ impl Places {
 }
 
 impl State {
-    /// Tells the longest idle, or else the longest at work, to give way.
+    /// Tells the one to give way that has been idle, or at work, for longest.
     fn tell(&mut self) {
         let is_long = |since: &Instant| since.elapsed() >= AT_WORK_MIN;
-        let oldest = match self.idle.pop_first() {
-            Some((_, idle)) => Some(idle),
-            None => self.working.first_entry().filter(|first| is_long(&first.get().0)).map(|first| first.remove().1),
+        let idle = self.idle.first_key_value().map(|(turn, _)| *turn);
+        let working = self.working.first_entry().filter(|first| is_long(&first.get().0));
+        let oldest = match working.filter(|first| idle.is_none_or(|idle| *first.key() < idle)) {
+            Some(working) => Some(working.remove().1),
+            None => self.idle.pop_first().map(|(_, idle)| idle),
         };
         self.is_told = oldest.is_some();
         if let Some(oldest) = oldest {
@@ -534,6 +536,18 @@ mod tests {
     }
 
     /// The longest at work is cut off if nobody is idle, and not before its time.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_long_been_at_work_is_cut_off_before_one_that_was_idle_for_less() {
+        let places = Places::new(2, 9, Vec::new());
+        let _held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
+        let (working, idle) = (places.standing(), places.standing());
+        let _work = working.work(false);
+        tokio::time::advance(AT_WORK_MIN).await;
+        drop(idle.work(false));
+        let _comes = comes(&places);
+        assert!(is_cut(&working) && !gives_way(&idle));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_that_has_long_been_at_work_is_cut_off_if_nobody_is_idle() {
         let places = Places::new(3, 9, Vec::new());
