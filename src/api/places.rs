@@ -30,8 +30,9 @@ const TELL_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// One that has not sent a whole request, or rests between two, is idle; so is
 /// a WebSocket without calls and subscriptions. When all places are taken, the
-/// one that has been idle longest gives way to whoever comes. So neither many
-/// halves of requests nor many quiet WebSockets keep anybody out.
+/// one that has been idle longest gives way to whoever comes, first of those
+/// that have never sent a whole request. So neither many halves of requests nor
+/// many quiet WebSockets keep anybody out.
 ///
 /// One whose request has been under way, or whose answer has not been taken, for
 /// [`AT_WORK_MIN`] gives way like one that has been idle for as long: neither do
@@ -48,9 +49,9 @@ pub struct Places {
 #[derive(Default)]
 struct State {
     by_origin: HashMap<Origin, usize>,
-    /// The idle ones by when they became so, the first first, with what tells
-    /// them to give way.
-    idle: BTreeMap<u64, Arc<Notify>>,
+    /// The idle ones, those in front that have never been at work, and by when
+    /// they became so, the first first; with what tells them to give way.
+    idle: BTreeMap<(bool, u64), Arc<Notify>>,
     /// Those at work that may be cut off, in the same order, with since when
     /// they have been at it and what cuts them off.
     working: BTreeMap<u64, (Instant, Arc<Notify>)>,
@@ -89,6 +90,7 @@ struct Own {
     working: usize,
     /// Those of them that must not be cut off.
     kept: usize,
+    has_worked: bool,
     /// Its key among the idle, or among those at work.
     turn: Option<u64>,
 }
@@ -176,7 +178,7 @@ impl State {
     /// Tells the one to give way that has been idle, or at work, for longest.
     fn tell(&mut self) {
         let is_long = |since: &Instant| since.elapsed() >= AT_WORK_MIN;
-        let idle = self.idle.first_key_value().map(|(turn, _)| *turn);
+        let idle = self.idle.first_key_value().map(|((_, turn), _)| *turn);
         let working = self.working.first_entry().filter(|first| is_long(&first.get().0));
         let oldest = match working.filter(|first| idle.is_none_or(|idle| *first.key() < idle)) {
             Some(working) => Some(working.remove().1),
@@ -259,6 +261,7 @@ impl Standing {
     /// Begins the time anew that it has been at its work.
     fn go_on(&self, own: &mut Own) {
         self.leave(own);
+        own.has_worked = true;
         if own.kept == 0 {
             let mut state = self.places.state();
             let turn = state.next_turn();
@@ -301,14 +304,14 @@ impl Standing {
             return self.gives_way.notify_one();
         }
         let turn = state.next_turn();
-        state.idle.insert(turn, Arc::clone(&self.gives_way));
+        state.idle.insert((own.has_worked, turn), Arc::clone(&self.gives_way));
         own.turn = Some(turn);
     }
 
     fn leave(&self, own: &mut Own) {
         if let Some(turn) = own.turn.take() {
             let mut state = self.places.state();
-            state.idle.remove(&turn);
+            state.idle.remove(&(own.has_worked, turn));
             state.working.remove(&turn);
         }
     }
@@ -536,6 +539,17 @@ mod tests {
     }
 
     /// The longest at work is cut off if nobody is idle, and not before its time.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_sent_no_request_gives_way_before_one_that_has() {
+        let places = Places::new(2, 9, Vec::new());
+        let _held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
+        let (rests, begins) = (places.standing(), places.standing());
+        drop(rests.work(false));
+        let later = places.standing();
+        let _comes = comes(&places);
+        assert!(gives_way(&begins) && !gives_way(&rests) && !gives_way(&later));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn one_that_has_long_been_at_work_is_cut_off_before_one_that_was_idle_for_less() {
         let places = Places::new(2, 9, Vec::new());
