@@ -19,6 +19,10 @@ use tokio::sync::Notify;
 use crate::work::Account;
 use crate::work::budget::{Budget, Held};
 
+/// The most bytes that are read in one go: a head is looked at after each, and
+/// has no more beyond its bound.
+const READ_AT_ONCE: usize = 32 * 1_024;
+
 /// What is shorter is not counted: the connections bound it.
 pub const UNCOUNTED_MAX: usize = 16 * 1_024;
 /// Room is taken in steps of so many bytes.
@@ -166,7 +170,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(self.intake.poll_room(context))?;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buf))?;
+        if buf.remaining() <= READ_AT_ONCE {
+            ready!(Pin::new(&mut self.stream).poll_read(context, buf))?;
+        } else {
+            let mut part = ReadBuf::new(buf.initialize_unfilled_to(READ_AT_ONCE));
+            ready!(Pin::new(&mut self.stream).poll_read(context, &mut part))?;
+            let read = part.filled().len();
+            buf.advance(read);
+        }
         self.intake.arrived(buf.filled().len() - before);
         Poll::Ready(Ok(()))
     }

@@ -22,6 +22,9 @@ use crate::domain::address::{Origin, is_within};
 /// So long a request may be under way, and no piece of its answer be taken,
 /// before its connection may have to give way.
 const AT_WORK_MIN: Duration = Duration::from_secs(1);
+/// So long a connection has time to send its first request, before it gives way
+/// ahead of those that have sent one.
+const BEGIN_MIN: Duration = Duration::from_millis(100);
 /// How long one that was told to give way has time to; then the next is told.
 const TELL_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -30,9 +33,9 @@ const TELL_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// One that has not sent a whole request, or rests between two, is idle; so is
 /// a WebSocket without calls and subscriptions. When all places are taken, the
-/// one that has been idle longest gives way to whoever comes, first of those
-/// that have never sent a whole request. So neither many halves of requests nor
-/// many quiet WebSockets keep anybody out.
+/// one that has been idle longest gives way to whoever comes; those first that
+/// have had [`BEGIN_MIN`] and never sent a whole request. So neither many halves
+/// of requests nor many quiet WebSockets keep anybody out.
 ///
 /// One whose request has been under way, or whose answer has not been taken, for
 /// [`AT_WORK_MIN`] gives way like one that has been idle for as long: neither do
@@ -49,18 +52,22 @@ pub struct Places {
 #[derive(Default)]
 struct State {
     by_origin: HashMap<Origin, usize>,
-    /// The idle ones, those in front that have never been at work, and by when
-    /// they became so, the first first; with what tells them to give way.
-    idle: BTreeMap<(bool, u64), Arc<Notify>>,
-    /// Those at work that may be cut off, in the same order, with since when
-    /// they have been at it and what cuts them off.
-    working: BTreeMap<u64, (Instant, Arc<Notify>)>,
+    /// Those that have never been at work.
+    new: Line,
+    /// Those that rest from it.
+    idle: Line,
+    /// Those at work that may be cut off.
+    working: Line,
     last_turn: u64,
     /// Somebody waits for a place: the listener, which takes one at a time.
     is_wanted: bool,
     /// One has been told to give way, and has not refused.
     is_told: bool,
 }
+
+/// Connections by when they came to be as they are, the first first, with since
+/// when that is and what has them give way.
+type Line = BTreeMap<u64, (Instant, Arc<Notify>)>;
 
 /// A place that is taken.
 #[derive(Debug)]
@@ -91,7 +98,7 @@ struct Own {
     /// Those of them that must not be cut off.
     kept: usize,
     has_worked: bool,
-    /// Its key among the idle, or among those at work.
+    /// Its key in the line that it stands in.
     turn: Option<u64>,
 }
 
@@ -175,18 +182,26 @@ impl Places {
 }
 
 impl State {
-    /// Tells the one to give way that has been idle, or at work, for longest.
+    /// Tells the one to give way whose turn it is.
     fn tell(&mut self) {
-        let is_long = |since: &Instant| since.elapsed() >= AT_WORK_MIN;
-        let idle = self.idle.first_key_value().map(|((_, turn), _)| *turn);
-        let working = self.working.first_entry().filter(|first| is_long(&first.get().0));
-        let oldest = match working.filter(|first| idle.is_none_or(|idle| *first.key() < idle)) {
-            Some(working) => Some(working.remove().1),
-            None => self.idle.pop_first().map(|(_, idle)| idle),
+        let first = |line: &Line, min: Duration| {
+            let first = line.first_key_value().filter(|(_, (since, _))| since.elapsed() >= min);
+            first.map_or(u64::MAX, |(turn, _)| *turn)
         };
-        self.is_told = oldest.is_some();
-        if let Some(oldest) = oldest {
-            oldest.notify_one();
+        let working = first(&self.working, AT_WORK_MIN);
+        let line = if first(&self.new, BEGIN_MIN) < u64::MAX {
+            &mut self.new
+        } else if working < first(&self.idle, Duration::ZERO) {
+            &mut self.working
+        } else if !self.idle.is_empty() {
+            &mut self.idle
+        } else {
+            &mut self.new
+        };
+        let told = line.pop_first();
+        self.is_told = told.is_some();
+        if let Some((_, (_, told))) = told {
+            told.notify_one();
         }
     }
 
@@ -304,15 +319,16 @@ impl Standing {
             return self.gives_way.notify_one();
         }
         let turn = state.next_turn();
-        state.idle.insert((own.has_worked, turn), Arc::clone(&self.gives_way));
+        let line = if own.has_worked { &mut state.idle } else { &mut state.new };
+        line.insert(turn, (Instant::now(), Arc::clone(&self.gives_way)));
         own.turn = Some(turn);
     }
 
     fn leave(&self, own: &mut Own) {
         if let Some(turn) = own.turn.take() {
             let mut state = self.places.state();
-            state.idle.remove(&(own.has_worked, turn));
-            state.working.remove(&turn);
+            let State { new, idle, working, .. } = &mut *state;
+            [new, idle, working].into_iter().for_each(|line| drop(line.remove(&turn)));
         }
     }
 
@@ -538,16 +554,22 @@ mod tests {
         assert!(gives_way(&first));
     }
 
-    /// The longest at work is cut off if nobody is idle, and not before its time.
+    /// Nor does one that only waits for its answer give way to a flood of halves
+    /// of requests.
     #[tokio::test(start_paused = true)]
     async fn one_that_has_sent_no_request_gives_way_before_one_that_has() {
         let places = Places::new(2, 9, Vec::new());
         let _held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (rests, begins) = (places.standing(), places.standing());
+        let (waits, rests) = (places.standing(), places.standing());
+        let _work = waits.work(false);
         drop(rests.work(false));
+        tokio::time::advance(AT_WORK_MIN).await;
+        let begins = places.standing();
+        tokio::time::advance(BEGIN_MIN).await;
         let later = places.standing();
         let _comes = comes(&places);
-        assert!(gives_way(&begins) && !gives_way(&rests) && !gives_way(&later));
+        assert!(gives_way(&begins));
+        assert!(!gives_way(&rests) && !gives_way(&later) && !is_cut(&waits));
     }
 
     #[tokio::test(start_paused = true)]
@@ -562,6 +584,7 @@ mod tests {
         assert!(is_cut(&working) && !gives_way(&idle));
     }
 
+    /// And not before its time.
     #[tokio::test(start_paused = true)]
     async fn one_that_has_long_been_at_work_is_cut_off_if_nobody_is_idle() {
         let places = Places::new(3, 9, Vec::new());

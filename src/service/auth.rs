@@ -150,16 +150,25 @@ impl Service {
     }
 
     /// Finds out whose credentials these are, without counting a call.
-    pub(super) async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
+    async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
         let user = self.user_of(credentials, peer).await?;
         Ok(Caller::new(user, credentials, peer))
     }
 
     /// The caller as it is by now: what lasts gives nothing to one whose session
     /// has ended meanwhile, or who was revoked or disabled. Fails as
-    /// [`Self::authenticate`] does.
+    /// [`Self::authenticate`] does. Whoever was known is not guessing, so wrong
+    /// keys of others do not slow it.
     pub async fn check_again(&self, caller: &Caller) -> Result<Caller, Fault> {
-        self.identify(&caller.shown.credentials, caller.shown.peer).await
+        let Shown { credentials, peer } = &*caller.shown;
+        let user = match credentials {
+            Credentials::Basic { name, key } => {
+                let user = self.user_with(name, key, Origin::of(*peer)).await?;
+                enabled(user.ok_or(FaultCode::AccessDenied)?)?
+            }
+            others => self.user_of(others, *peer).await?,
+        };
+        Ok(Caller::new(user, credentials, *peer))
     }
 
     async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<User, Fault> {
@@ -225,11 +234,7 @@ impl Service {
         if self.failed_logins.wait(name, address, whole, self.clock.now()).is_some() {
             self.slow_down().await;
         }
-        let found = self.store.user_by_name(name, address.into()).await;
-        let found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        let (user, expected) = found.map_or((None, KeyHash([0; 32])), |(user, hash)| (Some(user), hash));
-        let is_right = KeyHash::of(key) == expected;
-        match user.filter(|user| is_right && self.admits(user)) {
+        match self.user_with(name, key, address).await? {
             Some(user) => enabled(user),
             None => {
                 let now = self.clock.now();
@@ -240,6 +245,15 @@ impl Service {
                 Err(FaultCode::AccessDenied.into())
             }
         }
+    }
+
+    /// The user of that name who is let in, if the key is its key.
+    async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Option<User>, Fault> {
+        let found = self.store.user_by_name(name, address.into()).await;
+        let found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let (user, expected) = found.map_or((None, KeyHash([0; 32])), |(user, hash)| (Some(user), hash));
+        let is_right = KeyHash::of(key) == expected;
+        Ok(user.filter(|user| is_right && self.admits(user)))
     }
 
     /// Waits as long as a guess has to take.

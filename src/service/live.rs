@@ -5,11 +5,10 @@
 //! time is told as missed, a bounded note, whatever there is to tell.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::auth::{Caller, Credentials};
+use super::auth::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::domain::delivery::{Delivery, DeliveryState};
@@ -66,16 +65,14 @@ pub enum EventNews {
 impl Service {
     /// Watches one webhook's deliveries or all of the merchant's, from now on;
     /// of one webhook also from after a number, whose followers are told
-    /// first. `credentials` are those of the caller. Fails with fault 103 or
-    /// 111.
+    /// first. Fails with fault 103 or 111.
     pub async fn watch_deliveries(
         self: &Arc<Self>,
         caller: &Caller,
-        who: (Credentials, IpAddr),
         webhook: Option<WebhookId>,
         after: Option<i64>,
     ) -> Result<DeliveryFeed, Fault> {
-        let watcher = self.watcher(caller, who)?;
+        let watcher = self.watcher(caller)?;
         let selection = |problem: &str| Violation::new("after_increment_id", problem);
         let problem = match (webhook, after) {
             (None, Some(_)) => Some("needs a webhook_id: each webhook counts for itself."),
@@ -109,12 +106,11 @@ impl Service {
     pub async fn watch_events(
         self: &Arc<Self>,
         caller: &Caller,
-        who: (Credentials, IpAddr),
         topics: Option<&str>,
         after: Option<i64>,
     ) -> Result<EventFeed, Fault> {
         let invalid = |violation: Violation| violation.into_fault(FaultCode::InvalidSelection);
-        let watcher = self.watcher(caller, who)?;
+        let watcher = self.watcher(caller)?;
         let topics = Patterns::try_new(topics.unwrap_or("*")).map_err(invalid)?;
         if after.is_some_and(|after| after < 0) {
             return Err(invalid(Violation::new("after_event_id", "is below 0; events start at 1.")));
@@ -129,19 +125,11 @@ impl Service {
         Ok(EventFeed { watcher, watch, topics, waiting: VecDeque::new(), missed: None })
     }
 
-    fn watcher(self: &Arc<Self>, caller: &Caller, who: (Credentials, IpAddr)) -> Result<Watcher, Fault> {
+    fn watcher(self: &Arc<Self>, caller: &Caller) -> Result<Watcher, Fault> {
         caller.check(Permission::WebhookRead)?;
         let place = Places::take(&self.places, caller.merchant_id)?;
-        let (credentials, peer) = who;
         let checked_at = self.clock.now();
-        Ok(Watcher {
-            service: Arc::clone(self),
-            credentials,
-            peer,
-            merchant_id: caller.merchant_id,
-            checked_at,
-            _place: place,
-        })
+        Ok(Watcher { service: Arc::clone(self), caller: caller.clone(), checked_at, _place: place })
     }
 }
 
@@ -197,9 +185,7 @@ impl Drop for Place {
 /// Who watches, and whether that may go on.
 struct Watcher {
     service: Arc<Service>,
-    credentials: Credentials,
-    peer: IpAddr,
-    merchant_id: MerchantId,
+    caller: Caller,
     checked_at: Timestamp,
     _place: Place,
 }
@@ -207,11 +193,11 @@ struct Watcher {
 impl Watcher {
     /// Fails if the session has ended, the user was revoked or disabled, or lost
     /// the permission. A subscription is a use of its session, which it renews.
-    async fn check(&mut self) -> Result<Caller, Fault> {
-        let caller = self.service.identify(&self.credentials, self.peer).await?;
-        caller.check(Permission::WebhookRead)?;
+    async fn check(&mut self) -> Result<&Caller, Fault> {
+        self.caller = self.service.check_again(&self.caller).await?;
+        self.caller.check(Permission::WebhookRead)?;
         self.checked_at = self.service.clock.now();
-        Ok(caller)
+        Ok(&self.caller)
     }
 
     /// Waits until it is to be checked again though there is nothing to tell.
@@ -259,7 +245,7 @@ impl DeliveryFeed {
                 continue;
             }
             let page = self.waiting.drain(..DELIVERIES_PER_PAGE.min(self.waiting.len())).collect();
-            let found = self.watcher.service.store.statuses(self.watcher.merchant_id, page).await;
+            let found = self.watcher.service.store.statuses(self.watcher.caller.merchant_id, page).await;
             let mut found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
             found.retain(|status| self.told.is_news(&status.delivery));
             if !found.is_empty() {
@@ -356,7 +342,8 @@ impl EventFeed {
                 continue;
             }
             let page = self.waiting.iter().take(EVENTS_PER_PAGE).copied().collect();
-            let found = self.watcher.service.store.published(self.watcher.merchant_id, page, PAGE_BYTES_MAX).await;
+            let found =
+                self.watcher.service.store.published(self.watcher.caller.merchant_id, page, PAGE_BYTES_MAX).await;
             let (found, looked_at) = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
             self.waiting.drain(..looked_at);
             if !found.is_empty() {
@@ -373,7 +360,7 @@ impl EventFeed {
             self.missed = news.missed;
             return Ok(());
         };
-        let (merchant, topics) = (self.watcher.merchant_id, self.topics.clone());
+        let (merchant, topics) = (self.watcher.caller.merchant_id, self.topics.clone());
         let read = self.watcher.service.store.event_ids(merchant, topics, reading.after).await;
         let read = read.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         self.watch.has_read(reading, &read);

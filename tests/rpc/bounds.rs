@@ -227,3 +227,36 @@ async fn a_refusal_says_when_to_retry_in_a_header() {
     assert!(text.contains(r#""retry_after_ms":500"#), "{text}");
     assert_eq!(post(json!([discover])).await.1.get("retry-after"), None, "of a batch each says its own");
 }
+
+/// Of one merchant so many calls run at once; another's are not behind them.
+#[tokio::test]
+async fn calls_of_one_merchant_wait_for_their_turns() {
+    let server = Start::default().flag("merchant_calls_max", "1").go().await;
+    let other = format!("Bearer {}", server.user("bob", "globex", "webhook_read"));
+    let headers = [("authorization", other.as_str())];
+    // While the store is held, a publish is under way.
+    let file = server.database();
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let publish = server.call("event.publish", json!(["order:created", {}]));
+    let others = async || {
+        for _ in 0..20 {
+            server.rpc_at("/", &headers, "webhook.count", json!([null])).await.unwrap();
+        }
+    };
+    // Once that has its turn, no further call of its merchant has one.
+    let waits = async {
+        loop {
+            tokio::select! {
+                biased;
+                counted = server.call("webhook.count", json!([])) => assert_eq!(counted, Ok(json!(0))),
+                () = others() => break,
+            }
+        }
+        file.execute_batch("COMMIT").unwrap();
+    };
+    let waits = tokio::time::timeout(PATIENCE, waits);
+    let (published, waited) = tokio::join!(publish, waits);
+    waited.expect("a call waits for its turn");
+    assert!(published.is_ok());
+    assert_eq!(server.call("webhook.count", json!([])).await, Ok(json!(0)));
+}

@@ -309,6 +309,20 @@ async fn many_webhooks_are_switched_in_several_changes() {
     assert!(is_active(ids[0]).await && !is_active(ids[2]).await);
 }
 
+/// What goes into the index is what such a change costs most.
+#[tokio::test]
+async fn webhooks_with_long_lists_are_switched_in_smaller_changes() {
+    let bench = Bench::new();
+    let topics: Vec<_> = (0..100).map(|n| format!("order:t{n}")).collect();
+    for _ in 0..30 {
+        bench.store.create_webhook(bench.acme, UserId(1), spec(&topics.join(",")), 300).await.unwrap();
+    }
+    let commits = bench.sqlite.commits();
+    let before = *commits.borrow();
+    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::All, false).await.unwrap(), 30);
+    assert!(*commits.borrow() >= before + 3, "a thousand entries each");
+}
+
 #[tokio::test]
 async fn many_attempts_are_forgotten_in_several_changes() {
     const ATTEMPTS: u32 = 600;

@@ -278,4 +278,13 @@ mod tests {
         assert_eq!(objects(&migrated), objects(&fresh));
         assert!(!objects(&fresh).is_empty());
     }
+
+    #[test]
+    fn what_may_be_undone_is_in_no_file_of_its_own() {
+        let conn = Connection::open_in_memory().unwrap();
+        let path = std::path::PathBuf::new();
+        set_up(&conn, &crate::store::sqlite::writer::tests::config(path)).unwrap();
+        let temp_store: i64 = conn.pragma_query_value(None, "temp_store", |row| row.get(0)).unwrap();
+        assert_eq!(temp_store, 2, "2 is memory");
+    }
 }

@@ -25,7 +25,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::mailbox::Mailbox;
-use crate::work;
+use crate::work::{self, Account};
 
 /// How long to wait before a file that could not be reopened is tried again.
 const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
@@ -180,34 +180,7 @@ impl Writer {
 
         let mut news = Vec::new();
         let mut tx = Tx { conn, memory: &mut self.memory, now: self.clock.now(), news: &mut news };
-        // Some failures (a full disk, say) undo the whole transaction, and what
-        // came after would each be a transaction of its own.
-        let undone = || StoreError::failed("an earlier failure undid the transaction");
-        let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
-        while let Some(Taken { entry: change, cost, account }) = next {
-            let written = conn.total_changes();
-            let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut tx) };
-            // Kept outside the step: an answer that a step gives back and then
-            // panics is never dropped, and whoever waits for it would wait for ever.
-            work::step("a change", || changed.push((account, change(may_change))));
-            let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
-            // How far an event spreads shows only here.
-            let really = cost.max(Cost::of(written, 0));
-            self.queue.charge(account, cost, really);
-            spent.add(account, really);
-            next = match changed.pop() {
-                Some((Some(account), Changed::Goes(cost, rest))) if self.queue.may_go_on(account, cost, spent) => {
-                    self.queue.charge(Some(account), Cost::default(), cost);
-                    Some(Taken { entry: rest, cost, account: Some(account) })
-                }
-                last => {
-                    // What comes behind one that goes on waits for all of it.
-                    let goes_on = matches!(last, Some((_, Changed::Goes(..))));
-                    changed.extend(last);
-                    if goes_on { None } else { self.queue.take(spent) }
-                }
-            };
-        }
+        let changed = run_changes(&self.queue, &mut tx, first);
         let mut finished = if conn.is_autocommit() { Err(undone()) } else { Ok(()) };
         if finished.is_ok() && does_chores {
             finished = work::step("housekeeping", || housekeeping::step(&mut tx, self.config.retention));
@@ -277,6 +250,48 @@ impl Writer {
     }
 }
 
+/// Some failures (a full disk, say) undo the whole transaction, and what came
+/// after would each be a transaction of its own.
+fn undone() -> StoreError {
+    StoreError::failed("an earlier failure undid the transaction")
+}
+
+/// Runs a change and what else finds room beside it in a commit. Whose each
+/// was, and what has come of it.
+fn run_changes(
+    queue: &Queue<Change>,
+    tx: &mut Tx<'_>,
+    first: Option<Taken<Change>>,
+) -> Vec<(Option<Account>, Changed)> {
+    let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
+    while let Some(Taken { entry: change, cost, account }) = next {
+        let conn = tx.conn;
+        let written = conn.total_changes();
+        let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut *tx) };
+        // Kept outside the step: an answer that a step gives back and then
+        // panics is never dropped, and whoever waits for it would wait for ever.
+        work::step("a change", || changed.push((account, change(may_change))));
+        let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
+        // How far an event spreads shows only here.
+        let really = cost.max(Cost::of(written, 0));
+        queue.charge(account, cost, really);
+        spent.add(account, really);
+        next = match changed.pop() {
+            Some((Some(account), Changed::Goes(cost, rest))) if queue.may_go_on(account, cost, spent) => {
+                queue.charge(Some(account), Cost::default(), cost);
+                Some(Taken { entry: rest, cost, account: Some(account) })
+            }
+            last => {
+                // What comes behind one that goes on waits for all of it.
+                let goes_on = matches!(last, Some((_, Changed::Goes(..))));
+                changed.extend(last);
+                if goes_on { None } else { queue.take(spent) }
+            }
+        };
+    }
+    changed
+}
+
 /// What every transaction ends with: the counters that changed, and the commit.
 fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     tx.memory.flush(tx.conn)?;
@@ -341,7 +356,8 @@ pub fn change<T: Send + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use std::path::PathBuf;
     use std::sync::mpsc;
 
     use super::*;
@@ -351,11 +367,10 @@ mod tests {
 
     const MERCHANT: MerchantId = MerchantId(1);
 
-    #[tokio::test]
-    async fn whoever_waits_for_a_writer_that_panics_is_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            path: dir.path().join("store.db"),
+    /// A small store at that path.
+    pub fn config(path: PathBuf) -> Config {
+        Config {
+            path,
             durability: Durability::Normal,
             busy_timeout: Duration::from_secs(5),
             readers_max: 1,
@@ -370,7 +385,13 @@ mod tests {
                 webhook_log_bytes_max: 0,
                 merchant_log_bytes_max: 0,
             },
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_writer_that_panics_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path().join("store.db"));
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
         let (go_on, held) = mpsc::channel::<()>();

@@ -83,8 +83,7 @@ async fn subscribe_deliveries(request: Request, caller: Caller, params: Subscrib
     let Object(options) = params.options.unwrap_or_default();
     let webhook = params.webhook_id.map(|id| WebhookId(id.0));
     let after = options.after_increment_id.map(|number| number.0);
-    let who = (request.context.credentials.clone(), request.context.peer);
-    let feed = request.service.watch_deliveries(&caller, who, webhook, after).await?;
+    let feed = request.service.watch_deliveries(&caller, webhook, after).await?;
     request.live()?.open(DELIVERY_CHANGED, told_of_deliveries(feed), request.context.codes)
 }
 
@@ -122,8 +121,7 @@ async fn subscribe_events(request: Request, caller: Caller, params: SubscribeEve
     let Object(options) = params.options.unwrap_or_default();
     let topics = params.topics.map(|topics| topics.0);
     let after = options.after_event_id.map(|id| id.0);
-    let who = (request.context.credentials.clone(), request.context.peer);
-    let feed = request.service.watch_events(&caller, who, topics.as_deref(), after).await?;
+    let feed = request.service.watch_events(&caller, topics.as_deref(), after).await?;
     request.live()?.open(EVENT_PUBLISHED, told_of_events(feed), request.context.codes)
 }
 
