@@ -241,6 +241,8 @@ keys! {
     stranger_calls_burst_max: u32 = "200", count(0, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
+    /// The most bytes of their topics, headers, expansions, descriptions and URLs together.
+    merchant_webhook_bytes_max: usize = "16777216", bytes(1_024, 1_099_511_627_776);
     /// The most topics in a merchant's catalogue.
     topics_max: u32 = "1000", count(1, 1_000_000);
     /// The most events in one publish_many.
@@ -410,6 +412,7 @@ impl Settings {
                 readers_max: self.readers_max?,
                 write_queue_max: self.write_queue_max?,
                 idempotency_ttl: self.idempotency_ttl_s?,
+                merchant_webhook_bytes_max: self.merchant_webhook_bytes_max?,
                 publish_deliveries_max: self.publish_deliveries_max?,
                 disable_after: self.disable_after_s?,
                 retention: store::sqlite::Retention {

@@ -81,6 +81,10 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
     assert_eq!(fault["data"]["retry_after_ms"], 60_000);
     assert!(fault["message"].as_str().unwrap().contains("store_bytes_max"), "{fault}");
     assert!((40..100).contains(&accepted), "{accepted} of 10 kB");
+    let data = json!([{"topics": "none:*", "url": obliging.url()}]);
+    let refused = server.call("webhook.create", data).await.unwrap_err();
+    assert_eq!((&refused["code"], &refused["data"]["retry_after_ms"]), (&json!(106), &json!(60_000)), "{refused}");
+    server.call("webhook.update", json!([good, {"name": "still"}])).await.unwrap();
     assert_eq!(server.settled(good).await.len(), accepted, "what was accepted is delivered");
 
     hand.pass(61);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
@@ -10,7 +11,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::intake::{FULL_RETRY_AFTER, Intake};
+use super::intake::{FULL_RETRY_AFTER, Intake, STEP};
 use crate::work::budget::Held;
 
 /// The encoding that is none, and the only one that is read.
@@ -83,7 +84,7 @@ pub async fn read(
     }
     // Each request of a connection has it.
     let intake = head.extensions.get::<Arc<Intake>>().ok_or(BodyError::BrokeOff)?;
-    let reading = tokio::time::timeout(timeout, Limited::new(body, bytes_max).collect());
+    let reading = tokio::time::timeout(timeout, gathered(Limited::new(body, bytes_max)));
     let read = tokio::select! {
         biased;
         () = intake.overflows() => return Err(BodyError::NoRoom),
@@ -91,11 +92,30 @@ pub async fn read(
     };
     match read {
         Ok(Ok(_)) if intake.is_full() => Err(BodyError::NoRoom),
-        Ok(Ok(body)) => Ok((body.to_bytes(), intake.take())),
+        Ok(Ok(body)) => Ok((body, intake.take())),
         Ok(Err(cause)) if cause.is::<LengthLimitError>() => Err(BodyError::TooLong(bytes_max)),
         Ok(Err(_)) => Err(BodyError::BrokeOff),
         Err(_) => Err(BodyError::TooSlow),
     }
+}
+
+/// All of a body, in one piece. Pieces of it are not kept: each weighs more
+/// than it says, and a sender decides how many there are.
+async fn gathered(mut body: Limited<Body>) -> Result<Bytes, BoxError> {
+    let mut next = async || match body.frame().await {
+        Some(frame) => Ok::<_, BoxError>(Some(frame?.into_data().unwrap_or_default())),
+        None => Ok(None),
+    };
+    let Some(first) = next().await? else { return Ok(Bytes::new()) };
+    let Some(second) = next().await? else { return Ok(first) };
+    let mut whole = [first, second].concat();
+    while let Some(piece) = next().await? {
+        if whole.capacity() - whole.len() < piece.len() {
+            whole.reserve_exact(piece.len().next_multiple_of(STEP));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.into())
 }
 
 /// True if the body is not what it says by itself. Nothing is unpacked: a few
@@ -104,4 +124,38 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     let is_none = |coding: &str| coding.trim().is_empty() || coding.trim().eq_ignore_ascii_case(IDENTITY);
     let mut values = headers.get_all(header::CONTENT_ENCODING).iter();
     !values.all(|value| value.to_str().is_ok_and(|codings| codings.split(',').all(is_none)))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_one_piece_however_many_it_came_in() {
+        for (pieces, length) in [(0, 0), (1, 5), (2, 40_000), (3, STEP), (20_000, 1)] {
+            let piece = Bytes::from(vec![b'x'; length]);
+            let frames = (0..pieces).map(move |_| Ok::<_, std::io::Error>(piece.clone()));
+            let body = Limited::new(Body::from_stream(stream::iter(frames)), pieces * length);
+            let whole = gathered(body).await.unwrap();
+            assert_eq!(whole.len(), pieces * length);
+            assert!(whole.iter().all(|byte| *byte == b'x'));
+            if pieces > 1 {
+                let weight = Vec::from(whole).capacity();
+                assert!(weight <= pieces * length + STEP, "{pieces} of {length}: {weight}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_is_told_apart_from_one_that_broke_off() {
+        let piece = || Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789"));
+        let long = Body::from_stream(stream::iter([piece(), piece(), piece()]));
+        let cause = gathered(Limited::new(long, 25)).await.unwrap_err();
+        assert!(cause.is::<LengthLimitError>(), "{cause}");
+        let broken = Body::from_stream(stream::iter([piece(), Err(std::io::Error::other("gone"))]));
+        let cause = gathered(Limited::new(broken, 25)).await.unwrap_err();
+        assert!(!cause.is::<LengthLimitError>(), "{cause}");
+    }
 }

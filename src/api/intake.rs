@@ -26,7 +26,7 @@ const READ_AT_ONCE: usize = 32 * 1_024;
 /// What is shorter is not counted: the connections bound it.
 pub const UNCOUNTED_MAX: usize = 16 * 1_024;
 /// Room is taken in steps of so many bytes.
-const STEP: usize = 64 * 1_024;
+pub const STEP: usize = 64 * 1_024;
 /// When to try again what found no room.
 pub const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -240,6 +240,13 @@ pub struct WebhookChanges {
 }
 
 impl WebhookSpec {
+    /// What of it may be long, in bytes.
+    pub fn weight(&self) -> usize {
+        let expansions = self.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
+        let url = self.url.as_ref().map_or(0, |url| url.url().as_str().len());
+        self.topics.as_str().len() + self.extra_headers.as_str().len() + self.description.len() + url + expansions
+    }
+
     /// A new webhook. Fails if something that has no default is missing, or
     /// if two members can't stand together.
     pub fn try_new(said: WebhookChanges, defaults: WebhookDefaults) -> Result<Self, Violation> {

@@ -279,6 +279,9 @@ impl Failures {
                 .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),
             StoreError::WebhookQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
+            StoreError::WebhookBytes { used, max } => Fault::new(self.refused).detail(format!(
+                "The merchant's webhooks would be {used} bytes long together, of the {max} that they may. Shorten or delete one first, or have merchant_webhook_bytes_max raised."
+            )),
             StoreError::IdempotencyConflict { index, event_id } => {
                 Fault::new(FaultCode::IdempotencyConflict).index(index).field("idempotency_key").detail(format!(
                     "was used for event {event_id} with another topic or message; use a new key for a new event."

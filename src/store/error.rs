@@ -49,6 +49,14 @@ pub enum StoreError {
         /// The most it may have.
         max: u32,
     },
+    /// The definitions of the merchant's webhooks would be longer together than they may.
+    #[error("the merchant's webhooks would be {used} bytes long, of the {max} that they may")]
+    WebhookBytes {
+        /// What they would be.
+        used: usize,
+        /// The most they may be.
+        max: usize,
+    },
     /// The idempotency key was used before, for another event.
     #[error("the idempotency key was used before, for another event")]
     IdempotencyConflict {

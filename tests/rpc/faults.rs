@@ -222,6 +222,34 @@ async fn fault_106_as_many_webhooks_as_there_may_be() {
 }
 
 #[tokio::test]
+async fn a_merchants_webhooks_are_no_longer_together_than_they_may_be() {
+    let server = Start::default().flag("merchant_webhook_bytes_max", "3200").go().await;
+    let user = User::demo(&server);
+    let long = |bytes: usize| webhook_with(json!({"description": "d".repeat(bytes)}));
+    let id = id_of(&user.webhook(long(1_500)).await);
+    let other = id_of(&user.webhook(long(1_500)).await);
+    let error = user.refused("webhook.create", json!([long(1_500)]), 106).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("of the 3200 that they may"), "{message}");
+    let error = user.refused("webhook.update", json!([id, {"description": "d".repeat(2_000)}]), 112).await;
+    assert!(error["message"].as_str().unwrap().contains("of the 3200 that they may"), "{error}");
+    assert_eq!(rows(&server, "webhook"), 2);
+    User::new(&server, "other", "globex", ALL).webhook(long(1_500)).await;
+
+    // What has become shorter, or is deleted, makes room.
+    user.done("webhook.update", json!([id, {"description": ""}])).await;
+    user.done("webhook.update", json!([other, {"description": "d".repeat(2_000)}])).await;
+    user.done("webhook.delete", json!([other])).await;
+    user.webhook(long(2_000)).await;
+
+    // All that are there count after a restart; what makes one no longer is done all the same.
+    let server = again(server.stop().await).flag("merchant_webhook_bytes_max", "1024").go().await;
+    let user = User::demo(&server);
+    user.refused("webhook.create", json!([webhook_data()]), 106).await;
+    user.done("webhook.update", json!([id, {"is_active": 0}])).await;
+}
+
+#[tokio::test]
 async fn faults_110_and_111_of_deliveries() {
     let server = TestServer::start().await;
     let user = User::demo(&server);

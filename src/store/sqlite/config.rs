@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::prune::Retention;
+use super::room::Room;
 
 /// How hard a commit is pressed to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,37 @@ pub struct Config {
     pub write_queue_max: usize,
     /// How long an idempotency key counts.
     pub idempotency_ttl: Duration,
+    /// The most bytes of the definitions of a merchant's webhooks.
+    pub merchant_webhook_bytes_max: usize,
     /// The most deliveries that one publish may make.
     pub publish_deliveries_max: usize,
     /// A webhook that fails for so long without a success is disabled.
     pub disable_after: Duration,
     /// What is kept, and for how long.
     pub retention: Retention,
+}
+
+/// What of that bounds a change.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long an idempotency key counts.
+    pub key_ttl: Duration,
+    /// The most deliveries that a publish may make.
+    pub deliveries_max: usize,
+    /// The most bytes of the definitions of a merchant's webhooks.
+    pub definition_bytes_max: usize,
+    /// What the store may hold.
+    pub room: Room,
+}
+
+impl Config {
+    /// What of it bounds a change.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            key_ttl: self.idempotency_ttl,
+            deliveries_max: self.publish_deliveries_max,
+            definition_bytes_max: self.merchant_webhook_bytes_max,
+            room: Room::new(self.retention.bytes_max),
+        }
+    }
 }

@@ -24,7 +24,7 @@ use crate::domain::webhook::Webhook;
 #[derive(Default)]
 pub struct Memory {
     webhooks: HashMap<WebhookId, Entry>,
-    by_merchant: HashMap<MerchantId, BTreeSet<WebhookId>>,
+    by_merchant: HashMap<MerchantId, Own>,
     index: SubscriptionIndex,
     codes: HashMap<MerchantId, Arc<str>>,
     dirty: HashSet<WebhookId>,
@@ -43,6 +43,14 @@ pub struct Memory {
     pub pass: Option<Pass>,
     /// When the last one began.
     pub pass_began_at: Option<Timestamp>,
+}
+
+/// The webhooks of a merchant that are not deleted.
+#[derive(Default)]
+struct Own {
+    ids: BTreeSet<WebhookId>,
+    /// What their definitions weigh.
+    bytes: usize,
 }
 
 /// One webhook: its definition as announced, and its counters, which change
@@ -116,8 +124,12 @@ impl Memory {
     /// Adds a webhook, or puts a changed definition in place of the old one.
     pub fn put_webhook(&mut self, webhook: Arc<Webhook>) {
         let (id, merchant) = (webhook.webhook_id, webhook.merchant_id);
+        let own = self.by_merchant.entry(merchant).or_default();
+        own.ids.insert(id);
+        own.bytes += webhook.spec.weight();
         let counters = match self.webhooks.get(&id) {
             Some(old) => {
+                own.bytes = own.bytes.saturating_sub(old.webhook.spec.weight());
                 self.index.remove(merchant, id, &old.webhook.spec.topics);
                 old.counters
             }
@@ -133,7 +145,6 @@ impl Memory {
         if webhook.spec.is_active {
             self.index.insert(merchant, id, &webhook.spec.topics);
         }
-        self.by_merchant.entry(merchant).or_default().insert(id);
         if counters.settled_through < counters.last {
             // Whatever ended while nobody counted is found by the next step.
             self.chores.push(merchant, id);
@@ -147,22 +158,29 @@ impl Memory {
         let merchant = entry.webhook.merchant_id;
         entry.is_deleted = true;
         self.index.remove(merchant, id, &entry.webhook.spec.topics);
-        if let Some(ids) = self.by_merchant.get_mut(&merchant) {
-            ids.remove(&id);
+        if let Some(own) = self.by_merchant.get_mut(&merchant)
+            && own.ids.remove(&id)
+        {
+            own.bytes = own.bytes.saturating_sub(entry.webhook.spec.weight());
         }
         self.chores.push(merchant, id);
     }
 
-    /// The merchant's webhooks, in the order of their ids.
-    pub fn webhooks_of(&self, merchant: MerchantId) -> impl Iterator<Item = &Entry> {
-        self.by_merchant.get(&merchant).into_iter().flatten().filter_map(|id| self.webhooks.get(id))
+    /// How many webhooks the merchant has.
+    pub fn webhook_count(&self, merchant: MerchantId) -> usize {
+        self.by_merchant.get(&merchant).map_or(0, |own| own.ids.len())
     }
 
-    /// Those of them that lie behind one, in the same order.
+    /// What their definitions weigh, in bytes.
+    pub fn definition_bytes(&self, merchant: MerchantId) -> usize {
+        self.by_merchant.get(&merchant).map_or(0, |own| own.bytes)
+    }
+
+    /// The merchant's webhooks that lie behind one, in the order of their ids.
     pub fn webhooks_behind(&self, merchant: MerchantId, after: WebhookId) -> impl Iterator<Item = &Entry> {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
         let own = self.by_merchant.get(&merchant);
-        own.into_iter().flat_map(move |ids| ids.range(behind)).filter_map(|id| self.webhooks.get(id))
+        own.into_iter().flat_map(move |own| own.ids.range(behind)).filter_map(|id| self.webhooks.get(id))
     }
 
     /// A webhook that is not deleted, if it is the merchant's.

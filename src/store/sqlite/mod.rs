@@ -33,14 +33,13 @@ use futures_util::future::BoxFuture;
 use rusqlite::OptionalExtension;
 use tokio::sync::{oneshot, watch};
 
-use self::changes::publishing::{self, PublishLimits};
-use self::changes::{batches, jobs, outcomes, resending, sessions, topics, webhooks};
+use self::changes::{batches, jobs, outcomes, publishing, resending, sessions, topics, webhooks};
+use self::config::Limits;
 pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Cost, Queue, Refused};
 use self::readers::Readers;
-use self::room::Room;
 use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
@@ -81,7 +80,7 @@ pub struct SqliteStore {
     apart: Apart,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
-    limits: PublishLimits,
+    limits: Limits,
     disable_after: Duration,
     retention: Retention,
     commits: watch::Receiver<u64>,
@@ -119,11 +118,7 @@ impl SqliteStore {
             commits,
             disable_after: config.disable_after,
             retention: config.retention,
-            limits: PublishLimits {
-                room: Room::new(config.retention.bytes_max),
-                key_ttl: config.idempotency_ttl,
-                deliveries_max: config.publish_deliveries_max,
-            },
+            limits: config.limits(),
             writer: Mutex::new(Some(thread)),
         })
     }
@@ -311,7 +306,8 @@ impl Store for SqliteStore {
         spec: WebhookSpec,
         quota: u32,
     ) -> Result<Webhook, StoreError> {
-        self.write(merchant, move |tx| webhooks::create(tx, merchant, user, spec, quota)).await
+        let limits = self.limits;
+        self.write(merchant, move |tx| webhooks::create(tx, merchant, user, spec, quota, limits)).await
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
@@ -334,7 +330,8 @@ impl Store for SqliteStore {
         id: WebhookId,
         changes: WebhookChanges,
     ) -> Result<Webhook, StoreError> {
-        self.write(merchant, move |tx| webhooks::update(tx, merchant, id, changes)).await
+        let limits = self.limits;
+        self.write(merchant, move |tx| webhooks::update(tx, merchant, id, changes, limits)).await
     }
 
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {

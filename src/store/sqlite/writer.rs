@@ -376,6 +376,7 @@ pub mod tests {
             readers_max: 1,
             write_queue_max: 10,
             idempotency_ttl: Duration::from_secs(60),
+            merchant_webhook_bytes_max: 1_024,
             publish_deliveries_max: 10,
             disable_after: Duration::from_secs(60),
             retention: Retention {

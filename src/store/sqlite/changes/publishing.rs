@@ -15,23 +15,12 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::Rendering;
 use crate::store::sqlite::BUSY_RETRY_AFTER;
+use crate::store::sqlite::config::Limits;
 use crate::store::sqlite::queue::Cost;
-use crate::store::sqlite::room::Room;
 use crate::store::sqlite::rows::format_code;
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::sqlite::writer::{Change, Changed};
 use crate::store::{Parcel, StoreError};
-
-/// What bounds a publish.
-#[derive(Clone, Copy, Debug)]
-pub struct PublishLimits {
-    /// How long an idempotency key counts.
-    pub key_ttl: std::time::Duration,
-    /// The most deliveries it may make.
-    pub deliveries_max: usize,
-    /// What the store may hold by then.
-    pub room: Room,
-}
 
 /// What a publish costs, about: how far its events spread is found out when
 /// they are numbered.
@@ -112,7 +101,7 @@ pub type Reply = Box<dyn FnOnce(Result<Vec<Receipt>>) + Send>;
 
 /// A publish as a change that goes on until all is numbered. Its result goes to
 /// `reply` once the commit's fate is known.
-pub fn change(merchant: MerchantId, events: Vec<Hashed>, limits: PublishLimits, reply: Reply) -> Change {
+pub fn change(merchant: MerchantId, events: Vec<Hashed>, limits: Limits, reply: Reply) -> Change {
     Box::new(move |tx| changed(tx.and_then(|tx| tx.in_savepoint(|tx| publish(tx, merchant, events, limits))), reply))
 }
 
@@ -131,7 +120,7 @@ fn changed(published: Result<Published>, reply: Reply) -> Changed {
 /// Accepts events, all or none, and numbers them, or the first of them if they
 /// go far. What an event made earlier counts like what it would make, for it is
 /// answered too.
-pub fn publish(tx: &mut Tx<'_>, merchant: MerchantId, events: Vec<Hashed>, limits: PublishLimits) -> Result<Published> {
+pub fn publish(tx: &mut Tx<'_>, merchant: MerchantId, events: Vec<Hashed>, limits: Limits) -> Result<Published> {
     limits.room.check(tx.conn, merchant)?;
     let (mut receipts, mut known, mut keys) = (Receipts::default(), HashMap::new(), Vec::new());
     let (mut spreads, mut numbering, mut made) = (Vec::with_capacity(events.len()), Numbering::of(tx)?, 0);

@@ -10,6 +10,7 @@ use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
+use crate::store::sqlite::config::Limits;
 use crate::store::sqlite::rows::{DEFINITION, definition};
 use crate::store::sqlite::tx::{Announcement, Tx};
 use crate::store::{StoreError, WebhookSelector};
@@ -23,10 +24,19 @@ const BYTES_PER_CHANGE: usize = 1_024 * 1_024;
 const PATTERNS_PER_CHANGE: usize = 1_000;
 
 /// Registers a webhook.
-pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: WebhookSpec, quota: u32) -> Result<Webhook> {
-    if tx.memory.webhooks_of(merchant).count() >= quota as usize {
+pub fn create(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    user: UserId,
+    spec: WebhookSpec,
+    quota: u32,
+    limits: Limits,
+) -> Result<Webhook> {
+    if tx.memory.webhook_count(merchant) >= quota as usize {
         return Err(StoreError::WebhookQuota { max: quota });
     }
+    check_length(tx, merchant, 0, &spec, limits)?;
+    limits.room.check(tx.conn, merchant)?;
     let webhook = Webhook {
         webhook_id: WebhookId(0),
         merchant_id: merchant,
@@ -58,12 +68,19 @@ pub fn create(tx: &mut Tx<'_>, merchant: MerchantId, user: UserId, spec: Webhook
 
 /// Changes a webhook's definition; on also lifts a disablement, and a secret
 /// that is put in place of another ends those before it, too.
-pub fn update(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, changes: WebhookChanges) -> Result<Webhook> {
+pub fn update(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    changes: WebhookChanges,
+    limits: Limits,
+) -> Result<Webhook> {
     let old = find(tx, merchant, id)?;
     let on = changes.is_active == Some(true);
     let is_other = changes.secret_key.as_ref().is_some_and(|secret| *secret != old.spec.secret_key);
     let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
     let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
+    check_length(tx, merchant, old.spec.weight(), &spec, limits)?;
     let webhook = Webhook { spec, old_secrets, updated_at: tx.now, ..old };
     write(tx, if on { enabled(webhook) } else { webhook })
 }
@@ -127,7 +144,7 @@ pub fn set_active(
         selected += usize::from(is_selected(webhook));
         if is_selected(webhook) && (webhook.spec.is_active != on || (webhook.disabled.is_some() && on)) {
             let webhook = Webhook::clone(webhook);
-            bytes += weight(&webhook);
+            bytes += webhook.spec.weight();
             patterns += webhook.spec.topics.as_str().split(',').count();
             changed.push(webhook);
         }
@@ -152,11 +169,12 @@ pub fn set_active(
     Ok((selected, next))
 }
 
-/// What of a webhook may be long, in bytes.
-fn weight(webhook: &Webhook) -> usize {
-    let spec = &webhook.spec;
-    let expansions = spec.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
-    spec.topics.as_str().len() + spec.extra_headers.as_str().len() + spec.description.len() + expansions
+/// Fails with [`StoreError::WebhookBytes`] if the merchant's definitions become
+/// longer, and too long, with this one in place of one that had so many bytes.
+fn check_length(tx: &Tx<'_>, merchant: MerchantId, before: usize, spec: &WebhookSpec, limits: Limits) -> Result<()> {
+    let (bytes, max) = (spec.weight(), limits.definition_bytes_max);
+    let used = tx.memory.definition_bytes(merchant).saturating_sub(before).saturating_add(bytes);
+    if bytes > before && used > max { Err(StoreError::WebhookBytes { used, max }) } else { Ok(()) }
 }
 
 /// Notes that the receiver has pulled what lies at or below this number, which
