@@ -15,6 +15,8 @@ mod faults;
 mod fuzz;
 #[path = "rpc/http.rs"]
 mod http_level;
+#[path = "rpc/middleware.rs"]
+mod middleware;
 #[path = "rpc/order.rs"]
 mod order;
 #[path = "rpc/seed.rs"]
