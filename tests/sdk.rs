@@ -12,7 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use common::{DEMO_KEY, TestServer};
+use common::{DEMO_KEY, Start};
 use tools::{Script, command, installed, left_out, runs};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
@@ -51,11 +51,12 @@ of another store: [204,409,"OtherStoreError",1,"OtherStoreError","OtherStoreErro
 skipped, then sent again: [1,0,[204,204,204]]
 past a number that fails: [2,[2,3],["Error: on purpose"]]
 that number again: [1,[2,3,1]]
+past what can't be read: [3,3]
 redirected: true
 can't be said: true
-without an end: 5
-several: [5,{"isFault":true,"faultCode":103,"faultMessage":"Webhook not exists. There is no webhook 4711."}]
-by its path: 5
+without an end: 6
+several: [6,{"isFault":true,"faultCode":103,"faultMessage":"Webhook not exists. There is no webhook 4711."}]
+by its path: 6
 "#;
 
 /// Writes the package of a language into a folder.
@@ -89,7 +90,7 @@ fn unpack_readme(package: &Path, language: &str, ending: &str, folder: &Path) ->
 
 /// Runs a script to its end, and ends its session when it asks for that.
 async fn see(mut command: Command) -> String {
-    let server = TestServer::start().await;
+    let server = Start::default().flag("message_depth_max", "100000").go().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let database = server.database();
     let mut script = Script::start(command.args([&server.url(), "demo", DEMO_KEY]).arg(folder.path()));

@@ -486,6 +486,46 @@ say("past a number that fails", [stuck_receiver.heal(), unstuck, stuck_errors])
 is_stuck = False
 say("that number again", [stuck_receiver.heal(), unstuck])
 
+# What Python can't read, when it comes and when it is fetched, holds up nothing behind it.
+monstrous = client.webhook.create({"topics": "monster:*", "url": f"{place}/monster", "retry": []})
+tamed: List[int] = []
+monster_errors: List[str] = []
+beheaded: List[Tombstone] = []
+tamer = Receiver(
+    monstrous["secret_key"],
+    client,
+    monstrous["webhook_id"],
+    lambda event: tamed.append(event["increment_id"]),
+    on_tombstone=beheaded.append,
+    on_error=lambda error: monster_errors.append(type(error).__name__),
+    start="beginning",
+    in_order=True,
+)
+hosts["/monster"] = tamer.receive
+LEVELS = 2_000
+
+
+def publish_raw(message: str) -> None:
+    """Past what Python itself could say."""
+    params = f'[null, "monster:created", {message}]'
+    body = f'{{"jsonrpc": "2.0", "id": 1, "method": "event.publish", "params": {params}}}'
+    basic = base64.b64encode(f"{username}:{api_key}".encode()).decode()
+    headers = {"content-type": "application/json", "authorization": f"Basic {basic}"}
+    urllib.request.urlopen(urllib.request.Request(url, body.encode(), headers), timeout=PATIENCE)
+
+
+for message in (
+    '{"deep": ' + "[" * LEVELS + "]" * LEVELS + "}",
+    '{"long": ' + "7" * 5_000 + "}",
+    "{}",
+):
+    publish_raw(message)
+settle(monstrous["webhook_id"], 3)
+tamer.heal()
+assert [tombstone.increment_id for tombstone in beheaded if tombstone.event is None][-1] == 2
+assert set(monster_errors) == {"UnreadableError"}
+say("past what can't be read", [tamed[-1], len(tamed) + len(beheaded)])
+
 
 # The API key is not sent on to where a server redirects.
 class Redirecting(Handler):

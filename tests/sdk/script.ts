@@ -412,6 +412,44 @@ say("past a number that fails", [await stuckReceiver.heal(), unstuck, stuckError
 isStuck = false;
 say("that number again", [await stuckReceiver.heal(), unstuck]);
 
+// What is nested without sense, or has a number without end, holds up nothing behind it.
+const monstrous = await client.webhook.create({
+  topics: "monster:*",
+  url: `${place}/monster`,
+  retry: [],
+});
+const tamed: number[] = [];
+const beheaded: Tombstone[] = [];
+const tamer = new Receiver({
+  secrets: monstrous.secret_key,
+  client,
+  webhookId: monstrous.webhook_id,
+  start: "beginning",
+  inOrder: true,
+  handle: (event) => void tamed.push(event.increment_id),
+  onTombstone: (tombstone) => void beheaded.push(tombstone),
+});
+hosts.set("/monster", async (body, headers) => await tamer.receive(body, headers));
+const LEVELS = 2_000;
+const monsters = [
+  `{"deep": ${"[".repeat(LEVELS)}${"]".repeat(LEVELS)}}`,
+  `{"long": ${"7".repeat(5_000)}}`,
+  "{}",
+];
+for (const message of monsters) {
+  await fetch(url, {
+    method: "POST",
+    headers: {
+      "content-type": "application/json",
+      authorization: `Basic ${Buffer.from(`${username}:${apiKey}`).toString("base64")}`,
+    },
+    body: `{"jsonrpc": "2.0", "id": 1, "method": "event.publish", "params": [null, "monster:created", ${message}]}`,
+  });
+}
+await settled(monstrous.webhook_id, 3);
+await tamer.heal();
+say("past what can't be read", [tamed.at(-1), tamed.length + beheaded.length]);
+
 // The API key is not sent on to where a server redirects.
 const redirecting = createHttpServer((_, response) => {
   response.writeHead(307, { location: url }).end();

@@ -13,6 +13,7 @@ from .errors import (
     SignatureError,
     TallyhookError,
     TransportError,
+    UnreadableError,
 )
 from .faults import *  # noqa: F403
 from .receiver import Receiver, Tombstone
@@ -39,6 +40,7 @@ __all__ = [
     "TallyhookError",
     "Tombstone",
     "TransportError",
+    "UnreadableError",
     "VerifiedDelivery",
     "read_events",
     "types",

@@ -71,3 +71,7 @@ class OtherStoreError(TallyhookError):
 
 class FormatError(TallyhookError):
     """The request is signed, but its body is none that this package reads."""
+
+
+class UnreadableError(FormatError):
+    """The body is JSON, but beyond what Python reads: too many levels, or a number too long."""

@@ -10,7 +10,13 @@ from typing import Callable, List, Literal, Sequence, Tuple, TypeVar
 from ._client import Client
 from ._message_id import read_message_id
 from ._numbers import Numbers
-from .errors import FormatError, OtherStoreError, SignatureError, TallyhookError
+from .errors import (
+    FormatError,
+    OtherStoreError,
+    SignatureError,
+    TallyhookError,
+    UnreadableError,
+)
 from .store import MemoryStore, ReceiverState, Store
 from .types import DeliveryState, PulledDelivery
 from .verify import (
@@ -42,10 +48,10 @@ class Tombstone:
     increment_id: int
 
     state: DeliveryState
-    """`cancelled`; or what became of it, if the event has been pruned since."""
+    """`cancelled`; or what became of it, if the event has been pruned since, or can't be read."""
 
     event: ReceivedEvent | None
-    """The event, if the server still has it."""
+    """The event, if the server still has it and Python can read it."""
 
 
 class _TooManyGapsError(TallyhookError):
@@ -86,8 +92,9 @@ class Receiver:
             handle: Takes an event. It is called for one event at a time. If it raises, the number
                 stays open, the request is answered with 500, and the event comes again. It can't
                 call `heal`, `start` or `receive`.
-            on_tombstone: Learns of a number that was cancelled or pruned. If it raises, it is told
-                again later.
+            on_tombstone: Learns of a number that was cancelled or pruned, or is of an event that
+                Python can't read, of which `on_error` is told why. If it raises, it is told again
+                later.
             on_error: Learns of what went wrong: an exception of `handle`, a bad signature, a server
                 that is away. By default it is logged. What it raises itself is logged only.
             store: Where to keep which numbers are done. In memory by default, where a restart
@@ -349,7 +356,13 @@ class Receiver:
         number, state, body = item["increment_id"], item["state"], item["body"]
         if number in numbers:
             return False
-        event = None if body is None else self._read_pulled(item, body)
+        event = None
+        if body is not None:
+            try:
+                event = self._read_pulled(item, body)
+            except UnreadableError as error:
+                # It would be no better next time, and hold up what comes after it.
+                self._tell(self._report, error)
         if event is not None and state != "cancelled":
             self._take(numbers, event)
             return True

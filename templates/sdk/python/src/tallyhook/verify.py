@@ -10,7 +10,7 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from ._message_id import read_message_id
-from .errors import FormatError, SignatureError
+from .errors import FormatError, SignatureError, UnreadableError
 from .types import JsonObject
 
 _HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -101,11 +101,14 @@ def read_events(delivery: VerifiedDelivery) -> List[ReceivedEvent]:
 
     Raises:
         FormatError: It is in another format.
+        UnreadableError: It has more levels than Python reads, or a number of more digits.
     """
     try:
         body = json.loads(delivery.body)
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise FormatError("the body is no JSON") from error
+    except (RecursionError, ValueError) as error:
+        raise UnreadableError(f"the body is beyond what Python reads: {error}") from error
     batch = body.get("events") if isinstance(body, dict) else None
     events: List[object] = batch if isinstance(batch, list) else [body]
     first = delivery.first_increment_id
