@@ -54,6 +54,13 @@ impl Process {
         Self { url: url.to_owned(), child, log }
     }
 
+    /// The names of its threads, and where in the kernel each waits; as far as the system tells.
+    fn threads(&self) -> Vec<(String, String)> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        tasks.map(|task| (read(task.path().join("comm")), read(task.path().join("wchan")))).collect()
+    }
+
     /// SIGTERM: what is in flight ends and is recorded.
     fn stop(&mut self) {
         let id = self.child.id().to_string();
@@ -73,6 +80,7 @@ impl Drop for Process {
         if std::thread::panicking() {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
             eprintln!("the server at {} (ended: {:?}) said: {log}", self.url, self.child.try_wait());
+            eprintln!("what its threads wait for: {:?}", self.threads());
         }
         // Gone already, if it was stopped.
         let _ = self.child.kill();
