@@ -65,6 +65,7 @@ fn config(folder: &Path) -> Config {
         readers_max: 2,
         write_queue_max: 100,
         idempotency_ttl: Duration::from_secs(3_600),
+        merchant_webhook_bytes_max: 16 * 1_024 * 1_024,
         publish_deliveries_max: 50,
         disable_after: Duration::from_secs(432_000),
         retention: Retention {

@@ -51,6 +51,11 @@ attacks! {
     "long-filter", true, "filters 50,000 events by 5,000 conditions, and may only read; 4 clients", filter_by_many_conditions;
     "unread-answers", true, "asks for 100 documents at once without a login, and reads nothing; 100 connections", leave_answers_unread;
     "escaped-answers", true, "lists 300 attempts with 100 kB of control characters each; 2 clients", list_escaped_answers;
+    "waiting-pulls", false, "has 4,200 pulls wait, from 16 addresses", have_pulls_wait;
+    "unread-pages", false, "asks for a page on 4,200 connections from 16 addresses, and reads nothing", leave_pages_unread;
+    "many-pulls", false, "pulls 80 events of 60 kB at once; 200 clients", pull_much;
+    "large-events", false, "asks for an event of 1 MB; 1,000 clients", ask_for_large_events;
+    "crumbs", false, "holds 2,000 connections from 16 addresses, each with 16 kB of a body in pieces of one byte", send_crumbs;
     "repeated-key", false, "repeats an event of 990 deliveries up to 1,000 times in a call; 4 clients", repeat_a_key;
     "wide-publish", false, "publishes up to 10 events to 1,000 webhooks a call; 4 clients", publish_to_many_webhooks;
     "wrong-logins", false, "logs in with ever new names; 16 clients", log_in_with_wrong_names;
@@ -78,6 +83,12 @@ fn many_members() -> String {
 /// The longest expansion that names nothing of such a message.
 fn many_names() -> String {
     vec!["b"; 500].join(",")
+}
+
+/// A call as it goes over a connection.
+fn posted(call: &[u8]) -> Vec<u8> {
+    let head = "POST / HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\ncontent-length";
+    [format!("{head}: {}\r\n\r\n", call.len()).as_bytes(), call].concat()
 }
 
 /// Publishes events without a webhook, or whatever the webhooks are.
@@ -145,12 +156,8 @@ async fn filter_by_many_conditions(attacker: Attacker) -> Result<(), Failure> {
 async fn leave_answers_unread(attacker: Attacker) -> Result<(), Failure> {
     let discover = r#"{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}"#;
     let batch = format!("[{}]", vec![discover; 100].join(","));
-    let length = batch.len();
-    let request = format!(
-        "POST / HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{batch}"
-    );
     let until = attacker.ready().await?;
-    attacker.hold(until, 100, 1, request.as_bytes(), false).await;
+    attacker.hold(until, 100, 1, &posted(batch.as_bytes()), false).await;
     Ok(())
 }
 
@@ -174,6 +181,51 @@ async fn list_escaped_answers(attacker: Attacker) -> Result<(), Failure> {
     let list = attacker.call("delivery.attempts", json!([ids[0], 1, {"limit": 1_000}]));
     let until = attacker.ready().await?;
     attacker.flood(until, 2, |_| Some(list.clone())).await;
+    Ok(())
+}
+
+async fn have_pulls_wait(attacker: Attacker) -> Result<(), Failure> {
+    let ids = attacker.webhooks(1, pulled()).await?;
+    let pull = attacker.call("delivery.pull", json!([ids[0], {"after_increment_id": 0, "wait_ms": 20_000}]));
+    let until = attacker.ready().await?;
+    attacker.hold(until, 4_200, 16, &posted(&pull), true).await;
+    Ok(())
+}
+
+async fn leave_pages_unread(attacker: Attacker) -> Result<(), Failure> {
+    let until = attacker.ready().await?;
+    attacker.hold(until, 4_200, 16, b"GET /docs HTTP/1.1\r\nhost: server\r\n\r\n", false).await;
+    Ok(())
+}
+
+async fn pull_much(attacker: Attacker) -> Result<(), Failure> {
+    let ids = attacker.webhooks(1, pulled()).await?;
+    let mut wire = attacker.wire().await?;
+    for _ in 0..8 {
+        let event = json!({"topic": TOPIC, "message": {"pad": "x".repeat(60_000)}});
+        attacker.prepare(&mut wire, "event.publish_many", json!([vec![event; 10]])).await?;
+    }
+    let pull = attacker.call("delivery.pull", json!([ids[0], {"after_increment_id": 0, "limit": 80}]));
+    let until = attacker.ready().await?;
+    attacker.flood(until, 200, |_| Some(pull.clone())).await;
+    Ok(())
+}
+
+async fn ask_for_large_events(attacker: Attacker) -> Result<(), Failure> {
+    let message = json!({"pad": "x".repeat(1_000_000)});
+    let published = attacker.prepare(&mut attacker.wire().await?, "event.publish", json!([TOPIC, message])).await?;
+    let get = attacker.call("event.get", json!([published["event_id"]]));
+    let until = attacker.ready().await?;
+    attacker.flood(until, 1_000, |_| Some(get.clone())).await;
+    Ok(())
+}
+
+async fn send_crumbs(attacker: Attacker) -> Result<(), Failure> {
+    let head =
+        "POST / HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
+    let crumbs = "1\r\n \r\n".repeat(2_700);
+    let until = attacker.ready().await?;
+    attacker.hold(until, 2_000, 16, format!("{head}{crumbs}").as_bytes(), true).await;
     Ok(())
 }
 
