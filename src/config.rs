@@ -290,13 +290,15 @@ keys! {
     merchant_calls_max: usize = "64", count(1, 100_000);
     /// The most subscriptions at once, of which one merchant may have as many as are left free.
     subscriptions_max: usize = "256", count(1, 100_000);
+    /// The most calls of delivery.pull that wait for a number at once, likewise; further ones are refused. Each keeps a connection.
+    waiting_pulls_max: usize = "1024", count(1, 100_000);
     /// The most changed deliveries, or events, that wait for one subscription; what comes
     /// beyond that is told as missed.
     subscription_backlog_max: usize = "4096", count(1, 1_000_000);
-    /// The most connections at once. For a further one, that gives way which has longest been
-    /// without a whole request, or as a WebSocket without calls and subscriptions; or whose
-    /// request has been under way, or whose answer has not been taken, for longer, and for a
-    /// second at least.
+    /// The most connections at once. For a further one, one gives way of the address that has
+    /// the most: which has longest been without a whole request, or as a WebSocket without calls
+    /// and subscriptions; or whose request has been under way, or whose answer has not been
+    /// taken, for longer, and for a second at least.
     connections_max: usize = "2048", count(1, 1_000_000);
     /// The most connections of one address at once; those of the machine itself are not
     /// bounded so.
@@ -445,6 +447,7 @@ impl Settings {
                 pull_wait_max: self.pull_wait_max_ms?,
                 secret_overlap: self.secret_overlap_s?,
                 subscriptions_max: self.subscriptions_max?,
+                waiting_pulls_max: self.waiting_pulls_max?,
                 merchant_calls_max: self.merchant_calls_max?,
                 backlog_max: self.subscription_backlog_max?,
                 delivery_bytes_max: self.delivery_bytes_max?,

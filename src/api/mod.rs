@@ -21,6 +21,7 @@ macro_rules! inline_schema {
 
 mod body;
 mod forwarded;
+mod giving_way;
 mod hosts;
 mod intake;
 pub mod linger;
@@ -193,12 +194,12 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
             deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
             accepted = next => match accepted {
                 Ok((stream, peer, Some(place))) => {
-                    let (stopping, standing) = (stopping.subscribe(), places.standing());
+                    let (stopping, standing) = (stopping.subscribe(), places.standing(peer.ip()));
                     let seat = Seat { stopping, standing, _place: Arc::new(place) };
                     let intake = Intake::new(&received, Account::of_stranger(peer.ip()));
                     serve(&config, router.clone(), stream, peer, seat, intake);
                 }
-                Ok((_, peer, None)) => debug!(%peer, "closed: its address has as many connections as it may"),
+                Ok((_, peer, None)) => debug!(%peer, "closed: there is no place for more connections of its address"),
                 Err(cause) => {
                     let cause: std::io::Error = cause;
                     warn!(%cause, "a connection could not be accepted");

@@ -1,7 +1,6 @@
 //! The places for connections: so many in all, and of one address; and who
 //! gives way when all are taken.
 
-use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -16,64 +15,44 @@ use ipnet::IpNet;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::giving_way::{Doing, Lines, Turn};
 use super::linger::Unread;
 use crate::domain::address::{Origin, is_within};
 
-/// So long a request may be under way, and no piece of its answer be taken,
-/// before its connection may have to give way.
-const AT_WORK_MIN: Duration = Duration::from_secs(1);
-/// So long a connection has time to send its first request, before it gives way
-/// ahead of those that have sent one.
-const BEGIN_MIN: Duration = Duration::from_millis(100);
+/// How long a newcomer waits for a place. Others wait behind it.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one that was told to give way has time to; then the next is told.
-const TELL_INTERVAL: Duration = Duration::from_millis(100);
+const TELL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The places. A connection takes one for as long as it lives, also as a
 /// WebSocket.
 ///
 /// One that has not sent a whole request, or rests between two, is idle; so is
-/// a WebSocket without calls and subscriptions. When all places are taken, the
-/// one that has been idle longest gives way to whoever comes; those first that
-/// have had [`BEGIN_MIN`] and never sent a whole request. So neither many halves
-/// of requests nor many quiet WebSockets keep anybody out.
-///
-/// One whose request has been under way, or whose answer has not been taken, for
-/// [`AT_WORK_MIN`] gives way like one that has been idle for as long: neither do
-/// many that wait for something keep anybody out.
+/// a WebSocket without calls and subscriptions. When all places are taken, one
+/// of [`Lines`] gives way to whoever comes. So neither many halves of requests
+/// nor many quiet WebSockets nor many that wait for something keep anybody out.
 pub struct Places {
     free: Arc<Semaphore>,
     /// The most of one address.
     address_max: usize,
-    /// Networks from which many come: no bound for each address there.
-    unbounded: Vec<IpNet>,
+    /// Networks of proxies, through which many come: no bound for each address there.
+    proxies: Vec<IpNet>,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    by_origin: HashMap<Origin, usize>,
-    /// Those that have never been at work.
-    new: Line,
-    /// Those that rest from it.
-    idle: Line,
-    /// Those at work that may be cut off.
-    working: Line,
-    last_turn: u64,
-    /// Somebody waits for a place: the listener, which takes one at a time.
-    is_wanted: bool,
+    lines: Lines,
+    /// Where somebody comes from who waits for a place; the listener takes one at a time.
+    wanted_by: Option<Origin>,
     /// One has been told to give way, and has not refused.
     is_told: bool,
 }
-
-/// Connections by when they came to be as they are, the first first, with since
-/// when that is and what has them give way.
-type Line = BTreeMap<u64, (Instant, Arc<Notify>)>;
 
 /// A place that is taken.
 #[derive(Debug)]
 pub struct Place {
     _permit: OwnedSemaphorePermit,
-    _share: Option<Share>,
+    _share: Share,
 }
 
 /// One of the places of an address.
@@ -86,6 +65,7 @@ struct Share {
 /// are decided under one lock, so that nothing is lost which has just begun.
 pub struct Standing {
     places: Arc<Places>,
+    origin: Origin,
     gives_way: Arc<Notify>,
     is_cut: Arc<Notify>,
     own: Mutex<Own>,
@@ -98,8 +78,8 @@ struct Own {
     /// Those of them that must not be cut off.
     kept: usize,
     has_worked: bool,
-    /// Its key in the line that it stands in.
-    turn: Option<u64>,
+    /// Where it stands, if it is in a line.
+    turn: Option<Turn>,
 }
 
 /// What keeps a connection from being idle, until it is dropped: a request
@@ -119,23 +99,28 @@ struct Exchange {
 impl Places {
     /// So many, of which an address may have `address_max` unless it is of the
     /// machine itself or of one of these networks.
-    pub fn new(max: usize, address_max: usize, unbounded: Vec<IpNet>) -> Arc<Self> {
+    pub fn new(max: usize, address_max: usize, proxies: Vec<IpNet>) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(max));
-        Arc::new(Self { free, address_max, unbounded, state: Mutex::default() })
+        let state = State { lines: Lines::new(max), wanted_by: None, is_told: false };
+        Arc::new(Self { free, address_max, proxies, state: Mutex::new(state) })
     }
 
-    /// Waits for a place, for which the longest idle gives way. `None` if the
-    /// peer's address has as many as it may.
+    /// Waits for a place, for which another gives way. `None` if the
+    /// peer's address has as many as it may, or nobody has given way.
     pub async fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
         let share = self.share(peer)?;
         let permit = match Arc::clone(&self.free).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                let _wanting = self.want();
+                let _wanting = self.want(Origin::of(peer));
+                let patience = Instant::now() + PATIENCE;
                 loop {
                     let free = Arc::clone(&self.free).acquire_owned();
                     if let Ok(permit) = tokio::time::timeout(TELL_INTERVAL, free).await {
                         break permit.expect("the semaphore is never closed");
+                    }
+                    if Instant::now() >= patience {
+                        return None;
                     }
                     self.state().tell();
                 }
@@ -144,34 +129,31 @@ impl Places {
         Some(Place { _permit: permit, _share: share })
     }
 
-    /// A share of the peer's address, if that is counted. `None` if there is
-    /// no more for it.
-    fn share(self: &Arc<Self>, peer: IpAddr) -> Option<Option<Share>> {
-        if peer.to_canonical().is_loopback() || is_within(peer, &self.unbounded) {
-            return Some(None);
-        }
-        let origin = Origin::of(peer);
+    /// One of the places of the peer's address. `None` if there is no more for it.
+    fn share(self: &Arc<Self>, peer: IpAddr) -> Option<Share> {
+        let (origin, is_proxy) = (Origin::of(peer), is_within(peer, &self.proxies));
         let mut state = self.state();
-        let own = state.by_origin.entry(origin).or_default();
-        if *own >= self.address_max {
+        let has_bound = !is_proxy && !peer.to_canonical().is_loopback();
+        if has_bound && state.lines.count(origin) >= self.address_max {
             return None;
         }
-        *own += 1;
-        Some(Some(Share { places: Arc::clone(self), origin }))
+        state.lines.come(origin, is_proxy);
+        Some(Share { places: Arc::clone(self), origin })
     }
 
-    /// Has the longest idle give way, or the next that becomes idle.
-    fn want(&self) -> Wanting<'_> {
+    /// Has the one give way whose turn it is, or the next that becomes idle.
+    fn want(&self, by: Origin) -> Wanting<'_> {
         let mut state = self.state();
-        state.is_wanted = true;
+        state.wanted_by = Some(by);
         state.tell();
         Wanting(self)
     }
 
-    /// A connection that has sent nothing yet.
-    pub fn standing(self: &Arc<Self>) -> Arc<Standing> {
-        let (gives_way, is_cut) = (Arc::default(), Arc::default());
-        let standing = Standing { places: Arc::clone(self), gives_way, is_cut, own: Mutex::default() };
+    /// A connection of this peer that has sent nothing yet.
+    pub fn standing(self: &Arc<Self>, peer: IpAddr) -> Arc<Standing> {
+        let (places, origin) = (Arc::clone(self), Origin::of(peer));
+        let standing =
+            Standing { places, origin, gives_way: Arc::default(), is_cut: Arc::default(), own: Mutex::default() };
         standing.rest(&mut standing.own());
         Arc::new(standing)
     }
@@ -184,30 +166,11 @@ impl Places {
 impl State {
     /// Tells the one to give way whose turn it is.
     fn tell(&mut self) {
-        let first = |line: &Line, min: Duration| {
-            let first = line.first_key_value().filter(|(_, (since, _))| since.elapsed() >= min);
-            first.map_or(u64::MAX, |(turn, _)| *turn)
-        };
-        let working = first(&self.working, AT_WORK_MIN);
-        let line = if first(&self.new, BEGIN_MIN) < u64::MAX {
-            &mut self.new
-        } else if working < first(&self.idle, Duration::ZERO) {
-            &mut self.working
-        } else if !self.idle.is_empty() {
-            &mut self.idle
-        } else {
-            &mut self.new
-        };
-        let told = line.pop_first();
+        let told = self.wanted_by.and_then(|newcomer| self.lines.next(newcomer));
         self.is_told = told.is_some();
-        if let Some((_, (_, told))) = told {
+        if let Some(told) = told {
             told.notify_one();
         }
-    }
-
-    fn next_turn(&mut self) -> u64 {
-        self.last_turn += 1;
-        self.last_turn
     }
 }
 
@@ -217,7 +180,7 @@ struct Wanting<'a>(&'a Places);
 impl Drop for Wanting<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
-        (state.is_wanted, state.is_told) = (false, false);
+        (state.wanted_by, state.is_told) = (None, false);
     }
 }
 
@@ -229,11 +192,7 @@ impl std::fmt::Debug for Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut state = self.places.state();
-        match state.by_origin.get_mut(&self.origin) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(state.by_origin.remove(&self.origin)),
-        }
+        self.places.state().lines.go(self.origin);
     }
 }
 
@@ -245,7 +204,7 @@ impl Standing {
             self.gives_way.notified().await;
             let mut own = self.own();
             let mut state = self.places.state();
-            match (own.working == 0, state.is_wanted) {
+            match (own.working == 0, state.wanted_by.is_some()) {
                 (true, true) => return,
                 (true, false) => {
                     drop(state);
@@ -278,9 +237,7 @@ impl Standing {
         self.leave(own);
         own.has_worked = true;
         if own.kept == 0 {
-            let mut state = self.places.state();
-            let turn = state.next_turn();
-            state.working.insert(turn, (Instant::now(), Arc::clone(&self.is_cut)));
+            let turn = self.places.state().lines.stand(self.origin, Doing::Working, Arc::clone(&self.is_cut));
             own.turn = Some(turn);
         }
     }
@@ -314,21 +271,16 @@ impl Standing {
     fn rest(&self, own: &mut Own) {
         self.leave(own);
         let mut state = self.places.state();
-        if state.is_wanted && !state.is_told {
-            state.is_told = true;
-            return self.gives_way.notify_one();
+        let doing = if own.has_worked { Doing::Resting } else { Doing::Beginning };
+        own.turn = Some(state.lines.stand(self.origin, doing, Arc::clone(&self.gives_way)));
+        if state.wanted_by.is_some() && !state.is_told {
+            state.tell();
         }
-        let turn = state.next_turn();
-        let line = if own.has_worked { &mut state.idle } else { &mut state.new };
-        line.insert(turn, (Instant::now(), Arc::clone(&self.gives_way)));
-        own.turn = Some(turn);
     }
 
     fn leave(&self, own: &mut Own) {
         if let Some(turn) = own.turn.take() {
-            let mut state = self.places.state();
-            let State { new, idle, working, .. } = &mut *state;
-            [new, idle, working].into_iter().for_each(|line| drop(line.remove(&turn)));
+            self.places.state().lines.leave(turn);
         }
     }
 
@@ -457,6 +409,7 @@ impl http_body::Body for Leaving {
 mod tests {
     use futures_util::FutureExt;
 
+    use super::super::giving_way::{AT_WORK_MIN, BEGIN_MIN};
     use super::*;
 
     const NEAR: &str = "127.0.0.1";
@@ -474,9 +427,13 @@ mod tests {
         assert!(take(&places, FAR).is_none() && take(&places, "::ffff:192.0.2.1").is_none());
         let others: Vec<_> = [NEAR, "198.51.100.7"].repeat(3).into_iter().map(|peer| take(&places, peer)).collect();
         assert!(others.iter().all(Option::is_some) && take(&places, "192.0.2.2").is_some());
-        drop(own);
+        drop((own, others));
         assert!(take(&places, FAR).is_some());
-        assert!(places.state().by_origin.is_empty(), "nothing is left of those who came and went");
+        assert!(places.state().lines.is_empty(), "nothing is left of those who came and went");
+    }
+
+    fn standing(places: &Arc<Places>) -> Arc<Standing> {
+        places.standing(NEAR.parse().unwrap())
     }
 
     fn comes(places: &Arc<Places>) -> Pin<Box<impl Future<Output = Option<Place>>>> {
@@ -497,24 +454,22 @@ mod tests {
     async fn the_longest_idle_gives_way_and_one_at_work_does_not() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (first, second) = (places.standing(), places.standing());
+        let (first, second) = (standing(&places), standing(&places));
         let work = first.work(false);
         let comes = comes(&places);
         assert!(!gives_way(&first), "it is at work");
         assert!(gives_way(&second));
         drop((second, held));
         assert!(comes.now_or_never().is_some());
-        drop(work);
-        assert_eq!(places.state().idle.len(), 1);
-        drop(first);
-        assert!(places.state().idle.is_empty());
+        drop((work, first));
+        assert!(places.state().lines.is_empty(), "nothing is left of those who came and went");
     }
 
     #[tokio::test(start_paused = true)]
     async fn when_all_are_at_work_the_next_that_rests_gives_way() {
         let places = Places::new(1, 9, Vec::new());
         let held = take(&places, NEAR);
-        let standing = places.standing();
+        let standing = standing(&places);
         let work = standing.work(false);
         let comes = comes(&places);
         assert!(!gives_way(&standing));
@@ -523,14 +478,14 @@ mod tests {
         drop((standing, held));
         assert!(comes.now_or_never().is_some());
         let state = places.state();
-        assert!(!state.is_wanted && !state.is_told && state.idle.is_empty());
+        assert!(state.wanted_by.is_none() && !state.is_told && state.lines.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_has_just_begun_is_not_lost_and_the_next_gives_way() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (first, second) = (places.standing(), places.standing());
+        let (first, second) = (standing(&places), standing(&places));
         let comes = comes(&places);
         // It was told, and begins before it hears of it.
         let work = first.work(false);
@@ -545,7 +500,7 @@ mod tests {
     async fn who_was_told_too_late_stays_and_is_idle() {
         let places = Places::new(2, 9, Vec::new());
         let mut held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (first, second) = (places.standing(), places.standing());
+        let (first, second) = (standing(&places), standing(&places));
         let came = comes(&places);
         drop((second, held.pop()));
         let came = came.now_or_never().flatten();
@@ -560,13 +515,13 @@ mod tests {
     async fn one_that_has_sent_no_request_gives_way_before_one_that_has() {
         let places = Places::new(2, 9, Vec::new());
         let _held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (waits, rests) = (places.standing(), places.standing());
+        let (waits, rests) = (standing(&places), standing(&places));
         let _work = waits.work(false);
         drop(rests.work(false));
         tokio::time::advance(AT_WORK_MIN).await;
-        let begins = places.standing();
+        let begins = standing(&places);
         tokio::time::advance(BEGIN_MIN).await;
-        let later = places.standing();
+        let later = standing(&places);
         let _comes = comes(&places);
         assert!(gives_way(&begins));
         assert!(!gives_way(&rests) && !gives_way(&later) && !is_cut(&waits));
@@ -576,7 +531,7 @@ mod tests {
     async fn one_that_has_long_been_at_work_is_cut_off_before_one_that_was_idle_for_less() {
         let places = Places::new(2, 9, Vec::new());
         let _held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (working, idle) = (places.standing(), places.standing());
+        let (working, idle) = (standing(&places), standing(&places));
         let _work = working.work(false);
         tokio::time::advance(AT_WORK_MIN).await;
         drop(idle.work(false));
@@ -589,7 +544,7 @@ mod tests {
     async fn one_that_has_long_been_at_work_is_cut_off_if_nobody_is_idle() {
         let places = Places::new(3, 9, Vec::new());
         let mut held: Vec<_> = (0..3).map(|_| take(&places, NEAR).unwrap()).collect();
-        let (kept, first, second) = (places.standing(), places.standing(), places.standing());
+        let (kept, first, second) = (standing(&places), standing(&places), standing(&places));
         let _works = [kept.work(true), first.work(false)];
         tokio::time::advance(AT_WORK_MIN / 2).await;
         let work = second.work(false);

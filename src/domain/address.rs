@@ -1,15 +1,18 @@
 //! Whom calls are put down to as long as nobody knows who makes them.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 /// Where a call comes from: an IPv4 address, or the /64 network of an IPv6
 /// address, since whoever has one of those has all of its addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(IpAddr);
 
 impl Origin {
+    /// The first in order.
+    pub const LEAST: Self = Self(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+
     /// That of a peer.
     pub fn of(peer: IpAddr) -> Self {
         const HOST_BITS: u32 = 64;

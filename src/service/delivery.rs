@@ -255,6 +255,7 @@ impl Service {
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
         if webhook.last_increment_id <= after && !wait.is_zero() {
+            let _place = self.waiting_pulls.take(caller.merchant_id)?;
             let mut is_closing = self.is_closing.subscribe();
             tokio::select! {
                 () = self.store.numbered_beyond(id, after) => {}

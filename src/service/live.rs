@@ -5,15 +5,16 @@
 //! time is told as missed, a bounded note, whatever there is to tell.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth::Caller;
+use super::places::Place;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::domain::delivery::{Delivery, DeliveryState};
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
@@ -127,58 +128,9 @@ impl Service {
 
     fn watcher(self: &Arc<Self>, caller: &Caller) -> Result<Watcher, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let place = Places::take(&self.places, caller.merchant_id)?;
+        let place = self.watchers.take(caller.merchant_id)?;
         let checked_at = self.clock.now();
         Ok(Watcher { service: Arc::clone(self), caller: caller.clone(), checked_at, _place: place })
-    }
-}
-
-/// The places for watchers. One merchant may have as many as are left free, so
-/// that whoever else comes finds some, however many have come before.
-#[derive(Debug)]
-pub(super) struct Places {
-    max: usize,
-    taken: Mutex<HashMap<MerchantId, usize>>,
-}
-
-/// A place that is taken.
-struct Place {
-    places: Arc<Places>,
-    merchant: MerchantId,
-}
-
-impl Places {
-    /// So many, all free.
-    pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, taken: Mutex::default() })
-    }
-
-    /// Takes one. Fails with fault 111 if there is none.
-    fn take(places: &Arc<Self>, merchant: MerchantId) -> Result<Place, Fault> {
-        let mut taken = places.taken();
-        let (all, own) = (taken.values().sum::<usize>(), taken.get(&merchant).copied().unwrap_or(0));
-        let free = places.max.saturating_sub(all);
-        if own < free {
-            taken.insert(merchant, own + 1);
-            return Ok(Place { places: Arc::clone(places), merchant });
-        }
-        let (who, count) = if free == 0 { ("server", all) } else { ("merchant", own) };
-        Err(Fault::new(FaultCode::InvalidSelection)
-            .detail(format!("The {who} has {count} subscriptions, the most it may. Retry once some have ended.")))
-    }
-
-    fn taken(&self) -> MutexGuard<'_, HashMap<MerchantId, usize>> {
-        self.taken.lock().expect("nothing panics while it holds the places")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.taken();
-        match taken.get_mut(&self.merchant) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(taken.remove(&self.merchant)),
-        }
     }
 }
 
@@ -405,17 +357,5 @@ mod tests {
         }
         assert_eq!((told.looks.len(), told.order.len()), (TOLD_MAX, TOLD_MAX));
         assert!(told.is_news(&delivery(0, 0)) && !told.is_news(&delivery(2 * TOLD_MAX as i64 - 1, 0)));
-    }
-
-    #[test]
-    fn a_merchant_has_as_many_places_as_are_left_free() {
-        let places = Places::new(16);
-        let all =
-            |merchant| -> Vec<_> { std::iter::from_fn(|| Places::take(&places, MerchantId(merchant)).ok()).collect() };
-        let merchants: Vec<_> = (1..6).map(all).collect();
-        assert_eq!(merchants.iter().map(Vec::len).collect::<Vec<_>>(), [8, 4, 2, 1, 1]);
-        assert!(Places::take(&places, MerchantId(6)).is_err());
-        drop(merchants);
-        assert!(places.taken().is_empty());
     }
 }

@@ -6,6 +6,7 @@ pub mod auth;
 pub mod delivery;
 pub mod event;
 pub mod live;
+mod places;
 mod rate;
 pub mod request;
 pub mod resend;
@@ -21,7 +22,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
-use self::live::Places;
+use self::places::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
 use crate::delivery::format;
@@ -97,6 +98,8 @@ pub struct Config {
     pub merchant_calls_max: usize,
     /// The most that may watch at once; one merchant may have as many as are left free.
     pub subscriptions_max: usize,
+    /// The most pulls that may wait at once, likewise.
+    pub waiting_pulls_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
     /// Whether the demo user may log in.
@@ -116,7 +119,8 @@ pub struct Service {
     failed_logins: FailedLogins,
     call_rate: Option<CallRate<UserId>>,
     stranger_rate: Option<CallRate<Origin>>,
-    places: Arc<Places>,
+    watchers: Arc<Places>,
+    waiting_pulls: Arc<Places>,
     /// Calls that run, and those of them that read much.
     turns: Arc<Turns>,
     heavy_turns: Arc<Turns>,
@@ -136,7 +140,8 @@ impl Service {
         let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
         let stranger_rate = CallRate::new(per_second, burst, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
-        let places = Places::new(config.subscriptions_max);
+        let watchers = Places::new("subscriptions", config.subscriptions_max);
+        let waiting_pulls = Places::new("waiting pulls", config.waiting_pulls_max);
         let apart = Apart::for_processors(WAITING_MAX);
         let turns = Turns::new(config.merchant_calls_max);
         let heavy_turns = Turns::new((config.merchant_calls_max / HEAVY_PART).max(1));
@@ -148,7 +153,8 @@ impl Service {
             failed_logins,
             call_rate,
             stranger_rate,
-            places,
+            watchers,
+            waiting_pulls,
             turns,
             heavy_turns,
             schemas,

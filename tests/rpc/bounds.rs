@@ -260,3 +260,46 @@ async fn calls_of_one_merchant_wait_for_their_turns() {
     assert!(published.is_ok());
     assert_eq!(server.call("webhook.count", json!([])).await, Ok(json!(0)));
 }
+
+/// Each keeps a connection, so one merchant leaves some to others.
+#[tokio::test]
+async fn pulls_that_wait_have_a_bound() {
+    let server = Start::default().flag("waiting_pulls_max", "3").go().await;
+    let pulled = async |headers: &[(&str, &str)]| {
+        let params = json!([null, {"topics": "*", "delivery_mode": "pull"}, true]);
+        server.rpc_at("/", headers, "webhook.create", params).await.unwrap()["webhook_id"].clone()
+    };
+    let demo = basic("demo", DEMO_KEY);
+    let id = pulled(&[("authorization", &demo)]).await;
+    let other = format!("Bearer {}", server.user("bob", "globex", "webhook_read,webhook_write"));
+    let others = pulled(&[("authorization", &other)]).await;
+
+    let wait = async || {
+        // Another may have the place for a moment.
+        loop {
+            match server.call("delivery.pull", json!([id, 0, 10, 30_000])).await {
+                Err(refusal) => assert_eq!(refusal["code"], 111),
+                Ok(pulled) => break pulled,
+            }
+        }
+    };
+    let refused = async {
+        // Until both of those wait.
+        let refusal = loop {
+            if let Err(refusal) = server.call("delivery.pull", json!([id, 0, 10, 1])).await {
+                break refusal;
+            }
+        };
+        let text = "Invalid selection. The merchant has 2 waiting pulls, the most it may. Retry once some have ended.";
+        assert_eq!((&refusal["code"], refusal["message"].as_str()), (&json!(111), Some(text)));
+        assert_eq!(server.call("delivery.pull", json!([id, 0])).await, Ok(json!([])), "who does not wait may pull");
+        let params = json!([null, others, 0, 10, 1]);
+        assert_eq!(server.rpc_at("/", &[("authorization", &other)], "delivery.pull", params).await, Ok(json!([])));
+        server.publish("order:created", json!({})).await;
+    };
+    let (first, second, ()) = tokio::join!(wait(), wait(), refused);
+    for pulled in [first, second] {
+        assert_eq!(pulled[0]["increment_id"], 1);
+    }
+    assert_eq!(server.call("delivery.pull", json!([id, 1, 10, 1])).await, Ok(json!([])), "there is room again");
+}
