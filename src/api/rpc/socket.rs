@@ -234,7 +234,10 @@ impl Connection {
                     Came::Broken(cause) => return self.refuse(&cause).await,
                 },
                 Some(ran) = self.calls.join_next() => self.answer(ran.map_err(|_| Broken)?).await?,
-                Some(notifications) = self.told.next() => self.notify(notifications).await?,
+                // When the last subscription has ended, there is less to do than before.
+                notifications = self.told.next(), if !self.told.is_empty() => if let Some(notifications) = notifications {
+                    self.notify(notifications).await?;
+                },
                 _ = ping.tick() => {
                     if !has_room {
                         // It was not listened to, and can't be blamed.
