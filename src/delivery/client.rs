@@ -22,6 +22,7 @@ use url::{Position, Url};
 
 use super::Config;
 use super::answers::{Answers, Kept};
+use super::blot::Credentials;
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
@@ -30,6 +31,7 @@ use super::sessions::Sessions;
 use super::stream::Spelling;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
+use crate::domain::headers::REDACTED;
 use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
@@ -69,6 +71,8 @@ pub struct PostRequest<'a> {
     pub body: Bytes,
     /// Bounds on the attempt.
     pub timeouts: Timeouts,
+    /// What the log of the answer is not to show.
+    pub credentials: Credentials<'a>,
 }
 
 /// What came of a post.
@@ -86,7 +90,7 @@ pub struct PostResult {
     pub response_headers: HeaderMap,
     /// The same for the log.
     pub logged_headers: String,
-    /// The answer's body, as far as it was read; see [`readable`].
+    /// The answer's body, as far as it was read, without credentials; see [`readable`].
     pub response_body: Vec<u8>,
     /// The room that these take up.
     pub kept: Option<Kept>,
@@ -118,7 +122,7 @@ impl Client {
     /// If a kept connection turns out to be closed, the same goes out once more on a new one.
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
-        let PostRequest { merchant, url, timeouts, .. } = request;
+        let PostRequest { merchant, url, timeouts, credentials, .. } = request;
         let deadline = tokio::time::Instant::now() + timeouts.total;
 
         let (mut wire, response, answered_in) = match timeout_at(deadline, self.send(request)).await {
@@ -138,6 +142,7 @@ impl Client {
         // The status has decided; a body that is cut off or too slow changes nothing.
         let mut kept = self.answers.begin(merchant);
         let mut logged_headers = log_headers(&head.headers, &Spelling::default(), LOG_ANSWER_HEADERS_CHARS_MAX);
+        credentials.blot_text(&mut logged_headers);
         if !kept.grow(logged_headers.len()) {
             logged_headers = String::new();
         }
@@ -148,6 +153,7 @@ impl Client {
         {
             response_body = text;
         }
+        credentials.blot(&mut response_body);
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
             self.pool.put(origin(url), wire, keep_alive(&head.headers));
@@ -169,7 +175,7 @@ impl Client {
         &self,
         request: PostRequest<'_>,
     ) -> Result<(Wire, Response<Incoming>, Duration), (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { merchant, url, mut headers, spelling, body, timeouts } = request;
+        let PostRequest { merchant, url, mut headers, spelling, body, timeouts, credentials } = request;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
@@ -190,7 +196,7 @@ impl Client {
                 // Its receiver closed it in this very moment, as it may any that was
                 // used before (RFC 9112 §9.6); what is delivered twice has one id.
                 Err(_) if wire.is_unanswered() => {}
-                Err(error) => return Err(unread(&error, wire)),
+                Err(error) => return Err(unread(&error, wire, credentials)),
             }
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
@@ -203,7 +209,7 @@ impl Client {
         let began = Instant::now();
         match wire.send(request, spelling).await {
             Ok(response) => Ok((wire, response, began.elapsed())),
-            Err(error) => Err(unread(&error, wire)),
+            Err(error) => Err(unread(&error, wire, credentials)),
         }
     }
 }
@@ -275,7 +281,8 @@ pub fn log_headers(headers: &HeaderMap, spelling: &Spelling, chars_max: usize) -
         text.push_str(speller.spell(name.as_str()).unwrap_or(name.as_str()));
         text.push_str(": ");
         match value.to_str() {
-            _ if is_credential(name, value) => text.push_str("[redacted]"),
+            _ if is_credential(name, value) => text.push_str(REDACTED),
+            Ok(address) if name == LOCATION => push_address(&mut text, address),
             Ok(plain) => text.push_str(plain),
             Err(_) => text.push_str(&String::from_utf8_lossy(value.as_bytes())),
         }
@@ -290,8 +297,33 @@ pub fn log_headers(headers: &HeaderMap, spelling: &Spelling, chars_max: usize) -
 }
 
 fn is_credential(name: &HeaderName, value: &HeaderValue) -> bool {
-    // Names in a header map are in lower case.
-    value.is_sensitive() || CREDENTIAL_WORDS.iter().any(|word| name.as_str().contains(word))
+    value.is_sensitive() || is_credential_name(name.as_str())
+}
+
+/// True of the name of a header, in lower case, that may hold a credential.
+pub fn is_credential_name(name: &str) -> bool {
+    CREDENTIAL_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Adds where a redirect leads, without what may let anybody in there: a user
+/// name and a password, and what stands behind the path.
+fn push_address(text: &mut String, address: &str) {
+    let end = address.find(['?', '#']).unwrap_or(address.len());
+    let (place, rest) = address.split_at(end);
+    let host = place.find("//").map_or(place.len(), |at| at + 2);
+    let path = place[host..].find('/').map_or(place.len(), |at| host + at);
+    match place[host..path].rfind('@') {
+        Some(at) => {
+            text.push_str(&place[..host]);
+            text.push_str(REDACTED);
+            text.push_str(&place[host + at..]);
+        }
+        None => text.push_str(place),
+    }
+    if rest.len() > 1 {
+        text.push_str(&rest[..1]);
+        text.push_str(REDACTED);
+    }
 }
 
 fn tls(trusted: &Trusted) -> Result<ClientConfig, rustls::Error> {
@@ -342,9 +374,10 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
 }
 
 /// What kept an answer from coming, or from being read, and from where.
-fn unread(error: &hyper::Error, wire: Wire) -> (AttemptError, Option<SocketAddr>) {
+fn unread(error: &hyper::Error, wire: Wire, credentials: Credentials<'_>) -> (AttemptError, Option<SocketAddr>) {
     let address = wire.address;
-    let begun = wire.into_unread();
+    let mut begun = wire.into_unread().to_vec();
+    credentials.blot(&mut begun);
     let mut detail = match error.source() {
         _ if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
         _ if error.is_incomplete_message() && begun.is_empty() => {

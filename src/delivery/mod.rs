@@ -2,6 +2,7 @@
 
 mod answers;
 pub mod batch;
+mod blot;
 pub mod client;
 pub mod connect;
 pub mod format;

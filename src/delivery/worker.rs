@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::answers::Kept;
+use super::blot::Credentials;
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
 use super::format::TooLarge;
@@ -428,7 +429,8 @@ impl Hands {
         let (result, request_headers) = match (&webhook.spec.url, self.prepare(webhook, parcel, started_at).await) {
             (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
-                let request = PostRequest { merchant, url: url.url(), headers, spelling, body, timeouts };
+                let (url, credentials) = (url.url(), Credentials(webhook));
+                let request = PostRequest { merchant, url, headers, spelling, body, timeouts, credentials };
                 (self.client.post(request).await, logged)
             }
             // Its lane sends nothing: only a test that met a change comes here.

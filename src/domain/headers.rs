@@ -1,5 +1,6 @@
 //! Headers a webhook's owner adds to every delivery.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::fault::Violation;
@@ -8,6 +9,9 @@ use super::fault::Violation;
 pub const EXTRA_HEADERS_BYTES_MAX: usize = 8_192;
 /// The most headers.
 pub const EXTRA_HEADERS_MAX: usize = 50;
+
+/// What stands in place of a value that its reader is not to know.
+pub const REDACTED: &str = "[redacted]";
 
 /// Headers that the server sets itself, or that belong to a connection
 /// (RFC 9110 §7.6.1): an owner must not set them.
@@ -32,7 +36,7 @@ const OWNED: &[&str] = &[
 ];
 
 /// Headers as their owner wrote them, one `Name: value` a line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ExtraHeaders {
     text: String,
     list: Vec<(http::HeaderName, http::HeaderValue)>,
@@ -105,6 +109,13 @@ impl ExtraHeaders {
         &self.text
     }
 
+    /// The same for who is not to know the values: each reads `[redacted]`.
+    pub fn redacted(&self) -> String {
+        let names = self.text.lines().filter_map(|line| line.split_once(':'));
+        let lines: Vec<_> = names.map(|(name, _)| format!("{}: {REDACTED}", name.trim())).collect();
+        lines.join("\n")
+    }
+
     /// The names as the owner spelled them, in their order; none if all are
     /// in lower case, as they are in [`Self::list`].
     pub fn spelled(&self) -> &Arc<[Box<str>]> {
@@ -114,6 +125,12 @@ impl ExtraHeaders {
     /// Name and value of each.
     pub fn list(&self) -> &[(http::HeaderName, http::HeaderValue)] {
         &self.list
+    }
+}
+
+impl fmt::Debug for ExtraHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ExtraHeaders({:?})", self.redacted())
     }
 }
 
@@ -130,6 +147,14 @@ mod tests {
         let pairs: Vec<_> = headers.list().iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect();
         assert_eq!(pairs, [("authorization", "Basic abc="), ("x-shop", "7 : 8")]);
         assert!(ExtraHeaders::try_new("").unwrap().list().is_empty());
+    }
+
+    #[test]
+    fn names_can_be_shown_without_their_values() {
+        let headers = ExtraHeaders::try_new("Authorization: Basic abc=\r\n\n X-Shop :  7 : 8 ").unwrap();
+        assert_eq!(headers.redacted(), "Authorization: [redacted]\nX-Shop: [redacted]");
+        assert!(!format!("{headers:?}").contains("abc"));
+        assert_eq!(ExtraHeaders::default().redacted(), "");
     }
 
     #[test]

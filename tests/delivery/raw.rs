@@ -161,3 +161,38 @@ async fn answers_are_logged_as_text() {
     assert_eq!(server.attempts(id, 1, 1).await[0]["response_body"], "no such café");
     assert_eq!(value(&receiver.heads()[0], "accept-encoding"), Some("identity"));
 }
+
+/// Pages of errors that show what was sent are common, and whoever may read
+/// the log need not know what its owner sends along.
+#[tokio::test]
+async fn what_a_receiver_repeats_of_credentials_is_blotted_out() {
+    const TOKEN: &str = "t0k3n/of+the+shop==";
+    let server = Start::default().go().await;
+    let receiver = RawReceiver::start(move |place| {
+        let escaped = TOKEN.replace('/', "\\/");
+        let body = format!(r#"{{"you sent": "Bearer {escaped}", "signed by": "{SECRET}", "n": 7}}"#);
+        let head = format!("x-echo: Bearer {TOKEN}\r\nlocation: https://ann:{TOKEN}@example.com/a?b={TOKEN}");
+        Some(match place {
+            0 => format!("HTTP/1.1 302 Found\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes(),
+            // It begins so, and the rest is not shown.
+            _ => format!("{}Bearer {TOKEN}\r\n\r\n", "?".repeat(90)).into_bytes(),
+        })
+    })
+    .await;
+    let headers = format!("Authorization: Bearer {TOKEN}\nX-Shop: 7");
+    let id = receiver.webhook(&server, json!({"retry": [], "extra_headers": headers})).await;
+    for n in 1..=2 {
+        server.publish("order:created", json!({"n": n})).await;
+        server.settled(id).await;
+    }
+    let first = server.attempts(id, 1, 1).await.remove(0);
+    assert_eq!(first["response_body"], r#"{"you sent": "[redacted]", "signed by": "[redacted]", "n": 7}"#);
+    let headers = first["response_headers"].to_string();
+    assert!(headers.contains("[redacted]@example.com/a?[redacted]"), "{headers}");
+    let second = server.attempts(id, 2, 1).await.remove(0);
+    let error = second["error"].to_string();
+    assert!(error.contains("[redacted]"), "{error}");
+    for attempt in [first, second] {
+        assert!(!attempt.to_string().contains("t0k3n"), "{attempt}");
+    }
+}

@@ -388,6 +388,10 @@ async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
     let reader = Client::babel(&server, &server.user("reader", "demo", "webhook_read"));
     let seen = reader.well("GET", SUBSCRIPTIONS, Value::Null).await;
     assert_eq!(seen["subscriptions"][0]["secret"], "");
+    assert_eq!(seen["subscriptions"][0]["headers"], "property1: [redacted]\nproperty2: [redacted]");
+    // Nor can it be guessed from what a filter finds.
+    let guess = reader.well("GET", &format!("{SUBSCRIPTIONS}?filter=headers%20contains%20string"), Value::Null).await;
+    assert_eq!(guess["totalSubscriptionsCount"], 0);
     for (method, path, body) in [
         ("POST", SUBSCRIPTIONS, json!({"subscription": sample("https://example.com/")}).to_string()),
         ("PUT", "/v1/webhooks/subscriptions/1", r#"{"subscription": {}}"#.to_owned()),

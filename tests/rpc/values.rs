@@ -408,12 +408,22 @@ async fn secrets_are_for_those_who_may_write() {
     let writer = User::new(&server, "writer", "acme", ALL);
     let reader = User::new(&server, "reader", "acme", "webhook_read,event_write");
     let admin = User::new(&server, "boss", "acme", "admin");
-    let id = id_of(&writer.webhook(webhook_with(json!({"secret_key": "2RUJ8NXLnLRrAj3"}))).await);
-    for (user, expected) in [(&writer, "2RUJ8NXLnLRrAj3"), (&reader, ""), (&admin, "2RUJ8NXLnLRrAj3")] {
-        assert_eq!(user.done("webhook.list", json!([])).await[0]["secret_key"], expected);
-        assert_eq!(user.done("webhook.get", json!([id])).await["secret_key"], expected);
+    let data = json!({"secret_key": "2RUJ8NXLnLRrAj3", "extra_headers": "Authorization: Bearer hunter2\n\nX-Shop:7"});
+    let id = id_of(&writer.webhook(webhook_with(data.clone())).await);
+    let hidden = json!({"secret_key": "", "extra_headers": "Authorization: [redacted]\nX-Shop: [redacted]"});
+    for (user, expected) in [(&writer, &data), (&reader, &hidden), (&admin, &data)] {
+        let seen = [
+            user.done("webhook.list", json!([])).await[0].clone(),
+            user.done("webhook.list", json!([{"sort": "url"}])).await[0].clone(),
+            user.done("webhook.get", json!([id])).await,
+        ];
+        for seen in seen {
+            assert_eq!(seen["secret_key"], expected["secret_key"]);
+            assert_eq!(seen["extra_headers"], expected["extra_headers"]);
+        }
     }
-    assert!(!reader.list_text().await.contains("2RUJ8NXLnLRrAj3"));
+    let text = reader.list_text().await;
+    assert!(!text.contains("2RUJ8NXLnLRrAj3") && !text.contains("hunter2"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod stats;
 mod topic;
 mod values;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -65,8 +66,8 @@ pub struct WebhookItem<'a> {
     topics: &'a str,
     /// Where its deliveries are posted to; empty if they are pulled.
     url: &'a str,
-    /// Headers that are sent along, one `Name: value` a line.
-    extra_headers: &'a str,
+    /// Headers that are sent along, one `Name: value` a line; values read `[redacted]` for a caller without the permission `webhook_write`.
+    extra_headers: Cow<'a, str>,
     /// What signs; empty for a caller without the permission `webhook_write`.
     secret_key: &'a str,
 }
@@ -80,7 +81,10 @@ impl<'a> WebhookItem<'a> {
             is_active: webhook.spec.is_active.into(),
             topics: webhook.spec.topics.as_str(),
             url: webhook.spec.url.as_ref().map_or("", TargetUrl::as_str),
-            extra_headers: webhook.spec.extra_headers.as_str(),
+            extra_headers: match with_secret {
+                true => webhook.spec.extra_headers.as_str().into(),
+                false => webhook.spec.extra_headers.redacted().into(),
+            },
             secret_key: if with_secret { webhook.spec.secret_key.expose() } else { "" },
         }
     }

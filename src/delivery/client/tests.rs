@@ -16,8 +16,10 @@ use tokio::net::{TcpListener, TcpStream};
 use super::*;
 use crate::delivery::guard::Targets;
 use crate::delivery::pool::ANSWER_HEADERS_MAX;
+use crate::delivery::samples;
 use crate::domain::fuzz;
 use crate::domain::retry::RetryPolicy;
+use crate::domain::webhook::DeliveryMode;
 
 mod kept;
 mod lenient;
@@ -187,6 +189,7 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
             spelling: Spelling::default(),
             body: Bytes::from_static(b"{\"a\":1}"),
             timeouts,
+            credentials: Credentials(&samples::webhook(1, DeliveryMode::Parallel, 0, 0)),
         })
         .await
 }
@@ -542,6 +545,24 @@ fn logged_headers_show_no_credentials() {
     headers.append("x-plain", sensitive);
     assert!(!log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).contains("hunter2"));
     assert_eq!(log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX).matches(": [redacted]").count(), 9);
+}
+
+#[test]
+fn where_a_redirect_leads_is_logged_without_credentials() {
+    for (location, expected) in [
+        ("https://ann:hunter2@example.com/a@b", "https://[redacted]@example.com/a@b"),
+        ("//hunter2@example.com", "//[redacted]@example.com"),
+        ("/login?token=hunter2#top", "/login?[redacted]"),
+        ("https://example.com/#hunter2", "https://example.com/#[redacted]"),
+        ("https://example.com/a?", "https://example.com/a"),
+        ("https://example.com/a:b@c", "https://example.com/a:b@c"),
+        ("", ""),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.append("location", HeaderValue::from_static(location));
+        let logged = log_headers(&headers, &Spelling::default(), LOG_HEADERS_CHARS_MAX);
+        assert_eq!(logged, format!("location: {expected}"));
+    }
 }
 
 #[test]

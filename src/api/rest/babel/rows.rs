@@ -38,7 +38,7 @@ pub struct Subscription {
     is_active: bool,
     /// The id of the user who made it.
     user_id: String,
-    /// Headers that are sent along, one `Name: value` a line.
+    /// Headers that are sent along, one `Name: value` a line; values read `[redacted]` for a caller who may not change subscriptions.
     headers: String,
     /// When it was made.
     #[schemars(schema_with = "time")]
@@ -80,7 +80,10 @@ impl Subscription {
             // One that the server has disabled is not on, and putting it on enables it.
             is_active: spec.is_active && webhook.disabled.is_none(),
             user_id: webhook.created_by.to_string(),
-            headers: spec.extra_headers.as_str().to_owned(),
+            headers: match sees_secret {
+                true => spec.extra_headers.as_str().to_owned(),
+                false => spec.extra_headers.redacted(),
+            },
             created_at: webhook.created_at.rfc3339_ms(),
             updated_at: webhook.updated_at.rfc3339_ms(),
             webhook_events: None,
