@@ -44,7 +44,7 @@ async fn a_batch_is_posted_signed_and_numbered_as_one() {
     verify(&arrived);
     let event = |n| {
         format!(
-            r#"{{"increment_id": {n}, "topic": "order:created", "created_at": "2023-11-14T22:13:20.000Z", "message": {{"n":{n}}}}}"#
+            r#"{{"increment_id": {n}, "event_id": {n}, "topic": "order:created", "created_at": "2023-11-14T22:13:20.000Z", "message": {{"n":{n}}}}}"#
         )
     };
     let events = [event(1), event(2), event(3)].join(", ");
@@ -52,6 +52,8 @@ async fn a_batch_is_posted_signed_and_numbered_as_one() {
         format!(r#"{{"webhook_id": {id}, "first_increment_id": 1, "last_increment_id": 3, "events": [{events}]}}"#);
     assert_eq!(arrived.body, body);
     assert_eq!(arrived.header("tallyhook-increment-id"), "1-3");
+    let store = arrived.header("webhook-id").split('_').nth(1).unwrap().to_owned();
+    assert_eq!(arrived.header("tallyhook-event-id"), format!("evt_{store}_1-3"));
     assert!(arrived.header("webhook-id").ends_with(&format!("_{id}_1-3")), "{}", arrived.header("webhook-id"));
     let ended = server.settled(id).await;
     assert!(
@@ -71,7 +73,7 @@ async fn a_batch_is_posted_signed_and_numbered_as_one() {
     assert_eq!(spans(&receiver.arrivals(2).await), [(1, 3), (4, 5)]);
     // Pulled, each number is by itself.
     let pulled = server.call("delivery.pull", json!([id, 3])).await.unwrap();
-    assert!(pulled[0]["body"].as_str().unwrap().contains(r#""increment_id": 4, "topic""#), "{pulled}");
+    assert!(pulled[0]["body"].as_str().unwrap().contains(r#""increment_id": 4, "event_id": 4, "topic""#), "{pulled}");
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ async fn an_event_arrives_signed_and_numbered() {
     let arrived = receiver.arrivals(1).await.remove(0);
     verify(&arrived);
     let body = format!(
-        r#"{{"webhook_id": {id}, "increment_id": 1, "topic": "order:created", "created_at": "2021-12-07T16:08:15.500Z", "message": {{ "b":1.00, "a":"\u00e9" }}}}"#
+        r#"{{"webhook_id": {id}, "increment_id": 1, "event_id": 1, "topic": "order:created", "created_at": "2021-12-07T16:08:15.500Z", "message": {{ "b":1.00, "a":"\u00e9" }}}}"#
     );
     assert_eq!(arrived.body, body);
     assert_eq!(arrived.header("content-type"), "application/json");

@@ -168,6 +168,19 @@ async fn a_backfill_gives_stored_events_new_numbers() {
     assert_eq!(messages(late.arrivals(2).await), [(1, json!(1)), (2, json!(3))]);
     server.call("webhook.backfill", json!([id, {"topics": "*"}])).await.unwrap();
     assert_eq!(messages(late.arrivals(5).await)[2..], [(3, json!(1)), (4, json!(2)), (5, json!(3))]);
+    // The same events under other numbers, as their names say.
+    let names = |arrived: Vec<Arrived>| -> Vec<(i64, String)> {
+        let name = |arrived: &Arrived| {
+            let (event_id, header) =
+                (arrived.json()["event_id"].as_i64().unwrap(), arrived.header("tallyhook-event-id"));
+            assert!(header.starts_with("evt_") && header.ends_with(&format!("_{event_id}")), "{header}");
+            (event_id, header.to_owned())
+        };
+        arrived.iter().map(name).collect()
+    };
+    let (late_names, old_names) = (names(late.arrivals(5).await), names(receiver.arrivals(3).await));
+    assert_eq!((&late_names[0], &late_names[1]), (&late_names[2], &late_names[4]));
+    assert_eq!(old_names[1..], late_names[..2], "another webhook has them under other numbers still");
     let since = START.after(Duration::from_secs(1)).rfc3339_ms();
     server.call("webhook.backfill", json!([id, {"since": since}])).await.unwrap();
     assert_eq!(messages(late.arrivals(6).await)[5..], [(6, json!(3))]);

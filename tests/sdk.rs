@@ -52,6 +52,7 @@ skipped, then sent again: [1,0,[204,204,204]]
 past a number that fails: [2,[2,3],["Error: on purpose"]]
 that number again: [1,[2,3,1]]
 past what can't be read: [3,3]
+backfilled: [3,3,6,3,3,0,3,3]
 redirected: true
 can't be said: true
 without an end: 6

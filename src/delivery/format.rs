@@ -23,6 +23,7 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TALLYHOOK_INCREMENT_ID: HeaderName = HeaderName::from_static("tallyhook-increment-id");
+const TALLYHOOK_EVENT_ID: HeaderName = HeaderName::from_static("tallyhook-event-id");
 const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-sha256");
 
 /// A body would be longer than it may be.
@@ -86,7 +87,7 @@ const XML_GROWTH: usize = 16;
 
 /// The most bytes that an event adds to a body; see [`batch_bytes_max`].
 pub fn batched_bytes_max(event: &Event) -> usize {
-    // Names and punctuation, the longest number and the longest time.
+    // Names and punctuation, the longest numbers and the longest time.
     const OVERHEAD: usize = 160;
     // A topic has no character that needs an escape.
     OVERHEAD + event.topic.as_str().len() + event.message.as_str().len()
@@ -109,6 +110,16 @@ pub fn message_id(store_id: &StoreId, webhook_id: WebhookId, parcel: &Parcel) ->
     match parcel.batch {
         Some(_) => store_id.batch_id(webhook_id, parcel.numbers()),
         None => store_id.message_id(webhook_id, parcel.increment_id),
+    }
+}
+
+/// The name of the event that is sent, or of a batch's first and last:
+/// `tallyhook-event-id`.
+pub fn event_name(store_id: &StoreId, parcel: &Parcel) -> String {
+    let first = parcel.event.event_id;
+    match parcel.batch.as_ref().and_then(|others| others.last()) {
+        Some(last) => store_id.batch_name(first, last.event.event_id),
+        None => store_id.event_name(first),
     }
 }
 
@@ -137,6 +148,7 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     headers.insert(WEBHOOK_SIGNATURE, plain(&signatures(webhook, &id, now, body)));
     headers.insert(TALLYHOOK_INCREMENT_ID, plain(&parcel.numbers().to_string()));
+    headers.insert(TALLYHOOK_EVENT_ID, plain(&event_name(store_id, parcel)));
     if parcel.format == Format::Shipstream {
         headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
     }
@@ -175,8 +187,10 @@ fn envelope(webhook_id: WebhookId, increment_id: IncrementId, event: &Event) -> 
 
 /// Adds what an envelope says of one event, alone or in a batch.
 fn push_members(body: &mut String, increment_id: IncrementId, event: &Event) {
-    let (topic, created_at) = (quoted(event.topic.as_str()), event.created_at.rfc3339_ms());
-    *body += &format!(r#""increment_id": {increment_id}, "topic": {topic}, "created_at": "{created_at}", "message": "#);
+    let (event_id, topic, created_at) = (event.event_id, quoted(event.topic.as_str()), event.created_at.rfc3339_ms());
+    *body += &format!(
+        r#""increment_id": {increment_id}, "event_id": {event_id}, "topic": {topic}, "created_at": "{created_at}", "message": "#
+    );
     *body += event.message.as_str();
 }
 
@@ -282,7 +296,7 @@ mod tests {
     fn an_envelope_holds_the_message_as_it_came() {
         assert_eq!(
             text(Format::Envelope, r#"{ "b":1.0,"a" : "é\u00e9" }"#),
-            r#"{"webhook_id": 1, "increment_id": 42, "topic": "order:created", "created_at": "2021-12-07T16:08:15.678Z", "message": { "b":1.0,"a" : "é\u00e9" }}"#
+            r#"{"webhook_id": 1, "increment_id": 42, "event_id": 42, "topic": "order:created", "created_at": "2021-12-07T16:08:15.678Z", "message": { "b":1.0,"a" : "é\u00e9" }}"#
         );
     }
 
@@ -343,6 +357,7 @@ mod tests {
             ("webhook-timestamp", "1649367553"),
             ("webhook-signature", &signature),
             ("tallyhook-increment-id", "42"),
+            ("tallyhook-event-id", "evt_a1b2c3d4_42"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(sent(&parcel(Format::Envelope, "{}"), "", b"{}"), expected);
@@ -368,6 +383,6 @@ mod tests {
         assert_eq!(values("user-agent"), ["mine"]);
         assert_eq!(values("x-tag"), ["a", "c"]);
         assert_eq!(values("authorization"), ["Bearer b"]);
-        assert_eq!(sent.len(), 10);
+        assert_eq!(sent.len(), 11);
     }
 }

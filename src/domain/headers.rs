@@ -32,6 +32,7 @@ const OWNED: &[&str] = &[
     "webhook-timestamp",
     "webhook-signature",
     "tallyhook-increment-id",
+    "tallyhook-event-id",
     "x-plugin-hmac-sha256",
 ];
 

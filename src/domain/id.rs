@@ -108,4 +108,16 @@ impl StoreId {
     pub fn batch_id(&self, webhook: WebhookId, Span { first, last }: Span) -> String {
         format!("msg_{self}_{webhook}_{first}-{last}")
     }
+
+    /// The `tallyhook-event-id` of a delivery: `evt_<store>_<event>`, the same
+    /// under whichever numbers the event goes out.
+    pub fn event_name(&self, event: EventId) -> String {
+        format!("evt_{self}_{event}")
+    }
+
+    /// The `tallyhook-event-id` of a batch: `evt_<store>_<first>-<last>`, of
+    /// the first and the last event in it; others may lie between, or not.
+    pub fn batch_name(&self, first: EventId, last: EventId) -> String {
+        format!("evt_{self}_{first}-{last}")
+    }
 }

@@ -78,6 +78,8 @@ pub struct PulledDelivery {
     pub timestamp: i64,
     /// The `webhook-signature`; `None` without a body.
     pub signature: Option<String>,
+    /// The `tallyhook-event-id`; `None` without a body.
+    pub event_name: Option<String>,
     /// The body, byte for byte as it is posted; `None` if it was pruned.
     pub body: Option<String>,
 }
@@ -311,6 +313,7 @@ impl Service {
         let message_id = self.store.store_id().message_id(webhook.webhook_id, increment_id);
         let now = self.clock.now();
         let id = message_id.clone();
+        let event_name = parcel.as_ref().map(|parcel| format::event_name(self.store.store_id(), parcel));
         let sign = move |webhook: &Webhook, _: &Parcel, body: Bytes| {
             let signature = format::signatures(webhook, &id, now, &body);
             (signature, String::from_utf8_lossy(&body).into_owned())
@@ -320,7 +323,8 @@ impl Service {
             None => None,
         };
         let (signature, body) = built.unzip();
-        Ok(PulledDelivery { increment_id, state, message_id, timestamp: now.unix_seconds(), signature, body })
+        let (timestamp, event_name) = (now.unix_seconds(), event_name.filter(|_| body.is_some()));
+        Ok(PulledDelivery { increment_id, state, message_id, timestamp, signature, event_name, body })
     }
 
     fn check_pull(&self, pull: Pull) -> Result<(IncrementId, usize, Duration), Violation> {

@@ -87,7 +87,7 @@ async fn one_event_goes_out_in_the_format_of_each_dialect() {
     for (name, id) in [("rpc", 1), ("babel", 2)] {
         let envelope: Value = serde_json::from_str(&body(name)).unwrap();
         let members: Vec<_> = envelope.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(members, ["webhook_id", "increment_id", "topic", "created_at", "message"]);
+        assert_eq!(members, ["webhook_id", "increment_id", "event_id", "topic", "created_at", "message"]);
         assert_eq!((&envelope["webhook_id"], &envelope["message"]), (&json!(id), &json!({"order_id": 7})));
     }
     assert_eq!(body("3dcart"), r#"[{"order_id":7}]"#);

@@ -527,6 +527,28 @@ assert set(monster_errors) == {"UnreadableError"}
 say("past what can't be read", [tamed[-1], len(tamed) + len(beheaded)])
 
 
+# Events that come again under other numbers are dropped if they are remembered, also after a restart.
+def backfilled(remembered: int) -> Receiver:
+    return Receiver(
+        stuck["secret_key"],
+        client,
+        stuck["webhook_id"],
+        lambda event: repeats.append(event["event_id"]),
+        start="beginning",
+        events_remembered=remembered,
+        store=FileStore(os.path.join(folder, f"repeats-{remembered}.json")),
+    )
+
+
+repeats: List[int] = []
+counted = [backfilled(3).heal(), backfilled(0).heal(), len(repeats), len(set(repeats))]
+client.webhook.backfill(stuck["webhook_id"], topics="stuck:*")
+settle(stuck["webhook_id"], 6)
+repeats.clear()
+counted += [backfilled(3).heal(), len(repeats), backfilled(0).heal(), len(repeats)]
+say("backfilled", counted)
+
+
 # The API key is not sent on to where a server redirects.
 class Redirecting(Handler):
     def do_POST(self) -> None:

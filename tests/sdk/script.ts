@@ -450,6 +450,25 @@ await settled(monstrous.webhook_id, 3);
 await tamer.heal();
 say("past what can't be read", [tamed.at(-1), tamed.length + beheaded.length]);
 
+// Events that come again under other numbers are dropped if they are remembered, also after a restart.
+const repeats: number[] = [];
+const backfilled = (remembered: number): Promise<number> =>
+  new Receiver({
+    secrets: stuck.secret_key,
+    client,
+    webhookId: stuck.webhook_id,
+    handle: (event) => void repeats.push(event.event_id),
+    start: "beginning",
+    eventsRemembered: remembered,
+    store: new FileStore(join(folder, `repeats-${remembered}.json`)),
+  }).heal();
+const counted = [await backfilled(3), await backfilled(0), repeats.length, new Set(repeats).size];
+await client.webhook.backfill(stuck.webhook_id, { topics: "stuck:*" });
+await settled(stuck.webhook_id, 6);
+repeats.length = 0;
+counted.push(await backfilled(3), repeats.length, await backfilled(0), repeats.length);
+say("backfilled", counted);
+
 // The API key is not sent on to where a server redirects.
 const redirecting = createHttpServer((_, response) => {
   response.writeHead(307, { location: url }).end();

@@ -398,6 +398,8 @@ pub struct PulledItem {
     timestamp: i64,
     /// The header `webhook-signature`, signed now; null without a body.
     signature: Option<String>,
+    /// The header `tallyhook-event-id`; null without a body.
+    event_id_header: Option<String>,
     /// The body as it is posted, byte for byte; null once the event has been pruned.
     body: Option<String>,
     /// What has become of it.
@@ -412,6 +414,7 @@ impl From<PulledDelivery> for PulledItem {
             webhook_id_header: pulled.message_id,
             timestamp: pulled.timestamp,
             signature: pulled.signature,
+            event_id_header: pulled.event_name,
             body: pulled.body,
             state: pulled.state.name(),
         }

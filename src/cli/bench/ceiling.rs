@@ -61,7 +61,7 @@ fn delivery(secret: &SecretKey, number: usize, pad: &str) -> Result<(HeaderMap, 
     let (id, now) = (format!("msg_bench000_1_{number}"), now_ns());
     let timestamp = i64::try_from(now / 1_000_000_000).map_err(Failure::failed)?;
     let body = format!(
-        r#"{{"webhook_id": 1, "increment_id": {number}, "topic": "bench:event", "created_at": "2026-11-22T03:04:05.678Z", "message": {{"t":{now},"pad":"{pad}"}}}}"#
+        r#"{{"webhook_id": 1, "increment_id": {number}, "event_id": {number}, "topic": "bench:event", "created_at": "2026-11-22T03:04:05.678Z", "message": {{"t":{now},"pad":"{pad}"}}}}"#
     );
     let signature = standard_webhooks(secret, &id, timestamp, body.as_bytes());
     let headers = [

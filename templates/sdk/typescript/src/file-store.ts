@@ -23,7 +23,7 @@ export class FileStore implements Store {
     }
     const state: JsonValue = JSON.parse(text);
     if (isJsonObject(state)) {
-      const { through, beyond, floor = 0, below = [], store_id } = state;
+      const { through, beyond, floor = 0, below = [], store_id, events: ids = [] } = state;
       const [above, under] = [readSpans(beyond), readSpans(below)];
       if (
         typeof through === "number" &&
@@ -32,7 +32,8 @@ export class FileStore implements Store {
         under !== undefined
       ) {
         const storeId = typeof store_id === "string" ? store_id : undefined;
-        return { through, beyond: above, floor, below: under, store_id: storeId };
+        const events = Array.isArray(ids) ? ids.filter((id) => typeof id === "number") : [];
+        return { through, beyond: above, floor, below: under, store_id: storeId, events };
       }
     }
     throw new Error(`${this.#path} holds no state of a receiver`);

@@ -70,6 +70,12 @@ export interface ReceiverOptions {
    * makes the receiver fetch those before it at once.
    */
   readonly inOrder?: boolean | undefined;
+  /**
+   * How many of the last events are remembered, to drop one that comes again under another number,
+   * as after `webhook.backfill`. By default none is, and such a one is handled again. They are saved
+   * with the state, 10 bytes each or so.
+   */
+  readonly eventsRemembered?: number | undefined;
   /** How long a number may stay missing until it is fetched, in milliseconds; 10,000 by default. */
   readonly patienceMs?: number | undefined;
   /** How often to look for numbers after the last one that came, in milliseconds; 60,000 by default. */
@@ -100,6 +106,8 @@ export class Receiver {
   readonly #options: ReceiverOptions;
   readonly #store: Store;
   #numbers: Numbers | undefined;
+  /** The last events that were handled, in that order. */
+  #events = new Set<number>();
   #storeId: string | undefined;
   /** Where the last look gave up; the next one goes on after it. */
   #passed = 0;
@@ -215,6 +223,7 @@ export class Receiver {
       }
       const { through, beyond, floor = 0, below = [] } = state;
       this.#numbers = new Numbers(through, beyond, floor, below);
+      this.#events = new Set(state.events);
       this.#storeId = state.store_id;
     }
     return this.#numbers;
@@ -244,7 +253,8 @@ export class Receiver {
   async #save(numbers: Numbers): Promise<void> {
     if (this.#isSaved) return;
     const { through, beyond, floor, below } = numbers;
-    await this.#store.save({ through, beyond, floor, below, store_id: this.#storeId });
+    const events = [...this.#events];
+    await this.#store.save({ through, beyond, floor, below, store_id: this.#storeId, events });
     this.#isSaved = true;
   }
 
@@ -253,7 +263,7 @@ export class Receiver {
     this.#isSaved = false;
   }
 
-  /** Handles an event, unless its number is done. */
+  /** Handles an event, unless its number is done, or it is one of those remembered. */
   async #take(numbers: Numbers, event: ReceivedEvent): Promise<void> {
     const number = event.increment_id;
     if (numbers.has(number)) return;
@@ -261,8 +271,20 @@ export class Receiver {
       const start = number <= numbers.floor ? 0 : numbers.through;
       throw new TooManyGapsError(`${SPANS_MAX} gaps are open above number ${start}`);
     }
-    await this.#options.handle(event);
+    if (!this.#events.has(event.event_id)) {
+      await this.#options.handle(event);
+      this.#remember(event.event_id);
+    }
     this.#done(numbers, number);
+  }
+
+  #remember(eventId: number): void {
+    const { eventsRemembered = 0 } = this.#options;
+    if (eventsRemembered > 0) this.#events.add(eventId);
+    for (const oldest of this.#events) {
+      if (this.#events.size <= eventsRemembered) return;
+      this.#events.delete(oldest);
+    }
   }
 
   /** Fetches what is missing through `overdue`, and through what has ended. */

@@ -12,6 +12,8 @@ export interface ReceiverState {
   readonly below?: readonly Span[] | undefined;
   /** The server's store whose numbers these are; left out until a delivery tells. */
   readonly store_id?: string | undefined;
+  /** The ids of the last events that were handled, if they are remembered. */
+  readonly events?: readonly number[] | undefined;
 }
 
 /** Where a receiver keeps its state. Your database is the best place for it. */

@@ -37,6 +37,11 @@ export interface ReceivedEvent {
   readonly webhook_id: number;
   /** The number of the delivery in the webhook: 1, 2, 3 … without a hole. */
   readonly increment_id: number;
+  /**
+   * The event itself: the same under every number that it has, by `webhook.backfill` or in another
+   * webhook.
+   */
+  readonly event_id: number;
   /** What happened, such as `order:created`. */
   readonly topic: string;
   /** When it happened (RFC 3339). */
@@ -100,11 +105,17 @@ export function readEvents(delivery: VerifiedDelivery): ReceivedEvent[] {
 
 function readEvent(event: JsonValue, delivery: VerifiedDelivery, expected: number): ReceivedEvent {
   if (isJsonObject(event) && event["increment_id"] === expected) {
-    const { topic, created_at, message } = event;
-    if (typeof topic === "string" && typeof created_at === "string" && isJsonObject(message)) {
+    const { event_id, topic, created_at, message } = event;
+    if (
+      typeof event_id === "number" &&
+      typeof topic === "string" &&
+      typeof created_at === "string" &&
+      isJsonObject(message)
+    ) {
       return {
         webhook_id: delivery.webhook_id,
         increment_id: expected,
+        event_id,
         topic,
         created_at,
         message,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import Callable, List, Literal, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, List, Literal, Sequence, Tuple, TypeVar
 
 from ._client import Client
 from ._message_id import read_message_id
@@ -80,6 +80,7 @@ class Receiver:
         store: Store | None = None,
         start: Literal["settled", "beginning"] | int = "settled",
         in_order: bool = False,
+        events_remembered: int = 0,
         patience: float = 10.0,
         look_every: float = 60.0,
     ) -> None:
@@ -105,6 +106,9 @@ class Receiver:
                 one. What lies before is not fetched, but handled if it is sent again.
             in_order: Handles events in the order of their numbers, and not of their arrival. One
                 that comes early makes the receiver fetch those before it at once.
+            events_remembered: How many of the last events are remembered, to drop one that comes
+                again under another number, as after `webhook.backfill`. By default such a one is
+                handled again. They are saved with the state, 10 bytes each or so.
             patience: How long a number may stay missing until it is fetched, in seconds.
             look_every: How often to look for numbers after the last one that came, in seconds.
         """
@@ -117,11 +121,14 @@ class Receiver:
         self._store: Store = MemoryStore() if store is None else store
         self._start = start
         self._in_order = in_order
+        self._events_remembered = events_remembered
         self._patience = patience
         self._look_every = look_every
         # One event at a time, whichever thread it comes on.
         self._turn = threading.RLock()
         self._numbers: Numbers | None = None
+        # The last events that were handled, in that order.
+        self._events: Dict[int, None] = {}
         self._store_id: str | None = None
         self._is_telling = False
         # Where the last look gave up; the next one goes on after it.
@@ -232,6 +239,7 @@ class Receiver:
                 beginning = self._beginning()
                 state = ReceiverState(beginning, floor=beginning)
             self._numbers = Numbers(state.through, state.beyond, state.floor, state.below)
+            self._events = dict.fromkeys(state.events)
             self._store_id = state.store_id
         return self._numbers
 
@@ -259,6 +267,7 @@ class Receiver:
                 numbers.floor,
                 tuple(numbers.below),
                 self._store_id,
+                tuple(self._events),
             )
             self._store.save(state)
             self._is_saved = True
@@ -268,15 +277,24 @@ class Receiver:
         self._is_saved = False
 
     def _take(self, numbers: Numbers, event: ReceivedEvent) -> None:
-        """Handles an event, unless its number is done."""
+        """Handles an event, unless its number is done, or it is one of those remembered."""
         number = event["increment_id"]
         if number in numbers:
             return
         if not numbers.has_room(number, _SPANS_MAX):
             start = 0 if number <= numbers.floor else numbers.through
             raise _TooManyGapsError(f"{_SPANS_MAX} gaps are open above number {start}")
-        self._tell(self._handle, event)
+        event_id = event["event_id"]
+        if event_id not in self._events:
+            self._tell(self._handle, event)
+            self._remember(event_id)
         self._done(numbers, number)
+
+    def _remember(self, event_id: int) -> None:
+        if self._events_remembered > 0:
+            self._events[event_id] = None
+        while len(self._events) > self._events_remembered:
+            del self._events[next(iter(self._events))]
 
     def _tell(self, learn: Callable[[_T], object], what: _T) -> None:
         self._is_telling = True

@@ -31,6 +31,9 @@ class ReceiverState:
     store_id: str | None = None
     """The server's store whose numbers these are; `None` until a delivery tells."""
 
+    events: Tuple[int, ...] = ()
+    """The ids of the last events that were handled, if they are remembered."""
+
 
 class Store(Protocol):
     """Where a receiver keeps its state. Your database is the best place for it."""
@@ -85,6 +88,7 @@ class FileStore:
             int(state.get("floor", 0)),
             _read_spans(state.get("below", ())),
             None if store_id is None else str(store_id),
+            tuple(map(int, state.get("events", ()))),
         )
 
     def save(self, state: ReceiverState) -> None:

@@ -33,6 +33,10 @@ class ReceivedEvent(TypedDict):
     increment_id: int
     """The number of the delivery in the webhook: 1, 2, 3 … without a hole."""
 
+    event_id: int
+    """The event itself: the same under every number that it has, by `webhook.backfill` or in another
+    webhook."""
+
     topic: str
     """What happened, such as `order:created`."""
 
@@ -119,11 +123,18 @@ def read_events(delivery: VerifiedDelivery) -> List[ReceivedEvent]:
 
 def _read_event(event: object, delivery: VerifiedDelivery, expected: int) -> ReceivedEvent:
     if isinstance(event, dict) and event.get("increment_id") == expected:
-        topic, created_at, message = map(event.get, ("topic", "created_at", "message"))
-        if isinstance(topic, str) and isinstance(created_at, str) and isinstance(message, dict):
+        event_id, topic, created_at = map(event.get, ("event_id", "topic", "created_at"))
+        message = event.get("message")
+        if (
+            isinstance(event_id, int)
+            and isinstance(topic, str)
+            and isinstance(created_at, str)
+            and isinstance(message, dict)
+        ):
             return {
                 "webhook_id": delivery.webhook_id,
                 "increment_id": expected,
+                "event_id": event_id,
                 "topic": topic,
                 "created_at": created_at,
                 "message": message,
