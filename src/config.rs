@@ -68,6 +68,9 @@ pub struct Config {
     pub delivery: delivery::Config,
     /// The listener.
     pub api: api::Config,
+    /// Variables that look like ours and are the platform's, so they say
+    /// nothing. Worth a line in the log.
+    pub passed_over: Vec<String>,
 }
 
 /// Where a configuration is read from.
@@ -363,12 +366,9 @@ impl Config {
     /// Reads the sources; fails with every mistake in them.
     pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
         let mut mistakes = Vec::new();
-        let layers = [
-            default_layer(),
-            file_layer(sources.file.as_ref(), &mut mistakes),
-            variable_layer(&sources.variables, &mut mistakes),
-            flag_layer(&sources.flags),
-        ];
+        let file = file_layer(sources.file.as_ref(), &mut mistakes);
+        let (variables, passed_over) = variable_layer(&sources.variables, &mut mistakes);
+        let layers = [default_layer(), file, variables, flag_layer(&sources.flags)];
         let merged = layers.into_iter().fold(::config::Config::builder(), |builder, layer| builder.add_source(layer));
         let values = match merged.build().and_then(|merged| merged.cache.into_table()) {
             Ok(values) => values,
@@ -385,7 +385,7 @@ impl Config {
             ));
         }
         let named_store = origin("store", &values) != DEFAULT_ORIGIN;
-        match settings.into_config(named_store) {
+        match settings.into_config(named_store, passed_over) {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -394,7 +394,7 @@ impl Config {
 
 impl Settings {
     /// Hands each floor its own; `None` if there was a mistake.
-    fn into_config(self, named_store: bool) -> Option<Config> {
+    fn into_config(self, named_store: bool, passed_over: Vec<String>) -> Option<Config> {
         let dev = self.dev?;
         let mut allow_targets = self.allow_target?.0;
         if dev {
@@ -486,6 +486,7 @@ impl Settings {
                 linger: api::linger::Bounds { bytes_max: self.linger_bytes_max?, timeout: self.linger_timeout_ms? },
                 idle_timeout: self.idle_timeout_ms?,
             },
+            passed_over,
         })
     }
 }

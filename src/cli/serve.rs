@@ -31,6 +31,10 @@ ends it at once.";
 pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
     let config = flags.load()?;
     telemetry::init(&config.log).map_err(Failure::usage)?;
+    if !config.passed_over.is_empty() {
+        let names = config.passed_over.join(", ");
+        tracing::info!(names, "variables that the platform sets for a service of this name are passed over");
+    }
     if config.dev {
         make_demo_user(&config)?;
     }
@@ -71,7 +75,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
         () = signals.next() => return Ok(()),
     };
     let address = server.local_addr();
-    print(&format!("tallyhook listening on http://{address}"))?;
+    match print(&format!("tallyhook listening on http://{address}")) {
+        // Who has gone wants no lines; the server is for others.
+        Err(gone) if gone.code == 0 => {}
+        printed => printed?,
+    }
     if dev {
         say(&first_call(&program(), address));
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use ::config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::{DEFAULT_ORIGIN, KEYS, Key, OTHER_VARIABLES, PREFIX};
+use crate::domain::nearest::{distance, distance_max};
 
 /// One source, its values marked with where each stands.
 #[derive(Clone, Debug)]
@@ -55,15 +56,20 @@ pub fn file_layer(path: Option<&PathBuf>, mistakes: &mut Vec<String>) -> Layer {
     Layer(layer)
 }
 
-/// The environment; variables that are not ours are passed over.
-pub fn variable_layer(variables: &[(OsString, OsString)], mistakes: &mut Vec<String>) -> Layer {
-    let mut layer = Map::new();
+/// The environment; variables that are not ours are passed over. The names of
+/// those that look like ours and are the platform's come with it.
+pub fn variable_layer(variables: &[(OsString, OsString)], mistakes: &mut Vec<String>) -> (Layer, Vec<String>) {
+    let (mut layer, mut passed_over) = (Map::new(), Vec::new());
     for (name, value) in variables {
         let name = name.to_string_lossy();
         if !name.to_ascii_uppercase().starts_with(PREFIX) || OTHER_VARIABLES.contains(&name.as_ref()) {
             continue;
         }
         let Some(key) = KEYS.iter().find(|key| key.variable() == name) else {
+            if is_of_the_platform(&name, &value.to_string_lossy()) {
+                passed_over.push(name.into_owned());
+                continue;
+            }
             let known = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.map(str::to_owned));
             mistakes.push(format!("variable {name}: there is no such setting{}", did_you_mean(&name, known)));
             continue;
@@ -75,7 +81,33 @@ pub fn variable_layer(variables: &[(OsString, OsString)], mistakes: &mut Vec<Str
             }
         }
     }
-    Layer(layer)
+    passed_over.sort();
+    (Layer(layer), passed_over)
+}
+
+/// True of what Kubernetes sets for a service that is named tallyhook, or
+/// begins so, and Docker for a linked container: `…_SERVICE_HOST`,
+/// `…_SERVICE_PORT`, `…_PORT` with a URL, `…_PORT_80_TCP` and what follows that,
+/// `…_NAME` with a path, `…_ENV_…`.
+fn is_of_the_platform(name: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    let is_url = || {
+        let scheme = value.split_once("://").map(|(scheme, _)| scheme.to_ascii_uppercase());
+        scheme.is_some_and(|scheme| PROTOCOLS.contains(&&*scheme))
+    };
+    let is_address = |rest: &str| {
+        let mut parts = rest.split('_');
+        let has_number = parts.next().is_some_and(|port| port.parse::<u16>().is_ok());
+        let has_protocol = parts.next().is_some_and(|protocol| PROTOCOLS.contains(&protocol));
+        has_number && has_protocol && matches!(parts.next(), None | Some("PROTO" | "PORT" | "ADDR"))
+    };
+    name.ends_with("_SERVICE_HOST")
+        || name.ends_with("_SERVICE_PORT")
+        || name.contains("_SERVICE_PORT_")
+        || name.contains("_ENV_")
+        || (name.ends_with("_PORT") && is_url())
+        || (name.ends_with("_NAME") && value.starts_with('/'))
+        || name.split("_PORT_").skip(1).any(is_address)
 }
 
 /// The command line, whose names are known to be right.
@@ -86,14 +118,13 @@ pub fn flag_layer(flags: &[(&'static str, String)]) -> Layer {
 
 /// `; did you mean …?` with the closest of the known names, if one is close.
 fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
-    const DISTANCE_MAX: usize = 3;
     // What all our variables share says nothing of how close two of them are.
     let word = |name: &str| {
         let folded = name.to_ascii_uppercase().replace('-', "_");
         folded.strip_prefix(PREFIX).unwrap_or(&folded).to_owned()
     };
     let name = word(name);
-    let near = (name.len() / 3).clamp(1, DISTANCE_MAX);
+    let near = distance_max(&name);
     let far = |known: &str| {
         // Most often it is the unit that was left out.
         if known.starts_with(&format!("{name}_")) { 1 } else { distance(&name, known) }
@@ -103,18 +134,4 @@ fn did_you_mean(name: &str, known: impl Iterator<Item = String>) -> String {
         .filter(|(distance, _)| *distance <= near)
         .min()
         .map_or_else(|| "; see tallyhook serve --help".to_owned(), |(_, known)| format!("; did you mean {known}?"))
-}
-
-/// How many characters must be added, dropped or changed (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let changed = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.chars().count()]
 }

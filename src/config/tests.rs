@@ -92,6 +92,37 @@ fn every_mistake_is_told_at_once_with_its_place() {
 }
 
 #[test]
+fn what_the_platform_sets_is_passed_over_and_what_is_mistyped_is_not() {
+    let of_kubernetes = [
+        ("TALLYHOOK_SERVICE_HOST", "10.96.0.12"),
+        ("TALLYHOOK_SERVICE_PORT", "8080"),
+        ("TALLYHOOK_SERVICE_PORT_HTTP", "8080"),
+        ("TALLYHOOK_PORT", "tcp://10.96.0.12:8080"),
+        ("TALLYHOOK_PORT_8080_TCP", "tcp://10.96.0.12:8080"),
+        ("TALLYHOOK_PORT_8080_TCP_PROTO", "tcp"),
+        ("TALLYHOOK_PORT_8080_TCP_PORT", "8080"),
+        ("TALLYHOOK_PORT_8080_TCP_ADDR", "10.96.0.12"),
+        ("TALLYHOOK_PORT_53_UDP", "udp://10.96.0.12:53"),
+        // Of a service that is named tallyhook-api.
+        ("TALLYHOOK_API_SERVICE_HOST", "10.96.0.13"),
+        ("TALLYHOOK_API_PORT", "tcp://10.96.0.13:80"),
+    ];
+    let of_docker = [("TALLYHOOK_NAME", "/web/tallyhook"), ("TALLYHOOK_ENV_PATH", "/bin")];
+    let platform = [&of_kubernetes[..], &of_docker].concat();
+    let config = Config::load(&Sources { variables: variables(&platform), ..flags(&[("readers_max", "5")]) }).unwrap();
+    let mut names: Vec<_> = platform.iter().map(|(name, _)| *name).collect();
+    names.sort();
+    assert_eq!((config.passed_over, config.store.readers_max), (names.into_iter().map(str::to_owned).collect(), 5));
+
+    for own in
+        [("TALLYHOOK_PORT", "8080"), ("TALLYHOOK_NAME", "shop"), ("TALLYHOOK_PORT_X_TCP", "1"), ("TALLYHOOK_HOST", "h")]
+    {
+        let all = mistakes(&Sources { variables: variables(&[own]), ..Sources::default() });
+        assert!(all.len() == 1 && all[0].contains("there is no such setting"), "{own:?}: {all:?}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_a_mistake() {
     let sources = Sources { file: Some("/nonexistent/tallyhook.toml".into()), ..flags(&[("dev", "maybe")]) };
     let all = mistakes(&sources);

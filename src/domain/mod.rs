@@ -13,6 +13,7 @@ pub mod fuzz;
 pub mod headers;
 pub mod id;
 pub mod message_schema;
+pub mod nearest;
 pub mod page;
 pub mod policy;
 pub mod retry;

@@ -1,0 +1,75 @@
+//! The name that somebody who mistyped may have meant.
+
+/// How much of what was typed is worth repeating, in characters. No name is as
+/// long.
+const SHOWN_CHARS_MAX: usize = 100;
+/// However long a name is, one that is further away is another.
+const DISTANCE_MAX: usize = 3;
+
+/// The beginning of a name that was typed, to be repeated.
+pub fn shortened(name: &str) -> &str {
+    name.char_indices().nth(SHOWN_CHARS_MAX).map_or(name, |(end, _)| &name[..end])
+}
+
+/// The closest of the known names, if one is close.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // To measure one takes its length times the others'.
+    if shortened(name).len() < name.len() {
+        return None;
+    }
+    let name = name.to_ascii_lowercase();
+    // A resource that both have says nothing of how close two of its methods are.
+    let resource = name.find('.').map_or("", |dot| &name[..=dot]);
+    let measured = known.into_iter().filter_map(|known| {
+        let other = known.to_ascii_lowercase();
+        let (a, b) = match other.strip_prefix(resource) {
+            Some(rest) => (&name[resource.len()..], rest),
+            None => (&*name, &*other),
+        };
+        let distance = distance(a, b);
+        (distance <= distance_max(a)).then_some((distance, known))
+    });
+    measured.min().map(|(_, known)| known)
+}
+
+/// How far another may be from a name to be close.
+pub fn distance_max(name: &str) -> usize {
+    (name.len() / 3).clamp(1, DISTANCE_MAX)
+}
+
+/// How many characters must be added, dropped or changed (Levenshtein).
+pub fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let changed = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_close_is_meant() {
+        let known = ["webhook.list", "webhook.get", "event.list"];
+        for (typed, meant) in [
+            ("webhook.lst", Some("webhook.list")),
+            ("webhooks.list", Some("webhook.list")),
+            ("Webhook.List", Some("webhook.list")),
+            ("webhook.gett", Some("webhook.get")),
+            ("webhook.show", None),
+            ("webhook.paint", None),
+            ("webhook.", None),
+            ("", None),
+            (&"webhook.list".repeat(9), None),
+        ] {
+            assert_eq!(nearest(typed, known), meant, "{typed}");
+        }
+    }
+}
