@@ -3,7 +3,7 @@
 mod common;
 mod tools;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -102,7 +102,8 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
     stdout(&run(folder.path(), &reader));
 
     let list = stdout(&run(folder.path(), &["user", "list"]));
-    let line = |name: &str| list.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{list}"));
+    assert!(list.starts_with("ID  NAME  MERCHANT") && list.contains("\n1   ann   acme"), "{list}");
+    let line = |name: &str| list.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{list}"));
     assert!(line("ann").contains("acme") && line("ann").contains("webhook_read,webhook_write,event_write"), "{list}");
     assert!(line("bob").contains("webhook_read") && !line("bob").contains("webhook_write"), "{list}");
     assert!(!list.contains(key), "keys are shown once");
@@ -147,7 +148,11 @@ fn a_profile_is_made_with_its_user_and_changed_later() {
     stdout(&user(&bare));
     let known = "application_name: The shop\ndeveloper_name: Ann\n";
     assert_eq!(stdout(&user(&["profile", "shop"])), known);
-    assert_eq!(stdout(&user(&["profile", "bare"])), "");
+    let nothing = user(&["profile", "bare"]);
+    assert_eq!((stdout(&nothing).as_str(), stdout(&user(&["profile", "bare", "--json"])).trim()), ("", "{}"));
+    assert_eq!(stderr(&nothing), "tallyhook: nothing is known of the application of bare.\n");
+    let shop: Value = serde_json::from_str(&stdout(&user(&["profile", "shop", "--json"]))).unwrap();
+    assert_eq!(shop, json!({"application_name": "The shop", "developer_name": "Ann"}));
 
     let changes = ["profile", "shop", "--application-name", "Shop 2", "--developer-website", "https://example.com/ann"];
     let known = "application_name: Shop 2\ndeveloper_name: Ann\ndeveloper_website: https://example.com/ann\n";
@@ -167,6 +172,153 @@ fn a_profile_is_made_with_its_user_and_changed_later() {
     let unknown = user(&["profile", "new"]);
     assert_eq!(unknown.status.code(), Some(1), "it was not made");
     assert!(stderr(&unknown).contains("there is no user new"), "{}", stderr(&unknown));
+}
+
+#[test]
+fn lists_are_told_with_ids_as_json_and_in_narrow_terminals() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = |args: &[&str]| tallyhook(folder.path(), &[&["user"], args].concat());
+    stdout(&user(&["create", "ann", "--merchant", "acme", "--permissions", "webhook_read,admin"]).output().unwrap());
+    let listed: Value = serde_json::from_str(&stdout(&user(&["list", "--json"]).output().unwrap())).unwrap();
+    assert!(listed[0]["created_at"].is_string(), "{listed}");
+    let expected = json!([{
+        "user_id": 1, "name": "ann", "merchant": "acme", "permissions": ["webhook_read", "admin"],
+        "created_at": listed[0]["created_at"], "disabled_at": null, "revoked_at": null,
+    }]);
+    assert_eq!(listed, expected);
+    let narrow = stdout(&user(&["list"]).env("COLUMNS", "40").output().unwrap());
+    assert!(narrow.starts_with("ID           1\nNAME         ann\nMERCHANT     acme\n"), "{narrow}");
+    let wide = stdout(&user(&["list"]).env("COLUMNS", "200").output().unwrap());
+    assert_eq!(wide.lines().count(), 2, "{wide}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    // More than a pipe holds, so whoever writes it notices.
+    for args in [&["openrpc"][..], &["openrpc", "--url", "http://localhost/"]] {
+        let mut child = tallyhook(folder.path(), args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut first = [0; 1];
+        child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+        drop(child.stdout.take());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn variables_of_a_service_of_the_same_name_are_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = tallyhook(folder.path(), &["serve", "--listen", "127.0.0.1:0"])
+        .env("TALLYHOOK_PORT", "tcp://10.96.0.12:8080")
+        .env("TALLYHOOK_SERVICE_HOST", "10.96.0.12")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    lines.read_line(&mut line).unwrap();
+    let mut server = Running { child, lines, url: line.clone() };
+    if line.is_empty() {
+        let mut problem = String::new();
+        server.child.stderr.take().unwrap().read_to_string(&mut problem).unwrap();
+        panic!("{problem}");
+    }
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(0));
+    let mut log = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let told = log.lines().find(|line| line.contains("passed over")).unwrap_or_else(|| panic!("{log}"));
+    assert!(told.contains("TALLYHOOK_PORT, TALLYHOOK_SERVICE_HOST"), "{told}");
+}
+
+#[test]
+fn a_receiver_without_a_secret_makes_one_and_shows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev"]);
+    let mut receiver = Running::start(folder.path(), &["listen", "--port", "0", "--once"], "tallyhook receiving on ");
+    let line = receiver.line();
+    let secret = line.strip_prefix("secret_key ").unwrap_or_else(|| panic!("{line}"));
+    assert!(secret.starts_with("whsec_"), "{line}");
+    let webhook = json!({"url": receiver.url, "topics": "*", "secret_key": secret}).to_string();
+    stdout(&server.call(&["webhook.create", &webhook]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    let line = receiver.line();
+    assert!(line.contains("signature ok"), "{line}");
+    assert_eq!(receiver.code(), Some(0));
+    let mut hint = String::new();
+    receiver.child.stderr.take().unwrap().read_to_string(&mut hint).unwrap();
+    assert!(hint.contains("webhook.create") && hint.contains(secret), "{hint}");
+}
+
+#[test]
+fn what_was_mistyped_is_told_with_what_was_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev"]);
+    for (args, code, told) in [
+        (
+            &["webhook.lst"][..],
+            1,
+            "fault 3: Invalid api path. There is no method \"webhook.lst\". Did you mean webhook.list?",
+        ),
+        (&["webhook.show"], 1, "There are webhook.list, webhook.create"),
+        (&["shop.list"], 1, "\"resources\" lists all there are."),
+        (&["resorces"], 1, "There is no method \"resorces\". Did you mean resources?"),
+        (&["resourceFaults", "webhok"], 1, "Did you mean webhook?"),
+        (&["event.publish"], 1, "exception.log\". topic is missing; event.publish takes (topic, message, options?)."),
+        (
+            &["event.publish", "order:created", "{\"a\": }"],
+            2,
+            "argument 2: it begins like JSON and is none: expected value at line 1 column 7",
+        ),
+        (&["webhook.lst", "--help"], 2, "there is no method \"webhook.lst\"; did you mean webhook.list?"),
+    ] {
+        let refused = server.call(args);
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(code), 0), "{args:?}");
+        assert!(stderr(&refused).contains(told), "{args:?}: {}", stderr(&refused));
+    }
+    // What others wrote can't command the terminal.
+    let hidden = server.call(&["topic.register", "order:created", "{\"colour\u{202e}\u{200b}\": 1}"]);
+    assert!(stderr(&hidden).is_ascii() && stderr(&hidden).contains("\\u202e"), "{}", stderr(&hidden));
+}
+
+#[test]
+fn arguments_are_read_from_files_and_from_stdin() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path();
+    let server = Running::serve(folder, &["--dev"]);
+    std::fs::write(folder.join("order.json"), "\u{feff}{\"order_id\": 7}\n").unwrap();
+    let publish = |message: &str, typed: &str| -> Value {
+        let mut call = tallyhook(folder, &["call", "event.publish", "order:created", message]);
+        let call = call.env("TALLYHOOK_URL", &server.url).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut call = call.spawn().unwrap();
+        call.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+        serde_json::from_str(&stdout(&call.wait_with_output().unwrap())).unwrap()
+    };
+    for (message, typed, order) in [("@order.json", "", 7), ("-", "{\"order_id\": 8}", 8)] {
+        let event = publish(message, typed)["event_id"].to_string();
+        let event: Value = serde_json::from_str(&stdout(&server.call(&["event.get", &event]))).unwrap();
+        assert_eq!(event["message"], json!({"order_id": order}));
+    }
+}
+
+#[test]
+fn a_method_has_help_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = stdout(&run(folder.path(), &["call", "event.publish", "--help"]));
+    for part in [
+        "Usage: tallyhook call event.publish TOPIC MESSAGE [OPTIONS]",
+        "  topic: string, required",
+        "    options.idempotency_key: string or null, 1 to 255 characters",
+        "call event.publish order:created '{\"order_id\":7}' '{",
+        "108  Idempotency key already used",
+    ] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+    // Members of what has a name are told, too.
+    let help = stdout(&run(folder.path(), &["call", "webhook.create", "-h"]));
+    assert!(help.contains("webhook.topics: ") && help.contains("webhook.secret_key: "), "{help}");
 }
 
 #[test]

@@ -113,7 +113,10 @@ impl<'a> User<'a> {
             assert_eq!(same, expected, "{path} {args} at {at}");
 
             let results = self.ask(at, "multiCall", json!([null, [[path, args]]])).await.expect(at);
-            let item = json!({"isFault": true, "faultCode": number, "faultMessage": error["message"]});
+            let mut item = json!({"isFault": true, "faultCode": number, "faultMessage": error["message"]});
+            if matches!(number, 3 | 4 | 6) {
+                item["faultData"] = error["data"].clone();
+            }
             assert_eq!(results, json!([item]), "{path} {args} in multiCall at {at}");
 
             self.refused_registered(at, vendor, path, &args, &error).await;

@@ -1,11 +1,13 @@
 //! `tallyhook call`: one method of a server, from the command line.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::client::{RpcClient, RpcError, Target};
 use super::json::pretty;
-use super::{Failure, block_on, credentials, print};
+use super::{Failure, block_on, credentials, help_of, method_help, print, read_text};
 use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
 
 /// What its help ends with.
@@ -15,14 +17,20 @@ pub const EXAMPLES: &str = r#"Examples:
   tallyhook call webhook.create '{"url": "http://127.0.0.1:9000/", "topics": "*"}' true
   tallyhook call event.publish order:created '{"order_id": 7}'
   tallyhook call event.publish order:created '{}' '{"idempotency_key": "order-7"}'
+  tallyhook call event.publish order:created @order.json
+  make-order | tallyhook call event.publish order:created -
   tallyhook call delivery.list 1 '{"state": "pending"}'
 
   export TALLYHOOK_URL=https://hooks.example.com
   export TALLYHOOK_USER=shop TALLYHOOK_KEY=tk_…
   tallyhook call webhook.list
 
-An argument that is no JSON is taken as a string. The result goes to stdout as
-JSON; a fault goes to stderr with its number and words, and the exit code is 1.
+"tallyhook call METHOD --help" shows what a method takes.
+
+An argument that is no JSON is taken as a string; one that begins like JSON with
+{, [ or " has to be JSON. @FILE stands for the JSON in a file, - for that on
+stdin. The result goes to stdout as JSON; a fault goes to stderr with its number
+and words, and the exit code is 1.
 A server on this machine is asked as the user demo of `tallyhook serve --dev`,
 unless a user and a key are given."#;
 
@@ -30,8 +38,9 @@ unless a user and a key are given."#;
 #[derive(Args)]
 pub struct CallArgs {
     /// A method, such as webhook.list
-    method: String,
-    /// Its arguments, each as JSON or as a plain string
+    #[arg(required_unless_present = "help")]
+    method: Option<String>,
+    /// Its arguments, each as JSON or as a plain string; @FILE or - for JSON that is read
     #[arg(value_name = "JSON-ARG", allow_negative_numbers = true)]
     args: Vec<String>,
     /// The server
@@ -43,19 +52,27 @@ pub struct CallArgs {
     /// The user's API key; better given as the variable, which other users of the machine can't see
     #[arg(long, env = KEY_VARIABLE, hide_env_values = true, requires = "user")]
     key: Option<String>,
+    /// Show what the method takes, with an example; without a method, this
+    #[arg(short, long)]
+    help: bool,
 }
 
 /// Calls, and prints the result.
 pub fn run(args: CallArgs) -> Result<(), Failure> {
+    let method = match args.method {
+        Some(method) if args.help => return print(&method_help::of(&method)?),
+        Some(method) => method,
+        None => return print(help_of("call").trim_end()),
+    };
     let target = Target::try_new(&args.url).map_err(Failure::usage)?;
-    let values = args.args.iter().map(|arg| value(arg)).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-    let credentials = match needs_no_session(&args.method) {
+    let values = values(&args.args)?;
+    let credentials = match needs_no_session(&method) {
         true => None,
         false => Some(credentials(&target, args.user.zip(args.key))?),
     };
     let client = RpcClient::new(target).map_err(Failure::failed)?;
     block_on(async {
-        let result = call(&client, &args.method, &values, credentials).await?;
+        let result = call(&client, &method, &values, credentials).await?;
         print(&pretty(result.get()))
     })
 }
@@ -86,9 +103,39 @@ fn needs_no_session(method: &str) -> bool {
     matches!(method, "login" | "startSession") || method.starts_with("rpc.")
 }
 
-/// JSON as it was typed, to the byte; or a string.
-fn value(arg: &str) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::from_str(arg).or_else(|_| to_raw_value(arg))
+/// The arguments; what they name is read.
+fn values(args: &[String]) -> Result<Vec<Box<RawValue>>, Failure> {
+    if args.iter().filter(|arg| *arg == "-").count() > 1 {
+        return Err(Failure::usage("only one argument can be -, for stdin is read once"));
+    }
+    let value = |(place, arg): (usize, &String)| {
+        let file = if arg == "-" { Some("-") } else { arg.strip_prefix('@').filter(|file| !file.is_empty()) };
+        match file {
+            Some(file) => read_json(file),
+            None => value(arg).map_err(|problem| Failure::usage(format!("argument {place}: {problem}"))),
+        }
+    };
+    (1..).zip(args).map(value).collect()
+}
+
+/// The JSON in a file, or on stdin for `-`.
+fn read_json(file: &str) -> Result<Box<RawValue>, Failure> {
+    let text = read_text(Path::new(file))?;
+    let json = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let name = if file == "-" { "stdin" } else { file };
+    serde_json::from_str(json).map_err(|cause| Failure::usage(format!("{name}: what is in it is no JSON: {cause}")))
+}
+
+/// JSON as it was typed, to the byte; or a string. What begins like JSON was
+/// meant to be, and the error says why it is none.
+fn value(arg: &str) -> Result<Box<RawValue>, String> {
+    match serde_json::from_str(arg) {
+        Err(cause) if arg.trim_start().starts_with(['{', '[', '"']) => {
+            Err(format!("it begins like JSON and is none: {cause}; quote it for the shell as in '{{\"a\": 1}}'"))
+        }
+        Err(_) => to_raw_value(arg).map_err(|cause| cause.to_string()),
+        Ok(value) => Ok(value),
+    }
 }
 
 #[cfg(test)]
@@ -104,10 +151,37 @@ mod tests {
             (r#"{"b": 1, "a": 2}"#, r#"{"b": 1, "a": 2}"#),
             ("true", "true"),
             ("\"7\"", "\"7\""),
-            ("{\"a\"", "\"{\\\"a\\\"\""),
             ("", "\"\""),
+            ("2026-11-22T03:04:05Z", "\"2026-11-22T03:04:05Z\""),
+            ("-7-", "\"-7-\""),
         ] {
             assert_eq!(value(arg).unwrap().get(), json);
         }
+        for broken in ["{\"a\"", " {a: 1}", "[1,]", "\"x", "{} {}"] {
+            assert!(value(broken).unwrap_err().contains("begins like JSON and is none"), "{broken}");
+        }
+    }
+
+    #[test]
+    fn files_are_read_and_hold_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            format!("@{}", path.display())
+        };
+        let read = values(&["a:b".to_owned(), file("order.json", "\u{feff}{ \"b\":1.00 }\n"), "@".to_owned()]).unwrap();
+        let texts: Vec<_> = read.iter().map(|value| value.get()).collect();
+        assert_eq!(texts, ["\"a:b\"", "{ \"b\":1.00 }", "\"@\""]);
+        for (arg, problem) in [
+            (file("plain.txt", "order:created"), "no JSON"),
+            (file("empty.json", ""), "no JSON"),
+            ("@/nonexistent/order.json".to_owned(), "can't be read"),
+        ] {
+            let failure = values(&[arg]).unwrap_err();
+            assert!(failure.message.as_ref().is_some_and(|told| told.contains(problem)), "{failure:?}");
+        }
+        let twice = values(&["-".to_owned(), "-".to_owned()]).unwrap_err();
+        assert!(twice.code == 2 && twice.message.is_some_and(|told| told.contains("only one")));
     }
 }

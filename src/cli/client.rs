@@ -15,9 +15,11 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::ring;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use url::{Host, Url};
+
+use super::json::safe;
 
 /// How long one exchange may take; longer than any method waits.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -189,11 +191,41 @@ struct RpcRequest<'a, P> {
 pub struct RpcFault {
     code: i64,
     message: String,
+    // Whatever else a server says there is not for people.
+    #[serde(default, deserialize_with = "lenient")]
+    data: Told,
+}
+
+/// What an error object says for people besides its message.
+#[derive(Default, Deserialize)]
+struct Told {
+    problem: Option<String>,
+    nearest: Option<String>,
+}
+
+fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Told, D::Error> {
+    let data = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(data).unwrap_or_default())
+}
+
+impl RpcFault {
+    /// All it says, on one line.
+    fn told(&self) -> String {
+        let mut told = self.message.clone();
+        let Told { problem, nearest } = &self.data;
+        if let Some(problem) = problem {
+            told += &format!(" {problem}");
+        }
+        if let Some(nearest) = nearest.as_ref().filter(|nearest| !told.contains(nearest.as_str())) {
+            told += &format!(" Did you mean {nearest}?");
+        }
+        safe(&told)
+    }
 }
 
 impl From<RpcFault> for RpcError {
     fn from(fault: RpcFault) -> Self {
-        Self::Fault { code: fault.code, message: fault.message }
+        Self::Fault { code: fault.code, message: fault.told() }
     }
 }
 

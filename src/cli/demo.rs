@@ -15,7 +15,7 @@ use super::folder::Folder;
 use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::serve::{make_demo_user, stop};
 use super::signals::Signals;
-use super::{DEMO_KEY, DEMO_USER, Failure, block_on, print, program};
+use super::{DEMO_KEY, DEMO_USER, Failure, block_on, colour, print, program};
 use crate::app::{Hooks, Server};
 use crate::config::{Config, Sources};
 use crate::domain::id::{IncrementId, Span};
@@ -86,8 +86,9 @@ async fn demo(config: Config, exit: bool) -> Result<(), Failure> {
     };
     if !exit {
         print(&what_next(&program(), &url))?;
+        let is_coloured = colour::is_wanted();
         while let Some(sight) = tokio::select! { sight = receiver.next() => sight, () = signals.next() => None } {
-            print(&sight.to_string())?;
+            print(&sight.lines(is_coloured))?;
         }
     }
     let stopped = stop(server, &mut signals).await;
@@ -149,7 +150,7 @@ async fn tell(url: &str) -> Result<Receiver, Failure> {
 async fn watch(receiver: &mut Receiver, mut expected: BTreeSet<i64>) -> Result<(), Failure> {
     while !expected.is_empty() {
         let sight = receiver.next().await.ok_or_else(|| Failure::failed("the receiver has stopped by itself"))?;
-        print(&format!("  {sight}"))?;
+        print(&format!("  {}", sight.lines(colour::is_wanted())))?;
         let Sight::Request(report) = sight else { return Err(Failure::failed("a number is missing")) };
         if let Err(problem) = report.delivery {
             return Err(Failure::failed(format!("a delivery could not be verified: {problem}")));

@@ -82,16 +82,29 @@ pub fn on_a_line(json: &str) -> String {
     out
 }
 
-/// JSON escapes C0 itself, but allows DEL and C1 as they are, and what turns
-/// the direction of the text round or begins a line.
+/// Escapes as JSON does, which itself escapes C0 alone.
 fn push_safe(out: &mut String, c: char) {
-    let is_layout =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    if c.is_control() || is_layout {
-        out.push_str(&format!("\\u{:04x}", u32::from(c)));
+    if c.is_control() || is_hidden(c) {
+        // Beyond U+FFFF in two halves, as JSON has it.
+        c.encode_utf16(&mut [0; 2]).iter().for_each(|half| out.push_str(&format!("\\u{half:04x}")));
     } else {
         out.push(c);
     }
+}
+
+/// True of characters that show nothing, or change how others are shown: those
+/// of Unicode's class Cf, those of its property Default_Ignorable_Code_Point,
+/// what begins a line, noncharacters, and the blank of Braille.
+fn is_hidden(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+        | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fdd0}'..='\u{fdef}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
+        | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+        || u32::from(c) & 0xfffe == 0xfffe
 }
 
 #[cfg(test)]
@@ -131,5 +144,33 @@ mod tests {
     #[test]
     fn terminals_get_no_commands() {
         assert_eq!(pretty("\"a\u{9b}31m ü\""), "\"a\\u009b31m ü\"");
+        assert_eq!(safe("\u{1b}[2J\u{7f}"), "\\u001b[2J\\u007f");
+    }
+
+    #[test]
+    fn what_hides_is_shown_and_what_does_not_stays() {
+        for hidden in [
+            '\u{ad}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{fffe}',
+            '\u{e0041}',
+            '\u{1d173}',
+            '\u{10ffff}',
+        ] {
+            let json = format!("\"a{hidden}b\"");
+            for shown in [pretty(&json), on_a_line(&json)] {
+                assert!(shown.is_ascii(), "{shown}");
+                assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), format!("a{hidden}b"));
+            }
+        }
+        let plain = "Zürich, 東京, Ελλάδα, עברית, 1\u{a0}000 €, 🙂";
+        assert_eq!(safe(plain), plain);
     }
 }

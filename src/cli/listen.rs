@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::client::{Http, Target};
 use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::signals::Signals;
-use super::{Failure, block_on, print};
+use super::{Failure, block_on, colour, print, program, say};
 use crate::config::SECRET_VARIABLE;
 use crate::domain::fault::Violation;
 use crate::domain::secret::SecretKey;
@@ -17,6 +17,7 @@ use crate::domain::secret::SecretKey;
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
 Examples:
+  tallyhook listen                       makes a secret, and shows it
   tallyhook listen --secret my-first-secret
   tallyhook listen --port 9001 --secret whsec_… --forward http://127.0.0.1:3000/webhooks
   tallyhook listen --secret my-first-secret --once      ends after one delivery
@@ -34,9 +35,9 @@ pub struct ListenArgs {
     /// The port to receive on, at 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 9000)]
     port: u16,
-    /// The webhook's secret_key
+    /// The webhook's secret_key; one is made and shown, if it is left out
     #[arg(long, env = SECRET_VARIABLE, hide_env_values = true)]
-    secret: String,
+    secret: Option<String>,
     /// Post every verified delivery on to this URL, same headers and body, and answer what it answers
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
@@ -54,7 +55,11 @@ pub struct ListenArgs {
 /// Receives until a signal comes, or enough has.
 pub fn run(args: ListenArgs) -> Result<(), Failure> {
     let wrong_secret = |violation: Violation| format!("--secret {}", violation.problem);
-    let secret = SecretKey::try_new(&args.secret).map_err(wrong_secret).map_err(Failure::usage)?;
+    let secret = match &args.secret {
+        Some(text) => SecretKey::try_new(text).map_err(wrong_secret).map_err(Failure::usage)?,
+        None => SecretKey::generate(),
+    };
+    let made = args.secret.is_none().then(|| secret.expose().to_owned());
     let answers = match &args.forward {
         Some(url) => {
             let target = Target::try_new(url).map_err(Failure::usage)?;
@@ -64,15 +69,22 @@ pub fn run(args: ListenArgs) -> Result<(), Failure> {
     };
     let rules = Rules { secret, answers, patience: Duration::from_secs(args.gap_after_s) };
     let count = if args.once { Some(1) } else { args.count };
-    block_on(listen(args.port, rules, count))
+    block_on(listen(args.port, rules, count, made))
 }
 
-async fn listen(port: u16, rules: Rules, count: Option<u64>) -> Result<(), Failure> {
+/// Receives; a secret that was `made` for it is shown first.
+async fn listen(port: u16, rules: Rules, count: Option<u64>, made: Option<String>) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let cannot = |cause| Failure::failed(format!("can't listen on port {port}: {cause}; name another one with --port"));
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(cannot)?;
     let mut receiver = Receiver::start(listener, rules).map_err(cannot)?;
-    print(&format!("tallyhook receiving on http://{}/", receiver.address()))?;
+    let url = format!("http://{}/", receiver.address());
+    print(&format!("tallyhook receiving on {url}"))?;
+    if let Some(secret) = made {
+        print(&format!("secret_key {secret}"))?;
+        say(&first_webhook(&program(), &url, &secret));
+    }
+    let is_coloured = colour::is_wanted();
     let mut verified = 0;
     while count.is_none_or(|count| verified < count) {
         let sight = tokio::select! {
@@ -80,11 +92,22 @@ async fn listen(port: u16, rules: Rules, count: Option<u64>) -> Result<(), Failu
             () = signals.next() => break,
         };
         let Some(sight) = sight else { return Err(Failure::failed("the receiver has stopped by itself")) };
-        print(&sight.to_string())?;
+        print(&sight.lines(is_coloured))?;
         verified += u64::from(matches!(&sight, Sight::Request(report) if report.delivery.is_ok()));
     }
     tokio::select! {
         () = receiver.stop() => Ok(()),
         () = signals.next() => Err(Failure::interrupted()),
     }
+}
+
+/// How to have a webhook sign with a secret that was made, to be copied and
+/// pasted.
+fn first_webhook(program: &str, url: &str, secret: &str) -> String {
+    format!(
+        r#"
+No --secret was given, so one was made, for as long as this receiver runs. In another terminal:
+  {program} call webhook.create '{{"url": "{url}", "topics": "*", "secret_key": "{secret}"}}' true
+"#
+    )
 }

@@ -5,12 +5,14 @@
 mod bench;
 mod call;
 mod client;
+mod colour;
 mod demo;
 mod docs;
 mod flags;
 mod folder;
 mod json;
 mod listen;
+mod method_help;
 mod number_log;
 mod openrpc;
 mod receiver;
@@ -18,16 +20,18 @@ mod sdk;
 mod serve;
 mod signals;
 mod socket;
+mod table;
 mod tail;
 mod topic;
 mod user;
 
 use std::fmt::Display;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind as ClapErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::client::Target;
 use crate::config::{KEY_VARIABLE, USER_VARIABLE};
@@ -76,7 +80,7 @@ enum Command {
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
     /// Log in to a server, call a method, and print its result.
-    #[command(after_help = call::EXAMPLES)]
+    #[command(after_help = call::EXAMPLES, disable_help_flag = true)]
     Call(call::CallArgs),
     /// Show deliveries as they are numbered, tried and ended, or events as they are published.
     #[command(after_help = tail::EXAMPLES)]
@@ -125,6 +129,12 @@ impl Failure {
     /// The same, with what it was about before it.
     fn about(self, what: &str) -> Self {
         Self { message: self.message.map(|message| format!("{what}: {message}")), ..self }
+    }
+
+    /// The reader of stdout has seen enough, as `head` does. There is nothing
+    /// left to do, and nothing wrong.
+    fn seen_enough() -> Self {
+        Self { code: 0, message: None }
     }
 
     /// Somebody was in a hurry.
@@ -182,8 +192,7 @@ fn print(line: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        // The reader has seen enough, as `head` does.
-        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Err(Failure { code: 1, message: None }),
+        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Err(Failure::seen_enough()),
         Err(cause) => Err(Failure::failed(format!("can't write to stdout: {cause}"))),
     }
 }
@@ -192,6 +201,27 @@ fn print(line: &str) -> Result<(), Failure> {
 fn say(line: &str) {
     // Without stderr there is nowhere left to complain.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// The longest text that is read from stdin, in bytes: as long as a body may be.
+const STDIN_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Reads a file, or stdin for `-`, as text.
+fn read_text(file: &Path) -> Result<String, Failure> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().take(STDIN_BYTES_MAX).read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    text.map_err(|cause| Failure::failed(format!("{} can't be read: {cause}", file.display())))
+}
+
+/// The help of a subcommand, as clap lays it out.
+fn help_of(name: &str) -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    cli.find_subcommand_mut(name).map(|command| command.render_help().to_string()).unwrap_or_default()
 }
 
 /// Runs a command that waits for things, on a runtime of its own.
@@ -224,8 +254,6 @@ fn program() -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

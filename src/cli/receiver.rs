@@ -2,7 +2,6 @@
 //! the numbers. `listen` and `demo` both show what it sees.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::client::Http;
+use super::colour::{RED, painted};
+use super::json::safe;
 use super::number_log::{Arrival, Gap, NumberLog};
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::policy::BATCH_EVENTS;
@@ -290,7 +291,7 @@ fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) 
     {
         return Err(format!("its body says number {inside}, its webhook-id {id}"));
     }
-    Ok(Delivery { message_id: id.to_owned(), number, topic: topics(&body).escape_debug().to_string() })
+    Ok(Delivery { message_id: id.to_owned(), number, topic: topics(&body) })
 }
 
 /// What a body says of its number: the envelope at the top, ShipStream's
@@ -333,45 +334,48 @@ impl Number {
     }
 }
 
-impl fmt::Display for Sight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Sight {
+    /// One line, and one more for each number that is worth shouting about.
+    pub fn lines(&self, is_coloured: bool) -> String {
         match self {
-            Self::Missing(gap) => gap.fmt(f),
-            Self::Request(report) => report.fmt(f),
+            Self::Missing(gap) => painted(&gap.to_string(), RED, is_coloured),
+            Self::Request(report) => report.lines(is_coloured),
         }
     }
 }
 
-/// One line, and one more if the number is worth shouting about.
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.status.as_u16();
+impl Report {
+    fn lines(&self, is_coloured: bool) -> String {
+        let (at, status) = (self.at, self.status.as_u16());
+        let shout = |text: String| painted(&text, RED, is_coloured);
         let delivery = match &self.delivery {
             Ok(delivery) => delivery,
-            Err(problem) => return write!(f, "{}  NOT VERIFIED, answered {status}: {problem}", self.at),
+            Err(problem) => {
+                return format!("{at}  {}", shout(format!("NOT VERIFIED, answered {status}: {}", safe(problem))));
+            }
         };
-        match &delivery.number {
-            Some(number) => write!(f, "{}  webhook {}  number {}", self.at, number.webhook_id, number.numbers)?,
-            None => write!(f, "{}  {}  no number", self.at, delivery.message_id)?,
-        }
-        write!(f, "  {}  signature ok", delivery.topic)?;
+        let mut lines = match &delivery.number {
+            Some(number) => format!("{at}  webhook {}  number {}", number.webhook_id, number.numbers),
+            None => format!("{at}  {}  no number", safe(&delivery.message_id)),
+        };
+        lines += &format!("  {}  signature ok", safe(&delivery.topic));
         match &self.note {
-            Some(note) => write!(f, ", answered {status}: {note}")?,
-            None if !self.status.is_success() => write!(f, ", answered {status}")?,
+            Some(note) => lines += &format!(", answered {status}: {}", safe(note)),
+            None if !self.status.is_success() => lines += &format!(", answered {status}"),
             None => {}
         }
         let webhook = delivery.number.as_ref().map(Number::webhook).unwrap_or_default();
         if self.arrivals.iter().any(|(_, arrival)| *arrival == Arrival::Early) {
-            write!(f, " (below the first number seen here)")?;
+            lines += " (below the first number seen here)";
         }
         for (number, arrival) in &self.arrivals {
             match arrival {
                 Arrival::New | Arrival::Early => {}
-                Arrival::Duplicate => write!(f, "\nDUPLICATE {number} ({webhook})")?,
-                Arrival::Late => write!(f, "\nLATE: {number} has come and fills its gap ({webhook})")?,
+                Arrival::Duplicate => lines += &format!("\n{}", shout(format!("DUPLICATE {number} ({webhook})"))),
+                Arrival::Late => lines += &format!("\nLATE: {number} has come and fills its gap ({webhook})"),
             }
         }
-        Ok(())
+        lines
     }
 }
 
@@ -469,12 +473,37 @@ mod tests {
             note: None,
             arrivals: Vec::new(),
         };
-        assert_eq!(report.to_string(), "2023-11-14T22:13:20.000Z  webhook 3  number 41  order:created  signature ok");
+        let line = "2023-11-14T22:13:20.000Z  webhook 3  number 41  order:created  signature ok";
+        assert_eq!(report.lines(true), line);
         report.arrivals = vec![(IncrementId(41), Arrival::Duplicate)];
-        assert!(report.to_string().ends_with("\nDUPLICATE 41 (webhook 3 of store abcd1234)"));
+        let shout = "DUPLICATE 41 (webhook 3 of store abcd1234)";
+        assert_eq!(report.lines(false), format!("{line}\n{shout}"));
+        assert_eq!(report.lines(true), format!("{line}\n\x1b[31m{shout}\x1b[0m"));
         report.delivery = Err("it has no webhook-id header".to_owned());
         report.status = StatusCode::UNAUTHORIZED;
-        assert!(report.to_string().ends_with("NOT VERIFIED, answered 401: it has no webhook-id header"));
+        assert!(report.lines(false).ends_with("NOT VERIFIED, answered 401: it has no webhook-id header"));
+        assert!(
+            report.lines(true).ends_with("  \x1b[31mNOT VERIFIED, answered 401: it has no webhook-id header\x1b[0m")
+        );
         assert_eq!(report.accepted(), None);
+        let gap = Sight::Missing(Gap { webhook: "webhook 3 of store abcd1234".to_owned(), first: 42, last: 43 });
+        assert_eq!(gap.lines(false), "GAP: 42 to 43 are missing (webhook 3 of store abcd1234)");
+        assert!(gap.lines(true).starts_with("\x1b[31mGAP: 42"));
+    }
+
+    #[test]
+    fn what_hides_is_shown() {
+        let body = "{\"topic\":\"order:\u{200b}cre\u{202e}ated\u{feff}\u{e0041}\"}";
+        let delivery = check("msg_abcd1234_3_41", 0, body);
+        let report = Report {
+            at: NOW,
+            arrived: Instant::now(),
+            delivery,
+            status: StatusCode::OK,
+            note: None,
+            arrivals: Vec::new(),
+        };
+        let line = report.lines(false);
+        assert!(line.contains("order:\\u200bcre\\u202eated\\ufeff\\udb40\\udc41  signature ok"), "{line}");
     }
 }

@@ -1,6 +1,5 @@
 //! `tallyhook tail`: deliveries and events as they happen, a line each.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,6 +8,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::client::{Http, RpcError, Target};
+use super::colour::{self, RED, painted};
 use super::json::{on_a_line, safe};
 use super::signals::Signals;
 use super::socket::{Ended, RpcSocket};
@@ -79,15 +79,13 @@ pub fn run(args: TailArgs) -> Result<(), Failure> {
     let topics = (!args.topic.is_empty()).then(|| Patterns::try_new(&joined)).transpose().map_err(wrong)?;
     let (user, key) = credentials(&target, args.user.zip(args.key))?;
     let http = Http::new(target).map_err(Failure::failed)?;
-    let is_coloured =
-        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let tail = Tail {
         webhook: args.webhook,
         topics,
         after: args.from.map(|first| first - 1),
         shows_events: args.events,
         shows_json: args.json,
-        is_coloured,
+        is_coloured: colour::is_wanted(),
     };
     block_on(async {
         let mut signals = Signals::catch()?;
@@ -195,7 +193,7 @@ impl Tail {
         let line = match missed {
             Some(missed) => {
                 self.after = missed.last_event_id.or(self.after);
-                missed.line()
+                painted(&missed.line(), RED, self.is_coloured)
             }
             None => {
                 let event: Event = serde_json::from_str(told)?;
@@ -210,7 +208,7 @@ impl Tail {
         let News::<Vec<Missed>> { missed } = serde_json::from_str(told)?;
         if let Some(missed) = missed {
             missed.iter().for_each(|missed| self.note(missed.webhook_id, missed.last_increment_id));
-            return Ok(missed.iter().map(Missed::line).collect());
+            return Ok(missed.iter().map(|missed| painted(&missed.line(), RED, self.is_coloured)).collect());
         }
         let delivery: Delivery = serde_json::from_str(told)?;
         self.note(Some(delivery.webhook_id), Some(delivery.increment_id));
@@ -349,7 +347,7 @@ impl Delivery {
         };
         // Padded first: a terminal shows no colours as characters.
         let state = format!("{:<9}", safe(&self.state));
-        let state = if is_coloured { format!("\x1b[{colour}m{state}\x1b[0m") } else { state };
+        let state = painted(&state, colour, is_coloured);
         let line = format!(
             "{}  webhook {:<3}  number {:<6}  {:<24}  {state}{}",
             safe(at.map_or("", String::as_str)),
@@ -435,10 +433,16 @@ mod tests {
     }
 
     #[test]
-    fn only_the_state_is_coloured() {
-        let mut tail = Tail { is_coloured: true, ..tail(None, false) };
-        let lines = tail.lines(&delivery(1, json!({"state": "delivered"}))).unwrap();
+    fn only_the_state_is_coloured_and_what_was_missed() {
+        let mut of_deliveries = Tail { is_coloured: true, ..tail(None, false) };
+        let lines = of_deliveries.lines(&delivery(1, json!({"state": "delivered"}))).unwrap();
         assert!(lines[0].contains("  \x1b[32mdelivered\x1b[0m"), "{lines:?}");
+        let missed = json!({"missed": [{"webhook_id": 1, "first_increment_id": 43, "last_increment_id": 50}]});
+        let lines = of_deliveries.lines(&told(missed)).unwrap();
+        assert!(lines[0].starts_with("\x1b[31mMISSED: webhook 1") && lines[0].ends_with("\x1b[0m"), "{lines:?}");
+        let mut of_events = Tail { is_coloured: true, ..tail(None, true) };
+        let missed = json!({"missed": {"first_event_id": 8, "last_event_id": null}});
+        assert!(of_events.lines(&told(missed)).unwrap()[0].starts_with("\x1b[31mMISSED: events 8"));
     }
 
     #[test]

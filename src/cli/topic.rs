@@ -1,22 +1,19 @@
 //! `tallyhook topic`: catalogues of topics.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::flags::StoreFlags;
+use super::json::on_a_line;
 use super::user::open_existing;
-use super::{Failure, print, say};
+use super::{Failure, print, read_text, say};
 use crate::api::rpc::catalogue;
 use crate::domain::time::Clock;
 use crate::store::sqlite::admin::Loaded;
 
 /// The topics of the platforms whose clients are served.
 pub const BUILT_IN: &str = include_str!("../../templates/catalogue.json");
-
-/// The longest catalogue that is read from stdin.
-const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What its help ends with.
 pub const EXAMPLES: &str = r#"Examples:
@@ -76,7 +73,7 @@ pub fn run(command: TopicCommand) -> Result<(), Failure> {
 }
 
 fn load(args: &LoadArgs) -> Result<(), Failure> {
-    let text = read(&args.file)?;
+    let text = read_text(&args.file)?;
     let topics =
         catalogue::read(&text).map_err(|problem| Failure::failed(format!("{}: {problem}", args.file.display())))?;
     let config = args.store.load()?;
@@ -93,15 +90,6 @@ fn load(args: &LoadArgs) -> Result<(), Failure> {
 fn list(args: &ListArgs) -> Result<(), Failure> {
     let admin = open_existing(&args.store.load()?.store)?;
     let entries = admin.topics(&args.merchant).map_err(Failure::failed)?;
-    print(&catalogue::write(entries).map_err(Failure::failed)?)
-}
-
-fn read(file: &Path) -> Result<String, Failure> {
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().take(FILE_BYTES_MAX).read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
-    text.map_err(|cause| Failure::failed(format!("{} can't be read: {cause}", file.display())))
+    let text = catalogue::write(entries).map_err(Failure::failed)?;
+    print(&text.lines().map(on_a_line).collect::<Vec<_>>().join("\n"))
 }

@@ -1,9 +1,11 @@
 //! `tallyhook user`: who may call.
 
 use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
 use super::flags::StoreFlags;
-use super::{Failure, print, say};
+use super::json::{pretty, safe};
+use super::{Failure, print, say, table};
 use crate::domain::fault::Violation;
 use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::{Clock, Timestamp};
@@ -18,6 +20,7 @@ Examples:
   tallyhook user create viewer --merchant acme --permissions webhook_read
   KEY=$(tallyhook user create ci --merchant acme)    stdout has only the key
   tallyhook user list
+  tallyhook user list --json
   tallyhook user profile shop --application-name 'The shop' --developer-name Ann
   tallyhook user profile shop --developer-name ''    removes it, and shows the rest
   tallyhook user disable viewer    refused until it is enabled again
@@ -33,7 +36,7 @@ pub enum UserCommand {
     /// Make a user, and its merchant if that is missing, and print the new API key.
     Create(CreateArgs),
     /// List all users.
-    List(StoreFlags),
+    List(ListArgs),
     /// Change what is told of a user's application, and show it.
     Profile(ProfileArgs),
     /// Refuse a user until it is enabled again; its API key and its sessions stay.
@@ -62,11 +65,24 @@ pub struct CreateArgs {
     profile: ProfileFlags,
 }
 
+/// How to list them.
+#[derive(Args)]
+pub struct ListArgs {
+    /// Print them as a JSON array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
 /// What to change of a profile.
 #[derive(Args)]
 pub struct ProfileArgs {
     /// The user's name
     name: String,
+    /// Print it as a JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     store: StoreFlags,
     // The last, since what follows would stand under its heading.
@@ -122,7 +138,7 @@ impl From<ProfileFlags> for Profile {
 pub fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Create(args) => create(&args),
-        UserCommand::List(store) => list(&store),
+        UserCommand::List(args) => list(&args),
         UserCommand::Profile(args) => profile(&args),
         UserCommand::Disable(args) => set_enabled(&args, false),
         UserCommand::Enable(args) => set_enabled(&args, true),
@@ -154,9 +170,16 @@ fn create(args: &CreateArgs) -> Result<(), Failure> {
     print(&key)
 }
 
-fn list(store: &StoreFlags) -> Result<(), Failure> {
-    let users = open_existing(&store.load()?.store)?.users().map_err(Failure::failed)?;
-    print(&table(&users))
+fn list(args: &ListArgs) -> Result<(), Failure> {
+    let users = open_existing(&args.store.load()?.store)?.users().map_err(Failure::failed)?;
+    if args.json {
+        return print(&pretty(&Value::from_iter(users.iter().map(as_json)).to_string()));
+    }
+    if users.is_empty() {
+        say("tallyhook: there are no users yet; \"tallyhook user create\" makes one.");
+        return Ok(());
+    }
+    print(&table::of(&COLUMNS, &users.iter().map(row).collect::<Vec<_>>(), table::width()))
 }
 
 fn profile(args: &ProfileArgs) -> Result<(), Failure> {
@@ -165,7 +188,14 @@ fn profile(args: &ProfileArgs) -> Result<(), Failure> {
         AdminError::Profile(violation) => wrong(violation),
         other => Failure::failed(other),
     })?;
-    changed.members().try_for_each(|(name, text)| print(&format!("{name}: {text}")))
+    if args.json {
+        let members = changed.members().map(|(name, text)| (name.to_owned(), Value::from(text)));
+        return print(&pretty(&Value::Object(members.collect()).to_string()));
+    }
+    if changed.members().next().is_none() {
+        say(&format!("tallyhook: nothing is known of the application of {}.", args.name));
+    }
+    changed.members().try_for_each(|(name, text)| print(&format!("{name}: {}", safe(text))))
 }
 
 fn set_enabled(args: &NameArgs, enabled: bool) -> Result<(), Failure> {
@@ -198,51 +228,29 @@ pub fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
     Admin::open(config).map_err(Failure::failed)
 }
 
-/// Columns as wide as their widest entry.
-fn table(users: &[User]) -> String {
+const COLUMNS: [&str; 7] = ["ID", "NAME", "MERCHANT", "PERMISSIONS", "CREATED", "DISABLED", "REVOKED"];
+
+fn row(user: &User) -> [String; 7] {
     let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), Timestamp::rfc3339_ms);
-    let mut rows = vec![["NAME", "MERCHANT", "PERMISSIONS", "CREATED", "DISABLED", "REVOKED"].map(str::to_owned)];
-    rows.extend(users.iter().map(|user| {
-        [
-            user.name.clone(),
-            user.merchant_code.clone(),
-            user.permissions.to_string(),
-            user.created_at.rfc3339_ms(),
-            time(user.disabled_at),
-            time(user.revoked_at),
-        ]
-    }));
-    let widths: [usize; 6] = std::array::from_fn(|column| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
-    let line = |row: &[String; 6]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    [
+        user.user_id.to_string(),
+        user.name.clone(),
+        user.merchant_code.clone(),
+        user.permissions.to_string(),
+        user.created_at.rfc3339_ms(),
+        time(user.disabled_at),
+        time(user.revoked_at),
+    ]
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::id::{MerchantId, UserId};
-
-    #[test]
-    fn the_table_lines_up() {
-        let user = |name: &str, disabled_at, revoked_at| User {
-            user_id: UserId(1),
-            merchant_id: MerchantId(1),
-            merchant_code: "acme".to_owned(),
-            name: name.to_owned(),
-            permissions: Permissions::try_new("event_write").unwrap(),
-            is_demo: false,
-            created_at: Timestamp(0),
-            disabled_at,
-            revoked_at,
-        };
-        let expected = "\
-NAME         MERCHANT  PERMISSIONS  CREATED                   DISABLED                  REVOKED
-shop         acme      event_write  1970-01-01T00:00:00.000Z  1970-01-01T00:00:02.000Z  -
-a-long-name  acme      event_write  1970-01-01T00:00:00.000Z  -                         1970-01-01T00:00:01.000Z";
-        let users = [user("shop", Some(Timestamp(2_000)), None), user("a-long-name", None, Some(Timestamp(1_000)))];
-        assert_eq!(table(&users), expected);
-    }
+fn as_json(user: &User) -> Value {
+    json!({
+        "user_id": user.user_id.0,
+        "name": user.name,
+        "merchant": user.merchant_code,
+        "permissions": user.permissions.names().collect::<Vec<_>>(),
+        "created_at": user.created_at.rfc3339_ms(),
+        "disabled_at": user.disabled_at.map(Timestamp::rfc3339_ms),
+        "revoked_at": user.revoked_at.map(Timestamp::rfc3339_ms),
+    })
 }

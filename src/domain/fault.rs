@@ -115,6 +115,12 @@ impl FaultCode {
     pub fn number(self) -> i32 {
         self as i32
     }
+
+    /// True of those of the vendor whose words are a whole sentence, which
+    /// clients compare: what was wrong stands beside the message, not in it.
+    pub fn keeps_its_words(self) -> bool {
+        matches!(self, Self::InvalidPath | Self::NotCallable | Self::MissingParameter)
+    }
 }
 
 /// A use case refused or failed, told in terms of the caller's own data.
@@ -128,6 +134,8 @@ pub struct Fault {
     pub field: Option<String>,
     /// Which item of a list of inputs was wrong, from 0.
     pub index: Option<usize>,
+    /// The name that was probably meant.
+    pub nearest: Option<String>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
 }
@@ -135,7 +143,7 @@ pub struct Fault {
 impl Fault {
     /// A fault without further words.
     pub fn new(code: FaultCode) -> Self {
-        Self { code, detail: None, field: None, index: None, retry_after: None }
+        Self { code, detail: None, field: None, index: None, nearest: None, retry_after: None }
     }
 
     /// Adds what was wrong and what would be right.
@@ -156,6 +164,21 @@ impl Fault {
         self
     }
 
+    /// Names what was probably meant, if anything is close.
+    pub fn nearest(mut self, name: Option<&str>) -> Self {
+        self.nearest = name.map(str::to_owned);
+        self
+    }
+
+    /// The message with all there is to say, for protocols that have nothing
+    /// beside it.
+    pub fn whole(&self) -> String {
+        match &self.detail {
+            Some(detail) if self.code.keeps_its_words() => format!("{self} {detail}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// Says when trying again makes sense.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
@@ -173,7 +196,7 @@ impl From<FaultCode> for Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = self.code.entry().message;
-        let Some(detail) = &self.detail else {
+        let Some(detail) = self.detail.as_ref().filter(|_| !self.code.keeps_its_words()) else {
             return f.write_str(words);
         };
         f.write_str(words.strip_suffix(" Details in error message.").unwrap_or(words))?;
@@ -229,5 +252,8 @@ mod tests {
         assert_eq!(plain.to_string(), "Invalid data given. Details in error message.");
         let item = Fault::new(FaultCode::InvalidEvent).index(3).field("topic").detail("is empty.");
         assert_eq!(item.to_string(), "Invalid event. Item 3: topic: is empty.");
+        let path = Fault::new(FaultCode::InvalidPath).detail("There is no a.b.");
+        assert_eq!(path.to_string(), "Invalid api path.");
+        assert_eq!(path.whole(), "Invalid api path. There is no a.b.");
     }
 }

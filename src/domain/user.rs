@@ -75,6 +75,12 @@ impl Permissions {
         Self(self.0 | permission.bit())
     }
 
+    /// The names of those that it holds.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let held = Permission::ALL.into_iter().filter(move |permission| self.0 & permission.bit() != 0);
+        held.map(Permission::name)
+    }
+
     /// As a store keeps it.
     pub fn bits(self) -> u8 {
         self.0
@@ -95,8 +101,7 @@ impl FromIterator<Permission> for Permissions {
 /// Names with commas between them.
 impl fmt::Display for Permissions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = Permission::ALL.into_iter().filter(|permission| self.0 & permission.bit() != 0);
-        f.write_str(&held.map(Permission::name).collect::<Vec<_>>().join(","))
+        f.write_str(&self.names().collect::<Vec<_>>().join(","))
     }
 }
 

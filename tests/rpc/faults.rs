@@ -57,12 +57,31 @@ async fn fault_2_a_wrong_key() {
 async fn fault_3_paths_that_do_not_exist() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
-    for path in
-        ["webhook.paint", "nothing.list", "nothing", "", ".", "webhook.", ".list", "WEBHOOK.LIST", "webhook/list"]
-    {
+    for (path, nearest) in [
+        ("webhook.paint", None),
+        ("nothing.list", None),
+        ("nothing", None),
+        ("", None),
+        (".", None),
+        ("webhook.", None),
+        (".list", None),
+        ("WEBHOOK.LIST", Some("webhook.list")),
+        ("webhook/list", Some("webhook.list")),
+        ("webhook.lst", Some("webhook.list")),
+        ("event.publsih", Some("event.publish")),
+    ] {
         let error = user.refused(path, json!([]), 3).await;
-        assert_eq!(error, json!({"code": 3, "message": "Invalid api path."}), "{path:?}");
+        assert_eq!((&error["code"], &error["message"]), (&json!(3), &json!("Invalid api path.")), "{path:?}");
+        assert_eq!(error["data"]["nearest"], json!(nearest), "{path:?}");
+        let problem = error["data"]["problem"].as_str().unwrap();
+        assert!(problem.starts_with(&format!("There is no method {path:?}. ")), "{problem}");
+        // A name that is no method of its own, either.
+        let error = user.ask("/", path, json!([null])).await.unwrap_err();
+        assert_eq!((&error["code"], &error["message"]), (&json!(-32601), &json!("Method not found")), "{path:?}");
+        assert_eq!(error["data"]["nearest"], json!(nearest), "{path:?}");
     }
+    let long = user.refused(&"webhook.list".repeat(1_000), json!([]), 3).await;
+    assert!(long["data"]["problem"].as_str().unwrap().len() < 600, "{long}");
     for (at, vendor) in PATHS {
         let error = user.ask(at, "resourceFaults", json!([null, "nothing"])).await.unwrap_err();
         assert_eq!(error["code"], code_on(vendor, 3), "{at}");
@@ -75,7 +94,12 @@ async fn fault_4_paths_that_cannot_be_called() {
     let user = User::demo(&server);
     for path in ["webhook", "event", "delivery", "login", "call", "multiCall", "resources", "endSession"] {
         let error = user.refused(path, json!([]), 4).await;
-        assert_eq!(error, json!({"code": 4, "message": "Resource path is not callable."}), "{path}");
+        assert_eq!(
+            (&error["code"], &error["message"]),
+            (&json!(4), &json!("Resource path is not callable.")),
+            "{path}"
+        );
+        assert!(error["data"]["problem"].as_str().unwrap().starts_with(&format!("{path} is ")), "{error}");
     }
 }
 
@@ -122,9 +146,11 @@ async fn fault_6_parameters_that_are_missing() {
         ("delivery.attempts", json!([]), "webhook_id"),
         ("delivery.attempts", json!([1]), "increment_id"),
     ] {
-        let error = user.refused_field(path, args, 6, missing).await;
-        let message = error["message"].as_str().unwrap();
-        assert!(message.contains(&format!("{missing} is missing; {path} takes (")), "{message}");
+        let error = user.refused(path, args, 6).await;
+        let words = "Required parameter is missing, for more details see \"exception.log\".";
+        assert_eq!((&error["message"], &error["data"]["field"]), (&json!(words), &json!(missing)));
+        let problem = error["data"]["problem"].as_str().unwrap();
+        assert!(problem.starts_with(&format!("{missing} is missing; {path} takes (")), "{problem}");
     }
     assert_eq!(rows(&server, "event"), 0);
 }

@@ -210,7 +210,7 @@ async fn a_batch_may_mix_both_shapes() {
             r#"{"jsonrpc":2.0,"error":null,"result":true}"#.to_owned(),
             r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"Invalid Request"},"id":null}"#.to_owned(),
             format!(r#"{{"jsonrpc":2.0,"id":"six","error":{gone},"result":null}}"#),
-            r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found"},"id":7}"#.to_owned(),
+            r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"Method not found","data":{"problem":"There is no method \"no.such\"."}},"id":7}"#.to_owned(),
         ];
         assert_eq!(user.post(at, batch).await, format!("[{}]", expected.join(",")), "{at}");
         assert_eq!(rows(&server, "event"), id, "{at}");

@@ -100,7 +100,10 @@ async fn multi_call_runs_in_order_and_breaks_where_asked() {
         let results = user.ask("/", "multiCall", json!([null, calls, options])).await.unwrap();
         results.as_array().unwrap().clone()
     };
-    let fault = json!({"isFault": true, "faultCode": 3, "faultMessage": "Invalid api path."});
+    let problem = "There is no method \"no.such\". \"resources\" lists all there are.";
+    let fault = json!({
+        "isFault": true, "faultCode": 3, "faultMessage": "Invalid api path.", "faultData": {"problem": problem},
+    });
     for (options, count) in [
         (json!(null), 5),
         (json!([]), 5),

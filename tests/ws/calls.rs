@@ -128,7 +128,8 @@ async fn many_long_answers_come_whole() {
 #[tokio::test]
 async fn subscriptions_need_a_websocket() {
     let server = TestServer::start().await;
-    const WHY: &str = "Resource path is not callable. It needs a WebSocket: open one at this URL, with ws:// in place of http://, and call it there.";
+    const WORDS: &str = "Resource path is not callable.";
+    const WHY: &str = "It needs a WebSocket: open one at this URL, with ws:// in place of http://, and call it there.";
     for (method, args) in [
         ("delivery.subscribe", json!([])),
         ("delivery.unsubscribe", json!([1])),
@@ -136,7 +137,7 @@ async fn subscriptions_need_a_websocket() {
         ("event.unsubscribe", json!([1])),
     ] {
         let error = server.call(method, args.clone()).await.unwrap_err();
-        assert_eq!(error, json!({"code": 4, "message": WHY}), "{method}");
+        assert_eq!(error, json!({"code": 4, "message": WORDS, "data": {"problem": WHY}}), "{method}");
         let headers = [("authorization", &*basic("demo", DEMO_KEY))];
         let mut params = vec![Value::Null];
         params.extend(args.as_array().unwrap().clone());
@@ -144,7 +145,10 @@ async fn subscriptions_need_a_websocket() {
         assert_eq!(error["code"], -32_004, "{method}");
         let calls = json!([null, [[method, args]]]);
         let results = server.rpc_at("/", &headers, "multiCall", calls).await.unwrap();
-        assert_eq!(results, json!([{"isFault": true, "faultCode": 4, "faultMessage": WHY}]));
+        assert_eq!(
+            results,
+            json!([{"isFault": true, "faultCode": 4, "faultMessage": WORDS, "faultData": {"problem": WHY}}])
+        );
     }
 }
 

@@ -161,7 +161,7 @@ impl From<Fault> for Refusal {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
-        Self { retry_after: fault.retry_after, ..Self::new(status, fault.to_string()) }
+        Self { retry_after: fault.retry_after, ..Self::new(status, fault.whole()) }
     }
 }
 

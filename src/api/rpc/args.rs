@@ -235,7 +235,7 @@ mod tests {
     fn faults_say_what_is_wrong() {
         let told = |text: &str| decode(text).unwrap_err();
         assert_eq!(told("[]").code, FaultCode::MissingParameter);
-        assert!(told("[null]").to_string().ends_with("id is missing; m takes (id, message?)."));
+        assert!(told("[null]").whole().ends_with("id is missing; m takes (id, message?)."));
         assert_eq!(told(r#"["seven"]"#).field.as_deref(), Some("id"));
         assert!(told(r#"[7, "x", 8]"#).to_string().contains("8 is one parameter too many"));
         assert_eq!(told(r#"{"id": 7, "nr": 8}"#).field.as_deref(), Some("nr"));

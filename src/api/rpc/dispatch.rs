@@ -16,8 +16,9 @@ use super::envelope::{
     Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, Malformed, PARSE_ERROR, Read, Shape, result_frame,
     write_error,
 };
-use super::fault::{Codes, protocol_error, refused_error, retry_after, specification_error};
+use super::fault::{Codes, named_error, protocol_error, refused_error, retry_after, specification_error};
 use super::method::{Context, Outlet};
+use crate::domain::nearest::{nearest, shortened};
 
 /// The vendor's words for a body with nothing in it.
 const NO_METHOD: &str = "No method specified.";
@@ -146,7 +147,9 @@ impl Dispatcher {
     /// Has jsonrpsee run a call. The id it is given is a stand-in.
     async fn call(&self, call: Call, context: &Context) -> Result<Reply, String> {
         let Some(MethodCallback::Async(callback)) = self.methods.method(&call.method) else {
-            return Err(specification_error(METHOD_NOT_FOUND, None));
+            let nearest = nearest(&call.method, self.methods.method_names());
+            let problem = format!("There is no method {:?}.", shortened(&call.method));
+            return Err(named_error(METHOD_NOT_FOUND, Some(&problem), nearest));
         };
         let mut extensions = http::Extensions::new();
         extensions.insert(context.clone());
@@ -304,8 +307,7 @@ mod tests {
         let answer = run(r#"{"jsonrpc": 2.0, "method": "sum", "params": [1]}"#).await;
         assert_eq!(answer.as_deref(), Some(r#"{"jsonrpc":2.0,"error":null,"result":1}"#));
         let answer = run(r#"{"jsonrpc": 2.0, "id": 1234, "method": "foobar"}"#).await;
-        let expected =
-            r#"{"jsonrpc":2.0,"id":1234,"error":{"code":-32601,"message":"Method not found"},"result":null}"#;
+        let expected = r#"{"jsonrpc":2.0,"id":1234,"error":{"code":-32601,"message":"Method not found","data":{"problem":"There is no method \"foobar\"."}},"result":null}"#;
         assert_eq!(answer.as_deref(), Some(expected));
         let answer = run(r#"[{"jsonrpc": 2.0, "id": "a", "method": "nothing"}, {"jsonrpc": "2.0", "id": -1.5, "method": "nothing"}]"#).await;
         let expected =

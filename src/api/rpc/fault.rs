@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jsonrpsee::types::ErrorObjectOwned;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::{INVALID_PARAMS, Shape, words, write_error};
@@ -18,12 +19,22 @@ pub enum Codes {
 }
 
 /// What a program can use of a fault.
-#[derive(Serialize)]
-struct Data<'a> {
+#[derive(Default, JsonSchema, PartialEq, Serialize)]
+#[schemars(inline)]
+pub struct Data {
+    /// The member of the input that was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    field: Option<&'a str>,
+    field: Option<String>,
+    /// Which item of a list was wrong, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     index: Option<usize>,
+    /// What was wrong, where the message is always the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    /// The name that was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nearest: Option<String>,
+    /// When trying again makes sense, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
 }
@@ -48,16 +59,29 @@ pub fn registered_error(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(INVALID_PARAMS, format!("{}: {detail}", words(INVALID_PARAMS)), data(fault))
 }
 
-fn data(fault: &Fault) -> Option<Data<'_>> {
-    let retry_after_ms = fault.retry_after.map(millis);
-    let data = Data { field: fault.field.as_deref(), index: fault.index, retry_after_ms };
-    (data.field.is_some() || data.index.is_some() || data.retry_after_ms.is_some()).then_some(data)
+/// What stands beside the message, if anything does.
+pub fn data(fault: &Fault) -> Option<Data> {
+    let data = Data {
+        field: fault.field.clone(),
+        index: fault.index,
+        problem: fault.detail.clone().filter(|_| fault.code.keeps_its_words()),
+        nearest: fault.nearest.clone(),
+        retry_after_ms: fault.retry_after.map(millis),
+    };
+    (data != Data::default()).then_some(data)
 }
 
 /// One of the specification's errors; the problem goes to `data`, so that the
 /// message is the specification's.
 pub fn specification_error(code: i32, problem: Option<&str>) -> String {
-    let data = problem.map(|problem| serde_json::json!({ "problem": problem }));
+    named_error(code, problem, None)
+}
+
+/// The same for a name that nothing has, with the one that was probably meant.
+pub fn named_error(code: i32, problem: Option<&str>, nearest: Option<&str>) -> String {
+    let [problem, nearest] = [problem, nearest].map(|text| text.map(str::to_owned));
+    let data = Data { problem, nearest, ..Data::default() };
+    let data = (data != Data::default()).then_some(data);
     let error = ErrorObjectOwned::owned(code, words(code), data);
     serde_json::to_string(&error).expect("an error object has only string keys")
 }
@@ -91,7 +115,7 @@ pub fn retry_after(error: &str) -> Option<Duration> {
 }
 
 fn error_text(code: i32, message: &str, retry_after: Option<Duration>) -> String {
-    let data = retry_after.map(|wait| Data { field: None, index: None, retry_after_ms: Some(millis(wait)) });
+    let data = retry_after.map(|wait| Data { retry_after_ms: Some(millis(wait)), ..Data::default() });
     let error = ErrorObjectOwned::owned(code, message, data);
     serde_json::to_string(&error).expect("an error object has only string keys")
 }

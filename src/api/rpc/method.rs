@@ -22,6 +22,7 @@ use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
+use super::unknown::no_such_path;
 use super::{openrpc, reference};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
@@ -582,13 +583,11 @@ impl Table {
         args: Option<Box<RawValue>>,
     ) -> Result<Reply, Fault> {
         let table = Arc::clone(&request.table);
-        let Some(&place) = table.by_name.get(path) else {
-            let is_resource = table.methods.iter().any(|method| method.spec.resource() == Some(path));
-            return Err(if is_resource { FaultCode::NotCallable } else { FaultCode::InvalidPath }.into());
-        };
+        let Some(&place) = table.by_name.get(path) else { return Err(no_such_path(path, &table.methods)) };
         let method = &table.methods[place];
         if method.spec.resource().is_none() {
-            return Err(FaultCode::NotCallable.into());
+            let detail = format!("{path} is no method of a resource; it is called by itself, not through \"call\".");
+            return Err(Fault::new(FaultCode::NotCallable).detail(detail));
         }
         let described = |fault| method.described(fault);
         let is_long = args.as_ref().is_some_and(|args| args.get().len() > READ_AT_ONCE_MAX);

@@ -18,6 +18,7 @@ mod openrpc;
 mod reference;
 mod sdk;
 mod socket;
+mod unknown;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ use self::answer::Answer;
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
+pub use self::reference::{Entry, Line};
 pub use self::sdk::Language;
 use super::body::{self, BodyError};
 use super::{Config, Peer, accept_encoding, retry_after};
@@ -265,6 +267,11 @@ pub fn openrpc(url: &str) -> serde_json::Value {
 /// The reference for people, made from an OpenRPC document.
 pub fn reference(document: &serde_json::Value) -> String {
     reference::page(document)
+}
+
+/// What an OpenRPC document says of a method; `None` if it has no such.
+pub fn entry(document: &serde_json::Value, method: &str) -> Option<Entry> {
+    reference::entry(document, method)
 }
 
 /// The files of a client package, text by path, made from an OpenRPC document.

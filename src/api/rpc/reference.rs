@@ -5,6 +5,37 @@ use serde_json::{Value, json};
 
 use crate::domain::fault::FAULTS;
 
+/// What the document says of a method, as plain text.
+pub struct Entry {
+    /// What it does.
+    pub summary: String,
+    /// What else is to be known.
+    pub description: String,
+    /// Its parameters but for the session, each followed by its members.
+    pub params: Vec<Line>,
+    /// What it answers.
+    pub result: Vec<Line>,
+    /// The faults it may raise: number and words.
+    pub faults: Vec<(i64, String)>,
+    /// Arguments and the result of an example.
+    pub example: Option<(Vec<Value>, Value)>,
+}
+
+/// A parameter, a result, or a member of either, with its path.
+pub struct Line {
+    /// Its name; that of a member behind those of what it is in.
+    pub path: String,
+    /// Whether it must be there.
+    pub is_required: bool,
+    /// What it may be.
+    pub kind: String,
+    /// What it means.
+    pub description: String,
+}
+
+/// The parameter that says who calls.
+const SESSION: &str = "session";
+
 /// The page, made from a document.
 pub fn page(document: &Value) -> String {
     Page::new(document).render().expect("memory takes every byte")
@@ -162,6 +193,60 @@ impl<'a> Example<'a> {
             },
             answer: format!("{answer:#}"),
         }
+    }
+}
+
+/// What the document says of the method of that name, if it has one.
+pub fn entry(document: &Value, name: &str) -> Option<Entry> {
+    let method = list(&document["methods"]).find(|method| method["name"] == name)?;
+    let own = || list(&method["params"]).filter(|param| param["name"] != SESSION);
+    let mut params = Vec::new();
+    for param in own() {
+        let (path, schema) = (text(&param["name"]), &param["schema"]);
+        push_member(&mut params, path, param["required"] == true, schema, text(&param["description"]));
+        if let Some(named) = named(document, schema) {
+            push_members(&mut params, path, named);
+        }
+    }
+    let schema = &method["result"]["schema"];
+    let mut result = Vec::new();
+    push_member(&mut result, "", true, schema, text(&schema["description"]));
+    if let Some(named) = named(document, schema).or_else(|| named(document, &schema["items"])) {
+        push_members(&mut result, "", named);
+    }
+    let examples = || list(&method["examples"]);
+    let plain = format!("{name}.registered");
+    let example = examples().find(|example| example["name"] == *plain).or_else(|| examples().next());
+    let page = Method::new(method, document, "");
+    Some(Entry {
+        summary: text(&method["summary"]).to_owned(),
+        description: text(&method["description"]).to_owned(),
+        params: params.into_iter().map(Line::from).collect(),
+        result: result.into_iter().map(Line::from).collect(),
+        faults: page.faults.iter().map(|fault| (fault.code, fault.message.to_owned())).collect(),
+        example: example.map(|example| {
+            let given = list(&example["params"]).filter(|param| param["name"] != SESSION);
+            (given.map(|param| param["value"].clone()).collect(), example["result"]["value"].clone())
+        }),
+    })
+}
+
+/// The schema that another names.
+fn named<'a>(document: &'a Value, schema: &Value) -> Option<&'a Value> {
+    let whole = list(&schema["allOf"]).next().unwrap_or(schema);
+    document.pointer(whole["$ref"].as_str()?.trim_start_matches('#'))
+}
+
+impl From<Member> for Line {
+    fn from(member: Member) -> Self {
+        let plain = |pieces: Vec<Piece>| -> String {
+            let words = pieces.into_iter().map(|piece| match piece {
+                Piece::Text(text) | Piece::Code(text) | Piece::Type(text) => text,
+            });
+            words.collect()
+        };
+        let Member { path, is_required, kind, description } = member;
+        Self { path, is_required, kind: plain(kind), description: plain(description) }
     }
 }
 

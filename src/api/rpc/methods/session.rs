@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::NoParams;
 use crate::api::rpc::answer::Reply;
 use crate::api::rpc::args::from_raw;
+use crate::api::rpc::fault::{Data, data};
 use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table, TurnOf};
 use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
+use crate::domain::nearest::nearest;
 use crate::service::auth::{Caller, Credentials};
 use crate::work::READ_AT_ONCE_MAX;
 
@@ -129,6 +131,9 @@ enum ItemResult {
         /// Its words.
         #[serde(rename = "faultMessage")]
         fault_message: String,
+        /// What was wrong, where the words do not say it.
+        #[serde(rename = "faultData", skip_serializing_if = "Option::is_none")]
+        fault_data: Option<Data>,
     },
 }
 
@@ -166,6 +171,7 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
                 is_fault: true,
                 fault_code: fault.code.number(),
                 fault_message: fault.to_string(),
+                fault_data: data(&fault).filter(|_| fault.code.keeps_its_words()),
             },
             ItemResult::Done,
         ));
@@ -298,8 +304,11 @@ struct ResourceFaults {
 
 async fn resource_faults(request: Request, _: Caller, params: ResourceFaults) -> Result<Vec<FaultItem>, Fault> {
     let resource = params.resource.as_str();
-    if !request.table.methods().iter().any(|method| method.spec.resource() == Some(resource)) {
-        return Err(Fault::new(FaultCode::InvalidPath).detail("There is no such resource; \"resources\" lists them."));
+    let known = || request.table.methods().iter().filter_map(|method| method.spec.resource());
+    if !known().any(|known| known == resource) {
+        return Err(Fault::new(FaultCode::InvalidPath)
+            .detail("There is no such resource; \"resources\" lists them.")
+            .nearest(nearest(resource, known())));
     }
     Ok(faults_of(resource))
 }
