@@ -33,13 +33,18 @@ CREATE TABLE user (
     application_description TEXT,
     application_logo_url    TEXT,
     developer_name          TEXT,
-    developer_website       TEXT
+    developer_website       TEXT,
+    old_key_hash            BLOB,           -- the key before, which was replaced
+    old_key_until           INTEGER         -- and counts until then
 ) STRICT;
+
+CREATE UNIQUE INDEX user_by_old_key ON user (old_key_hash) WHERE old_key_hash IS NOT NULL;
 
 CREATE TABLE session (
     key_hash   BLOB    NOT NULL PRIMARY KEY,
     user_id    INTEGER NOT NULL REFERENCES user,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    ends_at    INTEGER                      -- however much it is used; NULL: as long as it is
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX session_by_expiry ON session (expires_at);

@@ -37,7 +37,7 @@ use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::sqlite::open::OpenError;
 use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
-use tallyhook::store::{DueKey, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
+use tallyhook::store::{DueKey, NewSession, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
 use tallyhook::work::Account;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -461,10 +461,12 @@ async fn news_come_after_the_commit_and_in_order() {
 #[tokio::test]
 async fn sessions_live_end_and_are_swept() {
     let bench = Bench::new();
-    let (user, _) = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap();
+    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
     let key = KeyHash::of("session");
     let at = |seconds| START.after(Duration::from_secs(seconds));
-    let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 100);
+    let open = |key, expires_at| {
+        bench.store.open_session(bench.acme, NewSession { user, key, expires_at, ends_at: None }, 100)
+    };
     open(key, at(60)).await.unwrap();
     bench.store.renew_session(bench.acme, key, at(90));
     bench.store.renew_session(bench.acme, key, at(70));
@@ -478,6 +480,13 @@ async fn sessions_live_end_and_are_swept() {
     );
     bench.store.end_session(key, Account::Server).await.unwrap();
     assert!(bench.store.session(key, Account::Server).await.unwrap().is_none());
+    // One that was opened with a key that was replaced ends with it, however much it is used.
+    let session = NewSession { user, key, expires_at: at(60), ends_at: Some(at(80)) };
+    bench.store.open_session(bench.acme, session, 100).await.unwrap();
+    bench.store.renew_session(bench.acme, key, at(90));
+    open(KeyHash::of("a third"), at(60)).await.unwrap();
+    let found = bench.store.session(key, Account::Server).await.unwrap().unwrap();
+    assert_eq!((found.expires_at, found.ends_at), (at(80), Some(at(80))));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `tallyhook user`: who may call.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -23,6 +25,8 @@ Examples:
   tallyhook user list --json
   tallyhook user profile shop --application-name 'The shop' --developer-name Ann
   tallyhook user profile shop --developer-name ''    removes it, and shows the rest
+  tallyhook user update viewer --permissions webhook_read,event_write
+  tallyhook user rotate-key shop --overlap 3600     both keys count for an hour
   tallyhook user disable viewer    refused until it is enabled again
   tallyhook user enable viewer
   tallyhook user revoke viewer     for ever
@@ -37,6 +41,10 @@ pub enum UserCommand {
     Create(CreateArgs),
     /// List all users.
     List(ListArgs),
+    /// Change what a user may do.
+    Update(UpdateArgs),
+    /// Replace a user's API key, and print the new one; the old one counts for a while yet.
+    RotateKey(RotateKeyArgs),
     /// Change what is told of a user's application, and show it.
     Profile(ProfileArgs),
     /// Refuse a user until it is enabled again; its API key and its sessions stay.
@@ -71,6 +79,30 @@ pub struct ListArgs {
     /// Print them as a JSON array
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// What to change of a user.
+#[derive(Args)]
+pub struct UpdateArgs {
+    /// The user's name
+    name: String,
+    /// What it may do from now on, with commas: webhook_read, webhook_write, event_write, admin
+    #[arg(long, value_name = "LIST")]
+    permissions: String,
+    #[command(flatten)]
+    store: StoreFlags,
+}
+
+/// Whose key to replace.
+#[derive(Args)]
+pub struct RotateKeyArgs {
+    /// The user's name
+    name: String,
+    /// How long the old key counts, and the sessions that there are, up to 30 days; 0 ends them now
+    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(..=2_592_000))]
+    overlap: u64,
     #[command(flatten)]
     store: StoreFlags,
 }
@@ -139,6 +171,8 @@ pub fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
         UserCommand::Create(args) => create(&args),
         UserCommand::List(args) => list(&args),
+        UserCommand::Update(args) => update(&args),
+        UserCommand::RotateKey(args) => rotate_key(&args),
         UserCommand::Profile(args) => profile(&args),
         UserCommand::Disable(args) => set_enabled(&args, false),
         UserCommand::Enable(args) => set_enabled(&args, true),
@@ -180,6 +214,27 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
         return Ok(());
     }
     print(&table::of(&COLUMNS, &users.iter().map(row).collect::<Vec<_>>(), table::width()))
+}
+
+fn update(args: &UpdateArgs) -> Result<(), Failure> {
+    let permissions = Permissions::try_new(&args.permissions).map_err(wrong)?;
+    let mut admin = open_existing(&args.store.load()?.store)?;
+    let user = admin.change_permissions(&args.name, permissions).map_err(Failure::failed)?;
+    say(&format!("tallyhook: {} has {} now.", user.name, user.permissions));
+    Ok(())
+}
+
+fn rotate_key(args: &RotateKeyArgs) -> Result<(), Failure> {
+    let (key, name) = (generate_api_key(), &args.name);
+    let until = Clock::system().now().after(Duration::from_secs(args.overlap));
+    let mut admin = open_existing(&args.store.load()?.store)?;
+    admin.rotate_key(name, KeyHash::of(&key), until).map_err(Failure::failed)?;
+    say(&match args.overlap {
+        0 => format!("tallyhook: the old key of {name} is worthless and its sessions have ended."),
+        _ => format!("tallyhook: the old key of {name}, and its sessions, count until {until}."),
+    });
+    say("The new API key is shown only now:");
+    print(&key)
 }
 
 fn profile(args: &ProfileArgs) -> Result<(), Failure> {

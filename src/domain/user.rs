@@ -6,6 +6,7 @@ use url::Url;
 
 use super::fault::Violation;
 use super::id::{MerchantId, UserId};
+use super::secret::KeyHash;
 use super::target::URL_CHARS_MAX;
 use super::time::Timestamp;
 
@@ -105,6 +106,52 @@ impl fmt::Display for Permissions {
     }
 }
 
+/// What a user logs in with. Only hashes are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// Its API key.
+    pub current: KeyHash,
+    /// The one before, as long as that counts.
+    pub old: Option<OldKey>,
+}
+
+/// A key that was replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OldKey {
+    /// Its hash.
+    pub hash: KeyHash,
+    /// Until when it counts.
+    pub until: Timestamp,
+}
+
+/// How long a key counts that somebody has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counts {
+    /// As long as the user.
+    On,
+    /// Until then, for it was replaced.
+    Until(Timestamp),
+}
+
+impl Counts {
+    /// Until when, if that is known.
+    pub fn end(self) -> Option<Timestamp> {
+        match self {
+            Self::On => None,
+            Self::Until(end) => Some(end),
+        }
+    }
+}
+
+impl Keys {
+    /// How long a key counts; `None` if it is neither of them, or was replaced too
+    /// long ago. Both are compared, whichever it is.
+    pub fn counts(self, key: KeyHash, now: Timestamp) -> Option<Counts> {
+        let old = self.old.filter(|old| old.hash == key && old.until > now);
+        if self.current == key { Some(Counts::On) } else { old.map(|old| Counts::Until(old.until)) }
+    }
+}
+
 /// A login of a merchant, without its key.
 #[derive(Clone, Debug)]
 pub struct User {
@@ -127,6 +174,8 @@ pub struct User {
     pub disabled_at: Option<Timestamp>,
     /// When its key stopped being good, for ever.
     pub revoked_at: Option<Timestamp>,
+    /// What it logs in with.
+    pub keys: Keys,
 }
 
 /// What a user's application is, for people; as far as it is known.
@@ -218,6 +267,17 @@ mod tests {
             assert_eq!(wrong(linked(url)), "developer_website", "{url}");
         }
         assert!(Profile::default().changed(linked(&format!("http://a/{}", "x".repeat(991)))).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_counts_for_a_while() {
+        let [current, before, other] = ["a", "b", "c"].map(KeyHash::of);
+        let keys = Keys { current, old: Some(OldKey { hash: before, until: Timestamp(10) }) };
+        assert_eq!(keys.counts(current, Timestamp(99)), Some(Counts::On));
+        assert_eq!(keys.counts(before, Timestamp(9)), Some(Counts::Until(Timestamp(10))));
+        assert_eq!(keys.counts(before, Timestamp(10)), None);
+        assert_eq!(keys.counts(other, Timestamp(0)), None);
+        assert_eq!(Keys { current, old: None }.counts(before, Timestamp(0)), None);
     }
 
     #[test]

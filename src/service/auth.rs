@@ -10,7 +10,8 @@ use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::{KeyHash, generate_session_key};
-use crate::domain::user::{Permission, Permissions, User, check_name};
+use crate::domain::user::{Counts, Keys, Permission, Permissions, User, check_name};
+use crate::store::NewSession;
 use crate::work::Account;
 
 /// A session that is used is renewed at most this often, so that most calls
@@ -50,6 +51,8 @@ pub struct Caller {
     pub merchant_code: String,
     /// What it may do.
     pub permissions: Permissions,
+    /// How long what it has shown counts; a session that it opens ends then.
+    counts: Counts,
     shown: Arc<Shown>,
 }
 
@@ -66,10 +69,10 @@ impl fmt::Debug for Shown {
 }
 
 impl Caller {
-    fn new(user: User, credentials: &Credentials, peer: IpAddr) -> Self {
+    fn new((user, counts): (User, Counts), credentials: &Credentials, peer: IpAddr) -> Self {
         let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
         let shown = Arc::new(Shown { credentials: credentials.clone(), peer });
-        Self { user_id, merchant_id, merchant_code, permissions, shown }
+        Self { user_id, merchant_id, merchant_code, permissions, counts, shown }
     }
 
     /// Fails with fault 2 unless the caller has the permission.
@@ -101,14 +104,14 @@ impl Service {
     /// name and key do not go together, or too often did not, and with fault
     /// 119 or 120 as [`Self::authenticate`] does.
     pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
-        let user = self.check_key(name, key, peer).await?;
+        let (user, counts) = self.check_key(name, key, peer).await?;
         self.count_call(user.user_id)?;
-        self.open_session(user.merchant_id, user.user_id).await
+        self.open_session(user.merchant_id, user.user_id, counts).await
     }
 
     /// Opens a session for whoever is calling.
     pub async fn start_session(&self, caller: &Caller) -> Result<String, Fault> {
-        self.open_session(caller.merchant_id, caller.user_id).await
+        self.open_session(caller.merchant_id, caller.user_id, caller.counts).await
     }
 
     /// Ends a session; one that is unknown has ended already.
@@ -163,28 +166,31 @@ impl Service {
         let Shown { credentials, peer } = &*caller.shown;
         let user = match credentials {
             Credentials::Basic { name, key } => {
-                let user = self.user_with(name, key, Origin::of(*peer)).await?;
-                enabled(user.ok_or(FaultCode::AccessDenied)?)?
+                let found = self.user_with(name, key, Origin::of(*peer)).await?;
+                enabled(found.ok_or(FaultCode::AccessDenied)?)?
             }
             others => self.user_of(others, *peer).await?,
         };
         Ok(Caller::new(user, credentials, *peer))
     }
 
-    async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<User, Fault> {
+    async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<(User, Counts), Fault> {
         match credentials {
             Credentials::Session(key) => self.session(key, peer).await?.ok_or(FaultCode::SessionExpired.into()),
             Credentials::Basic { name, key } => self.check_key(name, key, peer).await,
             Credentials::Bearer(key) => {
-                if let Some(user) = self.session(key, peer).await? {
-                    return Ok(user);
+                if let Some(found) = self.session(key, peer).await? {
+                    return Ok(found);
                 }
                 if !may_be_key(key) {
                     return Err(FaultCode::AccessDenied.into());
                 }
-                let user = self.store.user_by_key(KeyHash::of(key), Account::of_stranger(peer)).await;
-                let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-                enabled(user.filter(|user| self.admits(user)).ok_or(FaultCode::AccessDenied)?)
+                let hash = KeyHash::of(key);
+                let user = self.store.user_by_key(hash, Account::of_stranger(peer)).await;
+                let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?.filter(|user| self.admits(user));
+                let found = user.and_then(|user| Some((user.keys.counts(hash, self.clock.now())?, user)));
+                let (counts, user) = found.ok_or(FaultCode::AccessDenied)?;
+                enabled((user, counts))
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
@@ -192,16 +198,17 @@ impl Service {
         }
     }
 
-    async fn open_session(&self, merchant: MerchantId, user: UserId) -> Result<String, Fault> {
+    async fn open_session(&self, merchant: MerchantId, user: UserId, counts: Counts) -> Result<String, Fault> {
         let key = generate_session_key();
-        let expires_at = self.clock.now().after(self.config.session_ttl);
-        let opened =
-            self.store.open_session(merchant, user, KeyHash::of(&key), expires_at, self.config.sessions_max).await;
+        let (unused, ends_at) = (self.clock.now().after(self.config.session_ttl), counts.end());
+        let expires_at = ends_at.map_or(unused, |end| unused.min(end));
+        let session = NewSession { user, key: KeyHash::of(&key), expires_at, ends_at };
+        let opened = self.store.open_session(merchant, session, self.config.sessions_max).await;
         opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// The user of a session that lives, which is renewed by being used.
-    async fn session(&self, key: &str, peer: IpAddr) -> Result<Option<User>, Fault> {
+    async fn session(&self, key: &str, peer: IpAddr) -> Result<Option<(User, Counts)>, Fault> {
         if !may_be_key(key) {
             return Ok(None);
         }
@@ -212,18 +219,20 @@ impl Service {
         let Some(session) = session.filter(|session| session.expires_at > now && self.admits(&session.user)) else {
             return Ok(None);
         };
-        let user = enabled(session.user)?;
-        let renewed = now.after(self.config.session_ttl);
+        let counts = session.ends_at.map_or(Counts::On, Counts::Until);
+        let (user, counts) = enabled((session.user, counts))?;
+        let unused = now.after(self.config.session_ttl);
+        let renewed = counts.end().map_or(unused, |end| unused.min(end));
         if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
             self.store.renew_session(user.merchant_id, hash, renewed);
         }
-        Ok(Some(user))
+        Ok(Some((user, counts)))
     }
 
     /// The user of that name, if the key is its key. What is done takes as long
     /// whether there is such a user or not, so that names can't be told by it.
     /// After too many wrong keys it takes longer, for right ones, too.
-    async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<User, Fault> {
+    async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<(User, Counts), Fault> {
         // No user has such a name or key, so there is nothing to guess and to count.
         if check_name("username", name).is_err() || !may_be_key(key) {
             return Err(FaultCode::AccessDenied.into());
@@ -235,7 +244,7 @@ impl Service {
             self.slow_down().await;
         }
         match self.user_with(name, key, address).await? {
-            Some(user) => enabled(user),
+            Some(found) => enabled(found),
             None => {
                 let now = self.clock.now();
                 if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
@@ -247,13 +256,14 @@ impl Service {
         }
     }
 
-    /// The user of that name who is let in, if the key is its key.
-    async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Option<User>, Fault> {
-        let found = self.store.user_by_name(name, address.into()).await;
-        let found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        let (user, expected) = found.map_or((None, KeyHash([0; 32])), |(user, hash)| (Some(user), hash));
-        let is_right = KeyHash::of(key) == expected;
-        Ok(user.filter(|user| is_right && self.admits(user)))
+    /// The user of that name who is let in, if the key is its key, or was until
+    /// lately.
+    async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Option<(User, Counts)>, Fault> {
+        let user = self.store.user_by_name(name, address.into()).await;
+        let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let none = Keys { current: KeyHash([0; 32]), old: None };
+        let counts = user.as_ref().map_or(none, |user| user.keys).counts(KeyHash::of(key), self.clock.now());
+        Ok(user.filter(|user| self.admits(user)).zip(counts))
     }
 
     /// Waits as long as a guess has to take.
@@ -289,9 +299,9 @@ fn may_be_key(key: &str) -> bool {
 
 /// A user that showed the right credentials. Fails with fault 119 if it is
 /// disabled, which is told to nobody else.
-fn enabled(user: User) -> Result<User, Fault> {
+fn enabled((user, counts): (User, Counts)) -> Result<(User, Counts), Fault> {
     match user.disabled_at {
-        None => Ok(user),
+        None => Ok((user, counts)),
         Some(_) => Err(Fault::new(FaultCode::UserDisabled)
             .detail(format!("An operator enables it with \"tallyhook user enable {}\".", user.name))),
     }

@@ -41,6 +41,21 @@ pub struct Session {
     pub user: User,
     /// When it ends unless it is used.
     pub expires_at: Timestamp,
+    /// When it ends however much it is used, if that is known.
+    pub ends_at: Option<Timestamp>,
+}
+
+/// A session to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its key.
+    pub key: KeyHash,
+    /// When it ends unless it is used.
+    pub expires_at: Timestamp,
+    /// When it ends however much it is used, if that is known.
+    pub ends_at: Option<Timestamp>,
 }
 
 /// Which webhooks of a merchant to change.
@@ -210,11 +225,11 @@ pub trait Store: Watched + Requests {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 
-    /// The user of that name, with the hash of its key; looked up in the line
-    /// of whoever asks, as nobody knows yet who that is.
-    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<(User, KeyHash)>, StoreError>;
+    /// The user of that name; looked up in the line of whoever asks, as nobody
+    /// knows yet who that is.
+    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<User>, StoreError>;
 
-    /// The user with that API key, looked up likewise.
+    /// The user that has or had that API key, looked up likewise.
     async fn user_by_key(&self, key: KeyHash, asker: Account) -> Result<Option<User>, StoreError>;
 
     /// The profiles of the merchant's users that have one, by user.
@@ -225,17 +240,10 @@ pub trait Store: Watched + Requests {
 
     /// Opens a session. If the user has `quota` already, those end that would
     /// have ended first.
-    async fn open_session(
-        &self,
-        merchant: MerchantId,
-        user: UserId,
-        key: KeyHash,
-        expires_at: Timestamp,
-        quota: u32,
-    ) -> Result<(), StoreError>;
+    async fn open_session(&self, merchant: MerchantId, session: NewSession, quota: u32) -> Result<(), StoreError>;
 
-    /// Moves a session's end, soon and without waiting; a failure is dropped,
-    /// for the next use of the session will ask again.
+    /// Moves a session's end, up to when it ends anyway, soon and without waiting;
+    /// a failure is dropped, for the next use of the session will ask again.
     fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp);
 
     /// Ends a session, if there is one; in its merchant's line, or the asker's if

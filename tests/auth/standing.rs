@@ -128,6 +128,57 @@ async fn a_disabled_user_is_told_so_until_it_is_enabled_again() {
     assert_eq!(with_header(&server, &bearer(&key)).await, denied());
 }
 
+/// Both keys count for a while, in every form, and what the old one has opened
+/// ends with it.
+#[tokio::test]
+async fn a_key_that_was_replaced_counts_until_its_time_is_over() {
+    let (server, hand) = with_manual_clock(quick()).await;
+    let old = server.user("ann", "acme", ALL);
+    let before = server.login_as("ann", &old).await;
+    let rotate = |key: &str, until| {
+        Admin::open(&server.config.store).unwrap().rotate_key("ann", KeyHash::of(key), until).unwrap();
+    };
+    let end = START.after(2 * HOUR);
+    rotate("tk_new", end);
+    let during = server.login_as("ann", &old).await;
+    let headers = [("authorization", &*bearer(&old))];
+    let started = server.rpc_at("/", &headers, "startSession", json!([])).await.unwrap();
+    let after = server.login_as("ann", "tk_new").await;
+    for key in [&*old, "tk_new"] {
+        for form in forms("ann", key) {
+            with_header(&server, &form).await.unwrap();
+        }
+    }
+    let of_old = [&*before, &during, started.as_str().unwrap()];
+    for _ in 0..4 {
+        for session in of_old {
+            with_session(&server, session).await.unwrap();
+            assert!(expires_at(&server, session).await.unwrap() <= end, "it is renewed up to the end of its key");
+        }
+        with_session(&server, &after).await.unwrap();
+        writes_done(&server).await;
+        pass(&hand, HOUR / 2);
+    }
+    for form in forms("ann", &old) {
+        assert_eq!(with_header(&server, &form).await, denied());
+    }
+    for session in of_old {
+        assert_eq!(with_session(&server, session).await, expired());
+    }
+    with_session(&server, &after).await.unwrap();
+    // Without an overlap the one before is worthless at once, and of three the first is.
+    let now = START.after(2 * HOUR);
+    rotate("tk_third", now);
+    assert_eq!(login(&server, "ann", "tk_new").await, denied());
+    assert_eq!(with_session(&server, &after).await, expired());
+    login(&server, "ann", "tk_third").await.unwrap();
+    rotate("tk_fourth", now.after(HOUR));
+    rotate("tk_fifth", now.after(HOUR));
+    for (key, counts) in [("tk_third", false), ("tk_fourth", true), ("tk_fifth", true)] {
+        assert_eq!(login(&server, "ann", key).await.is_ok(), counts, "{key}");
+    }
+}
+
 /// What lasts is looked at again before it gives something.
 #[tokio::test]
 async fn who_is_sent_away_gets_no_more_of_what_has_begun() {

@@ -146,15 +146,16 @@ async fn backfills_go_on_when_there_is_room() {
 #[tokio::test]
 async fn one_session_more_than_may_be_ends_the_oldest() {
     let bench = Bench::new();
-    let (user, _) = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap();
+    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
     let at = |seconds| START.after(Duration::from_secs(seconds));
     let keys: Vec<_> = ["a", "b", "c", "d"].map(KeyHash::of).into();
-    let open = |key, end| bench.store.open_session(bench.acme, user.user_id, key, end, 3);
+    let session = |user, key, expires_at| NewSession { user, key, expires_at, ends_at: None };
+    let open = |key, end| bench.store.open_session(bench.acme, session(user, key, end), 3);
     for (key, end) in keys[..3].iter().zip([60, 61, 62]) {
         open(*key, at(end)).await.unwrap();
     }
     bench.store.renew_session(bench.acme, keys[0], at(90));
-    bench.store.open_session(bench.other, UserId(2), KeyHash::of("other"), at(1), 3).await.unwrap();
+    bench.store.open_session(bench.other, session(UserId(2), KeyHash::of("other"), at(1)), 3).await.unwrap();
     open(keys[3], at(63)).await.unwrap();
     let mut live = Vec::new();
     for key in &keys {

@@ -9,7 +9,7 @@ use super::open::{OpenError, open_current};
 use super::{Config, rows};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
-use crate::domain::id::MerchantId;
+use crate::domain::id::{EventId, MerchantId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
@@ -28,6 +28,9 @@ pub enum AdminError {
     /// What is revoked stays so.
     #[error("the user {0} was revoked, which is for ever; make another")]
     Revoked(String),
+    /// Whoever reads the documents knows its key.
+    #[error("the key of the demo user {0} can't be replaced; make another user")]
+    Demo(String),
     /// The profile breaks a rule.
     #[error("{}: {}", .0.field, .0.problem)]
     Profile(Violation),
@@ -71,6 +74,21 @@ impl Admin {
         open_current(config).map(|conn| Self { conn })
     }
 
+    /// What there is, at the cost of a look at each user and webhook.
+    pub fn found(&self) -> Result<Found, AdminError> {
+        let found = self.conn.query_row(
+            "SELECT (SELECT count(*) FROM user WHERE revoked_at IS NULL), count(*),
+                coalesce(sum(last_increment_id - settled_through), 0), (SELECT max(event_id) FROM event)
+                FROM webhook WHERE deleted_at IS NULL",
+            [],
+            |row| {
+                let last_event = row.get::<_, Option<_>>(3)?.map(EventId);
+                Ok(Found { users: row.get(0)?, webhooks: row.get(1)?, unsettled: row.get(2)?, last_event })
+            },
+        )?;
+        Ok(found)
+    }
+
     /// Makes a user, and its merchant if that is missing. Fails with
     /// [`AdminError::NameTaken`], also if the user of that name was revoked:
     /// its name stands in logs, and must not come to mean somebody else.
@@ -92,6 +110,39 @@ impl Admin {
         write_profile(&tx, name, &profile)?;
         tx.commit()?;
         Ok(profile)
+    }
+
+    /// Changes what a user may do, and returns it as it is then. Fails with
+    /// [`AdminError::NoUser`] or [`AdminError::Revoked`].
+    pub fn change_permissions(&mut self, name: &str, permissions: Permissions) -> Result<User, AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let user = find_standing(&tx, name)?;
+        tx.execute("UPDATE user SET permissions = ?2 WHERE name = ?1", params![name, permissions.bits()])?;
+        tx.commit()?;
+        Ok(User { permissions, ..user })
+    }
+
+    /// Replaces a user's key. The one it had counts until `until`, and so do its
+    /// sessions; one before that is worthless. Fails with [`AdminError::NoUser`],
+    /// [`AdminError::Revoked`] or, since everybody knows its key,
+    /// [`AdminError::Demo`].
+    pub fn rotate_key(&mut self, name: &str, key: KeyHash, until: Timestamp) -> Result<(), AdminError> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let user = find_standing(&tx, name)?;
+        if user.is_demo {
+            return Err(AdminError::Demo(user.name));
+        }
+        tx.execute(
+            "UPDATE user SET old_key_hash = key_hash, old_key_until = ?3, key_hash = ?2 WHERE name = ?1",
+            params![name, key.0, until.0],
+        )?;
+        tx.execute(
+            "UPDATE session SET expires_at = min(expires_at, ?2), ends_at = min(coalesce(ends_at, ?2), ?2)
+                WHERE user_id = ?1",
+            params![user.user_id.0, until.0],
+        )?;
+        tx.commit()?;
+        Ok(())
     }
 
     /// All users, revoked ones too, by name.
@@ -119,10 +170,7 @@ impl Admin {
     /// with [`AdminError::NoUser`] or [`AdminError::Revoked`].
     pub fn set_enabled(&mut self, name: &str, enabled: bool, now: Timestamp) -> Result<(), AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let user = find_user(&tx, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
-        if user.revoked_at.is_some() {
-            return Err(AdminError::Revoked(user.name));
-        }
+        let user = find_standing(&tx, name)?;
         let disabled_at = (!enabled).then(|| user.disabled_at.unwrap_or(now).0);
         tx.execute("UPDATE user SET disabled_at = ?2 WHERE name = ?1", params![name, disabled_at])?;
         tx.commit()?;
@@ -175,6 +223,20 @@ impl Admin {
         let entries = statement.query_map([merchant.0], rows::topic)?.collect::<Result<_, _>>()?;
         Ok(entries)
     }
+}
+
+/// What lies in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Users that were not revoked.
+    pub users: i64,
+    /// Webhooks that were not deleted.
+    pub webhooks: i64,
+    /// Deliveries behind the numbers up to which all have ended: those that are
+    /// pending, and what has overtaken them.
+    pub unsettled: i64,
+    /// The last event, if there was one and it has not been pruned.
+    pub last_event: Option<EventId>,
 }
 
 /// What became of topics that were loaded.
@@ -264,6 +326,12 @@ fn find_merchant(conn: &Connection, code: &str) -> Result<MerchantId, AdminError
     let found =
         conn.query_row("SELECT merchant_id FROM merchant WHERE code = ?1", [code], |row| row.get(0)).optional()?;
     found.map(MerchantId).ok_or_else(|| AdminError::NoMerchant(code.to_owned()))
+}
+
+/// The user of that name, who was not revoked.
+fn find_standing(conn: &Connection, name: &str) -> Result<User, AdminError> {
+    let user = find_user(conn, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+    if user.revoked_at.is_some() { Err(AdminError::Revoked(user.name)) } else { Ok(user) }
 }
 
 fn find_user(conn: &Connection, name: &str) -> rusqlite::Result<Option<User>> {

@@ -44,7 +44,7 @@ use self::tx::Tx;
 use self::writer::{Change, Writer};
 use super::feed::Feed;
 use super::mailbox::Mailbox;
-use super::{Contents, DueKey, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
+use super::{Contents, DueKey, NewSession, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, Outcome, StateCounts};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -211,12 +211,12 @@ impl Store for SqliteStore {
         &self.store_id
     }
 
-    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<(User, KeyHash)>, StoreError> {
+    async fn user_by_name(&self, name: &str, asker: Account) -> Result<Option<User>, StoreError> {
         let name = name.to_owned();
         self.readers
             .peek(asker, move |conn| {
                 let sql = format!("{} WHERE user.name = ?1", rows::USER);
-                Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user_and_key).optional()?)
+                Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user).optional()?)
             })
             .await
     }
@@ -224,7 +224,7 @@ impl Store for SqliteStore {
     async fn user_by_key(&self, key: KeyHash, asker: Account) -> Result<Option<User>, StoreError> {
         self.readers
             .peek(asker, move |conn| {
-                let sql = format!("{} WHERE user.key_hash = ?1", rows::USER);
+                let sql = format!("{} WHERE user.key_hash = ?1 OR user.old_key_hash = ?1", rows::USER);
                 Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
             })
             .await
@@ -237,27 +237,16 @@ impl Store for SqliteStore {
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>, StoreError> {
         self.readers
             .peek(asker, move |conn| {
-                let expires_at = conn
-                    .prepare_cached("SELECT user_id, expires_at FROM session WHERE key_hash = ?1")?
-                    .query_row([key.0], |row| Ok((row.get::<_, i64>(0)?, Timestamp(row.get(1)?))))
-                    .optional()?;
-                let Some((user_id, expires_at)) = expires_at else { return Ok(None) };
+                let Some((id, expires_at, ends_at)) = sessions::find(conn, key)? else { return Ok(None) };
                 let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
-                let user = conn.prepare_cached(&sql)?.query_row([user_id], rows::user).optional()?;
-                Ok(user.map(|user| Session { user, expires_at }))
+                let user = conn.prepare_cached(&sql)?.query_row([id.0], rows::user).optional()?;
+                Ok(user.map(|user| Session { user, expires_at, ends_at }))
             })
             .await
     }
 
-    async fn open_session(
-        &self,
-        merchant: MerchantId,
-        user: UserId,
-        key: KeyHash,
-        expires_at: Timestamp,
-        quota: u32,
-    ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| sessions::open_session(tx, user, key, expires_at, quota)).await
+    async fn open_session(&self, merchant: MerchantId, session: NewSession, quota: u32) -> Result<(), StoreError> {
+        self.write(merchant, move |tx| sessions::open_session(tx, session, quota)).await
     }
 
     fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp) {

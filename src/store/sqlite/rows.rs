@@ -27,14 +27,14 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::user::{Permissions, Profile, User};
+use crate::domain::user::{Keys, OldKey, Permissions, Profile, User};
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
 use crate::store::{Content, Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =
     "SELECT user.user_id, user.merchant_id, merchant.code, user.name, user.permissions, user.is_demo,
-    user.created_at, user.disabled_at, user.revoked_at, user.key_hash FROM user JOIN merchant USING (merchant_id)";
+    user.created_at, user.disabled_at, user.revoked_at, user.key_hash, user.old_key_hash, user.old_key_until FROM user JOIN merchant USING (merchant_id)";
 
 /// What [`profile`] reads; takes a WHERE behind it.
 pub const PROFILE: &str = "SELECT user_id, application_name, application_description, application_logo_url,
@@ -130,12 +130,13 @@ pub fn user(row: &Row<'_>) -> rusqlite::Result<User> {
         created_at: time(row, 6)?,
         disabled_at: time_if_any(row, 7)?,
         revoked_at: time_if_any(row, 8)?,
+        keys: keys(row)?,
     })
 }
 
-/// A user and the hash of its key, from [`USER`].
-pub fn user_and_key(row: &Row<'_>) -> rusqlite::Result<(User, KeyHash)> {
-    Ok((user(row)?, KeyHash(row.get(9)?)))
+fn keys(row: &Row<'_>) -> rusqlite::Result<Keys> {
+    let (hash, until) = (row.get::<_, Option<_>>(10)?.map(KeyHash), time_if_any(row, 11)?);
+    Ok(Keys { current: KeyHash(row.get(9)?), old: hash.zip(until).map(|(hash, until)| OldKey { hash, until }) })
 }
 
 /// A user's profile, empty or not, from [`PROFILE`].
