@@ -1,6 +1,7 @@
 //! `tallyhook serve`: the server, until a signal stops it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::flags::ServeFlags;
 use super::signals::Signals;
@@ -11,7 +12,7 @@ use crate::app::{Hooks, Server};
 use crate::config::Config;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
-use crate::store::sqlite::admin::Admin;
+use crate::store::sqlite::admin::{Admin, Found};
 use crate::telemetry;
 
 /// What its help ends with.
@@ -24,6 +25,8 @@ Examples:
   TALLYHOOK_LOG=debug tallyhook serve
 
 When it is ready it prints one line: tallyhook listening on http://ADDRESS
+A browser finds how to call it there. To stderr it says which version it is, and
+what lies in its store.
 SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one
 ends it at once.";
 
@@ -69,7 +72,7 @@ pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> 
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let dev = config.dev;
+    let (dev, store) = (config.dev, config.store.clone());
     let server = tokio::select! {
         server = Server::start(config, Hooks::default()) => server.map_err(Failure::failed)?,
         () = signals.next() => return Ok(()),
@@ -80,12 +83,33 @@ async fn serve(config: Config) -> Result<(), Failure> {
         Err(gone) if gone.code == 0 => {}
         printed => printed?,
     }
+    // Beside the running server, which has the store for itself by now.
+    match Admin::open(&store).map_err(Failure::failed).and_then(|admin| admin.found().map_err(Failure::failed)) {
+        Ok(found) => say(&greeting(&store.path, found, address)),
+        Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
+    }
     if dev {
         say(&first_call(&program(), address));
     }
     signals.next().await;
     say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
     stop(server, &mut signals).await
+}
+
+/// What runs here, on what, and where to read of it.
+fn greeting(store: &Path, found: Found, address: SocketAddr) -> String {
+    let Found { users, webhooks, unsettled, last_event } = found;
+    let last_event = last_event.map_or_else(|| "no event".to_owned(), |id| format!("the last event is {id}"));
+    let hint = match users {
+        0 => "\nNobody can call it yet; \"tallyhook user create NAME --merchant NAME\" makes a user.",
+        _ => "",
+    };
+    format!(
+        "tallyhook {} with the store {}: users {users}, webhooks {webhooks}, deliveries that have yet to end \
+         {unsettled} at the most, {last_event}\nHow to call it: http://{address}/docs{hint}",
+        env!("CARGO_PKG_VERSION"),
+        store.display()
+    )
 }
 
 /// How to make a first call, to be copied and pasted.

@@ -85,6 +85,30 @@ async fn other_methods_and_other_paths() {
     }
 }
 
+/// A person who opens the server's root gets a page; clients get what they got.
+#[tokio::test]
+async fn a_browser_at_the_root_is_led_to_the_reference() {
+    const BROWSER: (&str, &str) = ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
+    let server = TestServer::start().await;
+    for method in ["GET", "HEAD"] {
+        let (status, headers, text) = server.exchange(method, "/", &[BROWSER], "").await;
+        assert_eq!((status, &headers["location"], &*text), (303, &"docs".parse().unwrap(), ""), "{method}");
+        assert_eq!(headers["vary"], "accept");
+    }
+    let (status, headers, _) = server.exchange("GET", "/docs", &[BROWSER], "").await;
+    assert_eq!((status, headers["content-type"].to_str().unwrap()), (200, "text/html; charset=utf-8"));
+    for accept in ["application/json", "*/*"] {
+        let (status, _, text) = server.exchange("GET", "/", &[("accept", accept)], "").await;
+        assert_eq!(status, 405, "{accept}");
+        check_refusal(&text, "/docs");
+    }
+    let user = User::demo(&server);
+    let headers = [BROWSER, JSON, ("authorization", user.authorization.as_str())];
+    let (status, _, text) = server.exchange("POST", "/", &headers, LIST).await;
+    assert_eq!((status, &*text), (200, EMPTY_LIST), "a call is a call, whatever it accepts");
+    assert_eq!(server.exchange("GET", "/rpc", &[BROWSER], "").await.0, 405);
+}
+
 /// Some middleware puts it there.
 #[tokio::test]
 async fn a_slash_at_the_end_makes_no_difference() {

@@ -207,15 +207,31 @@ fn with_retry_after(mut response: Response, wait: Option<Duration>) -> Response 
     response
 }
 
+/// True of whoever wants a page: no client of an interface asks for HTML.
+fn is_browser(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|value| value.to_str().is_ok_and(|text| text.contains("text/html")))
+}
+
+/// Sends a person on from / to the reference. The path is relative, for a proxy
+/// may have the server under another.
+fn see_reference() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    let headers = response.headers_mut();
+    headers.insert(header::LOCATION, HeaderValue::from_static("docs"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
 async fn refuse_method() -> Response {
-    let problem = "JSON-RPC calls are made by POST; \"tallyhook call --help\" shows how.";
+    let problem = "JSON-RPC calls are made by POST, which /docs describes; \"tallyhook call --help\" shows how.";
     let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, envelope::INVALID_REQUEST, problem);
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
     response
 }
 
 async fn refuse_path() -> Response {
-    let problem = "There is nothing at this path; JSON-RPC calls go to / or /rpc.";
+    let problem = "There is nothing at this path; JSON-RPC calls go to / or /rpc, and /docs describes them.";
     refusal(StatusCode::NOT_FOUND, envelope::INVALID_REQUEST, problem)
 }
 

@@ -37,7 +37,7 @@ use super::envelope::INVALID_REQUEST;
 use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
-use super::{Endpoint, credentials, refusal, refuse_method};
+use super::{Endpoint, credentials, is_browser, refusal, refuse_method, see_reference};
 use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
 use crate::api::places::{Standing, Work};
 use crate::api::{Peer, Seat};
@@ -60,7 +60,10 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     if !parts.headers.contains_key(header::UPGRADE) {
-        return refuse_method().await;
+        return match parts.uri.path() == "/" && is_browser(&parts.headers) {
+            true => see_reference(),
+            false => refuse_method().await,
+        };
     }
     let (on_upgrade, key) =
         (parts.extensions.get::<OnUpgrade>().cloned(), parts.headers.get(header::SEC_WEBSOCKET_KEY));
