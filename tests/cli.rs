@@ -69,6 +69,13 @@ impl Running {
         assert!(Command::new("sh").args(["-c", "kill -$0 $1", name, &id]).status().unwrap().success());
     }
 
+    /// All that went to stderr, once it has ended.
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
     fn code(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
@@ -193,6 +200,42 @@ fn lists_are_told_with_ids_as_json_and_in_narrow_terminals() {
 }
 
 #[test]
+fn permissions_are_changed_and_keys_replaced_beside_a_running_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &[]);
+    let user = |args: &[&str]| run(folder.path(), &[&["user"], args].concat());
+    let made = stdout(&user(&["create", "ann", "--merchant", "acme", "--permissions", "webhook_read"]));
+    let old = made.trim();
+    let publish = |key: &str| server.call(&["event.publish", "order:created", "{}", "--user", "ann", "--key", key]);
+    assert!(stderr(&publish(old)).contains("This needs the permission event_write."));
+    let updated = user(&["update", "ann", "--permissions", "webhook_read,event_write"]);
+    assert!(updated.status.success() && stderr(&updated).contains("webhook_read,event_write"), "{}", stderr(&updated));
+    stdout(&publish(old));
+    let wrong = user(&["update", "ann", "--permissions", "root"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(stderr(&wrong).contains("\"root\" is none"), "{}", stderr(&wrong));
+
+    let rotated = user(&["rotate-key", "ann"]);
+    let second = stdout(&rotated);
+    let second = second.strip_suffix('\n').unwrap();
+    assert!(second.starts_with("tk_") && second.len() == 67 && second != old, "the key, alone: {second:?}");
+    assert!(stderr(&rotated).contains("count until "), "{}", stderr(&rotated));
+    for key in [old, second] {
+        stdout(&publish(key));
+    }
+    let third = stdout(&user(&["rotate-key", "ann", "--overlap", "0"]));
+    for (key, code) in [(old, 1), (second, 1), (third.trim(), 0)] {
+        assert_eq!(publish(key).status.code(), Some(code), "{key}");
+    }
+    stdout(&user(&["revoke", "ann"]));
+    for args in [&["rotate-key", "ann"][..], &["update", "ann", "--permissions", "admin"]] {
+        assert!(stderr(&user(args)).contains("ann was revoked, which is for ever"));
+    }
+    assert_eq!(user(&["rotate-key", "ann", "--overlap", "2592001"]).status.code(), Some(2));
+    assert!(stderr(&user(&["rotate-key", "eve"])).contains("there is no user eve"));
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let folder = tempfile::tempdir().unwrap();
     // More than a pipe holds, so whoever writes it notices.
@@ -227,8 +270,7 @@ fn variables_of_a_service_of_the_same_name_are_passed_over() {
     }
     server.signal("TERM");
     assert_eq!(server.code(), Some(0));
-    let mut log = String::new();
-    server.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let log = server.said();
     let told = log.lines().find(|line| line.contains("passed over")).unwrap_or_else(|| panic!("{log}"));
     assert!(told.contains("TALLYHOOK_PORT, TALLYHOOK_SERVICE_HOST"), "{told}");
 }
@@ -247,8 +289,7 @@ fn a_receiver_without_a_secret_makes_one_and_shows_it() {
     let line = receiver.line();
     assert!(line.contains("signature ok"), "{line}");
     assert_eq!(receiver.code(), Some(0));
-    let mut hint = String::new();
-    receiver.child.stderr.take().unwrap().read_to_string(&mut hint).unwrap();
+    let hint = receiver.said();
     assert!(hint.contains("webhook.create") && hint.contains(secret), "{hint}");
 }
 
@@ -490,6 +531,33 @@ fn the_demo_user_works_in_dev_mode_only() {
 }
 
 #[test]
+fn a_server_says_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = |args: &[&str], calls: &[&[&str]]| {
+        let mut server = Running::serve(folder.path(), args);
+        for args in calls {
+            stdout(&server.call(args));
+        }
+        let url = server.url.clone();
+        server.signal("TERM");
+        assert_eq!(server.code(), Some(0));
+        let said = server.said();
+        assert!(said.contains(&format!("How to call it: {url}/docs\n")), "{said}");
+        said
+    };
+    let empty = told(&[], &[]);
+    let start = concat!("tallyhook ", env!("CARGO_PKG_VERSION"), " with the store tallyhook.db: users 0, webhooks 0, ");
+    assert!(empty.starts_with(start) && empty.contains("no event\n"), "{empty}");
+    assert!(empty.contains("Nobody can call it yet"), "{empty}");
+    let webhook = json!({"topics": "*", "delivery_mode": "pull"}).to_string();
+    let publish = ["event.publish", "order:created", "{}"];
+    told(&["--dev"], &[&["webhook.create", &webhook], &publish, &publish]);
+    let again = told(&["--dev"], &[]);
+    let found = "users 1, webhooks 1, deliveries that have yet to end 2 at the most, the last event is 2\n";
+    assert!(again.contains(found), "{again}");
+}
+
+#[test]
 fn all_mistakes_are_told_at_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("t.toml"), "grace_ms = \"soon\"\nlissten = \"127.0.0.1:1\"\n").unwrap();
@@ -545,7 +613,7 @@ fn bench_measures_every_scenario() {
     let names = lines.iter().map(name).collect::<Vec<_>>().join(" ");
     assert_eq!(
         names,
-        "steady burst fanout ordered batched noisywithout noisywith hostilewithout hostilewith backlogwithout \
+        "steady burst single fanout ordered batched noisywithout noisywith hostilewithout hostilewith backlogwithout \
          backlogwith catch-up distant distant-ordered hosts yielding pooled securehttp securehttps handshakeshttp \
          handshakesresumed handshakesfull"
     );
@@ -558,6 +626,13 @@ fn bench_measures_every_scenario() {
         };
         assert_eq!(line["deliveries"], 150 * hooks, "{line}");
         assert!(line["commits"].as_u64().unwrap() > 3, "{line}");
+        // Each row says what was published, and how.
+        let (batch, bytes) = match line["scenario"].as_str().unwrap() {
+            "single" => (1, 500),
+            "steady" | "noisy" | "hostile" | "backlog" => (1, 100),
+            _ => (50, 100),
+        };
+        assert_eq!((&line["events_a_call"], &line["message_bytes"]), (&json!(batch), &json!(bytes)), "{line}");
         assert!(line["delivered_per_s"].as_f64().unwrap() > 0.0 && line["peak_rss"].as_u64().unwrap() > 0, "{line}");
         let slows_down = matches!(line["scenario"].as_str().unwrap(), "yielding" | "pooled");
         assert_eq!(line["slowed"].is_object(), slows_down, "{line}");
@@ -608,6 +683,14 @@ fn bench_measures_a_server_that_runs_and_leaves_no_webhook() {
     let steady = ["bench", "--scenario", "steady", "--events", "50", "--url", &server.url];
     let table = stdout(&run(folder.path(), &steady));
     assert!(table.lines().any(|line| line.starts_with("steady") && line.ends_with("n/a")), "{table}");
+    let columns = |start: &str| -> Vec<_> {
+        let line = table.lines().find(|line| line.starts_with(start)).unwrap();
+        line.split_whitespace().take(4).map(str::to_owned).collect()
+    };
+    assert_eq!(
+        (columns("scenario"), &columns("steady")[..3]),
+        (["scenario", "a", "call", "bytes"].map(str::to_owned).into(), &["steady", "1", "100"].map(str::to_owned)[..])
+    );
     let listed = stdout(&run(folder.path(), &["call", "--url", &server.url, "webhook.list"]));
     assert_eq!(listed.trim(), "[]");
     let wrong = run(folder.path(), &["bench", "--url", "https://example.com"]);

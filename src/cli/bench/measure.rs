@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::load::{Wire, publish};
 use super::pace::Capacity;
 use super::process::{Process, Usage, ourselves};
-use super::scenario::{Run, Scenario, Tls, runs};
+use super::scenario::{MESSAGE_BYTES, Run, Scenario, Tls, runs};
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
 use super::{BenchArgs, Failure, ceiling, hostile, sink, tls};
 use crate::cli::client::{RpcClient, Session, Target};
@@ -48,6 +48,10 @@ pub struct Figures {
     pub runs: usize,
     /// Events published.
     pub events: usize,
+    /// How many of them in one call.
+    pub events_a_call: usize,
+    /// Bytes of padding in the message of each.
+    pub message_bytes: usize,
     /// Deliveries that arrived.
     pub deliveries: u64,
     /// Events accepted a second.
@@ -96,7 +100,7 @@ pub struct Theirs {
 pub async fn measure_ceiling(folder: &Path, args: &BenchArgs) -> Result<Ceiling, Failure> {
     let bar = spinner("measuring the ceiling");
     let receiver = receiver(args, &[])?;
-    let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes).await?;
+    let posts_per_s = ceiling::posts_per_second(&receiver.address, args.message_bytes.unwrap_or(MESSAGE_BYTES)).await?;
     let ceiling = Ceiling {
         posts_per_s,
         rows_per_s: ceiling::rows_per_second(folder)?,
@@ -308,6 +312,8 @@ async fn load(
         variant: run.variant,
         runs: 1,
         events: run.events(),
+        events_a_call: run.published().map_or(0, |plan| plan.batch),
+        message_bytes: run.published().map_or(0, |plan| plan.message_bytes),
         deliveries,
         accepted_per_s: run.events() as f64 / accepting.unwrap_or_default().as_secs_f64(),
         delivered_per_s: deliveries as f64 / delivering.as_secs_f64(),

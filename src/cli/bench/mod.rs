@@ -30,6 +30,7 @@ pub const EXAMPLES: &str = "\
 Examples:
   tallyhook bench                          every scenario but tenants
   tallyhook bench --scenario burst         as fast as it goes, one webhook
+  tallyhook bench --scenario burst --batch 1 --message-bytes 500
   tallyhook bench --scenario steady --rate 500
   tallyhook bench --json > figures.json
   tallyhook bench --url http://127.0.0.1:8080 --scenario steady
@@ -44,6 +45,10 @@ store in the temporary folder (TMPDIR) that is removed at the end. The ceiling
 is measured in the same run: the same signed POSTs from a bare client to the
 same receiver, the same rows into SQLite in batches, and one fdatasync. Build
 with --release, or the figures mean nothing.
+
+Each row says how many events a call publishes, and how many bytes of padding a
+message has, to which the time adds 34. single is what a program comes to that
+publishes each event as it happens.
 
 noisy, hostile, backlog, secure and handshakes compare: their runs alternate,
 and the median of each counts. All of them together take about ten minutes, and backlog
@@ -89,12 +94,12 @@ pub struct BenchArgs {
     /// Events a second in the scenarios that have a rate
     #[arg(long)]
     rate: Option<f64>,
-    /// Bytes of padding in each message
-    #[arg(long, default_value_t = 100)]
-    message_bytes: usize,
-    /// Events in one call in the scenarios that go as fast as they can
-    #[arg(long, default_value_t = 50)]
-    batch: usize,
+    /// Bytes of padding in each message, instead of 100; single has 500 unless told
+    #[arg(long)]
+    message_bytes: Option<usize>,
+    /// Events in one call in the scenarios that go as fast as they can, instead of 50; single has 1 unless told
+    #[arg(long)]
+    batch: Option<usize>,
     /// Connections to publish on
     #[arg(long, default_value_t = 8)]
     connections: usize,

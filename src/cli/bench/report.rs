@@ -81,8 +81,10 @@ impl Report {
     fn write_scenarios(&self, text: &mut String) {
         let _ = writeln!(
             text,
-            "{:18} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>8}",
+            "{:18} {:>6} {:>5} {:>10} {:>11} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12} {:>8}",
             "scenario",
+            "a call",
+            "bytes",
             "accepted/s",
             "delivered/s",
             "ratio",
@@ -101,8 +103,10 @@ impl Report {
             let cpu = figures.cpu_s_per_1000.map_or("n/a".to_owned(), |cpu| format!("{cpu:.3}"));
             let _ = writeln!(
                 text,
-                "{:18} {:>10.0} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>12} {:>8}",
+                "{:18} {:>6} {:>5} {:>10.0} {:>11.0} {:>8.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9} {:>12} {:>8}",
                 name(figures),
+                figures.events_a_call,
+                figures.message_bytes,
                 figures.accepted_per_s,
                 figures.delivered_per_s,
                 ratio_to_ceiling,
@@ -142,7 +146,8 @@ impl Report {
         }
         self.write_costs(text);
         text.push_str(
-            "Latencies run from the publish to the arrival at the receiver; each commit is an fdatasync.\n\n",
+            "A call publishes so many events, with so many bytes of padding in each. Latencies run from the publish to \
+             the arrival at the receiver; each commit is an fdatasync.\n\n",
         );
     }
 

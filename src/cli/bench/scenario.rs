@@ -14,6 +14,12 @@ use super::{BenchArgs, Failure};
 const TOPIC: &str = "bench:event";
 /// The topic of those that are not.
 const OTHER_TOPIC: &str = "bench:backlog";
+/// Bytes of padding in each message.
+pub const MESSAGE_BYTES: usize = 100;
+/// Events in one call, where they go as fast as they can.
+const BATCH: usize = 50;
+/// The same where each event is published as it happens, and is as long as most are.
+const SINGLE: (usize, usize) = (1, 500);
 /// How far the distant receiver is away, in milliseconds.
 const DISTANCE_MS: u64 = 100;
 /// How many hosts there are if there are many.
@@ -31,6 +37,8 @@ pub enum Scenario {
     Steady,
     /// As fast as it goes, to one webhook
     Burst,
+    /// The same with one event in each call, and 500 bytes of padding
+    Single,
     /// As fast as it goes, each event to 20 webhooks
     Fanout,
     /// As fast as it goes, to one webhook, one at a time and in order
@@ -133,7 +141,12 @@ impl Run {
 
     /// Events whose deliveries are measured.
     pub fn events(&self) -> usize {
-        self.plan.as_ref().or(self.before.as_ref()).map_or(0, |plan| plan.events)
+        self.published().map_or(0, |plan| plan.events)
+    }
+
+    /// How they are published.
+    pub fn published(&self) -> Option<&Plan> {
+        self.plan.as_ref().or(self.before.as_ref())
     }
 }
 
@@ -158,6 +171,7 @@ pub fn runs(scenario: Scenario, args: &BenchArgs) -> Result<Vec<Run>, Failure> {
     match scenario {
         Scenario::Steady => one(vec![hook(0)], rated(500.0, 10.0)),
         Scenario::Burst => one(vec![hook(0)], plan(100_000)),
+        Scenario::Single => one(vec![hook(0)], plan(20_000)),
         Scenario::Fanout => one((0..20).map(hook).collect(), plan(10_000)),
         Scenario::Ordered => one(with(json!({"delivery_mode": "ordered"})), plan(20_000)),
         Scenario::Batched => one(with(json!({"batch": {"max_events": 50, "wait_ms": 10}})), plan(100_000)),
@@ -225,13 +239,14 @@ impl Asked<'_> {
     }
 
     fn plan(&self, events: usize, rate: Option<f64>) -> Plan {
+        let (batch, message_bytes) = if self.scenario == Scenario::Single { SINGLE } else { (BATCH, MESSAGE_BYTES) };
         Plan {
             topic: TOPIC,
             events: self.args.events.unwrap_or(events),
-            batch: if rate.is_some() { 1 } else { self.args.batch },
+            batch: if rate.is_some() { 1 } else { self.args.batch.unwrap_or(batch) },
             connections: self.args.connections,
             rate,
-            message_bytes: self.args.message_bytes,
+            message_bytes: self.args.message_bytes.unwrap_or(message_bytes),
         }
     }
 
