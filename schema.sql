@@ -150,6 +150,7 @@ CREATE TABLE delivery (
     reason          TEXT,                             -- why it ended undelivered
     batch_first     INTEGER,                          -- the batch it goes out with, from before its first attempt on;
     batch_last      INTEGER,                          -- attempts at it are logged under its first number
+    resends_asked   INTEGER NOT NULL DEFAULT 0,       -- how often it was asked to be sent again: an attempt that began before the last time leaves it due
     PRIMARY KEY (webhook_id, increment_id)
 ) STRICT, WITHOUT ROWID;
 

@@ -83,6 +83,7 @@ fn parcel(format: Format, others: Option<i64>) -> Parcel {
         increment_id: IncrementId(1),
         attempts: 0,
         policy_start: 0,
+        resends_asked: 0,
         numbered_at: NOW,
         due_at: None,
         format,

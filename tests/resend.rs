@@ -2,6 +2,8 @@
 //! the hard cases of the delivery engine, through the public doors.
 
 mod common;
+#[path = "resend/under_way.rs"]
+mod under_way;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

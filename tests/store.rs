@@ -198,7 +198,14 @@ fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Outcom
         response_headers: "c: d\ne: f".to_owned(),
         response_body: b"\xffbody".to_vec(),
     };
-    Outcome { webhook_id: id, numbers: Span::one(IncrementId(number)), attempt, verdict }
+    Outcome {
+        webhook_id: id,
+        numbers: Span::one(IncrementId(number)),
+        attempt,
+        verdict,
+        ended_at: START,
+        resends_asked: 0,
+    }
 }
 
 fn numbers(receipt: &Receipt) -> Vec<(i64, i64)> {

@@ -310,7 +310,9 @@ impl Lane {
         let Some(Front::Whole(count)) = self.front(now) else { return None };
         let mut parcel = self.waiting.pop_front()?;
         if batch::is_batched(&parcel, self.webhook.spec.batch) {
-            parcel.batch = Some(self.waiting.drain(..count - 1).map(Content::from).collect());
+            let others: Vec<_> = self.waiting.drain(..count - 1).collect();
+            parcel.resends_asked = others.iter().map(|other| other.resends_asked).fold(parcel.resends_asked, u32::max);
+            parcel.batch = Some(others.into_iter().map(Content::from).collect());
         }
         self.waiting_bytes -= parcel.weight();
         self.rate.pass(self.webhook.spec.rate_limit, now);

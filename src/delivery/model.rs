@@ -1,7 +1,8 @@
 //! The scheduler against a model of the store: whatever happens in whatever
 //! order, nothing is sent twice at once, nothing that has ended is sent again
 //! unless somebody asks for it, order is kept where it is asked for, and in
-//! the end everything has been sent.
+//! the end everything has been sent, and what was asked for while it was under
+//! way once more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -99,6 +100,9 @@ struct Row {
     attempts: u32,
     next_attempt_at: Option<Timestamp>,
     batch: Option<Span>,
+    resends_asked: u32,
+    /// It was asked to be sent again, and nothing has been sent since.
+    is_owed: bool,
 }
 
 impl Row {
@@ -130,7 +134,8 @@ impl Hook {
     fn parcel(&self, number: i64, row: &Row) -> Parcel {
         let event = |number| parcel(number, 0, None);
         let others = |batch: Span| (batch.first.0 + 1..=batch.last.0).map(event).map(Content::from).collect();
-        Parcel { batch: row.batch.map(others), ..parcel(number, row.attempts, row.next_attempt_at) }
+        let parcel = parcel(number, row.attempts, row.next_attempt_at);
+        Parcel { batch: row.batch.map(others), resends_asked: row.resends_asked, ..parcel }
     }
 
     fn page(&self, want: Want, now: Timestamp, limit: PageLimit) -> Reading {
@@ -246,6 +251,9 @@ impl World {
             Action::Send(webhook, parcel) => {
                 let hook = webhook.webhook_id.0 as usize - 1;
                 self.check_send(hook, &parcel);
+                for number in parcel.numbers().numbers() {
+                    self.hooks[hook].rows.get_mut(&number.0).unwrap().is_owed = false;
+                }
                 let is_new_batch = parcel.batch.is_some() && parcel.attempts == 0 && parcel.due_at.is_none();
                 if is_new_batch { &mut self.sealing } else { &mut self.in_flight }.push((hook, parcel));
             }
@@ -288,7 +296,15 @@ impl World {
         }
         let number = hook.webhook.last_increment_id.next();
         hook.webhook.last_increment_id = number;
-        let row = Row { has_ended: false, is_cancelled: false, attempts: 0, next_attempt_at: None, batch: None };
+        let row = Row {
+            has_ended: false,
+            is_cancelled: false,
+            attempts: 0,
+            next_attempt_at: None,
+            batch: None,
+            resends_asked: 0,
+            is_owed: false,
+        };
         hook.rows.insert(number.0, row);
         let mut news = News::default();
         news.committed_through.insert(hook.id(), number);
@@ -325,7 +341,9 @@ impl World {
             response_headers: String::new(),
             response_body: Vec::new(),
         };
-        let outcome = Outcome { webhook_id: self.hooks[hook].id(), numbers: parcel.numbers(), attempt, verdict };
+        let (webhook_id, resends_asked) = (self.hooks[hook].id(), parcel.resends_asked);
+        let outcome =
+            Outcome { webhook_id, numbers: parcel.numbers(), attempt, verdict, ended_at: self.now, resends_asked };
         self.scheduler.sent(parcel, &outcome, sign, self.now);
         self.ended.push(outcome);
     }
@@ -335,7 +353,7 @@ impl World {
             return;
         }
         let outcome = self.ended.remove(0);
-        let now = self.now;
+        let (now, mut is_sent_again) = (self.now, false);
         let hook = &mut self.hooks[outcome.webhook_id.0 as usize - 1];
         for number in outcome.numbers.numbers() {
             let row = hook.rows.get_mut(&number.0).unwrap();
@@ -343,12 +361,21 @@ impl World {
                 continue;
             }
             row.attempts += 1;
+            if row.resends_asked > outcome.resends_asked {
+                is_sent_again = true;
+                row.next_attempt_at = (!row.has_ended || row.next_attempt_at.is_some()).then_some(now);
+                row.has_ended |= outcome.verdict == Verdict::Delivered;
+                continue;
+            }
             (row.has_ended, row.next_attempt_at) = match outcome.verdict {
                 Verdict::Delivered | Verdict::Abandoned => (true, None),
                 _ if row.is_cancelled => (true, None),
                 Verdict::Retry(at) => (row.has_ended, Some(at)),
                 Verdict::Gone => (row.has_ended, Some(now)),
             };
+        }
+        if is_sent_again {
+            self.reread(outcome.webhook_id.0 as usize - 1, outcome.numbers.first);
         }
         if outcome.verdict == Verdict::Gone {
             self.change(outcome.webhook_id.0 as usize - 1, |webhook| webhook.disabled = Some(DisabledReason::Gone));
@@ -378,9 +405,10 @@ impl World {
             self.scheduler.unsent(hook.id(), &parcel, has_failed, now);
             return;
         }
+        let asked = numbers.numbers().map(|number| hook.rows[&number.0].resends_asked).max().unwrap();
         for number in numbers.numbers() {
             let row = hook.rows.get_mut(&number.0).unwrap();
-            (row.batch, row.next_attempt_at) = (Some(numbers), Some(now));
+            (row.batch, row.next_attempt_at, row.resends_asked) = (Some(numbers), Some(now), asked);
         }
         self.in_flight.push((id, parcel));
     }
@@ -395,7 +423,7 @@ impl World {
         for number in batch.numbers() {
             let row = self.hooks[id].rows.get_mut(&number.0).unwrap();
             (row.is_cancelled, row.has_ended) = (row.is_cancelled || !row.has_ended, true);
-            row.next_attempt_at = None;
+            (row.next_attempt_at, row.is_owed) = (None, false);
         }
         self.reread(id, batch.first);
     }
@@ -405,10 +433,9 @@ impl World {
         let now = self.now;
         for number in batch.numbers() {
             let row = self.hooks[id].rows.get_mut(&number.0).unwrap();
-            if !row.is_fresh() {
-                row.next_attempt_at = Some(now);
-                (row.has_ended, row.is_cancelled) = (row.has_ended && !row.is_cancelled, false);
-            }
+            row.next_attempt_at = (!row.is_fresh()).then_some(now);
+            (row.has_ended, row.is_cancelled) = (row.has_ended && !row.is_cancelled, false);
+            (row.resends_asked, row.is_owed) = (row.resends_asked + 1, true);
         }
         self.reread(id, batch.first);
     }
@@ -439,6 +466,9 @@ impl World {
             if is_done && self.in_flight.is_empty() && self.looks.is_empty() && self.committed.is_empty() {
                 let load = self.scheduler.load();
                 assert_eq!(load, Load::default(), "requests and bytes of nothing");
+                let mut rows = self.hooks.iter().flat_map(|hook| &hook.rows);
+                let owed = rows.find(|(_, row)| row.is_owed);
+                assert!(owed.is_none(), "it was to be sent again: {owed:?}");
                 return;
             }
             for step in [

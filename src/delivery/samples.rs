@@ -61,6 +61,7 @@ pub fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
         increment_id: IncrementId(number),
         attempts,
         policy_start: 0,
+        resends_asked: 0,
         numbered_at: NOW,
         due_at,
         format: Format::Envelope,

@@ -438,7 +438,8 @@ impl Hands {
             (_, Err(error)) => (PostResult::unsent(error), String::new()),
         };
         let attempt = parcel.attempts + 1;
-        let (verdict, sign) = judge(webhook, parcel, &result, self.clock.now(), (self.random)());
+        let ended_at = self.clock.now();
+        let (verdict, sign) = judge(webhook, parcel, &result, ended_at, (self.random)());
         let outcome = Outcome {
             webhook_id: webhook.webhook_id,
             numbers: parcel.numbers(),
@@ -455,6 +456,8 @@ impl Hands {
                 response_body: result.response_body,
             },
             verdict,
+            ended_at,
+            resends_asked: parcel.resends_asked,
         };
         (outcome, sign, result.kept)
     }

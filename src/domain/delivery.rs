@@ -320,4 +320,8 @@ pub struct Outcome {
     pub attempt: Attempt,
     /// What becomes of the delivery, or of all of its batch.
     pub verdict: Verdict,
+    /// When the attempt ended.
+    pub ended_at: Timestamp,
+    /// How often it had been asked to be sent again when it was sent.
+    pub resends_asked: u32,
 }

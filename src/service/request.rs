@@ -134,6 +134,7 @@ impl Service {
                 increment_id: next,
                 attempts: 0,
                 policy_start: 0,
+                resends_asked: 0,
                 numbered_at: now,
                 due_at: None,
                 format: rendering.format,

@@ -56,7 +56,14 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         response_headers: String::new(),
         response_body: Vec::new(),
     };
-    let outcome = Outcome { webhook_id: id, numbers: parcel.numbers(), attempt, verdict: Verdict::Delivered };
+    let outcome = Outcome {
+        webhook_id: id,
+        numbers: parcel.numbers(),
+        attempt,
+        verdict: Verdict::Delivered,
+        ended_at: NOW,
+        resends_asked: 0,
+    };
     scheduler.sent(parcel, &outcome, Sign::Good(Duration::from_millis(1)), NOW);
     scheduler.recorded(&outcome);
 }

@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_bounds.sql"),
     include_str!("migrations/0003_fanout.sql"),
     include_str!("migrations/0004_pulled.sql"),
+    include_str!("migrations/0005_times.sql"),
     include_str!("migrations/0006_keys.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).

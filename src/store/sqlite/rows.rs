@@ -54,7 +54,7 @@ pub const DEFINITION: &str =
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
     e.message, e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last,
-    d.expansion
+    d.expansion, d.resends_asked
     FROM delivery d LEFT JOIN event e USING (event_id) LEFT JOIN merchant m ON m.merchant_id = e.merchant_id";
 
 /// What [`event`] reads from its first column on, and when it was accepted;
@@ -303,6 +303,7 @@ pub fn parcel(row: &Row<'_>) -> rusqlite::Result<Option<Parcel>> {
         increment_id: IncrementId(row.get(0)?),
         attempts: row.get(1)?,
         policy_start: row.get(11)?,
+        resends_asked: row.get(15)?,
         due_at: time_if_any(row, 9)?,
         numbered_at: time(row, 12)?,
         format: format_from_code(row.get(2)?).ok_or_else(|| damaged("format"))?,

@@ -19,8 +19,13 @@ pub fn seal(tx: &mut Tx<'_>, id: WebhookId, Span { first, last }: Span) -> Resul
     if fresh != last.0 - first.0 + 1 {
         return Ok(false);
     }
-    // Due, so that it is found again after a crash.
-    let sql = format!("UPDATE delivery SET batch_first = ?2, batch_last = ?3, next_attempt_at = ?4 WHERE {FRESH}");
+    // Due, so that it is found again after a crash. What was asked of one of them was asked of all.
+    let sql = format!(
+        "UPDATE delivery SET batch_first = ?2, batch_last = ?3, next_attempt_at = ?4,
+            resends_asked = (SELECT max(resends_asked) FROM delivery
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3)
+            WHERE {FRESH}"
+    );
     tx.conn.prepare_cached(&sql)?.execute([id.0, first.0, last.0, tx.now.0])?;
     Ok(true)
 }

@@ -161,21 +161,22 @@ pub fn step(tx: &mut Tx<'_>, room: Room) -> Result<()> {
     Ok(())
 }
 
-/// What was cancelled stays cancelled, what was pruned is gone, what was never
-/// tried is on its way, and what was delivered stays delivered whatever becomes
-/// of the re-send. A batch is sent again whole, or not at all; returns the last
-/// number that was looked at.
+/// What was cancelled stays cancelled, what was pruned is gone, and what was
+/// delivered stays delivered whatever becomes of the re-send. What is under way
+/// goes out once more when that has ended; what was never tried, and is not, does
+/// so for the first time. A batch is sent again whole, or not at all; returns the
+/// last number that was looked at.
 fn replay_step(tx: &mut Tx<'_>, job: &Job, through: i64) -> Result<i64> {
     let id = job.webhook_id;
     let first = batches::of(tx, id, IncrementId(job.next))?.first.0;
     let through = batches::of(tx, id, IncrementId(through))?.last.0;
     tx.conn
         .prepare_cached(
-            "UPDATE delivery SET next_attempt_at = ?4, policy_start = attempts,
+            "UPDATE delivery SET policy_start = attempts, resends_asked = resends_asked + 1,
+                next_attempt_at = CASE WHEN state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL THEN ?4 END,
                 state = CASE state WHEN 2 THEN 0 ELSE state END,
                 ended_at = CASE state WHEN 2 THEN NULL ELSE ended_at END, reason = NULL
                 WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3 AND state <> 3
-                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)
                     AND ?5 <= (SELECT last.created_at FROM delivery last WHERE last.webhook_id = ?1
                         AND last.increment_id = coalesce(delivery.batch_last, delivery.increment_id))
                     AND coalesce(delivery.batch_first, delivery.increment_id) NOT IN

@@ -52,7 +52,7 @@ pub fn record(
     let counted = write(tx, outcomes, bodies, bounds)?;
     let mut healths = HashMap::new();
     let mut raised = Vec::new();
-    for (outcome, ..) in &counted {
+    for Written { outcome, is_sent_again, .. } in &counted {
         let id = outcome.webhook_id;
         let health = match healths.entry(id) {
             Entry::Occupied(known) => known.into_mut(),
@@ -61,7 +61,12 @@ pub fn record(
                 None => continue,
             },
         };
-        health.heed(outcome, tx.now, disable_after, |notice| raised.push((id, outcome.numbers, notice)));
+        health.heed(outcome, tx.now, disable_after, |notice| {
+            // What goes out once more is not abandoned yet.
+            if !is_sent_again || notice != Notice::DeliveryAbandoned {
+                raised.push((id, outcome.numbers, notice));
+            }
+        });
     }
     let mut numbering = Numbering::of(tx)?;
     for (id, numbers, notice) in raised {
@@ -76,7 +81,7 @@ pub fn record(
         health.settle(tx, id);
     }
     numbering.settle(tx);
-    for (outcome, merchant, bytes) in counted {
+    for Written { outcome, is_sent_again, merchant, bytes } in counted {
         if let Some(merchant) = merchant {
             let place = (outcome.numbers.first, outcome.attempt.attempt);
             tx.memory.logs.grow(merchant, outcome.webhook_id, place, bytes, bounds);
@@ -86,6 +91,9 @@ pub fn record(
         if has_ended && settled.is_some_and(|settled| outcome.numbers.contains(settled.next())) {
             tx.memory.add_chore(outcome.webhook_id);
         }
+        if is_sent_again {
+            tx.news.push(Announcement::Reread(outcome.webhook_id, outcome.numbers.first));
+        }
         for number in outcome.numbers.numbers() {
             tx.news.push(Announcement::Attempted(outcome.webhook_id, number));
         }
@@ -93,20 +101,32 @@ pub fn record(
     Ok(())
 }
 
-/// Writes what is not on record yet, and tells of each whose log grows and by how much.
+/// An attempt that was not on record yet.
+struct Written<'a> {
+    outcome: &'a Outcome,
+    /// It was asked to be sent again while this attempt was under way.
+    is_sent_again: bool,
+    /// Whose log grows, and by how much.
+    merchant: Option<MerchantId>,
+    bytes: u64,
+}
+
+/// Writes what is not on record yet.
 fn write<'a>(
     tx: &Tx<'_>,
     outcomes: &'a [Outcome],
     bodies: &[Option<Vec<u8>>],
     bounds: &Retention,
-) -> Result<Vec<(&'a Outcome, Option<MerchantId>, u64)>> {
+) -> Result<Vec<Written<'a>>> {
     let (mut marking, mut inserting) = (tx.conn.prepare_cached(MARK)?, tx.conn.prepare_cached(INSERT_ATTEMPT)?);
     let mut written = Vec::with_capacity(outcomes.len());
     for (outcome, body) in outcomes.iter().zip(bodies) {
-        if mark(&mut marking, outcome, tx.now)? {
+        let is_marked = mark(&mut marking, outcome, tx.now)?;
+        let is_sent_again = !is_marked && mark_sent_again(tx, outcome)?;
+        if is_marked || is_sent_again {
             let logged = Logged::of(tx, outcome, body.as_deref(), bounds);
             insert_attempt(&mut inserting, outcome, &logged)?;
-            written.push((outcome, logged.merchant, logged.bytes()));
+            written.push(Written { outcome, is_sent_again, merchant: logged.merchant, bytes: logged.bytes() });
         }
     }
     Ok(written)
@@ -183,16 +203,28 @@ fn is_too_large(outcome: &Outcome) -> bool {
 }
 
 /// Compare-and-set on the attempt's number: nothing if it is on record already,
-/// or its owner had the delivery forgotten while it was on its way.
+/// or its owner had the delivery forgotten or sent again while it was on its way.
 ///
 /// What is pending follows the verdict. What was delivered before, and sent
 /// again, stays delivered. What was cancelled on its way stays cancelled,
-/// unless it arrived: then delivered is what it is.
+/// unless it arrived: then delivered is what it is. Either way it has ended only
+/// now that there is an answer.
 const MARK: &str = "UPDATE delivery SET attempts = ?3,
     state = CASE WHEN state = 0 OR ?4 = 1 THEN ?4 ELSE state END,
     next_attempt_at = CASE WHEN state = 3 THEN NULL ELSE ?5 END,
-    ended_at = CASE WHEN state = 0 THEN ?6 ELSE ended_at END,
+    ended_at = CASE state WHEN 0 THEN ?6 WHEN 3 THEN ?9 ELSE ended_at END,
     reason = CASE WHEN state = 0 THEN ?7 WHEN ?4 = 1 THEN NULL ELSE reason END
+    WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1 AND event_id > 0
+        AND resends_asked <= ?8";
+
+/// The same where it was asked to be sent again meanwhile: it is due once more,
+/// whatever the attempt came to, unless somebody has cancelled that since.
+const MARK_SENT_AGAIN: &str = "UPDATE delivery SET attempts = ?3,
+    policy_start = ?3,
+    state = CASE WHEN ?4 = 1 THEN 1 ELSE state END,
+    next_attempt_at = CASE WHEN state = 0 OR next_attempt_at IS NOT NULL THEN ?5 END,
+    ended_at = CASE WHEN state = 3 OR (?4 = 1 AND state = 0) THEN ?6 ELSE ended_at END,
+    reason = CASE WHEN ?4 = 1 THEN NULL ELSE reason END
     WHERE webhook_id = ?1 AND increment_id = ?2 AND attempts = ?3 - 1 AND event_id > 0";
 
 /// True if it marked something.
@@ -204,7 +236,7 @@ fn mark(marking: &mut Statement<'_>, outcome: &Outcome, now: Timestamp) -> Resul
         Verdict::Abandoned if is_too_large(outcome) => (DeliveryState::Abandoned, None, Some(EndReason::BodyTooLarge)),
         Verdict::Abandoned => (DeliveryState::Abandoned, None, Some(EndReason::RetriesExhausted)),
     };
-    let ended_at = (state != DeliveryState::Pending).then_some(now.0);
+    let ended_at = (state != DeliveryState::Pending).then_some(outcome.ended_at.0);
     let mut marked = 0;
     // One by one: SQLite is quicker with a key than with a range of one.
     for number in outcome.numbers.numbers() {
@@ -216,7 +248,22 @@ fn mark(marking: &mut Statement<'_>, outcome: &Outcome, now: Timestamp) -> Resul
             next_attempt_at.map(|at| at.0),
             ended_at,
             reason.map(EndReason::name),
+            outcome.resends_asked,
+            outcome.ended_at.0,
         ])?;
+    }
+    Ok(marked > 0)
+}
+
+/// True if it marked something.
+fn mark_sent_again(tx: &Tx<'_>, outcome: &Outcome) -> Result<bool> {
+    let is_delivered = outcome.verdict == Verdict::Delivered;
+    let mut marking = tx.conn.prepare_cached(MARK_SENT_AGAIN)?;
+    let mut marked = 0;
+    for number in outcome.numbers.numbers() {
+        let (id, attempt) = (outcome.webhook_id.0, outcome.attempt.attempt);
+        let times = (tx.now.0, outcome.ended_at.0);
+        marked += marking.execute(params![id, number.0, attempt, is_delivered, times.0, times.1])?;
     }
     Ok(marked > 0)
 }

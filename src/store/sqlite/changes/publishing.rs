@@ -221,6 +221,7 @@ impl<'c> Numbering<'c> {
             increment_id: number,
             attempts: 0,
             policy_start: 0,
+            resends_asked: 0,
             numbered_at: tx.now,
             due_at: None,
             format: rendering.format,

@@ -18,7 +18,9 @@ use crate::store::{Parcel, StoreError};
 
 /// Makes a delivery due now, with all of its batch. What has ended undelivered
 /// is pending again; what was delivered stays so, whatever becomes of the
-/// re-send; what was never tried is on its way already.
+/// re-send. One whose request is under way goes out once more when that has
+/// ended; one that was never tried, and is not under way, does so for the first
+/// time.
 pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<()> {
     webhooks::find(tx, merchant, id)?;
     let batch = batches::of(tx, id, number)?;
@@ -34,11 +36,11 @@ pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incre
     }
     tx.conn
         .prepare_cached(
-            "UPDATE delivery SET next_attempt_at = ?4, policy_start = attempts,
+            "UPDATE delivery SET policy_start = attempts, resends_asked = resends_asked + 1,
+                next_attempt_at = CASE WHEN state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL THEN ?4 END,
                 state = CASE state WHEN 1 THEN 1 ELSE 0 END,
                 ended_at = CASE state WHEN 1 THEN ended_at END, reason = NULL
-                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3
-                    AND (state <> 0 OR attempts > 0 OR next_attempt_at IS NOT NULL)",
+                WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3",
         )?
         .execute([id.0, batch.first.0, batch.last.0, tx.now.0])?;
     tx.news.push(Announcement::Reread(id, batch.first));
@@ -111,6 +113,7 @@ pub fn test(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, message: Messa
         increment_id: number,
         attempts: 0,
         policy_start: 0,
+        resends_asked: 0,
         numbered_at: tx.now,
         due_at: Some(tx.now),
         format: rendering.format,
