@@ -59,14 +59,9 @@ async fn jobs_take_turns_by_merchant() {
 #[tokio::test]
 async fn a_merchant_may_have_so_many_jobs() {
     // Without room none of them is ever done.
-    let bench = Bench::with(|config| config.retention.bytes_max = 1);
-    bench
-        .file()
-        .execute(
-            "INSERT INTO event (merchant_id, topic, message, created_at, published_at) VALUES (1, 'a:b', '{}', 0, 0)",
-            [],
-        )
-        .unwrap();
+    let bench = Bench::with(|config| config.retention.bytes_max = 2_000_000);
+    let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
+    publish_many(&bench, bench.acme, 10, &filling).await;
     let mut refused = Vec::new();
     for _ in 0..17 {
         let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 20).await.unwrap().webhook_id;
