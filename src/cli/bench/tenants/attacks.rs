@@ -186,7 +186,7 @@ async fn list_escaped_answers(attacker: Attacker) -> Result<(), Failure> {
 
 async fn have_pulls_wait(attacker: Attacker) -> Result<(), Failure> {
     let ids = attacker.webhooks(1, pulled()).await?;
-    let pull = attacker.call("delivery.pull", json!([ids[0], {"after_increment_id": 0, "wait_ms": 20_000}]));
+    let pull = attacker.call("delivery.pull", json!([ids[0], 0, 100, 20_000]));
     let until = attacker.ready().await?;
     attacker.hold(until, 4_200, 16, &posted(&pull), true).await;
     Ok(())
@@ -205,7 +205,7 @@ async fn pull_much(attacker: Attacker) -> Result<(), Failure> {
         let event = json!({"topic": TOPIC, "message": {"pad": "x".repeat(60_000)}});
         attacker.prepare(&mut wire, "event.publish_many", json!([vec![event; 10]])).await?;
     }
-    let pull = attacker.call("delivery.pull", json!([ids[0], {"after_increment_id": 0, "limit": 80}]));
+    let pull = attacker.call("delivery.pull", json!([ids[0], 0, 80]));
     let until = attacker.ready().await?;
     attacker.flood(until, 200, |_| Some(pull.clone())).await;
     Ok(())
