@@ -16,8 +16,8 @@ use crate::delivery::worker::{self, Worker};
 use crate::domain::time::Clock;
 use crate::service::Service;
 use crate::store::mailbox::Mailbox;
-use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::open::OpenError;
+use crate::store::sqlite::{SqliteStore, Trouble};
 
 /// What a server takes from the world; tests bring their own.
 pub struct Hooks {
@@ -98,8 +98,9 @@ impl Server {
     }
 
     /// Accepts no more and sends no more, lets calls and deliveries in progress
-    /// end within the grace period, and closes the store.
-    pub async fn shutdown(self) {
+    /// end within the grace period, and closes the store. What kept the store
+    /// from taking changes, if anything did at the end.
+    pub async fn shutdown(self) -> Option<Trouble> {
         let Self { listener, service, worker, store, sweeper, grace } = self;
         let deadline = Instant::now() + grace;
         service.close();
@@ -109,10 +110,12 @@ impl Server {
         let stopping = tokio::task::spawn_blocking(move || {
             worker.join();
             store.close();
+            store.trouble()
         });
-        if stopping.await.is_err() {
+        stopping.await.unwrap_or_else(|_| {
             tracing::error!("stopping the delivery worker panicked");
-        }
+            None
+        })
     }
 }
 

@@ -520,6 +520,63 @@ fn a_second_server_is_refused() {
     assert!(stderr(&second).contains("is being served by another process"), "{}", stderr(&second));
 }
 
+/// SQLite keeps a log beside each name of a file.
+#[cfg(target_os = "linux")]
+#[test]
+fn another_name_of_a_store_that_is_served_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let _first = Running::serve(folder.path(), &["--store", "sqlite:one.db"]);
+    std::fs::hard_link(folder.path().join("one.db"), folder.path().join("two.db")).unwrap();
+    let make = |name, store| run(folder.path(), &["user", "create", name, "--merchant", "acme", "--store", store]);
+    let second = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--store", "sqlite:two.db"]);
+    assert!(stderr(&second).contains("is being served by another process"), "{}", stderr(&second));
+    assert!(stderr(&make("ann", "sqlite:two.db")).contains("is being served under another name"));
+    stdout(&make("ann", "sqlite:one.db"));
+}
+
+#[test]
+fn a_stop_leaves_one_file_and_a_start_tells_what_it_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "info", "--store"];
+    let start = |store| Running::start(folder.path(), &[&args[..], &[store]].concat(), "tallyhook listening on ");
+    let mut server = start("sqlite:one.db");
+    stdout(&server.call(&["webhook.create", r#"{"delivery_mode": "pull", "topics": "*"}"#]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(0));
+    let left = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["one.db", "one.db-mark"]);
+
+    std::fs::copy(folder.path().join("one.db"), folder.path().join("copy.db")).unwrap();
+    let mut server = start("sqlite:copy.db");
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(0));
+    let mut told = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    let line = told.lines().find(|line| line.contains("the store is open")).unwrap_or_else(|| panic!("{told}"));
+    for fact in ["copy.db", "webhooks=1", "pending_at_most=1", "last_event=1", "store_id="] {
+        assert!(line.contains(fact), "{fact}: {line}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_server_whose_store_is_gone_does_not_end_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = Running::serve(folder.path(), &["--dev", "--store", "sqlite:one.db"]);
+    std::fs::remove_file(folder.path().join("one.db")).unwrap();
+    let refused = stderr(&server.call(&["event.publish", "order:created", "{}"]));
+    assert!(refused.contains("not where it was"), "{refused}");
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(1));
+    let mut told = String::new();
+    server.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told.lines().filter(|line| line.contains("one.db was deleted, moved or replaced")).count(), 1, "{told}");
+    assert!(told.contains("not where it is looked for"), "{told}");
+}
+
 #[test]
 fn the_demo_user_works_in_dev_mode_only() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 mod common;
 mod tools;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -259,6 +259,8 @@ impl Story {
             let (id, signature) = (arrival.header("webhook-id"), arrival.header("webhook-signature"));
             assert!(verify_standard_webhooks(&secret, id, timestamp, &arrival.body, signature));
         }
+        let stores = all.iter().flatten().filter_map(|arrival| arrival.header("webhook-id").split('_').nth(1));
+        assert_eq!(stores.collect::<HashSet<_>>().len(), 1, "it has lost nothing, and so is the same store");
         for (&webhook, &last) in &self.last_numbers {
             let numbers: Vec<_> = arrived.keys().filter(|(id, _)| *id == webhook).map(|(_, number)| *number).collect();
             assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "webhook {webhook} got each of its own numbers");

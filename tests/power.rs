@@ -343,27 +343,38 @@ async fn a_sync_that_fails_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_and_recovers() {
+    common::log::keep();
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let disk = Disk::watch(dir.path());
-    let server = Start { dir, ..Start::default() }.go().await;
+    let (server, hand) = Start { dir, ..Start::default() }.manual().await;
     let receiver = Receiver::obliging().await;
     server.webhook(json!({"topics": "*", "url": receiver.url()})).await;
     let (mut accepted, _) = publish_through(&server, 20, 500).await;
-    for _ in 0..5 {
+    for minute in 1..=5 {
         disk.fill(true);
         let mut refused = 0;
-        while refused < 5 {
-            match server.call("event.publish", json!(["order:created", {"filling": "x".repeat(50_000)}])).await {
-                Ok(receipt) => accepted.extend(entries(&receipt)),
-                Err(fault) => {
-                    assert_eq!(fault["code"], 1, "{fault}");
-                    refused += 1;
+        while refused < 6 {
+            let publish = || server.call("event.publish", json!(["order:created", {"filling": "x".repeat(50_000)}]));
+            let (first, second) = tokio::join!(publish(), publish());
+            for published in [first, second] {
+                match published {
+                    Ok(receipt) => accepted.extend(entries(&receipt)),
+                    Err(fault) => {
+                        assert_eq!((&fault["code"], &fault["data"]["retry_after_ms"]), (&json!(109), &json!(60_000)));
+                        assert!(fault["message"].as_str().unwrap().contains("disk"), "{fault}");
+                        refused += 1;
+                    }
                 }
             }
         }
+        let fault = server.call("webhook.create", json!([{"url": receiver.url(), "topics": "*"}])).await.unwrap_err();
+        assert_eq!((&fault["code"], &fault["data"]["retry_after_ms"]), (&json!(106), &json!(60_000)));
+        assert_eq!(common::log::lines_with("full").len(), minute, "{:#?}", common::log::lines_with("full"));
         disk.fill(false);
-        let (more, _) = publish_through(&server, 20, 500).await;
+        let (more, again) = publish_through(&server, 20, 500).await;
+        assert_eq!(again, 0, "there is room");
         accepted.extend(more);
+        hand.pass(60);
     }
     let books = settled(&server, &accepted).await;
     println!("full five times: {} failures of the disk; {} accepted; {books:?}", disk.failures(), accepted.len());

@@ -5,6 +5,8 @@
 mod bounds;
 #[path = "store/lists.rs"]
 mod lists;
+#[path = "store/loss.rs"]
+mod loss;
 #[path = "store/opening.rs"]
 mod opening;
 #[path = "store/requests.rs"]
@@ -36,7 +38,7 @@ use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSp
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::sqlite::open::OpenError;
-use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore};
+use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore, Trouble};
 use tallyhook::store::{DueKey, NewSession, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
 use tallyhook::work::Account;
 use tempfile::TempDir;
@@ -148,6 +150,21 @@ impl Bench {
     async fn settled_through(&self, id: WebhookId) -> i64 {
         self.store.webhook(self.acme, id).await.unwrap().settled_through.0
     }
+}
+
+/// The names of what lies in a folder.
+fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A folder with a copy of one file of a store.
+fn copy(bench: &Bench, name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(bench.dir.path().join(name), folder.path().join(name)).unwrap();
+    folder
 }
 
 fn all() -> Slice<IncrementId> {

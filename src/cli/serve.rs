@@ -12,6 +12,7 @@ use crate::app::{Hooks, Server};
 use crate::config::Config;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
+use crate::store::sqlite::Trouble;
 use crate::store::sqlite::admin::{Admin, Found};
 use crate::telemetry;
 
@@ -62,10 +63,14 @@ pub fn make_demo_user(config: &Config) -> Result<(), Failure> {
     admin.ensure_demo(DEMO_USER, DEMO_MERCHANT, KeyHash::of(DEMO_KEY), topics, now).map_err(Failure::failed)
 }
 
-/// Lets what is in progress end, unless another signal comes.
+/// Lets what is in progress end, unless another signal comes. Fails if the
+/// store is not left where it was.
 pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> {
     tokio::select! {
-        () = server.shutdown() => Ok(()),
+        trouble = server.shutdown() => match trouble {
+            Some(Trouble::TakenAway(_)) => Err(Failure::failed("what the store has is not where it is looked for at the next start")),
+            _ => Ok(()),
+        },
         () = signals.next() => Err(Failure::interrupted()),
     }
 }

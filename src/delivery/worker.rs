@@ -366,7 +366,9 @@ impl Run {
         let hands = self.hands.clone();
         tokio::spawn(async move {
             while let Err(cause) = hands.store.record(Arc::clone(&outcomes)).await {
-                error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
+                if !cause.is_logged() {
+                    error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
+                }
                 tokio::time::sleep(RECORD_INTERVAL).await;
             }
             drop(kept);
@@ -396,7 +398,9 @@ impl Hands {
             Ok(true) => Ok(()),
             Ok(false) => Err(false),
             Err(cause) => {
-                error!(%cause, %webhook_id, "a batch could not be sealed; trying again");
+                if !cause.is_logged() {
+                    error!(%cause, %webhook_id, "a batch could not be sealed; trying again");
+                }
                 Err(true)
             }
         }

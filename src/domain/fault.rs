@@ -74,16 +74,16 @@ faults! {
     NoWebhook = 103, "webhook", "Webhook not exists.";
     /// The store failed.
     DeleteFailed = 104, "webhook", "An unexpected error occurred while deleting the webhook.";
-    /// Refused though the data was right: shutting down, or the write queue is full.
+    /// Refused though the data was right: shutting down, the write queue or the disk is full, or the store was taken away.
     DeleteRefused = 105, "webhook", "Webhook not deleted. Details in error message.";
-    /// Refused though the data was right: quota, shutting down, or the write queue is full.
+    /// Refused though the data was right: the same, or a quota.
     CreateRefused = 106, "webhook", "Webhook not created. Details in error message.";
 
     /// The event's data breaks a rule.
     InvalidEvent = 107, "event", "Invalid event. Details in error message.";
     /// The idempotency key was used before, for another event.
     IdempotencyConflict = 108, "event", "Idempotency key already used for another event. Details in error message.";
-    /// Refused though the event was right: shutting down, or the write queue is full.
+    /// Refused though the event was right: shutting down, the write queue, the store or the disk is full, or the store was taken away.
     EventRefused = 109, "event", "Event not accepted. Details in error message.";
     /// The webhook has no delivery of that number.
     NoDelivery = 110, "delivery", "Delivery not exists.";

@@ -301,6 +301,12 @@ impl Failures {
                     "The store holds {used} bytes of the {max} it may. Retry once some has been pruned, or have store_bytes_max raised."
                 ))
                 .retry_after(FULL_RETRY_AFTER),
+            StoreError::DiskFull => Fault::new(self.refused)
+                .detail("The disk of the store is full. Retry once there is room.")
+                .retry_after(FULL_RETRY_AFTER),
+            StoreError::TakenAway => Fault::new(self.refused)
+                .detail("The store is not where it was; see the server's log. Retry once it is back.")
+                .retry_after(FULL_RETRY_AFTER),
             StoreError::Pruned => Fault::new(FaultCode::DeliveryNotChanged)
                 .detail("It has ended so long ago that what it sent was pruned; only its number and state are kept."),
             StoreError::HasEnded { state } => Fault::new(FaultCode::DeliveryNotChanged)

@@ -79,6 +79,14 @@ pub enum StoreError {
         /// What it may hold.
         max: u64,
     },
+    /// The disk takes no more; nothing was done. The store tells the log itself.
+    #[error("the disk of the store is full")]
+    DiskFull,
+    /// The store's file is not where it was. Nothing is done until it is back;
+    /// what the last commit before did may be in it. The store tells the log
+    /// itself.
+    #[error("the store was taken away from where it was")]
+    TakenAway,
     /// The delivery has ended and was pruned: there is nothing to send.
     #[error("the delivery was pruned")]
     Pruned,
@@ -124,5 +132,10 @@ impl StoreError {
     /// A failure to be logged where it is handled.
     pub fn failed(cause: impl ToString) -> Self {
         Self::Failed(cause.to_string().into())
+    }
+
+    /// True if the log has been told, so that whoever meets it need not.
+    pub fn is_logged(&self) -> bool {
+        matches!(self, Self::DiskFull | Self::TakenAway)
     }
 }

@@ -63,6 +63,23 @@ fn a_link_leads_to_the_same_lock_and_a_new_file_is_private() {
     assert!(matches!(open(link.path()), Err(OpenError::InUse { .. })));
 }
 
+/// SQLite keeps a log beside each name, so two processes that come by two names
+/// write past each other.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_hard_link_leads_to_the_same_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let served = open(dir.path()).unwrap();
+    let link = tempfile::tempdir_in(dir.path()).unwrap();
+    std::fs::hard_link(dir.path().join("store.db"), link.path().join("store.db")).unwrap();
+    assert!(matches!(open(link.path()), Err(OpenError::InUse { .. })));
+    let beside = Admin::open(&config(link.path())).map(drop).unwrap_err().to_string();
+    assert!(beside.contains("another name"), "{beside}");
+    drop(Admin::open(&config(dir.path())).unwrap());
+    drop(served);
+    drop(open(link.path()).unwrap());
+}
+
 /// After a failed commit the file is opened again; one that is gone by then is
 /// not made anew.
 #[tokio::test]
@@ -92,4 +109,23 @@ fn a_missing_folder_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let refused = open(&dir.path().join("nowhere")).map(drop).unwrap_err().to_string();
     assert!(refused.contains("nowhere"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_clean_stop_leaves_one_whole_file() {
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    assert_eq!(bench.fresh(id, 0).await, [1]);
+    bench.sqlite.close();
+    let left = files(bench.dir.path());
+    assert!(!left.iter().any(|name| name.ends_with("-wal") || name.ends_with("-shm")), "{left:?}");
+    let refused = bench.store.webhook(bench.acme, id).await.map(drop);
+    assert!(matches!(refused, Err(StoreError::ShuttingDown)), "whoever still has it is told: {refused:?}");
+
+    let copy = copy(&bench, "store.db");
+    let store = open(copy.path()).unwrap();
+    assert_eq!(store.webhook(bench.acme, id).await.unwrap().last_increment_id, IncrementId(1));
+    let receipt = store.publish(bench.acme, vec![event("order:created", "{}", None)]).await.unwrap();
+    assert_eq!(numbers(&receipt[0]), [(id.0, 2)]);
 }

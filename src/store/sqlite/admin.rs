@@ -5,11 +5,12 @@
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::changes::topics;
-use super::open::{OpenError, open_current};
+use super::mark::Mark;
+use super::open::{OpenError, ServeLock, check_name, open_current};
 use super::{Config, rows};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
-use crate::domain::id::{EventId, MerchantId};
+use crate::domain::id::{EventId, MerchantId, StoreId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
@@ -71,6 +72,7 @@ pub struct Admin {
 impl Admin {
     /// Opens the store beside a running server; makes it if there is none.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
+        check_name(&config.path)?;
         open_current(config).map(|conn| Self { conn })
     }
 
@@ -223,6 +225,16 @@ impl Admin {
         let entries = statement.query_map([merchant.0], rows::topic)?.collect::<Result<_, _>>()?;
         Ok(entries)
     }
+}
+
+/// Gives a store that is not served a new id, so that whatever it sends differs
+/// from what was ever sent before: the old one, and the new one. Fails with
+/// [`OpenError::InUse`] if a server has it.
+pub fn renew_store_id(config: &Config, now: Timestamp) -> Result<(StoreId, StoreId), OpenError> {
+    let _lock = ServeLock::take(&config.path)?;
+    let conn = open_current(config)?;
+    let renewed = Mark::renew_store_id(&config.path, &conn, now);
+    renewed.map_err(|cause| OpenError::Sqlite { path: config.path.clone(), cause })
 }
 
 /// What lies in a store.

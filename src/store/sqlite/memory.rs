@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::fanout::Fanouts;
 use super::changes::jobs;
+use super::extent::Extent;
 use super::logs::LogSizes;
 use super::prune::Pass;
 use super::rows;
@@ -35,6 +36,8 @@ pub struct Memory {
     pub jobs: Jobs,
     /// How large the logs of attempts are.
     pub logs: LogSizes,
+    /// How far the store has come; its ids are those of the last commit.
+    pub extent: Extent,
     /// Which kind of housekeeping has the next turn.
     pub turn: usize,
     /// What has expired is to be swept out.
@@ -117,6 +120,7 @@ impl Memory {
         }
         memory.fanouts = Fanouts::load(conn)?;
         memory.logs = LogSizes::load(conn)?;
+        memory.extent = Extent::read(conn)?;
         jobs::load(conn)?.into_iter().for_each(|job| memory.jobs.add(job));
         Ok(memory)
     }
@@ -267,7 +271,17 @@ impl Memory {
                 counters.pulled_through.0,
             ])?;
         }
+        self.extent = self.extent.with_ids(conn)?;
         self.logs.flush(conn)
+    }
+
+    /// How many webhooks there are, and how many of their numbers, at the most,
+    /// have not ended.
+    pub fn webhooks_and_open(&self) -> (usize, i64) {
+        let there = self.webhooks.values().filter(|entry| !entry.is_deleted);
+        there.fold((0, 0), |(webhooks, open), Entry { counters, .. }| {
+            (webhooks + 1, open + (counters.last.0 - counters.settled_through.0))
+        })
     }
 
     /// Every webhook that is not deleted, and its last number.

@@ -6,12 +6,15 @@
 pub mod admin;
 mod changes;
 mod config;
+mod extent;
 mod housekeeping;
 mod live;
 mod logs;
+mod mark;
 mod memory;
 pub mod open;
 mod pages;
+mod place;
 mod prune;
 mod queue;
 mod readers;
@@ -19,12 +22,12 @@ mod reads;
 mod requests;
 mod room;
 mod rows;
+mod trouble;
 mod turns;
 mod tx;
 mod writer;
 
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,8 +43,9 @@ use self::open::{OpenError, ServeLock};
 pub use self::prune::Retention;
 use self::queue::{Cost, Queue, Refused};
 use self::readers::Readers;
+pub use self::trouble::Trouble;
 use self::tx::Tx;
-use self::writer::{Change, Writer};
+use self::writer::{Change, Serving, Writer};
 use super::feed::Feed;
 use super::mailbox::Mailbox;
 use super::{Contents, DueKey, NewSession, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
@@ -84,7 +88,8 @@ pub struct SqliteStore {
     disable_after: Duration,
     retention: Retention,
     commits: watch::Receiver<u64>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    trouble: watch::Receiver<Option<Trouble>>,
+    serving: Mutex<Option<Serving>>,
 }
 
 impl SqliteStore {
@@ -96,16 +101,13 @@ impl SqliteStore {
         open::make_private(&config.path)?;
         let lock = ServeLock::take(&config.path)?;
         let conn = open::open_current(&config)?;
-        let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
-        let store_id = open::read_store_id(&conn).map_err(failed)?;
         let readers = Readers::new(open::open_readers(&config, config.readers_max)?);
         let lane_readers = Readers::new(open::open_readers(&config, LANE_READERS)?);
         let queue = Arc::new(Queue::new(config.write_queue_max));
-        let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn, lock)
-            .map_err(failed)?;
+        let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn)?;
+        let (store_id, trouble) = (writer.store_id().clone(), writer.trouble());
         let (commits, feed) = (writer.commits(), writer.feed());
-        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || writer.run());
-        let thread = thread.map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
+        let serving = writer.start(lock).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         Ok(Self {
             store_id,
             clock,
@@ -116,10 +118,11 @@ impl SqliteStore {
             mailbox,
             feed,
             commits,
+            trouble,
             disable_after: config.disable_after,
             retention: config.retention,
             limits: config.limits(),
-            writer: Mutex::new(Some(thread)),
+            serving: Mutex::new(Some(serving)),
         })
     }
 
@@ -127,6 +130,12 @@ impl SqliteStore {
     /// it is counted.
     pub fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
+    }
+
+    /// What keeps the store from taking changes at present, as far as the last
+    /// commit has shown; there is one a minute at least.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.trouble.borrow().clone()
     }
 
     /// Has what has expired swept out, and says what there is to say, soon. To
@@ -143,12 +152,13 @@ impl SqliteStore {
         let _ = self.queue.push(Account::Server, Cost::SMALL, change);
     }
 
-    /// Commits what waits, refuses what comes, and closes the file. Blocks.
+    /// Commits what waits, refuses what comes, and closes the file, which is
+    /// all there is of the store then. Blocks.
     pub fn close(&self) {
         self.queue.close();
-        let thread = self.writer.lock().expect("nothing panics while it holds the handle").take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the writer thread panicked");
+        let serving = self.serving.lock().expect("nothing panics while it holds the handle").take();
+        if let Some(serving) = serving {
+            serving.end([&self.readers, &self.lane_readers]);
         }
     }
 
@@ -174,19 +184,6 @@ impl SqliteStore {
         self.queue.push(account.into(), cost, change).map_err(refused)?;
         answered(answer).await
     }
-}
-
-/// The compressed bodies of attempts, where that is worth it. A large one
-/// takes longer than a thread may be held up that others wait for.
-async fn deflated(apart: &Apart, outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
-    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
-    let deflate =
-        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
-    if outcomes.iter().map(|outcome| outcome.attempt.response_body.len()).sum::<usize>() <= AT_ONCE_BYTES_MAX {
-        return deflate(outcomes);
-    }
-    let large = Arc::clone(outcomes);
-    apart.run(Account::Server, move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
 }
 
 fn refused(why: Refused) -> StoreError {
@@ -253,7 +250,9 @@ impl Store for SqliteStore {
         let change = writer::change(
             move |tx| sessions::renew_session(tx, key, expires_at),
             |renewed| {
-                if let Err(cause) = renewed {
+                if let Err(cause) = renewed
+                    && !cause.is_logged()
+                {
                     tracing::warn!(%cause, "a session could not be renewed");
                 }
             },
@@ -614,7 +613,7 @@ impl Store for SqliteStore {
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
         let (reply, answer) = oneshot::channel();
         let (disable_after, retention) = (self.disable_after, self.retention);
-        let bodies = deflated(&self.apart, &recorded).await;
+        let bodies = outcomes::deflated(&self.apart, &recorded).await;
         let cost = outcomes::cost(&recorded, &bodies);
         let change = writer::change(
             move |tx| outcomes::record(tx, &recorded, &bodies, disable_after, &retention),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::mark::read_store_id;
+use super::place::{Place, beside};
 use super::{Config, Durability};
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
@@ -68,6 +70,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A server has it open under another of its names.
+    #[error("{path}: is being served under another name; use that one", path = path.display())]
+    OtherName {
+        /// The file, as it was named.
+        path: PathBuf,
+    },
     /// SQLite refused.
     #[error("{path}: {cause}", path = path.display())]
     Sqlite {
@@ -80,28 +88,55 @@ pub enum OpenError {
 
 /// Held for as long as a server serves the store; the system lets go of it
 /// when the process ends, however it ends.
+///
+/// On Linux it lies on the store's file itself (`flock`), whatever name leads
+/// there. It has to be taken before SQLite opens the file, and let go of after
+/// it has closed it: when a process closes a file, it loses the locks that
+/// SQLite has on it (`fcntl`). Elsewhere the two kinds of lock may shut each
+/// other out, so there it lies on a file beside the store, which has one name
+/// only if the store has.
 #[derive(Debug)]
 pub struct ServeLock {
     _file: File,
 }
 
 impl ServeLock {
-    /// Takes the lock that lies beside the store. Fails with
+    /// Takes the lock of a store that is there. Fails with
     /// [`OpenError::InUse`] if another process holds it.
     pub fn take(store: &Path) -> Result<Self, OpenError> {
-        // Whatever path leads there, it is one file and has one lock.
-        let real = std::fs::canonicalize(store).unwrap_or_else(|_| store.to_owned());
-        let mut name = real.into_os_string();
-        name.push("-lock");
-        let path = PathBuf::from(name);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-        let file = file.map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
+        let path = if cfg!(target_os = "linux") { store.to_owned() } else { beside(store, "-lock") };
+        let opened = if cfg!(target_os = "linux") {
+            File::open(&path)
+        } else {
+            OpenOptions::new().create(true).truncate(false).write(true).open(&path)
+        };
+        let file = opened.map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: store.to_owned() }),
             Err(TryLockError::Error(cause)) => Err(OpenError::Io { path, cause }),
         }
     }
+}
+
+/// Fails with [`OpenError::OtherName`] if a server has the file open under
+/// another name. SQLite keeps a log beside each name, so what is written here
+/// would go past what is written there.
+pub fn check_name(store: &Path) -> Result<(), OpenError> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt;
+        // What is not there is made.
+        let Ok(file) = File::open(store) else { return Ok(()) };
+        let has_names = file.metadata().is_ok_and(|found| found.nlink() > 1);
+        let is_served = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        if has_names && !beside(store, "-wal").exists() && is_served() {
+            return Err(OpenError::OtherName { path: store.to_owned() });
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = store;
+    Ok(())
 }
 
 /// Opens the store for writing, makes it if there is none, and brings an
@@ -123,8 +158,11 @@ pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
 
 /// Opens the store again that this process has served. A file that is gone, or
 /// another one in its place, is not taken for it.
-pub fn reopen(config: &Config, store_id: &StoreId) -> Result<Connection, OpenError> {
+pub fn reopen(config: &Config, store_id: &StoreId, place: &Place) -> Result<Connection, OpenError> {
     let path = &config.path;
+    if let Some(lost) = place.lost() {
+        return Err(OpenError::Foreign { path: lost.to_owned(), what: "another one than was served" });
+    }
     let failed = |cause| OpenError::Sqlite { path: path.clone(), cause };
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
@@ -136,9 +174,10 @@ pub fn reopen(config: &Config, store_id: &StoreId) -> Result<Connection, OpenErr
     Ok(conn)
 }
 
-/// The name that the store was made with.
-pub fn read_store_id(conn: &Connection) -> rusqlite::Result<StoreId> {
-    conn.query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0).map(StoreId))
+/// Brings all that was committed into the one file. False if another process
+/// keeps some of it in the log beside the file.
+pub fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
 }
 
 /// A new file is its owner's alone: it holds the secrets that sign.
@@ -231,7 +270,9 @@ fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
     conn.pragma_update(None, "foreign_keys", cfg!(debug_assertions))
 }
 
-/// The readers' pool. They read what was committed, and never wait for the writer.
+/// The readers' pool. They read what was committed, and never wait for the
+/// writer. They stay as long as the store is open: one that was opened later
+/// would read whatever the path leads to by then.
 pub fn open_readers(
     config: &Config,
     count: u32,
@@ -241,10 +282,14 @@ pub fn open_readers(
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(move |conn| {
             conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-            conn.busy_timeout(busy_timeout)
+            conn.busy_timeout(busy_timeout)?;
+            // From its first look on it has the log open, which therefore stays while the writer reopens the file.
+            read_version(conn).map(drop)
         });
     r2d2::Pool::builder()
         .max_size(count)
+        .max_lifetime(None)
+        .idle_timeout(None)
         .test_on_check_out(false)
         .build(manager)
         .map_err(|cause| OpenError::Io { path: config.path.clone(), cause: std::io::Error::other(cause) })

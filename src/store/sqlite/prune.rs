@@ -194,7 +194,7 @@ mod tests {
             Retention { attempts: day, bodies: day, bytes_max: 0, webhook_log_bytes_max: 0, merchant_log_bytes_max: 0 };
         let prune = || {
             let (mut memory, mut news, now) = (Memory::load(&conn).unwrap(), Vec::new(), Timestamp(1_000_000_000));
-            let mut tx = Tx { conn: &conn, memory: &mut memory, now, news: &mut news };
+            let mut tx = Tx { conn: &conn, memory: &mut memory, now, news: &mut news, undone: None };
             let mut pass = begin(&conn, retention, None, now).unwrap();
             while let Some(under_way) = pass {
                 pass = step(&mut tx, under_way).unwrap();

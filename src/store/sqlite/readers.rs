@@ -1,7 +1,7 @@
 //! Connections that read, and whose turn it is to use one.
 
 use std::ops::Add;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
@@ -16,9 +16,14 @@ use crate::work::{self, Account};
 /// Look-ups of one account that may wait for a connection.
 const WAITING_MAX: usize = 4_096;
 
+/// The pool, until the store is closed.
+struct Connections(RwLock<Option<Pool>>);
+
+type Pool = r2d2::Pool<SqliteConnectionManager>;
+
 /// Some connections that read, which accounts use by turns, a step at a time.
 pub struct Readers {
-    connections: r2d2::Pool<SqliteConnectionManager>,
+    connections: Arc<Connections>,
     /// As many places as there are connections, so that a thread which has one
     /// finds a connection free.
     places: Apart,
@@ -26,9 +31,15 @@ pub struct Readers {
 
 impl Readers {
     /// Reads through these.
-    pub fn new(connections: r2d2::Pool<SqliteConnectionManager>) -> Self {
+    pub fn new(connections: Pool) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
-        Self { connections, places }
+        Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places }
+    }
+
+    /// Lets look-ups that are under way end, and closes the connections;
+    /// whatever comes fails with [`StoreError::ShuttingDown`]. Blocks.
+    pub fn close(&self) {
+        self.connections.close();
     }
 
     /// Looks up a row or two by key, where it stands: that touches a few pages
@@ -41,7 +52,7 @@ impl Readers {
     ) -> Result<T, StoreError> {
         let account = account.into();
         if let Some(_place) = self.places.try_place(account)
-            && let Some(conn) = self.connections.try_get()
+            && let Some(conn) = self.connections.pool()?.try_get()
         {
             return work::step("a look into the store", || work(&conn));
         }
@@ -55,9 +66,9 @@ impl Readers {
         account: impl Into<Account>,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connections = self.connections.clone();
+        let connections = Arc::clone(&self.connections);
         let look = move || {
-            let conn = connections.get().map_err(StoreError::failed)?;
+            let conn = connections.pool()?.get().map_err(StoreError::failed)?;
             work::step("a reader of the store", || work(&conn))
         };
         self.places.run(account, look).await.map_err(|cause| match cause {
@@ -100,6 +111,27 @@ impl Readers {
             after = step.next;
             if after.is_none() {
                 return Ok(sum);
+            }
+        }
+    }
+}
+
+impl Connections {
+    fn pool(&self) -> Result<Pool, StoreError> {
+        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pool.clone().ok_or(StoreError::ShuttingDown)
+    }
+
+    /// A pool closes its connections some time after it was let go of, on
+    /// whichever thread that happens. So each is taken out when its look-up has
+    /// ended, and closed here.
+    fn close(&self) {
+        let Some(pool) = self.0.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let taken: Vec<_> = (0..pool.max_size()).map_while(|_| pool.get().ok()).collect();
+        for mut conn in taken {
+            match Connection::open_in_memory() {
+                Ok(nothing) => drop(std::mem::replace(&mut *conn, nothing)),
+                Err(cause) => tracing::error!(%cause, "a connection that reads the store could not be closed"),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::memory::Memory;
 use crate::domain::event::Event;
@@ -19,6 +19,8 @@ pub struct Tx<'a> {
     pub memory: &'a mut Memory,
     pub now: Timestamp,
     pub news: &'a mut Vec<Announcement>,
+    /// Why the whole transaction was undone, if it was.
+    pub undone: Option<StoreError>,
 }
 
 /// Something to announce once it is committed.
@@ -45,7 +47,8 @@ pub enum Announcement {
 
 impl Tx<'_> {
     /// Runs `work` so that if it fails, only it is undone. If that can't be
-    /// done, the whole transaction is undone, which the writer notices.
+    /// done, the whole transaction is undone, as by a disk that is full, which
+    /// the writer notices.
     pub fn in_savepoint<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.run("SAVEPOINT change")?;
         let result = work(self);
@@ -53,7 +56,9 @@ impl Tx<'_> {
         if let Err(cause) = undone.and_then(|()| self.run("RELEASE change")) {
             // Fails only if there is no transaction any more, which is what is wanted.
             let _ = self.conn.execute_batch("ROLLBACK");
-            return Err(cause);
+            let first = result.err().unwrap_or(cause);
+            self.undone = Some(first.clone());
+            return Err(first);
         }
         result
     }
@@ -66,6 +71,11 @@ impl Tx<'_> {
 
 impl From<rusqlite::Error> for StoreError {
     fn from(cause: rusqlite::Error) -> Self {
-        Self::failed(cause)
+        let is_full = cause.sqlite_error().is_some_and(|failure| {
+            // A quota that is used up is no full disk to SQLite, but a write that failed.
+            let unwritten = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
+            failure.code == ErrorCode::DiskFull || unwritten.contains(&failure.extended_code)
+        });
+        if is_full { Self::DiskFull } else { Self::failed(cause) }
     }
 }

@@ -9,15 +9,20 @@
 //! connection is closed, the file is read again, and everyone gets a fault.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::mark::Mark;
 use super::memory::Memory;
-use super::open::{ServeLock, read_store_id, reopen};
+use super::open::{OpenError, ServeLock, checkpoint, reopen};
+use super::place::Place;
 use super::queue::{Cost, Queue, Spent, Taken};
+use super::readers::Readers;
+use super::trouble::{Trouble, Troubles};
 use super::tx::{Announcement, Tx};
 use super::{Config, housekeeping};
 use crate::domain::id::{Span, StoreId};
@@ -66,10 +71,30 @@ impl Drop for End {
     }
 }
 
+/// A store that is open: what ends when it is closed.
+pub struct Serving {
+    thread: JoinHandle<Writer>,
+    lock: ServeLock,
+}
+
+impl Serving {
+    /// Waits until the queue, which is closed by now, is empty, and closes the
+    /// file. The connections that read go before the one that writes: the last
+    /// one takes the log beside the file away, and they may not. Blocks.
+    pub fn end(self, readers: [&Readers; 2]) {
+        let writer = self.thread.join();
+        readers.into_iter().for_each(Readers::close);
+        match writer {
+            Ok(writer) => writer.close(),
+            Err(_) => error!("the writer thread panicked"),
+        }
+        drop(self.lock);
+    }
+}
+
 /// The writer thread's own state.
 pub struct Writer {
     config: Config,
-    store_id: StoreId,
     clock: Clock,
     queue: Arc<Queue<Change>>,
     mailbox: Arc<Mailbox>,
@@ -77,13 +102,18 @@ pub struct Writer {
     memory: Memory,
     /// `None` after a failed COMMIT, until the file could be opened again.
     conn: Option<Connection>,
+    /// Where its files were when it was opened.
+    place: Place,
+    /// They were not there any more after a commit.
+    is_taken_away: bool,
+    mark: Mark,
+    troubles: Troubles,
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
     /// One of the chores has failed. They rest until then, and then have
     /// commits of their own, lest a change fails with them, until all are done.
     chores_rest_until: Option<Timestamp>,
     commits: watch::Sender<u64>,
-    _lock: ServeLock,
 }
 
 impl Writer {
@@ -94,13 +124,18 @@ impl Writer {
         queue: Arc<Queue<Change>>,
         mailbox: Arc<Mailbox>,
         conn: Connection,
-        lock: ServeLock,
-    ) -> rusqlite::Result<Self> {
-        let memory = Memory::load(&conn)?;
-        let store_id = read_store_id(&conn)?;
+    ) -> Result<Self, OpenError> {
+        let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
+        let mark = Mark::open(&config.path, &conn, clock.now()).map_err(failed)?;
+        let memory = Memory::load(&conn).map_err(failed)?;
+        let place = Place::of(&config.path).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
+        tell_what_is_there(&config, mark.store_id(), &memory);
         Ok(Self {
+            troubles: Troubles::of(config.path.clone()),
+            place,
+            is_taken_away: false,
+            mark,
             config,
-            store_id,
             clock,
             queue,
             mailbox,
@@ -110,8 +145,17 @@ impl Writer {
             is_stuck: false,
             chores_rest_until: None,
             commits: watch::Sender::new(0),
-            _lock: lock,
         })
+    }
+
+    /// The id of the store.
+    pub fn store_id(&self) -> &StoreId {
+        self.mark.store_id()
+    }
+
+    /// What keeps it from taking changes, at present.
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.troubles.present()
     }
 
     /// Counts its commits.
@@ -124,8 +168,14 @@ impl Writer {
         Arc::clone(&self.feed)
     }
 
+    /// Starts its thread, which works until the queue is closed and empty.
+    pub fn start(self, lock: ServeLock) -> std::io::Result<Serving> {
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run())?;
+        Ok(Serving { thread, lock })
+    }
+
     /// Works until the queue is closed and empty.
-    pub fn run(mut self) {
+    fn run(mut self) -> Self {
         let _end = End(Arc::clone(&self.queue));
         while self.queue.wait(self.patience()) {
             if self.conn.is_none() {
@@ -140,6 +190,27 @@ impl Writer {
             if first.is_some() || (are_chores_due && !are_chores_apart) {
                 self.commit(first, !are_chores_apart);
             }
+        }
+        self
+    }
+
+    /// Closes the file, and leaves all in it.
+    fn close(mut self) {
+        let Some(conn) = self.conn else { return };
+        let (now, is_whole) = (self.clock.now(), checkpoint(&conn));
+        if let Some(lost) = self.place.lost() {
+            self.troubles.begin(Trouble::TakenAway(lost.to_owned()), now);
+            // To close it would delete whatever lies where its log was, which may be another's by now.
+            std::mem::forget(conn);
+            return;
+        }
+        match is_whole {
+            Ok(true) => self.mark.sync(&self.memory.extent, now),
+            Ok(false) => warn!("another process has the store open: a part of it is in the log beside the file"),
+            Err(cause) => error!(%cause, "a part of the store stays in the log beside the file"),
+        }
+        if let Err((_, cause)) = conn.close() {
+            error!(%cause, "the store could not be closed");
         }
         info!(commits = *self.commits.borrow(), "the store is closed");
     }
@@ -164,13 +235,7 @@ impl Writer {
     /// Runs a change and what else finds room beside it, and maybe a bounded
     /// step of the chores, as one transaction.
     fn commit(&mut self, first: Option<Taken<Change>>, does_chores: bool) {
-        let begun = match &self.conn {
-            Some(conn) => conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
-                error!(%cause, "the store can't be written");
-                StoreError::failed(cause)
-            }),
-            None => Err(StoreError::failed("the store could not be opened again after a failed commit")),
-        };
+        let begun = self.begin();
         self.is_stuck = begun.is_err();
         let (Ok(()), Some(conn)) = (&begun, &self.conn) else {
             let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
@@ -178,44 +243,102 @@ impl Writer {
             return;
         };
 
-        let mut news = Vec::new();
-        let mut tx = Tx { conn, memory: &mut self.memory, now: self.clock.now(), news: &mut news };
+        let (now, mut news) = (self.clock.now(), Vec::new());
+        let mut tx = Tx { conn, memory: &mut self.memory, now, news: &mut news, undone: None };
         let changed = run_changes(&self.queue, &mut tx, first);
-        let mut finished = if conn.is_autocommit() { Err(undone()) } else { Ok(()) };
+        let mut finished = if conn.is_autocommit() { Err(undone(&tx)) } else { Ok(()) };
         if finished.is_ok() && does_chores {
             finished = work::step("housekeeping", || housekeeping::step(&mut tx, self.config.retention));
             self.chores_rest_until = match &finished {
-                Err(_) => Some(tx.now.after(CHORES_REST)),
+                Err(_) => Some(now.after(CHORES_REST)),
                 // It may be the turn of others than the one that failed.
                 Ok(()) => self.chores_rest_until.filter(|_| tx.memory.has_chores()),
             };
         }
-        let finished = finished.and_then(|()| finish(&mut tx));
-        match finished {
-            Ok(()) => {
-                self.commits.send_modify(|count| *count += 1);
-                if self.feed.is_watched() {
-                    self.feed.tell(&committed(&news, &self.memory));
-                }
-                announce(&self.mailbox, news);
-                for (account, changed) in changed {
-                    match (account, changed) {
-                        (_, Changed::Whole(answer)) => answer(Ok(())),
-                        (Some(account), Changed::Goes(cost, rest)) => self.queue.go_on(account, cost, rest),
-                        (None, rest) => rest.fail(StoreError::failed("no outcome is recorded in several commits")),
-                    }
-                }
-            }
-            Err(cause) => {
-                error!(%cause, "a commit failed; reading the store again");
-                self.conn = None;
-                self.reopen();
-                self.feed.tell_unknown();
-                // What failed may be a chore that comes back at once.
-                self.is_stuck = true;
-                changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
+        match finished.and_then(|()| finish(&mut tx)).and_then(|()| self.look(now)) {
+            Ok(()) => self.tell(news, changed, now),
+            Err(cause) => self.fail(&cause, changed, now),
+        }
+    }
+
+    /// Begins a transaction.
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if self.is_taken_away {
+            self.come_back()?;
+        }
+        let Some(conn) = &self.conn else {
+            return Err(StoreError::failed("the store could not be opened again after a failed commit"));
+        };
+        conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
+            error!(%cause, "the store can't be written");
+            cause.into()
+        })
+    }
+
+    /// Fails if what was committed is not where it will be looked for. Then it
+    /// counts as if it had not been, for it may be lost.
+    fn look(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let Some(lost) = self.place.lost() else { return Ok(()) };
+        self.troubles.begin(Trouble::TakenAway(lost.to_owned()), now);
+        self.is_taken_away = true;
+        // If it is only the log, all that was ever accepted can be saved.
+        if lost != self.config.path
+            && let Some(Err(cause)) = self.conn.as_ref().map(checkpoint)
+        {
+            error!(%cause, "what was in the store's log could not be saved");
+        }
+        Err(StoreError::TakenAway)
+    }
+
+    /// Looks whether a store that was taken away is back.
+    fn come_back(&mut self) -> Result<(), StoreError> {
+        if let Some(lost) = self.place.lost() {
+            self.troubles.begin(Trouble::TakenAway(lost.to_owned()), self.clock.now());
+            return Err(StoreError::TakenAway);
+        }
+        self.is_taken_away = false;
+        self.conn = None;
+        self.reopen();
+        Ok(())
+    }
+
+    /// Announces what is on disk, and answers.
+    fn tell(&mut self, news: Vec<Announcement>, changed: Vec<(Option<Account>, Changed)>, now: Timestamp) {
+        self.mark.write(&self.memory.extent, now);
+        self.troubles.end();
+        self.commits.send_modify(|count| *count += 1);
+        if self.feed.is_watched() {
+            self.feed.tell(&committed(&news, &self.memory));
+        }
+        announce(&self.mailbox, news);
+        for (account, changed) in changed {
+            match (account, changed) {
+                (_, Changed::Whole(answer)) => answer(Ok(())),
+                (Some(account), Changed::Goes(cost, rest)) => self.queue.go_on(account, cost, begun(rest)),
+                (None, rest) => rest.fail(StoreError::failed("no outcome is recorded in several commits")),
             }
         }
+    }
+
+    /// Finds out what the disk holds after a commit that failed.
+    fn fail(&mut self, cause: &StoreError, changed: Vec<(Option<Account>, Changed)>, now: Timestamp) {
+        if matches!(cause, StoreError::DiskFull) {
+            self.troubles.begin(Trouble::DiskFull, now);
+        }
+        if !cause.is_logged() {
+            error!(%cause, "a commit failed; reading the store again");
+        }
+        if !self.is_taken_away {
+            self.conn = None;
+            self.reopen();
+            if self.conn.is_some() && !cause.is_logged() {
+                info!("the store is open again");
+            }
+        }
+        self.feed.tell_unknown();
+        // What failed may be a chore that comes back at once.
+        self.is_stuck = true;
+        changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
     }
 
     /// Tells all that a commit would have had room for.
@@ -230,14 +353,13 @@ impl Writer {
 
     /// Opens the file again and forgets whatever only memory knew.
     fn reopen(&mut self) {
-        let opened = reopen(&self.config, &self.store_id).map_err(|cause| cause.to_string());
+        let opened = reopen(&self.config, self.mark.store_id(), &self.place).map_err(|cause| cause.to_string());
         let loaded = opened.and_then(|conn| match Memory::load(&conn) {
             Ok(memory) => Ok((conn, memory)),
             Err(cause) => Err(cause.to_string()),
         });
         match loaded {
             Ok((conn, memory)) => {
-                info!("the store is open again");
                 self.conn = Some(conn);
                 self.memory = memory;
                 for (webhook, through) in self.memory.webhooks() {
@@ -245,15 +367,30 @@ impl Writer {
                     self.mailbox.announce_through(webhook.webhook_id, through);
                 }
             }
-            Err(cause) => error!(cause, "the store can't be opened again; trying on"),
+            Err(cause) => self.troubles.begin(Trouble::Closed(cause.into()), self.clock.now()),
         }
     }
 }
 
+/// A store that holds less than was expected is best noticed at the start.
+fn tell_what_is_there(config: &Config, store_id: &StoreId, memory: &Memory) {
+    let store = config.path.display();
+    // To count what is really pending would take the longer the more numbers there are.
+    let (webhooks, pending_at_most) = memory.webhooks_and_open();
+    let last_event = memory.extent.events;
+    info!(%store, %store_id, webhooks, pending_at_most, last_event, "the store is open");
+}
+
 /// Some failures (a full disk, say) undo the whole transaction, and what came
 /// after would each be a transaction of its own.
-fn undone() -> StoreError {
-    StoreError::failed("an earlier failure undid the transaction")
+fn undone(tx: &Tx<'_>) -> StoreError {
+    tx.undone.clone().unwrap_or_else(|| StoreError::failed("an earlier failure undid the transaction"))
+}
+
+/// The rest of a change of which a part is committed: if it comes to nothing,
+/// nobody may be told that nothing was done.
+fn begun(rest: Change) -> Change {
+    Box::new(|tx| rest(tx.map_err(StoreError::failed)))
 }
 
 /// Runs a change and what else finds room beside it in a commit. Whose each
@@ -267,7 +404,7 @@ fn run_changes(
     while let Some(Taken { entry: change, cost, account }) = next {
         let conn = tx.conn;
         let written = conn.total_changes();
-        let may_change = if conn.is_autocommit() { Err(undone()) } else { Ok(&mut *tx) };
+        let may_change = if conn.is_autocommit() { Err(undone(tx)) } else { Ok(&mut *tx) };
         // Kept outside the step: an answer that a step gives back and then
         // panics is never dropped, and whoever waits for it would wait for ever.
         work::step("a change", || changed.push((account, change(may_change))));

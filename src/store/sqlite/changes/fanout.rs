@@ -155,7 +155,9 @@ pub fn finish_some(tx: &mut Tx<'_>) -> Result<bool> {
     let Some((fanout_id, fanout)) = tx.memory.fanouts.next() else { return Ok(false) };
     tx.memory.fanouts.last = Some(fanout.merchant);
     if let Err(cause) = tx.in_savepoint(|tx| step(tx, fanout_id, fanout)) {
-        tracing::error!(%cause, fanout_id, "accepted events could not be numbered; trying again in a minute");
+        if !cause.is_logged() {
+            tracing::error!(%cause, fanout_id, "accepted events could not be numbered; trying again in a minute");
+        }
         tx.memory.fanouts.rest = true;
     }
     Ok(true)

@@ -17,8 +17,10 @@ use crate::domain::webhook::{DisabledReason, Webhook};
 use crate::store::sqlite::memory::Counters;
 use crate::store::sqlite::prune::Retention;
 use crate::store::sqlite::queue::Cost;
-use crate::store::sqlite::rows::state_code;
+use crate::store::sqlite::rows::{self, state_code};
 use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::work::Account;
+use crate::work::apart::Apart;
 
 /// So many failures in a row there must be besides: one before a clock jumped
 /// forward, and one after it, say nothing of the days in between.
@@ -35,6 +37,19 @@ pub fn cost(outcomes: &[Outcome], bodies: &[Option<Vec<u8>>]) -> Cost {
     let all = outcomes.iter().zip(bodies).map(one);
     let (rows, bytes) = all.fold((0, 0), |sum: (usize, usize), one| (sum.0 + one.0, sum.1 + one.1));
     Cost::of(rows, bytes)
+}
+
+/// The compressed bodies of attempts, where that is worth it. A large one
+/// takes longer than a thread may be held up that others wait for.
+pub async fn deflated(apart: &Apart, outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
+    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+    let deflate =
+        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
+    if outcomes.iter().map(|outcome| outcome.attempt.response_body.len()).sum::<usize>() <= AT_ONCE_BYTES_MAX {
+        return deflate(outcomes);
+    }
+    let large = Arc::clone(outcomes);
+    apart.run(Account::Server, move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
 }
 
 /// Records attempts and what becomes of their deliveries. A webhook that

@@ -268,6 +268,7 @@ impl<'c> Numbering<'c> {
         for (id, last) in self.taken {
             let Some(counters) = tx.memory.counters_mut(id) else { continue };
             let before = std::mem::replace(&mut counters.last, last);
+            tx.memory.extent.numbers += last.0 - before.0;
             // A parcel says so itself.
             if self.read.contains(&id) {
                 tx.news.push(Announcement::Through(id, last));
