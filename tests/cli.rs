@@ -561,6 +561,39 @@ fn a_stop_leaves_one_file_and_a_start_tells_what_it_found() {
     }
 }
 
+/// Its receivers notice that the store is another one, and go on.
+#[test]
+fn a_store_gets_a_new_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--dev", "--store", "sqlite:one.db"];
+    let new_id = || run(folder.path(), &["store", "new-id", "--store", "sqlite:one.db"]);
+    assert!(stderr(&new_id()).contains("there is no such store"));
+    let mut server = Running::serve(folder.path(), &args);
+    let listen = ["listen", "--port", "0", "--secret", "my-first-secret"];
+    let mut receiver = Running::start(folder.path(), &listen, "tallyhook receiving on ");
+    let webhook = json!({"url": receiver.url, "topics": "*", "secret_key": "my-first-secret"}).to_string();
+    stdout(&server.call(&["webhook.create", &webhook]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    assert!(receiver.line().contains("number 1"));
+    let refused = new_id();
+    assert!(stderr(&refused).contains("is being served"), "{}", stderr(&refused));
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(0));
+
+    let renewed = new_id();
+    let id = stdout(&renewed);
+    let old = stderr(&renewed).split_once(" was ").unwrap().1[..8].to_owned();
+    assert!(id.trim_end().len() == 8 && id.trim_end() != old, "{id}");
+    let server = Running::serve(folder.path(), &args);
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    assert!(receiver.line().contains("number 2"));
+    let shout = format!("OTHER STORE: it is webhook 1 of store {} now, and was of store {old}", id.trim_end());
+    let line = receiver.line();
+    assert!(line.starts_with(&shout), "{line}");
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    assert!(receiver.line().contains("number 3"), "it is said once");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_whose_store_is_gone_does_not_end_well() {

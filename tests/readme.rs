@@ -384,6 +384,17 @@ async fn the_healing_receiver_misses_nothing() {
     }
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=last).collect::<Vec<_>>(), "each number once");
+    // Under another id of the store, numbers stand for themselves.
+    drop(server);
+    let renewed = Process::start(
+        command(PROGRAM).args(["store", "new-id", "--store", "sqlite:tallyhook-dev.db"]).current_dir(folder.path()),
+    );
+    let store_id = renewed.finish().await;
+    server = serve(&listen);
+    server.line_after("tallyhook listening on ").await;
+    call("event.publish", json!(["order:created", {"n": 0}])).await;
+    assert_eq!(receiver.line_after("OTHER STORE ").await, store_id.trim_end());
+    assert_eq!(receiver.line().await, format!("{} order:created", last + 1));
     let abandoned = call("delivery.list", json!([id, {"state": "abandoned"}])).await;
     assert!(abandoned.as_array().expect("it is a list").len() >= EVENTS / 4, "{abandoned}");
     forwarding.abort();

@@ -27,7 +27,9 @@ signature is right. What is verified is answered with 200, or with what
 --forward answers; what is not, with 401. Lines that shout:
   GAP: 42 is missing      it has not come within --gap-after-s of a later one
   DUPLICATE 41            it was accepted before; the answer must have got lost
-  LATE: 42 has come       and fills the gap that was reported";
+  LATE: 42 has come       and fills the gap that was reported
+  OTHER STORE: …          a backup was put back, or it is another server: numbers
+                          that were seen before may stand for other events";
 
 /// Where to receive, and what to believe.
 #[derive(Args)]

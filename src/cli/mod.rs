@@ -20,6 +20,7 @@ mod sdk;
 mod serve;
 mod signals;
 mod socket;
+mod store;
 mod table;
 mod tail;
 mod topic;
@@ -76,6 +77,9 @@ enum Command {
     /// Load and print catalogues of topics, beside a running server or without one.
     #[command(subcommand, after_help = topic::EXAMPLES)]
     Topic(topic::TopicCommand),
+    /// Give a store that was put back from an older copy a new id.
+    #[command(subcommand, after_help = store::EXAMPLES)]
+    Store(store::StoreCommand),
     /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
@@ -153,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Serve(flags) => serve::run(&flags),
         Command::User(command) => user::run(command),
         Command::Topic(command) => topic::run(command),
+        Command::Store(command) => store::run(command),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Tail(args) => tail::run(args),

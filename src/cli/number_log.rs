@@ -10,7 +10,7 @@ const GAPS_MAX: usize = 10_000;
 /// The most numbers remembered that lie below the first one seen.
 const EARLY_MAX: usize = 10_000;
 /// The most webhooks told apart; past that the numbers of new ones are not judged.
-const WEBHOOKS_MAX: usize = 10_000;
+pub const WEBHOOKS_MAX: usize = 10_000;
 
 /// What an arrival means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

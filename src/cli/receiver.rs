@@ -1,7 +1,7 @@
 //! A receiver of deliveries on this machine: verifies, answers, and watches
 //! the numbers. `listen` and `demo` both show what it sees.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::client::Http;
 use super::colour::{RED, painted};
 use super::json::safe;
-use super::number_log::{Arrival, Gap, NumberLog};
+use super::number_log::{Arrival, Gap, NumberLog, WEBHOOKS_MAX};
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::policy::BATCH_EVENTS;
 use crate::domain::secret::SecretKey;
@@ -97,6 +97,9 @@ pub struct Report {
     pub status: StatusCode,
     /// Why so, if it was verified and yet not simply accepted.
     note: Option<String>,
+    /// The store that the webhook's deliveries came from before, if it was
+    /// another one.
+    other_store: Option<String>,
     /// What its numbers mean, if it was accepted.
     pub arrivals: Vec<(IncrementId, Arrival)>,
 }
@@ -114,6 +117,8 @@ pub struct Receiver {
     address: SocketAddr,
     reports: mpsc::Receiver<Report>,
     log: NumberLog,
+    /// Where each webhook's last delivery came from.
+    stores: HashMap<String, String>,
     gaps: VecDeque<Gap>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<std::io::Result<()>>,
@@ -140,7 +145,7 @@ impl Receiver {
         });
         let task = tokio::spawn(async { serving.await });
         let log = NumberLog::new(rules.patience);
-        Ok(Self { address, reports, log, gaps: VecDeque::new(), stop, task })
+        Ok(Self { address, reports, log, stores: HashMap::new(), gaps: VecDeque::new(), stop, task })
     }
 
     /// Where it receives.
@@ -177,6 +182,10 @@ impl Receiver {
     fn judge(&mut self, mut report: Report) -> Report {
         if let Ok(Delivery { number: Some(number), .. }) = &report.delivery {
             let webhook = number.webhook();
+            if self.stores.len() < WEBHOOKS_MAX || self.stores.contains_key(&number.webhook_id) {
+                let before = self.stores.insert(number.webhook_id.clone(), number.store.clone());
+                report.other_store = before.filter(|before| *before != number.store);
+            }
             for one in number.numbers.numbers() {
                 if report.status.is_success() {
                     report.arrivals.push((one, self.log.accepted(&webhook, one.0, report.arrived)));
@@ -213,7 +222,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> StatusC
             }
         },
     };
-    let report = Report { at, arrived, delivery, status, note, arrivals: Vec::new() };
+    let report = Report { at, arrived, delivery, status, note, other_store: None, arrivals: Vec::new() };
     // Nobody looks any more while the receiver stops; the answer still counts.
     let _ = shared.reports.send(report).await;
     status
@@ -368,6 +377,11 @@ impl Report {
         if self.arrivals.iter().any(|(_, arrival)| *arrival == Arrival::Early) {
             lines += " (below the first number seen here)";
         }
+        if let Some(before) = &self.other_store {
+            let other =
+                format!("OTHER STORE: it is {webhook} now, and was of store {before}; its numbers begin anew");
+            lines += &format!("\n{}", shout(other));
+        }
         for (number, arrival) in &self.arrivals {
             match arrival {
                 Arrival::New | Arrival::Early => {}
@@ -471,12 +485,18 @@ mod tests {
             delivery,
             status: StatusCode::OK,
             note: None,
+            other_store: None,
             arrivals: Vec::new(),
         };
         let line = "2023-11-14T22:13:20.000Z  webhook 3  number 41  order:created  signature ok";
         assert_eq!(report.lines(true), line);
         report.arrivals = vec![(IncrementId(41), Arrival::Duplicate)];
         let shout = "DUPLICATE 41 (webhook 3 of store abcd1234)";
+        assert_eq!(report.lines(false), format!("{line}\n{shout}"));
+        assert_eq!(report.lines(true), format!("{line}\n\x1b[31m{shout}\x1b[0m"));
+        (report.other_store, report.arrivals) = (Some("wxyz5678".to_owned()), Vec::new());
+        let shout =
+            "OTHER STORE: it is webhook 3 of store abcd1234 now, and was of store wxyz5678; its numbers begin anew";
         assert_eq!(report.lines(false), format!("{line}\n{shout}"));
         assert_eq!(report.lines(true), format!("{line}\n\x1b[31m{shout}\x1b[0m"));
         report.delivery = Err("it has no webhook-id header".to_owned());
@@ -501,6 +521,7 @@ mod tests {
             delivery,
             status: StatusCode::OK,
             note: None,
+            other_store: None,
             arrivals: Vec::new(),
         };
         let line = report.lines(false);

@@ -273,14 +273,20 @@ fn revoke(args: &NameArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A store that is looked at or taken from must be there: making an empty
-/// one would hide that its name was mistyped.
+/// Opens a store that is looked at or taken from.
 pub fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
-    if !config.path.exists() {
-        let path = config.path.display();
-        return Err(Failure::failed(format!("{path}: there is no such store; name it with --store sqlite:PATH")));
-    }
+    check_exists(config)?;
     Admin::open(config).map_err(Failure::failed)
+}
+
+/// Fails if there is no such store: making an empty one would hide that its
+/// name was mistyped.
+pub fn check_exists(config: &sqlite::Config) -> Result<(), Failure> {
+    if config.path.exists() {
+        return Ok(());
+    }
+    let path = config.path.display();
+    Err(Failure::failed(format!("{path}: there is no such store; name it with --store sqlite:PATH")))
 }
 
 const COLUMNS: [&str; 7] = ["ID", "NAME", "MERCHANT", "PERMISSIONS", "CREATED", "DISABLED", "REVOKED"];

@@ -28,8 +28,9 @@ export class FaultError extends TallyhookError {
 }
 
 /**
- * The server has another store than the one whose numbers the receiver's state knows: its numbers
- * begin anew. Give the receiver an empty `Store`, and it begins anew too.
+ * The server has another store than the one whose numbers the receiver's state knows: a backup was
+ * put back, or another store is in its place, and a number that is done may stand for another event
+ * now. The receiver has told `onError`, and begins anew by itself.
  */
 export class OtherStoreError extends TallyhookError {
   override readonly name: string = "OtherStoreError";

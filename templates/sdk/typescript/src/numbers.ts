@@ -7,8 +7,7 @@ export type Span = readonly [first: number, last: number];
  * @internal
  */
 export class Numbers {
-  /** What is not known up to this one is not missing either. */
-  readonly floor: number;
+  #floor: number;
   #through: number;
   #beyond: Span[];
   #below: Span[];
@@ -16,8 +15,13 @@ export class Numbers {
   constructor(through: number, beyond: readonly Span[], floor: number, below: readonly Span[]) {
     this.#through = through;
     this.#beyond = [...beyond];
-    this.floor = floor;
+    this.#floor = floor;
     this.#below = [...below];
+  }
+
+  /** What is not known up to this one is not missing either. */
+  get floor(): number {
+    return this.#floor;
   }
 
   /** All above the floor and up to this one are known. */
@@ -41,19 +45,19 @@ export class Numbers {
   }
 
   has(number: number): boolean {
-    if (number <= this.floor) return isWithin(this.#below, number);
+    if (number <= this.#floor) return isWithin(this.#below, number);
     return number <= this.#through || isWithin(this.#beyond, number);
   }
 
   /** Whether adding it leaves so many spans at most, on its side of the floor. */
   hasRoom(number: number, spansMax: number): boolean {
-    const spans = number <= this.floor ? this.#below : this.#beyond;
+    const spans = number <= this.#floor ? this.#below : this.#beyond;
     return spans.length < spansMax || this.has(number - 1) || this.has(number + 1);
   }
 
   add(number: number): void {
     if (this.has(number)) return;
-    if (number <= this.floor) {
+    if (number <= this.#floor) {
       this.#below = joined(this.#below, number);
       return;
     }
@@ -63,6 +67,14 @@ export class Numbers {
       this.#through = lowest[1];
       this.#beyond.shift();
     }
+  }
+
+  /** Makes nothing known, and nothing up to the floor missing. */
+  beginAnew(floor: number): void {
+    this.#floor = floor;
+    this.#through = floor;
+    this.#beyond = [];
+    this.#below = [];
   }
 
   /** What is not known after one number and up to another, in order. */

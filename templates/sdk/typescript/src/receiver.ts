@@ -25,7 +25,6 @@ const PAGE = 100;
 const SPANS_MAX = 10_000;
 /** A look ends after so many numbers that fail, with none between that does not. */
 const FAILURES_MAX = 100;
-const BEGIN_ANEW = "give the receiver an empty Store of its state, and it begins anew";
 
 /** A number that no event will come under. */
 export interface Tombstone {
@@ -84,11 +83,10 @@ export interface ReceiverOptions {
 
 /**
  * The HTTP status to answer a request with. 204: done, now or before. 401: not signed. 400: signed,
- * but for another webhook, or not in the format `envelope`. 409: the server has another store now.
- * 500: an exception. 503: too many numbers are missing. The server sends again what is not answered
- * with 204.
+ * but for another webhook, or not in the format `envelope`. 500: an exception. 503: too many numbers
+ * are missing. The server sends again what is not answered with 204.
  */
-export type ReceiverStatus = 204 | 400 | 401 | 409 | 500 | 503;
+export type ReceiverStatus = 204 | 400 | 401 | 500 | 503;
 
 /** Numbers above so many gaps would take too much memory to remember. */
 class TooManyGapsError extends TallyhookError {
@@ -132,7 +130,7 @@ export class Receiver {
       const events = readEvents(delivery);
       await this.#inTurn(async () => {
         const numbers = await this.#load();
-        this.#checkStore(delivery.store_id);
+        await this.#checkStore(numbers, delivery.store_id);
         try {
           for (const event of events) {
             if (this.#options.inOrder) await this.#fetch(numbers, event.increment_id - 1);
@@ -147,7 +145,6 @@ export class Receiver {
       this.#report(error);
       if (error instanceof SignatureError) return 401;
       if (error instanceof FormatError) return 400;
-      if (error instanceof OtherStoreError) return 409;
       return error instanceof TooManyGapsError ? 503 : 500;
     }
   }
@@ -156,7 +153,6 @@ export class Receiver {
    * Fetches now what is missing below the highest number that has come, and what has ended without
    * coming; of a webhook with the `delivery_mode` `pull`, all there is. Resolves to how many numbers
    * that were. Unless `inOrder`, one that fails is told to `onError` and left for the next time.
-   * @throws OtherStoreError - The server's store is not the one that the state is of.
    */
   async heal(): Promise<number> {
     const numbers = await this.#inTurn(() => this.#load());
@@ -229,16 +225,31 @@ export class Receiver {
     return this.#numbers;
   }
 
-  /** Refuses numbers of another store; the first to come tells which one it is. */
-  #checkStore(storeId: string): void {
+  /** Begins anew with another store; the first number to come tells which one it is. */
+  async #checkStore(numbers: Numbers, storeId: string): Promise<void> {
     if (this.#storeId === undefined) {
       this.#storeId = storeId;
       this.#isSaved = false;
     } else if (this.#storeId !== storeId) {
-      throw new OtherStoreError(
-        `the server's store is ${storeId}, what is done is of ${this.#storeId}; ${BEGIN_ANEW}`,
-      );
+      const what = `the server's store is ${storeId}, and was ${this.#storeId}`;
+      await this.#beginAnew(numbers, what, storeId);
     }
+  }
+
+  /**
+   * Takes numbers for those of other events. What had ended in the other store, too, is not fetched.
+   * What is sent again is handled again, for a number that is done may stand for another event now.
+   */
+  async #beginAnew(numbers: Numbers, what: string, storeId?: string): Promise<void> {
+    const { client, webhookId } = this.#options;
+    const { settled_through } = await client.webhook.get(webhookId);
+    numbers.beginAnew(Math.min(numbers.through, settled_through));
+    this.#storeId = storeId;
+    this.#passed = 0;
+    this.#isSaved = false;
+    this.#report(
+      new OtherStoreError(`${what}; the receiver begins anew after ${numbers.floor}`),
+    );
   }
 
   async #beginning(): Promise<number> {
@@ -288,13 +299,17 @@ export class Receiver {
   }
 
   /** Fetches what is missing through `overdue`, and through what has ended. */
-  async #heal(numbers: Numbers, overdue: number): Promise<number> {
+  async #heal(numbers: Numbers, highest: number): Promise<number> {
     const webhook = await this.#options.client.webhook.get(this.#options.webhookId);
     const { increment_id, settled_through } = webhook;
+    let overdue = highest;
     if (increment_id < overdue) {
-      throw new OtherStoreError(
-        `the webhook has numbers up to ${increment_id}, what is done reaches ${overdue}; ${BEGIN_ANEW}`,
-      );
+      const what = `the webhook has numbers up to ${increment_id}, and had ${overdue}`;
+      overdue = await this.#inTurn(async () => {
+        await this.#beginAnew(numbers, what);
+        await this.#save(numbers);
+        return numbers.highest;
+      });
     }
     const isPull = webhook.delivery_mode === "pull";
     const through = isPull ? increment_id : Math.max(overdue, settled_through);
@@ -352,7 +367,7 @@ export class Receiver {
     try {
       for (const item of pulled) {
         const message = readMessageId(item.webhook_id_header);
-        if (message !== undefined) this.#checkStore(message.storeId);
+        if (message !== undefined) await this.#checkStore(numbers, message.storeId);
         try {
           taken += await this.#takePulled(numbers, item);
         } catch (error) {

@@ -51,6 +51,12 @@ class Numbers:
             self.through = last
             del self.beyond[0]
 
+    def begin_anew(self, floor: int) -> None:
+        """Makes nothing known, and nothing up to the floor missing."""
+        self.through = self.floor = floor
+        self.beyond = []
+        self.below = []
+
     def missing(self, through: int, after: int = 0) -> List[Span]:
         """What is not known after one number and up to another, in order."""
         missing: List[Span] = []

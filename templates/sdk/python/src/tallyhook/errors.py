@@ -65,7 +65,8 @@ class SignatureError(TallyhookError):
 class OtherStoreError(TallyhookError):
     """The server has another store than the one whose numbers the receiver's state knows.
 
-    Its numbers begin anew. Give the receiver an empty `Store`, and it begins anew too.
+    A backup was put back, or another store is in its place: a number that is done may stand for
+    another event now. The receiver has told `on_error`, and begins anew by itself.
     """
 
 

@@ -34,8 +34,6 @@ _SPANS_MAX = 10_000
 # A look ends after so many numbers that fail, with none between that does not.
 _FAILURES_MAX = 100
 
-_BEGIN_ANEW = "give the receiver an empty Store of its state, and it begins anew"
-
 _T = TypeVar("_T")
 
 _log = logging.getLogger("tallyhook")
@@ -141,8 +139,8 @@ class Receiver:
         """Takes a request, and returns the HTTP status to answer it with. Raises nothing.
 
         204: done, now or before. 401: not signed. 400: signed, but for another webhook, or not in
-        the format `envelope`. 409: the server has another store now. 500: an exception. 503: too
-        many numbers are missing. The server sends again what is not answered with 204.
+        the format `envelope`. 500: an exception. 503: too many numbers are missing. The server
+        sends again what is not answered with 204.
 
         Args:
             body: The body as it came, before anything has parsed it.
@@ -153,7 +151,7 @@ class Receiver:
             events = read_events(delivery)
             with self._turn:
                 numbers = self._load()
-                self._check_store(delivery.store_id)
+                self._check_store(numbers, delivery.store_id)
                 try:
                     for event in events:
                         if self._in_order:
@@ -167,8 +165,6 @@ class Receiver:
                 return 401
             if isinstance(error, FormatError):
                 return 400
-            if isinstance(error, OtherStoreError):
-                return 409
             return 503 if isinstance(error, _TooManyGapsError) else 500
         return 204
 
@@ -178,9 +174,6 @@ class Receiver:
         That is what is missing below the highest number that has come, and what has ended without
         coming; of a webhook with the `delivery_mode` `pull`, all there is. Unless `in_order`, a
         number that fails is told to `on_error` and left for the next time.
-
-        Raises:
-            OtherStoreError: The server's store is not the one that the state is of.
         """
         with self._turn:
             numbers = self._load()
@@ -243,14 +236,27 @@ class Receiver:
             self._store_id = state.store_id
         return self._numbers
 
-    def _check_store(self, store_id: str) -> None:
-        """Refuses numbers of another store; the first to come tells which one it is."""
+    def _check_store(self, numbers: Numbers, store_id: str) -> None:
+        """Begins anew with another store; the first number to come tells which one it is."""
         if self._store_id is None:
             self._store_id = store_id
             self._is_saved = False
         elif self._store_id != store_id:
-            what = f"the server's store is {store_id}, what is done is of {self._store_id}"
-            raise OtherStoreError(f"{what}; {_BEGIN_ANEW}")
+            what = f"the server's store is {store_id}, and was {self._store_id}"
+            self._begin_anew(numbers, what, store_id)
+
+    def _begin_anew(self, numbers: Numbers, what: str, store_id: str | None = None) -> None:
+        """Takes numbers for those of other events.
+
+        What had ended in the other store, too, is not fetched. What is sent again is handled again,
+        for a number that is done may stand for another event now.
+        """
+        settled = self._client.webhook.get(self._webhook_id)["settled_through"]
+        numbers.begin_anew(min(numbers.through, settled))
+        self._store_id = store_id
+        self._passed = 0
+        self._is_saved = False
+        self._report(OtherStoreError(f"{what}; the receiver begins anew after {numbers.floor}"))
 
     def _beginning(self) -> int:
         if isinstance(self._start, int):
@@ -307,8 +313,11 @@ class Receiver:
         """Fetches what is missing through `overdue`, and through what has ended."""
         webhook = self._client.webhook.get(self._webhook_id)
         if webhook["increment_id"] < overdue:
-            what = f"the webhook has numbers up to {webhook['increment_id']}, what is done reaches"
-            raise OtherStoreError(f"{what} {overdue}; {_BEGIN_ANEW}")
+            what = f"the webhook has numbers up to {webhook['increment_id']}, and had {overdue}"
+            with self._turn:
+                self._begin_anew(numbers, what)
+                self._save(numbers)
+                overdue = numbers.highest
         if webhook["delivery_mode"] == "pull":
             return self._fetch(numbers, webhook["increment_id"], is_pull=True)
         return self._fetch(numbers, max(overdue, webhook["settled_through"]))
@@ -356,7 +365,7 @@ class Receiver:
             for item in pulled:
                 message = read_message_id(item["webhook_id_header"])
                 if message is not None:
-                    self._check_store(message.store_id)
+                    self._check_store(numbers, message.store_id)
                 try:
                     count += self._take_pulled(numbers, item)
                 except _TooManyGapsError:
