@@ -49,6 +49,7 @@ in order: [1,2]
 batched: 10
 of another store: [204,204,204,2]
 begun anew: [2,[100,98],0,[100,100],"OtherStoreError","OtherStoreError","OtherStoreError"]
+told once: ["OtherStoreError"]
 skipped, then sent again: [1,0,[204,204,204]]
 past a number that fails: [2,[2,3],["Error: on purpose"]]
 that number again: [1,[2,3,1]]

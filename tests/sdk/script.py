@@ -266,7 +266,7 @@ except TransportError as error:
 
 # An answer is lost on its way, each other time: with a key the publish is repeated, without it is
 # not.
-relayed = Counter()
+relayed, looks = Counter(), Counter()
 
 
 class Relay(Handler):
@@ -275,6 +275,8 @@ class Relay(Handler):
         request = urllib.request.Request(url, body, {"content-type": "application/json"})
         with urllib.request.urlopen(request, timeout=PATIENCE) as response:
             text = response.read()
+        if b"webhook.get" in body:
+            looks.add()
         if b"event.publish" in body:
             relayed.add()
             if relayed.count % 2 == 1:
@@ -442,6 +444,24 @@ for name, state in (("another.json", another), ("ahead.json", ahead)):
     begun_anew.append(None if saved is None else [saved.through, saved.floor])
 names = [type(error).__name__ for error in store_errors]
 say("begun anew", [*begun_anew, *names])
+
+# That is told once, however often it looks.
+told: List[str] = []
+FileStore(os.path.join(folder, "ahead.json")).save(ahead)
+watching = Receiver(
+    webhook["secret_key"],
+    lossy,
+    webhook_id,
+    lambda event: told.append("handled"),
+    store=FileStore(os.path.join(folder, "ahead.json")),
+    on_error=lambda error: told.append(type(error).__name__),
+    patience=0.001,
+    look_every=0.001,
+)
+watching.start()
+looks.reach(6)
+watching.stop()
+say("told once", told)
 
 # What had ended before the receiver began is not fetched, but handled once if it is sent again.
 handled_of_one.clear()

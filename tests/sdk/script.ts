@@ -213,6 +213,7 @@ function reasonOf(result: PromiseSettledResult<unknown>): string {
 
 // An answer is lost on its way, each other time: with a key the publish is repeated, without it is not.
 let relayed = 0;
+let looks = 0;
 const relay = createHttpServer(async (request, response) => {
   const body = Buffer.concat(await request.toArray()).toString();
   const answer = await fetch(url, {
@@ -221,6 +222,7 @@ const relay = createHttpServer(async (request, response) => {
     body,
   });
   const text = await answer.text();
+  if (body.includes("webhook.get")) looks += 1;
   if (body.includes("event.publish") && (relayed += 1) % 2 === 1) request.socket.destroy();
   else response.end(text);
 });
@@ -368,6 +370,24 @@ for (const [name, state] of [
   begunAnew.push([saved?.through, saved?.floor]);
 }
 say("begun anew", [...begunAnew, ...storeErrors.map(nameOf)]);
+
+// That is told once, however often it looks.
+const told: string[] = [];
+await new FileStore(join(folder, "ahead.json")).save({ through: 1000, beyond: [] });
+const watching = new Receiver({
+  secrets: webhook.secret_key,
+  client: lossy,
+  webhookId,
+  store: new FileStore(join(folder, "ahead.json")),
+  handle: () => void told.push("handled"),
+  onError: (error) => told.push(nameOf(error)),
+  patienceMs: 1,
+  lookEveryMs: 1,
+});
+await watching.start();
+while (looks < 6) await new Promise((resolve) => setTimeout(resolve, 10));
+await watching.stop();
+say("told once", told);
 
 function nameOf(error: unknown): string {
   return error instanceof Error ? error.name : String(error);

@@ -171,6 +171,8 @@ export class Receiver {
     let overdue = numbers.through;
     let ticks = 0;
     const tick = (): void => {
+      // The numbers may have begun anew.
+      overdue = Math.min(overdue, numbers.highest);
       const isGap = numbers.missing(overdue).length > 0;
       if ((isGap || ticks % looks === 0) && this.#look === undefined) {
         this.#look = this.#heal(numbers, overdue)

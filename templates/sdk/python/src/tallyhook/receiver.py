@@ -204,8 +204,10 @@ class Receiver:
         ticks = 0
         while True:
             with self._turn:
-                is_gap = bool(numbers.missing(overdue))
                 highest = numbers.highest
+                # The numbers may have begun anew.
+                overdue = min(overdue, highest)
+                is_gap = bool(numbers.missing(overdue))
             if is_gap or ticks % looks == 0:
                 try:
                     self._heal(numbers, overdue)
