@@ -525,13 +525,21 @@ fn a_second_server_is_refused() {
 #[test]
 fn another_name_of_a_store_that_is_served_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = Running::serve(folder.path(), &["--store", "sqlite:one.db"]);
+    let mut first = Running::serve(folder.path(), &["--store", "sqlite:one.db"]);
     std::fs::hard_link(folder.path().join("one.db"), folder.path().join("two.db")).unwrap();
     let make = |name, store| run(folder.path(), &["user", "create", name, "--merchant", "acme", "--store", store]);
     let second = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--store", "sqlite:two.db"]);
     assert!(stderr(&second).contains("is being served by another process"), "{}", stderr(&second));
     assert!(stderr(&make("ann", "sqlite:two.db")).contains("is being served under another name"));
     stdout(&make("ann", "sqlite:one.db"));
+    first.signal("TERM");
+    assert_eq!(first.code(), Some(0));
+    let mut second = Running::serve(folder.path(), &["--store", "sqlite:two.db"]);
+    second.signal("TERM");
+    assert_eq!(second.code(), Some(0));
+    let mut told = String::new();
+    second.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("the store has hard links"), "{told}");
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl Tail {
     /// Shows what one connection tells, until it ends. The first to tell
     /// something says so.
     async fn show(&mut self, mut socket: RpcSocket, is_first: &mut bool) -> Result<Ended, Failure> {
-        if let Err(ended) = self.subscribe(&mut socket).await {
+        if let Err(ended) = self.subscribe(&mut socket, *is_first).await {
             return Ok(ended);
         }
         if std::mem::take(is_first) {
@@ -157,15 +157,30 @@ impl Tail {
         }
     }
 
-    async fn subscribe(&mut self, socket: &mut RpcSocket) -> Result<(), Ended> {
-        if let (Some(id), None) = (self.webhook, self.after) {
+    async fn subscribe(&mut self, socket: &mut RpcSocket, is_first: bool) -> Result<(), Ended> {
+        let before = self.after;
+        if let Some(id) = self.webhook
+            && (before.is_none() || !is_first)
+        {
             // So that it is known where to go on.
             let webhook = socket.call("webhook.get", json!([null, id])).await?;
             let Webhook { increment_id } = serde_json::from_str(webhook.get()).map_err(RpcError::from)?;
-            self.after = Some(increment_id);
+            self.after = Some(before.map_or(increment_id, |before| before.min(increment_id)));
         }
         let (method, params) = self.subscription();
-        socket.call(method, params).await.map(drop)
+        match socket.call(method, params).await {
+            // No event has that id any more.
+            Err(Ended::Refused(RpcError::Fault { code: 111, .. })) if self.shows_events && !is_first => {
+                self.after = None;
+                let (method, params) = self.subscription();
+                socket.call(method, params).await.map(drop)
+            }
+            subscribed => subscribed.map(drop),
+        }?;
+        if let Some(before) = before.filter(|before| self.after.is_none_or(|after| after < *before)) {
+            say(&format!("tallyhook: OTHER STORE: it has not come to {before}; what is new in it is shown"));
+        }
+        Ok(())
     }
 
     fn subscription(&self) -> (&'static str, serde_json::Value) {

@@ -98,11 +98,12 @@ impl Mark {
     pub fn sync(&mut self, extent: &Extent, now: Timestamp) {
         self.synced_at = now;
         // It may have been deleted.
-        if !self.path.exists() {
+        let is_new = self.file.is_none() || !self.path.exists();
+        if is_new {
             self.file = None;
         }
-        let synced = self.put(extent).and_then(|()| self.file()?.sync_all()).and_then(|()| sync_folder(&self.path));
-        self.note(synced);
+        let synced = self.put(extent).and_then(|()| self.file()?.sync_all());
+        self.note(synced.and_then(|()| if is_new { sync_folder(&self.path) } else { Ok(()) }));
     }
 
     fn put(&mut self, extent: &Extent) -> std::io::Result<()> {
@@ -147,7 +148,7 @@ fn renew(conn: &Connection) -> rusqlite::Result<StoreId> {
     Ok(StoreId(store_id))
 }
 
-/// A file that is new, or has another length, is found again after a power cut.
+/// A file that is new is found again after a power cut.
 fn sync_folder(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {

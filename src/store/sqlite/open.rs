@@ -123,20 +123,23 @@ impl ServeLock {
 /// another name. SQLite keeps a log beside each name, so what is written here
 /// would go past what is written there.
 pub fn check_name(store: &Path) -> Result<(), OpenError> {
-    #[cfg(target_os = "linux")]
-    {
-        use std::os::unix::fs::MetadataExt;
-        // What is not there is made.
-        let Ok(file) = File::open(store) else { return Ok(()) };
-        let has_names = file.metadata().is_ok_and(|found| found.nlink() > 1);
-        let is_served = || matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        if has_names && !beside(store, "-wal").exists() && is_served() {
-            return Err(OpenError::OtherName { path: store.to_owned() });
-        }
+    // What is not there is made.
+    let Ok(file) = File::open(store) else { return Ok(()) };
+    let is_served = || cfg!(target_os = "linux") && matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+    if has_other_names(store) && !beside(store, "-wal").exists() && is_served() {
+        return Err(OpenError::OtherName { path: store.to_owned() });
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = store;
     Ok(())
+}
+
+/// True if there are hard links to it. A server that was killed has left a log
+/// beside the name that it had, which is found by that name alone.
+pub fn has_other_names(store: &Path) -> bool {
+    #[cfg(unix)]
+    let is_linked = std::fs::metadata(store).is_ok_and(|found| std::os::unix::fs::MetadataExt::nlink(&found) > 1);
+    #[cfg(not(unix))]
+    let is_linked = false;
+    is_linked
 }
 
 /// Opens the store for writing, makes it if there is none, and brings an

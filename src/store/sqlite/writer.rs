@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::mark::Mark;
 use super::memory::Memory;
-use super::open::{OpenError, ServeLock, checkpoint, reopen};
+use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
 use super::place::Place;
 use super::queue::{Cost, Queue, Spent, Taken};
 use super::readers::Readers;
@@ -375,6 +375,9 @@ impl Writer {
 /// A store that holds less than was expected is best noticed at the start.
 fn tell_what_is_there(config: &Config, store_id: &StoreId, memory: &Memory) {
     let store = config.path.display();
+    if has_other_names(&config.path) {
+        warn!(%store, "the store has hard links; always use one name of it, for its log lies beside that");
+    }
     // To count what is really pending would take the longer the more numbers there are.
     let (webhooks, pending_at_most) = memory.webhooks_and_open();
     let last_event = memory.extent.events;
