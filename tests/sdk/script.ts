@@ -3,7 +3,7 @@
 
 import { createHmac } from "node:crypto";
 import { createServer as createHttpServer } from "node:http";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, type Socket, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
@@ -512,6 +512,64 @@ const unsaid = await client.event
   .catch((error: unknown) => error);
 say("can't be said", unsaid instanceof TallyhookError);
 say("without an end", await client.webhook.count({ timeoutMs: Infinity }));
+
+// Making a webhook needs its topics; changing one does not.
+// @ts-expect-error
+void (() => client.webhook.create({ url: place }));
+void (() => client.webhook.update(webhookId, { url: place }));
+
+// Subscriptions come back when their connection breaks, and go on after the last number.
+const pipes = new Set<Socket>();
+const pipe = createServer((near) => {
+  const far = connect(Number(new URL(url).port), "127.0.0.1");
+  for (const end of [near, far]) {
+    pipes.add(end);
+    end.on("error", () => undefined);
+    end.on("close", () => pipes.delete(end));
+  }
+  near.pipe(far).pipe(near);
+});
+const pipePort = await new Promise<number>((resolve) => {
+  pipe.listen(0, "127.0.0.1", () => resolve((pipe.address() as AddressInfo).port));
+});
+const piped = new Client({ url: `http://127.0.0.1:${pipePort}/`, username, apiKey });
+const watched = await client.webhook.create({ topics: "watch:*", delivery_mode: "pull" });
+const stop = new AbortController();
+const events = piped.event.subscribe({ topics: "watch:*", after_event_id: 0, signal: stop.signal });
+const deliveries = piped.delivery.subscribe({
+  webhook_id: watched.webhook_id,
+  after_increment_id: 0,
+});
+
+async function tellEvent(): Promise<unknown> {
+  const { value } = await events.next();
+  if (value === undefined) return "the end";
+  return "missed" in value ? value : value.message["n"];
+}
+
+async function tellDelivery(): Promise<unknown> {
+  const { value } = await deliveries.next();
+  if (value === undefined) return "the end";
+  return "missed" in value ? value : [value.increment_id, value.state];
+}
+
+await client.event.publish("watch:created", { n: 1 });
+say("subscribed", [await tellEvent(), await tellDelivery()]);
+for (const end of pipes) end.destroy();
+await client.event.publish("watch:created", { n: 2 });
+say("events after a break", [await tellEvent()]);
+say("deliveries after a break", [await tellDelivery(), await tellDelivery()]);
+const waitingForMore = events.next();
+stop.abort(new Error("enough"));
+say("no more events", await Promise.allSettled([waitingForMore]).then((all) => all.map(reasonOf)));
+say("left", [await deliveries.return(), await tellDelivery()]);
+await client.webhook.delete(watched.webhook_id);
+const ofNone = piped.delivery.subscribe({ webhook_id: 4711 });
+say("of none", await ofNone.next().catch(nameOf));
+const unheard = new Client({ url: "http://127.0.0.1:1/", username, apiKey });
+say("nobody there", await unheard.event.subscribe().next().catch(nameOf));
+await piped.close();
+pipe.close();
 
 // Several calls at once.
 say("several", await client.multiCall([["webhook.count"], ["webhook.get", [4711]]], { break: 1 }));

@@ -43,7 +43,7 @@ use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::reference::{Entry, Line};
-pub use self::sdk::Language;
+pub use self::sdk::{Label, Language};
 use super::body::{self, BodyError};
 use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
@@ -291,6 +291,6 @@ pub fn entry(document: &serde_json::Value, method: &str) -> Option<Entry> {
 }
 
 /// The files of a client package, text by path, made from an OpenRPC document.
-pub fn sdk(document: &serde_json::Value, language: Language) -> BTreeMap<String, String> {
-    sdk::package(document, language)
+pub fn sdk(document: &serde_json::Value, language: Language, label: &Label) -> BTreeMap<String, String> {
+    sdk::package(document, language, label)
 }

@@ -175,7 +175,7 @@ mod tests {
 
     use super::*;
     use crate::api::rpc::method::Request;
-    use crate::api::rpc::sdk::{self, Language};
+    use crate::api::rpc::sdk::{self, Label, Language};
     use crate::domain::fault::Fault;
     use crate::domain::user::Permission;
     use crate::service::auth::Caller;
@@ -251,8 +251,8 @@ mod tests {
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document(&[method], "https://example.com/");
-        let typescript = sdk::package(&document, Language::TypeScript);
-        let python = sdk::package(&document, Language::Python);
+        let typescript = sdk::package(&document, Language::TypeScript, &Label::default());
+        let python = sdk::package(&document, Language::Python, &Label::default());
         let has = |text: &str, parts: &[&str]| {
             parts.iter().for_each(|part| assert!(text.contains(part), "{part} is missing in:\n{text}"));
         };

@@ -1,10 +1,12 @@
 //! webhook.*
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::api::rpc::answer::Listed;
 use crate::api::rpc::args::from_raw;
@@ -226,9 +228,31 @@ async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, 
 #[derive(Deserialize, JsonSchema)]
 struct Create {
     /// What is said of it: `topics` and `url` at least, or `topics` and `delivery_mode` `pull`.
-    webhook: Object<Data>,
+    webhook: Object<NewData>,
     /// 1: the answer is the whole webhook; else it is true.
     return_webhook: Option<Flag>,
+}
+
+/// The same of one that is to be made, which needs its topics.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct NewData(Data);
+
+impl JsonSchema for NewData {
+    fn schema_name() -> Cow<'static, str> {
+        "NewWebhookData".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Data::json_schema(generator);
+        schema.insert("required".to_owned(), json!(["topics"]));
+        schema.insert("description".to_owned(), "What an owner says of a new webhook.".into());
+        // null would leave them out.
+        if let Some(Value::Array(kinds)) = schema.pointer_mut("/properties/topics/anyOf") {
+            kinds.retain(|kind| kind["type"] != "null");
+        }
+        schema
+    }
 }
 
 /// What an owner says of a webhook; what is left out stays as it is, or is as by default.
@@ -306,7 +330,7 @@ async fn create(request: Request, caller: Caller, params: Create) -> Result<Writ
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
     };
-    let webhook = request.service.create_webhook(&caller, changes(params.webhook.0)?, defaults).await?;
+    let webhook = request.service.create_webhook(&caller, changes(params.webhook.0.0)?, defaults).await?;
     Written::new(&match params.return_webhook {
         Some(Flag(true)) => Created::Webhook(Box::new(WebhookDetail::new(&webhook, sees_secrets(&caller)))),
         _ => Created::Done(true),

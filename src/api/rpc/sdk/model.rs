@@ -15,6 +15,8 @@ const SESSION_EXPIRED: i64 = 5;
 const OPTIONS_PARAM: &str = "options";
 /// Methods that need another transport than HTTP POST say so under this key.
 const TRANSPORT: &str = "x-transport";
+/// What their notifications tell stands under this key.
+const NOTIFICATION: &str = "x-notification";
 
 /// The whole interface.
 pub struct Model {
@@ -29,6 +31,8 @@ pub struct Model {
 pub struct Group {
     pub name: String,
     pub methods: Vec<Method>,
+    /// What its subscription does, if it has one and the package can subscribe.
+    pub subscription: Option<String>,
 }
 
 /// A method as it is called from code.
@@ -126,8 +130,9 @@ pub struct Fault {
 }
 
 impl Model {
-    /// Reads a document that this server has made.
-    pub fn new(document: &Value) -> Self {
+    /// Reads a document that this server has made, for a package that can
+    /// subscribe or can't.
+    pub fn new(document: &Value, subscribes: bool) -> Self {
         let mut reader = Reader { document, names: Names::default() };
         reader.collect();
         let mut groups: Vec<Group> = Vec::new();
@@ -136,8 +141,12 @@ impl Model {
             let method = reader.method(method);
             match groups.iter_mut().find(|group| group.name == name) {
                 Some(group) => group.methods.push(method),
-                None => groups.push(Group { name: name.to_owned(), methods: vec![method] }),
+                None => groups.push(Group { name: name.to_owned(), methods: vec![method], subscription: None }),
             }
+        }
+        for method in reader.subscriptions().filter(|_| subscribes) {
+            let group = groups.iter_mut().find(|group| group.name == text(&method["tags"][0]["name"]));
+            group.into_iter().for_each(|group| group.subscription = Some(text(&method["summary"]).to_owned()));
         }
         let errors = document["components"]["errors"].as_object().into_iter().flatten();
         let faults = errors.map(|(name, error)| Fault::new(name, error)).filter(|fault| fault.number >= 0);
@@ -146,6 +155,9 @@ impl Model {
             let optional = method.optional.iter().map(|optional| &optional.member);
             method.required.iter().chain(optional).for_each(|member| mark(&member.shape, &mut types, Use::Taken));
             mark(&method.result, &mut types, Use::Given);
+        }
+        for method in reader.subscriptions().filter(|_| subscribes) {
+            reader.told(method).iter().for_each(|shape| mark(shape, &mut types, Use::Given));
         }
         types.retain(|def| def.uses != Use::None);
         let version = text(&document["info"]["version"]).to_owned();
@@ -207,6 +219,26 @@ impl<'a> Reader<'a> {
     fn methods(&self) -> impl Iterator<Item = &'a Value> + use<'a> {
         let methods = list(&self.document["methods"]);
         methods.filter(|method| method.get(TRANSPORT).is_none() && !OWN_METHODS.contains(&text(&method["name"])))
+    }
+
+    /// Those whose answer notifications follow.
+    fn subscriptions(&self) -> impl Iterator<Item = &'a Value> + use<'a> {
+        list(&self.document["methods"]).filter(|method| method.get(NOTIFICATION).is_some())
+    }
+
+    /// What the notifications of a method tell: each of its kinds, or what stands
+    /// in its members.
+    fn told(&self, method: &Value) -> Vec<Shape> {
+        let schema = &method[NOTIFICATION]["schema"];
+        let named = schema["$ref"].as_str().and_then(|path| self.document.pointer(path.trim_start_matches('#')));
+        let mut shapes = Vec::new();
+        for kind in list(&named.unwrap_or(schema)["anyOf"]) {
+            match kind["properties"].as_object() {
+                Some(members) => shapes.extend(members.values().map(|member| self.shape(member))),
+                None => shapes.push(self.shape(kind)),
+            }
+        }
+        shapes
     }
 
     fn schemas(&self) -> impl Iterator<Item = (&'a String, &'a Value)> + use<'a> {

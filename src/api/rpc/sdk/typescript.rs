@@ -181,6 +181,15 @@ fn class(fault: &Fault) -> String {
 fn client(model: &Model) -> String {
     let mut page = Page::default();
     page.line("import { FAULTS } from \"./faults.js\";");
+    let subscribing: Vec<_> = model.groups.iter().filter(|group| group.subscription.is_some()).collect();
+    if !subscribing.is_empty() {
+        page.line("import {");
+        for group in &subscribing {
+            let name = pascal(&group.name);
+            page.line(&format!("  type {name}News,\n  type {name}SubscribeOptions,\n  follow{name},"));
+        }
+        page.line("} from \"./subscriptions.js\";");
+    }
     page.line("import { type CallOptions, type ClientOptions, Transport } from \"./transport.js\";");
     page.line("import type * as types from \"./types.js\";");
     page.line("");
@@ -227,6 +236,9 @@ fn client(model: &Model) -> String {
         page.line("    this.#transport = transport;");
         page.line("  }");
         group.methods.iter().for_each(|item| method(&mut page, item));
+        if let Some(summary) = &group.subscription {
+            subscribe(&mut page, &pascal(&group.name), summary);
+        }
         page.line("}");
     }
     format!("{}{}", json_import(&page), page.0)
@@ -304,6 +316,20 @@ fn list_all(page: &mut Page, method: &Method, paging: &Paging) {
     page.line("      if (last === undefined) return;");
     page.line(&format!("      {cursor} = last.{key};"));
     page.line("    }");
+    page.line("  }");
+}
+
+/// The rest is in the template `subscriptions.ts`.
+fn subscribe(page: &mut Page, name: &str, summary: &str) {
+    page.line("");
+    // What it returns is the package's business here.
+    let summary = summary.split("; returns").next().unwrap_or(summary).trim_end_matches('.');
+    let says = "A connection that is lost is made again, and goes on after the last number. It ends with the loop \
+                over it, with `signal`, or with the fault by which the server ends it.";
+    page.docs("  ", &[format!("{summary}, over a WebSocket."), says.to_owned()]);
+    let iterator = format!("AsyncGenerator<{name}News, void, undefined>");
+    page.line(&format!("  subscribe(options: {name}SubscribeOptions = {{}}): {iterator} {{"));
+    page.line(&format!("    return follow{name}(this.#transport, options);"));
     page.line("  }");
 }
 

@@ -4,6 +4,10 @@ export interface FaultData {
   readonly field?: string;
   /** Which item of a list was wrong, from 0. */
   readonly index?: number;
+  /** What was wrong, where the message is always the same. */
+  readonly problem?: string;
+  /** The name that was probably meant. */
+  readonly nearest?: string;
   /** When trying again makes sense, in milliseconds from now. */
   readonly retry_after_ms?: number;
 }

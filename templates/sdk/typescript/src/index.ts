@@ -6,6 +6,12 @@ export type { JsonObject, JsonObjectInput, JsonValue } from "./json.js";
 export type { Span } from "./numbers.js";
 export * from "./receiver.js";
 export * from "./store.js";
-export type { CallOptions, ClientOptions } from "./transport.js";
+export type {
+  DeliveryNews,
+  DeliverySubscribeOptions,
+  EventNews,
+  EventSubscribeOptions,
+} from "./subscriptions.js";
+export type { CallOptions, ClientOptions, Socket, SocketClass } from "./transport.js";
 export type * from "./types.js";
 export * from "./verify.js";

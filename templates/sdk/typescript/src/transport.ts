@@ -15,7 +15,7 @@ const RETRY_WAIT_MS = 200;
 /** The longest that a timer can run, in milliseconds. */
 export const TIMER_MAX_MS = 2 ** 31 - 1;
 /** Session expired. */
-const SESSION_EXPIRED = 5;
+export const SESSION_EXPIRED = 5;
 
 /** How to reach a server. */
 export interface ClientOptions {
@@ -34,7 +34,25 @@ export interface ClientOptions {
   readonly retries?: number | undefined;
   /** In place of the global `fetch`, for instance one that goes through a proxy. */
   readonly fetch?: typeof fetch | undefined;
+  /**
+   * In place of the global `WebSocket`, over which subscriptions go: Node has one from version 22
+   * on, and the package `ws` for those before.
+   */
+  readonly webSocket?: SocketClass | undefined;
 }
+
+/** The part of a standard `WebSocket` that is used. */
+export interface Socket {
+  send(text: string): void;
+  close(): void;
+  addEventListener(
+    type: "open" | "message" | "error" | "close",
+    listener: (event: unknown) => void,
+  ): void;
+}
+
+/** What makes one. */
+export type SocketClass = new (url: string) => Socket;
 
 /** What any call may be told. */
 export interface CallOptions {
@@ -119,22 +137,42 @@ export class Transport {
     }
   }
 
-  async #callInSession<Result>(
-    method: string,
-    params: Params,
+  #callInSession<Result>(method: string, params: Params, signal: AbortSignal): Promise<Result> {
+    return this.inSession(signal, (session) =>
+      this.#exchange<Result>(method, { session, ...params }, signal),
+    );
+  }
+
+  /** Runs this in a session, and once more in another if that has expired. */
+  async inSession<Result>(
     signal: AbortSignal,
+    run: (session: string) => Promise<Result>,
   ): Promise<Result> {
     const login = this.#joinLogin();
     try {
-      const session = await login.wait(signal);
-      return await this.#exchange<Result>(method, { session, ...params }, signal);
+      return await run(await login.wait(signal));
     } catch (error) {
       if (!(error instanceof FaultError) || error.number !== SESSION_EXPIRED) throw error;
     }
     // The session has expired, so nothing was done. Whoever learns it first logs in for all.
     if (this.#login === login) this.#login = undefined;
-    const session = await this.#joinLogin().wait(signal);
-    return this.#exchange<Result>(method, { session, ...params }, signal);
+    return run(await this.#joinLogin().wait(signal));
+  }
+
+  /** A connection to the server that is being opened. */
+  openSocket(): Socket {
+    const { url, webSocket = (globalThis as { WebSocket?: SocketClass }).WebSocket } = this.#options;
+    if (webSocket === undefined) {
+      throw new TallyhookError("there is no WebSocket here; give the client one as `webSocket`");
+    }
+    const place = new URL(url);
+    place.protocol = place.protocol === "https:" ? "wss:" : "ws:";
+    return new webSocket(place.href);
+  }
+
+  /** How long a call may take, in milliseconds, unless it is told otherwise. */
+  get timeoutMs(): number {
+    return this.#options.timeoutMs ?? TIMEOUT_MS;
   }
 
   #joinLogin(): Login {
@@ -179,18 +217,21 @@ export class Transport {
 
   #outcome<Result>(answer: Params, id: number, status: number): Result {
     const error = answer["error"];
-    if (isObject(error)) {
-      const { code, message, data } = error;
-      const words = typeof message === "string" ? message : "the server gives no reason";
-      if (typeof code !== "number") throw new TransportError("the answer is none of JSON-RPC");
-      if (code < 0) throw new ProtocolError(code, words, status);
-      throw new (this.#faults.get(code) ?? FaultError)(code, words, faultData(data));
-    }
+    if (isObject(error)) throw this.refusal(error, status);
     if (answer["id"] !== id || !("result" in answer)) {
       throw new TransportError(`the answer (HTTP status ${status}) is none to this call`);
     }
-    // The one place where the server is believed: that results are as its description says.
+    // Results are believed to be as the server's description says.
     return answer["result"] as Result;
+  }
+
+  /** What an error object says. */
+  refusal(error: Params, status: number): TallyhookError {
+    const { code, message, data } = error;
+    const words = typeof message === "string" ? message : "the server gives no reason";
+    if (typeof code !== "number") return new TransportError("the answer is none of JSON-RPC");
+    if (code < 0) return new ProtocolError(code, words, status);
+    return new (this.#faults.get(code) ?? FaultError)(code, words, faultData(data));
   }
 }
 
@@ -269,10 +310,12 @@ function isRepeatable(params: Params): boolean {
 
 function faultData(data: unknown): FaultData {
   if (!isObject(data)) return {};
-  const { field, index, retry_after_ms } = data;
+  const { field, index, problem, nearest, retry_after_ms } = data;
   return {
     ...(typeof field === "string" && { field }),
     ...(typeof index === "number" && { index }),
+    ...(typeof problem === "string" && { problem }),
+    ...(typeof nearest === "string" && { nearest }),
     ...(typeof retry_after_ms === "number" && { retry_after_ms }),
   };
 }
@@ -317,7 +360,8 @@ function within<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promis
   });
 }
 
-function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+/** Waits, unless the signal is aborted before. */
+export function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const passed = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, ms);

@@ -26,6 +26,11 @@ class FaultError(TallyhookError):
         """The member of the input that was wrong."""
         self.index = index if isinstance(index, int) else None
         """Which item of a list was wrong, from 0."""
+        problem, nearest = data.get("problem"), data.get("nearest")
+        self.problem = problem if isinstance(problem, str) else None
+        """What was wrong, where the message is always the same."""
+        self.nearest = nearest if isinstance(nearest, str) else None
+        """The name that was probably meant."""
         self.retry_after_ms = wait_ms if isinstance(wait_ms, int) else None
         """When trying again makes sense, in milliseconds from now."""
 
