@@ -157,6 +157,7 @@ CREATE TABLE delivery (
 CREATE INDEX delivery_by_event ON delivery (event_id);
 CREATE INDEX delivery_due ON delivery (webhook_id, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
 CREATE INDEX delivery_again ON delivery (webhook_id, increment_id) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX delivery_forgotten ON delivery (webhook_id, increment_id) WHERE event_id < 0;
 
 -- In the order of their ends, so that the oldest can be pruned from the front.
 CREATE TABLE attempt (

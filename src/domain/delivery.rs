@@ -110,6 +110,8 @@ pub struct DeliveryFilter {
     pub since: Option<Timestamp>,
     /// Only what was numbered before then.
     pub until: Option<Timestamp>,
+    /// Without those that were forgotten.
+    pub without_forgotten: bool,
 }
 
 /// How many deliveries are in each state.

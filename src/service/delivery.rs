@@ -113,6 +113,8 @@ pub struct DeliverySelection {
     pub since: Option<String>,
     /// Only what was numbered before this RFC 3339 time.
     pub until: Option<String>,
+    /// Without those that were forgotten.
+    pub without_forgotten: bool,
 }
 
 /// Which part of a list of deliveries, as a caller says it.
@@ -362,6 +364,7 @@ fn check_selection(selection: DeliverySelection) -> Result<DeliveryFilter, Viola
         topics: selection.topics.map(|topics| Patterns::try_new(&topics)).transpose()?,
         since: read_time("since", selection.since)?,
         until: read_time("until", selection.until)?,
+        without_forgotten: selection.without_forgotten,
     })
 }
 

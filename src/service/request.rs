@@ -13,7 +13,7 @@ use crate::delivery::{PAGE_BYTES_MAX, client, format};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::fault::Fault;
-use crate::domain::id::WebhookId;
+use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::policy::Batching;
 use crate::domain::topic::Topic;
@@ -48,6 +48,49 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let found = self.store.request_keys(caller.merchant_id, id, filter, after, limit).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
+    }
+
+    /// How many deliveries of a webhook were not forgotten, and behind which
+    /// number the rest lies when so many of them, the first or the last, are
+    /// passed over. Fails with fault 103.
+    pub async fn place_behind(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        passed: usize,
+        order: Order,
+    ) -> Result<(u64, i64), Fault> {
+        let last = self.get_webhook(caller, id).await?.last_increment_id.0;
+        let (mut total, mut after) = (last, IncrementId(0));
+        while let Some(forgotten) = self.forgotten(caller, id, &mut after).await? {
+            total -= i64::try_from(forgotten.len()).unwrap_or(i64::MAX);
+        }
+        // Numbers have no holes, so the place of a delivery would be its number, were none forgotten.
+        let passed = i64::try_from(passed).unwrap_or(i64::MAX).min(total);
+        let (mut number, mut after) =
+            (if order == Order::Descending { total - passed } else { passed }, IncrementId(0));
+        'passing: while let Some(forgotten) = self.forgotten(caller, id, &mut after).await? {
+            for own in forgotten {
+                if own.0 > number {
+                    break 'passing;
+                }
+                number += 1;
+            }
+        }
+        Ok((total.max(0).unsigned_abs(), if order == Order::Descending { number + 1 } else { number }))
+    }
+
+    /// The next numbers that were forgotten, and moves on behind them.
+    async fn forgotten(
+        &self,
+        caller: &Caller,
+        id: WebhookId,
+        after: &mut IncrementId,
+    ) -> Result<Option<Vec<IncrementId>>, Fault> {
+        let found = self.store.forgotten(caller.merchant_id, id, *after).await;
+        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        *after = found.last().copied().unwrap_or(*after);
+        Ok(Some(found).filter(|found| !found.is_empty()))
     }
 
     /// The first of these requests, in their order, until they weigh so many

@@ -78,13 +78,19 @@ impl Service {
     }
 
     /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; the number stays, with state, reason and times. One that
-    /// went out in a batch can't be forgotten alone. Fails with fault 103, 110
-    /// or 113.
+    /// become of it; the number stays, with state, reason and times. Its event
+    /// goes, too, once no other delivery of it is to be sent. One that went out
+    /// in a batch can't be forgotten alone. Fails with fault 103, 110, also if
+    /// it was forgotten before, or 113.
     pub async fn forget_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
         let forgotten = self.store.forget(caller.merchant_id, id, number).await;
-        forgotten.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))
+        forgotten.map_err(|cause| match CHANGE.fault(cause) {
+            fault if fault.code == FaultCode::NoDelivery => {
+                fault.detail(format!("Webhook {id} has given out no number {number}, or has forgotten it."))
+            }
+            fault => about(id, fault),
+        })
     }
 
     /// Has numbers that were given out sent again: the same numbers, ids and

@@ -447,10 +447,12 @@ pub trait Store: Watched + Requests {
     ) -> Result<(), StoreError>;
 
     /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; its tombstone stays. Many attempts are several changes: if
-    /// one fails, the message and some attempts are gone, and asking again does
-    /// the rest. Fails with [`StoreError::NoWebhook`],
-    /// [`StoreError::NoDelivery`] or [`StoreError::InBatch`].
+    /// become of it; its tombstone stays. Its event is forgotten, too, once no
+    /// other delivery of it is to be sent. Nothing of it stays in the file's
+    /// bytes. Many attempts are several changes: if one fails, the message and
+    /// some attempts are gone, and asking again does the rest. Fails with
+    /// [`StoreError::NoWebhook`], [`StoreError::NoDelivery`], also if it was
+    /// forgotten before, or [`StoreError::InBatch`].
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 
     /// Has numbers of a webhook sent again, in steps: those of the span that

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{Parcel, StoreError};
 use crate::domain::delivery::{Attempt, Backlog, RequestFilter, RequestKey};
-use crate::domain::id::{MerchantId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 
 /// A request that was made.
@@ -45,6 +45,15 @@ pub trait Requests: Send + Sync + 'static {
         keys: Vec<RequestKey>,
         bytes_max: usize,
     ) -> Result<(Vec<LoggedRequest>, usize), StoreError>;
+
+    /// Numbers of the webhook that were forgotten, in their order: some of those
+    /// behind `after`; none if there are no more.
+    async fn forgotten(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+    ) -> Result<Vec<IncrementId>, StoreError>;
 
     /// What is to be sent, and when; what is due at `now` is not told of.
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError>;

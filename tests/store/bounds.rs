@@ -342,8 +342,18 @@ async fn many_attempts_are_forgotten_in_several_changes() {
         = (SELECT bytes FROM log_size) FROM attempt";
     assert_eq!(count(&file, sum), 1, "what is gone counts no more");
     assert_eq!(count(&file, "SELECT count(*) FROM delivery WHERE event_id < 0 AND state = 3"), 1);
+    let again = bench.store.forget(bench.acme, id, IncrementId(1)).await;
+    assert!(matches!(again, Err(StoreError::NoDelivery)), "{again:?}");
     // As if it had ended in between: asking again does the rest.
+    let columns =
+        "started_at, queue_delay_ms, duration_us, request_headers, response_headers, response_body, is_compressed";
+    let left = format!(
+        "INSERT INTO attempt (webhook_id, increment_id, attempt, {columns})
+            SELECT webhook_id, 1, 1, {columns} FROM attempt WHERE increment_id = 2"
+    );
+    file.execute(&left, []).unwrap();
     bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+    assert!(bench.store.attempts(bench.acme, id, IncrementId(1), 0, 1_000).await.unwrap().is_empty());
 }
 
 /// Nobody sees it any more, so it neither stays nor counts.

@@ -109,7 +109,10 @@ fn operations() -> Vec<Operation> {
         Operation::new(
             Method::DELETE,
             "/v1/webhooks/subscriptions/{id}/events/{eventId}",
-            ("deleteEvent", "Ends an event that is pending, and forgets its bodies; its number stays."),
+            (
+                "deleteEvent",
+                "Ends an event that is pending, and forgets it and its bodies; its number is not used again.",
+            ),
             delete_event,
         ),
     ]
@@ -614,5 +617,5 @@ struct ByEvent {
 async fn delete_event(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<Done, Refusal> {
     let (id, number) = (WebhookId(asked.path.id.0), IncrementId(asked.path.event_id.0));
     asked.service.forget_delivery(&asked.caller, id, number).await?;
-    Ok(Done::new("The event was deleted; its number stays."))
+    Ok(Done::new("The event was deleted."))
 }

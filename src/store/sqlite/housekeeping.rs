@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes::{batches, fanout, jobs, notices, webhooks};
+use super::changes::{batches, fanout, forgetting, jobs, notices, webhooks};
 use super::logs;
 use super::prune::{self, Retention};
 use super::room::Room;
@@ -178,10 +178,11 @@ fn cancel_resends(tx: &Tx<'_>, id: WebhookId) -> rusqlite::Result<bool> {
     Ok(i64::try_from(cancelled).is_ok_and(|cancelled| cancelled == NUMBERS_PER_STEP))
 }
 
-/// Removes some expired sessions and idempotency keys, and publishes what
-/// there is to say; true if that was all.
+/// Removes some expired sessions and idempotency keys, and events that were to
+/// be forgotten, and publishes what there is to say; true if that was all.
 fn sweep(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
     let mut is_clean = notices::publish_gathered(tx)?;
+    forgetting::sweep(tx)?;
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
         "DELETE FROM idempotency WHERE (merchant_id, key) IN

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::changes::fanout::Fanouts;
+use super::changes::forgetting::Forgetting;
 use super::changes::jobs;
 use super::extent::Extent;
 use super::logs::LogSizes;
@@ -34,6 +35,8 @@ pub struct Memory {
     pub fanouts: Fanouts,
     /// Replays and backfills.
     pub jobs: Jobs,
+    /// What is still to be forgotten.
+    pub forgetting: Forgetting,
     /// How large the logs of attempts are.
     pub logs: LogSizes,
     /// How far the store has come; its ids are those of the last commit.
@@ -119,6 +122,7 @@ impl Memory {
             memory.delete_webhook(webhook.webhook_id);
         }
         memory.fanouts = Fanouts::load(conn)?;
+        memory.forgetting = Forgetting::load(conn)?;
         memory.logs = LogSizes::load(conn)?;
         memory.extent = Extent::read(conn)?;
         jobs::load(conn)?.into_iter().for_each(|job| memory.jobs.add(job));

@@ -365,7 +365,10 @@ impl Store for SqliteStore {
     }
 
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number)).await? {}
+        let mut goes_on = false;
+        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number, goes_on)).await? {
+            goes_on = true;
+        }
         Ok(())
     }
 

@@ -82,14 +82,15 @@ pub fn deliveries(
     let (since, until) = times(filter.since, filter.until);
     let sql = format!(
         "{} WHERE d.webhook_id = ?1 AND d.increment_id BETWEEN ?2 AND ?3 AND (?4 IS NULL OR d.state = ?4)
-            AND d.created_at >= ?5 AND d.created_at < ?6 ORDER BY d.increment_id {}",
+            AND d.created_at >= ?5 AND d.created_at < ?6 AND (NOT ?7 OR d.event_id > 0) ORDER BY d.increment_id {}",
         rows::DELIVERY,
         direction(slice.order)
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let state = filter.state.map(rows::state_code);
     let mut found = Vec::new();
-    for delivery in statement.query_map(params![id.0, first, through, state, since, until], rows::delivery)? {
+    let parameters = params![id.0, first, through, state, since, until, filter.without_forgotten];
+    for delivery in statement.query_map(parameters, rows::delivery)? {
         let delivery = delivery?;
         let is_wanted = |topic: &Topic| filter.topics.as_ref().is_none_or(|topics| topics.matches(topic));
         if filter.topics.is_none() || delivery.topic.as_ref().is_some_and(is_wanted) {
@@ -119,11 +120,11 @@ pub fn count_deliveries(
     let sql = format!(
         "SELECT d.state, {topic}, count(*) FROM delivery d {join} WHERE d.webhook_id = ?1
             AND d.increment_id BETWEEN ?2 AND ?3 AND (?4 IS NULL OR d.state = ?4) AND d.created_at >= ?5
-            AND d.created_at < ?6 GROUP BY 1, 2"
+            AND d.created_at < ?6 AND (NOT ?7 OR d.event_id > 0) GROUP BY 1, 2"
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut counted =
-        statement.query(params![id.0, first, through, filter.state.map(rows::state_code), since, until])?;
+    let state = filter.state.map(rows::state_code);
+    let mut counted = statement.query(params![id.0, first, through, state, since, until, filter.without_forgotten])?;
     let mut found = StateCounts::default();
     while let Some(row) = counted.next()? {
         if let Some(topics) = &filter.topics {

@@ -60,6 +60,24 @@ impl Requests for SqliteStore {
             .await
     }
 
+    async fn forgotten(
+        &self,
+        merchant: MerchantId,
+        id: WebhookId,
+        after: IncrementId,
+    ) -> Result<Vec<IncrementId>, StoreError> {
+        let sql = "SELECT increment_id FROM delivery INDEXED BY delivery_forgotten
+            WHERE webhook_id = ?1 AND increment_id > ?2 AND event_id < 0 ORDER BY increment_id LIMIT ?3";
+        self.readers
+            .read(merchant, move |conn| {
+                check_webhook(conn, merchant, id)?;
+                let mut statement = conn.prepare_cached(sql)?;
+                let found = statement.query_map([id.0, after.0, ROWS_PER_STEP], |row| row.get(0).map(IncrementId))?;
+                Ok(found.collect::<rusqlite::Result<_>>()?)
+            })
+            .await
+    }
+
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError> {
         let fresh = self.readers.sum(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
         let again = self.readers.sum(merchant, move |conn, after| pending_again(conn, id, after)).await?;

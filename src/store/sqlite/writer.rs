@@ -16,6 +16,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::changes::forgetting;
 use super::mark::Mark;
 use super::memory::Memory;
 use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
@@ -304,6 +305,9 @@ impl Writer {
 
     /// Announces what is on disk, and answers.
     fn tell(&mut self, news: Vec<Announcement>, changed: Vec<(Option<Account>, Changed)>, now: Timestamp) {
+        if let Some(conn) = &self.conn {
+            empty_log(conn, &mut self.memory, &self.config);
+        }
         self.mark.write(&self.memory.extent, now);
         self.troubles.end();
         self.commits.send_modify(|count| *count += 1);
@@ -436,6 +440,22 @@ fn run_changes(
 fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     tx.memory.flush(tx.conn)?;
     Ok(tx.conn.execute_batch("COMMIT")?)
+}
+
+/// Empties the log beside the file if what was forgotten may be read in it. If
+/// a reader is in the way, the next commit tries again, which is the next
+/// sweep's at the latest.
+fn empty_log(conn: &Connection, memory: &mut Memory, config: &Config) {
+    /// How long readers are waited for.
+    const PATIENCE: Duration = Duration::from_millis(5);
+    if !memory.forgetting.leaves_traces {
+        return;
+    }
+    let emptied = conn.busy_timeout(PATIENCE).map_err(StoreError::from).and_then(|()| forgetting::empty_log(conn));
+    match emptied.and_then(|is_empty| Ok(conn.busy_timeout(config.busy_timeout).map(|()| is_empty)?)) {
+        Ok(is_empty) => memory.forgetting.leaves_traces = !is_empty,
+        Err(cause) => warn!(%cause, "the log of the store can't be emptied of what was forgotten; trying on"),
+    }
 }
 
 /// The news, as those who watch are told.

@@ -12,6 +12,7 @@ use crate::api::rest::listing::Rows;
 use crate::api::rest::query::{Filter, Select, Sort, SortKey};
 use crate::domain::delivery::Delivery;
 use crate::domain::id::WebhookId;
+use crate::domain::page::Order;
 use crate::domain::time::Timestamp;
 use crate::service::Service;
 use crate::service::auth::Caller;
@@ -80,7 +81,7 @@ pub async fn last_events(
 ) -> Result<Vec<Value>, Refusal> {
     let limit = INCLUDED_EVENTS.min(service.list_limit_max()).into();
     let page = DeliveryPage { sort: Some("-increment_id".to_owned()), limit: Some(limit), ..DeliveryPage::default() };
-    let last = service.list_deliveries(caller, id, DeliverySelection::default(), page).await?;
+    let last = service.list_deliveries(caller, id, kept(), page).await?;
     let (mut last, mut events) = (VecDeque::from(last), Vec::new());
     while !last.is_empty() {
         for mut event in service.contents_of(caller, id, &mut last, BYTES_AT_ONCE).await? {
@@ -92,6 +93,11 @@ pub async fn last_events(
         }
     }
     Ok(events)
+}
+
+/// What was not deleted, for this dialect shows nothing of what was.
+fn kept() -> DeliverySelection {
+    DeliverySelection { without_forgotten: true, ..DeliverySelection::default() }
 }
 
 /// The part of a list that is shown.
@@ -130,17 +136,14 @@ impl Search<'_> {
         Ok((total, false))
     }
 
-    /// Numbers have no holes, so the place of an event is its number.
     async fn page(&self) -> Result<(Vec<Delivery>, u64), Refusal> {
-        let last = self.service.get_webhook(self.caller, self.id).await?.last_increment_id.0;
-        let skip = i64::try_from(self.window.skip).unwrap_or(i64::MAX);
-        if skip >= last || self.window.take == 0 {
-            return Ok((Vec::new(), last.unsigned_abs()));
+        let order = if self.is_descending { Order::Descending } else { Order::Ascending };
+        let (total, after) = self.service.place_behind(self.caller, self.id, self.window.skip, order).await?;
+        if self.window.skip as u64 >= total || self.window.take == 0 {
+            return Ok((Vec::new(), total));
         }
-        let after = if self.is_descending { last - skip + 1 } else { skip };
         let take = u32::try_from(self.window.take).unwrap_or(u32::MAX);
-        let deliveries = self.read(DeliverySelection::default(), Some(after), take).await?;
-        Ok((deliveries, last.unsigned_abs()))
+        Ok((self.read(kept(), Some(after), take).await?, total))
     }
 
     async fn scan(&self) -> Result<(Vec<Delivery>, u64), Refusal> {
@@ -150,7 +153,7 @@ impl Search<'_> {
         let (first, last) = self.filter.whole_range("id");
         let (since, until) = self.filter.time_range("createdAt");
         let time = |ms: Option<i64>| ms.map(|ms| Timestamp(ms).rfc3339_ms());
-        let selection = DeliverySelection { since: time(since), until: time(until), ..DeliverySelection::default() };
+        let selection = DeliverySelection { since: time(since), until: time(until), ..kept() };
         let mut after = match self.is_descending {
             true => (last < i64::MAX).then(|| last.saturating_add(1).max(0)),
             false => (first > 1).then(|| first - 1),

@@ -130,7 +130,8 @@ struct Options {
 impl Options {
     fn read(self) -> (DeliverySelection, DeliveryPage) {
         let topics = self.topics.map(|topics| topics.0);
-        let selection = DeliverySelection { state: self.state, topics, since: self.since, until: self.until };
+        let Self { state, since, until, .. } = self;
+        let selection = DeliverySelection { state, topics, since, until, without_forgotten: false };
         let after_increment_id = self.after_increment_id.map(|number| number.0);
         let limit = self.limit.map(|number| number.0);
         (selection, DeliveryPage { after_increment_id, sort: self.sort, limit })

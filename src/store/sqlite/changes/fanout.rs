@@ -225,6 +225,11 @@ impl Fanouts {
         own.any(|fanout| fanout.left.iter().any(|spread| spread.event_id == event))
     }
 
+    /// True if an event is still being numbered.
+    pub fn has(&self, event: EventId) -> bool {
+        self.all.values().any(|fanout| fanout.left.iter().any(|spread| spread.event_id == event))
+    }
+
     /// The first event that is still being numbered.
     pub fn first_event(&self) -> Option<EventId> {
         self.all.values().filter_map(|fanout| fanout.left.front()).map(|spread| spread.event_id).min()

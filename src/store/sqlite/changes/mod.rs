@@ -2,6 +2,7 @@
 
 pub mod batches;
 pub mod fanout;
+pub mod forgetting;
 pub mod jobs;
 pub mod notices;
 pub mod outcomes;

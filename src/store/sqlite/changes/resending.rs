@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 
 use super::publishing::{Numbering, insert_event};
-use super::{Result, batches, webhooks};
+use super::{Result, batches, forgetting, webhooks};
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::sqlite::room::Room;
 use crate::store::sqlite::rows::{state_code, state_from_code};
@@ -133,8 +133,15 @@ const FORGOTTEN_BYTES_PER_CHANGE: i64 = 2 * 1_024 * 1_024;
 /// Ends a delivery, if that is still to be done, and forgets what was sent: of
 /// its event and its attempts nothing stays but the number, the state, the
 /// reason and the times. True if attempts are left, for the next change. One of
-/// a batch fails with [`StoreError::InBatch`].
-pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<bool> {
+/// a batch fails with [`StoreError::InBatch`], and one that was forgotten
+/// before, unless this goes on with it, with [`StoreError::NoDelivery`].
+pub fn forget(
+    tx: &mut Tx<'_>,
+    merchant: MerchantId,
+    id: WebhookId,
+    number: IncrementId,
+    goes_on: bool,
+) -> Result<bool> {
     webhooks::find(tx, merchant, id)?;
     let (_, is_to_be_sent) = state_of(tx, id, number)?;
     let batch = batches::of(tx, id, number)?;
@@ -144,9 +151,28 @@ pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incr
     if is_to_be_sent {
         cancel(tx, merchant, id, number, false)?;
     }
-    tx.conn
-        .prepare_cached("UPDATE delivery SET event_id = -abs(event_id) WHERE webhook_id = ?1 AND increment_id = ?2")?
-        .execute([id.0, number.0])?;
+    let event: Option<i64> = tx
+        .conn
+        .prepare_cached(
+            "UPDATE delivery SET event_id = -event_id WHERE webhook_id = ?1 AND increment_id = ?2 AND event_id > 0
+                RETURNING -event_id",
+        )?
+        .query_row([id.0, number.0], |row| row.get(0))
+        .optional()?;
+    let (are_left, bytes) = forgetting::overwriting(tx, |tx| forget_attempts(tx, id, number))?;
+    match event {
+        Some(event) => forgetting::forget_event(tx, EventId(event))?,
+        // What was begun and broken off is done now.
+        None if goes_on || bytes > 0 => {}
+        None => return Err(StoreError::NoDelivery),
+    }
+    tx.memory.logs.shrink(id, bytes.unsigned_abs());
+    Ok(are_left)
+}
+
+/// Deletes some of the attempts at a delivery; whether more are left, and how
+/// many bytes these were.
+fn forget_attempts(tx: &Tx<'_>, id: WebhookId, number: IncrementId) -> Result<(bool, i64)> {
     let found = tx
         .conn
         .prepare_cached(
@@ -166,8 +192,7 @@ pub fn forget(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incr
         tx.conn.prepare_cached("DELETE FROM attempt WHERE attempt_id = ?1")?.execute([attempt_id])?;
         bytes += own;
     }
-    tx.memory.logs.shrink(id, bytes.unsigned_abs());
-    Ok(are_left)
+    Ok((are_left, bytes))
 }
 
 /// The state of a delivery, and whether it is to be sent, for the first time
