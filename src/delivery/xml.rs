@@ -2,6 +2,8 @@
 //! elements under their keys, in the order in which they were published, and
 //! what is in a list `<Item>`; null and what is empty are empty elements.
 
+mod names;
+
 use std::fmt;
 use std::io;
 
@@ -11,6 +13,8 @@ use quick_xml::events::{BytesDecl, BytesText, Event};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use self::names::{is_name, is_name_start};
 
 /// How deep elements lie within each other. A message may be as deep as it is
 /// long, and each level is read once more; what lies deeper stands as JSON.
@@ -106,39 +110,29 @@ fn pascal_case(resource: &str) -> String {
 }
 
 /// A key as the name of an element: characters that such a name can't hold
-/// are written `_xHHHH_`, as is an underscore that would read as one of these.
+/// are written `_xHHHH_`, or `_xHHHHHHHH_` beyond U+FFFF, as is an underscore
+/// that would read as one of these. `XmlConvert.DecodeName` of .NET undoes it.
 fn element_name(key: &str) -> String {
     let mut name = String::with_capacity(key.len());
     for (at, c) in key.char_indices() {
         let is_allowed = if at == 0 { is_name_start(c) } else { is_name(c) };
         if is_allowed && !(c == '_' && reads_as_escape(&key[at..])) {
             name.push(c);
-        } else {
+        } else if c <= '\u{ffff}' {
             name += &format!("_x{:04X}_", u32::from(c));
+        } else {
+            name += &format!("_x{:08X}_", u32::from(c));
         }
     }
     // An element has a name, also where the key is empty.
     if name.is_empty() { "_".to_owned() } else { name }
 }
 
-/// True of text that begins like `_x0020_`.
+/// True of text that begins like `_x0020_` or `_x0001F98A_`.
 fn reads_as_escape(text: &str) -> bool {
-    let hex = text.strip_prefix("_x").and_then(|rest| rest.split_once('_')).map(|(hex, _)| hex);
-    hex.is_some_and(|hex| (4..=8).contains(&hex.len()) && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// What a name may begin with (XML 1.0 §2.3), but for the colon, which is for
-/// namespaces.
-fn is_name_start(c: char) -> bool {
-    matches!(c, 'A'..='Z' | '_' | 'a'..='z' | '\u{c0}'..='\u{d6}' | '\u{d8}'..='\u{f6}' | '\u{f8}'..='\u{2ff}'
-        | '\u{370}'..='\u{37d}' | '\u{37f}'..='\u{1fff}' | '\u{200c}'..='\u{200d}' | '\u{2070}'..='\u{218f}'
-        | '\u{2c00}'..='\u{2fef}' | '\u{3001}'..='\u{d7ff}' | '\u{f900}'..='\u{fdcf}' | '\u{fdf0}'..='\u{fffd}'
-        | '\u{10000}'..='\u{effff}')
-}
-
-/// What a name may go on with (XML 1.0 §2.3).
-fn is_name(c: char) -> bool {
-    is_name_start(c) || matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
+    let rest = text.strip_prefix("_x").or_else(|| text.strip_prefix("_X"));
+    let hex = rest.and_then(|rest| rest.split_once('_')).map(|(hex, _)| hex);
+    hex.is_some_and(|hex| matches!(hex.len(), 4 | 8) && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn without_alien(text: &str) -> String {
@@ -243,11 +237,18 @@ mod tests {
             ("a:b", "a_x003A_b"),
             ("größe", "größe"),
             ("_x0020_", "_x005F_x0020_"),
+            ("_X0020_", "_x005F_X0020_"),
+            ("_x0001f98a_", "_x005F_x0001f98a_"),
             ("_x20_", "_x20_"),
-            ("\u{1f98a}", "\u{1f98a}"),
+            ("_x12345_", "_x12345_"),
+            // Letters of newer Unicode, and what lies beyond U+FFFF, are in no name that all readers take.
+            ("ĳ", "_x0133_"),
+            ("aꭰ", "a_xAB70_"),
+            ("\u{1f98a}", "_x0001F98A_"),
+            ("a\u{20000}b", "a_x00020000_b"),
             ("", "_"),
             ("\\u0000", "_x0000_"),
-            ("\\ud800", "\u{fffd}\u{fffd}\u{fffd}"),
+            ("\\ud800", "_xFFFD__xFFFD__xFFFD_"),
         ] {
             assert_eq!(order(&format!(r#"{{"{key}":1}}"#)), format!("<Order><{name}>1</{name}></Order>"));
         }
