@@ -71,7 +71,7 @@ fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given
         "paramStructure": "either",
         "params": params,
         "result": { "name": "result", "schema": finished((spec.result_schema)(given), given) },
-        "errors": error_references(spec),
+        "errors": errors_of(spec),
         "examples": examples.of(spec),
     });
     if let Some(resource) = spec.resource() {
@@ -150,12 +150,13 @@ fn own_params(spec: &Spec, taken: &mut SchemaGenerator) -> Vec<Value> {
     spec.params.iter().map(param).collect()
 }
 
-/// By their names in the components, which are those of the fault table.
-fn error_references(spec: &Spec) -> Vec<Value> {
-    let reference = |name: String| json!({ "$ref": format!("#/components/errors/{name}") });
+/// In their places, for some tools follow no references there; the components
+/// have their names, by the code.
+fn errors_of(spec: &Spec) -> Vec<Value> {
+    let all = errors();
     let missing = (!spec.params.is_empty()).then(|| "InvalidParams".to_owned());
     let faults = spec.all_faults().into_iter().filter(|code| *code != FaultCode::MissingParameter);
-    faults.map(|code| format!("{code:?}")).chain(missing).map(reference).collect()
+    faults.map(|code| format!("{code:?}")).chain(missing).filter_map(|name| all.get(&name).cloned()).collect()
 }
 
 /// Every fault, and the specification's errors that a call may meet.
@@ -207,7 +208,8 @@ mod tests {
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document(&[method], "https://example.com/");
         let own = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent"];
-        let errors = [&own[..], &["UserDisabled", "TooManyCalls", "InvalidParams"]].concat();
+        let names = [&own[..], &["UserDisabled", "TooManyCalls", "InvalidParams"]].concat();
+        let errors: Vec<_> = names.iter().map(|name| &document["components"]["errors"][name]).collect();
         let expected = json!({
             "name": "robot.walk",
             "summary": "Walks.",
@@ -228,7 +230,7 @@ mod tests {
                 },
             ],
             "result": { "name": "result", "schema": { "$ref": "#/components/schemas/Walked" } },
-            "errors": errors.iter().map(|name| json!({ "$ref": format!("#/components/errors/{name}") })).collect::<Vec<_>>(),
+            "errors": errors,
             "examples": [],
             "tags": [{ "name": "robot" }],
             "description": "Needs the permission `admin`.",

@@ -112,7 +112,7 @@ impl<'a> Page<'a> {
         let mut groups: Vec<Group<'a>> = Vec::new();
         for method in list(&document["methods"]) {
             let name = method["tags"][0]["name"].as_str().unwrap_or("session");
-            let method = Method::new(method, document, url);
+            let method = Method::new(method, url);
             match groups.iter_mut().find(|group| group.name == name) {
                 Some(group) => group.methods.push(method),
                 None => groups.push(Group { name, methods: vec![method] }),
@@ -134,7 +134,7 @@ impl<'a> Page<'a> {
 }
 
 impl<'a> Method<'a> {
-    fn new(method: &'a Value, document: &'a Value, url: &str) -> Self {
+    fn new(method: &'a Value, url: &str) -> Self {
         let name = text(&method["name"]);
         let mut params = Vec::new();
         for param in list(&method["params"]) {
@@ -149,9 +149,9 @@ impl<'a> Method<'a> {
             push_member(&mut notification, "", true, schema, text(&schema["description"]));
         }
         let url = (method["x-transport"] != "websocket").then_some(url);
-        let error = |error: &'a Value| {
-            let error = document.pointer(text(&error["$ref"]).trim_start_matches('#')).unwrap_or(&Value::Null);
-            Fault { code: error["code"].as_i64().unwrap_or_default(), message: text(&error["message"]) }
+        let error = |error: &'a Value| Fault {
+            code: error["code"].as_i64().unwrap_or_default(),
+            message: text(&error["message"]),
         };
         Self {
             name,

@@ -112,7 +112,7 @@ mod tests {
                         { "name": "options", "required": false, "schema": options },
                     ],
                     "result": result(json!({ "type": "array", "items": { "$ref": "#/components/schemas/Robot" } })),
-                    "errors": [{ "$ref": "#/components/errors/NoRobot" }],
+                    "errors": [{ "code": 120, "message": "Robot not exists." }],
                 },
                 {
                     "name": "robot.subscribe",

@@ -308,9 +308,11 @@ impl<'a> Reader<'a> {
             }
         }
         let docs = [text(&method["summary"]), text(&method["description"])];
+        // The components have their names.
+        let named = self.document["components"]["errors"].as_object();
         let faults = list(&method["errors"]).filter_map(|error| {
-            let (_, name) = text(&error["$ref"]).rsplit_once('/')?;
-            Some(Fault::new(name, &self.document["components"]["errors"][name]))
+            let (name, named) = named?.iter().find(|(_, named)| named["code"] == error["code"])?;
+            Some(Fault::new(name, named))
         });
         Method {
             name: text(&method["name"]).to_owned(),
