@@ -204,6 +204,27 @@ fn every_dialect_is_fuzzed() {
     }
 }
 
+/// Strict generators of clients make one function for each kind of JSON that a
+/// body may be in, and two of one name don't go together.
+#[tokio::test]
+async fn a_body_is_described_in_one_kind_of_json() {
+    let server = TestServer::start().await;
+    for name in tallyhook::api::rest::dialect_names() {
+        let document = document(&server, name).await;
+        let operations = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+        for (method, operation) in operations {
+            let Some(content) = operation["requestBody"]["content"].as_object() else { continue };
+            let kinds: Vec<_> = content.keys().filter(|kind| kind.contains("json")).collect();
+            assert_eq!(kinds, ["application/json"], "{name}: {method} {}", operation["operationId"]);
+        }
+    }
+    // It is read all the same.
+    let headers = [("x-api-key", common::DEMO_KEY), ("content-type", "application/json-patch+json")];
+    let body = r#"{"subscription": {"eventType": "order:created", "url": "https://example.com/"}}"#;
+    let (status, _, text) = server.exchange("POST", "/v1/webhooks/subscriptions", &headers, body).await;
+    assert_eq!(status, 200, "{text}");
+}
+
 #[tokio::test]
 async fn the_linter_finds_nothing() {
     let modules = installed("HOOKTEST_NODE_PREFIX", "npm").map(|prefix| prefix.join("node_modules"));

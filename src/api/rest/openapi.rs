@@ -123,16 +123,14 @@ fn describe(
     let content = |schema: &Schema, media: &[&str]| -> Map<String, Value> {
         media.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": schema }))).collect()
     };
-    // What is written is JSON of the plain kind, or XML.
-    let written: Vec<_> = dialect.media.iter().copied().filter(|kind| !kind.contains("+json")).collect();
     let schema = (operation.result_schema)(given);
     let answer = match operation.status {
         StatusCode::NO_CONTENT => json!({ "description": "Done." }),
-        _ => json!({ "description": "Done.", "content": content(&schema, &written) }),
+        _ => json!({ "description": "Done.", "content": content(&schema, dialect.media) }),
     };
     responses.insert(operation.status.as_str().to_owned(), answer);
     for (status, description) in REFUSALS.into_iter().filter(|(status, _)| (dialect.status)(*status) == *status) {
-        let mut answer = json!({ "description": description, "content": content(refusal, &written) });
+        let mut answer = json!({ "description": description, "content": content(refusal, dialect.media) });
         if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             let seconds = json!({ "type": "integer", "minimum": 0 });
             answer["headers"]["Retry-After"] = json!({ "description": "How many seconds to wait.", "schema": seconds });
