@@ -86,7 +86,9 @@ CREATE TABLE webhook (
     created_at           INTEGER NOT NULL,
     updated_at           INTEGER NOT NULL,
     deleted_at           INTEGER,
-    pulled_through       INTEGER NOT NULL DEFAULT 0   -- the highest number that a pull has brought, and may be acknowledged
+    pulled_through       INTEGER NOT NULL DEFAULT 0,  -- the highest number that a pull has brought, and may be acknowledged
+    paused_until         INTEGER,                     -- until when nothing was to be sent after the last attempt
+    pause_reason         TEXT                         -- and why: retry_after, failures
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;

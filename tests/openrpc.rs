@@ -159,7 +159,9 @@ async fn the_reference_has_every_method_type_and_fault() {
     for entry in FAULTS {
         assert!(page.contains(&format!("<td>{}</td>", entry.code.number())), "{}", entry.code.number());
     }
-    assert!(page.contains("<code>webhook</code> <span class=\"kind\"><a href=\"#type-NewWebhookData\">NewWebhookData</a>"));
+    assert!(
+        page.contains("<code>webhook</code> <span class=\"kind\"><a href=\"#type-NewWebhookData\">NewWebhookData</a>")
+    );
 
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/reference");

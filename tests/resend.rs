@@ -2,6 +2,8 @@
 //! the hard cases of the delivery engine, through the public doors.
 
 mod common;
+#[path = "resend/pauses.rs"]
+mod pauses;
 #[path = "resend/under_way.rs"]
 mod under_way;
 

@@ -221,6 +221,7 @@ fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Outcom
         attempt,
         verdict,
         ended_at: START,
+        pause: None,
         resends_asked: 0,
     }
 }

@@ -378,8 +378,7 @@ impl Report {
             lines += " (below the first number seen here)";
         }
         if let Some(before) = &self.other_store {
-            let other =
-                format!("OTHER STORE: it is {webhook} now, and was of store {before}; its numbers begin anew");
+            let other = format!("OTHER STORE: it is {webhook} now, and was of store {before}; its numbers begin anew");
             lines += &format!("\n{}", shout(other));
         }
         for (number, arrival) in &self.arrivals {

@@ -17,9 +17,8 @@ use std::time::Duration;
 
 use crate::domain::policy::RateLimit;
 use crate::domain::time::Timestamp;
+use crate::domain::webhook::{BREAKER_FAILURES, Pause, PauseReason};
 
-/// So many failures in a row open the breaker.
-pub const BREAKER_FAILURES: u32 = 5;
 /// How long after a failure the first probe goes out; each that fails doubles it.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest time between two probes.
@@ -65,19 +64,30 @@ pub struct Health {
     failures: u32,
     /// Whether there was a success since the lane began, or began anew.
     is_proven: bool,
-    /// Requests that were under way when the breaker opened: what becomes of
-    /// them says nothing new.
+    /// Requests that were under way when the breaker opened, or the receiver
+    /// asked for a pause: what becomes of them says nothing new.
     stragglers: usize,
     /// Probes that failed since.
     probes: u32,
-    paused_until: Option<Timestamp>,
+    /// When the receiver wants to be asked again.
+    asked_until: Option<Timestamp>,
+    /// When the next probe of an open breaker goes out.
+    probe_at: Option<Timestamp>,
 }
 
 impl Health {
-    /// Of a receiver that has failed so often in a row.
-    pub fn new(failures: u32) -> Self {
-        let window = Window::default();
-        Self { window, failures, is_proven: false, stragglers: 0, probes: 0, paused_until: None }
+    /// Of a receiver that has failed so often in a row, and was left alone since.
+    pub fn new(failures: u32, pause: Option<Pause>) -> Self {
+        let until = |reason| pause.filter(|pause| pause.reason == reason).map(|pause| pause.until);
+        Self {
+            window: Window::default(),
+            failures,
+            is_proven: false,
+            stragglers: 0,
+            probes: 0,
+            asked_until: until(PauseReason::RetryAfter),
+            probe_at: until(PauseReason::Failures),
+        }
     }
 
     /// Requests that may be under way at once.
@@ -96,9 +106,15 @@ impl Health {
     }
 
     /// Until when nothing new is to be sent, if that is later than `now`.
-    pub fn pause(&self, now: Timestamp) -> Option<Timestamp> {
-        // One that is further away was set before the clock went back.
-        self.paused_until.filter(|until| *until > now && until.since(now) <= PAUSE_MAX)
+    pub fn pause(&self, now: Timestamp) -> Option<Pause> {
+        let asked = self.asked_pause(now).map(|until| Pause { until, reason: PauseReason::RetryAfter });
+        let probe = ahead(self.probe_at, now).map(|until| Pause { until, reason: PauseReason::Failures });
+        asked.into_iter().chain(probe).max_by_key(|pause| pause.until)
+    }
+
+    /// Until when the receiver wants nothing at all, if that is later than `now`.
+    pub fn asked_pause(&self, now: Timestamp) -> Option<Timestamp> {
+        ahead(self.asked_until, now)
     }
 
     /// Learns of the end of an attempt, while `in_flight` others are under
@@ -109,7 +125,9 @@ impl Health {
         if let Sign::Good(took) = sign {
             if self.is_open() {
                 self.window = Window::default();
-                self.paused_until = None;
+            }
+            if self.is_open() || !is_straggler {
+                (self.asked_until, self.probe_at) = (None, None);
             }
             (self.failures, self.probes, self.is_proven) = (0, 0, true);
             self.window.answered(took, in_flight, max, now);
@@ -126,7 +144,10 @@ impl Health {
             Sign::TooMuch(wait) => {
                 self.window.shrink(in_flight);
                 let wait = wait.unwrap_or_default().min(PAUSE_MAX);
-                self.paused_until = self.pause(now).max((!wait.is_zero()).then(|| now.after(wait)));
+                if !wait.is_zero() {
+                    self.asked_until = self.asked_pause(now).max(Some(now.after(wait)));
+                    self.stragglers = in_flight;
+                }
             }
         }
         if !self.is_open() || (was_open && is_straggler) {
@@ -138,8 +159,14 @@ impl Health {
         }
         self.window = Window::default();
         let interval = PROBE_INTERVAL.saturating_mul(1 << self.probes.min(16)).min(PROBE_INTERVAL_MAX);
-        self.paused_until = self.pause(now).max(Some(now.after(interval)));
+        self.probe_at = ahead(self.probe_at, now).max(Some(now.after(interval)));
     }
+}
+
+/// A time if it is later than `now`; one that is further away than it can be
+/// was set before the clock went back.
+fn ahead(time: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    time.filter(|until| *until > now && until.since(now) <= PAUSE_MAX)
 }
 
 /// Requests that may be under way at once.
@@ -315,6 +342,10 @@ mod tests {
         NOW.after(Duration::from_secs(seconds))
     }
 
+    fn until(health: &Health, now: Timestamp) -> Option<Timestamp> {
+        health.pause(now).map(|pause| pause.until)
+    }
+
     const MS: Duration = Duration::from_millis(1);
     const GOOD: Sign = Sign::Good(MS);
 
@@ -331,7 +362,7 @@ mod tests {
 
     impl<F: Fn(usize) -> Duration> Receiver<F> {
         fn new(takes: F) -> Self {
-            Self { takes, health: Health::new(0), under_way: Default::default(), now_us: 0, sent: 0 }
+            Self { takes, health: Health::new(0, None), under_way: Default::default(), now_us: 0, sent: 0 }
         }
 
         /// Answers of the next so many seconds; each with how long it took.
@@ -389,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_not_used_does_not_grow() {
-        let mut health = Health::new(0);
+        let mut health = Health::new(0, None);
         (0..1_000).for_each(|_| health.heed(GOOD, 0, 1_024, NOW));
         assert_eq!(health.window(), 3);
     }
@@ -406,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_run_of_failures_opens_the_breaker_and_a_success_closes_it() {
-        let mut health = Health::new(0);
+        let mut health = Health::new(0, None);
         (0..10).for_each(|_| health.heed(GOOD, 7, 8, NOW));
         for failed in 1..BREAKER_FAILURES {
             health.heed(Sign::Bad, 0, 8, NOW);
@@ -415,8 +446,8 @@ mod tests {
         let pauses: Vec<u64> = (0..9)
             .map(|_| {
                 health.heed(Sign::Bad, 0, 8, NOW);
-                let wait = health.pause(NOW).unwrap().since(NOW).as_secs();
-                health.paused_until = None;
+                let wait = health.pause(NOW).unwrap().until.since(NOW).as_secs();
+                health.probe_at = None;
                 wait
             })
             .collect();
@@ -428,29 +459,51 @@ mod tests {
 
     #[test]
     fn what_was_under_way_when_the_breaker_opened_is_no_probe() {
-        let mut health = Health::new(BREAKER_FAILURES - 1);
+        let mut health = Health::new(BREAKER_FAILURES - 1, None);
         health.heed(Sign::Bad, 7, 8, NOW);
         (0..7).for_each(|_| health.heed(Sign::Bad, 0, 8, NOW));
-        assert_eq!(health.pause(NOW), Some(after_s(1)));
+        assert_eq!(until(&health, NOW), Some(after_s(1)));
         health.heed(Sign::Bad, 0, 8, after_s(1));
-        assert_eq!(health.pause(after_s(1)), Some(after_s(3)));
+        assert_eq!(until(&health, after_s(1)), Some(after_s(3)));
     }
 
     #[test]
     fn a_receiver_that_asks_for_less_gets_less() {
-        let mut health = Health::new(0);
+        let mut health = Health::new(0, None);
         (0..100).for_each(|_| health.heed(GOOD, 7, 8, NOW));
         health.heed(Sign::TooMuch(None), 0, 8, NOW);
         assert_eq!((health.window(), health.pause(NOW)), (4, None));
         health.heed(Sign::TooMuch(Some(Duration::from_secs(90))), 0, 8, NOW);
-        assert_eq!((health.window(), health.pause(NOW)), (2, Some(after_s(90))));
+        assert_eq!((health.window(), until(&health, NOW)), (2, Some(after_s(90))));
         // A shorter one that came after does not shorten it; one without end is capped.
         health.heed(Sign::TooMuch(Some(Duration::from_secs(1))), 0, 8, NOW);
-        assert_eq!(health.pause(NOW), Some(after_s(90)));
+        assert_eq!(until(&health, NOW), Some(after_s(90)));
         health.heed(Sign::TooMuch(Some(Duration::MAX)), 0, 8, NOW);
-        assert_eq!(health.pause(NOW), Some(after_s(3_600)));
+        assert_eq!(until(&health, NOW), Some(after_s(3_600)));
         // The clock went back by a day.
         assert_eq!(health.pause(Timestamp(NOW.0 - 86_400_000)), None);
+    }
+
+    #[test]
+    fn a_success_ends_a_pause_unless_it_was_under_way_when_that_began() {
+        let asks = Sign::TooMuch(Some(Duration::from_secs(90)));
+        let mut health = Health::new(0, None);
+        health.heed(asks, 2, 8, NOW);
+        assert_eq!(health.pause(NOW), Some(Pause { until: after_s(90), reason: PauseReason::RetryAfter }));
+        health.heed(GOOD, 1, 8, NOW);
+        health.heed(GOOD, 0, 8, NOW);
+        assert_eq!(until(&health, NOW), Some(after_s(90)));
+        health.heed(GOOD, 0, 8, NOW);
+        assert_eq!(until(&health, NOW), None);
+
+        // Whichever is longer is the reason; one of an earlier life counts.
+        let mut health =
+            Health::new(BREAKER_FAILURES, Some(Pause { until: after_s(1), reason: PauseReason::RetryAfter }));
+        assert_eq!(health.pause(NOW).map(|pause| pause.reason), Some(PauseReason::RetryAfter));
+        health.heed(Sign::Bad, 0, 8, NOW);
+        assert_eq!(health.pause(NOW), Some(Pause { until: after_s(2), reason: PauseReason::Failures }));
+        health.heed(GOOD, 0, 8, NOW);
+        assert_eq!(health.pause(NOW), None);
     }
 
     #[test]

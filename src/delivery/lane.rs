@@ -9,7 +9,7 @@
 //! due. An ordered lane has one request in flight and sends nothing before
 //! the number in front has ended: a failed one goes back to the front.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::PAGE_BYTES_MAX;
@@ -20,7 +20,7 @@ use super::held::{Held, Taken};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DeliveryMode, Webhook};
+use crate::domain::webhook::{DeliveryMode, Pause, Webhook};
 use crate::store::{Content, DueKey, Page, PageLimit, Parcel};
 
 /// A lane asks for more when it has less than this waiting, or than half of its window.
@@ -31,6 +31,9 @@ const PAGE_MAX: usize = 128;
 const WIDE_PAGE_MAX: usize = 512;
 /// The same while its receiver is not to be trusted: it may never be sent any.
 const SUSPECT_PAGE_MAX: usize = 8;
+
+/// The most that is to be sent now: what is beyond goes out in its turn.
+const URGENT_MAX: usize = 64;
 
 /// One webhook's deliveries.
 #[derive(Debug)]
@@ -65,6 +68,10 @@ pub struct Lane {
     /// not waiting here. Nothing overtakes them before the store has them.
     barriers: HashSet<IncrementId>,
     held: Held,
+    /// What somebody wants to be sent now: it waits for no pause, no rate, and
+    /// not for the webhook to be switched on; in an ordered lane, only for those
+    /// before it.
+    urgent: BTreeSet<IncrementId>,
 }
 
 /// How far a parallel lane has read of what failed before.
@@ -105,6 +112,8 @@ pub enum Want {
     Due(DueKey),
     /// All pending deliveries above this number.
     Pending(IncrementId),
+    /// That one, if it is to be sent, with its batch.
+    One(IncrementId),
 }
 
 /// What lanes take up.
@@ -151,7 +160,7 @@ impl Lane {
         let next = if committed_through == IncrementId::ZERO { NextDue::Never } else { NextDue::Unknown };
         Self {
             in_flight: 0,
-            health: Health::new(webhook.consecutive_failures),
+            health: Health::new(webhook.consecutive_failures, webhook.pause),
             rate: RateGate::default(),
             is_listed: false,
             is_waiting_to_read: false,
@@ -166,6 +175,7 @@ impl Lane {
             sending_bytes: 0,
             barriers: HashSet::new(),
             held: Held::default(),
+            urgent: BTreeSet::new(),
             webhook,
         }
     }
@@ -177,8 +187,8 @@ impl Lane {
         let before = std::mem::replace(&mut self.webhook, webhook);
         self.commit_through(self.webhook.last_increment_id);
         let is_switched = before.is_delivering() != self.webhook.is_delivering();
-        if is_switched || before.spec.url != self.webhook.spec.url {
-            self.health = Health::new(0);
+        if self.webhook.begins_anew(&before) {
+            self.health = Health::new(0, None);
         }
         if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
@@ -197,6 +207,19 @@ impl Lane {
         self.unload();
         if self.is_ordered() {
             self.cursor = self.cursor.min(IncrementId(from.0 - 1));
+        }
+    }
+
+    /// Learns that somebody wants a number to be sent now.
+    pub fn send_now(&mut self, number: IncrementId) {
+        if self.urgent.len() >= URGENT_MAX {
+            return;
+        }
+        self.urgent.insert(number);
+        // It may have been read in its turn before this was heard of.
+        let place = self.waiting.iter().position(|parcel| parcel.numbers().contains(number));
+        if let Some(parcel) = place.filter(|_| !self.is_ordered()).and_then(|place| self.waiting.remove(place)) {
+            self.waiting.push_front(parcel);
         }
     }
 
@@ -225,7 +248,15 @@ impl Lane {
     pub fn want(&self, now: Timestamp) -> Option<Want> {
         let low_water = if self.is_trusted() { LOW_WATER.max(self.page_max() / 2) } else { 1 };
         let is_full = self.waiting.len() >= low_water.max(self.batch_max()) || self.waiting_bytes >= PAGE_BYTES_MAX;
-        if self.reading.is_some() || !self.may_work(now) || is_full {
+        if self.reading.is_some() || self.is_resting(now) {
+            return None;
+        }
+        // An ordered lane comes by it in its order.
+        let urgent = self.urgent.iter().find(|number| !self.held.contains(**number));
+        if let Some(number) = urgent.filter(|_| self.webhook.spec.delivery_mode == DeliveryMode::Parallel) {
+            return Some(Want::One(*number));
+        }
+        if is_full || !(self.webhook.is_delivering() || urgent.is_some()) {
             return None;
         }
         let has_more = self.cursor < self.committed_through;
@@ -259,6 +290,12 @@ impl Lane {
                 };
                 self.note_due(reading.next_due);
             }
+            Want::One(number) => {
+                if page.parcels.is_empty() {
+                    self.urgent.remove(&number);
+                }
+                self.note_due(reading.next_due);
+            }
             Want::Due(_) => {
                 if let Some(last) = last {
                     self.retries.cursor = key(last);
@@ -290,19 +327,34 @@ impl Lane {
     /// True if something is to be sent now.
     pub fn is_ready(&self, now: Timestamp, share: Share) -> bool {
         let (Some(front), Some(Front::Whole(_))) = (self.waiting.front(), self.front(now)) else { return false };
-        if !self.may_work(now) || self.rate.wait(self.webhook.spec.rate_limit, now).is_some() {
+        let is_ordered = self.is_ordered();
+        if self.is_resting(now) || (is_ordered && (self.in_flight > 0 || !self.barriers.is_empty())) {
             return false;
         }
-        if !self.is_ordered() {
-            return self.in_flight < self.requests(share) && self.health.pause(now).is_none();
+        if self.is_urgent(front) {
+            return self.webhook.spec.url.is_some();
         }
-        // An ordered lane's retries have times that its owner chose, and are
-        // one at a time: they are their own probes.
-        let is_due = match front.due_at {
-            Some(at) => at <= now,
-            None => self.health.pause(now).is_none(),
-        };
-        self.in_flight == 0 && self.barriers.is_empty() && is_due
+        let is_due = !is_ordered || front.due_at.is_none_or(|at| at <= now);
+        let has_place = is_ordered || self.in_flight < self.requests(share);
+        let is_paused = self.pause_of(front, now).is_some();
+        let is_in_rate = self.rate.wait(self.webhook.spec.rate_limit, now).is_none();
+        self.webhook.is_delivering() && is_due && has_place && !is_paused && is_in_rate
+    }
+
+    /// Until when a delivery waits because of how its receiver is doing. An
+    /// ordered lane's retries have times that its owner chose, and are one at a
+    /// time: they are their own probes of an open breaker.
+    fn pause_of(&self, parcel: &Parcel, now: Timestamp) -> Option<Timestamp> {
+        let is_retry = parcel.due_at.is_some() && parcel.attempts > parcel.policy_start;
+        match self.is_ordered() && is_retry {
+            true => self.health.asked_pause(now),
+            false => self.health.pause(now).map(|pause| pause.until),
+        }
+    }
+
+    fn is_urgent(&self, parcel: &Parcel) -> bool {
+        let Span { first, last } = parcel.numbers();
+        self.urgent.range(first..=last).next().is_some()
     }
 
     /// Takes the next delivery to send, or batch of them. The lane is ready.
@@ -316,6 +368,7 @@ impl Lane {
         }
         self.waiting_bytes -= parcel.weight();
         self.rate.pass(self.webhook.spec.rate_limit, now);
+        self.urgent.retain(|number| !parcel.numbers().contains(*number));
         self.begin(&parcel);
         Some(parcel)
     }
@@ -425,7 +478,7 @@ impl Lane {
     /// When, after `now`, the lane must be looked at again although nothing
     /// happens.
     pub fn alarm(&self, now: Timestamp) -> Option<Timestamp> {
-        if !self.webhook.is_delivering() {
+        if !self.webhook.is_delivering() && self.urgent.is_empty() {
             return None;
         }
         let due = match (self.webhook.spec.delivery_mode, self.retries.next) {
@@ -436,9 +489,17 @@ impl Lane {
         let gates = match self.front(now) {
             None => [None, None],
             Some(Front::Growing(until)) => [until, None],
-            Some(Front::Whole(_)) => [self.health.pause(now), self.rate.wait(self.webhook.spec.rate_limit, now)],
+            Some(Front::Whole(_)) => {
+                let pause = self.waiting.front().and_then(|front| self.pause_of(front, now));
+                [pause, self.rate.wait(self.webhook.spec.rate_limit, now)]
+            }
         };
         [due, self.resting_until].into_iter().chain(gates).flatten().filter(|at| *at > now).min()
+    }
+
+    /// Until when its receiver is left alone, if that is later than `now`.
+    pub fn pause(&self, now: Timestamp) -> Option<Pause> {
+        self.health.pause(now)
     }
 
     /// True if its receiver took the last deliveries.
@@ -476,7 +537,11 @@ impl Lane {
             None if self.waiting_bytes >= PAGE_BYTES_MAX => Growth::Impossible,
             None => Growth::Possible,
         };
-        batch::front(&self.waiting, self.webhook.spec.batch, growth, now)
+        match self.waiting.front() {
+            // It waits for no others.
+            Some(first) if self.is_urgent(first) => Some(Front::Whole(1)),
+            _ => batch::front(&self.waiting, self.webhook.spec.batch, growth, now),
+        }
     }
 
     /// The highest number known to be committed.
@@ -498,8 +563,8 @@ impl Lane {
         self.webhook.spec.delivery_mode == DeliveryMode::Ordered
     }
 
-    fn may_work(&self, now: Timestamp) -> bool {
-        self.webhook.is_delivering() && self.resting_until.is_none_or(|until| until <= now)
+    fn is_resting(&self, now: Timestamp) -> bool {
+        self.resting_until.is_some_and(|until| until > now)
     }
 
     fn hold(&mut self, parcel: Parcel) {
@@ -518,6 +583,7 @@ impl Lane {
         self.waiting_bytes += parcel.weight();
         let is_again = |parcel: &Parcel| parcel.due_at.is_some();
         let place = match self.webhook.spec.delivery_mode {
+            DeliveryMode::Parallel if self.is_urgent(&parcel) => 0,
             DeliveryMode::Parallel if self.webhook.spec.batch.is_some() && is_again(&parcel) => {
                 self.waiting.partition_point(is_again)
             }

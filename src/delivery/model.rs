@@ -48,8 +48,8 @@ enum Step {
     Seal { pick: usize, has_failed: bool },
     /// An owner cancels a number.
     Cancel { hook: usize, number: i64 },
-    /// An owner has a number sent again.
-    Retry { hook: usize, number: i64 },
+    /// An owner has a number sent again, now or in its turn.
+    Retry { hook: usize, number: i64, is_now: bool },
     /// An owner switches a webhook on or off.
     Switch { hook: usize, on: bool },
     /// An owner changes how a webhook is sent to.
@@ -84,7 +84,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (any::<usize>(), prop::bool::weighted(0.1))
             .prop_map(|(pick, has_failed)| Step::Seal { pick, has_failed }),
         1 => (hook.clone(), 1..40_i64).prop_map(|(hook, number)| Step::Cancel { hook, number }),
-        2 => (hook.clone(), 1..40_i64).prop_map(|(hook, number)| Step::Retry { hook, number }),
+        2 => (hook.clone(), 1..40_i64, any::<bool>())
+            .prop_map(|(hook, number, is_now)| Step::Retry { hook, number, is_now }),
         1 => (hook.clone(), any::<bool>()).prop_map(|(hook, on)| Step::Switch { hook, on }),
         2 => (hook, any::<bool>(), 0..4_u32).prop_map(|(hook, is_ordered, batch)| Step::Change { hook, is_ordered, batch }),
         1 => (1..=REQUESTS_MAX).prop_map(|requests| Step::Allow { requests }),
@@ -103,6 +104,8 @@ struct Row {
     resends_asked: u32,
     /// It was asked to be sent again, and nothing has been sent since.
     is_owed: bool,
+    /// The same of one that was to be sent now.
+    is_urgent: bool,
 }
 
 impl Row {
@@ -144,6 +147,7 @@ impl Hook {
             .filter(|(number, row)| match want {
                 Want::Fresh(after) => **number > after.0 && row.is_fresh(),
                 Want::Pending(after) => **number > after.0 && row.is_open(),
+                Want::One(one) => row.batch.unwrap_or(Span::one(IncrementId(**number))).contains(one) && row.is_open(),
                 Want::Due(after) => row
                     .next_attempt_at
                     .is_some_and(|at| at <= now && (at, IncrementId(**number)) > (after.due_at, after.increment_id)),
@@ -223,7 +227,7 @@ impl World {
             Step::Read { pick, is_old, has_failed } => self.read(pick, is_old, has_failed),
             Step::Seal { pick, has_failed } => self.seal(pick, has_failed),
             Step::Cancel { hook, number } => self.cancel(hook, number),
-            Step::Retry { hook, number } => self.retry(hook, number),
+            Step::Retry { hook, number, is_now } => self.retry(hook, number, is_now),
             Step::Switch { hook, on } => self.change(hook, |webhook| {
                 webhook.spec.is_active = on;
                 webhook.disabled = None;
@@ -252,7 +256,8 @@ impl World {
                 let hook = webhook.webhook_id.0 as usize - 1;
                 self.check_send(hook, &parcel);
                 for number in parcel.numbers().numbers() {
-                    self.hooks[hook].rows.get_mut(&number.0).unwrap().is_owed = false;
+                    let row = self.hooks[hook].rows.get_mut(&number.0).unwrap();
+                    (row.is_owed, row.is_urgent) = (false, false);
                 }
                 let is_new_batch = parcel.batch.is_some() && parcel.attempts == 0 && parcel.due_at.is_none();
                 if is_new_batch { &mut self.sealing } else { &mut self.in_flight }.push((hook, parcel));
@@ -262,7 +267,8 @@ impl World {
 
     fn check_send(&self, id: usize, sent: &Parcel) {
         let hook = &self.hooks[id];
-        assert!(hook.webhook.is_delivering(), "{id} is off");
+        let mut rows = sent.numbers().numbers().map(|number| &hook.rows[&number.0]);
+        assert!(hook.webhook.is_delivering() || rows.any(|row| row.is_urgent), "{id} is off");
         let under_way = || self.in_flight.iter().chain(&self.sealing).filter(|(other, _)| *other == id);
         for number in sent.numbers().numbers() {
             assert!(!under_way().any(|(_, other)| other.numbers().contains(number)), "{number} is under way");
@@ -304,6 +310,7 @@ impl World {
             batch: None,
             resends_asked: 0,
             is_owed: false,
+            is_urgent: false,
         };
         hook.rows.insert(number.0, row);
         let mut news = News::default();
@@ -342,8 +349,15 @@ impl World {
             response_body: Vec::new(),
         };
         let (webhook_id, resends_asked) = (self.hooks[hook].id(), parcel.resends_asked);
-        let outcome =
-            Outcome { webhook_id, numbers: parcel.numbers(), attempt, verdict, ended_at: self.now, resends_asked };
+        let outcome = Outcome {
+            webhook_id,
+            numbers: parcel.numbers(),
+            attempt,
+            verdict,
+            ended_at: self.now,
+            pause: None,
+            resends_asked,
+        };
         self.scheduler.sent(parcel, &outcome, sign, self.now);
         self.ended.push(outcome);
     }
@@ -423,12 +437,12 @@ impl World {
         for number in batch.numbers() {
             let row = self.hooks[id].rows.get_mut(&number.0).unwrap();
             (row.is_cancelled, row.has_ended) = (row.is_cancelled || !row.has_ended, true);
-            (row.next_attempt_at, row.is_owed) = (None, false);
+            (row.next_attempt_at, row.is_owed, row.is_urgent) = (None, false, false);
         }
         self.reread(id, batch.first);
     }
 
-    fn retry(&mut self, id: usize, number: i64) {
+    fn retry(&mut self, id: usize, number: i64, is_now: bool) {
         let Some(batch) = self.batch_of(id, number) else { return };
         let now = self.now;
         for number in batch.numbers() {
@@ -436,8 +450,13 @@ impl World {
             row.next_attempt_at = (!row.is_fresh()).then_some(now);
             (row.has_ended, row.is_cancelled) = (row.has_ended && !row.is_cancelled, false);
             (row.resends_asked, row.is_owed) = (row.resends_asked + 1, true);
+            row.is_urgent |= is_now;
         }
         self.reread(id, batch.first);
+        if is_now {
+            let now = vec![(self.hooks[id].id(), batch.first)];
+            self.scheduler.absorb(News { now, ..News::default() });
+        }
     }
 
     fn reread(&mut self, id: usize, from: IncrementId) {

@@ -49,6 +49,7 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
         settled_through: IncrementId(settled),
         consecutive_failures: 0,
         failing_since: None,
+        pause: None,
         disabled: None,
         created_at: NOW,
         updated_at: NOW,

@@ -20,7 +20,7 @@ use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{Pause, Webhook};
 use crate::store::mailbox::News;
 use crate::store::{Page, PageLimit, Parcel};
 use crate::work::may_take;
@@ -189,6 +189,9 @@ impl Scheduler {
         }
         for (id, from) in news.reread {
             self.with_lane(id, |lane| lane.reread(from));
+        }
+        for (id, number) in news.now {
+            self.with_lane(id, |lane| lane.send_now(number));
         }
         for (id, parcel) in news.tests {
             self.absorb_test(id, parcel);
@@ -400,11 +403,17 @@ impl Scheduler {
         self.alarms.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// A request has ended; its number is held until [`Self::recorded`].
-    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) {
+    /// A request has ended; its number is held until [`Self::recorded`]. Returns
+    /// until when its receiver is left alone.
+    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) -> Option<Pause> {
         self.in_flight -= 1;
         let share = self.share;
-        self.with_lane(outcome.webhook_id, |lane| lane.sent(parcel, outcome.verdict, sign, share, now));
+        let mut pause = None;
+        self.with_lane(outcome.webhook_id, |lane| {
+            lane.sent(parcel, outcome.verdict, sign, share, now);
+            pause = lane.pause(now);
+        });
+        pause
     }
 
     /// A batch was not sent: it is no longer what it was, or the store could

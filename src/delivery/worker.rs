@@ -284,6 +284,11 @@ impl Run {
                         .pending(merchant_id, webhook_id, after, limit)
                         .await
                         .map(|page| Reading { page, next_due: None }),
+                    Want::One(number) => hands
+                        .store
+                        .one(merchant_id, webhook_id, number, limit)
+                        .await
+                        .map(|page| Reading { page, next_due: None }),
                     // Both look at the same `now`: what is not due in one is to come in the other.
                     Want::Due(after) => match hands.store.due(merchant_id, webhook_id, after, now, limit).await {
                         Ok(page) => hands
@@ -302,9 +307,9 @@ impl Run {
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
-                let Sent { outcome, sign, parcel, kept, ended_at } = *sent;
+                let Sent { mut outcome, sign, parcel, kept, ended_at } = *sent;
                 self.pace.heard(ended_at, Instant::now());
-                self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
+                outcome.pause = self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back((outcome, kept));
             }
@@ -461,6 +466,7 @@ impl Hands {
             },
             verdict,
             ended_at,
+            pause: None,
             resends_asked: parcel.resends_asked,
         };
         (outcome, sign, result.kept)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::id::{EventId, IncrementId, Span, WebhookId};
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
+use super::webhook::Pause;
 
 /// Where a delivery is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,6 +325,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// When the attempt ended.
     pub ended_at: Timestamp,
+    /// Until when nothing is sent to its receiver after that, and why.
+    pub pause: Option<Pause>,
     /// How often it had been asked to be sent again when it was sent.
     pub resends_asked: u32,
 }

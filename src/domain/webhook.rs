@@ -19,6 +19,8 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const DESCRIPTION_CHARS_MAX: usize = 2_000;
 /// The most replaced secrets that go on signing.
 pub const OLD_SECRETS_MAX: usize = 4;
+/// So many failures in a row open the breaker.
+pub const BREAKER_FAILURES: u32 = 5;
 
 /// How the body of a delivery is built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,6 +405,44 @@ impl DisabledReason {
     }
 }
 
+/// Why nothing is sent to a receiver for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PauseReason {
+    /// It asked for that, by Retry-After.
+    RetryAfter,
+    /// It has failed so often in a row that the breaker is open.
+    Failures,
+}
+
+impl PauseReason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::RetryAfter, Self::Failures];
+
+    /// Its name on the wire and in the store.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RetryAfter => "retry_after",
+            Self::Failures => "failures",
+        }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+/// What its receiver has brought upon a webhook: nothing is sent until then,
+/// but tests, what is asked to be sent now, and, if the breaker is open, the
+/// retries of an ordered webhook. One that is over says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// When the next request goes out.
+    pub until: Timestamp,
+    /// Why not before.
+    pub reason: PauseReason,
+}
+
 /// A registered webhook.
 #[derive(Clone, Debug)]
 pub struct Webhook {
@@ -428,6 +468,8 @@ pub struct Webhook {
     pub consecutive_failures: u32,
     /// When the present run of failures began.
     pub failing_since: Option<Timestamp>,
+    /// Until when nothing is sent after the last attempt, and why.
+    pub pause: Option<Pause>,
     /// Why the server paused it; it goes on being numbered.
     pub disabled: Option<DisabledReason>,
     /// Enabled again after that, and without a success since.
@@ -442,6 +484,22 @@ impl Webhook {
     /// True if deliveries go out now.
     pub fn is_delivering(&self) -> bool {
         self.spec.is_active && self.disabled.is_none() && self.spec.url.is_some()
+    }
+
+    /// True while one probe at a time finds out whether its receiver is back.
+    pub fn is_breaker_open(&self) -> bool {
+        self.consecutive_failures >= BREAKER_FAILURES
+    }
+
+    /// The pause, unless it is over at `now`.
+    pub fn pause_at(&self, now: Timestamp) -> Option<Pause> {
+        self.pause.filter(|pause| pause.until > now)
+    }
+
+    /// True if what is known of its receiver as it was `before` counts no more:
+    /// it is another one, or was switched on or enabled again.
+    pub fn begins_anew(&self, before: &Self) -> bool {
+        self.spec.url != before.spec.url || (self.is_delivering() && !before.is_delivering())
     }
 
     /// What signs at `now`: its own secret, then those that it replaced.

@@ -30,7 +30,7 @@ use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::UserId;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work::Account;
@@ -193,6 +193,11 @@ impl Service {
             return Ok(build());
         }
         self.apart(webhook.merchant_id, build).await
+    }
+
+    /// The server's time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Sends those home who wait for something to happen.

@@ -7,7 +7,7 @@ use super::delivery::{CHANGE, about_number};
 use super::event::read_time;
 use super::webhook::{UPDATE, about};
 use super::{Failures, Service};
-use crate::domain::delivery::{Attempt, Delivery};
+use crate::domain::delivery::{Attempt, Delivery, DeliveryState};
 use crate::domain::event::Message;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
@@ -53,13 +53,24 @@ pub struct Tested {
 }
 
 impl Service {
-    /// Makes a delivery due now, whatever has become of it, and returns it;
-    /// what was delivered stays so. Fails with fault 103, 110 or 113.
+    /// Has a delivery sent now, whatever has become of it and whatever holds up
+    /// the others, and returns it; what was delivered stays so. In an ordered
+    /// webhook those before it go first. Fails with fault 103, 110 or 113.
     pub async fn retry_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
         let retried = self.store.retry(caller.merchant_id, id, number).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
-        self.delivery(caller, id, number).await
+        let delivery = self.delivery(caller, id, number).await?;
+        let webhook = self.store.webhook(caller.merchant_id, id).await;
+        let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        let is_first = match webhook.spec.delivery_mode {
+            DeliveryMode::Parallel => true,
+            DeliveryMode::Ordered => number <= webhook.settled_through.next(),
+            DeliveryMode::Pull => false,
+        };
+        let is_to_be_sent = delivery.state == DeliveryState::Pending || delivery.next_attempt_at.is_some();
+        let next_attempt_at = if is_first && is_to_be_sent { Some(self.clock.now()) } else { delivery.next_attempt_at };
+        Ok(Delivery { next_attempt_at, ..delivery })
     }
 
     /// Ends a pending delivery, and returns it. One of a batch can be ended

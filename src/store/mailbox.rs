@@ -21,6 +21,9 @@ const PARCEL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most tests that wait in the mailbox.
 const TESTS_MAX: usize = 256;
 
+/// The most deliveries to be sent now that wait in the mailbox.
+const NOW_MAX: usize = 1_024;
+
 /// What has been committed since the worker last looked.
 #[derive(Debug, Default)]
 pub struct News {
@@ -32,6 +35,8 @@ pub struct News {
     pub parcels: Vec<(WebhookId, Parcel)>,
     /// To be sent at once, whatever the webhook's state.
     pub tests: Vec<(WebhookId, Parcel)>,
+    /// What is to be sent now, if it is to be sent at all.
+    pub now: Vec<(WebhookId, IncrementId)>,
     /// From which number on a webhook's deliveries are no longer as they were.
     pub reread: HashMap<WebhookId, IncrementId>,
 }
@@ -154,6 +159,17 @@ impl Mailbox {
     /// Announces that deliveries from that number on are no longer as they were.
     pub fn announce_reread(&self, id: WebhookId, from: IncrementId) {
         self.post().news.note_reread(id, from);
+        self.arrived.notify_one();
+    }
+
+    /// Announces that a delivery is to be sent now. If there is no room, it is
+    /// sent in its turn.
+    pub fn announce_now(&self, id: WebhookId, number: IncrementId) {
+        let mut post = self.post();
+        if post.news.now.len() < NOW_MAX {
+            post.news.now.push((id, number));
+        }
+        drop(post);
         self.arrived.notify_one();
     }
 

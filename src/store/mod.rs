@@ -9,6 +9,7 @@ pub mod error;
 pub mod feed;
 pub mod mailbox;
 pub mod requests;
+pub mod resending;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use futures_util::future::BoxFuture;
 pub use self::error::StoreError;
 use self::feed::Watched;
 use self::requests::Requests;
+use self::resending::Resending;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -29,7 +31,7 @@ use crate::domain::page::Slice;
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::Timestamp;
-use crate::domain::topic::{Pattern, Patterns, Topic};
+use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Format, Webhook, WebhookChanges, WebhookSpec};
 use crate::work::Account;
@@ -224,7 +226,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Watched + Requests {
+pub trait Store: Watched + Requests + Resending {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 
@@ -429,56 +431,6 @@ pub trait Store: Watched + Requests {
         after: IncrementId,
         limit: PageLimit,
     ) -> Result<Vec<Pulled>, StoreError>;
-
-    /// Makes a delivery due now, with all of its batch, whether it has ended or
-    /// not; what was delivered stays so. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::NoDelivery`].
-    async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
-
-    /// Ends a pending delivery, and all of its batch if `whole_batch` says so.
-    /// Fails with [`StoreError::NoWebhook`], [`StoreError::NoDelivery`],
-    /// [`StoreError::HasEnded`] or [`StoreError::InBatch`].
-    async fn cancel(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        number: IncrementId,
-        whole_batch: bool,
-    ) -> Result<(), StoreError>;
-
-    /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; its tombstone stays. Its event is forgotten, too, once no
-    /// other delivery of it is to be sent. Nothing of it stays in the file's
-    /// bytes. Many attempts are several changes: if one fails, the message and
-    /// some attempts are gone, and asking again does the rest. Fails with
-    /// [`StoreError::NoWebhook`], [`StoreError::NoDelivery`], also if it was
-    /// forgotten before, or [`StoreError::InBatch`].
-    async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
-
-    /// Has numbers of a webhook sent again, in steps: those of the span that
-    /// were given out since then and were not cancelled. Returns the span as
-    /// far as there are numbers. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::TooManyJobs`].
-    async fn replay(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        span: Span,
-        since: Timestamp,
-    ) -> Result<Span, StoreError>;
-
-    /// Gives stored events new numbers of a webhook, in steps: those that
-    /// match `topics`, or else the webhook's own, and were published since
-    /// then. Returns the last event there is now, which is the last that is
-    /// looked at. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::TooManyJobs`].
-    async fn backfill(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        topics: Option<Patterns>,
-        since: Timestamp,
-    ) -> Result<EventId, StoreError>;
 
     /// Numbers a test event for one webhook, which is sent at once; fails with
     /// [`StoreError::NoWebhook`] or [`StoreError::Full`].

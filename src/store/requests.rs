@@ -55,6 +55,7 @@ pub trait Requests: Send + Sync + 'static {
         after: IncrementId,
     ) -> Result<Vec<IncrementId>, StoreError>;
 
-    /// What is to be sent, and when; what is due at `now` is not told of.
+    /// What is to be sent, and when. The time of what is due at `now` is told of
+    /// only if it waits for the end of a pause.
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError>;
 }

@@ -217,7 +217,7 @@ pub fn entry(document: &Value, name: &str) -> Option<Entry> {
     let examples = || list(&method["examples"]);
     let plain = format!("{name}.registered");
     let example = examples().find(|example| example["name"] == *plain).or_else(|| examples().next());
-    let page = Method::new(method, document, "");
+    let page = Method::new(method, "");
     Some(Entry {
         summary: text(&method["summary"]).to_owned(),
         description: text(&method["description"]).to_owned(),

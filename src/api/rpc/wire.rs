@@ -140,7 +140,16 @@ pub struct WebhookDetail<'a> {
     /// When the present run of failures began.
     #[schemars(schema_with = "schema::time_or_null")]
     failing_since: Option<String>,
-    /// True: the server has paused it; it goes on being numbered. `webhook.enable` lifts that.
+    /// Until when nothing is sent to its receiver, but tests and what `delivery.retry` sends; null: it is not left alone.
+    #[schemars(schema_with = "schema::time_or_null")]
+    paused_until: Option<String>,
+    /// Why: it asked for that by Retry-After, or the breaker is open.
+    #[schemars(schema_with = "schema::pause_reasons")]
+    pause_reason: Option<&'static str>,
+    /// `open`: it has failed five times in a row, and one probe at a time goes out until one succeeds.
+    #[schemars(schema_with = "schema::breakers")]
+    breaker: &'static str,
+    /// True: the server has disabled it; it goes on being numbered. `webhook.enable` lifts that.
     disabled: bool,
     /// Why: it answered 410 Gone, or failed for days.
     #[schemars(schema_with = "schema::disabled_reasons")]
@@ -155,7 +164,8 @@ pub struct WebhookDetail<'a> {
 
 impl<'a> WebhookDetail<'a> {
     /// `with_secret` only for callers that may write webhooks.
-    pub fn new(webhook: &'a Webhook, with_secret: bool) -> Self {
+    pub fn new(webhook: &'a Webhook, with_secret: bool, now: Timestamp) -> Self {
+        let pause = webhook.pause_at(now);
         Self {
             item: WebhookItem::new(webhook, with_secret),
             name: &webhook.spec.name,
@@ -178,6 +188,9 @@ impl<'a> WebhookDetail<'a> {
             acknowledged_through: webhook.acknowledged_through.0,
             consecutive_failures: webhook.consecutive_failures,
             failing_since: webhook.failing_since.map(Timestamp::rfc3339_ms),
+            paused_until: pause.map(|pause| pause.until.rfc3339_ms()),
+            pause_reason: pause.map(|pause| pause.reason.name()),
+            breaker: breaker(webhook),
             disabled: webhook.disabled.is_some(),
             disabled_reason: webhook.disabled.map(|reason| reason.name()),
             created_at: webhook.created_at.rfc3339_ms(),
@@ -185,6 +198,14 @@ impl<'a> WebhookDetail<'a> {
         }
     }
 }
+
+/// Whether its breaker is open.
+pub(in crate::api::rpc) fn breaker(webhook: &Webhook) -> &'static str {
+    BREAKERS[usize::from(webhook.is_breaker_open())]
+}
+
+/// What a breaker may be: closed, until a receiver has failed often enough.
+pub(in crate::api::rpc) const BREAKERS: [&str; 2] = ["closed", "open"];
 
 /// What a publisher gets: event and deliveries are on disk.
 #[derive(JsonSchema, Serialize)]
@@ -258,7 +279,8 @@ pub struct DeliveryItem {
     /// When it was numbered.
     #[schemars(schema_with = "schema::time")]
     created_at: String,
-    /// When it is due, if it was tried before or is sent again.
+    /// When it goes out at the earliest, if it was tried before, is sent again, or its receiver is left alone for a
+    /// while. Null: in its turn, or not as long as its webhook is off or disabled.
     #[schemars(schema_with = "schema::time_or_null")]
     next_attempt_at: Option<String>,
     /// When it ended.

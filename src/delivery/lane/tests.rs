@@ -152,6 +152,7 @@ fn what_is_let_go_of_before_its_outcome_is_heard_is_read_once_it_is() {
                 Want::Fresh(_) => false,
                 Want::Due(after) => after.due_at < NOW,
                 Want::Pending(after) => after < IncrementId(1),
+                Want::One(_) => false,
             };
             let found = is_found.then(|| parcel(1, 1, Some(NOW)));
             lane.read(want, page(found.into_iter().collect()), None, IncrementId(1), NOW);
@@ -202,4 +203,54 @@ fn a_batch_that_was_not_sealed_is_read_again() {
         lane.read(want, page([1, 3].map(|n| parcel(n, 0, None)).into()), None, IncrementId(3), LATER);
         assert_eq!(take(&mut lane, LATER).expect("a batch of one").numbers(), one(1));
     }
+}
+
+#[test]
+fn what_is_to_be_sent_now_waits_for_no_pause_no_rate_and_no_switch() {
+    let asks = Sign::TooMuch(Some(std::time::Duration::from_secs(600)));
+    let off = |on: bool, mode| {
+        let mut other = Webhook::clone(&webhook(1, mode, 0, 3));
+        other.spec.is_active = on;
+        Arc::new(other)
+    };
+    for (mode, on) in [DeliveryMode::Parallel, DeliveryMode::Ordered].map(|mode| [(mode, true), (mode, false)]).concat()
+    {
+        let mut lane = Lane::new(off(true, mode));
+        lane.offer(parcel(1, 0, None));
+        let sent = send(&mut lane);
+        lane.sent(sent, Verdict::Retry(MUCH_LATER), asks, SHARE, NOW);
+        lane.recorded(one(1), 1, Verdict::Retry(MUCH_LATER));
+        lane.change(off(on, mode));
+        // Its owner has it sent now: the store shows it as due.
+        lane.reread(IncrementId(1));
+        lane.send_now(IncrementId(1));
+        let again = Parcel { policy_start: 1, ..parcel(1, 1, Some(NOW)) };
+        let want = asked(&mut lane, NOW);
+        let (is_one, others) = match want {
+            Want::One(number) => (number == IncrementId(1), Vec::new()),
+            _ => (mode == DeliveryMode::Ordered, vec![parcel(2, 0, None), parcel(3, 0, None)]),
+        };
+        assert!(is_one, "{want:?}");
+        lane.read(want, page([vec![again], others].concat()), None, IncrementId(3), NOW);
+        let sent = send(&mut lane);
+        assert_eq!(sent.increment_id, IncrementId(1));
+        assert!(take(&mut lane, NOW).is_none(), "{mode:?} {on}: the others wait");
+        // It succeeds, and so the others go.
+        end(&mut lane, sent, Verdict::Delivered);
+        lane.recorded(one(1), 2, Verdict::Delivered);
+        assert_eq!((lane.pause(NOW), lane.urgent.is_empty()), (None, true));
+    }
+}
+
+#[test]
+fn what_was_read_before_it_is_known_to_be_wanted_now_goes_first() {
+    let mut lane = idle();
+    (1..=3).for_each(|number| lane.offer(parcel(number, 0, None)));
+    let mut other = Webhook::clone(&lane.webhook);
+    other.spec.is_active = false;
+    lane.webhook = Arc::new(other);
+    assert!(take(&mut lane, NOW).is_none());
+    lane.send_now(IncrementId(3));
+    assert_eq!(send(&mut lane).increment_id, IncrementId(3));
+    assert!(take(&mut lane, NOW).is_none());
 }

@@ -62,6 +62,7 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         attempt,
         verdict: Verdict::Delivered,
         ended_at: NOW,
+        pause: None,
         resends_asked: 0,
     };
     scheduler.sent(parcel, &outcome, Sign::Good(Duration::from_millis(1)), NOW);

@@ -39,6 +39,7 @@ impl Watched for SqliteStore {
         merchant: MerchantId,
         keys: Vec<(WebhookId, IncrementId)>,
     ) -> Result<Vec<DeliveryStatus>, StoreError> {
+        let now = self.clock.now();
         self.readers
             .read(merchant, move |conn| {
                 let sql = format!(
@@ -48,8 +49,10 @@ impl Watched for SqliteStore {
                 );
                 let mut statement = conn.prepare_cached(&sql)?;
                 let mut found = Vec::with_capacity(keys.len());
+                let mut deliveries = rows::Deliveries::new(conn, now);
                 for (id, number) in keys {
-                    let delivery = statement.query_row([id.0, number.0, merchant.0], rows::delivery).optional()?;
+                    let parameters = [id.0, number.0, merchant.0];
+                    let delivery = statement.query_row(parameters, |row| deliveries.read(row)).optional()?;
                     let Some(delivery) = delivery else { continue };
                     let last_attempt = last_attempt(conn, &delivery)?;
                     found.push(DeliveryStatus { delivery, last_attempt });

@@ -20,7 +20,7 @@ use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::webhook::Webhook;
+use crate::domain::webhook::{Pause, Webhook};
 
 /// The writer's memory.
 #[derive(Default)]
@@ -85,6 +85,8 @@ pub struct Counters {
     pub consecutive_failures: u32,
     /// When the present run of failures began.
     pub failing_since: Option<Timestamp>,
+    /// Until when nothing is sent after the last attempt, and why.
+    pub pause: Option<Pause>,
 }
 
 impl Counters {
@@ -97,6 +99,7 @@ impl Counters {
             pulled_through: self.pulled_through,
             consecutive_failures: self.consecutive_failures,
             failing_since: self.failing_since,
+            pause: self.pause,
             ..webhook
         }
     }
@@ -148,6 +151,7 @@ impl Memory {
                 pulled_through: webhook.pulled_through,
                 consecutive_failures: webhook.consecutive_failures,
                 failing_since: webhook.failing_since,
+                pause: webhook.pause,
             },
         };
         if webhook.spec.is_active {
@@ -261,7 +265,8 @@ impl Memory {
     pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         let mut statement = conn.prepare_cached(
             "UPDATE webhook SET last_increment_id = ?2, settled_through = ?3, consecutive_failures = ?4,
-                failing_since = ?5, acknowledged_through = ?6, pulled_through = ?7 WHERE webhook_id = ?1",
+                failing_since = ?5, acknowledged_through = ?6, pulled_through = ?7, paused_until = ?8,
+                pause_reason = ?9 WHERE webhook_id = ?1",
         )?;
         for id in self.dirty.drain() {
             let Some(Entry { counters, .. }) = self.webhooks.get(&id) else { continue };
@@ -273,6 +278,8 @@ impl Memory {
                 counters.failing_since.map(|time| time.0),
                 counters.acknowledged_through.0,
                 counters.pulled_through.0,
+                counters.pause.map(|pause| pause.until.0),
+                counters.pause.map(|pause| pause.reason.name()),
             ])?;
         }
         self.extent = self.extent.with_ids(conn)?;

@@ -20,6 +20,7 @@ mod queue;
 mod readers;
 mod reads;
 mod requests;
+mod resending;
 mod room;
 mod rows;
 mod trouble;
@@ -36,7 +37,7 @@ use futures_util::future::BoxFuture;
 use rusqlite::OptionalExtension;
 use tokio::sync::{oneshot, watch};
 
-use self::changes::{batches, jobs, outcomes, publishing, resending, sessions, topics, webhooks};
+use self::changes::{batches, outcomes, publishing, sessions, topics, webhooks};
 use self::config::Limits;
 pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
@@ -58,7 +59,7 @@ use crate::domain::page::{Order, Slice};
 use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::{Clock, Timestamp};
-use crate::domain::topic::{Patterns, Topic};
+use crate::domain::topic::Topic;
 use crate::domain::user::{Profile, User};
 use crate::domain::webhook::{Webhook, WebhookChanges, WebhookSpec};
 use crate::work::Account;
@@ -350,51 +351,9 @@ impl Store for SqliteStore {
         self.write(merchant, move |tx| webhooks::rotate_secret(tx, merchant, id, secret, overlap_until)).await
     }
 
-    async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::retry(tx, merchant, id, number)).await
-    }
-
-    async fn cancel(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        number: IncrementId,
-        whole_batch: bool,
-    ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
-    }
-
-    async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        let mut goes_on = false;
-        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number, goes_on)).await? {
-            goes_on = true;
-        }
-        Ok(())
-    }
-
-    async fn replay(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        span: Span,
-        since: Timestamp,
-    ) -> Result<Span, StoreError> {
-        self.write(merchant, move |tx| jobs::replay(tx, merchant, id, span, since)).await
-    }
-
-    async fn backfill(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        topics: Option<Patterns>,
-        since: Timestamp,
-    ) -> Result<EventId, StoreError> {
-        self.write(merchant, move |tx| jobs::backfill(tx, merchant, id, topics, since)).await
-    }
-
     async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
         let (cost, room) = (Cost::of(2, message.as_str().len()), self.limits.room);
-        self.write_much(merchant, cost, move |tx| resending::test(tx, merchant, id, message, room)).await
+        self.write_much(merchant, cost, move |tx| changes::resending::test(tx, merchant, id, message, room)).await
     }
 
     fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()> {
@@ -434,8 +393,9 @@ impl Store for SqliteStore {
         filter: DeliveryFilter,
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError> {
+        let now = self.clock.now();
         self.readers
-            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part))
+            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part, now))
             .await
     }
 
@@ -539,7 +499,8 @@ impl Store for SqliteStore {
     }
 
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
-        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max)).await
+        let now = self.clock.now();
+        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max, now)).await
     }
 
     async fn pull(

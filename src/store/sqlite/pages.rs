@@ -144,6 +144,17 @@ pub fn due(
     read_page(conn, id, &sql, params![id.0, after.due_at.0, after.increment_id.0, now.0], limit)
 }
 
+/// The delivery of that number with its batch, if it is to be sent.
+pub fn one(conn: &Connection, id: WebhookId, number: IncrementId, limit: PageLimit) -> Result<Page, StoreError> {
+    let sql = format!(
+        "{} WHERE d.webhook_id = ?1 AND d.increment_id =
+                (SELECT coalesce(batch_first, increment_id) FROM delivery WHERE webhook_id = ?1 AND increment_id = ?2)
+            AND (d.state = 0 OR d.next_attempt_at IS NOT NULL)",
+        rows::PARCEL
+    );
+    read_page(conn, id, &sql, params![id.0, number.0], limit)
+}
+
 /// When the first delivery that is to be tried or sent again, and is not due
 /// at `now`, falls due.
 pub fn next_due(conn: &Connection, id: WebhookId, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {

@@ -82,7 +82,15 @@ impl Requests for SqliteStore {
         let fresh = self.readers.sum(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
         let again = self.readers.sum(merchant, move |conn, after| pending_again(conn, id, after)).await?;
         let pending = fresh + again;
-        let next_attempt_at = self.readers.read(merchant, move |conn| pages::next_due(conn, id, now)).await?;
+        let next_attempt_at = self
+            .readers
+            .read(merchant, move |conn| {
+                let sending = rows::Sending::of(conn, id, now)?;
+                // What is due already waits, too, while there is a pause.
+                let after = if sending.is_paused() { Timestamp(i64::MIN) } else { now };
+                Ok(sending.goes_out_at(pages::next_due(conn, id, after)?, true).filter(|_| pending > 0))
+            })
+            .await?;
         Ok(Backlog { pending, next_attempt_at })
     }
 }

@@ -28,7 +28,9 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::{Keys, OldKey, Permissions, Profile, User};
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Format, OldSecret, Webhook, WebhookSpec};
+use crate::domain::webhook::{
+    DeliveryMode, DisabledReason, Format, OldSecret, Pause, PauseReason, Webhook, WebhookSpec,
+};
 use crate::store::{Content, Parcel, Pulled};
 
 /// What [`user`] reads; takes a WHERE behind it.
@@ -65,7 +67,7 @@ pub const EVENT: &str = "SELECT e.event_id, e.merchant_id, m.code, e.topic, e.me
 /// What [`delivery`] reads; takes a WHERE behind it.
 pub const DELIVERY: &str =
     "SELECT d.webhook_id, d.increment_id, d.event_id, e.topic, d.state, d.attempts, d.created_at,
-    d.next_attempt_at, d.ended_at, d.reason FROM delivery d LEFT JOIN event e USING (event_id)";
+    d.next_attempt_at, d.ended_at, d.reason, d.policy_start FROM delivery d LEFT JOIN event e USING (event_id)";
 
 /// What [`attempt`] reads; takes a WHERE behind it.
 pub const ATTEMPT: &str = "SELECT attempt, started_at, duration_us, status_code, error_class, error_detail,
@@ -196,11 +198,17 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         pulled_through: IncrementId(row.get("pulled_through")?),
         consecutive_failures: row.get("consecutive_failures")?,
         failing_since: time_if_any(row, column("failing_since")?)?,
+        pause: pause(row, column("paused_until")?, column("pause_reason")?)?,
         disabled: named(row, column("disabled_reason")?, DisabledReason::from_name)?,
         is_recovering: row.get("is_recovering")?,
         created_at: time(row, column("created_at")?)?,
         updated_at: time(row, column("updated_at")?)?,
     })
+}
+
+fn pause(row: &Row<'_>, until: usize, reason: usize) -> rusqlite::Result<Option<Pause>> {
+    let until = time_if_any(row, until)?;
+    Ok(until.zip(named(row, reason, PauseReason::from_name)?).map(|(until, reason)| Pause { until, reason }))
 }
 
 /// The values for the columns of [`DEFINITION`].
@@ -324,17 +332,86 @@ pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
     Ok(Pulled { increment_id: IncrementId(row.get(0)?), parcel: parcel(row)?, state })
 }
 
-/// A delivery for its owner, from [`DELIVERY`].
-pub fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+/// What of a webhook says when its deliveries go out.
+pub struct Sending {
+    webhook_id: WebhookId,
+    is_delivering: bool,
+    is_ordered: bool,
+    /// Unless it is over.
+    pause: Option<Pause>,
+}
+
+impl Sending {
+    /// As it is at `now`, of a webhook that was deleted, too.
+    pub fn of(conn: &Connection, webhook_id: WebhookId, now: Timestamp) -> rusqlite::Result<Self> {
+        let sql = "SELECT is_active AND disabled_reason IS NULL AND url IS NOT NULL AND deleted_at IS NULL,
+            delivery_mode, paused_until, pause_reason FROM webhook WHERE webhook_id = ?1";
+        conn.prepare_cached(sql)?.query_row([webhook_id.0], |row| {
+            let mode = named(row, 1, DeliveryMode::from_name)?;
+            Ok(Self {
+                webhook_id,
+                is_delivering: row.get(0)?,
+                is_ordered: mode == Some(DeliveryMode::Ordered),
+                pause: pause(row, 2, 3)?.filter(|pause| pause.until > now),
+            })
+        })
+    }
+
+    /// True if its receiver is left alone for a while.
+    pub fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// When a delivery that is due then goes out: not as long as nothing of its
+    /// webhook is sent, and not before a pause is over. An ordered webhook's
+    /// retries are their own probes of an open breaker.
+    pub fn goes_out_at(&self, due_at: Option<Timestamp>, is_retry: bool) -> Option<Timestamp> {
+        let is_probe = self.is_ordered && is_retry;
+        let pause = self.pause.filter(|pause| !(is_probe && pause.reason == PauseReason::Failures));
+        due_at.max(pause.map(|pause| pause.until)).filter(|_| self.is_delivering)
+    }
+}
+
+/// Reads deliveries for their owners, each with what is known of its webhook at
+/// that time.
+pub struct Deliveries<'a> {
+    conn: &'a Connection,
+    now: Timestamp,
+    sending: Option<Sending>,
+}
+
+impl<'a> Deliveries<'a> {
+    pub fn new(conn: &'a Connection, now: Timestamp) -> Self {
+        Self { conn, now, sending: None }
+    }
+
+    /// A delivery, from [`DELIVERY`].
+    pub fn read(&mut self, row: &Row<'_>) -> rusqlite::Result<Delivery> {
+        let id = WebhookId(row.get(0)?);
+        let sending = match self.sending.take().filter(|sending| sending.webhook_id == id) {
+            Some(sending) => sending,
+            None => Sending::of(self.conn, id, self.now)?,
+        };
+        let delivery = delivery(row, &sending);
+        self.sending = Some(sending);
+        delivery
+    }
+}
+
+fn delivery(row: &Row<'_>, sending: &Sending) -> rusqlite::Result<Delivery> {
+    let state = state_from_code(row.get(4)?).ok_or_else(|| damaged("state"))?;
+    let (attempts, due_at, policy_start): (u32, _, u32) = (row.get(5)?, time_if_any(row, 7)?, row.get(10)?);
+    let is_to_be_sent = due_at.is_some() || state == DeliveryState::Pending;
+    let goes_out_at = sending.goes_out_at(due_at, due_at.is_some() && attempts > policy_start);
     Ok(Delivery {
-        webhook_id: WebhookId(row.get(0)?),
+        webhook_id: sending.webhook_id,
         increment_id: IncrementId(row.get(1)?),
         event_id: EventId(row.get::<_, i64>(2)?.abs()),
         topic: (row.get::<_, Option<String>>(3)?).map(|topic| checked(Topic::try_new(&topic))).transpose()?,
-        state: state_from_code(row.get(4)?).ok_or_else(|| damaged("state"))?,
-        attempts: row.get(5)?,
+        state,
+        attempts,
         created_at: time(row, 6)?,
-        next_attempt_at: time_if_any(row, 7)?,
+        next_attempt_at: goes_out_at.filter(|_| is_to_be_sent),
         ended_at: time_if_any(row, 8)?,
         reason: named(row, 9, EndReason::from_name)?,
     })

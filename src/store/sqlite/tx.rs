@@ -36,6 +36,8 @@ pub enum Announcement {
     /// Deliveries of a webhook from that number on are to be sent that were
     /// not before, or the other way round.
     Reread(WebhookId, IncrementId),
+    /// A delivery is to be sent now, whatever holds the others up.
+    Now(WebhookId, IncrementId),
     /// An attempt at a delivery is on record.
     Attempted(WebhookId, IncrementId),
     /// Deliveries of a webhook are new or changed, other than those of which a

@@ -477,6 +477,7 @@ fn committed(news: &[Announcement], memory: &Memory) -> Committed {
             Announcement::Webhook(..)
             | Announcement::Through(..)
             | Announcement::Test(..)
+            | Announcement::Now(..)
             | Announcement::Reread(..) => continue,
         };
         if let Some(entry) = memory.entry(id).filter(|entry| !entry.is_deleted) {
@@ -494,6 +495,7 @@ fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
             Announcement::Through(id, through) => mailbox.announce_through(id, through),
             Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
             Announcement::Test(id, parcel) => mailbox.announce_test(id, parcel),
+            Announcement::Now(id, number) => mailbox.announce_now(id, number),
             Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
             Announcement::Attempted(id, number) => attempted.push((id, number)),
             Announcement::Changed(..) | Announcement::Published(_) => {}

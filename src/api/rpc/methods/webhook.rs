@@ -205,11 +205,11 @@ struct ById {
 
 async fn get(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let webhook = request.service.get_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
-    detail(&webhook, &caller)
+    detail(&request, &webhook, &caller)
 }
 
-fn detail(webhook: &Webhook, caller: &Caller) -> Result<Written<WebhookDetail<'static>>, Fault> {
-    Written::new(&WebhookDetail::new(webhook, sees_secrets(caller)))
+fn detail(request: &Request, webhook: &Webhook, caller: &Caller) -> Result<Written<WebhookDetail<'static>>, Fault> {
+    Written::new(&WebhookDetail::new(webhook, sees_secrets(caller), request.service.now()))
 }
 
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
@@ -218,7 +218,8 @@ async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, F
 }
 
 async fn stats(request: Request, caller: Caller, params: ById) -> Result<StatsItem, Fault> {
-    request.service.webhook_stats(&caller, WebhookId(params.webhook_id.0)).await.map(StatsItem::from)
+    let stats = request.service.webhook_stats(&caller, WebhookId(params.webhook_id.0)).await?;
+    Ok(StatsItem::new(stats, request.service.now()))
 }
 
 async fn delete(request: Request, caller: Caller, params: ById) -> Result<bool, Fault> {
@@ -332,7 +333,10 @@ async fn create(request: Request, caller: Caller, params: Create) -> Result<Writ
     };
     let webhook = request.service.create_webhook(&caller, changes(params.webhook.0.0)?, defaults).await?;
     Written::new(&match params.return_webhook {
-        Some(Flag(true)) => Created::Webhook(Box::new(WebhookDetail::new(&webhook, sees_secrets(&caller)))),
+        Some(Flag(true)) => {
+            let now = request.service.now();
+            Created::Webhook(Box::new(WebhookDetail::new(&webhook, sees_secrets(&caller), now)))
+        }
         _ => Created::Done(true),
     })
 }
@@ -348,7 +352,7 @@ struct Update {
 async fn update(request: Request, caller: Caller, params: Update) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let id = WebhookId(params.webhook_id.0);
     let webhook = request.service.update_webhook(&caller, id, changes(params.changes.0)?).await?;
-    detail(&webhook, &caller)
+    detail(&request, &webhook, &caller)
 }
 
 fn changes(data: Data) -> Result<WebhookChanges, Fault> {
@@ -394,7 +398,7 @@ fn secret(text: Option<String>) -> Result<Option<SecretKey>, Violation> {
 
 async fn enable(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let webhook = request.service.enable_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
-    detail(&webhook, &caller)
+    detail(&request, &webhook, &caller)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -417,7 +421,7 @@ async fn rotate_secret(
     let secret = secret(params.secret_key).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
     let (id, overlap_s) = (WebhookId(params.webhook_id.0), params.overlap_s.map(|seconds| seconds.0));
     let webhook = request.service.rotate_secret(&caller, id, secret, overlap_s).await?;
-    detail(&webhook, &caller)
+    detail(&request, &webhook, &caller)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::{Flag, Headers, Object, Topics, Whole};
+use super::{BREAKERS, Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
@@ -13,7 +13,7 @@ use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, PauseReason};
 use crate::service;
 use crate::service::event::Reach;
 
@@ -232,6 +232,16 @@ pub fn modes(_: &mut SchemaGenerator) -> Schema {
 /// Why a webhook is disabled.
 pub fn disabled_reasons(_: &mut SchemaGenerator) -> Schema {
     one_of_or_null(DisabledReason::ALL.map(DisabledReason::name))
+}
+
+/// Why a receiver is left alone.
+pub fn pause_reasons(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(PauseReason::ALL.map(PauseReason::name))
+}
+
+/// What a breaker may be.
+pub fn breakers(_: &mut SchemaGenerator) -> Schema {
+    one_of(BREAKERS)
 }
 
 /// The policies of ours.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::schema;
+use super::{breaker, schema};
 use crate::domain::delivery::{ErrorClass, StateCounts};
 use crate::domain::id::IncrementId;
 use crate::domain::stats::{AttemptStats, Durations, WebhookStats};
@@ -24,6 +24,15 @@ pub struct StatsItem {
     /// The highest number up to which all have ended.
     #[schemars(schema_with = "schema::number")]
     settled_through: i64,
+    /// Until when nothing is sent to its receiver, but tests and what `delivery.retry` sends; null: it is not left alone.
+    #[schemars(schema_with = "schema::time_or_null")]
+    paused_until: Option<String>,
+    /// Why: it asked for that by Retry-After, or the breaker is open.
+    #[schemars(schema_with = "schema::pause_reasons")]
+    pause_reason: Option<&'static str>,
+    /// `open`: it has failed five times in a row, and one probe at a time goes out until one succeeds.
+    #[schemars(schema_with = "schema::breakers")]
+    breaker: &'static str,
     /// How many of its deliveries are in each state.
     deliveries: CountsItem,
     /// The lowest number that is pending; null: none is.
@@ -95,8 +104,10 @@ struct DurationsItem {
     max: f64,
 }
 
-impl From<WebhookStats> for StatsItem {
-    fn from(stats: WebhookStats) -> Self {
+impl StatsItem {
+    /// As it is at `now`.
+    pub fn new(stats: WebhookStats, now: Timestamp) -> Self {
+        let pause = stats.webhook.pause_at(now);
         let StateCounts { pending, delivered, abandoned, cancelled } = stats.deliveries;
         let oldest = |(number, created_at): (IncrementId, Timestamp)| OldestItem {
             increment_id: number.0,
@@ -106,6 +117,9 @@ impl From<WebhookStats> for StatsItem {
             webhook_id: stats.webhook.webhook_id.0,
             increment_id: stats.webhook.last_increment_id.0,
             settled_through: stats.webhook.settled_through.0,
+            paused_until: pause.map(|pause| pause.until.rfc3339_ms()),
+            pause_reason: pause.map(|pause| pause.reason.name()),
+            breaker: breaker(&stats.webhook),
             deliveries: CountsItem { pending, delivered, abandoned, cancelled },
             oldest_pending: stats.oldest_pending.map(oldest),
             recent: stats.recent.into(),

@@ -163,7 +163,8 @@ impl Health {
     }
 
     fn heed(&mut self, outcome: &Outcome, now: Timestamp, disable_after: Duration, mut raise: impl FnMut(Notice)) {
-        let Counters { consecutive_failures, failing_since, .. } = &mut self.counters;
+        let Counters { consecutive_failures, failing_since, pause, .. } = &mut self.counters;
+        *pause = outcome.pause;
         let webhook = self.changed.as_ref().unwrap_or(&self.webhook);
         if outcome.attempt.error.is_none() {
             (*consecutive_failures, *failing_since) = (0, None);
@@ -197,14 +198,16 @@ impl Health {
 
     fn settle(self, tx: &mut Tx<'_>, id: WebhookId) {
         let before = tx.memory.entry(id).map(|entry| entry.counters);
-        let Counters { consecutive_failures, failing_since, .. } = self.counters;
+        let Counters { consecutive_failures, failing_since, pause, .. } = self.counters;
         let is_news = |before: &Counters| {
-            (before.consecutive_failures, before.failing_since) != (consecutive_failures, failing_since)
+            let Counters { consecutive_failures: failures, failing_since: since, pause: last, .. } = *before;
+            (failures, since, last) != (consecutive_failures, failing_since, pause)
         };
         if before.is_some_and(|before| is_news(&before))
             && let Some(counters) = tx.memory.counters_mut(id)
         {
             (counters.consecutive_failures, counters.failing_since) = (consecutive_failures, failing_since);
+            counters.pause = pause;
         }
         if let Some(webhook) = self.changed {
             webhooks::put(tx, webhook);

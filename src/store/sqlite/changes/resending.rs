@@ -44,6 +44,7 @@ pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incre
         )?
         .execute([id.0, batch.first.0, batch.last.0, tx.now.0])?;
     tx.news.push(Announcement::Reread(id, batch.first));
+    tx.news.push(Announcement::Now(id, batch.first));
     tx.news.push(Announcement::Changed(id, batch));
     Ok(())
 }

@@ -49,6 +49,7 @@ pub fn create(
         pulled_through: IncrementId::ZERO,
         consecutive_failures: 0,
         failing_since: None,
+        pause: None,
         disabled: None,
         is_recovering: false,
         created_at: tx.now,
@@ -264,13 +265,9 @@ fn placeholders(count: usize) -> String {
 /// Puts a new or changed definition into memory and, with the counters as they
 /// are now, into the news.
 pub fn put(tx: &mut Tx<'_>, webhook: Webhook) -> Arc<Webhook> {
-    let was_disabled = tx.memory.entry(webhook.webhook_id).is_some_and(|entry| entry.webhook.disabled.is_some());
-    if was_disabled
-        && webhook.disabled.is_none()
-        && let Some(counters) = tx.memory.counters_mut(webhook.webhook_id)
-    {
-        // It begins anew.
-        (counters.consecutive_failures, counters.failing_since) = (0, None);
+    let begins_anew = tx.memory.entry(webhook.webhook_id).is_some_and(|entry| webhook.begins_anew(&entry.webhook));
+    if begins_anew && let Some(counters) = tx.memory.counters_mut(webhook.webhook_id) {
+        (counters.consecutive_failures, counters.failing_since, counters.pause) = (0, None, None);
     }
     let counters = tx.memory.entry(webhook.webhook_id).map(|entry| entry.counters);
     let webhook = Arc::new(match counters {
