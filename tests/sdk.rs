@@ -65,7 +65,7 @@ by its path: 6
 /// What the script for TypeScript sees besides, before its last lines.
 const SUBSCRIBED: &str = r#"subscribed: [1,[1,"pending"]]
 events after a break: [2]
-deliveries after a break: [{"missed":[{"webhook_id":6,"first_increment_id":1,"last_increment_id":1}]},[2,"pending"]]
+deliveries after a break: [{"missed":[{"webhook_id":7,"first_increment_id":1,"last_increment_id":1}]},[2,"pending"]]
 no more events: ["Error: enough"]
 left: [{"done":true},"the end"]
 of none: "NoWebhookError"
