@@ -602,6 +602,29 @@ fn a_store_gets_a_new_id() {
     assert!(receiver.line().contains("number 3"), "it is said once");
 }
 
+#[test]
+fn a_store_whose_log_was_cut_takes_another_name_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--dev", "--store", "sqlite:one.db"];
+    let server = Running::serve(folder.path(), &args);
+    stdout(&server.call(&["webhook.create", r#"{"delivery_mode": "pull", "topics": "*"}"#]));
+    stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    // It is killed.
+    drop(server);
+    let log = folder.path().join("one.db-wal");
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() / 2]).unwrap();
+    for says_so in [true, false] {
+        let mut server = Running::serve(folder.path(), &args);
+        server.signal("TERM");
+        assert_eq!(server.code(), Some(0));
+        let mut told = String::new();
+        server.child.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert_eq!(told.contains("the store is behind its mark"), says_so, "{told}");
+        assert_eq!(told.contains("It had come to 1 merchants, 1 users, 1 webhooks, 1 events"), says_so, "{told}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_whose_store_is_gone_does_not_end_well() {

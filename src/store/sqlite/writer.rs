@@ -51,6 +51,8 @@ pub enum Changed {
     /// It goes on in a later commit, at this cost, and if this one fails is
     /// told so.
     Goes(Cost, Change),
+    /// The same, and a part of it is committed.
+    GoesFurther(Cost, Change),
 }
 
 impl Changed {
@@ -58,7 +60,7 @@ impl Changed {
     fn fail(self, cause: StoreError) {
         match self {
             Self::Whole(answer) => answer(Err(cause)),
-            Self::Goes(_, change) => change(Err(cause.clone())).fail(cause),
+            Self::Goes(_, change) | Self::GoesFurther(_, change) => change(Err(cause.clone())).fail(cause),
         }
     }
 }
@@ -319,6 +321,7 @@ impl Writer {
             match (account, changed) {
                 (_, Changed::Whole(answer)) => answer(Ok(())),
                 (Some(account), Changed::Goes(cost, rest)) => self.queue.go_on(account, cost, begun(rest)),
+                (Some(account), Changed::GoesFurther(cost, rest)) => self.queue.go_on(account, cost, rest),
                 (None, rest) => rest.fail(StoreError::failed("no outcome is recorded in several commits")),
             }
         }
@@ -394,10 +397,13 @@ fn undone(tx: &Tx<'_>) -> StoreError {
     tx.undone.clone().unwrap_or_else(|| StoreError::failed("an earlier failure undid the transaction"))
 }
 
-/// The rest of a change of which a part is committed: if it comes to nothing,
+/// The rest of a change of which a part is committed: whatever becomes of it,
 /// nobody may be told that nothing was done.
 fn begun(rest: Change) -> Change {
-    Box::new(|tx| rest(tx.map_err(StoreError::failed)))
+    Box::new(|tx| match rest(tx.map_err(StoreError::failed)) {
+        Changed::Whole(answer) => Changed::Whole(Box::new(|committed| answer(committed.map_err(StoreError::failed)))),
+        Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest) => Changed::GoesFurther(cost, begun(rest)),
+    })
 }
 
 /// Runs a change and what else finds room beside it in a commit. Whose each
@@ -421,13 +427,15 @@ fn run_changes(
         queue.charge(account, cost, really);
         spent.add(account, really);
         next = match changed.pop() {
-            Some((Some(account), Changed::Goes(cost, rest))) if queue.may_go_on(account, cost, spent) => {
+            Some((Some(account), Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest)))
+                if queue.may_go_on(account, cost, spent) =>
+            {
                 queue.charge(Some(account), Cost::default(), cost);
                 Some(Taken { entry: rest, cost, account: Some(account) })
             }
             last => {
                 // What comes behind one that goes on waits for all of it.
-                let goes_on = matches!(last, Some((_, Changed::Goes(..))));
+                let goes_on = matches!(last, Some((_, Changed::Goes(..) | Changed::GoesFurther(..))));
                 changed.extend(last);
                 if goes_on { None } else { queue.take(spent) }
             }
@@ -522,6 +530,8 @@ pub mod tests {
     use std::path::PathBuf;
     use std::sync::mpsc;
 
+    use tokio::sync::oneshot;
+
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
@@ -568,5 +578,36 @@ pub mod tests {
         for told in [panics, waits, comes] {
             assert!(matches!(told, Err(StoreError::Failed(_))), "{told:?}");
         }
+    }
+
+    /// The second commit of one change fails, as by a disk that is full.
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn of_what_is_begun_nobody_is_told_that_nothing_was_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("store.db"), dir.path().join("aside"));
+        let (clock, _hand) = Clock::manual(Timestamp(0));
+        let store = SqliteStore::open(config(path.clone()), clock, Arc::default()).unwrap();
+        let push = |change| store.queue.push(MERCHANT.into(), Cost::SMALL, change).unwrap();
+        let (told, hears) = oneshot::channel();
+        let goes_on: Change = Box::new(move |_| {
+            let rest: Change = Box::new(move |tx| {
+                let tx = tx.map(|_| ());
+                Changed::Whole(Box::new(move |committed| drop(told.send(tx.and(committed)))))
+            });
+            // At this cost it finds no room in the same commit.
+            Changed::Goes(Cost::of(1_000_000, 0), rest)
+        });
+        let (go_on, held) = mpsc::channel::<()>();
+        let waits = move |_: &mut Tx<'_>| {
+            let _ = held.recv();
+            Ok(())
+        };
+        push(change(waits, |_| {}));
+        push(change(|_| Ok(()), move |_| std::fs::rename(path, aside).unwrap()));
+        push(goes_on);
+        drop(go_on);
+        let told = hears.await.unwrap();
+        assert!(matches!(told, Err(StoreError::Failed(_))), "{told:?}");
     }
 }
