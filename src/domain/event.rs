@@ -138,6 +138,8 @@ pub struct EventFilter {
     pub since: Option<Timestamp>,
     /// Only what was accepted before then.
     pub until: Option<Timestamp>,
+    /// Only this one.
+    pub only: Option<EventId>,
 }
 
 /// A published event in a list: all but its message.

@@ -480,7 +480,50 @@ pub struct Webhook {
     pub updated_at: Timestamp,
 }
 
+/// How a webhook is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing has failed since the last success.
+    Healthy,
+    /// The last attempt failed.
+    Failing,
+    /// The server has paused it.
+    Disabled,
+    /// Its owner has switched it off.
+    Off,
+}
+
+impl Health {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Healthy, Self::Failing, Self::Disabled, Self::Off];
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Failing => "failing",
+            Self::Disabled => "disabled",
+            Self::Off => "off",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|health| health.name() == name)
+    }
+}
+
 impl Webhook {
+    /// How it is doing.
+    pub fn health(&self) -> Health {
+        match self.disabled {
+            _ if !self.spec.is_active => Health::Off,
+            Some(_) => Health::Disabled,
+            None if self.consecutive_failures > 0 => Health::Failing,
+            None => Health::Healthy,
+        }
+    }
+
     /// True if deliveries go out now.
     pub fn is_delivering(&self) -> bool {
         self.spec.is_active && self.disabled.is_none() && self.spec.url.is_some()

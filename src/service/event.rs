@@ -35,6 +35,8 @@ pub struct EventSelection {
     pub since: Option<String>,
     /// Only what was accepted before this RFC 3339 time.
     pub until: Option<String>,
+    /// Only what was published with this key, as long as that counts.
+    pub idempotency_key: Option<String>,
 }
 
 /// Which part of a list of events, as a caller says it.
@@ -96,12 +98,12 @@ impl Service {
         page: EventPage,
     ) -> Result<Vec<EventSummary>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let checked = check_selection(selection).and_then(|filter| {
-            let (_, order) = read_sort(page.sort.as_deref(), &SORT_KEYS)?;
+        let checked = read_sort(page.sort.as_deref(), &SORT_KEYS).and_then(|(_, order)| {
             let limit = self.check_limit(page.limit, LIST_LIMIT_DEFAULT)?;
-            Ok((filter, Slice { after: page.after_event_id.map(EventId), order, limit }))
+            Ok(Slice { after: page.after_event_id.map(EventId), order, limit })
         });
-        let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let slice = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let filter = self.selected_events(caller, selection).await?;
         let found = self.store.events(caller.merchant_id, filter, slice).await;
         found.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
@@ -109,10 +111,36 @@ impl Service {
     /// How many events there are. Fails with fault 111.
     pub async fn count_events(&self, caller: &Caller, selection: EventSelection) -> Result<u64, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let filter =
-            check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let filter = self.selected_events(caller, selection).await?;
         let count = self.store.count_events(caller.merchant_id, filter).await;
         count.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
+    /// How many events a list holds. Fails with fault 111.
+    pub fn list_limit(&self, limit: Option<i64>) -> Result<u32, Fault> {
+        let checked = self.check_limit(limit, LIST_LIMIT_DEFAULT);
+        checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))
+    }
+
+    /// What a caller selects, checked. Fails with fault 111.
+    pub(super) async fn selected_events(
+        &self,
+        caller: &Caller,
+        selection: EventSelection,
+    ) -> Result<EventFilter, Fault> {
+        let EventSelection { topics, since, until, idempotency_key } = selection;
+        let check = || -> Result<_, Violation> {
+            let topics = topics.map(|topics| Patterns::try_new(&topics)).transpose()?;
+            let (since, until) = (read_time("since", since)?, read_time("until", until)?);
+            let key = idempotency_key.map(|key| IdempotencyKey::try_new(&key)).transpose()?;
+            Ok((EventFilter { topics, since, until, only: None }, key))
+        };
+        let (filter, key) = check().map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let Some(key) = key else { return Ok(filter) };
+        let keyed = self.store.keyed_event(caller.merchant_id, key).await;
+        // No event has the number 0.
+        let only = keyed.map_err(|cause| Failures::LOOK_UP.fault(cause))?.unwrap_or(EventId(0));
+        Ok(EventFilter { only: Some(only), ..filter })
     }
 
     /// An event and its deliveries, as many as a list may have; fails with
@@ -224,14 +252,6 @@ impl Explanation {
 
 fn without_index(fault: Fault) -> Fault {
     Fault { index: None, ..fault }
-}
-
-fn check_selection(selection: EventSelection) -> Result<EventFilter, Violation> {
-    Ok(EventFilter {
-        topics: selection.topics.map(|topics| Patterns::try_new(&topics)).transpose()?,
-        since: read_time("since", selection.since)?,
-        until: read_time("until", selection.until)?,
-    })
 }
 
 /// Reads an RFC 3339 time.

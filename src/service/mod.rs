@@ -10,6 +10,7 @@ mod places;
 mod rate;
 pub mod request;
 pub mod resend;
+pub mod search;
 pub mod topic;
 pub mod user;
 pub mod webhook;

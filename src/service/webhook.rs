@@ -12,7 +12,7 @@ use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
-use crate::domain::webhook::{Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
+use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::{StoreError, WebhookSelector};
 
 /// Which webhooks to switch, as a caller says it.
@@ -35,6 +35,8 @@ pub struct WebhookSelection {
     pub is_active: Option<bool>,
     /// Only those that the server has disabled, or has not.
     pub is_disabled: Option<bool>,
+    /// Only those that are doing so, by its name.
+    pub health: Option<String>,
 }
 
 /// Which part of a list of webhooks, as a caller says it.
@@ -57,22 +59,31 @@ struct Chosen {
     topic: Option<Topic>,
     is_active: Option<bool>,
     is_disabled: Option<bool>,
+    health: Option<Health>,
 }
 
 impl Chosen {
     fn try_new(selection: WebhookSelection) -> Result<Self, Violation> {
-        let WebhookSelection { topic, is_active, is_disabled } = selection;
-        Ok(Self { topic: topic.map(|topic| Topic::try_new(&topic)).transpose()?, is_active, is_disabled })
+        let WebhookSelection { topic, is_active, is_disabled, health } = selection;
+        let health = health.map(|name| {
+            Health::from_name(&name).ok_or_else(|| {
+                let known = Health::ALL.map(Health::name).join(", ");
+                Violation::new("health", format!("{name:?} is unknown; there are {known}."))
+            })
+        });
+        let topic = topic.map(|topic| Topic::try_new(&topic)).transpose()?;
+        Ok(Self { topic, is_active, is_disabled, health: health.transpose()? })
     }
 
     fn is_everything(&self) -> bool {
-        self.topic.is_none() && self.is_active.is_none() && self.is_disabled.is_none()
+        self.topic.is_none() && self.is_active.is_none() && self.is_disabled.is_none() && self.health.is_none()
     }
 
     fn admits(&self, webhook: &Webhook) -> bool {
         self.topic.as_ref().is_none_or(|topic| webhook.spec.topics.matches(topic))
             && self.is_active.is_none_or(|wanted| wanted == webhook.spec.is_active)
             && self.is_disabled.is_none_or(|wanted| wanted == webhook.disabled.is_some())
+            && self.health.is_none_or(|wanted| wanted == webhook.health())
     }
 }
 

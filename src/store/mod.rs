@@ -10,6 +10,7 @@ pub mod feed;
 pub mod mailbox;
 pub mod requests;
 pub mod resending;
+pub mod search;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use self::error::StoreError;
 use self::feed::Watched;
 use self::requests::Requests;
 use self::resending::Resending;
+use self::search::Search;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -226,7 +228,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Watched + Requests + Resending {
+pub trait Store: Watched + Requests + Resending + Search {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 

@@ -470,3 +470,120 @@ async fn an_event_is_shown_with_its_bytes_and_its_deliveries() {
     let attempts = user.done("delivery.attempts", json!([id, 1])).await;
     assert_eq!(user.done("delivery.attempt", json!([id, 1, 1])).await, attempts[0]);
 }
+
+/// Ids of the events of a list, and what the answer says of its cut.
+async fn found(server: &TestServer, options: Value) -> (Vec<i64>, Value) {
+    let session = server.login().await;
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "event.list", "params": [session, options]});
+    let (_, text) = server.post("/", &[], call.to_string()).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let events = answer["result"].as_array().unwrap_or_else(|| panic!("{text}"));
+    (events.iter().map(|event| event["event_id"].as_i64().unwrap()).collect(), answer["cut"].clone())
+}
+
+/// Where is order 54321?
+#[tokio::test]
+async fn events_are_found_by_their_key_and_by_a_value() {
+    let server = Start::default().flag("filter_events_max", "4").go().await;
+    for n in 1..=10 {
+        let message = json!({"order": {"id": n % 5, "name": format!("#{n}")}});
+        let topic = if n == 9 { "order:late" } else { "order:created" };
+        server.call("event.publish", keyed(topic, message, &format!("key-{n}"))).await.unwrap();
+    }
+    let at = |pointer: &str, value: Value| json!({"pointer": pointer, "value": value});
+    let and = |mut options: Value, more: Value| {
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        options
+    };
+    for (options, expected) in [
+        (json!({"idempotency_key": "key-3"}), (vec![3], Value::Null)),
+        (json!({"idempotency_key": "key-3", "topics": "order:late"}), (vec![], Value::Null)),
+        (json!({"idempotency_key": "key-3", "after_event_id": 3}), (vec![], Value::Null)),
+        (json!({"idempotency_key": "key-11"}), (vec![], Value::Null)),
+    ] {
+        assert_eq!(found(&server, options.clone()).await, expected, "{options}");
+    }
+    // Whoever goes on finds all, however little one call may look at.
+    let all = async |options: Value| {
+        let (mut ids, mut after, mut calls) = (Vec::new(), json!({}), 0);
+        loop {
+            let (some, cut) = found(&server, and(options.clone(), after)).await;
+            (ids, calls) = ([ids, some].concat(), calls + 1);
+            if cut.is_null() {
+                return (ids, calls);
+            }
+            after = cut;
+        }
+    };
+    assert_eq!(all(at("/order/id", json!(3))).await.0, [3, 8]);
+    assert_eq!(all(at("/order/id", json!(3.0))).await.0, [3, 8]);
+    assert_eq!(all(and(at("/order/id", json!(3)), json!({"sort": "-event_id"}))).await.0, [8, 3]);
+    assert!(all(at("/order/id", json!("3"))).await.0.is_empty());
+    assert_eq!(all(and(at("/order/name", json!("#9")), json!({"topics": "order:late"}))).await, (vec![9], 1));
+    let first = and(at("/order/id", json!(3)), json!({"limit": 1}));
+    assert_eq!(found(&server, first.clone()).await, (vec![3], Value::Null));
+    assert_eq!(found(&server, and(first, json!({"after_event_id": 3}))).await.0, [8]);
+
+    for (options, field) in [
+        (json!({"pointer": "/order"}), "pointer"),
+        (json!({"value": 1}), "value"),
+        (at("order", json!(1)), "pointer"),
+        (at("/order", json!({})), "value"),
+        (json!({"idempotency_key": ""}), "idempotency_key"),
+        (and(at("/order/id", json!(3)), json!({"limit": 0})), "limit"),
+    ] {
+        let refused = server.call("event.list", json!([options])).await.unwrap_err();
+        assert_eq!((&refused["code"], &refused["data"]["field"]), (&json!(111), &json!(field)), "{options}");
+    }
+    assert_eq!(server.call("event.count", json!([{"idempotency_key": "key-3"}])).await, Ok(json!(1)));
+    let refused = server.call("event.count", json!([at("/order/id", json!(3))])).await.unwrap_err();
+    assert_eq!(refused["data"]["field"], "pointer");
+    // Nobody finds what is not his own.
+    let other = User::new(&server, "other", "globex", ALL);
+    for options in [json!({"idempotency_key": "key-3"}), at("/order/id", json!(3))] {
+        assert_eq!(other.done("event.list", json!([options])).await, json!([]));
+    }
+}
+
+/// Which of many webhooks fail is one call.
+#[tokio::test]
+async fn webhooks_are_found_by_their_health() {
+    let (server, _hand) = Start::default().manual().await;
+    let receiver = Receiver::start(|_, arrived| match arrived.path.as_str() {
+        "/failing" => Reply::status(500),
+        "/gone" => Reply::status(410),
+        _ => Reply::status(204),
+    })
+    .await;
+    let url = |path: &str| format!("http://127.0.0.1:{}/{path}", receiver.port());
+    let mut ids = Vec::new();
+    for path in ["fine", "failing", "gone", "off"] {
+        ids.push(id_of(&server.webhook(json!({"topics": "*", "url": url(path), "is_active": path != "off"})).await));
+    }
+    server.publish("order:created", json!({})).await;
+    server.settled(ids[0]).await;
+    server.attempts(ids[1], 1, 1).await;
+    let is_disabled = async || {
+        let gone = server.call("webhook.get", json!([ids[2]])).await.unwrap();
+        gone["disabled"].as_bool().filter(|disabled| *disabled)
+    };
+    server.until(is_disabled).await;
+    for (health, id) in [("healthy", ids[0]), ("failing", ids[1]), ("disabled", ids[2]), ("off", ids[3])] {
+        let listed = server.call("webhook.list", json!([{"health": health}])).await.unwrap();
+        assert_eq!((listed.as_array().unwrap().len(), &listed[0]["webhook_id"]), (1, &json!(id)), "{health}");
+        assert_eq!(listed[0].get("health"), None, "the vendor's clients know seven members");
+        assert_eq!(server.call("webhook.count", json!([{"health": health}])).await, Ok(json!(1)));
+        let by_url = json!([{"health": health, "with_health": 1, "sort": "url"}]);
+        let shown = server.call("webhook.list", by_url).await.unwrap();
+        assert_eq!(shown[0]["health"]["state"], health);
+    }
+    let shown = server.call("webhook.list", json!([{"with_health": 1}])).await.unwrap();
+    let expected = json!({
+        "state": "failing", "consecutive_failures": 1, "failing_since": "2023-11-14T22:13:20.000Z",
+        "disabled_reason": null, "settled_through": 0
+    });
+    assert_eq!(shown[1]["health"], expected);
+    assert_eq!(shown[2]["health"]["disabled_reason"], "gone");
+    let refused = server.call("webhook.list", json!([{"health": "ill"}])).await.unwrap_err();
+    assert_eq!((&refused["code"], &refused["data"]["field"]), (&json!(111), &json!("health")));
+}

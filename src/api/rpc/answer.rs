@@ -179,6 +179,12 @@ impl ListWriter {
         Listed { text: self.text.end(b"]"), cut: None, _of: PhantomData }
     }
 
+    /// The list, which goes on behind what has this key, be it shown or not, by
+    /// this option.
+    pub fn cut_behind<T>(self, option: &'static str, last: impl Into<Value>) -> Listed<T> {
+        Self { last: Some(last.into()), ..self }.cut(option)
+    }
+
     /// The list, which goes on behind the last item, by this option.
     pub fn cut<T>(mut self, option: &'static str) -> Listed<T> {
         let cut = self.last.take().map(|last| Cut { option, last });

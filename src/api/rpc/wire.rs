@@ -49,6 +49,47 @@ impl<'a> OldSecretItem<'a> {
     }
 }
 
+/// What of a webhook its reader is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    /// Secrets and values of headers: only to callers that may write webhooks.
+    pub secrets: bool,
+    /// How it is doing.
+    pub health: bool,
+}
+
+/// How a webhook is doing.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "WebhookHealth")]
+struct HealthItem {
+    /// `failing`: the last attempt failed. `disabled`: by the server. `off`: by its owner.
+    #[schemars(schema_with = "schema::health")]
+    state: &'static str,
+    /// Failures since the last success.
+    consecutive_failures: u32,
+    /// When the present run of failures began.
+    #[schemars(schema_with = "schema::time_or_null")]
+    failing_since: Option<String>,
+    /// Why the server has disabled it.
+    #[schemars(schema_with = "schema::disabled_reasons")]
+    disabled_reason: Option<&'static str>,
+    /// The highest number up to which all have ended.
+    #[schemars(schema_with = "schema::number")]
+    settled_through: i64,
+}
+
+impl From<&Webhook> for HealthItem {
+    fn from(webhook: &Webhook) -> Self {
+        Self {
+            state: webhook.health().name(),
+            consecutive_failures: webhook.consecutive_failures,
+            failing_since: webhook.failing_since.map(Timestamp::rfc3339_ms),
+            disabled_reason: webhook.disabled.map(|reason| reason.name()),
+            settled_through: webhook.settled_through.0,
+        }
+    }
+}
+
 // The seed's members in the seed's order.
 /// A webhook in `webhook.list`.
 #[derive(JsonSchema, Serialize)]
@@ -70,11 +111,15 @@ pub struct WebhookItem<'a> {
     extra_headers: Cow<'a, str>,
     /// What signs; empty for a caller without the permission `webhook_write`.
     secret_key: &'a str,
+    /// How it is doing; only in a list that was asked for it with `with_health`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthItem>,
 }
 
 impl<'a> WebhookItem<'a> {
-    /// `with_secret` only for callers that may write webhooks.
-    pub fn new(webhook: &'a Webhook, with_secret: bool) -> Self {
+    /// The webhook, as far as it is shown.
+    pub fn new(webhook: &'a Webhook, shown: Shown) -> Self {
+        let with_secret = shown.secrets;
         Self {
             webhook_id: webhook.webhook_id.0,
             increment_id: webhook.last_increment_id.0,
@@ -86,6 +131,7 @@ impl<'a> WebhookItem<'a> {
                 false => webhook.spec.extra_headers.redacted().into(),
             },
             secret_key: if with_secret { webhook.spec.secret_key.expose() } else { "" },
+            health: shown.health.then(|| webhook.into()),
         }
     }
 }
@@ -167,7 +213,7 @@ impl<'a> WebhookDetail<'a> {
     pub fn new(webhook: &'a Webhook, with_secret: bool, now: Timestamp) -> Self {
         let pause = webhook.pause_at(now);
         Self {
-            item: WebhookItem::new(webhook, with_secret),
+            item: WebhookItem::new(webhook, Shown { secrets: with_secret, health: false }),
             name: &webhook.spec.name,
             description: &webhook.spec.description,
             created_by: webhook.created_by.0,

@@ -23,6 +23,7 @@ mod requests;
 mod resending;
 mod room;
 mod rows;
+mod search;
 mod trouble;
 mod turns;
 mod tx;

@@ -176,7 +176,7 @@ pub fn count_events(
 
 /// Shows the events of one step, and whether each is one of those asked for,
 /// until `look` has seen enough; true if it has.
-fn walk_events(
+pub fn walk_events(
     conn: &Connection,
     merchant: MerchantId,
     filter: &EventFilter,
@@ -184,18 +184,20 @@ fn walk_events(
     order: Order,
     mut look: impl FnMut(&Row<'_>, bool) -> rusqlite::Result<bool>,
 ) -> Result<bool, StoreError> {
-    let (comparison, start) = match order {
-        Order::Ascending => (">", i64::MIN),
-        Order::Descending => ("<", i64::MAX),
+    let (first, last) = filter.only.map_or((i64::MIN, i64::MAX), |only| (only.0, only.0));
+    let (first, last) = match (after, order) {
+        (Some(after), Order::Ascending) => (first.max(after.0.saturating_add(1)), last),
+        (Some(after), Order::Descending) => (first, last.min(after.0.saturating_sub(1))),
+        (None, _) => (first, last),
     };
     let (since, until) = times(filter.since, filter.until);
     let sql = format!(
-        "{} WHERE merchant_id = ?1 AND event_id {comparison} ?2 ORDER BY event_id {} LIMIT ?3",
+        "{} WHERE merchant_id = ?1 AND event_id BETWEEN ?2 AND ?3 ORDER BY event_id {} LIMIT ?4",
         rows::EVENT_SUMMARY,
         direction(order)
     );
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut walked = statement.query(params![merchant.0, after.map_or(start, |after| after.0), ROWS_PER_STEP])?;
+    let mut walked = statement.query([merchant.0, first, last, ROWS_PER_STEP])?;
     while let Some(row) = walked.next()? {
         let is_wanted = (since..until).contains(&row.get(3)?)
             && match &filter.topics {

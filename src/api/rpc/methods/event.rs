@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::api::rpc::answer::Listed;
@@ -13,6 +14,7 @@ use crate::domain::id::EventId;
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::event::{EventDraft, EventPage, EventSelection};
+use crate::service::search::{Held, Sought};
 use crate::work::READ_AT_ONCE_MAX;
 
 /// The methods of the resource.
@@ -137,6 +139,16 @@ struct ListOptions {
     /// Only events accepted before this time (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     until: Option<String>,
+    /// Only the one that was published with this key, as long as the key counts (`idempotency_ttl_s`).
+    #[schemars(length(min = 1, max = IDEMPOTENCY_KEY_CHARS_MAX))]
+    idempotency_key: Option<String>,
+    /// Only those whose message has `value` in the place that this JSON pointer (RFC 6901) names, such as `/order_id`.
+    /// Messages are read for that, up to `filter_events_max` or 16 MiB of them a call; `cut` tells where to go on.
+    pointer: Option<String>,
+    /// What stands there: a text, a number, true or false.
+    #[schemars(schema_with = "schema::scalar")]
+    #[serde(default)]
+    value: Option<Value>,
     /// Only those behind this one, the last of the page before.
     #[schemars(range(min = 0))]
     after_event_id: Option<Whole>,
@@ -150,16 +162,29 @@ struct ListOptions {
 }
 
 impl ListOptions {
-    fn read(self) -> (EventSelection, EventPage) {
-        let selection =
-            EventSelection { topics: self.topics.map(|topics| topics.0), since: self.since, until: self.until };
+    fn read(self) -> Result<(EventSelection, EventPage, Option<Held>), Fault> {
+        let (topics, since, until) = (self.topics.map(|topics| topics.0), self.since, self.until);
+        let selection = EventSelection { topics, since, until, idempotency_key: self.idempotency_key };
         let (after_event_id, limit) = (self.after_event_id.map(|id| id.0), self.limit.map(|limit| limit.0));
-        (selection, EventPage { after_event_id, sort: self.sort, limit })
+        let alone = |field: &'static str, other| {
+            let fault = Fault::new(FaultCode::InvalidSelection).field(field);
+            Err(fault.detail(format!("goes with {other} alone; give both.")))
+        };
+        let held = match (self.pointer, self.value) {
+            (Some(pointer), Some(value)) => Some(Held { pointer, value }),
+            (None, None) => None,
+            (Some(_), None) => return alone("pointer", "value"),
+            (None, Some(_)) => return alone("value", "pointer"),
+        };
+        Ok((selection, EventPage { after_event_id, sort: self.sort, limit }, held))
     }
 }
 
 async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<EventSummaryItem>, Fault> {
-    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    let (selection, mut page, held) = params.options.unwrap_or_default().0.read()?;
+    if let Some(held) = held {
+        return search(request, caller, selection, page, held).await;
+    }
     let (mut list, mut steps) = request.list(page.limit, LIGHT_STEP);
     loop {
         page.limit = Some(steps.next());
@@ -179,8 +204,42 @@ async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<E
     }
 }
 
+/// The events of a list that hold a value.
+async fn search(
+    request: Request,
+    caller: Caller,
+    selection: EventSelection,
+    page: EventPage,
+    held: Held,
+) -> Result<Listed<EventSummaryItem>, Fault> {
+    let mut left = request.service.list_limit(page.limit)?;
+    let (mut list, _) = request.list(None, LIGHT_STEP);
+    let mut search = request.service.search_events(&caller, selection, &page, held).await?;
+    loop {
+        match request.service.next_found(&caller, &mut search).await? {
+            Sought::Found(event) => {
+                let id = event.event_id.0;
+                if !list.write(&EventSummaryItem::from(event), id)? {
+                    return Ok(list.cut("after_event_id"));
+                }
+                list.pause().await;
+                left -= 1;
+            }
+            Sought::Far(through) => return Ok(list.cut_behind("after_event_id", through.0)),
+            Sought::End => return Ok(list.whole()),
+        }
+        if left == 0 {
+            return Ok(list.whole());
+        }
+    }
+}
+
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
-    let (selection, _) = params.options.unwrap_or_default().0.read();
+    let (selection, _, held) = params.options.unwrap_or_default().0.read()?;
+    if held.is_some() {
+        let fault = Fault::new(FaultCode::InvalidSelection).field("pointer");
+        return Err(fault.detail("is for event.list alone, which reads messages a part at a time."));
+    }
     request.service.count_events(&caller, selection).await
 }
 

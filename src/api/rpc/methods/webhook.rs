@@ -13,8 +13,8 @@ use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{HEAVY_STEP, Method, Request, TurnOf, Written};
 use crate::api::rpc::wire::{
-    Basic, Batch, Flag, Headers, Object, Rate, Retry, SpanItem, StatsItem, TestedItem, Times, Topics, WebhookDetail,
-    WebhookItem, Whole, nullable, schema,
+    Basic, Batch, Flag, Headers, Object, Rate, Retry, Shown, SpanItem, StatsItem, TestedItem, Times, Topics,
+    WebhookDetail, WebhookItem, Whole, nullable, schema,
 };
 use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
@@ -131,6 +131,12 @@ struct Options {
     is_active: Option<Flag>,
     /// 1: only those that the server has disabled. 0: only those that it has not.
     disabled: Option<Flag>,
+    /// Only those that are doing so: `healthy`; `failing`, where the last attempt failed; `disabled` by the server; or `off`.
+    #[schemars(schema_with = "schema::health_wanted")]
+    #[serde(default)]
+    health: Option<String>,
+    /// 1: each tells its `health`, too.
+    with_health: Option<Flag>,
     /// Only those behind this one, the last of the page before; with the order by `webhook_id`.
     #[schemars(range(min = 0))]
     after_webhook_id: Option<Whole>,
@@ -146,17 +152,19 @@ struct Options {
 impl Options {
     fn read(self) -> (WebhookSelection, WebhookPage) {
         let flag = |flag: Option<Flag>| flag.map(|flag| flag.0);
-        let selection =
-            WebhookSelection { topic: self.topic, is_active: flag(self.is_active), is_disabled: flag(self.disabled) };
+        let (is_active, is_disabled) = (flag(self.is_active), flag(self.disabled));
+        let selection = WebhookSelection { topic: self.topic, is_active, is_disabled, health: self.health };
         let (after_webhook_id, limit) = (self.after_webhook_id.map(|id| id.0), self.limit.map(|limit| limit.0));
         (selection, WebhookPage { after_webhook_id, sort: self.sort, limit })
     }
 }
 
 async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<WebhookItem<'static>>, Fault> {
-    let (selection, mut page) = params.options.unwrap_or_default().0.read();
+    let Object(options) = params.options.unwrap_or_default();
+    let shown = Shown { secrets: sees_secrets(&caller), health: options.with_health.is_some_and(|flag| flag.0) };
+    let (selection, mut page) = options.read();
     if page.sort.as_deref().is_some_and(|sort| matches!(sort, "url" | "-url")) {
-        return list_by_url(request, caller, selection, page).await;
+        return list_by_url(request, caller, selection, page, shown).await;
     }
     let (mut list, mut steps) = request.list_of_all(page.limit, HEAVY_STEP);
     loop {
@@ -164,7 +172,7 @@ async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<W
         let found = request.service.list_webhooks(&caller, selection.clone(), page.clone()).await?;
         let goes_on = steps.go_on(found.len());
         for webhook in found {
-            if !list.write(&WebhookItem::new(&webhook, sees_secrets(&caller)), webhook.webhook_id.0)? {
+            if !list.write(&WebhookItem::new(&webhook, shown), webhook.webhook_id.0)? {
                 return Ok(list.cut("after_webhook_id"));
             }
             list.pause().await;
@@ -183,11 +191,12 @@ async fn list_by_url(
     caller: Caller,
     selection: WebhookSelection,
     page: WebhookPage,
+    shown: Shown,
 ) -> Result<Listed<WebhookItem<'static>>, Fault> {
     let (mut list, _) = request.list_of_all(None, HEAVY_STEP);
     for id in request.service.webhooks_by_url(&caller, selection, page).await? {
         let Some(webhook) = request.service.find_webhook(&caller, id).await? else { continue };
-        if !list.write(&WebhookItem::new(&webhook, sees_secrets(&caller)), id.0)? {
+        if !list.write(&WebhookItem::new(&webhook, shown), id.0)? {
             return Err(Fault::new(FaultCode::InvalidSelection)
                 .field("sort")
                 .detail("The list is too long for one answer; read it in the order of webhook_id, which can go on."));

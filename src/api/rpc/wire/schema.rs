@@ -13,7 +13,7 @@ use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
-use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, PauseReason};
+use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, Health, PauseReason};
 use crate::service;
 use crate::service::event::Reach;
 
@@ -96,6 +96,11 @@ pub fn sort_webhooks(_: &mut SchemaGenerator) -> Schema {
 /// What events may be sorted by.
 pub fn sort_events(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::event::SORT_KEYS)
+}
+
+/// A value that is found as a whole.
+pub fn scalar(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "number", "boolean"] })
 }
 
 /// What deliveries may be sorted by.
@@ -242,6 +247,16 @@ pub fn pause_reasons(_: &mut SchemaGenerator) -> Schema {
 /// What a breaker may be.
 pub fn breakers(_: &mut SchemaGenerator) -> Schema {
     one_of(BREAKERS)
+}
+
+/// The same, of those that are looked for.
+pub fn health_wanted(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(Health::ALL.map(Health::name))
+}
+
+/// How webhooks are doing.
+pub fn health(_: &mut SchemaGenerator) -> Schema {
+    one_of(Health::ALL.map(Health::name))
 }
 
 /// The policies of ours.

@@ -1,0 +1,57 @@
+//! Finding events by what is in them.
+
+use async_trait::async_trait;
+use rusqlite::OptionalExtension;
+
+use super::SqliteStore;
+use super::reads::{ROWS_PER_STEP, walk_events};
+use super::rows;
+use crate::domain::event::{EventFilter, IdempotencyKey, Message};
+use crate::domain::id::{EventId, MerchantId};
+use crate::domain::page::Order;
+use crate::store::StoreError;
+use crate::store::search::{Looked, Search};
+
+/// Messages that are read at once: so many, and until they have so many bytes.
+const MESSAGES_AT_ONCE: usize = 250;
+const BYTES_AT_ONCE: usize = 256 * 1_024;
+
+#[async_trait]
+impl Search for SqliteStore {
+    async fn keyed_event(&self, merchant: MerchantId, key: IdempotencyKey) -> Result<Option<EventId>, StoreError> {
+        let now = self.clock.now();
+        self.readers
+            .read(merchant, move |conn| {
+                let sql = "SELECT event_id FROM idempotency WHERE merchant_id = ?1 AND key = ?2 AND expires_at > ?3";
+                let parameters = (merchant.0, key.as_str(), now.0);
+                Ok(conn.prepare_cached(sql)?.query_row(parameters, |row| row.get(0).map(EventId)).optional()?)
+            })
+            .await
+    }
+
+    async fn look_into(
+        &self,
+        merchant: MerchantId,
+        filter: EventFilter,
+        order: Order,
+        after: Option<EventId>,
+    ) -> Result<Looked, StoreError> {
+        self.readers
+            .read(merchant, move |conn| {
+                let mut messages = conn.prepare_cached("SELECT message FROM event WHERE event_id = ?1")?;
+                let (mut events, mut bytes, mut last, mut looked_at) = (Vec::new(), 0, None, 0);
+                let is_full = walk_events(conn, merchant, &filter, after, order, |row, is_wanted| {
+                    let id: i64 = row.get(0)?;
+                    (last, looked_at) = (Some(EventId(id)), looked_at + 1);
+                    if is_wanted {
+                        let message = messages.query_row([id], |row| row.get(0).map(Message::from_store))?;
+                        bytes += message.as_str().len();
+                        events.push((rows::event_summary(conn, row)?, message));
+                    }
+                    Ok(events.len() >= MESSAGES_AT_ONCE || bytes >= BYTES_AT_ONCE)
+                })?;
+                Ok(Looked { events, next: last.filter(|_| is_full || looked_at == ROWS_PER_STEP) })
+            })
+            .await
+    }
+}
