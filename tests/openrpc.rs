@@ -281,6 +281,7 @@ async fn the_coverage_tool_is_content() {
     for (topics, place) in [("order:created", ""), ("doomed:created", ""), ("order:created", "/500")] {
         server.webhook(json!({"topics": topics, "url": format!("{receiver_url}{place}")})).await;
     }
+    server.user("ann", "demo", "webhook_read,event_write");
     server.publish("order:created", json!({"order_id": 7})).await;
     for webhook in [1, 3] {
         server.attempts(webhook, 1, 1).await;

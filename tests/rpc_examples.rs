@@ -174,7 +174,15 @@ fn what_examples_need_is_tested_here() {
     let needs: BTreeSet<_> = examples.values().filter_map(|example| example["needs"].as_str()).collect();
     assert_eq!(
         needs,
-        BTreeSet::from(["call-rate", "quota", "store-unwritable", "user-disabled", "websocket", "write-queue-full"])
+        BTreeSet::from([
+            "another-user",
+            "call-rate",
+            "quota",
+            "store-unwritable",
+            "user-disabled",
+            "websocket",
+            "write-queue-full"
+        ])
     );
 }
 
@@ -301,6 +309,18 @@ async fn a_user_that_is_disabled() {
     let bench =
         Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     for name in with_need(&examples, "user-disabled") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_user_of_the_merchant() {
+    let examples = examples::load();
+    let server = common::TestServer::start().await;
+    server.user("ann", "demo", "webhook_read,event_write");
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for name in with_need(&examples, "another-user") {
         bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
     }
 }

@@ -30,7 +30,7 @@ fn help(method: &str, entry: &Entry) -> String {
     if !entry.description.is_empty() {
         text += &format!("{}\n", entry.description.replace('`', ""));
     }
-    let arguments: String = arguments(entry).map(|line| usage(line)).collect();
+    let arguments: String = arguments(entry).map(usage).collect();
     text += &format!("\nUsage: tallyhook call {method}{arguments}\n");
     if !entry.params.is_empty() {
         text += "\nArguments, in this order; null stands for one that is left out:\n";

@@ -108,6 +108,11 @@ faults! {
     UserDisabled = 119, "global", "The user is disabled.";
     /// The user makes more calls than it may.
     TooManyCalls = 120, "global", "Too many calls.";
+
+    /// The merchant has no user of that name.
+    NoUser = 121, "user", "User not exists.";
+    /// The change breaks a rule, or can't be made of that user; the store failed, or refused though the data was right.
+    UserNotChanged = 122, "user", "User not changed. Details in error message.";
 }
 
 impl FaultCode {

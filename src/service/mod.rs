@@ -286,6 +286,7 @@ impl Failures {
             StoreError::NoEvent => Fault::new(FaultCode::NoEvent),
             StoreError::NoAttempt => Fault::new(FaultCode::NoAttempt),
             StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
+            StoreError::NoUser => Fault::new(FaultCode::NoUser),
             StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
             StoreError::TopicQuota { max } => Fault::new(self.refused)
                 .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),
@@ -337,6 +338,7 @@ impl Failures {
                         | FaultCode::WebhookNotChanged
                         | FaultCode::DeliveryNotChanged
                         | FaultCode::TopicNotChanged
+                        | FaultCode::UserNotChanged
                 ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {

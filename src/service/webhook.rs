@@ -90,7 +90,8 @@ impl Chosen {
 /// How many webhooks are read at once: each may be long.
 const READ_AT_ONCE: u32 = 16;
 
-/// The longest that a replaced secret may go on signing, in seconds: 30 days.
+/// The longest that a replaced secret may go on signing, or a replaced key
+/// count, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
 
 const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
@@ -283,7 +284,8 @@ impl Service {
         rotated.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
-    fn check_overlap(&self, overlap_s: Option<i64>) -> Result<Duration, Violation> {
+    /// How long what was replaced counts yet, if it is said to be so long.
+    pub(super) fn check_overlap(&self, overlap_s: Option<i64>) -> Result<Duration, Violation> {
         let Some(seconds) = overlap_s else { return Ok(self.config.secret_overlap) };
         let fitting = u64::try_from(seconds).ok().filter(|seconds| *seconds <= OVERLAP_S_MAX);
         let problem = || Violation::new("overlap_s", format!("{seconds} is outside 0 to {OVERLAP_S_MAX}."));

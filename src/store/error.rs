@@ -34,6 +34,9 @@ pub enum StoreError {
     /// The merchant's catalogue has no such topic.
     #[error("no such topic")]
     NoTopic,
+    /// The merchant has no such user, or it was revoked.
+    #[error("no such user")]
+    NoUser,
     /// The merchant's catalogue has the topic already.
     #[error("the topic is registered already")]
     TopicExists,

@@ -12,6 +12,7 @@ pub mod requests;
 pub mod resending;
 pub mod search;
 pub mod sqlite;
+pub mod users;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use self::feed::Watched;
 use self::requests::Requests;
 use self::resending::Resending;
 use self::search::Search;
+use self::users::Users;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, Outcome, StateCounts};
 use crate::domain::event::{Event, EventFilter, EventStory, EventSummary, Message, NewEvent, Receipt};
@@ -228,7 +230,7 @@ pub struct PageLimit {
 /// [`StoreError::ShuttingDown`], having done nothing. When one that changes
 /// something has answered, the change is on disk.
 #[async_trait]
-pub trait Store: Watched + Requests + Resending + Search {
+pub trait Store: Watched + Requests + Resending + Search + Users {
     /// The store's name, part of every `webhook-id`.
     fn store_id(&self) -> &StoreId;
 

@@ -179,6 +179,53 @@ async fn a_key_that_was_replaced_counts_until_its_time_is_over() {
     }
 }
 
+/// The same by whoever may do everything within the merchant.
+#[tokio::test]
+async fn an_administrator_changes_permissions_and_keys_of_his_merchant() {
+    let (server, hand) = with_manual_clock(quick()).await;
+    let (boss, ann) = (server.user("boss", "acme", "admin"), server.user("ann", "acme", "webhook_read"));
+    server.user("eve", "other", ALL);
+    let call = async |key: &str, method: &str, params: Value| {
+        server.rpc_at("/", &[("authorization", &bearer(key))], method, params).await
+    };
+    let publish = json!([null, "order:created", {}]);
+    assert_eq!(code(call(&ann, "event.publish", publish.clone()).await), 2);
+    let changes = json!([null, "ann", {"permissions": ["event_write", "webhook_read"]}]);
+    assert_eq!(code(call(&ann, "user.update", changes.clone()).await), 2, "not by herself");
+    let changed = call(&boss, "user.update", changes).await.unwrap();
+    assert_eq!((&changed["name"], &changed["permissions"]), (&json!("ann"), &json!(["webhook_read", "event_write"])));
+    call(&ann, "event.publish", publish.clone()).await.unwrap();
+
+    let rotated = call(&boss, "user.rotate_key", json!([null, "ann", 3_600])).await.unwrap();
+    let new = rotated["api_key"].as_str().unwrap();
+    assert!(new.starts_with("tk_") && new.len() == 67, "{rotated}");
+    assert_eq!(rotated["old_key_until"], START.after(HOUR).rfc3339_ms());
+    for key in [&*ann, new] {
+        call(key, "event.publish", publish.clone()).await.unwrap();
+    }
+    pass(&hand, HOUR);
+    assert_eq!(code(call(&ann, "event.publish", publish.clone()).await), 2);
+    call(new, "event.publish", publish).await.unwrap();
+
+    let refused = async |method, params| code(call(&boss, method, params).await);
+    for (name, expected) in [("eve", 121), ("nobody", 121), ("demo", 121)] {
+        assert_eq!(refused("user.rotate_key", json!([null, name])).await, expected, "{name}");
+        assert_eq!(refused("user.update", json!([null, name, {"permissions": ["admin"]}])).await, expected, "{name}");
+    }
+    for changes in
+        [json!({"permissions": []}), json!({"permissions": ["root"]}), json!({"permissions": "admin"}), json!({})]
+    {
+        assert_eq!(refused("user.update", json!([null, "ann", changes])).await, 122, "{changes}");
+    }
+    for overlap in [-1, 2_592_001] {
+        assert_eq!(refused("user.rotate_key", json!([null, "ann", overlap])).await, 122);
+    }
+    // Everybody knows the key of the demo user.
+    assert_eq!(code(call(DEMO_KEY, "user.rotate_key", json!([null, "demo"])).await), 122);
+    revoke(&server, "ann");
+    assert_eq!(refused("user.rotate_key", json!([null, "ann"])).await, 121);
+}
+
 /// What lasts is looked at again before it gives something.
 #[tokio::test]
 async fn who_is_sent_away_gets_no_more_of_what_has_begun() {

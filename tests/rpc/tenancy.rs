@@ -78,6 +78,8 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         // Over a WebSocket only; tests/ws has who is told what there.
         "delivery.subscribe" | "delivery.unsubscribe" | "event.unsubscribe" => vec![(json!([id]), Fault(4))],
         "event.subscribe" => vec![(json!([topic]), Fault(4))],
+        "user.update" => vec![(json!(["theirs", {"permissions": ["admin"]}]), Fault(121))],
+        "user.rotate_key" => vec![(json!(["theirs", 0]), Fault(121))],
         _ => panic!("{method} is new: say what it takes"),
     }
 }
@@ -252,7 +254,7 @@ async fn a_user_without_permissions_is_refused_everything() {
 async fn each_permission_opens_its_own_methods() {
     let needs = |method: &str| match method {
         "event.publish" | "event.publish_many" => "event_write",
-        "topic.register" | "topic.update" | "topic.remove" => "admin",
+        "topic.register" | "topic.update" | "topic.remove" | "user.update" | "user.rotate_key" => "admin",
         "delivery.retry" | "delivery.cancel" => "webhook_write",
         "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" => "webhook_read",
         method if method.starts_with("webhook.") => "webhook_write",
@@ -271,6 +273,7 @@ async fn each_permission_opens_its_own_methods() {
                 // What was delivered can't be cancelled.
                 let is_fitting = |error: &Value| match error["code"].as_i64() {
                     Some(113) => method == "delivery.cancel",
+                    Some(121) => method.starts_with("user."),
                     // They are permitted, and not over HTTP.
                     Some(4) => method.ends_with("subscribe"),
                     _ => false,

@@ -139,6 +139,7 @@ impl From<Fault> for Refusal {
             | FaultCode::NoEvent
             | FaultCode::NoAttempt
             | FaultCode::NoTopic
+            | FaultCode::NoUser
             | FaultCode::InvalidPath => StatusCode::NOT_FOUND,
             FaultCode::InvalidWebhook
             | FaultCode::InvalidEvent
@@ -153,7 +154,8 @@ impl From<Fault> for Refusal {
             | FaultCode::EventRefused
             | FaultCode::WebhookNotChanged
             | FaultCode::DeliveryNotChanged
-            | FaultCode::TopicNotChanged => match is_temporary {
+            | FaultCode::TopicNotChanged
+            | FaultCode::UserNotChanged => match is_temporary {
                 true => StatusCode::SERVICE_UNAVAILABLE,
                 false => StatusCode::BAD_REQUEST,
             },

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::changes::topics;
 use super::mark::Mark;
 use super::open::{OpenError, ServeLock, check_name, open_current};
-use super::{Config, rows};
+use super::{Config, rows, users};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, MerchantId, StoreId};
@@ -119,7 +119,7 @@ impl Admin {
     pub fn change_permissions(&mut self, name: &str, permissions: Permissions) -> Result<User, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let user = find_standing(&tx, name)?;
-        tx.execute("UPDATE user SET permissions = ?2 WHERE name = ?1", params![name, permissions.bits()])?;
+        users::set_permissions(&tx, user.merchant_id, user.user_id, permissions)?;
         tx.commit()?;
         Ok(User { permissions, ..user })
     }
@@ -134,15 +134,7 @@ impl Admin {
         if user.is_demo {
             return Err(AdminError::Demo(user.name));
         }
-        tx.execute(
-            "UPDATE user SET old_key_hash = key_hash, old_key_until = ?3, key_hash = ?2 WHERE name = ?1",
-            params![name, key.0, until.0],
-        )?;
-        tx.execute(
-            "UPDATE session SET expires_at = min(expires_at, ?2), ends_at = min(coalesce(ends_at, ?2), ?2)
-                WHERE user_id = ?1",
-            params![user.user_id.0, until.0],
-        )?;
+        users::rotate_key(&tx, user.merchant_id, user.user_id, key, until)?;
         tx.commit()?;
         Ok(())
     }

@@ -27,6 +27,7 @@ mod search;
 mod trouble;
 mod turns;
 mod tx;
+mod users;
 mod writer;
 
 use std::sync::{Arc, Mutex};

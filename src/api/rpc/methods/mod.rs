@@ -5,6 +5,7 @@ mod event;
 mod live;
 mod session;
 mod topic;
+mod user;
 mod webhook;
 
 use schemars::JsonSchema;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(delivery::methods());
     methods.extend(live::delivery_methods());
     methods.extend(topic::methods());
+    methods.extend(user::methods());
     methods
 }
 

@@ -13,6 +13,7 @@ use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
+use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, Health, PauseReason};
 use crate::service;
 use crate::service::event::Reach;
@@ -60,6 +61,11 @@ pub fn topic(_: &mut SchemaGenerator) -> Schema {
 /// A category of topics.
 pub fn category(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": format!("^{TOPIC_WORD}$") })
+}
+
+/// What a user may do.
+pub fn permissions(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "enum": Permission::ALL.map(Permission::name) } })
 }
 
 /// The number of a topic.
