@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::{Failure, print};
+use super::{Failure, tell};
 use crate::api::rpc;
 
 /// What its help ends with.
@@ -33,7 +33,7 @@ pub fn run(args: &DocsArgs) -> Result<(), Failure> {
     for (name, text) in [("index.html", rpc::reference(&document)), ("openrpc.json", format!("{document:#}\n"))] {
         let path = args.out.join(name);
         std::fs::write(&path, text).map_err(|cause| cannot_write(&path, &cause))?;
-        print(&path.display().to_string())?;
+        tell(&path.display().to_string())?;
     }
     Ok(())
 }

@@ -34,18 +34,19 @@ fn help(method: &str, entry: &Entry) -> String {
     text += &format!("\nUsage: tallyhook call {method}{arguments}\n");
     if !entry.params.is_empty() {
         text += "\nArguments, in this order; null stands for one that is left out:\n";
-        entry.params.iter().for_each(|line| text += &described(line));
+        entry.params.iter().for_each(|line| text += &described(line, line.is_required));
     }
     text += "\nAnswer:\n";
-    entry.result.iter().for_each(|line| text += &described(line));
+    entry.result.iter().for_each(|line| text += &described(line, false));
     if let Some((args, result)) = &entry.example {
         let given = args.iter().rposition(|arg| !arg.is_null()).map_or(0, |last| last + 1);
         let args: String = args[..given].iter().map(|arg| format!(" {}", typed(arg))).collect();
         text += &format!("\nExample:\n  {} call {method}{args}\n{}\n", program(), indented(&format!("{result:#}")));
     }
     text += "\nFaults:\n";
-    for (code, message) in &entry.faults {
-        text += &format!("  {code:>6}  {message}\n");
+    // The specification's own are for those who call it otherwise.
+    for (code, message) in entry.faults.iter().filter(|(code, _)| *code >= 0) {
+        text += &format!("  {code:>3}  {message}\n");
     }
     text.trim_end().to_owned()
 }
@@ -61,9 +62,9 @@ fn usage(line: &Line) -> String {
 }
 
 /// A member stands further in than what it is in.
-fn described(line: &Line) -> String {
+fn described(line: &Line, is_required: bool) -> String {
     let indent = "  ".repeat(line.path.matches('.').count() + 1);
-    let must = if line.is_required && !line.path.is_empty() { ", required" } else { "" };
+    let must = if is_required { ", required" } else { "" };
     let name = if line.path.is_empty() { String::new() } else { format!("{}: ", line.path) };
     let description = match line.description.is_empty() {
         true => String::new(),

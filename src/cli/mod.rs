@@ -202,6 +202,14 @@ fn print(line: &str) -> Result<(), Failure> {
     }
 }
 
+/// Writes a line of what is done anyway, whether somebody reads it or not.
+fn tell(line: &str) -> Result<(), Failure> {
+    match print(line) {
+        Err(gone) if gone.code == 0 => Ok(()),
+        printed => printed,
+    }
+}
+
 /// Writes a line for the person at the terminal, if there is one.
 fn say(line: &str) {
     // Without stderr there is nowhere left to complain.

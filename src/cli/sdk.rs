@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{Failure, print};
+use super::{Failure, tell};
 use crate::api::rpc::{self, Label, Language};
 
 /// What its help ends with.
@@ -64,7 +64,7 @@ pub fn run(args: &SdkArgs) -> Result<(), Failure> {
             std::fs::create_dir_all(folder).map_err(|cause| cannot_write(folder, &cause))?;
         }
         std::fs::write(&path, text).map_err(|cause| cannot_write(&path, &cause))?;
-        print(&path.display().to_string())?;
+        tell(&path.display().to_string())?;
     }
     Ok(())
 }

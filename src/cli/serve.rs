@@ -6,7 +6,7 @@ use std::path::Path;
 use super::flags::ServeFlags;
 use super::signals::Signals;
 use super::topic::BUILT_IN;
-use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, print, program, say};
+use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, program, say, tell};
 use crate::api::rpc::catalogue;
 use crate::app::{Hooks, Server};
 use crate::config::Config;
@@ -83,11 +83,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         () = signals.next() => return Ok(()),
     };
     let address = server.local_addr();
-    match print(&format!("tallyhook listening on http://{address}")) {
-        // Who has gone wants no lines; the server is for others.
-        Err(gone) if gone.code == 0 => {}
-        printed => printed?,
-    }
+    tell(&format!("tallyhook listening on http://{address}"))?;
     // Beside the running server, which has the store for itself by now.
     match Admin::open(&store).map_err(Failure::failed).and_then(|admin| admin.found().map_err(Failure::failed)) {
         Ok(found) => say(&greeting(&store.path, found, address)),
