@@ -88,7 +88,8 @@ CREATE TABLE webhook (
     deleted_at           INTEGER,
     pulled_through       INTEGER NOT NULL DEFAULT 0,  -- the highest number that a pull has brought, and may be acknowledged
     paused_until         INTEGER,                     -- until when nothing was to be sent after the last attempt
-    pause_reason         TEXT                         -- and why: retry_after, failures
+    pause_reason         TEXT,                        -- and why: retry_after, failures
+    is_paused            INTEGER NOT NULL DEFAULT 0   -- 1: its owner has paused it
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;
@@ -199,16 +200,32 @@ CREATE TABLE fanout (
     events      TEXT    NOT NULL                      -- JSON, [[event_id, idempotency key or null, webhook_ids to come], …]
 ) STRICT;
 
--- Bulk work that is done in small steps, and goes on after a crash.
+-- Bulk work that is done in small steps, and goes on after a crash. What has
+-- ended stays for a day.
 CREATE TABLE job (
     job_id     INTEGER PRIMARY KEY AUTOINCREMENT,
     webhook_id INTEGER NOT NULL REFERENCES webhook,
-    kind       TEXT    NOT NULL,                      -- replay, backfill
-    next_id    INTEGER NOT NULL,                      -- the number (replay) or event (backfill) to go on with
+    kind       TEXT    NOT NULL,                      -- replay, retry_many, backfill
+    next_id    INTEGER NOT NULL,                      -- the event (backfill) or number to go on with
     last_id    INTEGER NOT NULL,                      -- and the last one
     since      INTEGER NOT NULL,                      -- only what was numbered, or published, from then on
-    topics     TEXT    NOT NULL                       -- which events (backfill)
+    topics     TEXT    NOT NULL,                      -- which events; empty: all
+    merchant_id INTEGER NOT NULL DEFAULT 0,
+    is_of_all INTEGER NOT NULL DEFAULT 0,             -- 1: after this webhook it goes on with the merchant's next one
+    until INTEGER,                                    -- only what was numbered, or published, before then
+    state INTEGER,                                    -- only deliveries in this state; NULL: all but cancelled ones
+    looked_at INTEGER NOT NULL DEFAULT 0,             -- numbers, or events
+    queued INTEGER NOT NULL DEFAULT 0,                -- those that are sent
+    unavailable INTEGER NOT NULL DEFAULT 0,           -- those that can't be, and the first of them
+    unavailable_webhook_id INTEGER,
+    unavailable_increment_id INTEGER,
+    created_at INTEGER NOT NULL DEFAULT 0,
+    ended_at INTEGER,                                 -- NULL: it goes on
+    is_cancelled INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+CREATE INDEX job_by_merchant ON job (merchant_id, job_id);
+CREATE INDEX job_by_end ON job (ended_at) WHERE ended_at IS NOT NULL;
 
 -- Operational events that gather for a minute before they are published.
 CREATE TABLE notice (

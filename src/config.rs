@@ -202,6 +202,9 @@ keys! {
     /// A server for trying things out: loopback only, with the user demo and its API key
     /// demo-key made if missing, and loopback targets allowed.
     dev: bool = "false", Rule::Switch;
+    /// Start without sending: events are taken in and numbered, and wait until the server is
+    /// started without this.
+    paused: bool = "false", Rule::Switch;
     /// A network to deliver to although the address guard forbids it. As a flag it may
     /// repeat, as a variable it is a list with commas, in the file an array.
     allow_target: Networks = "", Rule::Networks;
@@ -452,9 +455,11 @@ impl Settings {
                 backlog_max: self.subscription_backlog_max?,
                 delivery_bytes_max: self.delivery_bytes_max?,
                 webhook_requests_max: delivery::scheduler::webhook_requests_max(self.in_flight_max?),
+                is_paused: self.paused?,
                 dev,
             },
             delivery: delivery::Config {
+                is_paused: self.paused?,
                 in_flight_max: self.in_flight_max?,
                 webhook_in_flight_max: self.webhook_in_flight_max?,
                 loaded_bytes_max: self.loaded_bytes_max?,

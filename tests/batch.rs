@@ -251,7 +251,7 @@ async fn a_batch_is_not_larger_than_a_mebibyte() {
     let batch = json!({"max_events": 100, "max_size": 10_485_760, "wait_ms": 0});
     let id = webhook(&server, &receiver, json!({"batch": batch})).await;
     // All are there at once.
-    server.call("webhook.backfill", json!([id])).await.unwrap();
+    server.call("webhook.backfill", json!([id, {"all": true}])).await.unwrap();
     let list = server.settled(id).await;
     assert_eq!((list.len(), list.iter().all(|delivery| delivery["state"] == "delivered")), (12, true));
     let sizes: Vec<_> = receiver.so_far().iter().map(|arrival| arrival.body.len()).collect();

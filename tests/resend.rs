@@ -2,6 +2,8 @@
 //! the hard cases of the delivery engine, through the public doors.
 
 mod common;
+#[path = "resend/jobs.rs"]
+mod jobs;
 #[path = "resend/pauses.rs"]
 mod pauses;
 #[path = "resend/under_way.rs"]
@@ -59,7 +61,9 @@ async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
         let mut first = receiver.so_far();
         hand.pass(60);
         let span = server.call("webhook.replay", json!([id, {"from_increment_id": 2, "to_increment_id": 4}])).await;
-        assert_eq!(span.unwrap(), json!({"from_increment_id": 2, "to_increment_id": 4}));
+        let expected = json!({"job_id": 1, "from_increment_id": 2, "to_increment_id": 4, "unavailable": 0,
+            "first_unavailable_increment_id": null});
+        assert_eq!(span.unwrap(), expected);
         let mut again = receiver.arrivals(9).await.split_off(6);
         if mode == "ordered" {
             assert_eq!(order(&again), [2, 3, 4]);
@@ -95,7 +99,7 @@ async fn what_was_delivered_stays_so_and_what_was_abandoned_is_taken_up_again() 
     assert_eq!(states(&server.settled(id).await), ["delivered", "abandoned"]);
     assert_eq!(server.until(async || (get(&server, id).await["settled_through"] == 2).then_some(2)).await, 2);
 
-    server.call("webhook.replay", json!([id])).await.unwrap();
+    server.call("webhook.replay", json!([id, {"all": true}])).await.unwrap();
     server.attempts(id, 1, 2).await;
     server.attempts(id, 2, 2).await;
     assert_eq!(states(&deliveries(&server, id).await), ["delivered", "abandoned"], "the re-sends failed for good");
@@ -124,7 +128,7 @@ async fn a_cancelled_head_lets_the_next_one_go() {
     assert_eq!(server.call("delivery.cancel", json!([id, 2])).await.unwrap_err()["code"], 113);
     assert_eq!(server.call("delivery.cancel", json!([id, 4])).await.unwrap_err()["code"], 110);
 
-    server.call("webhook.replay", json!([id])).await.unwrap();
+    server.call("webhook.replay", json!([id, {"all": true}])).await.unwrap();
     assert_eq!(order(&receiver.arrivals(5).await)[3..], [2, 3], "what was cancelled is left out");
     server.call("delivery.retry", json!([id, 1])).await.unwrap();
     server.until(async || (states(&deliveries(&server, id).await) == ["delivered"; 3]).then_some(())).await;
@@ -139,7 +143,7 @@ async fn a_replay_goes_on_after_a_restart() {
     server.call("event.publish_many", json!([events])).await.unwrap();
     receiver.arrivals(1000).await;
     server.settled(id).await;
-    server.call("webhook.replay", json!([id])).await.unwrap();
+    server.call("webhook.replay", json!([id, {"all": true}])).await.unwrap();
     let dir = server.stop().await;
     let server = Start { dir, ..Start::default() }.go().await;
     server
@@ -168,7 +172,7 @@ async fn a_backfill_gives_stored_events_new_numbers() {
     let messages = |arrived: Vec<Arrived>| -> Vec<(i64, Value)> {
         arrived.iter().map(|arrived| (arrived.number(), arrived.json()["message"]["n"].clone())).collect()
     };
-    server.call("webhook.backfill", json!([id])).await.unwrap();
+    server.call("webhook.backfill", json!([id, {"all": true}])).await.unwrap();
     assert_eq!(messages(late.arrivals(2).await), [(1, json!(1)), (2, json!(3))]);
     server.call("webhook.backfill", json!([id, {"topics": "*"}])).await.unwrap();
     assert_eq!(messages(late.arrivals(5).await)[2..], [(3, json!(1)), (4, json!(2)), (5, json!(3))]);

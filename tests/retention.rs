@@ -12,6 +12,11 @@ async fn pulled(server: &TestServer, id: i64) -> Vec<Value> {
     pulled.as_array().unwrap().clone()
 }
 
+/// A job, once it is done.
+async fn done(server: &TestServer, id: &Value) -> Option<Value> {
+    Some(server.call("job.get", json!([id])).await.unwrap()).filter(|job| job["state"] == "done")
+}
+
 fn has_body(item: &Value) -> bool {
     item["body"].is_string()
 }
@@ -52,9 +57,21 @@ async fn what_has_ended_leaves_its_tombstone() {
 
     let fault = server.call("delivery.retry", json!([good, 1])).await.unwrap_err();
     assert_eq!(fault["code"], 113);
-    server.call("webhook.replay", json!([good, {}])).await.unwrap();
+    let replay = server.call("webhook.replay", json!([good, {"all": true}])).await.unwrap();
+    assert_eq!((&replay["unavailable"], &replay["first_unavailable_increment_id"]), (&json!(1), &json!(1)));
+    let job = server.until(async || done(&server, &replay["job_id"]).await).await;
+    let first = json!({"webhook_id": good, "increment_id": 1});
+    let told = ["looked_at", "queued", "unavailable", "first_unavailable"].map(|member| job[member].clone());
+    assert_eq!(told, [json!(2), json!(1), json!(1), first]);
+    let since = json!([good, {"from_increment_id": 2}]);
+    let replay = server.call("webhook.replay", since).await.unwrap();
+    assert_eq!((&replay["unavailable"], &replay["first_unavailable_increment_id"]), (&json!(0), &Value::Null));
+    server.until(async || done(&server, &replay["job_id"]).await).await;
     let replayed = obliging.arrivals(3).await;
     assert_eq!(replayed[2].number(), 2, "what was pruned is not sent again");
+    let retried = server.call("delivery.retry_many", json!([{"all": true, "state": "delivered"}])).await.unwrap();
+    let job = server.until(async || done(&server, &retried["job_id"]).await).await;
+    assert_eq!((&job["unavailable"], &job["first_unavailable"]["increment_id"]), (&json!(1), &json!(1)));
     assert_eq!(server.publish("order:new", json!({})).await["deliveries"][0]["increment_id"], 3, "numbers go on");
 }
 

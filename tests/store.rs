@@ -22,10 +22,11 @@ use std::time::Duration;
 use tallyhook::domain::delivery::{
     Attempt, AttemptError, DeliveryFilter, DeliveryState, EndReason, ErrorClass, Outcome, Verdict,
 };
-use tallyhook::domain::event::{IdempotencyKey, Message, NewEvent, Receipt};
+use tallyhook::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::expansion::Expansions;
 use tallyhook::domain::headers::ExtraHeaders;
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, Span, UserId, WebhookId};
+use tallyhook::domain::job::JobState;
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;

@@ -20,6 +20,8 @@ pub const EXAMPLES: &str = r#"Examples:
   tallyhook call event.publish order:created @order.json
   make-order | tallyhook call event.publish order:created -
   tallyhook call delivery.list 1 '{"state": "pending"}'
+  tallyhook call webhook.pause 1
+  tallyhook call webhook.resume 1
 
   export TALLYHOOK_URL=https://hooks.example.com
   export TALLYHOOK_USER=shop TALLYHOOK_KEY=tk_…

@@ -24,6 +24,7 @@ Examples:
   tallyhook serve --config tallyhook.toml     lines such as grace_ms = 5000
   tallyhook serve --allow-target 10.1.0.0/16 --allow-target 192.168.7.9
   TALLYHOOK_LOG=debug tallyhook serve
+  tallyhook serve --paused        takes events in and numbers them, and sends nothing
 
 When it is ready it prints one line: tallyhook listening on http://ADDRESS
 A browser finds how to call it there. To stderr it says which version it is, and

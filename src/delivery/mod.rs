@@ -39,6 +39,8 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// What the operator decides about deliveries.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Nothing is sent, however much there is to send.
+    pub is_paused: bool,
     /// Deliveries in flight at once, over all webhooks.
     pub in_flight_max: usize,
     /// Deliveries in flight at once to one webhook.

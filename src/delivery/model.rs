@@ -187,6 +187,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let config = Config {
+            is_paused: false,
             in_flight_max: REQUESTS_MAX,
             webhook_in_flight_max: 4,
             // So little that lanes often wait for room.

@@ -50,6 +50,7 @@ pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) ->
         consecutive_failures: 0,
         failing_since: None,
         pause: None,
+        is_paused: false,
         disabled: None,
         created_at: NOW,
         updated_at: NOW,

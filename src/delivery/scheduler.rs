@@ -97,6 +97,7 @@ struct Bounds {
 /// the most, so that however many of them there are, the others have room.
 #[derive(Debug)]
 pub struct Scheduler {
+    is_paused: bool,
     bounds: Bounds,
     share: Share,
     lanes: HashMap<WebhookId, Lane>,
@@ -121,6 +122,7 @@ impl Scheduler {
     /// Lanes for these webhooks, with nothing loaded.
     pub fn new(config: &Config, webhooks: Vec<Webhook>) -> Self {
         let mut scheduler = Self {
+            is_paused: config.is_paused,
             bounds: Bounds {
                 requests: config.in_flight_max,
                 requests_max: config.in_flight_max,
@@ -219,6 +221,9 @@ impl Scheduler {
     /// The next thing to do at `now`; `None` until something happens or
     /// [`Self::alarm`] comes.
     pub fn next(&mut self, now: Timestamp) -> Option<Action> {
+        if self.is_paused {
+            return None;
+        }
         self.wake(now);
         if self.in_flight >= self.bounds.requests_max || self.unrecorded - self.in_flight >= UNRECORDED_MAX {
             return None;

@@ -95,6 +95,9 @@ impl Worker {
         let lookups = Arc::new(SharedLookups::new(Arc::clone(&parts.resolver)));
         let client = Client::new(&config, lookups)?;
         let webhooks = parts.store.all_webhooks().await?;
+        if config.is_paused {
+            warn!("started paused: nothing is sent until the server is started without that");
+        }
         let mut scheduler = Scheduler::new(&config, webhooks);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

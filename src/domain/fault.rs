@@ -113,6 +113,8 @@ faults! {
     NoUser = 121, "user", "User not exists.";
     /// The change breaks a rule, or can't be made of that user; the store failed, or refused though the data was right.
     UserNotChanged = 122, "user", "User not changed. Details in error message.";
+    /// The merchant has no job of that id, or it ended long ago.
+    NoJob = 123, "job", "Job not exists.";
 }
 
 impl FaultCode {

@@ -25,6 +25,8 @@ ids! {
     WebhookId
     /// A published event.
     EventId
+    /// A piece of bulk work.
+    JobId
     /// An entry of a catalogue of topics.
     TopicId
     /// The number of a delivery within its webhook: 1, 2, 3 … without holes,

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod fuzz;
 pub mod headers;
 pub mod id;
+pub mod job;
 pub mod message_schema;
 pub mod nearest;
 pub mod page;

@@ -470,7 +470,9 @@ pub struct Webhook {
     pub failing_since: Option<Timestamp>,
     /// Until when nothing is sent after the last attempt, and why.
     pub pause: Option<Pause>,
-    /// Why the server paused it; it goes on being numbered.
+    /// Its owner has paused it: it goes on being numbered, and nothing is sent.
+    pub is_paused: bool,
+    /// Why the server disabled it; it goes on being numbered.
     pub disabled: Option<DisabledReason>,
     /// Enabled again after that, and without a success since.
     pub is_recovering: bool,
@@ -526,6 +528,10 @@ impl Webhook {
 
     /// True if deliveries go out now.
     pub fn is_delivering(&self) -> bool {
+        self.is_on() && !self.is_paused
+    }
+
+    fn is_on(&self) -> bool {
         self.spec.is_active && self.disabled.is_none() && self.spec.url.is_some()
     }
 
@@ -542,7 +548,7 @@ impl Webhook {
     /// True if what is known of its receiver as it was `before` counts no more:
     /// it is another one, or was switched on or enabled again.
     pub fn begins_anew(&self, before: &Self) -> bool {
-        self.spec.url != before.spec.url || (self.is_delivering() && !before.is_delivering())
+        self.spec.url != before.spec.url || (self.is_on() && !before.is_on())
     }
 
     /// What signs at `now`: its own secret, then those that it replaced.

@@ -352,7 +352,7 @@ impl Service {
     }
 }
 
-fn check_selection(selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
+pub(super) fn check_selection(selection: DeliverySelection) -> Result<DeliveryFilter, Violation> {
     let state = selection.state.map(|name| {
         DeliveryState::from_name(&name).ok_or_else(|| {
             let known = DeliveryState::ALL.map(DeliveryState::name).join(", ");

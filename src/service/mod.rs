@@ -5,6 +5,7 @@ mod attempts;
 pub mod auth;
 pub mod delivery;
 pub mod event;
+pub mod job;
 pub mod live;
 mod places;
 mod rate;
@@ -103,6 +104,8 @@ pub struct Config {
     pub waiting_pulls_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
+    /// Whether nothing is sent.
+    pub is_paused: bool,
     /// Whether the demo user may log in.
     pub dev: bool,
     /// The longest body of a delivery, in bytes.
@@ -285,6 +288,7 @@ impl Failures {
             StoreError::NoDelivery => Fault::new(FaultCode::NoDelivery),
             StoreError::NoEvent => Fault::new(FaultCode::NoEvent),
             StoreError::NoAttempt => Fault::new(FaultCode::NoAttempt),
+            StoreError::NoJob => Fault::new(FaultCode::NoJob),
             StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
             StoreError::NoUser => Fault::new(FaultCode::NoUser),
             StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
@@ -323,7 +327,7 @@ impl Failures {
             StoreError::TooManySecrets { max } => Fault::new(self.refused)
                 .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
             StoreError::TooManyJobs { max, whose } => Fault::new(self.refused)
-                .detail(format!("{max} replays and backfills of the {whose} wait, the most that may. Retry once they are done.")),
+                .detail(format!("{max} jobs of the {whose} wait, the most that may. Retry once they are done, or cancel one.")),
             StoreError::NotPulled { through } => Fault::new(FaultCode::InvalidSelection)
                 .field("after_increment_id")
                 .detail(format!("No pull has brought more than number {through}, so nothing beyond it can have arrived; nothing was marked as delivered.")),

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use super::auth::Caller;
-use super::delivery::{CHANGE, about_number};
+use super::delivery::{CHANGE, DeliverySelection, about_number, check_selection};
 use super::event::read_time;
 use super::webhook::{UPDATE, about};
 use super::{Failures, Service};
-use crate::domain::delivery::{Attempt, Delivery, DeliveryState};
-use crate::domain::event::Message;
+use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState};
+use crate::domain::event::{EventFilter, Message};
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
-use crate::domain::time::Timestamp;
+use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::job::Job;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::DeliveryMode;
+use crate::store::resending::{Backfilled, Replayed};
 use crate::work::READ_AT_ONCE_MAX;
 
 /// What a test sends unless its caller says otherwise.
@@ -23,7 +24,7 @@ const TEST_MESSAGE: &str = "{}";
 /// to be recorded, too.
 const TEST_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which numbers to send again, as a caller says it.
+/// Which numbers of a webhook to send again, as a caller says it.
 #[derive(Clone, Debug, Default)]
 pub struct Replay {
     /// The first; by default the first of all.
@@ -32,6 +33,29 @@ pub struct Replay {
     pub to_increment_id: Option<i64>,
     /// Only what was numbered from this RFC 3339 time on.
     pub since: Option<String>,
+    /// Only what was numbered before this one.
+    pub until: Option<String>,
+    /// Only those in the state of this name; by default all but cancelled ones.
+    pub state: Option<String>,
+    /// All there are, if none of the numbers and times is given.
+    pub all: bool,
+}
+
+/// Which deliveries to send again, as a caller says it.
+#[derive(Clone, Debug, Default)]
+pub struct RetryMany {
+    /// Of this webhook; by default of all.
+    pub webhook_id: Option<i64>,
+    /// Those in the state of this name; by default abandoned ones.
+    pub state: Option<String>,
+    /// Only those of events of these topics: patterns with commas between them.
+    pub topics: Option<String>,
+    /// Only what was numbered from this RFC 3339 time on.
+    pub since: Option<String>,
+    /// Only what was numbered before this one.
+    pub until: Option<String>,
+    /// All there are, if neither a webhook, nor topics, nor a time is given.
+    pub all: bool,
 }
 
 /// Which stored events to number for a webhook, as a caller says it.
@@ -41,6 +65,10 @@ pub struct Backfill {
     pub topics: Option<String>,
     /// Only what was published from this RFC 3339 time on.
     pub since: Option<String>,
+    /// Only what was published before this one.
+    pub until: Option<String>,
+    /// All there are, if neither topics nor a time is given.
+    pub all: bool,
 }
 
 /// What came of a test.
@@ -68,7 +96,8 @@ impl Service {
             DeliveryMode::Ordered => number <= webhook.settled_through.next(),
             DeliveryMode::Pull => false,
         };
-        let is_to_be_sent = delivery.state == DeliveryState::Pending || delivery.next_attempt_at.is_some();
+        let is_to_be_sent =
+            (delivery.state == DeliveryState::Pending || delivery.next_attempt_at.is_some()) && !self.config.is_paused;
         let next_attempt_at = if is_first && is_to_be_sent { Some(self.clock.now()) } else { delivery.next_attempt_at };
         Ok(Delivery { next_attempt_at, ..delivery })
     }
@@ -105,29 +134,48 @@ impl Service {
     }
 
     /// Has numbers that were given out sent again: the same numbers, ids and
-    /// bodies. What was cancelled stays so. Returns the numbers concerned as
-    /// far as they exist; they become due in steps. Fails with fault 103, 111
-    /// or 112.
-    pub async fn replay(&self, caller: &Caller, id: WebhookId, replay: Replay) -> Result<Span, Fault> {
+    /// bodies. What was cancelled stays so, unless that state is asked for. They
+    /// become due in steps. Fails with fault 103, 111 or 112.
+    pub async fn replay(&self, caller: &Caller, id: WebhookId, replay: Replay) -> Result<Replayed, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let (span, since) =
+        let (span, filter) =
             check_replay(replay).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let replayed = self.store.replay(caller.merchant_id, id, span, since).await;
+        let replayed = self.store.replay(caller.merchant_id, id, span, filter).await;
         replayed.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
-    /// Gives the merchant's stored events new numbers of a webhook, in steps,
-    /// whether it had them before or not. Returns the last event that is
-    /// looked at. Fails with fault 103, 111 or 112.
-    pub async fn backfill(&self, caller: &Caller, id: WebhookId, backfill: Backfill) -> Result<EventId, Fault> {
+    /// The same with what a filter admits of one webhook or of all; returns what
+    /// does it. Fails with fault 103, 111 or 112.
+    pub async fn retry_many(&self, caller: &Caller, said: RetryMany) -> Result<Job, Fault> {
         caller.check(Permission::WebhookWrite)?;
+        let RetryMany { webhook_id, state, topics, since, until, all } = said;
+        let is_said = webhook_id.is_some() || topics.is_some() || since.is_some() || until.is_some();
+        let checked = check_all(is_said, all, "webhook_id, topics, since or until").and_then(|()| {
+            let state = state.or_else(|| Some(DeliveryState::Abandoned.name().to_owned()));
+            check_selection(DeliverySelection { state, topics, since, until, without_forgotten: false })
+        });
+        let filter = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let id = webhook_id.map(WebhookId);
+        let queued = self.store.retry_many(caller.merchant_id, id, filter).await;
+        queued.map_err(|cause| match id {
+            Some(id) => about(id, UPDATE.fault(cause)),
+            None => UPDATE.fault(cause),
+        })
+    }
+
+    /// Gives the merchant's stored events new numbers of a webhook, in steps,
+    /// whether it had them before or not. Fails with fault 103, 111 or 112.
+    pub async fn backfill(&self, caller: &Caller, id: WebhookId, backfill: Backfill) -> Result<Backfilled, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let Backfill { topics, since, until, all } = backfill;
+        let is_said = topics.is_some() || since.is_some() || until.is_some();
         let checked = || {
-            let topics = backfill.topics.map(|text| Patterns::try_new(&text)).transpose()?;
-            Ok((topics, check_since(backfill.since)?))
+            check_all(is_said, all, "topics, since or until")?;
+            let topics = topics.map(|text| Patterns::try_new(&text)).transpose()?;
+            Ok(EventFilter { topics, since: read_time("since", since)?, until: read_time("until", until)?, only: None })
         };
-        let (topics, since) =
-            checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let queued = self.store.backfill(caller.merchant_id, id, topics, since).await;
+        let filter = checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
+        let queued = self.store.backfill(caller.merchant_id, id, filter).await;
         queued.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -145,6 +193,10 @@ impl Service {
         if webhook.spec.delivery_mode == DeliveryMode::Pull {
             return Err(Fault::new(FaultCode::WebhookNotChanged)
                 .detail("Its receiver pulls, so there is nothing to post to; use delivery.pull."));
+        }
+        if self.config.is_paused {
+            return Err(Fault::new(FaultCode::WebhookNotChanged)
+                .detail("The server was started with --paused, and sends nothing until it is started without."));
         }
         let tested = self.store.test(caller.merchant_id, id, message).await;
         let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
@@ -171,19 +223,29 @@ impl Service {
     }
 }
 
-fn check_replay(replay: Replay) -> Result<(Span, Timestamp), Violation> {
+fn check_replay(replay: Replay) -> Result<(Span, DeliveryFilter), Violation> {
+    let Replay { from_increment_id: from, to_increment_id: to, since, until, state, all } = replay;
+    let is_said = from.is_some() || to.is_some() || since.is_some() || until.is_some();
+    check_all(is_said, all, "from_increment_id, to_increment_id, since or until")?;
     let number = |field, number: Option<i64>, default| match number {
         Some(number) if number < 1 => Err(Violation::new(field, format!("{number} is below 1, the first number."))),
         number => Ok(IncrementId(number.unwrap_or(default))),
     };
-    let first = number("from_increment_id", replay.from_increment_id, 1)?;
-    let last = number("to_increment_id", replay.to_increment_id, i64::MAX)?;
+    let first = number("from_increment_id", from, 1)?;
+    let last = number("to_increment_id", to, i64::MAX)?;
     if last < first {
         return Err(Violation::new("to_increment_id", format!("{last} lies before from_increment_id, {first}.")));
     }
-    Ok((Span { first, last }, check_since(replay.since)?))
+    Ok((
+        Span { first, last },
+        check_selection(DeliverySelection { state, topics: None, since, until, without_forgotten: false })?,
+    ))
 }
 
-fn check_since(since: Option<String>) -> Result<Timestamp, Violation> {
-    Ok(read_time("since", since)?.unwrap_or(Timestamp(0)))
+/// Whoever says nothing may not know that this is everything.
+fn check_all(is_said: bool, all: bool, others: &str) -> Result<(), Violation> {
+    match is_said || all {
+        true => Ok(()),
+        false => Err(Violation::new("all", format!("is missing; give it as true to mean everything, or {others}."))),
+    }
 }

@@ -265,6 +265,14 @@ impl Service {
         enabled.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
+    /// Stops sending to a webhook, which goes on being numbered, or goes on with
+    /// it, and returns it. Fails with fault 103 or 112.
+    pub async fn pause_webhook(&self, caller: &Caller, id: WebhookId, is_paused: bool) -> Result<Webhook, Fault> {
+        caller.check(Permission::WebhookWrite)?;
+        let paused = self.store.set_paused(caller.merchant_id, id, is_paused).await;
+        paused.map_err(|cause| about(id, UPDATE.fault(cause)))
+    }
+
     /// Puts a new secret in place of the present one, which signs beside it
     /// for `overlap` (the server's default if the caller says nothing), and
     /// returns the webhook. Fails with fault 101, 103 or 112.

@@ -31,6 +31,9 @@ pub enum StoreError {
     /// The delivery has had no such attempt.
     #[error("no such attempt")]
     NoAttempt,
+    /// The merchant has no such job.
+    #[error("no such job")]
+    NoJob,
     /// The merchant's catalogue has no such topic.
     #[error("no such topic")]
     NoTopic,
@@ -108,8 +111,8 @@ pub enum StoreError {
         /// The most.
         max: usize,
     },
-    /// As many replays and backfills of the webhook, or of the merchant, wait as may.
-    #[error("{max} replays and backfills of the {whose} wait, the most that may")]
+    /// As many jobs of the webhook, or of the merchant, wait as may.
+    #[error("{max} jobs of the {whose} wait, the most that may")]
     TooManyJobs {
         /// The most.
         max: usize,

@@ -296,6 +296,10 @@ pub trait Store: Watched + Requests + Resending + Search + Users {
     /// then; fails with [`StoreError::NoWebhook`].
     async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
 
+    /// Pauses a webhook, which goes on being numbered, or has it go on; returns
+    /// it as it is then. Fails with [`StoreError::NoWebhook`].
+    async fn set_paused(&self, merchant: MerchantId, id: WebhookId, is_paused: bool) -> Result<Webhook, StoreError>;
+
     /// Puts a new secret in place of the present one, which signs beside it
     /// until then. Fails with [`StoreError::NoWebhook`] or
     /// [`StoreError::TooManySecrets`].

@@ -3,9 +3,31 @@
 use async_trait::async_trait;
 
 use super::{Page, PageLimit, StoreError};
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
-use crate::domain::time::Timestamp;
-use crate::domain::topic::Patterns;
+use crate::domain::delivery::DeliveryFilter;
+use crate::domain::event::EventFilter;
+use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, WebhookId};
+use crate::domain::job::{Job, Unavailable};
+use crate::domain::page::Slice;
+
+/// A replay that has been asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Replayed {
+    /// What does it.
+    pub job_id: JobId,
+    /// The numbers concerned, as far as they exist.
+    pub span: Span,
+    /// Those of them that can't be sent.
+    pub unavailable: Unavailable,
+}
+
+/// A backfill that has been asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Backfilled {
+    /// What does it.
+    pub job_id: JobId,
+    /// The last event that is looked at.
+    pub through: EventId,
+}
 
 /// What is done to deliveries that have numbers, one or many. Each fails with
 /// [`StoreError::NoWebhook`] besides what it says.
@@ -36,30 +58,46 @@ pub trait Resending: Send + Sync + 'static {
     /// forgotten before, or [`StoreError::InBatch`].
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 
-    /// Has numbers of a webhook sent again, in steps: those of the span that
-    /// were given out since then and were not cancelled. Returns the span as
-    /// far as there are numbers. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::TooManyJobs`].
+    /// Has numbers of a webhook sent again, in steps: those of the span that the
+    /// filter admits. What was cancelled is left out, unless the filter says that
+    /// state. Fails with [`StoreError::TooManyJobs`].
     async fn replay(
         &self,
         merchant: MerchantId,
         id: WebhookId,
         span: Span,
-        since: Timestamp,
-    ) -> Result<Span, StoreError>;
+        filter: DeliveryFilter,
+    ) -> Result<Replayed, StoreError>;
+
+    /// The same with all numbers that there are now of one webhook, or of all of
+    /// the merchant.
+    async fn retry_many(
+        &self,
+        merchant: MerchantId,
+        id: Option<WebhookId>,
+        filter: DeliveryFilter,
+    ) -> Result<Job, StoreError>;
 
     /// Gives stored events new numbers of a webhook, in steps: those that
-    /// match `topics`, or else the webhook's own, and were published since
-    /// then. Returns the last event there is now, which is the last that is
-    /// looked at. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::TooManyJobs`].
+    /// match the topics, or else the webhook's own, and were published within
+    /// these times. Fails with [`StoreError::TooManyJobs`].
     async fn backfill(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        topics: Option<Patterns>,
-        since: Timestamp,
-    ) -> Result<EventId, StoreError>;
+        filter: EventFilter,
+    ) -> Result<Backfilled, StoreError>;
+
+    /// Such a piece of work, until long after its end; fails with
+    /// [`StoreError::NoJob`].
+    async fn job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError>;
+
+    /// The merchant's, in the order of their ids.
+    async fn jobs(&self, merchant: MerchantId, slice: Slice<JobId>) -> Result<Vec<Job>, StoreError>;
+
+    /// Has no more of it done, and returns it; one that has ended stays as it
+    /// is. Fails with [`StoreError::NoJob`].
+    async fn cancel_job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError>;
 
     /// The delivery of that number with its batch, if it is to be sent: the page
     /// is empty if not.

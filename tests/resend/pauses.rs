@@ -147,3 +147,65 @@ async fn an_open_breaker_is_shown_and_says_when_it_is_tried_again() {
     server.settled(id).await;
     assert_eq!(shown(&server, id).await, [Value::Null, Value::Null, json!("closed")]);
 }
+
+#[tokio::test]
+async fn a_paused_webhook_is_numbered_and_sent_to_when_it_is_resumed() {
+    for mode in ["parallel", "ordered"] {
+        let (server, _hand) = Start::default().manual().await;
+        let other = webhook(&server, &Receiver::obliging().await, json!({"topics": "nothing:*"})).await;
+        let receiver = Receiver::obliging().await;
+        let id = webhook(&server, &receiver, json!({"delivery_mode": mode})).await;
+        let off = webhook(&server, &receiver, json!({"is_active": 0})).await;
+        let paused = server.call("webhook.pause", json!([id])).await.unwrap();
+        assert_eq!(
+            (&paused["is_paused"], &paused["is_active"], &paused["disabled"]),
+            (&json!(1), &json!(1), &json!(false))
+        );
+        assert_eq!(server.call("webhook.pause", json!([id])).await.unwrap(), paused, "once is enough");
+        let receipt = server.publish("order:created", json!({"n": 1})).await;
+        assert_eq!(receipt["deliveries"], json!([{"webhook_id": id, "increment_id": 1}]), "one that is off has none");
+        come_to_rest(&server, other).await;
+        let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+        server.publish("order:created", json!({"n": 2})).await;
+        come_to_rest(&server, other).await;
+        assert_eq!(next_attempts(&server, id).await, [Value::Null, Value::Null]);
+        assert!(receiver.so_far().is_empty(), "{mode}");
+        let resumed = server.call("webhook.resume", json!([id])).await.unwrap();
+        assert_eq!(resumed["is_paused"], 0);
+        assert_eq!(states(&server.settled(id).await), ["delivered"; 2]);
+        let mut numbers = order(&receiver.so_far());
+        numbers.sort_unstable();
+        assert_eq!(numbers, [1, 2], "{mode}");
+        assert_eq!(get(&server, off).await["increment_id"], 0);
+    }
+}
+
+/// What the receiver has asked for holds, whatever its webhook's owner does meanwhile.
+#[tokio::test]
+async fn a_resumed_webhook_keeps_to_the_pause_that_its_receiver_asked_for() {
+    let (server, _hand) = Start::default().manual().await;
+    let id = webhook(&server, &busy().await, json!({})).await;
+    publish(&server, 1).await;
+    server.attempts(id, 1, 1).await;
+    server.call("webhook.pause", json!([id])).await.unwrap();
+    server.call("webhook.resume", json!([id])).await.unwrap();
+    assert_eq!(shown(&server, id).await, [at_s(PAUSE_S), json!("retry_after"), json!("closed")]);
+    server.call("webhook.update", json!([id, {"is_active": 0}])).await.unwrap();
+    server.call("webhook.update", json!([id, {"is_active": 1}])).await.unwrap();
+    assert_eq!(shown(&server, id).await[0], Value::Null, "switched on, it begins anew");
+}
+
+#[tokio::test]
+async fn a_server_that_was_started_paused_takes_in_and_sends_nothing() {
+    let server = Start::default().flag("paused", "true").go().await;
+    let receiver = Receiver::obliging().await;
+    let id = webhook(&server, &receiver, json!({})).await;
+    publish(&server, 3).await;
+    let fault = server.call("webhook.test", json!([id])).await.unwrap_err();
+    assert_eq!((&fault["code"], fault["message"].as_str().unwrap().contains("--paused")), (&json!(112), true));
+    server.call("delivery.retry", json!([id, 2])).await.unwrap();
+    assert_eq!(states(&deliveries(&server, id).await), ["pending"; 3]);
+    assert!(receiver.so_far().is_empty());
+    let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+    assert_eq!(states(&server.settled(id).await), ["delivered"; 3]);
+}

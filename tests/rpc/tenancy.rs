@@ -11,6 +11,7 @@ struct Things {
     webhook: i64,
     event: i64,
     topic: &'static str,
+    job: i64,
 }
 
 /// What becomes of a call that names what belongs to another merchant.
@@ -27,7 +28,7 @@ enum Expected {
 /// A method that is new has to be told of here, or the walk fails.
 fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
     use Expected::{Fault, Nothing, Own};
-    let Things { webhook: id, event, topic } = things;
+    let Things { webhook: id, event, topic, job } = things;
     let webhook = |args| vec![(args, Fault(103))];
     match method {
         "webhook.list" => vec![
@@ -44,10 +45,19 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
             (json!([{"status": 0}]), Fault(100)),
         ],
         "webhook.update" => webhook(json!([id, {"is_active": 0}])),
-        "webhook.get" | "webhook.stats" | "webhook.enable" | "webhook.rotate_secret" | "webhook.replay" => {
-            webhook(json!([id]))
+        "webhook.get" | "webhook.stats" | "webhook.enable" | "webhook.pause" | "webhook.resume" => webhook(json!([id])),
+        "webhook.rotate_secret" => webhook(json!([id])),
+        "webhook.replay" => webhook(json!([id, {"all": true}])),
+        "webhook.backfill" => {
+            vec![(json!([id, {"all": true}]), Fault(103)), (json!([id, {"topics": topic}]), Fault(103))]
         }
-        "webhook.backfill" => vec![(json!([id]), Fault(103)), (json!([id, {"topics": topic}]), Fault(103))],
+        "delivery.retry_many" => vec![
+            (json!([{"webhook_id": id, "state": "delivered"}]), Fault(103)),
+            // Of all that who has none has.
+            (json!([{"all": true}]), Fault(103)),
+        ],
+        "job.list" => vec![(json!([]), Nothing(json!([])))],
+        "job.get" | "job.cancel" => vec![(json!([job]), Fault(123))],
         "webhook.test" => vec![(json!([id]), Fault(103)), (json!([id, {"n": 1}]), Fault(103))],
         "webhook.delete" => webhook(json!([id])),
         "delivery.list" | "delivery.count" => {
@@ -128,7 +138,12 @@ async fn furnished() -> (TestServer, Receiver, Things) {
     owner.done("topic.register", json!([topic, {"message_schema": schema}])).await;
     let receipt = owner.done("event.publish", json!([topic, message(), {"idempotency_key": "k"}])).await;
     server.settled(webhook).await;
-    (server, receiver, Things { webhook, event: receipt["event_id"].as_i64().unwrap(), topic })
+    // It finds nothing to send.
+    let replay = owner.done("webhook.replay", json!([webhook, {"all": true, "state": "cancelled"}])).await;
+    let job = replay["job_id"].as_i64().unwrap();
+    let is_done = async || owner.done("job.get", json!([job])).await["state"] == "done";
+    server.until(async || is_done().await.then_some(())).await;
+    (server, receiver, Things { webhook, event: receipt["event_id"].as_i64().unwrap(), topic, job })
 }
 
 /// A message with nothing in it that tells which thing it speaks of.
@@ -145,7 +160,7 @@ fn without_names(error: &Value, topics: [&str; 2]) -> String {
 async fn another_merchants_things_are_as_if_there_were_none() {
     let (server, receiver, things) = furnished().await;
     let stranger = User::new(&server, "stranger", "globex", "webhook_read,webhook_write,event_write,admin");
-    let absent = Things { webhook: 999, event: 999, topic: "absent:topic" };
+    let absent = Things { webhook: 999, event: 999, topic: "absent:topic", job: 999 };
     let before = everything_of(&server, 1);
     assert!(before.len() >= 8, "{before:?}");
     let (mut methods_tried, mut attempts) = (0, 0);
@@ -255,7 +270,7 @@ async fn each_permission_opens_its_own_methods() {
     let needs = |method: &str| match method {
         "event.publish" | "event.publish_many" => "event_write",
         "topic.register" | "topic.update" | "topic.remove" | "user.update" | "user.rotate_key" => "admin",
-        "delivery.retry" | "delivery.cancel" => "webhook_write",
+        "delivery.retry" | "delivery.retry_many" | "delivery.cancel" | "job.cancel" => "webhook_write",
         "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" => "webhook_read",
         method if method.starts_with("webhook.") => "webhook_write",
         _ => "webhook_read",

@@ -11,6 +11,11 @@ async fn step(bench: &Bench) {
     bench.store.set_active(bench.other, WebhookSelector::All, true).await.unwrap();
 }
 
+/// What was accepted from then on.
+fn since(at: Timestamp) -> EventFilter {
+    EventFilter { since: Some(at), ..EventFilter::default() }
+}
+
 /// So many events of a merchant that go nowhere yet.
 async fn publish_many(bench: &Bench, merchant: MerchantId, count: usize, message: &str) {
     bench.store.publish(merchant, vec![event("order:created", message, None); count]).await.unwrap();
@@ -31,7 +36,6 @@ async fn jobs_take_turns_by_merchant() {
     file.execute_batch(
         "CREATE TABLE step (webhook_id INTEGER);
         CREATE TRIGGER did UPDATE ON job BEGIN INSERT INTO step VALUES (NEW.webhook_id); END;
-        CREATE TRIGGER ended DELETE ON job BEGIN INSERT INTO step VALUES (OLD.webhook_id); END;
         BEGIN IMMEDIATE",
     )
     .unwrap();
@@ -40,7 +44,7 @@ async fn jobs_take_turns_by_merchant() {
         .into_iter()
         .map(|(merchant, id)| {
             let store = Arc::clone(&bench.store);
-            tokio::spawn(async move { store.backfill(merchant, id, None, START).await })
+            tokio::spawn(async move { store.backfill(merchant, id, since(START)).await })
         })
         .collect();
     tokio::task::yield_now().await;
@@ -48,7 +52,7 @@ async fn jobs_take_turns_by_merchant() {
     for asked in asked {
         asked.await.unwrap().unwrap();
     }
-    while count(&file, "SELECT count(*) FROM job") > 0 {
+    while count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL") > 0 {
         step(&bench).await;
     }
     let place = count(&file, &format!("SELECT rowid FROM step WHERE webhook_id = {other}"));
@@ -66,7 +70,7 @@ async fn a_merchant_may_have_so_many_jobs() {
     for _ in 0..17 {
         let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 20).await.unwrap().webhook_id;
         for _ in 0..17 {
-            refused.extend(bench.store.backfill(bench.acme, id, None, START).await.err());
+            refused.extend(bench.store.backfill(bench.acme, id, since(START)).await.err());
         }
     }
     let of = |whose: &str| {
@@ -75,7 +79,7 @@ async fn a_merchant_may_have_so_many_jobs() {
     };
     assert_eq!((of("webhook"), of("merchant"), refused.len()), (16, 17, 33), "16 of each webhook, 256 in all");
     let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
-    bench.store.backfill(bench.other, other, None, START).await.unwrap();
+    bench.store.backfill(bench.other, other, since(START)).await.unwrap();
 }
 
 #[tokio::test]
@@ -84,13 +88,13 @@ async fn backfills_wait_for_room_and_tests_are_refused() {
     let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
     publish_many(&bench, bench.acme, 10, &filling).await;
     let id = bench.webhook("*").await;
-    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
     let file = bench.file();
     for _ in 0..5 {
         step(&bench).await;
     }
     assert_eq!(bench.fresh(id, 0).await, [0; 0], "eight tenths are full, and the rest is for what is new");
-    assert_eq!(count(&file, "SELECT count(*) FROM job"), 1);
+    assert_eq!(count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL"), 1);
     let message = || Message::try_new(&filling).unwrap();
     let mut tests = 0;
     let refused = loop {
@@ -104,11 +108,50 @@ async fn backfills_wait_for_room_and_tests_are_refused() {
 
     // The operator gives it more room.
     let bench = bench.reopen();
-    while count(&file, "SELECT count(*) FROM job") > 0 {
+    while count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL") > 0 {
         step(&bench).await;
     }
     let last = bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id.0;
     assert_eq!(last, tests + 10);
+}
+
+/// A job that was called off does no more, not after a restart either, and
+/// leaves its place to others.
+#[tokio::test]
+async fn a_job_that_was_called_off_does_no_more() {
+    let bench = Bench::with(|config| config.retention.bytes_max = 1);
+    let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), QUOTA).await.unwrap().webhook_id;
+    bench
+        .file()
+        .execute(
+            "INSERT INTO event (merchant_id, topic, message, created_at, published_at) VALUES (1, 'a:b', '{}', 0, 0)",
+            [],
+        )
+        .unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..16 {
+        asked.push(bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap().job_id);
+    }
+    let refused = bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::TooManyJobs { .. }));
+    step(&bench).await;
+    for job_id in &asked {
+        let refused = bench.store.cancel_job(bench.other, *job_id).await.unwrap_err();
+        assert!(matches!(refused, StoreError::NoJob), "another merchant's");
+        let cancelled = bench.store.cancel_job(bench.acme, *job_id).await.unwrap();
+        assert_eq!((cancelled.state, cancelled.progress.queued), (JobState::Cancelled, 0));
+        assert_eq!(bench.store.cancel_job(bench.acme, *job_id).await.unwrap().ended_at, cancelled.ended_at);
+    }
+    let last = bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap().job_id;
+    // The operator gives it more room.
+    let bench = bench.reopen_with(|config| config.retention.bytes_max = 0);
+    while bench.store.job(bench.acme, last).await.unwrap().state == JobState::Running {
+        step(&bench).await;
+    }
+    assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id, IncrementId(1));
+    let after = Slice { after: Some(asked[14]), order: Order::Ascending, limit: 9 };
+    let states: Vec<_> = bench.store.jobs(bench.acme, after).await.unwrap().iter().map(|job| job.state).collect();
+    assert_eq!(states, [JobState::Cancelled, JobState::Done]);
 }
 
 /// What is put aside is taken up again by a sweep.
@@ -119,10 +162,10 @@ async fn backfills_go_on_when_there_is_room() {
     let all = bench.webhook("order:*").await;
     publish_many(&bench, bench.acme, 9, &filling).await;
     let id = bench.webhook("*").await;
-    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
     step(&bench).await;
     let file = bench.file();
-    assert_eq!(count(&file, "SELECT count(*) FROM job"), 1);
+    assert_eq!(count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL"), 1);
     // Three quarters end, and are pruned, for space is short.
     for number in 1..=7 {
         bench.record(all, number, 1, Verdict::Delivered).await;
@@ -132,7 +175,7 @@ async fn backfills_go_on_when_there_is_room() {
         step(&bench).await;
     }
     bench.sqlite.sweep();
-    while count(&file, "SELECT count(*) FROM job") > 0 {
+    while count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL") > 0 {
         step(&bench).await;
     }
     assert_eq!(bench.fresh(id, 0).await, [1, 2], "what was left");
@@ -428,7 +471,7 @@ async fn a_chore_that_fails_rests_and_then_fails_alone() {
             BEGIN SELECT RAISE(ABORT, 'on purpose'); END",
     )
     .unwrap();
-    bench.store.backfill(bench.acme, id, None, START).await.unwrap();
+    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
     let refusals = async || {
         let mut refused = 0;
         for _ in 0..20 {
@@ -449,7 +492,7 @@ async fn a_chore_that_fails_rests_and_then_fails_alone() {
 
     file.execute_batch("DROP TRIGGER broken").unwrap();
     bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(60)));
-    while count(&file, "SELECT count(*) FROM job") > 0 {
+    while count(&file, "SELECT count(*) FROM job WHERE ended_at IS NULL") > 0 {
         step(&bench).await;
     }
     assert_eq!(numbered(), 600);

@@ -78,7 +78,7 @@ async fn every_way_to_change_a_delivery_is_told() {
     until(&mut socket, fits(id, 1, "delivered", 2)).await;
     server.publish("order:created", json!({})).await;
     until(&mut socket, fits(id, 2, "delivered", 1)).await;
-    server.call("webhook.backfill", json!([id])).await.unwrap();
+    server.call("webhook.backfill", json!([id, {"all": true}])).await.unwrap();
     until(&mut socket, fits(id, 3, "delivered", 1)).await;
     server.call("webhook.replay", json!([id, {"from_increment_id": 2, "to_increment_id": 3}])).await.unwrap();
     until(&mut socket, fits(id, 2, "delivered", 2)).await;

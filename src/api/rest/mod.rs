@@ -140,6 +140,7 @@ impl From<Fault> for Refusal {
             | FaultCode::NoAttempt
             | FaultCode::NoTopic
             | FaultCode::NoUser
+            | FaultCode::NoJob
             | FaultCode::InvalidPath => StatusCode::NOT_FOUND,
             FaultCode::InvalidWebhook
             | FaultCode::InvalidEvent

@@ -466,7 +466,7 @@ async fn reflow(asked: Asked<ByEvent, Nothing, Nothing>) -> Result<WebhookReflow
     let topic = reflowed(&event_name)?;
     webhook.spec.url.as_ref().map_or(Ok(()), |url| check_https(url, &(&topic).into(), service.is_dev()))?;
     let sample = service.preview(&caller, &webhook, &topic).await?;
-    service.backfill(&caller, id, Backfill { topics: Some(topic.to_string()), since: None }).await?;
+    service.backfill(&caller, id, Backfill { topics: Some(topic.to_string()), ..Backfill::default() }).await?;
     let webhook_sample_request = sample.map(|sample| SampleRequest {
         request: String::from_utf8_lossy(&sample.body).into_owned(),
         request_headers: HttpHeader::list(&sample.headers),

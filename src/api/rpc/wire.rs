@@ -1,5 +1,6 @@
 //! Values as clients write them, and, in this file, what is written for clients.
 
+mod job;
 mod live;
 mod policy;
 pub mod schema;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub use self::job::{BackfillItem, JobItem, ReplayItem};
 pub use self::live::{DeliveryNewsItem, EventNewsItem};
 pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
 pub use self::stats::StatsItem;
@@ -21,7 +23,6 @@ pub use self::topic::{TopicData, TopicItem};
 pub use self::values::{Flag, Headers, Object, Topics, Whole};
 use crate::domain::delivery::{Attempt, Delivery};
 use crate::domain::event::{EventStory, EventSummary};
-use crate::domain::id::Span;
 use crate::domain::message_schema::Mismatch;
 use crate::domain::policy::Concurrency;
 use crate::domain::target::TargetUrl;
@@ -195,6 +196,9 @@ pub struct WebhookDetail<'a> {
     /// `open`: it has failed five times in a row, and one probe at a time goes out until one succeeds.
     #[schemars(schema_with = "schema::breakers")]
     breaker: &'static str,
+    /// 1: `webhook.pause` has stopped it; it goes on being numbered. `webhook.resume` sends what has gathered.
+    #[schemars(schema_with = "schema::flag_given")]
+    is_paused: u8,
     /// True: the server has disabled it; it goes on being numbered. `webhook.enable` lifts that.
     disabled: bool,
     /// Why: it answered 410 Gone, or failed for days.
@@ -237,6 +241,7 @@ impl<'a> WebhookDetail<'a> {
             paused_until: pause.map(|pause| pause.until.rfc3339_ms()),
             pause_reason: pause.map(|pause| pause.reason.name()),
             breaker: breaker(webhook),
+            is_paused: webhook.is_paused.into(),
             disabled: webhook.disabled.is_some(),
             disabled_reason: webhook.disabled.map(|reason| reason.name()),
             created_at: webhook.created_at.rfc3339_ms(),
@@ -326,7 +331,8 @@ pub struct DeliveryItem {
     #[schemars(schema_with = "schema::time")]
     created_at: String,
     /// When it goes out at the earliest, if it was tried before, is sent again, or its receiver is left alone for a
-    /// while. Null: in its turn, or not as long as its webhook is off or disabled.
+    /// while. Null: in its turn, or not as long as its webhook is off, paused
+    /// or disabled.
     #[schemars(schema_with = "schema::time_or_null")]
     next_attempt_at: Option<String>,
     /// When it ended.
@@ -532,24 +538,6 @@ pub struct TestedItem {
 impl From<Tested> for TestedItem {
     fn from(tested: Tested) -> Self {
         Self { delivery: tested.delivery.into(), attempt: tested.attempt.map(AttemptItem::from) }
-    }
-}
-
-/// Numbers from one to another, both included.
-#[derive(JsonSchema, Serialize)]
-#[schemars(rename = "NumberRange")]
-pub struct SpanItem {
-    /// The first.
-    #[schemars(schema_with = "schema::number")]
-    from_increment_id: i64,
-    /// The last.
-    #[schemars(schema_with = "schema::number")]
-    to_increment_id: i64,
-}
-
-impl From<Span> for SpanItem {
-    fn from(span: Span) -> Self {
-        Self { from_increment_id: span.first.0, to_increment_id: span.last.0 }
     }
 }
 

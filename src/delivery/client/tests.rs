@@ -142,6 +142,7 @@ fn is_whole(request: &str) -> bool {
 
 fn config(allow: &[&str]) -> Config {
     Config {
+        is_paused: false,
         in_flight_max: 10,
         webhook_in_flight_max: 10,
         loaded_bytes_max: 1_000_000,

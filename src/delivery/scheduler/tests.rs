@@ -11,6 +11,7 @@ const IN_FLIGHT_MAX: usize = 32;
 /// merchants are those of [`merchant_of`].
 fn scheduler(webhooks: i64) -> Scheduler {
     let config = Config {
+        is_paused: false,
         in_flight_max: IN_FLIGHT_MAX,
         webhook_in_flight_max: 8,
         loaded_bytes_max: 64 * 1024 * 1024,

@@ -191,5 +191,7 @@ fn sweep(tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         let removed = tx.conn.prepare_cached(sql)?.execute([tx.now.0, ROWS_PER_SWEEP])?;
         is_clean &= i64::try_from(removed).is_ok_and(|removed| removed < ROWS_PER_SWEEP);
     }
+    let forgotten = jobs::forget_old(tx, ROWS_PER_SWEEP)?;
+    is_clean &= i64::try_from(forgotten).is_ok_and(|forgotten| forgotten < ROWS_PER_SWEEP);
     Ok(is_clean)
 }

@@ -343,6 +343,10 @@ impl Store for SqliteStore {
         self.write(merchant, move |tx| webhooks::enable(tx, merchant, id)).await
     }
 
+    async fn set_paused(&self, merchant: MerchantId, id: WebhookId, is_paused: bool) -> Result<Webhook, StoreError> {
+        self.write(merchant, move |tx| webhooks::set_paused(tx, merchant, id, is_paused)).await
+    }
+
     async fn rotate_secret(
         &self,
         merchant: MerchantId,

@@ -4,10 +4,12 @@ use async_trait::async_trait;
 
 use super::changes::{jobs, resending};
 use super::{SqliteStore, pages};
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
-use crate::domain::time::Timestamp;
-use crate::domain::topic::Patterns;
-use crate::store::resending::Resending;
+use crate::domain::delivery::DeliveryFilter;
+use crate::domain::event::EventFilter;
+use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
+use crate::domain::job::Job;
+use crate::domain::page::Slice;
+use crate::store::resending::{Backfilled, Replayed, Resending};
 use crate::store::{Page, PageLimit, StoreError};
 
 #[async_trait]
@@ -39,19 +41,45 @@ impl Resending for SqliteStore {
         merchant: MerchantId,
         id: WebhookId,
         span: Span,
-        since: Timestamp,
-    ) -> Result<Span, StoreError> {
-        self.write(merchant, move |tx| jobs::replay(tx, merchant, id, span, since)).await
+        filter: DeliveryFilter,
+    ) -> Result<Replayed, StoreError> {
+        let looked_for = filter.clone();
+        let unavailable = self
+            .readers
+            .sum(merchant, move |conn, after| jobs::unavailable(conn, merchant, id, span, &looked_for, after))
+            .await?;
+        let (job_id, span) = self.write(merchant, move |tx| jobs::replay(tx, merchant, id, span, filter)).await?;
+        Ok(Replayed { job_id, span, unavailable })
+    }
+
+    async fn retry_many(
+        &self,
+        merchant: MerchantId,
+        id: Option<WebhookId>,
+        filter: DeliveryFilter,
+    ) -> Result<Job, StoreError> {
+        self.write(merchant, move |tx| jobs::retry_many(tx, merchant, id, filter)).await
     }
 
     async fn backfill(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        topics: Option<Patterns>,
-        since: Timestamp,
-    ) -> Result<EventId, StoreError> {
-        self.write(merchant, move |tx| jobs::backfill(tx, merchant, id, topics, since)).await
+        filter: EventFilter,
+    ) -> Result<Backfilled, StoreError> {
+        self.write(merchant, move |tx| jobs::backfill(tx, merchant, id, filter)).await
+    }
+
+    async fn job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError> {
+        self.readers.read(merchant, move |conn| jobs::find(conn, merchant, id)).await
+    }
+
+    async fn jobs(&self, merchant: MerchantId, slice: Slice<JobId>) -> Result<Vec<Job>, StoreError> {
+        self.readers.read(merchant, move |conn| jobs::list(conn, merchant, slice)).await
+    }
+
+    async fn cancel_job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError> {
+        self.write(merchant, move |tx| jobs::cancel(tx, merchant, id)).await
     }
 
     async fn one(

@@ -51,7 +51,7 @@ pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
-    updated_at";
+    updated_at, is_paused";
 
 /// What [`parcel`] reads; takes a WHERE behind it.
 pub const PARCEL: &str = "SELECT d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic,
@@ -199,6 +199,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         consecutive_failures: row.get("consecutive_failures")?,
         failing_since: time_if_any(row, column("failing_since")?)?,
         pause: pause(row, column("paused_until")?, column("pause_reason")?)?,
+        is_paused: row.get("is_paused")?,
         disabled: named(row, column("disabled_reason")?, DisabledReason::from_name)?,
         is_recovering: row.get("is_recovering")?,
         created_at: time(row, column("created_at")?)?,
@@ -213,7 +214,7 @@ fn pause(row: &Row<'_>, until: usize, reason: usize) -> rusqlite::Result<Option<
 
 /// The values for the columns of [`DEFINITION`].
 pub fn definition(webhook: &Webhook) -> Vec<Value> {
-    let Webhook { spec, old_secrets, disabled, is_recovering, updated_at, .. } = webhook;
+    let Webhook { spec, old_secrets, disabled, is_recovering, updated_at, is_paused, .. } = webhook;
     let number = |number: Option<u32>| number.map_or(Value::Null, |number| Value::Integer(number.into()));
     let words = |text: Option<&str>| text.map_or(Value::Null, |text| Value::Text(text.to_owned()));
     let old_secrets = serde_json::Value::from_iter(
@@ -245,6 +246,7 @@ pub fn definition(webhook: &Webhook) -> Vec<Value> {
         words(disabled.map(DisabledReason::name)),
         Value::Integer((*is_recovering).into()),
         Value::Integer(updated_at.0),
+        Value::Integer((*is_paused).into()),
     ]
 }
 
@@ -344,7 +346,8 @@ pub struct Sending {
 impl Sending {
     /// As it is at `now`, of a webhook that was deleted, too.
     pub fn of(conn: &Connection, webhook_id: WebhookId, now: Timestamp) -> rusqlite::Result<Self> {
-        let sql = "SELECT is_active AND disabled_reason IS NULL AND url IS NOT NULL AND deleted_at IS NULL,
+        let sql =
+            "SELECT is_active AND NOT is_paused AND disabled_reason IS NULL AND url IS NOT NULL AND deleted_at IS NULL,
             delivery_mode, paused_until, pause_reason FROM webhook WHERE webhook_id = ?1";
         conn.prepare_cached(sql)?.query_row([webhook_id.0], |row| {
             let mode = named(row, 1, DeliveryMode::from_name)?;

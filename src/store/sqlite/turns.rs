@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::changes::jobs::Job;
-use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::id::{JobId, MerchantId, WebhookId};
 
 /// Webhooks for which there is something to do, each once.
 #[derive(Default)]
@@ -86,6 +86,20 @@ impl Jobs {
     /// Puts one aside until there may be room for it.
     pub fn park(&mut self, job: Job) {
         self.parked.push(job);
+    }
+
+    /// Takes one that is of this webhook now, whether it is its turn or not. It
+    /// counts until it is removed.
+    pub fn take(&mut self, id: WebhookId, job_id: JobId) -> Option<Job> {
+        if let Some(place) = self.parked.iter().position(|job| job.job_id == job_id) {
+            return Some(self.parked.swap_remove(place));
+        }
+        let line = self.lines.get_mut(&id)?;
+        let job = line.iter().position(|job| job.job_id == job_id).and_then(|place| line.remove(place));
+        if line.is_empty() {
+            self.lines.remove(&id);
+        }
+        job
     }
 
     /// Has those go on that were put aside.

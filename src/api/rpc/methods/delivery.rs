@@ -6,12 +6,13 @@ use serde::Deserialize;
 use crate::api::list::text_of;
 use crate::api::rpc::answer::Listed;
 use crate::api::rpc::method::{HEAVY_STEP, LIGHT_STEP, Method, Request, TurnOf};
-use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, Object, PulledItem, Topics, Whole, schema};
+use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, JobItem, Object, PulledItem, Topics, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::delivery::{AttemptPage, DeliveryPage, DeliverySelection, Pull};
+use crate::service::resend::RetryMany;
 
 /// A longer body is written apart: each of its bytes is looked at.
 const AT_ONCE_BYTES_MAX: usize = 64 * 1024;
@@ -68,6 +69,13 @@ pub fn methods() -> Vec<Method> {
             FaultCode::InvalidSelection,
             &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::DeliveryNotChanged],
         ),
+        Method::with_session(
+            "delivery.retry_many",
+            "Sends deliveries of one or of all webhooks again, each in its turn, and returns the job that does it.",
+            retry_many,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "delivery.cancel",
             "Ends a pending delivery, and returns it; its number stays as a tombstone.",
@@ -285,6 +293,49 @@ async fn pull(request: Request, caller: Caller, params: PullParams) -> Result<Li
 async fn retry(request: Request, caller: Caller, params: ByNumber) -> Result<DeliveryItem, Fault> {
     let (id, number) = (WebhookId(params.webhook_id.0), IncrementId(params.increment_id.0));
     request.service.retry_delivery(&caller, id, number).await.map(DeliveryItem::from)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct RetryManyParams {
+    /// Which deliveries: those of a webhook, of topics, of a time, or `all`.
+    options: Option<Object<RetryManyOptions>>,
+}
+
+/// Which deliveries to send again; where several are given, what fits all of them.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(deny_unknown_fields)]
+struct RetryManyOptions {
+    /// Only those of this webhook.
+    #[schemars(range(min = 1))]
+    webhook_id: Option<Whole>,
+    /// Those in this state; `abandoned`, which is what has failed for good, if left out.
+    #[schemars(schema_with = "schema::states")]
+    #[serde(default)]
+    state: Option<String>,
+    /// Only those of events that match: `order:created` is that topic, `order:*` all of a resource.
+    topics: Option<Topics>,
+    /// Only what was numbered at or after this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    since: Option<String>,
+    /// Only what was numbered before this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    until: Option<String>,
+    /// 1: all there are. Needed where neither a webhook, nor topics, nor a time is given.
+    all: Option<Flag>,
+}
+
+async fn retry_many(request: Request, caller: Caller, params: RetryManyParams) -> Result<JobItem, Fault> {
+    let Object(options) = params.options.unwrap_or_default();
+    let said = RetryMany {
+        webhook_id: options.webhook_id.map(|id| id.0),
+        state: options.state,
+        topics: options.topics.map(|topics| topics.0),
+        since: options.since,
+        until: options.until,
+        all: options.all.is_some_and(|all| all.0),
+    };
+    request.service.retry_many(&caller, said).await.map(JobItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -2,6 +2,7 @@
 
 mod delivery;
 mod event;
+mod job;
 mod live;
 mod session;
 mod topic;
@@ -21,6 +22,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(live::event_methods());
     methods.extend(delivery::methods());
     methods.extend(live::delivery_methods());
+    methods.extend(job::methods());
     methods.extend(topic::methods());
     methods.extend(user::methods());
     methods

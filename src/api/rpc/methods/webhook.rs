@@ -13,8 +13,8 @@ use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{HEAVY_STEP, Method, Request, TurnOf, Written};
 use crate::api::rpc::wire::{
-    Basic, Batch, Flag, Headers, Object, Rate, Retry, Shown, SpanItem, StatsItem, TestedItem, Times, Topics,
-    WebhookDetail, WebhookItem, Whole, nullable, schema,
+    BackfillItem, Basic, Batch, Flag, Headers, Object, Rate, ReplayItem, Retry, Shown, StatsItem, TestedItem, Times,
+    Topics, WebhookDetail, WebhookItem, Whole, nullable, schema,
 };
 use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
@@ -72,6 +72,16 @@ pub fn methods() -> Vec<Method> {
             .needs(Permission::WebhookWrite)
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session(
+            "webhook.pause",
+            "Stops sending to a webhook, whose events go on being numbered and wait, and returns it.",
+            pause,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
+        Method::with_session("webhook.resume", "Goes on sending after webhook.pause, and returns the webhook.", resume)
+            .needs(Permission::WebhookWrite)
+            .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
+        Method::with_session(
             "webhook.rotate_secret",
             "Gives a webhook a new secret; the old one signs beside it for a while.",
             rotate_secret,
@@ -80,14 +90,18 @@ pub fn methods() -> Vec<Method> {
         .faults(FaultCode::InvalidWebhook, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.replay",
-            "Sends numbers again that were given out: a range of them, or those since a time.",
+            "Sends numbers again that were given out: a range of them, or those of a time, each in its turn.",
             replay,
         )
         .needs(Permission::WebhookWrite)
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
-        Method::with_session("webhook.backfill", "Sends stored events to a webhook as new numbers.", backfill)
-            .needs(Permission::WebhookWrite)
-            .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
+        Method::with_session(
+            "webhook.backfill",
+            "Sends stored events to a webhook as new numbers, each in its turn.",
+            backfill,
+        )
+        .needs(Permission::WebhookWrite)
+        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.test",
             "Sends a webhook a numbered test:ping at once, and waits for the outcome.",
@@ -276,7 +290,8 @@ struct Data {
     /// What they say of it.
     #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
     description: Option<String>,
-    /// Whether it is on. Off, what is pending waits, and later events are not numbered for it.
+    /// Whether it is on. Off, what is pending waits, and later events are not numbered for it: `webhook.pause` keeps
+    /// them.
     is_active: Option<Flag>,
     /// What it subscribes to: `order:created` is that topic, `order:*` all of a resource, `*` everything; several as a list, or with commas between them.
     topics: Option<Topics>,
@@ -410,6 +425,16 @@ async fn enable(request: Request, caller: Caller, params: ById) -> Result<Writte
     detail(&request, &webhook, &caller)
 }
 
+async fn pause(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
+    let webhook = request.service.pause_webhook(&caller, WebhookId(params.webhook_id.0), true).await?;
+    detail(&request, &webhook, &caller)
+}
+
+async fn resume(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
+    let webhook = request.service.pause_webhook(&caller, WebhookId(params.webhook_id.0), false).await?;
+    detail(&request, &webhook, &caller)
+}
+
 #[derive(Deserialize, JsonSchema)]
 struct RotateSecret {
     /// The webhook.
@@ -437,7 +462,7 @@ async fn rotate_secret(
 struct ReplayParams {
     /// The webhook.
     webhook_id: Whole,
-    /// Which numbers; all, if left out.
+    /// Which numbers: a range, a time, or `all`.
     options: Option<Object<ReplayOptions>>,
 }
 
@@ -455,51 +480,64 @@ struct ReplayOptions {
     /// Only what was numbered at or after this time (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// Only what was numbered before this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    until: Option<String>,
+    /// Only those in this state: `abandoned` is what has failed for good. All but cancelled ones, if left out.
+    #[schemars(schema_with = "schema::states")]
+    #[serde(default)]
+    state: Option<String>,
+    /// 1: all there are. Needed where neither a number nor a time is given.
+    all: Option<Flag>,
 }
 
-async fn replay(request: Request, caller: Caller, params: ReplayParams) -> Result<SpanItem, Fault> {
+async fn replay(request: Request, caller: Caller, params: ReplayParams) -> Result<ReplayItem, Fault> {
     let Object(options) = params.options.unwrap_or_default();
     let replay = Replay {
         from_increment_id: options.from_increment_id.map(|number| number.0),
         to_increment_id: options.to_increment_id.map(|number| number.0),
         since: options.since,
+        until: options.until,
+        state: options.state,
+        all: options.all.is_some_and(|all| all.0),
     };
-    request.service.replay(&caller, WebhookId(params.webhook_id.0), replay).await.map(SpanItem::from)
+    request.service.replay(&caller, WebhookId(params.webhook_id.0), replay).await.map(ReplayItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct BackfillParams {
     /// The webhook.
     webhook_id: Whole,
-    /// Which events; those of its topics, if left out.
+    /// Which events: topics, a time, or `all`.
     options: Option<Object<BackfillOptions>>,
 }
 
-/// Which stored events to number.
+/// Which stored events to number; where several are given, what fits all of them.
 #[derive(Default, Deserialize, JsonSchema)]
 #[schemars(inline)]
 #[serde(deny_unknown_fields)]
 struct BackfillOptions {
-    /// Only events of these topics.
+    /// Only events of these topics; of those that the webhook subscribes to, if left out.
     topics: Option<Topics>,
     /// Only events accepted at or after this time (RFC 3339).
     #[schemars(extend("format" = "date-time"))]
     since: Option<String>,
+    /// Only events accepted before this time (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
+    until: Option<String>,
+    /// 1: all there are. Needed where neither topics nor a time is given.
+    all: Option<Flag>,
 }
 
-/// How far a backfill goes.
-#[derive(JsonSchema, Serialize)]
-struct Backfilled {
-    /// The last event that is looked at.
-    #[schemars(schema_with = "schema::number")]
-    through_event_id: i64,
-}
-
-async fn backfill(request: Request, caller: Caller, params: BackfillParams) -> Result<Backfilled, Fault> {
+async fn backfill(request: Request, caller: Caller, params: BackfillParams) -> Result<BackfillItem, Fault> {
     let Object(options) = params.options.unwrap_or_default();
-    let backfill = Backfill { topics: options.topics.map(|topics| topics.0), since: options.since };
-    let through = request.service.backfill(&caller, WebhookId(params.webhook_id.0), backfill).await?;
-    Ok(Backfilled { through_event_id: through.0 })
+    let backfill = Backfill {
+        topics: options.topics.map(|topics| topics.0),
+        since: options.since,
+        until: options.until,
+        all: options.all.is_some_and(|all| all.0),
+    };
+    request.service.backfill(&caller, WebhookId(params.webhook_id.0), backfill).await.map(BackfillItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -10,6 +10,7 @@ use crate::api::rpc::method::Written;
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
+use crate::domain::job::{JobKind, JobState};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::topic::TOPIC_WORD;
@@ -119,6 +120,11 @@ pub fn sort_topics(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::topic::SORT_KEYS)
 }
 
+/// What jobs may be sorted by.
+pub fn sort_jobs(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::job::SORT_KEYS)
+}
+
 /// A publisher's message.
 pub fn message(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
@@ -164,6 +170,16 @@ pub fn number(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
 }
 
+/// An id, or none.
+pub fn id_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "format": "int64", "minimum": 1 })
+}
+
+/// A number of a webhook, or none.
+pub fn number_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "format": "int64", "minimum": 1 })
+}
+
 /// 0 or 1, as answers have it.
 pub fn flag_given(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer", "enum": [0, 1] })
@@ -192,6 +208,16 @@ fn one_of_or_null(names: impl IntoIterator<Item = &'static str>) -> Schema {
 /// What becomes of a delivery.
 pub fn states(_: &mut SchemaGenerator) -> Schema {
     one_of(DeliveryState::ALL.map(DeliveryState::name))
+}
+
+/// What a job does.
+pub fn job_kinds(_: &mut SchemaGenerator) -> Schema {
+    one_of(JobKind::ALL.map(JobKind::name))
+}
+
+/// How far it is.
+pub fn job_states(_: &mut SchemaGenerator) -> Schema {
+    one_of(JobState::ALL.map(JobState::name))
 }
 
 /// Why it ended.

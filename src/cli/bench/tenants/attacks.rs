@@ -299,7 +299,7 @@ async fn backfill_many_webhooks(attacker: Attacker) -> Result<(), Failure> {
     publish_in_advance(&attacker, &mut attacker.wire().await?, 20_000).await?;
     let ids = attacker.webhooks(300, pulled()).await?;
     let until = attacker.ready().await?;
-    let backfill = |number| Some(attacker.call("webhook.backfill", json!([ids.get(number as usize)?])));
+    let backfill = |number| Some(attacker.call("webhook.backfill", json!([ids.get(number as usize)?, {"all": true}])));
     attacker.flood(until, 4, backfill).await;
     sleep_until(until).await;
     Ok(())
@@ -322,7 +322,7 @@ async fn start_many_jobs(attacker: Attacker) -> Result<(), Failure> {
     let backfill = |number: u64| {
         let number = number as usize;
         let id = (number < 1_920).then(|| ids[number % ids.len()])?;
-        Some(attacker.call("webhook.backfill", json!([id])))
+        Some(attacker.call("webhook.backfill", json!([id, {"all": true}])))
     };
     attacker.flood(until, 4, backfill).await;
     sleep_until(until).await;

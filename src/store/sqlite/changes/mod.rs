@@ -1,6 +1,7 @@
 //! What the writer can change, each as it runs within a transaction.
 
 pub mod batches;
+pub mod choosing;
 pub mod fanout;
 pub mod forgetting;
 pub mod jobs;

@@ -34,6 +34,17 @@ pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incre
     if whole != batch.last.0 - batch.first.0 + 1 {
         return Err(StoreError::Pruned);
     }
+    send_again(tx, id, batch)?;
+    tx.news.push(Announcement::Reread(id, batch.first));
+    tx.news.push(Announcement::Now(id, batch.first));
+    tx.news.push(Announcement::Changed(id, batch));
+    Ok(())
+}
+
+/// Makes deliveries due now. What has ended undelivered is pending again; what
+/// was delivered stays so. What was never tried is due as it is. Whoever is under
+/// way notices by `resends_asked` that it goes out once more.
+pub fn send_again(tx: &Tx<'_>, id: WebhookId, numbers: Span) -> Result<()> {
     tx.conn
         .prepare_cached(
             "UPDATE delivery SET policy_start = attempts, resends_asked = resends_asked + 1,
@@ -42,10 +53,7 @@ pub fn retry(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, number: Incre
                 ended_at = CASE state WHEN 1 THEN ended_at END, reason = NULL
                 WHERE webhook_id = ?1 AND increment_id BETWEEN ?2 AND ?3",
         )?
-        .execute([id.0, batch.first.0, batch.last.0, tx.now.0])?;
-    tx.news.push(Announcement::Reread(id, batch.first));
-    tx.news.push(Announcement::Now(id, batch.first));
-    tx.news.push(Announcement::Changed(id, batch));
+        .execute([id.0, numbers.first.0, numbers.last.0, tx.now.0])?;
     Ok(())
 }
 

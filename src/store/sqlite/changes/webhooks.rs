@@ -50,6 +50,7 @@ pub fn create(
         consecutive_failures: 0,
         failing_since: None,
         pause: None,
+        is_paused: false,
         disabled: None,
         is_recovering: false,
         created_at: tx.now,
@@ -94,6 +95,15 @@ pub fn enable(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId) -> Result<We
     }
     let webhook = enabled(Webhook { updated_at: tx.now, ..webhook });
     write(tx, webhook)
+}
+
+/// Pauses a webhook, or has it go on; one that is as it is to be stays so.
+pub fn set_paused(tx: &mut Tx<'_>, merchant: MerchantId, id: WebhookId, is_paused: bool) -> Result<Webhook> {
+    let webhook = find(tx, merchant, id)?;
+    if webhook.is_paused == is_paused {
+        return Ok(webhook);
+    }
+    write(tx, Webhook { is_paused, updated_at: tx.now, ..webhook })
 }
 
 /// Puts a new secret in place of the old one, which goes on signing until `overlap_until`.
