@@ -1,4 +1,4 @@
-import { FaultError, TallyhookError, TransportError } from "./errors.js";
+import { FaultError, type TallyhookError, TimeoutError, TransportError } from "./errors.js";
 import { isObject } from "./json.js";
 import {
   type CallOptions,
@@ -22,6 +22,8 @@ const PASSING = [1, 120];
 /** The ids of calls on a connection. */
 const SUBSCRIBE_ID = 1;
 const PROBE_ID = 2;
+/** No subscription has this id, so a probe ends none. */
+const NO_SUBSCRIPTION = Number.MAX_SAFE_INTEGER;
 
 /** A delivery that is new or has changed, or numbers of which that was not told. */
 export type DeliveryNews = DeliveryStatus | { readonly missed: readonly MissedDeliveries[] };
@@ -75,11 +77,12 @@ export function followDelivery(
       after = Math.max(after ?? 0, ...ends.map((end) => end ?? 0));
     },
     // Those that were told may have changed; those after them are told now.
-    lost: () => ({
-      missed: [
-        { webhook_id: webhook_id ?? null, first_increment_id: 1, last_increment_id: after ?? null },
-      ],
-    }),
+    lost: () => {
+      const last = webhook_id === undefined ? null : (after ?? null);
+      if (last === 0) return undefined;
+      const span = { first_increment_id: 1, last_increment_id: last };
+      return { missed: [{ webhook_id: webhook_id ?? null, ...span }] };
+    },
   });
 }
 
@@ -160,7 +163,7 @@ async function connect<Item>(
   const abort = (): void => controller.abort(signal?.reason);
   signal?.addEventListener("abort", abort);
   const late = (): void =>
-    controller.abort(new TransportError(`${subscription.method}: none within ${timeoutMs} ms`));
+    controller.abort(new TimeoutError(`${subscription.method}: none within ${timeoutMs} ms`));
   const timer = setTimeout(late, Math.min(timeoutMs, TIMER_MAX_MS));
   try {
     return await transport.inSession(controller.signal, async (session) => {
@@ -210,7 +213,7 @@ class Connection<Item> {
     this.#probe = setInterval(() => {
       if (!this.#hasHeard) return this.#finish();
       this.#hasHeard = false;
-      if (this.#isSubscribed) send(PROBE_ID, "event.unsubscribe", { subscription: TIMER_MAX_MS });
+      if (this.#isSubscribed) send(PROBE_ID, "event.unsubscribe", { subscription: NO_SUBSCRIPTION });
     }, PROBE_MS);
   }
 
