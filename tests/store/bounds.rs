@@ -119,15 +119,10 @@ async fn backfills_wait_for_room_and_tests_are_refused() {
 /// leaves its place to others.
 #[tokio::test]
 async fn a_job_that_was_called_off_does_no_more() {
-    let bench = Bench::with(|config| config.retention.bytes_max = 1);
+    let bench = Bench::with(|config| config.retention.bytes_max = 2_000_000);
+    let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
+    publish_many(&bench, bench.acme, 10, &filling).await;
     let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), QUOTA).await.unwrap().webhook_id;
-    bench
-        .file()
-        .execute(
-            "INSERT INTO event (merchant_id, topic, message, created_at, published_at) VALUES (1, 'a:b', '{}', 0, 0)",
-            [],
-        )
-        .unwrap();
     let mut asked = Vec::new();
     for _ in 0..16 {
         asked.push(bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap().job_id);
@@ -148,7 +143,7 @@ async fn a_job_that_was_called_off_does_no_more() {
     while bench.store.job(bench.acme, last).await.unwrap().state == JobState::Running {
         step(&bench).await;
     }
-    assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id, IncrementId(1));
+    assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().last_increment_id, IncrementId(10));
     let after = Slice { after: Some(asked[14]), order: Order::Ascending, limit: 9 };
     let states: Vec<_> = bench.store.jobs(bench.acme, after).await.unwrap().iter().map(|job| job.state).collect();
     assert_eq!(states, [JobState::Cancelled, JobState::Done]);

@@ -216,7 +216,7 @@ mod tests {
         let lists =
             methods.filter(|method| method["name"].as_str().is_some_and(|name| name.ends_with(".list"))).count();
         let client = &written(&document, Language::TypeScript)["src/client.ts"];
-        assert_eq!((lists, client.matches("async *listAll(").count()), (4, 4), "{client}");
+        assert_eq!((lists, client.matches("async *listAll(").count()), (5, 5), "{client}");
     }
 
     #[test]
