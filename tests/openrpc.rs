@@ -165,7 +165,7 @@ async fn the_reference_has_every_method_type_and_fault() {
 
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new/reference");
-    let args = ["docs", "--url", &format!("{}/", server.url()), "--out"];
+    let args = ["docs", "--dev", "--url", &format!("{}/", server.url()), "--out"];
     let written = command(env!("CARGO_BIN_EXE_tallyhook")).args(args).arg(&out).output().unwrap();
     assert!(written.status.success());
     assert_eq!(std::fs::read_to_string(out.join("index.html")).unwrap(), page);
@@ -174,6 +174,49 @@ async fn the_reference_has_every_method_type_and_fault() {
     let refused = command(env!("CARGO_BIN_EXE_tallyhook")).args(["docs", "--out", SNAPSHOT]).output().unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("can't be written"));
+}
+
+/// An example of a server that knows no demo user is one that its reader can use.
+#[tokio::test]
+async fn the_examples_of_the_reference_fit_the_server() {
+    let page = async |start: common::Start| common::get(&start.go().await.url(), "/docs").await.1;
+    let (demo, own) = (page(common::Start::default()).await, page(common::Start::default().strict()).await);
+    // As templates escape it.
+    let own_user = "-u &#34;$TALLYHOOK_USER:$TALLYHOOK_KEY&#34;";
+    assert!(demo.contains("-u demo:demo-key") && !demo.contains("TALLYHOOK_KEY"));
+    assert!(own.contains(own_user) && own.contains("export TALLYHOOK_USER"));
+    assert!(!own.contains("demo-key"), "nobody gets in with that");
+    let printed = |args: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut docs = command(env!("CARGO_BIN_EXE_tallyhook"));
+        assert!(docs.arg("docs").args(args).arg("--out").arg(folder.path()).output().unwrap().status.success());
+        std::fs::read_to_string(folder.path().join("index.html")).unwrap()
+    };
+    assert!(printed(&[]).contains(own_user));
+    assert!(printed(&["--dev"]).contains("-u demo:demo-key"));
+}
+
+/// Who looks up how a webhook is made finds the plain way first, and what it takes.
+#[tokio::test]
+async fn the_reference_begins_with_what_most_look_for() {
+    let document = document();
+    for method in document["methods"].as_array().unwrap() {
+        let (name, examples) = (text(&method["name"]), method["examples"].as_array().unwrap());
+        let is_plain = |example: &Value| [name.clone(), format!("{name}.registered")].contains(&text(&example["name"]));
+        if examples.iter().any(is_plain) {
+            assert!(is_plain(&examples[0]), "{name}: {}", examples[0]["name"]);
+        }
+    }
+    let page = common::get(&common::TestServer::start().await.url(), "/docs").await.1;
+    let section = page.split("<section>").find(|section| section.contains("id=\"webhook.create\"")).unwrap();
+    for part in ["<summary>Fields of WebhookData</summary>", "<code>extra_headers</code>", "<code>secret_key</code>"] {
+        assert!(section.contains(part), "{part}");
+    }
+    // The first thing that a keyboard reaches, where copies go without a clipboard, and what can be searched.
+    let body = page.split_once("<body>").unwrap().1;
+    assert!(body.trim_start().starts_with("<a class=\"skip\" href=\"#content\">"));
+    assert!(body.contains("<main id=\"content\"") && body.contains("execCommand(\"copy\")"));
+    assert!(body.contains("type=\"search\"") && body.contains("id=\"fault-103\""));
 }
 
 /// Every method of `resources`, and of `rpc-examples/`, stands there, with an

@@ -40,9 +40,14 @@ impl Examples {
         Self(files.into_iter().map(read).collect())
     }
 
-    /// Those of a method, as OpenRPC's pairings.
+    /// Those of a method, as OpenRPC's pairings: the plain one first.
     pub fn of(&self, spec: &Spec) -> Vec<Value> {
-        self.0.iter().filter_map(|example| pairing(example, spec)).collect()
+        let mut own: Vec<_> = self.0.iter().filter_map(|example| pairing(example, spec)).collect();
+        own.sort_by_key(|example| {
+            let corner = example["name"].as_str().and_then(|name| name.strip_prefix(spec.name));
+            !matches!(corner, Some("" | ".registered"))
+        });
+        own
     }
 }
 

@@ -22,8 +22,9 @@ use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
 use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
+use super::openrpc;
+use super::reference::{self, Audience};
 use super::unknown::no_such_path;
-use super::{openrpc, reference};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
@@ -454,7 +455,11 @@ impl Table {
 
     /// The same as a page for people.
     pub async fn reference(self: Arc<Self>) -> Bytes {
-        self.made(|table| &table.reference, |document| reference::page(&document)).await
+        let text: fn(serde_json::Value) -> String = match self.service.is_dev() {
+            true => |document| reference::page(&document, Audience::Demo),
+            false => |document| reference::page(&document, Audience::Own),
+        };
+        self.made(|table| &table.reference, text).await
     }
 
     /// Making it takes longer than a call may hold a thread.

@@ -42,7 +42,7 @@ use self::answer::Answer;
 use self::dispatch::Dispatcher;
 use self::fault::{Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
-pub use self::reference::{Entry, Line};
+pub use self::reference::{Audience, Entry, Line};
 pub use self::sdk::{Label, Language};
 use super::body::{self, BodyError};
 use super::{Config, Peer, accept_encoding, retry_after};
@@ -281,8 +281,8 @@ pub fn openrpc(url: &str) -> serde_json::Value {
 }
 
 /// The reference for people, made from an OpenRPC document.
-pub fn reference(document: &serde_json::Value) -> String {
-    reference::page(document)
+pub fn reference(document: &serde_json::Value, audience: Audience) -> String {
+    reference::page(document, audience)
 }
 
 /// What an OpenRPC document says of a method; `None` if it has no such.

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(document["methods"][0], expected);
         assert_eq!(document["components"]["schemas"]["Walked"]["properties"]["place"]["type"], "string");
         // The page for people is made from the document.
-        let page = crate::api::rpc::reference::page(&document);
+        let page = crate::api::rpc::reference::page(&document, crate::api::rpc::Audience::Demo);
         for part in
             ["id=\"robot.walk\"", "Walks.", "How fast, in metres a second.", "id=\"type-Walked\"", "Where it ended."]
         {

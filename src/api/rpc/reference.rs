@@ -36,9 +36,18 @@ pub struct Line {
 /// The parameter that says who calls.
 const SESSION: &str = "session";
 
+/// Who calls in the examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The demo user, whom only a server in dev mode lets in.
+    Demo,
+    /// A user whom the reader has to name.
+    Own,
+}
+
 /// The page, made from a document.
-pub fn page(document: &Value) -> String {
-    Page::new(document).render().expect("memory takes every byte")
+pub fn page(document: &Value, audience: Audience) -> String {
+    Page::new(document, audience).render().expect("memory takes every byte")
 }
 
 #[derive(Template)]
@@ -46,6 +55,7 @@ pub fn page(document: &Value) -> String {
 struct Page<'a> {
     version: &'a str,
     url: &'a str,
+    is_own: bool,
     description: Vec<Vec<Piece>>,
     groups: Vec<Group<'a>>,
     types: Vec<Type<'a>>,
@@ -63,6 +73,8 @@ struct Method<'a> {
     summary: Vec<Piece>,
     description: Vec<Piece>,
     params: Vec<Member>,
+    /// What the parameters' own types hold.
+    fields: Vec<Type<'a>>,
     result: Vec<Member>,
     /// What its notifications tell.
     notification: Vec<Member>,
@@ -107,12 +119,12 @@ enum Piece {
 }
 
 impl<'a> Page<'a> {
-    fn new(document: &'a Value) -> Self {
+    fn new(document: &'a Value, audience: Audience) -> Self {
         let url = text(&document["servers"][0]["url"]);
         let mut groups: Vec<Group<'a>> = Vec::new();
         for method in list(&document["methods"]) {
             let name = method["tags"][0]["name"].as_str().unwrap_or("session");
-            let method = Method::new(method, url);
+            let method = Method::new(method, document, url, audience);
             match groups.iter_mut().find(|group| group.name == name) {
                 Some(group) => group.methods.push(method),
                 None => groups.push(Group { name, methods: vec![method] }),
@@ -122,6 +134,7 @@ impl<'a> Page<'a> {
         Self {
             version: text(&document["info"]["version"]),
             url,
+            is_own: audience == Audience::Own,
             description: text(&document["info"]["description"]).split("\n\n").map(pieces).collect(),
             groups,
             types: schemas.map(|(name, schema)| Type::new(name, schema)).collect(),
@@ -134,13 +147,16 @@ impl<'a> Page<'a> {
 }
 
 impl<'a> Method<'a> {
-    fn new(method: &'a Value, url: &str) -> Self {
+    fn new(method: &'a Value, document: &'a Value, url: &str, audience: Audience) -> Self {
         let name = text(&method["name"]);
         let mut params = Vec::new();
         for param in list(&method["params"]) {
             let path = text(&param["name"]);
             push_member(&mut params, path, param["required"] == true, &param["schema"], text(&param["description"]));
         }
+        let named = list(&method["params"]).filter_map(|param| name_of(&param["schema"]));
+        let named = named.map(|name| Type::new(name, &document["components"]["schemas"][name]));
+        let fields = named.filter(|own| !own.members.is_empty()).collect();
         let mut result = Vec::new();
         let schema = &method["result"]["schema"];
         push_member(&mut result, "", true, schema, text(&schema["description"]));
@@ -158,10 +174,11 @@ impl<'a> Method<'a> {
             summary: pieces(text(&method["summary"])),
             description: pieces(text(&method["description"])),
             params,
+            fields,
             result,
             notification,
             faults: list(&method["errors"]).map(error).collect(),
-            examples: list(&method["examples"]).map(|example| Example::new(example, name, url)).collect(),
+            examples: list(&method["examples"]).map(|example| Example::new(example, name, url, audience)).collect(),
         }
     }
 }
@@ -176,8 +193,17 @@ impl<'a> Type<'a> {
 
 impl<'a> Example<'a> {
     /// `url`: where to POST it.
-    fn new(example: &'a Value, method: &str, url: Option<&str>) -> Self {
-        let params: Vec<_> = list(&example["params"]).map(|param| param["value"].clone()).collect();
+    fn new(example: &'a Value, method: &str, url: Option<&str>, audience: Audience) -> Self {
+        let value = |param: &Value| match (audience, text(&param["name"])) {
+            (Audience::Own, "username") => "your user's name".into(),
+            (Audience::Own, "api_key") => "your API key".into(),
+            _ => param["value"].clone(),
+        };
+        let params: Vec<_> = list(&example["params"]).map(value).collect();
+        let user = match audience {
+            Audience::Demo => "demo:demo-key",
+            Audience::Own => r#""$TALLYHOOK_USER:$TALLYHOOK_KEY""#,
+        };
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         let answer = json!({"jsonrpc": "2.0", "id": 1, "result": example["result"]["value"]});
         Self {
@@ -185,7 +211,7 @@ impl<'a> Example<'a> {
             description: pieces(text(&example["description"])),
             call: match url {
                 Some(url) => format!(
-                    "curl {} -u demo:demo-key \\\n  -H 'content-type: application/json' \\\n  -d {}",
+                    "curl {} -u {user} \\\n  -H 'content-type: application/json' \\\n  -d {}",
                     quoted(url),
                     quoted(&call.to_string())
                 ),
@@ -217,7 +243,7 @@ pub fn entry(document: &Value, name: &str) -> Option<Entry> {
     let examples = || list(&method["examples"]);
     let plain = format!("{name}.registered");
     let example = examples().find(|example| example["name"] == *plain).or_else(|| examples().next());
-    let page = Method::new(method, "");
+    let page = Method::new(method, document, "", Audience::Own);
     Some(Entry {
         summary: text(&method["summary"]).to_owned(),
         description: text(&method["description"]).to_owned(),
@@ -272,6 +298,12 @@ fn push_members(members: &mut Vec<Member>, path: &str, schema: &Value) {
     for branch in list(&schema["anyOf"]) {
         push_members(members, path, branch);
     }
+}
+
+/// The name of a schema that stands among the components.
+fn name_of(schema: &Value) -> Option<&str> {
+    let own = text(&schema["$ref"]).rsplit_once('/').map(|(_, name)| name);
+    own.or_else(|| list(&schema["allOf"]).chain(list(&schema["anyOf"])).find_map(name_of))
 }
 
 /// What a value may be, in words: `integer, 1 to 100`.
