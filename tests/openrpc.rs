@@ -295,11 +295,44 @@ async fn it_describes_what_the_examples_send_and_get() {
 /// Node, and the folder of its packages; `None`, said loudly, if they are missing.
 fn node() -> Option<PathBuf> {
     let modules = installed("HOOKTEST_NODE_PREFIX", "npm").map(|prefix| prefix.join("node_modules"));
-    let found = modules.filter(|modules| runs("node") && modules.join("@open-rpc/test-coverage").exists());
+    let are_there =
+        |modules: &PathBuf| ["@open-rpc/test-coverage", "axe-core"].iter().all(|name| modules.join(name).exists());
+    let found = modules.filter(|modules| runs("node") && are_there(modules));
     if found.is_none() {
-        left_out("OpenRPC's own tools: node or their packages are missing; tests/run installs them");
+        left_out("OpenRPC's own tools, and a browser: node or their packages are missing; tests/run installs them");
     }
     found
+}
+
+/// What `tools/reference.mjs` sees in a browser.
+const SEEN: &str = r#"axe, light, 1200: []
+axe, light, 400: []
+axe, dark, 1200: []
+axe, dark, 400: []
+copied without a clipboard: ["undefined",true]
+by keyboard: ["Skip to the text","OpenRPC document"]
+found: ["webhook.create","settled_through in WebhookHealth","fault 103",null]
+led to: "rate_limit"
+errors: []
+"#;
+
+/// On a server that its readers reach by name, without TLS.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_reference_works_in_a_browser() {
+    const NO_BROWSER: i32 = 3;
+    let Some(modules) = node() else { return };
+    let server = common::Start::default().strict().go().await;
+    let port = server.url().rsplit_once(':').unwrap().1.to_owned();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/reference.mjs");
+    let mut browser = command("node");
+    browser.arg(script).arg(modules).arg(port);
+    let output = tokio::task::spawn_blocking(move || browser.output().unwrap()).await.unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(NO_BROWSER) {
+        left_out(&format!("the reference in a browser, which does not start here: {complaint}"));
+        return;
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), SEEN, "{complaint}");
 }
 
 #[test]
