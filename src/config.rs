@@ -261,7 +261,7 @@ keys! {
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
     /// The most deliveries in one list or pull, or shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
-    /// The most events of a subscription, or requests in a log, that a filter of a dialect looks at.
+    /// The most events of a subscription, requests in a log or messages that a filter looks at in one call.
     filter_events_max: u32 = "200000", count(1, 100_000_000);
     /// The most conditions in a filter of a dialect.
     filter_conditions_max: usize = "32", count(1, 1_000);

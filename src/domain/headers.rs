@@ -32,9 +32,10 @@ const OWNED: &[&str] = &[
     "webhook-timestamp",
     "webhook-signature",
     "tallyhook-increment-id",
-    "tallyhook-event-id",
     "x-plugin-hmac-sha256",
 ];
+/// Those that an owner could set once; what the server says replaces it.
+const OWNED_SINCE: &[&str] = &["tallyhook-event-id"];
 
 /// Headers as their owner wrote them, one `Name: value` a line.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -61,6 +62,15 @@ impl ExtraHeaders {
     /// Reads lines of `Name: value`; blank lines are passed over, and the
     /// text is kept as it came.
     pub fn try_new(text: &str) -> Result<Self, Violation> {
+        let headers = Self::stored(text)?;
+        match headers.list.iter().find(|(name, _)| OWNED_SINCE.contains(&name.as_str())) {
+            Some((name, _)) => Err(Violation::new("extra_headers", is_owned(name))),
+            None => Ok(headers),
+        }
+    }
+
+    /// The same for what was accepted when less was refused.
+    pub fn stored(text: &str) -> Result<Self, Violation> {
         let problem = |problem: String| Violation::new("extra_headers", problem);
         if text.len() > EXTRA_HEADERS_BYTES_MAX {
             return Err(problem(format!("is {} bytes long; up to {EXTRA_HEADERS_BYTES_MAX} are allowed.", text.len())));
@@ -81,7 +91,7 @@ impl ExtraHeaders {
                 )));
             };
             if OWNED.contains(&name.as_str()) {
-                return Err(problem(format!("{name} is set by the server; leave it out.")));
+                return Err(problem(is_owned(&name)));
             }
             let value = Some(value.trim()).filter(|value| value.is_ascii());
             let Some(Ok(mut value)) = value.map(http::HeaderValue::from_str) else {
@@ -129,6 +139,10 @@ impl ExtraHeaders {
     }
 }
 
+fn is_owned(name: &http::HeaderName) -> String {
+    format!("{name} is set by the server; leave it out.")
+}
+
 impl fmt::Debug for ExtraHeaders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ExtraHeaders({:?})", self.redacted())
@@ -166,6 +180,7 @@ mod tests {
             "Bad Name: x",
             "Host: evil",
             "Webhook-Id: 1",
+            "Tallyhook-Event-Id: 1",
             "X: a\u{7}b",
             "Content-Length: 0",
             "X: ä",
@@ -173,6 +188,7 @@ mod tests {
             let refused = ExtraHeaders::try_new(bad);
             assert!(refused.is_err(), "{bad:?}");
         }
+        assert!(ExtraHeaders::stored("Tallyhook-Event-Id: 1").is_ok(), "a store may have it");
         assert!(ExtraHeaders::try_new(&"A: b\n".repeat(51)).is_err());
         assert!(ExtraHeaders::try_new(&format!("A: {}", "b".repeat(9000))).is_err());
     }

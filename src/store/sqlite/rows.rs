@@ -172,7 +172,7 @@ pub fn webhook(row: &Row<'_>) -> rusqlite::Result<Webhook> {
         is_active: row.get("is_active")?,
         topics: patterns(words("topics")?)?,
         url: checked(url.map(|url| TargetUrl::stored(&url)).transpose())?,
-        extra_headers: checked(ExtraHeaders::try_new(words("extra_headers")?))?,
+        extra_headers: checked(ExtraHeaders::stored(words("extra_headers")?))?,
         secret_key: checked(SecretKey::stored(words("secret_key")?))?,
         format: format_from_words(words("format")?).ok_or_else(|| damaged("format"))?,
         retry: checked(words("retry")?.parse())?,

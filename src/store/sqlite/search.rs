@@ -12,9 +12,11 @@ use crate::domain::page::Order;
 use crate::store::StoreError;
 use crate::store::search::{Looked, Search};
 
-/// Messages that are read at once: so many, and until they have so many bytes.
+/// Messages that are read at once: so many, and until they have so many bytes,
+/// each delivery that is counted for one of them included.
 const MESSAGES_AT_ONCE: usize = 250;
 const BYTES_AT_ONCE: usize = 256 * 1_024;
+const BYTES_PER_DELIVERY: u64 = 64;
 
 #[async_trait]
 impl Search for SqliteStore {
@@ -45,8 +47,11 @@ impl Search for SqliteStore {
                     (last, looked_at) = (Some(EventId(id)), looked_at + 1);
                     if is_wanted {
                         let message = messages.query_row([id], |row| row.get(0).map(Message::from_store))?;
-                        bytes += message.as_str().len();
-                        events.push((rows::event_summary(conn, row)?, message));
+                        let summary = rows::event_summary(conn, row)?;
+                        let counted =
+                            usize::try_from(summary.delivery_count * BYTES_PER_DELIVERY).unwrap_or(usize::MAX);
+                        bytes += message.as_str().len() + counted;
+                        events.push((summary, message));
                     }
                     Ok(events.len() >= MESSAGES_AT_ONCE || bytes >= BYTES_AT_ONCE)
                 })?;
