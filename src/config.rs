@@ -420,6 +420,7 @@ impl Settings {
                 merchant_webhook_bytes_max: self.merchant_webhook_bytes_max?,
                 publish_deliveries_max: self.publish_deliveries_max?,
                 disable_after: self.disable_after_s?,
+                is_paused: self.paused?,
                 retention: store::sqlite::Retention {
                     attempts: self.retention_days?,
                     bodies: self.body_retention_days?,

@@ -827,3 +827,20 @@ fn bench_measures_a_server_that_runs_and_leaves_no_webhook() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("plain http"), "{}", stderr(&wrong));
 }
+
+#[test]
+fn webhooks_and_servers_are_paused_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::serve(folder.path(), &["--dev", "--paused"]);
+    let json = |output: Output| -> Value { serde_json::from_str(&stdout(&output)).unwrap() };
+    let webhook = r#"{"url": "http://127.0.0.1:9/", "topics": "*", "retry": []}"#;
+    stdout(&server.call(&["webhook.create", webhook]));
+    assert_eq!(json(server.call(&["webhook.pause", "1"]))["is_paused"], 1);
+    assert_eq!(json(server.call(&["webhook.resume", "1"]))["is_paused"], 0);
+    let receipt = json(server.call(&["event.publish", "order:created", "{}"]));
+    assert_eq!(receipt["deliveries"][0]["increment_id"], 1, "it is numbered");
+    let told = stderr(&server.call(&["webhook.test", "1"]));
+    assert!(told.contains("started with --paused"), "{told}");
+    let listed = json(server.call(&["delivery.list", "1"]));
+    assert_eq!((&listed[0]["state"], &listed[0]["attempts"]), (&json!("pending"), &json!(0)));
+}

@@ -71,6 +71,7 @@ fn config(folder: &Path) -> Config {
         merchant_webhook_bytes_max: 16 * 1_024 * 1_024,
         publish_deliveries_max: 50,
         disable_after: Duration::from_secs(432_000),
+        is_paused: false,
         retention: Retention {
             attempts: MONTH,
             bodies: MONTH,

@@ -203,7 +203,8 @@ async fn a_server_that_was_started_paused_takes_in_and_sends_nothing() {
     publish(&server, 3).await;
     let fault = server.call("webhook.test", json!([id])).await.unwrap_err();
     assert_eq!((&fault["code"], fault["message"].as_str().unwrap().contains("--paused")), (&json!(112), true));
-    server.call("delivery.retry", json!([id, 2])).await.unwrap();
+    let retried = server.call("delivery.retry", json!([id, 2])).await.unwrap();
+    assert_eq!(retried["next_attempt_at"], Value::Null);
     assert_eq!(states(&deliveries(&server, id).await), ["pending"; 3]);
     assert!(receiver.so_far().is_empty());
     let server = Start { dir: server.stop().await, ..Start::default() }.go().await;

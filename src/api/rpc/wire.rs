@@ -332,7 +332,7 @@ pub struct DeliveryItem {
     created_at: String,
     /// When it goes out at the earliest, if it was tried before, is sent again, or its receiver is left alone for a
     /// while. Null: in its turn, or not as long as its webhook is off, paused
-    /// or disabled.
+    /// or disabled, or the server was started with `--paused`.
     #[schemars(schema_with = "schema::time_or_null")]
     next_attempt_at: Option<String>,
     /// When it ended.

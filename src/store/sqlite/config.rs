@@ -37,6 +37,8 @@ pub struct Config {
     pub publish_deliveries_max: usize,
     /// A webhook that fails for so long without a success is disabled.
     pub disable_after: Duration,
+    /// Whether nothing is sent, however much there is to send.
+    pub is_paused: bool,
     /// What is kept, and for how long.
     pub retention: Retention,
 }

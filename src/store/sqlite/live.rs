@@ -39,7 +39,7 @@ impl Watched for SqliteStore {
         merchant: MerchantId,
         keys: Vec<(WebhookId, IncrementId)>,
     ) -> Result<Vec<DeliveryStatus>, StoreError> {
-        let now = self.clock.now();
+        let outlook = self.outlook();
         self.readers
             .read(merchant, move |conn| {
                 let sql = format!(
@@ -49,7 +49,7 @@ impl Watched for SqliteStore {
                 );
                 let mut statement = conn.prepare_cached(&sql)?;
                 let mut found = Vec::with_capacity(keys.len());
-                let mut deliveries = rows::Deliveries::new(conn, now);
+                let mut deliveries = rows::Deliveries::new(conn, outlook);
                 for (id, number) in keys {
                     let parameters = [id.0, number.0, merchant.0];
                     let delivery = statement.query_row(parameters, |row| deliveries.read(row)).optional()?;

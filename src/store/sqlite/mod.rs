@@ -89,6 +89,7 @@ pub struct SqliteStore {
     feed: Arc<Feed>,
     limits: Limits,
     disable_after: Duration,
+    is_paused: bool,
     retention: Retention,
     commits: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
@@ -123,6 +124,7 @@ impl SqliteStore {
             commits,
             trouble,
             disable_after: config.disable_after,
+            is_paused: config.is_paused,
             retention: config.retention,
             limits: config.limits(),
             serving: Mutex::new(Some(serving)),
@@ -163,6 +165,11 @@ impl SqliteStore {
         if let Some(serving) = serving {
             serving.end([&self.readers, &self.lane_readers]);
         }
+    }
+
+    /// What says when deliveries go out, besides their webhooks.
+    fn outlook(&self) -> rows::Outlook {
+        rows::Outlook { now: self.clock.now(), is_paused: self.is_paused }
     }
 
     /// Has the writer do something small, and waits until it is on disk.
@@ -399,9 +406,9 @@ impl Store for SqliteStore {
         filter: DeliveryFilter,
         slice: Slice<IncrementId>,
     ) -> Result<Vec<Delivery>, StoreError> {
-        let now = self.clock.now();
+        let outlook = self.outlook();
         self.readers
-            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part, now))
+            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part, outlook))
             .await
     }
 
@@ -505,8 +512,8 @@ impl Store for SqliteStore {
     }
 
     async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
-        let now = self.clock.now();
-        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max, now)).await
+        let outlook = self.outlook();
+        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max, outlook)).await
     }
 
     async fn pull(

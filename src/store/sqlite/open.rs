@@ -331,6 +331,25 @@ mod tests {
     }
 
     #[test]
+    fn jobs_of_older_stores_go_on() {
+        let conn = Connection::open_in_memory().unwrap();
+        MIGRATIONS[..4].iter().for_each(|step| conn.execute_batch(step).unwrap());
+        conn.execute_batch(
+            "PRAGMA foreign_keys = OFF;
+            INSERT INTO webhook (webhook_id, merchant_id, user_id, name, description, is_active, topics, extra_headers,
+                secret_key, old_secrets, format, retry, delivery_mode, expansions, created_at, updated_at)
+                VALUES (7, 3, 1, '', '', 1, '*', '', 's', '[]', 'envelope', 'default', 'parallel', '{}', 0, 0);
+            INSERT INTO job (webhook_id, kind, next_id, last_id, since, topics)
+                VALUES (7, 'replay', 2, 9, 0, ''), (7, 'backfill', 1, 5, 4, 'order:*');",
+        )
+        .unwrap();
+        conn.execute_batch(MIGRATIONS[4]).unwrap();
+        let jobs = crate::store::sqlite::changes::jobs::load(&conn).unwrap();
+        let known: Vec<_> = jobs.iter().map(|job| (job.webhook_id.0, job.merchant_id.0)).collect();
+        assert_eq!(known, [(7, 3), (7, 3)]);
+    }
+
+    #[test]
     fn what_may_be_undone_is_in_no_file_of_its_own() {
         let conn = Connection::open_in_memory().unwrap();
         let path = std::path::PathBuf::new();

@@ -76,7 +76,7 @@ pub fn deliveries(
     id: WebhookId,
     filter: &DeliveryFilter,
     slice: &Slice<IncrementId>,
-    now: Timestamp,
+    outlook: rows::Outlook,
 ) -> Result<Step<Vec<Delivery>, IncrementId>, StoreError> {
     check_webhook(conn, merchant, id)?;
     let (first, through, next) = numbers(last_number(conn, id)?, slice.after, slice.order);
@@ -89,7 +89,7 @@ pub fn deliveries(
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let state = filter.state.map(rows::state_code);
-    let (mut found, mut deliveries) = (Vec::new(), rows::Deliveries::new(conn, now));
+    let (mut found, mut deliveries) = (Vec::new(), rows::Deliveries::new(conn, outlook));
     let parameters = params![id.0, first, through, state, since, until, filter.without_forgotten];
     for delivery in statement.query_map(parameters, |row| deliveries.read(row))? {
         let delivery = delivery?;
@@ -217,7 +217,7 @@ pub fn event(
     merchant: MerchantId,
     id: EventId,
     deliveries_max: u32,
-    now: Timestamp,
+    outlook: rows::Outlook,
 ) -> Result<EventStory, StoreError> {
     let sql = format!("{} WHERE e.event_id = ?1 AND e.merchant_id = ?2", rows::EVENT);
     let read = |row: &Row<'_>| Ok((rows::event(row, 0)?, rows::published_at(row)?));
@@ -226,7 +226,7 @@ pub fn event(
     let delivery_count = rows::delivery_count(conn, id)?;
     let sql = format!("{} WHERE d.event_id = ?1 ORDER BY d.webhook_id, d.increment_id LIMIT ?2", rows::DELIVERY);
     let mut statement = conn.prepare_cached(&sql)?;
-    let mut reading = rows::Deliveries::new(conn, now);
+    let mut reading = rows::Deliveries::new(conn, outlook);
     let deliveries = statement.query_map(params![id.0, deliveries_max], |row| reading.read(row))?;
     Ok(EventStory { event, published_at, delivery_count, deliveries: deliveries.collect::<Result<_, _>>()? })
 }

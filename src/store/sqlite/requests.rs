@@ -82,10 +82,11 @@ impl Requests for SqliteStore {
         let fresh = self.readers.sum(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
         let again = self.readers.sum(merchant, move |conn, after| pending_again(conn, id, after)).await?;
         let pending = fresh + again;
+        let outlook = rows::Outlook { now, ..self.outlook() };
         let next_attempt_at = self
             .readers
             .read(merchant, move |conn| {
-                let sending = rows::Sending::of(conn, id, now)?;
+                let sending = rows::Sending::of(conn, id, outlook)?;
                 // What is due already waits, too, while there is a pause.
                 let after = if sending.is_paused() { Timestamp(i64::MIN) } else { now };
                 Ok(sending.goes_out_at(pages::next_due(conn, id, after)?, true).filter(|_| pending > 0))

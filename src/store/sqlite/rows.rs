@@ -334,6 +334,13 @@ pub fn pulled(row: &Row<'_>) -> rusqlite::Result<Pulled> {
     Ok(Pulled { increment_id: IncrementId(row.get(0)?), parcel: parcel(row)?, state })
 }
 
+/// When it is looked when deliveries go out, and whether the server sends any.
+#[derive(Clone, Copy, Debug)]
+pub struct Outlook {
+    pub now: Timestamp,
+    pub is_paused: bool,
+}
+
 /// What of a webhook says when its deliveries go out.
 pub struct Sending {
     webhook_id: WebhookId,
@@ -344,8 +351,8 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// As it is at `now`, of a webhook that was deleted, too.
-    pub fn of(conn: &Connection, webhook_id: WebhookId, now: Timestamp) -> rusqlite::Result<Self> {
+    /// As it is now, of a webhook that was deleted, too.
+    pub fn of(conn: &Connection, webhook_id: WebhookId, outlook: Outlook) -> rusqlite::Result<Self> {
         let sql =
             "SELECT is_active AND NOT is_paused AND disabled_reason IS NULL AND url IS NOT NULL AND deleted_at IS NULL,
             delivery_mode, paused_until, pause_reason FROM webhook WHERE webhook_id = ?1";
@@ -353,9 +360,9 @@ impl Sending {
             let mode = named(row, 1, DeliveryMode::from_name)?;
             Ok(Self {
                 webhook_id,
-                is_delivering: row.get(0)?,
+                is_delivering: row.get(0)? && !outlook.is_paused,
                 is_ordered: mode == Some(DeliveryMode::Ordered),
-                pause: pause(row, 2, 3)?.filter(|pause| pause.until > now),
+                pause: pause(row, 2, 3)?.filter(|pause| pause.until > outlook.now),
             })
         })
     }
@@ -379,13 +386,13 @@ impl Sending {
 /// that time.
 pub struct Deliveries<'a> {
     conn: &'a Connection,
-    now: Timestamp,
+    outlook: Outlook,
     sending: Option<Sending>,
 }
 
 impl<'a> Deliveries<'a> {
-    pub fn new(conn: &'a Connection, now: Timestamp) -> Self {
-        Self { conn, now, sending: None }
+    pub fn new(conn: &'a Connection, outlook: Outlook) -> Self {
+        Self { conn, outlook, sending: None }
     }
 
     /// A delivery, from [`DELIVERY`].
@@ -393,7 +400,7 @@ impl<'a> Deliveries<'a> {
         let id = WebhookId(row.get(0)?);
         let sending = match self.sending.take().filter(|sending| sending.webhook_id == id) {
             Some(sending) => sending,
-            None => Sending::of(self.conn, id, self.now)?,
+            None => Sending::of(self.conn, id, self.outlook)?,
         };
         let delivery = delivery(row, &sending);
         self.sending = Some(sending);

@@ -551,6 +551,7 @@ pub mod tests {
             merchant_webhook_bytes_max: 1_024,
             publish_deliveries_max: 10,
             disable_after: Duration::from_secs(60),
+            is_paused: false,
             retention: Retention {
                 attempts: Duration::MAX,
                 bodies: Duration::MAX,
