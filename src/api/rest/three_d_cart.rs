@@ -62,7 +62,8 @@ const EVENT_NAMES: [(&str, &str); 7] = [
 pub fn dialect() -> Dialect {
     Dialect {
         name: "3dcart",
-        title: "3dcart",
+        // Clients that are made from the document are named after it, and names begin with a letter.
+        title: "Shift4Shop (3dcart)",
         bases: &["/3dCartWebAPI"],
         security: || {
             let key = |name: &str, description: &str| json!({ "type": "apiKey", "in": "header", "name": name, "description": description });
@@ -180,8 +181,9 @@ fn write(status: StatusCode, answer: &Value, headers: &HeaderMap) -> Response {
 }
 
 /// What came of a request.
+// Not by its name in XML alone: clients that are made from the document have a `Response` already.
 #[derive(JsonSchema, Serialize)]
-#[schemars(rename = "Response")]
+#[schemars(rename = "WriteResponse", extend("xml" = { "name": "Response" }))]
 #[serde(rename_all = "PascalCase")]
 struct Told {
     /// `Id`, or `Error`.
