@@ -209,7 +209,8 @@ async fn the_reference_begins_with_what_most_look_for() {
     }
     let page = common::get(&common::TestServer::start().await.url(), "/docs").await.1;
     let section = page.split("<section>").find(|section| section.contains("id=\"webhook.create\"")).unwrap();
-    for part in ["<summary>Fields of WebhookData</summary>", "<code>extra_headers</code>", "<code>secret_key</code>"] {
+    for part in ["<summary>Fields of NewWebhookData</summary>", "<code>extra_headers</code>", "<code>secret_key</code>"]
+    {
         assert!(section.contains(part), "{part}");
     }
     // The first thing that a keyboard reaches, where copies go without a clipboard, and what can be searched.

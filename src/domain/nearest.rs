@@ -17,17 +17,19 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     if shortened(name).len() < name.len() {
         return None;
     }
-    let name = name.to_ascii_lowercase();
     // A resource that both have says nothing of how close two of its methods are.
-    let resource = name.find('.').map_or("", |dot| &name[..=dot]);
+    let parts = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let (resource, own) = name.split_once('.').unwrap_or(("", &name));
+        [resource.to_owned(), own.to_owned()]
+    };
+    let typed = parts(name);
     let measured = known.into_iter().filter_map(|known| {
-        let other = known.to_ascii_lowercase();
-        let (a, b) = match other.strip_prefix(resource) {
-            Some(rest) => (&name[resource.len()..], rest),
-            None => (&*name, &*other),
-        };
-        let distance = distance(a, b);
-        (distance <= distance_max(a)).then_some((distance, known))
+        let distances = typed.iter().zip(parts(known)).map(|(typed, known)| {
+            let distance = distance(typed, &known);
+            (distance <= distance_max(typed)).then_some(distance)
+        });
+        Some((distances.sum::<Option<usize>>()?, known))
     });
     measured.min().map(|(_, known)| known)
 }
@@ -64,6 +66,9 @@ mod tests {
             ("Webhook.List", Some("webhook.list")),
             ("webhook.gett", Some("webhook.get")),
             ("webhook.show", None),
+            ("vent.lst", Some("event.list")),
+            ("elephant.list", None),
+            ("even.lit", Some("event.list")),
             ("webhook.paint", None),
             ("webhook.", None),
             ("", None),
