@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr3, memmem};
@@ -128,17 +128,37 @@ fn find(wanted: &[Vec<u8>], text: &[u8]) -> Vec<Range<usize>> {
         ..=ONE_BY_ONE_BYTES_MAX => {
             (wanted.iter()).flat_map(|one| memmem::find_iter(text, one).map(|start| start..start + one.len())).collect()
         }
-        _ => match AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(wanted) {
+        // The quickest kind to search takes up to 200 ms to be made of one long header.
+        _ => match (AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest))
+            .kind(Some(AhoCorasickKind::ContiguousNFA))
+            .build(wanted)
+        {
             Ok(all) => all.find_iter(text).map(|found| found.range()).collect(),
             // It refuses only what is longer than headers and secrets may be.
             Err(_) => std::iter::once(0..text.len()).collect(),
         },
     };
-    let beginning = wanted
-        .iter()
-        .flat_map(|one| (BEGINNING_BYTES_MIN..one.len()).rev().find(|length| text.ends_with(&one[..*length])));
-    found.extend(beginning.max().map(|length| text.len() - length..text.len()));
+    let beginning = wanted.iter().map(|one| begun(one, text)).max().filter(|length| *length >= BEGINNING_BYTES_MIN);
+    found.extend(beginning.map(|length| text.len() - length..text.len()));
     found
+}
+
+/// How much of the beginning of a credential a text ends with; less than all
+/// of it. Takes time in proportion to the credential (Knuth, Morris, Pratt).
+fn begun(wanted: &[u8], text: &[u8]) -> usize {
+    // How long the longest beginning of it is that each of its beginnings ends with.
+    let mut borders = vec![0; wanted.len()];
+    let next = |borders: &[usize], mut length: usize, byte: u8| {
+        while length > 0 && wanted[length] != byte {
+            length = borders[length - 1];
+        }
+        length + usize::from(wanted[length] == byte)
+    };
+    for place in 1..wanted.len() {
+        borders[place] = next(&borders, borders[place - 1], wanted[place]);
+    }
+    let end = &text[(text.len() + 1).saturating_sub(wanted.len()).min(text.len())..];
+    end.iter().fold(0, |length, byte| next(&borders, length, *byte))
 }
 
 /// A text whose escapes have been undone, and where its bytes stood.
@@ -271,6 +291,22 @@ mod tests {
         let own = webhook("X-Shop: 7\nContent-Type: application/json\nUser-Agent: our-shop/1.0");
         let text = "7 of 7, content-type: application/json, our-shop/1.0";
         assert_eq!(blotted(&own, text), text);
+    }
+
+    #[test]
+    fn a_beginning_is_as_long_as_it_is() {
+        for (wanted, text, length) in [
+            ("abcabd", "xxabcab", 5),
+            ("abcabd", "abcabcab", 5),
+            ("abcabd", "abcabd", 0),
+            ("aaaa", "aaaaaaaa", 3),
+            ("aab", "ab aa", 2),
+            ("abc", "", 0),
+            ("abcdef", "c", 0),
+            ("abcdef", "a", 1),
+        ] {
+            assert_eq!(begun(wanted.as_bytes(), text.as_bytes()), length, "{wanted} in {text}");
+        }
     }
 
     /// As many credentials and as long an answer as there may be.

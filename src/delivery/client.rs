@@ -90,7 +90,7 @@ pub struct PostResult {
     pub response_headers: HeaderMap,
     /// The same for the log.
     pub logged_headers: String,
-    /// The answer's body, as far as it was read, without credentials; see [`readable`].
+    /// The answer's body, as far as it was read; see [`readable`]. It may repeat credentials.
     pub response_body: Vec<u8>,
     /// The room that these take up.
     pub kept: Option<Kept>,
@@ -153,7 +153,6 @@ impl Client {
         {
             response_body = text;
         }
-        credentials.blot(&mut response_body);
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
             self.pool.put(origin(url), wire, keep_alive(&head.headers));

@@ -54,6 +54,8 @@ const RECORDING_MAX: usize = 8;
 const ACTIONS_PER_STEP: usize = 16;
 /// Reports of tasks that wait for the worker.
 const REPORTS_MAX: usize = 1_024;
+/// In longer answers credentials are looked for apart, in bytes.
+const BLOTTED_AT_ONCE_MAX: usize = 16 * 1_024;
 
 /// What the worker is given.
 pub struct Parts {
@@ -443,7 +445,7 @@ impl Hands {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
                 let (url, credentials) = (url.url(), Credentials(webhook));
                 let request = PostRequest { merchant, url, headers, spelling, body, timeouts, credentials };
-                (self.client.post(request).await, logged)
+                (self.blotted(webhook, self.client.post(request).await).await, logged)
             }
             // Its lane sends nothing: only a test that met a change comes here.
             (None, Ok(prepared)) => (PostResult::without_target(), prepared.logged),
@@ -473,6 +475,26 @@ impl Hands {
             resends_asked: parcel.resends_asked,
         };
         (outcome, sign, result.kept)
+    }
+
+    /// The result without the credentials that its answer repeats; found apart if
+    /// that takes long.
+    async fn blotted(&self, webhook: &Arc<Webhook>, mut result: PostResult) -> PostResult {
+        let mut body = std::mem::take(&mut result.response_body);
+        if body.len() <= BLOTTED_AT_ONCE_MAX {
+            Credentials(webhook).blot(&mut body);
+            return PostResult { response_body: body, ..result };
+        }
+        let own = Arc::clone(webhook);
+        let blot = move || {
+            Credentials(&own).blot(&mut body);
+            body
+        };
+        let response_body = self.apart.run(webhook.merchant_id, blot).await.unwrap_or_else(|cause| {
+            error!(%cause, webhook_id = %webhook.webhook_id, "an answer is not logged, for it may hold credentials");
+            Vec::new()
+        });
+        PostResult { response_body, ..result }
     }
 
     async fn report(&self, report: Report) {
