@@ -5,12 +5,13 @@
 //! What a receiver has scrambled can't be told: found is what it repeats as it
 //! came, or with the escapes of JSON, URLs or HTML.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use memchr::{memchr3, memmem};
+use memchr::{memchr_iter, memchr3, memmem};
 
 use super::client::is_credential_name;
 use crate::domain::headers::REDACTED;
@@ -24,6 +25,8 @@ const OTHER_BYTES_MIN: usize = 8;
 /// How much of a credential is told from chance at the end of a text, which
 /// may have been cut off, in bytes.
 const BEGINNING_BYTES_MIN: usize = 6;
+/// In a text of so many bytes plain ways are the quickest, however ill it may be meant.
+const PLAIN_BYTES_MAX: usize = 512;
 /// Text times credentials up to which looking for one after the other is
 /// quicker than preparing to look for all at once, in bytes.
 const ONE_BY_ONE_BYTES_MAX: usize = 16 * 1024;
@@ -36,7 +39,7 @@ const NO_CREDENTIALS: &[&str] = &["accept", "accept-charset", "accept-language",
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials<'a>(pub &'a Webhook);
 
-impl Credentials<'_> {
+impl<'a> Credentials<'a> {
     /// Replaces each credential in a text by `[redacted]`. Takes time in
     /// proportion to the text and to what is looked for; no long text grows longer.
     pub fn blot(self, text: &mut Vec<u8>) {
@@ -74,11 +77,11 @@ impl Credentials<'_> {
     }
 
     /// What is looked for, as bytes.
-    fn wanted(self) -> Vec<Vec<u8>> {
+    fn wanted(self) -> Vec<Cow<'a, [u8]>> {
         let mut wanted = Vec::new();
-        let mut want = |text: &[u8], bytes_min: usize| {
+        let mut want = |text: Cow<'a, [u8]>, bytes_min: usize| {
             if text.len() >= bytes_min {
-                wanted.push(text.to_vec());
+                wanted.push(text);
             }
         };
         let Webhook { spec, old_secrets, .. } = self.0;
@@ -87,16 +90,18 @@ impl Credentials<'_> {
                 continue;
             }
             let bytes_min = if is_credential_name(name.as_str()) { CREDENTIAL_BYTES_MIN } else { OTHER_BYTES_MIN };
-            want(value.as_bytes(), bytes_min);
+            want(value.as_bytes().into(), bytes_min);
             parts(value.as_bytes(), &mut want);
         }
         if let Some(basic) = &spec.basic_auth {
-            parts(basic.header().as_bytes(), &mut want);
+            parts(basic.header().as_bytes(), &mut |part, bytes_min| want(part.into_owned().into(), bytes_min));
         }
         for secret in std::iter::once(&spec.secret_key).chain(old_secrets.iter().map(|old| &old.secret_key)) {
             let text = secret.expose();
-            want(text.trim_start_matches("whsec_").as_bytes(), CREDENTIAL_BYTES_MIN);
-            want(text.as_bytes(), CREDENTIAL_BYTES_MIN);
+            want(text.as_bytes().into(), CREDENTIAL_BYTES_MIN);
+            if let Some(key) = text.strip_prefix("whsec_") {
+                want(key.as_bytes().into(), CREDENTIAL_BYTES_MIN);
+            }
         }
         wanted
     }
@@ -105,39 +110,47 @@ impl Credentials<'_> {
 /// The parts of a header's value that may be credentials alone: the token
 /// behind `Bearer`, the value of a cookie, and what a user name and a password
 /// in base64 are.
-fn parts(value: &[u8], want: &mut impl FnMut(&[u8], usize)) {
+fn parts<'a>(value: &'a [u8], want: &mut impl FnMut(Cow<'a, [u8]>, usize)) {
     for part in value.split(|byte| matches!(byte, b' ' | b',' | b';')) {
-        want(part, OTHER_BYTES_MIN);
+        want(part.into(), OTHER_BYTES_MIN);
         let place = |wanted: u8, text: &[u8]| text.iter().position(|byte| *byte == wanted);
         if let Some(at) = place(b'=', part) {
             let own = &part[at + 1..];
-            want(own.strip_prefix(b"\"").and_then(|own| own.strip_suffix(b"\"")).unwrap_or(own), OTHER_BYTES_MIN);
+            let own = own.strip_prefix(b"\"").and_then(|own| own.strip_suffix(b"\"")).unwrap_or(own);
+            want(own.into(), OTHER_BYTES_MIN);
         }
         if let Ok(pair) = STANDARD.decode(part)
             && let Some(at) = place(b':', &pair)
         {
-            want(&pair, OTHER_BYTES_MIN);
-            want(&pair[at + 1..], CREDENTIAL_BYTES_MIN);
+            want(pair[at + 1..].to_vec().into(), CREDENTIAL_BYTES_MIN);
+            want(pair.into(), OTHER_BYTES_MIN);
         }
     }
 }
 
 /// Where any of these is in a text, and where it ends with the beginning of one.
-fn find(wanted: &[Vec<u8>], text: &[u8]) -> Vec<Range<usize>> {
-    let mut found: Vec<Range<usize>> = match wanted.len() * text.len() {
-        ..=ONE_BY_ONE_BYTES_MAX => {
-            (wanted.iter()).flat_map(|one| memmem::find_iter(text, one).map(|start| start..start + one.len())).collect()
+fn find(wanted: &[Cow<'_, [u8]>], text: &[u8]) -> Vec<Range<usize>> {
+    let range_of = |one: &[u8], start: usize| start..start + one.len();
+    let mut found = Vec::new();
+    if text.len() <= PLAIN_BYTES_MAX {
+        for one in wanted.iter().filter(|one| one.len() <= text.len()) {
+            let starts = memchr_iter(one[0], text).filter(|start| text[*start..].starts_with(one));
+            found.extend(starts.map(|start| range_of(one, start)));
         }
+    } else if wanted.len() * text.len() <= ONE_BY_ONE_BYTES_MAX {
+        for one in wanted {
+            found.extend(memmem::find_iter(text, one).map(|start| range_of(one, start)));
+        }
+    } else {
         // The quickest kind to search takes up to 200 ms to be made of one long header.
-        _ => match (AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest))
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(wanted)
-        {
-            Ok(all) => all.find_iter(text).map(|found| found.range()).collect(),
+        let mut all = AhoCorasick::builder();
+        all.match_kind(MatchKind::LeftmostLongest).kind(Some(AhoCorasickKind::ContiguousNFA));
+        match all.build(wanted) {
+            Ok(all) => found.extend(all.find_iter(text).map(|found| found.range())),
             // It refuses only what is longer than headers and secrets may be.
-            Err(_) => std::iter::once(0..text.len()).collect(),
-        },
-    };
+            Err(_) => found.push(0..text.len()),
+        }
+    }
     let beginning = wanted.iter().map(|one| begun(one, text)).max().filter(|length| *length >= BEGINNING_BYTES_MIN);
     found.extend(beginning.map(|length| text.len() - length..text.len()));
     found
@@ -146,6 +159,11 @@ fn find(wanted: &[Vec<u8>], text: &[u8]) -> Vec<Range<usize>> {
 /// How much of the beginning of a credential a text ends with; less than all
 /// of it. Takes time in proportion to the credential (Knuth, Morris, Pratt).
 fn begun(wanted: &[u8], text: &[u8]) -> usize {
+    if text.len() <= PLAIN_BYTES_MAX {
+        let lengths = (1..wanted.len().min(text.len() + 1)).rev();
+        let is_end = |length: &usize| text[text.len() - length] == wanted[0] && text.ends_with(&wanted[..*length]);
+        return lengths.into_iter().find(is_end).unwrap_or(0);
+    }
     // How long the longest beginning of it is that each of its beginnings ends with.
     let mut borders = vec![0; wanted.len()];
     let next = |borders: &[usize], mut length: usize, byte: u8| {
@@ -305,7 +323,10 @@ mod tests {
             ("abcdef", "c", 0),
             ("abcdef", "a", 1),
         ] {
-            assert_eq!(begun(wanted.as_bytes(), text.as_bytes()), length, "{wanted} in {text}");
+            for before in [String::new(), "-".repeat(PLAIN_BYTES_MAX)] {
+                let text = before + text;
+                assert_eq!(begun(wanted.as_bytes(), text.as_bytes()), length, "{wanted} in {text}");
+            }
         }
     }
 

@@ -354,7 +354,7 @@ impl Lane {
 
     fn is_urgent(&self, parcel: &Parcel) -> bool {
         let Span { first, last } = parcel.numbers();
-        self.urgent.range(first..=last).next().is_some()
+        !self.urgent.is_empty() && self.urgent.range(first..=last).next().is_some()
     }
 
     /// Takes the next delivery to send, or batch of them. The lane is ready.
