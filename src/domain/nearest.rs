@@ -20,7 +20,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     // A resource that both have says nothing of how close two of its methods are.
     let parts = |name: &str| {
         let name = name.to_ascii_lowercase();
-        let (resource, own) = name.split_once('.').unwrap_or(("", &name));
+        let (resource, own) = name.split_once(['.', '/', ':']).unwrap_or(("", &name));
         [resource.to_owned(), own.to_owned()]
     };
     let typed = parts(name);
