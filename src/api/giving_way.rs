@@ -45,7 +45,8 @@ pub struct Turn {
 /// Those go first that have had [`BEGIN_MIN`] and never sent a whole request;
 /// then, of the address that has the most, the one that has been idle longest,
 /// or whose request has been under way for longer, and for [`AT_WORK_MIN`]; of a
-/// crowd after [`CROWDED_MIN`], if none of it is idle. Those have no turn whose
+/// crowd after [`CROWDED_MIN`], if none of it is idle; and if it has none of
+/// these, the one that began first. Those have no turn whose
 /// address has fewer than that of the newcomer: who has few connections keeps
 /// them, whatever others do.
 #[derive(Default)]
@@ -55,8 +56,8 @@ pub struct Lines {
     origins: HashMap<Origin, Own>,
     /// They by how many connections they have.
     by_size: BTreeSet<(usize, Origin)>,
-    /// The connections that have never been at work, of all.
-    beginning: Line,
+    /// The connections that have never been at work, of all addresses.
+    beginning: BTreeMap<u64, Origin>,
     last_number: u64,
 }
 
@@ -66,13 +67,14 @@ struct Own {
     count: usize,
     /// Many come through it who have nothing to do with each other.
     is_proxy: bool,
+    beginning: Line,
     resting: Line,
     working: Line,
 }
 
 /// Connections by when they came to be as they are, the first first, with since
 /// when that is and what has them give way.
-type Line = BTreeMap<u64, (Instant, Origin, Arc<Notify>)>;
+type Line = BTreeMap<u64, (Instant, Arc<Notify>)>;
 
 impl Own {
     /// How large it counts: who stands behind a proxy is not called to account
@@ -82,29 +84,30 @@ impl Own {
     }
 
     fn is_empty(&self) -> bool {
-        self.count == 0 && self.resting.is_empty() && self.working.is_empty()
+        self.count == 0 && [&self.beginning, &self.resting, &self.working].into_iter().all(Line::is_empty)
     }
 
-    /// Takes the one out of its line whose turn it is, if it is anybody's.
-    fn next(&mut self, is_crowd: bool) -> Option<Arc<Notify>> {
+    /// Takes the one out of its line whose turn it is, if it is anybody's: its
+    /// number, and what tells it.
+    fn next(&mut self, is_crowd: bool) -> Option<(u64, Arc<Notify>)> {
         let resting = first(&self.resting, Duration::ZERO);
         let working = match is_crowd {
             true if resting.is_none() => first(&self.working, CROWDED_MIN),
             _ => first(&self.working, AT_WORK_MIN),
         };
         let is_resting = resting.is_some_and(|resting| working.is_none_or(|working| resting < working));
-        match (is_resting, working) {
-            (true, _) => self.resting.pop_first(),
-            (false, Some(_)) => self.working.pop_first(),
-            (false, None) => None,
-        }
-        .map(|(_, (.., told))| told)
+        let line = match (is_resting, working) {
+            (true, _) => &mut self.resting,
+            (false, Some(_)) => &mut self.working,
+            (false, None) => &mut self.beginning,
+        };
+        line.pop_first().map(|(number, (_, told))| (number, told))
     }
 }
 
 /// The number of the first of a line, if it has been there for so long.
 fn first(line: &Line, min: Duration) -> Option<u64> {
-    let (number, (since, ..)) = line.first_key_value()?;
+    let (number, (since, _)) = line.first_key_value()?;
     (since.elapsed() >= min).then_some(*number)
 }
 
@@ -142,31 +145,44 @@ impl Lines {
     pub fn stand(&mut self, origin: Origin, doing: Doing, gives_way: Arc<Notify>) -> Turn {
         self.last_number += 1;
         let turn = Turn { origin, doing, number: self.last_number };
-        self.line(turn).insert(turn.number, (Instant::now(), origin, gives_way));
+        if doing == Doing::Beginning {
+            self.beginning.insert(turn.number, origin);
+        }
+        self.line(turn).insert(turn.number, (Instant::now(), gives_way));
         turn
     }
 
     /// Takes one out of its line, if it was not told already.
     pub fn leave(&mut self, turn: Turn) {
+        self.beginning.remove(&turn.number);
         self.line(turn).remove(&turn.number);
         self.tidy(turn.origin);
     }
 
     /// Takes the one out of its line that gives way to somebody of this address.
     pub fn next(&mut self, newcomer: Origin) -> Option<Arc<Notify>> {
-        if first(&self.beginning, BEGIN_MIN).is_some() {
-            return self.beginning.pop_first().map(|(_, (.., told))| told);
+        if let Some(told) = self.next_half() {
+            return Some(told);
         }
         let size = self.size(newcomer);
         let (crowd, origins) = ((self.max / CROWD_PART).max(CROWD_MIN), &mut self.origins);
         let mut others = self.by_size.range((size, Origin::LEAST)..).rev();
-        let resting = others.find_map(|(size, origin)| origins.get_mut(origin)?.next(*size > crowd));
-        if resting.is_some() {
-            return resting;
+        let (number, told) = others.find_map(|(size, origin)| origins.get_mut(origin)?.next(*size > crowd))?;
+        self.beginning.remove(&number);
+        Some(told)
+    }
+
+    /// The first that has never sent a whole request, if it has had its time.
+    fn next_half(&mut self) -> Option<Arc<Notify>> {
+        let (number, origin) = self.beginning.first_key_value()?;
+        let line = &mut self.origins.get_mut(origin)?.beginning;
+        let (since, _) = line.get(number)?;
+        if since.elapsed() < BEGIN_MIN {
+            return None;
         }
-        let beginning = self.beginning.iter().find(|(_, (_, origin, _))| self.size(*origin) >= size);
-        let number = beginning.map(|(number, _)| *number)?;
-        self.beginning.remove(&number).map(|(.., told)| told)
+        let told = line.remove(number).map(|(_, told)| told);
+        self.beginning.pop_first();
+        told
     }
 
     fn size(&self, origin: Origin) -> usize {
@@ -174,10 +190,11 @@ impl Lines {
     }
 
     fn line(&mut self, turn: Turn) -> &mut Line {
+        let own = self.origins.entry(turn.origin).or_default();
         match turn.doing {
-            Doing::Beginning => &mut self.beginning,
-            Doing::Resting => &mut self.origins.entry(turn.origin).or_default().resting,
-            Doing::Working => &mut self.origins.entry(turn.origin).or_default().working,
+            Doing::Beginning => &mut own.beginning,
+            Doing::Resting => &mut own.resting,
+            Doing::Working => &mut own.working,
         }
     }
 
@@ -286,6 +303,17 @@ mod tests {
         lines.leave(rests[2].0);
         assert_eq!(next(&mut lines, CROWD, &[&rests, &begins, &began]), None);
         assert_eq!(next(&mut lines, NOBODY, &[&rests, &begins, &began]), Some((2, 0)));
+    }
+
+    /// Of those that have just begun, too, it is the address with the most that
+    /// gives way, and not what rests of one with fewer.
+    #[tokio::test(start_paused = true)]
+    async fn who_has_few_keeps_them_though_the_others_have_just_begun() {
+        let mut lines = Lines::new(100);
+        let rests = come(&mut lines, FEW, 2, Doing::Resting);
+        let begins = come(&mut lines, CROWD, 3, Doing::Beginning);
+        assert_eq!(next(&mut lines, FEW, &[&rests, &begins]), Some((1, 0)));
+        assert_eq!(next(&mut lines, NOBODY, &[&rests, &begins]), Some((1, 1)));
     }
 
     /// Nobody behind a proxy pays for how many come through it.
