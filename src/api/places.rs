@@ -482,6 +482,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_place_for_ever() {
+        let places = Places::new(1, 9, Vec::new());
+        let _held = take(&places, NEAR);
+        let kept = standing(&places);
+        let _work = kept.work(true);
+        let began = Instant::now();
+        assert!(places.take(NEAR.parse().unwrap()).await.is_none());
+        assert!(began.elapsed() >= PATIENCE && !is_cut(&kept) && !gives_way(&kept));
+        assert!(places.state().wanted_by.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_has_just_begun_is_not_lost_and_the_next_gives_way() {
         let places = Places::new(2, 9, Vec::new());
         let held: Vec<_> = (0..2).map(|_| take(&places, NEAR).unwrap()).collect();

@@ -115,6 +115,43 @@ async fn backfills_wait_for_room_and_tests_are_refused() {
     assert_eq!(last, tests + 10);
 }
 
+/// One over all webhooks goes past those that have no numbers, some at a time.
+#[tokio::test]
+async fn a_job_goes_past_webhooks_without_numbers() {
+    let bench = Bench::new();
+    let create = async |topics: &str| {
+        bench.store.create_webhook(bench.acme, UserId(1), spec(topics), 1_000).await.unwrap().webhook_id
+    };
+    let first = create("order:*").await;
+    let mut others = Vec::new();
+    for _ in 0..600 {
+        others.push(create("none:*").await.0);
+    }
+    let last = create("order:*").await;
+    bench.publish("order:created").await;
+    for id in [first, last] {
+        bench.record(id, 1, 1, Verdict::Delivered).await;
+    }
+    let file = bench.file();
+    file.execute_batch(
+        "CREATE TABLE step (webhook_id INTEGER); CREATE TRIGGER job_step AFTER UPDATE ON job
+            BEGIN INSERT INTO step VALUES (new.webhook_id); END",
+    )
+    .unwrap();
+    let filter = DeliveryFilter { state: Some(DeliveryState::Delivered), ..DeliveryFilter::default() };
+    let job_id = bench.store.retry_many(bench.acme, None, filter).await.unwrap().job_id;
+    let job = loop {
+        step(&bench).await;
+        let job = bench.store.job(bench.acme, job_id).await.unwrap();
+        if job.state != JobState::Running {
+            break job;
+        }
+    };
+    assert_eq!((job.state, job.progress.queued), (JobState::Done, 2));
+    let rested: i64 = count(&file, &format!("SELECT count(*) FROM step WHERE webhook_id = {}", others[499]));
+    assert_eq!(rested, 1, "it has looked at 500, and goes on behind them");
+}
+
 /// A job that was called off does no more, not after a restart either, and
 /// leaves its place to others.
 #[tokio::test]

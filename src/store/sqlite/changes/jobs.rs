@@ -19,6 +19,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
 use crate::store::resending::Backfilled;
+use crate::store::sqlite::memory::Memory;
 use crate::store::sqlite::pages::check_webhook;
 use crate::store::sqlite::reads::{ROWS_PER_STEP, Step, last_number};
 use crate::store::sqlite::room::Room;
@@ -326,8 +327,7 @@ pub fn step(tx: &mut Tx<'_>, room: Room) -> Result<()> {
         }
     }
     let is_done = is_gone || job.next > job.last;
-    let next = tx.memory.webhooks_behind(job.merchant_id, job.webhook_id).find(|entry| entry.counters.last.0 > 0);
-    let next = next.filter(|_| is_done && job.is_of_all).map(|entry| (entry.webhook.webhook_id, entry.counters.last));
+    let next = if is_done && job.is_of_all { next_webhook(&tx.memory, &job) } else { None };
     if let Some((id, last)) = next {
         (job.webhook_id, job.next, job.last) = (id, 1, last.0);
     }
@@ -339,6 +339,19 @@ pub fn step(tx: &mut Tx<'_>, room: Room) -> Result<()> {
         tx.memory.jobs.put_back(job);
     }
     Ok(())
+}
+
+/// The merchant's next webhook that has numbers, and the last of them; or the
+/// last that a step may look at, from which the next step goes on.
+fn next_webhook(memory: &Memory, job: &Job) -> Option<(WebhookId, IncrementId)> {
+    let mut looked_at = None;
+    for entry in memory.webhooks_behind(job.merchant_id, job.webhook_id).take(LOOKED_AT_PER_STEP) {
+        looked_at = Some((entry.webhook.webhook_id, entry.counters.last));
+        if entry.counters.last > IncrementId::ZERO {
+            break;
+        }
+    }
+    looked_at
 }
 
 fn save(tx: &Tx<'_>, job: &Job, ended_at: Option<Timestamp>) -> Result<()> {
