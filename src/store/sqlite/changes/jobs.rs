@@ -327,7 +327,7 @@ pub fn step(tx: &mut Tx<'_>, room: Room) -> Result<()> {
         }
     }
     let is_done = is_gone || job.next > job.last;
-    let next = if is_done && job.is_of_all { next_webhook(&tx.memory, &job) } else { None };
+    let next = if is_done && job.is_of_all { next_webhook(tx.memory, &job) } else { None };
     if let Some((id, last)) = next {
         (job.webhook_id, job.next, job.last) = (id, 1, last.0);
     }
