@@ -20,6 +20,7 @@ pub mod policy;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod standing;
 pub mod stats;
 pub mod subscription;
 pub mod target;

@@ -7,6 +7,7 @@
 
 pub mod error;
 pub mod feed;
+pub mod ledger;
 pub mod mailbox;
 pub mod requests;
 pub mod resending;

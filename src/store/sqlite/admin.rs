@@ -4,10 +4,9 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
-use super::changes::topics;
 use super::mark::Mark;
 use super::open::{OpenError, ServeLock, check_name, open_current};
-use super::{Config, rows, users};
+use super::{Config, load, rows, write};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, MerchantId, StoreId};
@@ -16,6 +15,11 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile, User};
 use crate::store::StoreError;
+use crate::store::ledger::book::{Book, Stock};
+use crate::store::ledger::decision::Decision;
+use crate::store::ledger::topics::{Register, Update};
+use crate::store::ledger::wants::Wants;
+use crate::store::ledger::{Change, Step, View};
 
 /// Why an operator's command did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -64,16 +68,17 @@ pub struct NewUser<'a> {
 }
 
 /// An operator's connection to the store.
-#[derive(Debug)]
 pub struct Admin {
     conn: Connection,
+    /// Of nothing: what an operator changes is not known by heart.
+    book: Book,
 }
 
 impl Admin {
     /// Opens the store beside a running server; makes it if there is none.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
         check_name(&config.path)?;
-        open_current(config).map(|conn| Self { conn })
+        Ok(Self { conn: open_current(config)?, book: Book::new(config.terms(), Stock::default()) })
     }
 
     /// What there is, at the cost of a look at each user and webhook.
@@ -119,7 +124,7 @@ impl Admin {
     pub fn change_permissions(&mut self, name: &str, permissions: Permissions) -> Result<User, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let user = find_standing(&tx, name)?;
-        users::set_permissions(&tx, user.merchant_id, user.user_id, permissions)?;
+        write::permissions(&tx, user.user_id, permissions)?;
         tx.commit()?;
         Ok(User { permissions, ..user })
     }
@@ -134,7 +139,7 @@ impl Admin {
         if user.is_demo {
             return Err(AdminError::Demo(user.name));
         }
-        users::rotate_key(&tx, user.merchant_id, user.user_id, key, until)?;
+        write::user_key(&tx, user.user_id, key, until)?;
         tx.commit()?;
         Ok(())
     }
@@ -187,7 +192,7 @@ impl Admin {
             let user = NewUser { name, merchant, permissions, key, is_demo: true, profile };
             let user = create_user(&tx, &user, now)?;
             // What belongs to the demo counts towards no quota.
-            load_topics(&tx, user.merchant_id, topics, u32::MAX, now)?;
+            load_topics(&tx, &self.book, user.merchant_id, topics, u32::MAX, now)?;
         }
         tx.commit()?;
         Ok(())
@@ -205,7 +210,7 @@ impl Admin {
     ) -> Result<Loaded, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let merchant = find_merchant(&tx, merchant)?;
-        let loaded = load_topics(&tx, merchant, said, quota, now)?;
+        let loaded = load_topics(&tx, &self.book, merchant, said, quota, now)?;
         tx.commit()?;
         Ok(loaded)
     }
@@ -289,8 +294,34 @@ fn write_profile(conn: &Connection, name: &str, profile: &Profile) -> rusqlite::
     Ok(())
 }
 
+/// Does what the server would do, in the transaction that is open.
+fn change<C: Change>(conn: &Connection, book: &Book, now: Timestamp, mut change: C) -> Result<C::Answer, StoreError> {
+    let (mut wants, mut out) = (Wants::default(), Decision::default());
+    change.wants(book, &mut wants);
+    let loaded = load::load(conn, &wants, now)?;
+    match change.decide(&View { book, loaded: &loaded, now }, &mut out)? {
+        Step::Done(answer) => write::write(conn, &out.rows, now).map(|_| answer),
+        Step::More(_) => Err(StoreError::failed("a change of an operator is done in one step")),
+    }
+}
+
+/// The entry of a topic, if it has one.
+fn find_topic(conn: &Connection, merchant: MerchantId, topic: &Topic) -> rusqlite::Result<Option<CatalogueEntry>> {
+    let sql = format!("{} WHERE merchant_id = ?1 AND topic = ?2", rows::TOPIC);
+    conn.prepare_cached(&sql)?.query_row(params![merchant.0, topic.as_str()], rows::topic).optional()
+}
+
+/// Lets go of a number that is about to change, so that another topic can have
+/// it within the same transaction.
+fn release_event_type(conn: &Connection, merchant: MerchantId, topic: &Topic) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE topic SET event_type = -topic_id WHERE merchant_id = ?1 AND topic = ?2")?
+        .execute(params![merchant.0, topic.as_str()])
+        .map(drop)
+}
+
 fn load_topics(
     conn: &Connection,
+    book: &Book,
     merchant: MerchantId,
     mut said: Vec<(Topic, TopicChanges)>,
     quota: u32,
@@ -301,9 +332,9 @@ fn load_topics(
     let about = |topic: &Topic, cause: StoreError| AdminError::Topic(topic.clone(), cause.to_string());
     let mut olds = Vec::with_capacity(said.len());
     for (topic, said) in &said {
-        let old = topics::find(conn, merchant, topic).map_err(|cause| about(topic, cause))?;
+        let old = find_topic(conn, merchant, topic)?;
         if old.as_ref().is_some_and(|old| said.event_type.is_some_and(|number| number != old.event_type)) {
-            topics::release_event_type(conn, merchant, topic).map_err(|cause| about(topic, cause))?;
+            release_event_type(conn, merchant, topic)?;
         }
         olds.push(old);
     }
@@ -312,14 +343,16 @@ fn load_topics(
         let wrong = |violation| about(&topic, StoreError::Violation(violation));
         let Some(old) = old else {
             let spec = TopicSpec::try_new(topic.clone(), said).map_err(wrong)?;
-            topics::register(conn, now, merchant, spec, quota).map_err(|cause| about(&topic, cause))?;
+            let register = Register { merchant, spec, quota };
+            change(conn, book, now, register).map_err(|cause| about(&topic, cause))?;
             loaded.registered += 1;
             continue;
         };
         if old.spec.clone().changed(said.clone()).map_err(wrong)? == old.spec {
             loaded.same += 1;
         } else {
-            topics::update(conn, now, merchant, &topic, said).map_err(|cause| about(&topic, cause))?;
+            let update = Update { merchant, topic: topic.clone(), changes: said };
+            change(conn, book, now, update).map_err(|cause| about(&topic, cause))?;
             loaded.changed += 1;
         }
     }

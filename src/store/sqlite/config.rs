@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::prune::Retention;
-use super::room::Room;
+use crate::store::ledger::terms::{Retention, Terms};
 
 /// How hard a commit is pressed to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,27 +42,15 @@ pub struct Config {
     pub retention: Retention,
 }
 
-/// What of that bounds a change.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long an idempotency key counts.
-    pub key_ttl: Duration,
-    /// The most deliveries that a publish may make.
-    pub deliveries_max: usize,
-    /// The most bytes of the definitions of a merchant's webhooks.
-    pub definition_bytes_max: usize,
-    /// What the store may hold.
-    pub room: Room,
-}
-
 impl Config {
     /// What of it bounds a change.
-    pub fn limits(&self) -> Limits {
-        Limits {
+    pub fn terms(&self) -> Terms {
+        Terms {
             key_ttl: self.idempotency_ttl,
             deliveries_max: self.publish_deliveries_max,
             definition_bytes_max: self.merchant_webhook_bytes_max,
-            room: Room::new(self.retention.bytes_max),
+            disable_after: self.disable_after,
+            retention: self.retention,
         }
     }
 }

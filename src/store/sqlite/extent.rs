@@ -27,11 +27,16 @@ impl Extent {
     pub fn read(conn: &Connection) -> rusqlite::Result<Self> {
         let numbers =
             conn.query_row("SELECT coalesce(sum(last_increment_id), 0) FROM webhook", [], |row| row.get(0))?;
+        Self::of(conn, numbers)
+    }
+
+    /// Of so many numbers, and what the file says otherwise.
+    pub fn of(conn: &Connection, numbers: i64) -> rusqlite::Result<Self> {
         Self { numbers, ..Self::default() }.with_ids(conn)
     }
 
     /// The same with the highest ids that the file knows of.
-    pub fn with_ids(self, conn: &Connection) -> rusqlite::Result<Self> {
+    fn with_ids(self, conn: &Connection) -> rusqlite::Result<Self> {
         let mut extent = self;
         let mut statement = conn.prepare_cached("SELECT name, seq FROM sqlite_sequence")?;
         let mut rows = statement.query([])?;

@@ -4,34 +4,29 @@
 //! neither waits for the other.
 
 pub mod admin;
-mod changes;
 mod config;
+mod engine;
 mod extent;
-mod housekeeping;
+mod jobs;
 mod live;
-mod logs;
+mod load;
 mod mark;
-mod memory;
 pub mod open;
 mod pages;
 mod place;
 mod prune;
-mod queue;
 mod readers;
 mod reads;
 mod requests;
 mod resending;
-mod room;
 mod rows;
 mod search;
 mod trouble;
-mod turns;
-mod tx;
 mod users;
+mod write;
 mod writer;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -39,17 +34,20 @@ use futures_util::future::BoxFuture;
 use rusqlite::OptionalExtension;
 use tokio::sync::{oneshot, watch};
 
-use self::changes::{batches, outcomes, publishing, sessions, topics, webhooks};
-use self::config::Limits;
 pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
-pub use self::prune::Retention;
-use self::queue::{Cost, Queue, Refused};
 use self::readers::Readers;
 pub use self::trouble::Trouble;
-use self::tx::Tx;
-use self::writer::{Change, Serving, Writer};
+use self::writer::{Serving, Writer};
 use super::feed::Feed;
+use super::ledger::accounts::{EndSession, OpenSession, RenewSession};
+use super::ledger::outcomes::Record;
+use super::ledger::publishing::{self, Publish};
+use super::ledger::queue::{Cost, Queue, Refused};
+use super::ledger::resending::{Seal, Test};
+pub use super::ledger::terms::Retention;
+use super::ledger::webhooks::{Acknowledge, Alter, Alteration, Create, Delete, HandOut, SetActive};
+use super::ledger::{BUSY_RETRY_AFTER, Change, chores, topics};
 use super::mailbox::Mailbox;
 use super::{Contents, DueKey, NewSession, Page, PageLimit, Pulled, Session, Store, StoreError, WebhookSelector};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
@@ -71,14 +69,12 @@ use crate::work::apart::Apart;
 const LANE_READERS: u32 = 2;
 /// Changes that may wait for their answers to be compressed.
 const COMPRESSING_MAX: usize = 64;
-/// When to try again after the write queue was full.
-const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// A store in one SQLite file, served by this process alone.
 pub struct SqliteStore {
     store_id: StoreId,
     clock: Clock,
-    queue: Arc<Queue<Change>>,
+    queue: Arc<Queue<writer::Change>>,
     /// For whoever calls.
     readers: Readers,
     /// For the delivery worker alone, which therefore waits for no caller.
@@ -87,10 +83,7 @@ pub struct SqliteStore {
     apart: Apart,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
-    limits: Limits,
-    disable_after: Duration,
     is_paused: bool,
-    retention: Retention,
     commits: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
     serving: Mutex<Option<Serving>>,
@@ -123,10 +116,7 @@ impl SqliteStore {
             feed,
             commits,
             trouble,
-            disable_after: config.disable_after,
             is_paused: config.is_paused,
-            retention: config.retention,
-            limits: config.limits(),
             serving: Mutex::new(Some(serving)),
         })
     }
@@ -146,13 +136,7 @@ impl SqliteStore {
     /// Has what has expired swept out, and says what there is to say, soon. To
     /// be called every minute or so.
     pub fn sweep(&self) {
-        let change = writer::change(
-            |tx| {
-                tx.memory.wants_sweep = true;
-                Ok(())
-            },
-            |_| {},
-        );
+        let change = writer::change(chores::Sweep, |_| {});
         // If the queue is full, the next one will do.
         let _ = self.queue.push(Account::Server, Cost::SMALL, change);
     }
@@ -172,26 +156,30 @@ impl SqliteStore {
         rows::Outlook { now: self.clock.now(), is_paused: self.is_paused }
     }
 
-    /// Has the writer do something small, and waits until it is on disk.
-    async fn write<T: Send + 'static>(
-        &self,
-        account: impl Into<Account>,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        self.write_much(account, Cost::SMALL, work).await
+    /// Has a small change made, and waits until it is on disk.
+    async fn change<C: Change>(&self, account: impl Into<Account>, change: C) -> Result<C::Answer, StoreError> {
+        self.change_much(account, Cost::SMALL, change).await
     }
 
-    /// Has it do something that costs so much.
-    async fn write_much<T: Send + 'static>(
+    /// The same with one that costs so much.
+    async fn change_much<C: Change>(
         &self,
         account: impl Into<Account>,
         cost: Cost,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+        change: C,
+    ) -> Result<C::Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
         // Whoever asked may have gone; the change stands all the same.
-        let change = writer::change(work, move |result| drop(reply.send(result)));
+        let change = writer::change(change, move |result| drop(reply.send(result)));
         self.queue.push(account.into(), cost, change).map_err(refused)?;
+        answered(answer).await
+    }
+
+    /// The same with one that goes before all others.
+    async fn change_first<C: Change>(&self, cost: Cost, change: C) -> Result<C::Answer, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let change = writer::change(change, move |result| drop(reply.send(result)));
+        self.queue.push_first(cost, change).map_err(refused)?;
         answered(answer).await
     }
 }
@@ -244,7 +232,7 @@ impl Store for SqliteStore {
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>, StoreError> {
         self.readers
             .peek(asker, move |conn| {
-                let Some((id, expires_at, ends_at)) = sessions::find(conn, key)? else { return Ok(None) };
+                let Some((id, expires_at, ends_at)) = reads::session(conn, key)? else { return Ok(None) };
                 let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
                 let user = conn.prepare_cached(&sql)?.query_row([id.0], rows::user).optional()?;
                 Ok(user.map(|user| Session { user, expires_at, ends_at }))
@@ -253,20 +241,17 @@ impl Store for SqliteStore {
     }
 
     async fn open_session(&self, merchant: MerchantId, session: NewSession, quota: u32) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| sessions::open_session(tx, session, quota)).await
+        self.change(merchant, OpenSession { session, quota }).await
     }
 
     fn renew_session(&self, merchant: MerchantId, key: KeyHash, expires_at: Timestamp) {
-        let change = writer::change(
-            move |tx| sessions::renew_session(tx, key, expires_at),
-            |renewed| {
-                if let Err(cause) = renewed
-                    && !cause.is_logged()
-                {
-                    tracing::warn!(%cause, "a session could not be renewed");
-                }
-            },
-        );
+        let change = writer::change(RenewSession { key, expires_at }, |renewed| {
+            if let Err(cause) = renewed
+                && !cause.is_logged()
+            {
+                tracing::warn!(%cause, "a session could not be renewed");
+            }
+        });
         // A full queue has better things to do; the session's next use asks again.
         let _ = self.queue.push(merchant.into(), Cost::SMALL, change);
     }
@@ -274,7 +259,7 @@ impl Store for SqliteStore {
     async fn end_session(&self, key: KeyHash, asker: Account) -> Result<(), StoreError> {
         let session = self.session(key, asker).await?;
         let account = session.map_or(asker, |session| session.user.merchant_id.into());
-        self.write(account, move |tx| sessions::end_session(tx, key)).await
+        self.change(account, EndSession(key)).await
     }
 
     async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError> {
@@ -304,16 +289,14 @@ impl Store for SqliteStore {
         spec: WebhookSpec,
         quota: u32,
     ) -> Result<Webhook, StoreError> {
-        let limits = self.limits;
-        self.write(merchant, move |tx| webhooks::create(tx, merchant, user, spec, quota, limits)).await
+        self.change(merchant, Create { merchant, user, spec, quota }).await
     }
 
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
         let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
         loop {
-            let which = Arc::clone(&which);
-            let switch = move |tx: &mut Tx<'_>| webhooks::set_active(tx, merchant, &which, on, after);
-            let (selected, next) = self.write(merchant, switch).await?;
+            let switch = SetActive { merchant, which: Arc::clone(&which), on, after };
+            let (selected, next) = self.change(merchant, switch).await?;
             count += selected;
             match next {
                 Some(next) => after = next,
@@ -328,30 +311,25 @@ impl Store for SqliteStore {
         id: WebhookId,
         changes: WebhookChanges,
     ) -> Result<Webhook, StoreError> {
-        let limits = self.limits;
-        self.write(merchant, move |tx| webhooks::update(tx, merchant, id, changes, limits)).await
+        let what = Alteration::Update(Box::new(changes));
+        self.change(merchant, Alter { merchant, webhook_id: id, what }).await
     }
 
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| webhooks::delete(tx, merchant, id)).await
+        self.change(merchant, Delete { merchant, webhook_id: id }).await
     }
 
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
-        let limits = self.limits;
         let cost = publishing::cost(&events);
-        let events: Vec<_> = events.into_iter().map(publishing::Hashed::from).collect();
-        let (reply, answer) = oneshot::channel();
-        let change = publishing::change(merchant, events, limits, Box::new(|result| drop(reply.send(result))));
-        self.queue.push(merchant.into(), cost, change).map_err(refused)?;
-        answered(answer).await
+        self.change_much(merchant, cost, Publish::new(merchant, events)).await
     }
 
     async fn enable_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError> {
-        self.write(merchant, move |tx| webhooks::enable(tx, merchant, id)).await
+        self.change(merchant, Alter { merchant, webhook_id: id, what: Alteration::Enable }).await
     }
 
     async fn set_paused(&self, merchant: MerchantId, id: WebhookId, is_paused: bool) -> Result<Webhook, StoreError> {
-        self.write(merchant, move |tx| webhooks::set_paused(tx, merchant, id, is_paused)).await
+        self.change(merchant, Alter { merchant, webhook_id: id, what: Alteration::Pause(is_paused) }).await
     }
 
     async fn rotate_secret(
@@ -361,12 +339,13 @@ impl Store for SqliteStore {
         secret: SecretKey,
         overlap_until: Timestamp,
     ) -> Result<Webhook, StoreError> {
-        self.write(merchant, move |tx| webhooks::rotate_secret(tx, merchant, id, secret, overlap_until)).await
+        let what = Alteration::RotateSecret(secret, overlap_until);
+        self.change(merchant, Alter { merchant, webhook_id: id, what }).await
     }
 
     async fn test(&self, merchant: MerchantId, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
-        let (cost, room) = (Cost::of(2, message.as_str().len()), self.limits.room);
-        self.write_much(merchant, cost, move |tx| changes::resending::test(tx, merchant, id, message, room)).await
+        let cost = Cost::of(2, message.as_str().len());
+        self.change_much(merchant, cost, Test { merchant, webhook_id: id, message }).await
     }
 
     fn next_attempt(&self, id: WebhookId, number: IncrementId) -> BoxFuture<'static, ()> {
@@ -374,16 +353,22 @@ impl Store for SqliteStore {
     }
 
     async fn acknowledge(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| webhooks::acknowledge(tx, merchant, id, through)).await
+        self.change(merchant, Acknowledge { merchant, webhook_id: id, through }).await
     }
 
     async fn hand_out(&self, merchant: MerchantId, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| webhooks::hand_out(tx, merchant, id, through)).await
+        self.change(merchant, HandOut { merchant, webhook_id: id, through }).await
     }
 
     async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
         let now = self.clock.now();
-        self.readers.read(merchant, move |conn| publishing::is_repeated(conn, now, merchant, &event)).await
+        self.readers
+            .read(merchant, move |conn| {
+                let Some(key) = &event.idempotency_key else { return Ok(false) };
+                let remembered = load::remembered(conn, now, merchant, key)?;
+                Ok(remembered.is_some_and(|remembered| publishing::is_repeated(&event, &remembered)))
+            })
+            .await
     }
 
     async fn events(
@@ -462,7 +447,7 @@ impl Store for SqliteStore {
         spec: TopicSpec,
         quota: u32,
     ) -> Result<CatalogueEntry, StoreError> {
-        self.write(merchant, move |tx| topics::register(tx.conn, tx.now, merchant, spec, quota)).await
+        self.change(merchant, topics::Register { merchant, spec, quota }).await
     }
 
     async fn update_topic(
@@ -471,11 +456,11 @@ impl Store for SqliteStore {
         topic: Topic,
         changes: TopicChanges,
     ) -> Result<CatalogueEntry, StoreError> {
-        self.write(merchant, move |tx| topics::update(tx.conn, tx.now, merchant, &topic, changes)).await
+        self.change(merchant, topics::Update { merchant, topic, changes }).await
     }
 
     async fn remove_topic(&self, merchant: MerchantId, topic: Topic) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| topics::remove(tx.conn, merchant, &topic)).await
+        self.change(merchant, topics::Remove { merchant, topic }).await
     }
 
     async fn topic_rules(
@@ -580,25 +565,27 @@ impl Store for SqliteStore {
     }
 
     async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let change = writer::change(move |tx| batches::seal(tx, id, batch), move |result| drop(reply.send(result)));
-        let cost = Cost::of(batch.numbers().count(), 0);
-        self.queue.push_first(cost, change).map_err(refused)?;
-        answered(answer).await
+        self.change_first(Cost::of(batch.numbers().count(), 0), Seal { webhook_id: id, batch }).await
     }
 
     async fn record(&self, recorded: Arc<[Outcome]>) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let (disable_after, retention) = (self.disable_after, self.retention);
-        let bodies = outcomes::deflated(&self.apart, &recorded).await;
-        let cost = outcomes::cost(&recorded, &bodies);
-        let change = writer::change(
-            move |tx| outcomes::record(tx, &recorded, &bodies, disable_after, &retention),
-            move |result| drop(reply.send(result)),
-        );
-        self.queue.push_first(cost, change).map_err(refused)?;
-        answered(answer).await
+        let compressed = deflated(&self.apart, &recorded).await;
+        let record = Record::new(recorded, compressed);
+        self.change_first(record.cost(), record).await
     }
+}
+
+/// The compressed bodies of attempts, where that is worth it. A large one
+/// takes longer than a thread may be held up that others wait for.
+async fn deflated(apart: &Apart, outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
+    const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
+    let deflate =
+        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
+    if outcomes.iter().map(|outcome| outcome.attempt.response_body.len()).sum::<usize>() <= AT_ONCE_BYTES_MAX {
+        return deflate(outcomes);
+    }
+    let large = Arc::clone(outcomes);
+    apart.run(Account::Server, move || deflate(&large)).await.unwrap_or_else(|_| vec![None; outcomes.len()])
 }
 
 impl Drop for SqliteStore {

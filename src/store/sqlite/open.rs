@@ -11,6 +11,7 @@ use super::place::{Place, beside};
 use super::{Config, Durability};
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
+use crate::store::StoreError;
 
 /// Marks a SQLite file as a tallyhook store: "tlyh" (`PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x746c_7968;
@@ -76,6 +77,14 @@ pub enum OpenError {
     OtherName {
         /// The file, as it was named.
         path: PathBuf,
+    },
+    /// What lies in it can't be read.
+    #[error("{path}: {cause}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: StoreError,
     },
     /// SQLite refused.
     #[error("{path}: {cause}", path = path.display())]
@@ -344,7 +353,7 @@ mod tests {
         )
         .unwrap();
         conn.execute_batch(MIGRATIONS[4]).unwrap();
-        let jobs = crate::store::sqlite::changes::jobs::load(&conn).unwrap();
+        let jobs = crate::store::sqlite::jobs::load(&conn).unwrap();
         let known: Vec<_> = jobs.iter().map(|job| (job.webhook_id.0, job.merchant_id.0)).collect();
         assert_eq!(known, [(7, 3), (7, 3)]);
     }

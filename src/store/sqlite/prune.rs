@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
-use super::room::Room;
-use super::tx::Tx;
-use crate::domain::id::WebhookId;
+use super::load::used_bytes;
+use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
+use crate::store::ledger::terms::Retention;
 
 /// How often a pass begins, unless space is short.
 const INTERVAL: Duration = Duration::from_secs(3_600);
@@ -23,22 +23,6 @@ const PER_STEP: i64 = 250;
 const BYTES_PER_STEP: i64 = 4 * 1_024 * 1_024;
 /// Pages given back to the file system in a step.
 const PAGES_PER_STEP: u32 = 64;
-
-/// What is kept, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// Attempts, after their delivery has ended.
-    pub attempts: Duration,
-    /// Events, after all their deliveries have ended.
-    pub bodies: Duration,
-    /// The most bytes that the store may hold; 0: as many as there are. From
-    /// nine tenths on, what has ended is pruned whatever its age.
-    pub bytes_max: u64,
-    /// Headers and bodies of the log of one webhook, in bytes; 0: all of them.
-    pub webhook_log_bytes_max: u64,
-    /// Those of all logs of one merchant; 0: all of them.
-    pub merchant_log_bytes_max: u64,
-}
 
 /// A pass, and how far it is.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +51,9 @@ pub fn begin(
     last: Option<Timestamp>,
     now: Timestamp,
 ) -> rusqlite::Result<Option<Pass>> {
-    let is_short = Room::new(retention.bytes_max).is_short(conn)?;
+    // So little is left that what has ended goes, whatever its age.
+    let max = retention.bytes_max;
+    let is_short = max > 0 && used_bytes(conn)? >= max / 10 * 9;
     // One that lies in the future was before the clock went back.
     let is_time = last.is_none_or(|last| last > now || now.since(last) >= INTERVAL);
     if !is_short && !is_time {
@@ -81,22 +67,26 @@ pub fn begin(
     Ok(Some(Pass { phase: Phase::Attempts, after: 0, attempts_before, bodies_before }))
 }
 
+/// Logs that became smaller, and by how much.
+pub type Shrunk = Vec<(WebhookId, u64)>;
+
 /// Does a step of a pass; gives it back unless it is done.
-pub fn step(tx: &mut Tx<'_>, pass: Pass) -> rusqlite::Result<Option<Pass>> {
+pub fn step(conn: &Connection, pass: Pass, kept_from: Option<EventId>) -> rusqlite::Result<(Option<Pass>, Shrunk)> {
+    let mut shrunk = Vec::new();
     let (next, phase) = match pass.phase {
-        Phase::Attempts => (walk(tx, &ATTEMPTS, pass.after, pass.attempts_before)?, Phase::Events),
-        Phase::Events => (walk(tx, &EVENTS, pass.after, pass.bodies_before)?, Phase::Vacuum),
-        Phase::Vacuum => return Ok(vacuum_step(tx.conn)?.then_some(pass)),
+        Phase::Attempts => (walk(conn, &ATTEMPTS, pass.after, pass.attempts_before, None, &mut shrunk)?, Phase::Events),
+        Phase::Events => (walk(conn, &EVENTS, pass.after, pass.bodies_before, kept_from, &mut shrunk)?, Phase::Vacuum),
+        Phase::Vacuum => return Ok((vacuum_step(conn)?.then_some(pass), shrunk)),
     };
-    Ok(Some(match next {
+    let pass = match next {
         Some(after) => Pass { after, ..pass },
         None => Pass { phase, after: 0, ..pass },
-    }))
+    };
+    Ok((Some(pass), shrunk))
 }
 
 /// How the rows of a phase are walked and deleted.
 struct Walk {
-    is_of_events: bool,
     /// The next rows, when they came to be, and how large they are.
     next: &'static str,
     /// Deletes those up to a row that are old enough, and whose deliveries are;
@@ -105,7 +95,6 @@ struct Walk {
 }
 
 const ATTEMPTS: Walk = Walk {
-    is_of_events: false,
     next: "SELECT attempt_id, started_at,
             octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)
         FROM attempt WHERE attempt_id > ?1 ORDER BY attempt_id LIMIT ?2",
@@ -116,7 +105,6 @@ const ATTEMPTS: Walk = Walk {
 };
 
 const EVENTS: Walk = Walk {
-    is_of_events: true,
     next: "SELECT event_id, published_at, octet_length(message)
         FROM event WHERE event_id > ?1 ORDER BY event_id LIMIT ?2",
     delete: "DELETE FROM event WHERE event_id > ?1 AND event_id <= ?2 AND published_at < ?3
@@ -126,17 +114,22 @@ const EVENTS: Walk = Walk {
 };
 
 /// Looks at the next rows, and deletes what may go; the last one looked at.
-fn walk(tx: &mut Tx<'_>, walk: &Walk, after: i64, before: Timestamp) -> rusqlite::Result<Option<i64>> {
-    let through = next_rows(tx.conn, walk.next, after, before)?;
+fn walk(
+    conn: &Connection,
+    walk: &Walk,
+    after: i64,
+    before: Timestamp,
+    kept_from: Option<EventId>,
+    shrunk: &mut Shrunk,
+) -> rusqlite::Result<Option<i64>> {
+    let through = next_rows(conn, walk.next, after, before)?;
     if let Some(through) = through {
-        // An event that is still being numbered has deliveries to come.
-        let kept_from = tx.memory.fanouts.first_event().filter(|_| walk.is_of_events);
         let through = kept_from.map_or(through, |kept| through.min(kept.0 - 1));
-        let mut statement = tx.conn.prepare_cached(walk.delete)?;
+        let mut statement = conn.prepare_cached(walk.delete)?;
         let mut deleted = statement.query(params![after, through, before.0])?;
         while let Some(row) = deleted.next()? {
             if let Some(id) = row.get(0)? {
-                tx.memory.logs.shrink(WebhookId(id), row.get::<_, i64>(1)?.unsigned_abs());
+                shrunk.push((WebhookId(id), row.get::<_, i64>(1)?.unsigned_abs()));
             }
         }
     }
@@ -172,7 +165,6 @@ fn vacuum_step(conn: &Connection) -> rusqlite::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::sqlite::memory::Memory;
 
     #[test]
     fn an_event_that_is_still_being_numbered_stays_whatever_its_age() {
@@ -181,8 +173,7 @@ mod tests {
         conn.execute_batch(
             "INSERT INTO merchant (code, created_at) VALUES ('acme', 0);
             INSERT INTO event (merchant_id, topic, message, created_at, published_at)
-                VALUES (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0);
-            INSERT INTO fanout (merchant_id, events) VALUES (1, '[[2, null, [1]], [3, null, [1]]]');",
+                VALUES (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 0);",
         )
         .unwrap();
         let left = || -> Vec<i64> {
@@ -192,18 +183,15 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let retention =
             Retention { attempts: day, bodies: day, bytes_max: 0, webhook_log_bytes_max: 0, merchant_log_bytes_max: 0 };
-        let prune = || {
-            let (mut memory, mut news, now) = (Memory::load(&conn).unwrap(), Vec::new(), Timestamp(1_000_000_000));
-            let mut tx = Tx { conn: &conn, memory: &mut memory, now, news: &mut news, undone: None };
-            let mut pass = begin(&conn, retention, None, now).unwrap();
+        let prune = |kept_from: Option<EventId>| {
+            let mut pass = begin(&conn, retention, None, Timestamp(1_000_000_000)).unwrap();
             while let Some(under_way) = pass {
-                pass = step(&mut tx, under_way).unwrap();
+                (pass, _) = step(&conn, under_way, kept_from).unwrap();
             }
         };
-        prune();
+        prune(Some(EventId(2)));
         assert_eq!(left(), [2, 3]);
-        conn.execute_batch("DELETE FROM fanout").unwrap();
-        prune();
+        prune(None);
         assert!(left().is_empty());
     }
 }

@@ -14,6 +14,7 @@ use crate::domain::event::{EventFilter, EventStory, EventSummary, Message};
 use crate::domain::id::{EventId, IncrementId, MerchantId, TopicId, UserId, WebhookId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::{Order, Slice};
+use crate::domain::secret::KeyHash;
 use crate::domain::stats::AttemptStats;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
@@ -434,4 +435,13 @@ pub fn recent_attempts(conn: &Connection, webhook: &Webhook) -> Result<AttemptSt
     attempts.retain(|(_, number)| *number > cut);
     let attempts = attempts.into_iter().map(|(outcome, _)| outcome);
     Ok(AttemptStats::new(IncrementId(from.max(cut + 1)), attempts))
+}
+
+/// Whose session it is, and when it ends unless it is used, and in any case.
+pub fn session(conn: &Connection, key: KeyHash) -> rusqlite::Result<Option<(UserId, Timestamp, Option<Timestamp>)>> {
+    conn.prepare_cached("SELECT user_id, expires_at, ends_at FROM session WHERE key_hash = ?1")?
+        .query_row([key.0], |row| {
+            Ok((UserId(row.get(0)?), Timestamp(row.get(1)?), row.get::<_, Option<_>>(2)?.map(Timestamp)))
+        })
+        .optional()
 }

@@ -2,20 +2,21 @@
 
 use async_trait::async_trait;
 
-use super::changes::{jobs, resending};
-use super::{SqliteStore, pages};
+use super::{SqliteStore, jobs, pages};
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
 use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::Job;
 use crate::domain::page::Slice;
+use crate::store::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
+use crate::store::ledger::resending::{Cancel, Forget, Retry, Target};
 use crate::store::resending::{Backfilled, Replayed, Resending};
 use crate::store::{Page, PageLimit, StoreError};
 
 #[async_trait]
 impl Resending for SqliteStore {
     async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::retry(tx, merchant, id, number)).await
+        self.change(merchant, Retry(Target { merchant, webhook_id: id, number })).await
     }
 
     async fn cancel(
@@ -25,12 +26,13 @@ impl Resending for SqliteStore {
         number: IncrementId,
         whole_batch: bool,
     ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| resending::cancel(tx, merchant, id, number, whole_batch)).await
+        let target = Target { merchant, webhook_id: id, number };
+        self.change(merchant, Cancel { target, whole_batch }).await
     }
 
     async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError> {
-        let mut goes_on = false;
-        while self.write(merchant, move |tx| resending::forget(tx, merchant, id, number, goes_on)).await? {
+        let (target, mut goes_on) = (Target { merchant, webhook_id: id, number }, false);
+        while self.change(merchant, Forget { target, goes_on }).await? {
             goes_on = true;
         }
         Ok(())
@@ -48,7 +50,7 @@ impl Resending for SqliteStore {
             .readers
             .sum(merchant, move |conn, after| jobs::unavailable(conn, merchant, id, span, &looked_for, after))
             .await?;
-        let (job_id, span) = self.write(merchant, move |tx| jobs::replay(tx, merchant, id, span, filter)).await?;
+        let (job_id, span) = self.change(merchant, Replay { merchant, webhook_id: id, span, filter }).await?;
         Ok(Replayed { job_id, span, unavailable })
     }
 
@@ -58,7 +60,7 @@ impl Resending for SqliteStore {
         id: Option<WebhookId>,
         filter: DeliveryFilter,
     ) -> Result<Job, StoreError> {
-        self.write(merchant, move |tx| jobs::retry_many(tx, merchant, id, filter)).await
+        self.change(merchant, RetryMany { merchant, webhook_id: id, filter }).await
     }
 
     async fn backfill(
@@ -67,7 +69,7 @@ impl Resending for SqliteStore {
         id: WebhookId,
         filter: EventFilter,
     ) -> Result<Backfilled, StoreError> {
-        self.write(merchant, move |tx| jobs::backfill(tx, merchant, id, filter)).await
+        self.change(merchant, Backfill { merchant, webhook_id: id, filter }).await
     }
 
     async fn job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError> {
@@ -79,7 +81,7 @@ impl Resending for SqliteStore {
     }
 
     async fn cancel_job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError> {
-        self.write(merchant, move |tx| jobs::cancel(tx, merchant, id)).await
+        self.change(merchant, CancelJob { merchant, job_id: id }).await
     }
 
     async fn one(

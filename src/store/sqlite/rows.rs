@@ -104,7 +104,7 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     row.get(column).map(Timestamp)
 }
 
-fn time_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub fn time_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
 }
 
@@ -118,6 +118,11 @@ fn named<T>(row: &Row<'_>, column: usize, from_name: fn(&str) -> Option<T>) -> r
         None => Ok(None),
         Some(name) => from_name(name).map(Some).ok_or_else(|| damaged("name")),
     }
+}
+
+/// Why a delivery ended, in any row.
+pub fn reason_at(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<EndReason>> {
+    named(row, column, EndReason::from_name)
 }
 
 /// A user, from [`USER`].

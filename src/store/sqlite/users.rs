@@ -1,7 +1,6 @@
-//! Changing users, for the server and for the command line.
+//! Changing users.
 
 use async_trait::async_trait;
-use rusqlite::{Connection, params};
 
 use super::SqliteStore;
 use crate::domain::id::{MerchantId, UserId};
@@ -9,6 +8,7 @@ use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::user::Permissions;
 use crate::store::StoreError;
+use crate::store::ledger::accounts::{AlterUser, UserAlteration};
 use crate::store::users::Users;
 
 #[async_trait]
@@ -19,7 +19,8 @@ impl Users for SqliteStore {
         user: UserId,
         permissions: Permissions,
     ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| found(set_permissions(tx.conn, merchant, user, permissions)?)).await
+        let what = UserAlteration::Permissions(permissions);
+        self.change(merchant, AlterUser { merchant, user, what }).await
     }
 
     async fn rotate_key(
@@ -29,47 +30,6 @@ impl Users for SqliteStore {
         key: KeyHash,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        self.write(merchant, move |tx| found(rotate_key(tx.conn, merchant, user, key, until)?)).await
+        self.change(merchant, AlterUser { merchant, user, what: UserAlteration::Key(key, until) }).await
     }
-}
-
-fn found(is_changed: bool) -> Result<(), StoreError> {
-    if is_changed { Ok(()) } else { Err(StoreError::NoUser) }
-}
-
-/// False if the merchant has no such user, or it was revoked.
-pub fn set_permissions(
-    conn: &Connection,
-    merchant: MerchantId,
-    user: UserId,
-    permissions: Permissions,
-) -> rusqlite::Result<bool> {
-    let changed = conn.execute(
-        "UPDATE user SET permissions = ?3 WHERE user_id = ?2 AND merchant_id = ?1 AND revoked_at IS NULL",
-        params![merchant.0, user.0, permissions.bits()],
-    )?;
-    Ok(changed > 0)
-}
-
-/// Replaces its key, and has its sessions end with that; false likewise.
-pub fn rotate_key(
-    conn: &Connection,
-    merchant: MerchantId,
-    user: UserId,
-    key: KeyHash,
-    until: Timestamp,
-) -> rusqlite::Result<bool> {
-    let changed = conn.execute(
-        "UPDATE user SET old_key_hash = key_hash, old_key_until = ?4, key_hash = ?3
-            WHERE user_id = ?2 AND merchant_id = ?1 AND revoked_at IS NULL",
-        params![merchant.0, user.0, key.0, until.0],
-    )?;
-    if changed > 0 {
-        conn.execute(
-            "UPDATE session SET expires_at = min(expires_at, ?2), ends_at = min(coalesce(ends_at, ?2), ?2)
-                WHERE user_id = ?1",
-            params![user.0, until.0],
-        )?;
-    }
-    Ok(changed > 0)
 }

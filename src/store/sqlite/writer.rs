@@ -16,20 +16,23 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::changes::forgetting;
+use super::engine::Sqlite;
+use super::extent::Extent;
 use super::mark::Mark;
-use super::memory::Memory;
 use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
 use super::place::Place;
-use super::queue::{Cost, Queue, Spent, Taken};
 use super::readers::Readers;
 use super::trouble::{Trouble, Troubles};
-use super::tx::{Announcement, Tx};
-use super::{Config, housekeeping};
+use super::{Config, load};
 use crate::domain::id::{Span, StoreId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
 use crate::store::feed::{Committed, Feed};
+use crate::store::ledger::book::Book;
+use crate::store::ledger::news::Announcement;
+use crate::store::ledger::queue::{Cost, Queue, Spent, Taken};
+use crate::store::ledger::work::{Engine, Work};
+use crate::store::ledger::{self, Step, chores};
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 
@@ -39,8 +42,8 @@ const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the chores rest after one of them has failed, and the commit with it.
 const CHORES_REST: Duration = Duration::from_secs(60);
 
-/// A change to the store. It gets the transaction, or why there is none.
-pub type Change = Box<dyn FnOnce(Result<&mut Tx<'_>, StoreError>) -> Changed + Send>;
+/// A step of a change. It gets the transaction, or why there is none.
+pub type Change = Box<dyn FnOnce(Result<&mut Work<'_>, StoreError>) -> Changed + Send>;
 /// Tells whoever asked for a change.
 pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -102,9 +105,11 @@ pub struct Writer {
     queue: Arc<Queue<Change>>,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
-    memory: Memory,
+    book: Book,
+    /// How far the store has come, by the last commit.
+    extent: Extent,
     /// `None` after a failed COMMIT, until the file could be opened again.
-    conn: Option<Connection>,
+    engine: Option<Sqlite>,
     /// Where its files were when it was opened.
     place: Place,
     /// They were not there any more after a commit.
@@ -130,9 +135,11 @@ impl Writer {
     ) -> Result<Self, OpenError> {
         let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
         let mark = Mark::open(&config.path, &conn, clock.now()).map_err(failed)?;
-        let memory = Memory::load(&conn).map_err(failed)?;
+        let (book, extent) =
+            read(&config, &conn).map_err(|cause| OpenError::Unreadable { path: config.path.clone(), cause })?;
+        let engine = Sqlite::new(conn).map_err(failed)?;
         let place = Place::of(&config.path).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
-        tell_what_is_there(&config, mark.store_id(), &memory);
+        tell_what_is_there(&config, mark.store_id(), &book, extent);
         Ok(Self {
             troubles: Troubles::of(config.path.clone()),
             place,
@@ -143,8 +150,9 @@ impl Writer {
             queue,
             mailbox,
             feed: Arc::default(),
-            memory,
-            conn: Some(conn),
+            book,
+            extent,
+            engine: Some(engine),
             is_stuck: false,
             chores_rest_until: None,
             commits: watch::Sender::new(0),
@@ -181,7 +189,7 @@ impl Writer {
     fn run(mut self) -> Self {
         let _end = End(Arc::clone(&self.queue));
         while self.queue.wait(self.patience()) {
-            if self.conn.is_none() {
+            if self.engine.is_none() {
                 self.reopen();
             }
             let are_chores_due = self.chores_wait().is_some_and(|wait| wait.is_zero());
@@ -199,7 +207,7 @@ impl Writer {
 
     /// Closes the file, and leaves all in it.
     fn close(mut self) {
-        let Some(conn) = self.conn else { return };
+        let Some(Sqlite { conn, .. }) = self.engine else { return };
         let (now, is_whole) = (self.clock.now(), checkpoint(&conn));
         if let Some(lost) = self.place.lost() {
             self.troubles.begin(Trouble::TakenAway(lost.to_owned()), now);
@@ -208,7 +216,7 @@ impl Writer {
             return;
         }
         match is_whole {
-            Ok(true) => self.mark.sync(&self.memory.extent, now),
+            Ok(true) => self.mark.sync(&self.extent, now),
             Ok(false) => warn!("another process has the store open: a part of it is in the log beside the file"),
             Err(cause) => error!(%cause, "a part of the store stays in the log beside the file"),
         }
@@ -221,7 +229,7 @@ impl Writer {
     /// How long it may wait for changes before there is something else to do.
     fn patience(&self) -> Duration {
         match self.chores_wait() {
-            _ if self.conn.is_none() || self.is_stuck => REOPEN_INTERVAL,
+            _ if self.engine.is_none() || self.is_stuck => REOPEN_INTERVAL,
             Some(wait) => wait,
             None => Duration::MAX,
         }
@@ -232,7 +240,8 @@ impl Writer {
         let rest = self.chores_rest_until.map_or(Duration::ZERO, |until| until.since(self.clock.now()));
         // One that is further away was set before the clock went back.
         let wait = if rest > CHORES_REST { Duration::ZERO } else { rest };
-        self.memory.has_chores().then_some(wait)
+        let is_pruning = self.engine.as_ref().is_some_and(Engine::is_pruning);
+        (self.book.has_chores() || is_pruning).then_some(wait)
     }
 
     /// Runs a change and what else finds room beside it, and maybe a bounded
@@ -240,28 +249,37 @@ impl Writer {
     fn commit(&mut self, first: Option<Taken<Change>>, does_chores: bool) {
         let begun = self.begin();
         self.is_stuck = begun.is_err();
-        let (Ok(()), Some(conn)) = (&begun, &self.conn) else {
+        let (Ok(()), Some(engine)) = (&begun, &mut self.engine) else {
             let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
             self.refuse(first, &cause);
             return;
         };
 
-        let (now, mut news) = (self.clock.now(), Vec::new());
-        let mut tx = Tx { conn, memory: &mut self.memory, now, news: &mut news, undone: None };
-        let changed = run_changes(&self.queue, &mut tx, first);
-        let mut finished = if conn.is_autocommit() { Err(undone(&tx)) } else { Ok(()) };
+        let now = self.clock.now();
+        let mut work = Work::new(engine, &mut self.book, now);
+        let changed = run_changes(&self.queue, &mut work, first);
+        let mut finished = work.check();
         if finished.is_ok() && does_chores {
-            finished = work::step("housekeeping", || housekeeping::step(&mut tx, self.config.retention));
+            finished = work::step("housekeeping", || chores::step(&mut work));
             self.chores_rest_until = match &finished {
                 Err(_) => Some(now.after(CHORES_REST)),
                 // It may be the turn of others than the one that failed.
-                Ok(()) => self.chores_rest_until.filter(|_| tx.memory.has_chores()),
+                Ok(()) => self.chores_rest_until.filter(|_| work.has_chores()),
             };
         }
-        match finished.and_then(|()| finish(&mut tx)).and_then(|()| self.look(now)) {
-            Ok(()) => self.tell(news, changed, now),
+        match finished.and_then(|()| work.finish()).and_then(|news| self.finish(news)) {
+            Ok(news) => self.tell(news, changed, now),
             Err(cause) => self.fail(&cause, changed, now),
         }
+    }
+
+    /// Commits, and looks where that has gone.
+    fn finish(&mut self, news: Vec<Announcement>) -> Result<Vec<Announcement>, StoreError> {
+        let Some(engine) = &mut self.engine else { return Err(StoreError::failed("the store is closed")) };
+        let extent = Extent::of(&engine.conn, self.book.numbers)?;
+        engine.commit()?;
+        self.extent = extent;
+        self.look(self.clock.now()).map(|()| news)
     }
 
     /// Begins a transaction.
@@ -269,10 +287,10 @@ impl Writer {
         if self.is_taken_away {
             self.come_back()?;
         }
-        let Some(conn) = &self.conn else {
+        let Some(engine) = &mut self.engine else {
             return Err(StoreError::failed("the store could not be opened again after a failed commit"));
         };
-        conn.execute_batch("BEGIN IMMEDIATE").map_err(|cause| {
+        engine.begin().map_err(|cause| {
             error!(%cause, "the store can't be written");
             cause.into()
         })
@@ -286,7 +304,7 @@ impl Writer {
         self.is_taken_away = true;
         // If it is only the log, all that was ever accepted can be saved.
         if lost != self.config.path
-            && let Some(Err(cause)) = self.conn.as_ref().map(checkpoint)
+            && let Some(Err(cause)) = self.engine.as_ref().map(|engine| checkpoint(&engine.conn))
         {
             error!(%cause, "what was in the store's log could not be saved");
         }
@@ -300,21 +318,21 @@ impl Writer {
             return Err(StoreError::TakenAway);
         }
         self.is_taken_away = false;
-        self.conn = None;
+        self.engine = None;
         self.reopen();
         Ok(())
     }
 
     /// Announces what is on disk, and answers.
     fn tell(&mut self, news: Vec<Announcement>, changed: Vec<(Option<Account>, Changed)>, now: Timestamp) {
-        if let Some(conn) = &self.conn {
-            empty_log(conn, &mut self.memory, &self.config);
+        if let Some(engine) = &mut self.engine {
+            empty_log(engine, &self.config);
         }
-        self.mark.write(&self.memory.extent, now);
+        self.mark.write(&self.extent, now);
         self.troubles.end();
         self.commits.send_modify(|count| *count += 1);
         if self.feed.is_watched() {
-            self.feed.tell(&committed(&news, &self.memory));
+            self.feed.tell(&committed(&news, &self.book));
         }
         announce(&self.mailbox, news);
         for (account, changed) in changed {
@@ -336,9 +354,9 @@ impl Writer {
             error!(%cause, "a commit failed; reading the store again");
         }
         if !self.is_taken_away {
-            self.conn = None;
+            self.engine = None;
             self.reopen();
-            if self.conn.is_some() && !cause.is_logged() {
+            if self.engine.is_some() && !cause.is_logged() {
                 info!("the store is open again");
             }
         }
@@ -361,15 +379,14 @@ impl Writer {
     /// Opens the file again and forgets whatever only memory knew.
     fn reopen(&mut self) {
         let opened = reopen(&self.config, self.mark.store_id(), &self.place).map_err(|cause| cause.to_string());
-        let loaded = opened.and_then(|conn| match Memory::load(&conn) {
-            Ok(memory) => Ok((conn, memory)),
-            Err(cause) => Err(cause.to_string()),
+        let loaded = opened.and_then(|conn| {
+            let (book, extent) = read(&self.config, &conn).map_err(|cause| cause.to_string())?;
+            Ok((Sqlite::new(conn).map_err(|cause| cause.to_string())?, book, extent))
         });
         match loaded {
-            Ok((conn, memory)) => {
-                self.conn = Some(conn);
-                self.memory = memory;
-                for (webhook, through) in self.memory.webhooks() {
+            Ok((engine, book, extent)) => {
+                (self.engine, self.book, self.extent) = (Some(engine), book, extent);
+                for (webhook, through) in self.book.webhooks() {
                     self.mailbox.announce_webhook(webhook.webhook_id, Some(Arc::clone(webhook)));
                     self.mailbox.announce_through(webhook.webhook_id, through);
                 }
@@ -380,21 +397,22 @@ impl Writer {
 }
 
 /// A store that holds less than was expected is best noticed at the start.
-fn tell_what_is_there(config: &Config, store_id: &StoreId, memory: &Memory) {
+fn tell_what_is_there(config: &Config, store_id: &StoreId, book: &Book, extent: Extent) {
     let store = config.path.display();
     if has_other_names(&config.path) {
         warn!(%store, "the store has hard links; always use one name of it, for its log lies beside that");
     }
     // To count what is really pending would take the longer the more numbers there are.
-    let (webhooks, pending_at_most) = memory.webhooks_and_open();
-    let last_event = memory.extent.events;
+    let (webhooks, pending_at_most) = book.webhooks_and_open();
+    let last_event = extent.events;
     info!(%store, %store_id, webhooks, pending_at_most, last_event, "the store is open");
 }
 
-/// Some failures (a full disk, say) undo the whole transaction, and what came
-/// after would each be a transaction of its own.
-fn undone(tx: &Tx<'_>) -> StoreError {
-    tx.undone.clone().unwrap_or_else(|| StoreError::failed("an earlier failure undid the transaction"))
+/// What is known by heart, and how far the store has come.
+fn read(config: &Config, conn: &Connection) -> Result<(Book, Extent), StoreError> {
+    let book = Book::new(config.terms(), load::stock(conn)?);
+    let extent = Extent::of(conn, book.numbers)?;
+    Ok((book, extent))
 }
 
 /// The rest of a change of which a part is committed: whatever becomes of it,
@@ -410,20 +428,18 @@ fn begun(rest: Change) -> Change {
 /// was, and what has come of it.
 fn run_changes(
     queue: &Queue<Change>,
-    tx: &mut Tx<'_>,
+    work: &mut Work<'_>,
     first: Option<Taken<Change>>,
 ) -> Vec<(Option<Account>, Changed)> {
     let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
     while let Some(Taken { entry: change, cost, account }) = next {
-        let conn = tx.conn;
-        let written = conn.total_changes();
-        let may_change = if conn.is_autocommit() { Err(undone(tx)) } else { Ok(&mut *tx) };
+        let written = work.written();
+        let may_change = work.check().map(|()| &mut *work);
         // Kept outside the step: an answer that a step gives back and then
         // panics is never dropped, and whoever waits for it would wait for ever.
         work::step("a change", || changed.push((account, change(may_change))));
-        let written = usize::try_from(conn.total_changes().saturating_sub(written)).unwrap_or(usize::MAX);
         // How far an event spreads shows only here.
-        let really = cost.max(Cost::of(written, 0));
+        let really = cost.max(Cost::of(work.written() - written, 0));
         queue.charge(account, cost, really);
         spent.add(account, really);
         next = match changed.pop() {
@@ -444,30 +460,28 @@ fn run_changes(
     changed
 }
 
-/// What every transaction ends with: the counters that changed, and the commit.
-fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    tx.memory.flush(tx.conn)?;
-    Ok(tx.conn.execute_batch("COMMIT")?)
-}
-
 /// Empties the log beside the file if what was forgotten may be read in it. If
 /// a reader is in the way, the next commit tries again, which is the next
 /// sweep's at the latest.
-fn empty_log(conn: &Connection, memory: &mut Memory, config: &Config) {
+fn empty_log(engine: &mut Sqlite, config: &Config) {
     /// How long readers are waited for.
     const PATIENCE: Duration = Duration::from_millis(5);
-    if !memory.forgetting.leaves_traces {
+    if !engine.leaves_traces {
         return;
     }
-    let emptied = conn.busy_timeout(PATIENCE).map_err(StoreError::from).and_then(|()| forgetting::empty_log(conn));
-    match emptied.and_then(|is_empty| Ok(conn.busy_timeout(config.busy_timeout).map(|()| is_empty)?)) {
-        Ok(is_empty) => memory.forgetting.leaves_traces = !is_empty,
+    let conn = &engine.conn;
+    let emptied = conn.busy_timeout(PATIENCE).and_then(|()| {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        conn.query_row(sql, [], |row| row.get(0)).map(|is_busy: bool| !is_busy)
+    });
+    match emptied.and_then(|is_empty| conn.busy_timeout(config.busy_timeout).map(|()| is_empty)) {
+        Ok(is_empty) => engine.leaves_traces = !is_empty,
         Err(cause) => warn!(%cause, "the log of the store can't be emptied of what was forgotten; trying on"),
     }
 }
 
 /// The news, as those who watch are told.
-fn committed(news: &[Announcement], memory: &Memory) -> Committed {
+fn committed(news: &[Announcement], book: &Book) -> Committed {
     let mut committed = Committed::default();
     for item in news {
         let (id, span) = match item {
@@ -488,7 +502,7 @@ fn committed(news: &[Announcement], memory: &Memory) -> Committed {
             | Announcement::Now(..)
             | Announcement::Reread(..) => continue,
         };
-        if let Some(entry) = memory.entry(id).filter(|entry| !entry.is_deleted) {
+        if let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) {
             committed.deliveries.push((entry.webhook.merchant_id, id, span));
         }
     }
@@ -513,15 +527,16 @@ fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     mailbox.announce_attempts(&attempted);
 }
 
-/// Wraps `work` as a change in a savepoint of its own, whose result goes to
-/// `reply` once the commit's fate is known.
-pub fn change<T: Send + 'static>(
-    work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    reply: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+/// A change of the ledger, step by step, whose result goes to `reply` once the
+/// commit's fate is known.
+pub fn change<C: ledger::Change>(
+    mut change: C,
+    reply: impl FnOnce(Result<C::Answer, StoreError>) + Send + 'static,
 ) -> Change {
-    Box::new(move |tx| {
-        let result = tx.and_then(|tx| tx.in_savepoint(work));
-        Changed::Whole(Box::new(move |committed| reply(committed.and(result))))
+    Box::new(move |work| match work.and_then(|work| work.run(&mut change)) {
+        Ok(Step::More(cost)) => Changed::Goes(cost, self::change(change, reply)),
+        Ok(Step::Done(answer)) => Changed::Whole(Box::new(move |committed| reply(committed.map(|()| answer)))),
+        Err(cause) => Changed::Whole(Box::new(move |_| reply(Err(cause)))),
     })
 }
 
@@ -535,9 +550,28 @@ pub mod tests {
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
+    use crate::store::ledger::View;
+    use crate::store::ledger::decision::Decision;
     use crate::store::sqlite::{Durability, Retention, SqliteStore};
 
     const MERCHANT: MerchantId = MerchantId(1);
+
+    /// A change that waits for its hour, and then does nothing, or panics.
+    struct Waits(mpsc::Receiver<()>, fn());
+
+    impl ledger::Change for Waits {
+        type Answer = ();
+
+        fn decide(&mut self, _: &View<'_>, _: &mut Decision) -> Result<Step<()>, StoreError> {
+            let _ = self.0.recv();
+            self.1();
+            Ok(Step::Done(()))
+        }
+    }
+
+    fn nothing() -> Waits {
+        Waits(mpsc::channel().1, || {})
+    }
 
     /// A small store at that path.
     pub fn config(path: PathBuf) -> Config {
@@ -569,13 +603,10 @@ pub mod tests {
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
         let (go_on, held) = mpsc::channel::<()>();
-        let panics = store.write(MERCHANT, move |_| -> Result<(), StoreError> {
-            let _ = held.recv();
-            panic!("on purpose")
-        });
-        let waits = store.write(MERCHANT, |_| Ok(()));
+        let panics = store.change(MERCHANT, Waits(held, || panic!("on purpose")));
+        let waits = store.change(MERCHANT, nothing());
         let (panics, waits, ()) = tokio::join!(panics, waits, async { drop(go_on) });
-        let comes = store.write(MERCHANT, |_| Ok(())).await;
+        let comes = store.change(MERCHANT, nothing()).await;
         for told in [panics, waits, comes] {
             assert!(matches!(told, Err(StoreError::Failed(_))), "{told:?}");
         }
@@ -600,12 +631,8 @@ pub mod tests {
             Changed::Goes(Cost::of(1_000_000, 0), rest)
         });
         let (go_on, held) = mpsc::channel::<()>();
-        let waits = move |_: &mut Tx<'_>| {
-            let _ = held.recv();
-            Ok(())
-        };
-        push(change(waits, |_| {}));
-        push(change(|_| Ok(()), move |_| std::fs::rename(path, aside).unwrap()));
+        push(change(Waits(held, || {}), |_| {}));
+        push(change(nothing(), move |_| std::fs::rename(path, aside).unwrap()));
         push(goes_on);
         drop(go_on);
         let told = hears.await.unwrap();

@@ -9,16 +9,13 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rusqlite::{Connection, params};
-
-use super::prune::Retention;
+use super::terms::Retention;
 use super::turns::Turns;
-use super::tx::Tx;
+use super::wants::{AttemptFound, Attempts};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
-use crate::store::StoreError;
 
 /// Attempts looked at in a step.
-const PER_STEP: i64 = 250;
+const PER_STEP: u32 = 250;
 /// Bytes that go in a step, about.
 const BYTES_PER_STEP: u64 = 1_024 * 1_024;
 
@@ -47,6 +44,21 @@ struct Log {
     is_abandoned: bool,
 }
 
+/// A log, as a store keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct LogRow {
+    /// Whose.
+    pub webhook_id: WebhookId,
+    /// And whose that is.
+    pub merchant: MerchantId,
+    /// What headers and bodies weigh.
+    pub bytes: u64,
+    /// All attempts up to this one have been looked at.
+    pub emptied: (IncrementId, u32),
+    /// Its webhook was deleted.
+    pub is_deleted: bool,
+}
+
 #[derive(Default)]
 struct Merchant {
     bytes: u64,
@@ -55,26 +67,18 @@ struct Merchant {
 }
 
 impl LogSizes {
-    /// Reads what the file holds.
-    pub fn load(conn: &Connection) -> rusqlite::Result<Self> {
+    /// Of what a store holds.
+    pub fn of(rows: impl IntoIterator<Item = LogRow>) -> Self {
         let mut sizes = Self::default();
-        let mut statement = conn.prepare(
-            "SELECT webhook_id, merchant_id, bytes, emptied_number, emptied_attempt, deleted_at IS NOT NULL
-                FROM log_size JOIN webhook USING (webhook_id)",
-        )?;
-        let mut found = statement.query([])?;
-        while let Some(row) = found.next()? {
-            let (id, merchant) = (WebhookId(row.get(0)?), MerchantId(row.get(1)?));
-            let bytes = row.get::<_, i64>(2)?.unsigned_abs();
-            let emptied = (IncrementId(row.get(3)?), row.get(4)?);
-            let log = Log { merchant, bytes: 0, emptied, is_fruitless: false, is_abandoned: row.get(5)? };
+        for LogRow { webhook_id: id, merchant, bytes, emptied, is_deleted } in rows {
+            let log = Log { merchant, bytes: 0, emptied, is_fruitless: false, is_abandoned: is_deleted };
             sizes.logs.insert(id, log);
             sizes.resize(id, bytes);
             // Whether it is too large for the bounds of today is looked at once.
             sizes.too_large.push(merchant, id);
         }
         sizes.dirty.clear();
-        Ok(sizes)
+        sizes
     }
 
     /// True if a log still takes what was sent and got.
@@ -157,20 +161,14 @@ impl LogSizes {
         self.too_large.is_empty()
     }
 
-    /// Writes those that changed, once each.
-    pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let mut statement = conn.prepare_cached(
-            "INSERT INTO log_size (webhook_id, bytes, emptied_number, emptied_attempt) VALUES (?1, ?2, ?3, ?4)
-                ON CONFLICT DO UPDATE SET bytes = ?2, emptied_number = ?3, emptied_attempt = ?4",
-        )?;
-        for id in self.dirty.drain() {
-            let Some(Log { bytes, emptied: (number, attempt), .. }) = self.logs.get(&id) else {
-                conn.prepare_cached("DELETE FROM log_size WHERE webhook_id = ?1")?.execute([id.0])?;
-                continue;
-            };
-            statement.execute(params![id.0, i64::try_from(*bytes).unwrap_or(i64::MAX), number.0, attempt])?;
-        }
-        Ok(())
+    /// Those that have changed since they were last taken, to be written; `None`:
+    /// it is no more.
+    pub fn take_changed(&mut self) -> Vec<(WebhookId, Option<LogRow>)> {
+        let row = |id, log: &Log| {
+            let Log { merchant, bytes, emptied, is_abandoned: is_deleted, .. } = *log;
+            LogRow { webhook_id: id, merchant, bytes, emptied, is_deleted }
+        };
+        self.dirty.drain().map(|id| (id, self.logs.get(&id).map(|log| row(id, log)))).collect()
     }
 
     fn is_too_large(&self, id: WebhookId, bounds: &Retention) -> bool {
@@ -207,50 +205,38 @@ impl LogSizes {
         }
         None
     }
-}
 
-/// Takes some of what is too much out of the log whose turn it is; false if
-/// none is too large.
-pub fn trim_some(tx: &mut Tx<'_>, bounds: Retention) -> Result<bool, StoreError> {
-    let Some(id) = tx.memory.logs.next(&bounds) else { return Ok(false) };
-    let Some(log) = tx.memory.logs.logs.get(&id).copied() else { return Ok(false) };
-    let (number, attempt) = log.emptied;
-    let found = tx
-        .conn
-        .prepare_cached(
-            "SELECT attempt_id, increment_id, attempt,
-                    octet_length(request_headers) + octet_length(response_headers) + octet_length(response_body)
-                FROM attempt WHERE webhook_id = ?1 AND (increment_id, attempt) > (?2, ?3)
-                ORDER BY increment_id, attempt LIMIT ?4",
-        )?
-        .query_map(params![id.0, number.0, attempt, PER_STEP], |row| {
-            let emptied = (IncrementId(row.get(1)?), row.get(2)?);
-            Ok((row.get::<_, i64>(0)?, emptied, row.get::<_, i64>(3)?.unsigned_abs()))
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut is_at_end = (found.len() as i64) < PER_STEP;
-    let mut gone = 0;
-    for (attempt_id, place, bytes) in found {
-        if bytes > 0 {
-            tx.conn
-                .prepare_cached(
-                    "UPDATE attempt SET request_headers = '', response_headers = '', response_body = x'', is_compressed = 0
-                        WHERE attempt_id = ?1",
-                )?
-                .execute([attempt_id])?;
+    /// The log whose turn it is, and what is to be read of it; `None` if none is
+    /// too large.
+    pub fn begin_step(&mut self, bounds: &Retention) -> Option<(WebhookId, Attempts)> {
+        let id = self.next(bounds)?;
+        let after = self.logs.get(&id)?.emptied;
+        Some((id, Attempts { webhook_id: id, after, only: None, max: PER_STEP }))
+    }
+
+    /// Which of these attempts, the next ones of the log, are to lose headers and
+    /// bodies.
+    pub fn step(&mut self, id: WebhookId, found: &[AttemptFound], bounds: &Retention) -> Vec<i64> {
+        let (mut is_at_end, mut gone, mut emptied) = ((found.len() as u32) < PER_STEP, 0, Vec::new());
+        for AttemptFound { attempt_id, place, bytes } in found {
+            if *bytes > 0 {
+                emptied.push(*attempt_id);
+            }
+            self.pass(id, *place, *bytes);
+            gone += bytes;
+            if gone >= BYTES_PER_STEP || !self.is_too_large(id, bounds) {
+                is_at_end = false;
+                break;
+            }
         }
-        tx.memory.logs.pass(id, place, bytes);
-        gone += bytes;
-        if gone >= BYTES_PER_STEP || !tx.memory.logs.is_too_large(id, &bounds) {
-            is_at_end = false;
-            break;
+        if is_at_end {
+            self.turn_round(id);
         }
+        if let Some(log) = self.logs.get(&id).copied()
+            && (log.is_abandoned || self.is_too_large(id, bounds))
+        {
+            self.too_large.push(log.merchant, id);
+        }
+        emptied
     }
-    if is_at_end {
-        tx.memory.logs.turn_round(id);
-    }
-    if log.is_abandoned || tx.memory.logs.is_too_large(id, &bounds) {
-        tx.memory.logs.too_large.push(log.merchant, id);
-    }
-    Ok(true)
 }

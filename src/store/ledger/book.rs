@@ -1,30 +1,29 @@
-//! What the writer knows by heart: who subscribes to what, and the counters
-//! of every webhook. It is altered only by the writer, and seen by nobody
-//! else before the commit; after a failed one it is read again from the file.
+//! What is known by heart: who subscribes to what, and the counters of every
+//! webhook. It is altered only by what was decided, and seen by nobody else
+//! before the commit; after a failed one it is read again from the store.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
-
-use super::changes::fanout::Fanouts;
-use super::changes::forgetting::Forgetting;
-use super::changes::jobs;
-use super::extent::Extent;
-use super::logs::LogSizes;
-use super::prune::Pass;
-use super::rows;
+use super::decision::{Decision, Ids, Learned};
+use super::fanout::{Fanout, Fanouts};
+use super::forgetting::Forgetting;
+use super::jobs::Job;
+use super::logs::{LogRow, LogSizes};
+use super::news::Announcement;
+use super::terms::Terms;
 use super::turns::{Jobs, Turns};
-use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::{Pause, Webhook};
 
-/// The writer's memory.
-#[derive(Default)]
-pub struct Memory {
+/// What is known by heart.
+pub struct Book {
+    /// What bounds a change.
+    pub terms: Terms,
     webhooks: HashMap<WebhookId, Entry>,
     by_merchant: HashMap<MerchantId, Own>,
     index: SubscriptionIndex,
@@ -39,16 +38,37 @@ pub struct Memory {
     pub forgetting: Forgetting,
     /// How large the logs of attempts are.
     pub logs: LogSizes,
-    /// How far the store has come; its ids are those of the last commit.
-    pub extent: Extent,
+    /// The last ids that were given out.
+    pub ids: Ids,
+    /// The last numbers of all webhooks, deleted ones too, added up.
+    pub numbers: i64,
     /// Which kind of housekeeping has the next turn.
     pub turn: usize,
     /// What has expired is to be swept out.
     pub wants_sweep: bool,
-    /// The pass of pruning that is under way.
-    pub pass: Option<Pass>,
-    /// When the last one began.
-    pub pass_began_at: Option<Timestamp>,
+}
+
+/// All that a store holds of what is known by heart.
+#[derive(Default)]
+pub struct Stock {
+    /// Webhooks that are not deleted.
+    pub webhooks: Vec<Webhook>,
+    /// Deleted ones of which something is left to be cancelled.
+    pub deleted: Vec<Webhook>,
+    /// The codes of merchants.
+    pub codes: Vec<(MerchantId, Arc<str>)>,
+    /// Events that are not numbered everywhere, by the ids of their fan-outs.
+    pub fanouts: Vec<(i64, Fanout)>,
+    /// Replays and backfills that are not done.
+    pub jobs: Vec<Job>,
+    /// Events that are to be forgotten.
+    pub to_forget: Vec<EventId>,
+    /// How large the logs are.
+    pub logs: Vec<LogRow>,
+    /// The last ids.
+    pub ids: Ids,
+    /// The last numbers of all webhooks, deleted ones too, added up.
+    pub numbers: i64,
 }
 
 /// The webhooks of a merchant that are not deleted.
@@ -71,7 +91,7 @@ pub struct Entry {
 }
 
 /// What the store keeps of a webhook's deliveries.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters {
     /// The last number given out.
     pub last: IncrementId,
@@ -90,6 +110,19 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Those that stand in a webhook.
+    pub fn of(webhook: &Webhook) -> Self {
+        Self {
+            last: webhook.last_increment_id,
+            settled_through: webhook.settled_through,
+            acknowledged_through: webhook.acknowledged_through,
+            pulled_through: webhook.pulled_through,
+            consecutive_failures: webhook.consecutive_failures,
+            failing_since: webhook.failing_since,
+            pause: webhook.pause,
+        }
+    }
+
     /// The webhook with these counters in place of its own.
     pub fn in_webhook(self, webhook: Webhook) -> Webhook {
         Webhook {
@@ -105,35 +138,81 @@ impl Counters {
     }
 }
 
-impl Memory {
-    /// Reads what the file holds.
-    pub fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut memory = Self::default();
-        let mut statement = conn.prepare(&format!("{} WHERE deleted_at IS NULL", rows::WEBHOOK))?;
-        for webhook in statement.query_map([], rows::webhook)? {
-            memory.put_webhook(Arc::new(webhook?));
+impl Book {
+    /// Of what the store holds.
+    pub fn new(terms: Terms, stock: Stock) -> Self {
+        let mut book = Self {
+            terms,
+            webhooks: HashMap::new(),
+            by_merchant: HashMap::new(),
+            index: SubscriptionIndex::default(),
+            codes: stock.codes.into_iter().collect(),
+            dirty: HashSet::new(),
+            chores: Turns::default(),
+            fanouts: Fanouts::of(stock.fanouts),
+            jobs: Jobs::default(),
+            forgetting: Forgetting::of(stock.to_forget),
+            logs: LogSizes::of(stock.logs),
+            ids: stock.ids,
+            numbers: stock.numbers,
+            turn: 0,
+            wants_sweep: false,
+        };
+        for webhook in stock.webhooks {
+            book.put_webhook(Arc::new(webhook));
         }
-        // Deleted in an earlier life, with deliveries still to be cancelled.
-        let unfinished = format!(
-            "{} WHERE deleted_at IS NOT NULL AND (settled_through < last_increment_id OR EXISTS
-                (SELECT 1 FROM delivery d WHERE d.webhook_id = webhook.webhook_id AND d.next_attempt_at IS NOT NULL))",
-            rows::WEBHOOK
-        );
-        for webhook in conn.prepare(&unfinished)?.query_map([], rows::webhook)? {
-            let webhook = Arc::new(webhook?);
-            memory.put_webhook(Arc::clone(&webhook));
-            memory.delete_webhook(webhook.webhook_id);
+        for webhook in stock.deleted {
+            let id = webhook.webhook_id;
+            book.put_webhook(Arc::new(webhook));
+            book.delete_webhook(id);
         }
-        memory.fanouts = Fanouts::load(conn)?;
-        memory.forgetting = Forgetting::load(conn)?;
-        memory.logs = LogSizes::load(conn)?;
-        memory.extent = Extent::read(conn)?;
-        jobs::load(conn)?.into_iter().for_each(|job| memory.jobs.add(job));
-        Ok(memory)
+        stock.jobs.into_iter().for_each(|job| book.jobs.add(job));
+        book
     }
 
-    /// Adds a webhook, or puts a changed definition in place of the old one.
-    pub fn put_webhook(&mut self, webhook: Arc<Webhook>) {
+    /// Learns what a change has come to, once its rows are written; returns
+    /// what is to be announced.
+    pub fn learn(&mut self, decision: Decision) -> Vec<Announcement> {
+        self.ids = decision.ids;
+        for learned in decision.learned {
+            self.learn_one(learned);
+        }
+        decision.news
+    }
+
+    fn learn_one(&mut self, learned: Learned) {
+        match learned {
+            Learned::Webhook(webhook) => self.put_webhook(webhook),
+            Learned::Deleted(id) => self.delete_webhook(id),
+            Learned::Gone(id) => self.forget(id),
+            Learned::Last(id, last) => {
+                if let Some(counters) = self.counters_mut(id) {
+                    let before = std::mem::replace(&mut counters.last, last);
+                    self.numbers += last.0 - before.0;
+                }
+            }
+            Learned::Counters(id, others) => {
+                if let Some(counters) = self.counters_mut(id) {
+                    *counters = Counters { last: counters.last, ..others };
+                }
+            }
+            Learned::Chore(id) => self.add_chore(id),
+            Learned::Fanout(id, fanout) => self.fanouts.put(id, fanout),
+            Learned::FanoutDone(id) => self.fanouts.remove(id),
+            Learned::Job(job) => self.jobs.add(job),
+            Learned::JobCancelled(id, job) => self.jobs.cancel(id, job),
+            Learned::Logged { merchant, webhook_id, place, bytes } => {
+                self.logs.grow(merchant, webhook_id, place, bytes, &self.terms.retention);
+            }
+            Learned::LogShrunk(id, bytes) => self.logs.shrink(id, bytes),
+            Learned::ToForget(event) => self.forgetting.add(event),
+            Learned::Sweep => self.wants_sweep = true,
+        }
+    }
+
+    /// Adds a webhook, or puts a changed definition in place of the old one; of
+    /// its counters those of failures are taken over.
+    fn put_webhook(&mut self, webhook: Arc<Webhook>) {
         let (id, merchant) = (webhook.webhook_id, webhook.merchant_id);
         let own = self.by_merchant.entry(merchant).or_default();
         own.ids.insert(id);
@@ -142,17 +221,15 @@ impl Memory {
             Some(old) => {
                 own.bytes = own.bytes.saturating_sub(old.webhook.spec.weight());
                 self.index.remove(merchant, id, &old.webhook.spec.topics);
-                old.counters
+                let (consecutive_failures, failing_since, pause) =
+                    (webhook.consecutive_failures, webhook.failing_since, webhook.pause);
+                let counters = Counters { consecutive_failures, failing_since, pause, ..old.counters };
+                if counters != old.counters {
+                    self.dirty.insert(id);
+                }
+                counters
             }
-            None => Counters {
-                last: webhook.last_increment_id,
-                settled_through: webhook.settled_through,
-                acknowledged_through: webhook.acknowledged_through,
-                pulled_through: webhook.pulled_through,
-                consecutive_failures: webhook.consecutive_failures,
-                failing_since: webhook.failing_since,
-                pause: webhook.pause,
-            },
+            None => Counters::of(&webhook),
         };
         if webhook.spec.is_active {
             self.index.insert(merchant, id, &webhook.spec.topics);
@@ -165,7 +242,7 @@ impl Memory {
     }
 
     /// Takes a webhook out of sight; its entry stays until all is cancelled.
-    pub fn delete_webhook(&mut self, id: WebhookId) {
+    fn delete_webhook(&mut self, id: WebhookId) {
         let Some(entry) = self.webhooks.get_mut(&id) else { return };
         let merchant = entry.webhook.merchant_id;
         entry.is_deleted = true;
@@ -210,29 +287,31 @@ impl Memory {
         self.index.matching(merchant, topic)
     }
 
-    /// The counters, to be altered; they are written with this transaction.
-    pub fn counters_mut(&mut self, id: WebhookId) -> Option<&mut Counters> {
+    fn counters_mut(&mut self, id: WebhookId) -> Option<&mut Counters> {
         let entry = self.webhooks.get_mut(&id)?;
         self.dirty.insert(id);
         Some(&mut entry.counters)
     }
 
-    /// The merchant's code, read once.
-    pub fn merchant_code(&mut self, conn: &Connection, merchant: MerchantId) -> rusqlite::Result<Arc<str>> {
-        if let Some(code) = self.codes.get(&merchant) {
-            return Ok(Arc::clone(code));
-        }
-        let code: Option<String> = conn
-            .query_row("SELECT code FROM merchant WHERE merchant_id = ?1", [merchant.0], |row| row.get(0))
-            .optional()?;
-        let code: Arc<str> = code.unwrap_or_default().into();
-        self.codes.insert(merchant, Arc::clone(&code));
-        Ok(code)
+    /// The counters that have changed since they were last taken, to be written.
+    pub fn take_changed(&mut self) -> Vec<(WebhookId, Counters)> {
+        let changed = self.dirty.drain();
+        changed.filter_map(|id| Some((id, self.webhooks.get(&id)?.counters))).collect()
+    }
+
+    /// The merchant's code, if it has been read.
+    pub fn code(&self, merchant: MerchantId) -> Option<&Arc<str>> {
+        self.codes.get(&merchant)
+    }
+
+    /// Notes what was read.
+    pub fn learn_code(&mut self, merchant: MerchantId, code: Arc<str>) {
+        self.codes.insert(merchant, code);
     }
 
     /// Marks a webhook whose lowest open number has ended, or that is deleted:
     /// the next step finds out how far it is settled.
-    pub fn add_chore(&mut self, id: WebhookId) {
+    fn add_chore(&mut self, id: WebhookId) {
         if let Some(entry) = self.webhooks.get(&id) {
             self.chores.push(entry.webhook.merchant_id, id);
         }
@@ -245,7 +324,6 @@ impl Memory {
             || !self.jobs.is_idle()
             || !self.logs.are_small()
             || self.wants_sweep
-            || self.pass.is_some()
     }
 
     /// Takes the next chore.
@@ -254,36 +332,10 @@ impl Memory {
     }
 
     /// Forgets a deleted webhook whose deliveries have all ended.
-    pub fn forget(&mut self, id: WebhookId) {
+    fn forget(&mut self, id: WebhookId) {
         self.dirty.remove(&id);
         self.webhooks.remove(&id);
         self.logs.abandon(id);
-    }
-
-    /// Writes the counters that changed, once each, however many deliveries
-    /// of the transaction changed them.
-    pub fn flush(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        let mut statement = conn.prepare_cached(
-            "UPDATE webhook SET last_increment_id = ?2, settled_through = ?3, consecutive_failures = ?4,
-                failing_since = ?5, acknowledged_through = ?6, pulled_through = ?7, paused_until = ?8,
-                pause_reason = ?9 WHERE webhook_id = ?1",
-        )?;
-        for id in self.dirty.drain() {
-            let Some(Entry { counters, .. }) = self.webhooks.get(&id) else { continue };
-            statement.execute(params![
-                id.0,
-                counters.last.0,
-                counters.settled_through.0,
-                counters.consecutive_failures,
-                counters.failing_since.map(|time| time.0),
-                counters.acknowledged_through.0,
-                counters.pulled_through.0,
-                counters.pause.map(|pause| pause.until.0),
-                counters.pause.map(|pause| pause.reason.name()),
-            ])?;
-        }
-        self.extent = self.extent.with_ids(conn)?;
-        self.logs.flush(conn)
     }
 
     /// How many webhooks there are, and how many of their numbers, at the most,

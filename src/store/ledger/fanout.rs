@@ -9,16 +9,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use rusqlite::{Connection, params};
-
-use super::Result;
-use super::publishing::{Numbering, write_pairs};
+use super::decision::{Decision, Learned, Other};
+use super::numbering::Numbering;
+use super::{Result, View};
 use crate::domain::event::{Event, IdempotencyKey};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::standing::Standing;
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
-use crate::store::sqlite::rows::{checked, damaged, topic_at};
-use crate::store::sqlite::tx::Tx;
 
 /// The most numbers that are given out in a share.
 pub const SHARE: usize = 125;
@@ -86,23 +84,31 @@ impl Fanout {
         Self { merchant, left: events.into_iter().collect(), owner: Weak::new() }
     }
 
-    /// Gives out the first numbers, and notes what is left, if anything is.
-    /// Memory knows of that once the numbering is settled.
-    pub fn begin(mut self, tx: &Tx<'_>, numbering: &mut Numbering<'_>) -> Result<(Vec<Numbered>, Option<Rest>)> {
-        let share = self.share(tx, numbering)?;
-        if self.left.is_empty() {
-            return Ok((share, None));
-        }
-        tx.conn
-            .prepare_cached("INSERT INTO fanout (merchant_id, events) VALUES (?1, ?2)")?
-            .execute(params![self.merchant.0, self.text()?])?;
-        let rest = Rest { fanout_id: tx.conn.last_insert_rowid(), owner: Arc::default() };
-        self.owner = Arc::downgrade(&rest.owner);
-        numbering.leave(rest.fanout_id, self);
-        Ok((share, Some(rest)))
+    /// Whose events.
+    pub fn merchant(&self) -> MerchantId {
+        self.merchant
     }
 
-    fn share(&mut self, tx: &Tx<'_>, numbering: &mut Numbering<'_>) -> Result<Vec<Numbered>> {
+    /// Gives out the first numbers, and notes what is left, if anything is. The
+    /// book knows of that once the numbering is settled.
+    pub fn begin(
+        mut self,
+        view: &View<'_>,
+        out: &mut Decision,
+        numbering: &mut Numbering,
+    ) -> (Vec<Numbered>, Option<Rest>) {
+        let share = self.share(view, out, numbering);
+        if self.left.is_empty() {
+            return (share, None);
+        }
+        let rest = Rest { fanout_id: out.next_fanout(), owner: Arc::default() };
+        self.owner = Arc::downgrade(&rest.owner);
+        out.rows.others.push(Other::Fanout(rest.fanout_id, self.clone()));
+        numbering.leave(rest.fanout_id, self);
+        (share, Some(rest))
+    }
+
+    fn share(&mut self, view: &View<'_>, out: &mut Decision, numbering: &mut Numbering) -> Vec<Numbered> {
         let (mut share, mut count) = (Vec::new(), 0);
         while let Some(spread) = self.left.front_mut() {
             let mut deliveries = Vec::with_capacity(spread.webhooks.len().min(SHARE - count));
@@ -111,8 +117,11 @@ impl Fanout {
             {
                 count += 1;
                 let number = match &spread.event {
-                    Some(event) => numbering.deliver(tx, id, event)?,
-                    None => numbering.number(tx, id, spread.event_id, &spread.topic)?,
+                    Some(event) => numbering.deliver(view, out, id, event),
+                    None => {
+                        let event = (spread.event_id, &spread.topic);
+                        numbering.number(view, out, id, event, |_| Standing::NEW)
+                    }
                 };
                 deliveries.extend(number.map(|number| (id, number)));
             }
@@ -122,10 +131,32 @@ impl Fanout {
             }
             self.left.pop_front();
         }
-        Ok(share)
+        share
     }
 
-    fn text(&self) -> Result<String> {
+    /// Gives out the next numbers; false if those were the last.
+    fn step(mut self, fanout_id: i64, view: &View<'_>, out: &mut Decision) -> (Vec<Numbered>, bool) {
+        let mut numbering = Numbering::default();
+        let share = self.share(view, out, &mut numbering);
+        for Numbered { deliveries, key, .. } in &share {
+            if let Some(key) = key {
+                out.rows.others.push(Other::KeyGoesOn(self.merchant, key.clone(), deliveries.clone()));
+            }
+        }
+        let are_left = !self.left.is_empty();
+        if are_left {
+            out.rows.others.push(Other::Fanout(fanout_id, self.clone()));
+            numbering.leave(fanout_id, self);
+        } else {
+            out.rows.others.push(Other::FanoutDone(fanout_id));
+            out.learned.push(Learned::FanoutDone(fanout_id));
+        }
+        numbering.settle(view, out);
+        (share, are_left)
+    }
+
+    /// What is left, as a store keeps it.
+    pub fn text(&self) -> Result<String> {
         let one = |spread: &Spread| {
             let webhooks: Vec<_> = spread.webhooks.iter().map(|id| id.0).collect();
             (spread.event_id.0, spread.key.as_ref().map(|key| key.as_str().to_owned()), webhooks)
@@ -133,90 +164,61 @@ impl Fanout {
         let events: Vec<_> = self.left.iter().map(one).collect();
         serde_json::to_string(&events).map_err(StoreError::failed)
     }
+
+    /// What a store kept, and the topics of its events, which it is asked for.
+    pub fn stored(merchant: MerchantId, text: &str, mut topic: impl FnMut(EventId) -> Result<Topic>) -> Result<Self> {
+        let damaged = || StoreError::failed("damaged store: bad fanout");
+        let events: Vec<(i64, Option<String>, Vec<i64>)> = serde_json::from_str(text).map_err(|_| damaged())?;
+        let mut left = VecDeque::with_capacity(events.len());
+        for (event_id, key, webhooks) in events {
+            let event_id = EventId(event_id);
+            let key = key.map(|key| IdempotencyKey::try_new(&key)).transpose().map_err(|_| damaged())?;
+            let webhooks = webhooks.into_iter().map(WebhookId).collect();
+            left.push_back(Spread { event_id, topic: topic(event_id)?, event: None, key, webhooks });
+        }
+        Ok(Self { merchant, left, owner: Weak::new() })
+    }
+
+    fn is_orphan(&self) -> bool {
+        self.owner.strong_count() == 0
+    }
 }
 
 impl Rest {
     /// Gives out the next numbers; false if those were the last. Fails if the
     /// store had to be read again meanwhile: then it is unknown what came of
     /// the numbers before.
-    pub fn go_on(&self, tx: &mut Tx<'_>) -> Result<(Vec<Numbered>, bool)> {
-        let fanout = tx.memory.fanouts.all.get(&self.fanout_id);
+    pub fn go_on(&self, view: &View<'_>, out: &mut Decision) -> Result<(Vec<Numbered>, bool)> {
+        let fanout = view.book.fanouts.all.get(&self.fanout_id);
         let fanout = fanout.filter(|fanout| fanout.owner.ptr_eq(&Arc::downgrade(&self.owner)));
         let Some(fanout) = fanout.cloned() else {
             return Err(StoreError::failed("the store was read again while an event was being numbered"));
         };
-        step(tx, self.fanout_id, fanout)
+        Ok(fanout.step(self.fanout_id, view, out))
     }
 }
 
-/// Goes on with one that nobody waits for; false if there is none. Merchants
-/// take turns. One that fails takes nothing else of the commit with it.
-pub fn finish_some(tx: &mut Tx<'_>) -> Result<bool> {
-    let Some((fanout_id, fanout)) = tx.memory.fanouts.next() else { return Ok(false) };
-    tx.memory.fanouts.last = Some(fanout.merchant);
-    if let Err(cause) = tx.in_savepoint(|tx| step(tx, fanout_id, fanout)) {
-        if !cause.is_logged() {
-            tracing::error!(%cause, fanout_id, "accepted events could not be numbered; trying again in a minute");
-        }
-        tx.memory.fanouts.rest = true;
+/// Goes on with one that nobody waits for.
+pub fn finish(view: &View<'_>, out: &mut Decision, fanout_id: i64) {
+    if let Some(fanout) = view.book.fanouts.all.get(&fanout_id).cloned() {
+        fanout.step(fanout_id, view, out);
     }
-    Ok(true)
-}
-
-fn step(tx: &mut Tx<'_>, fanout_id: i64, mut fanout: Fanout) -> Result<(Vec<Numbered>, bool)> {
-    let mut numbering = Numbering::of(tx)?;
-    let share = fanout.share(tx, &mut numbering)?;
-    let mut receipt = tx
-        .conn
-        .prepare_cached("UPDATE idempotency SET receipt = receipt || ' ' || ?3 WHERE merchant_id = ?1 AND key = ?2")?;
-    for Numbered { deliveries, key, .. } in &share {
-        if let Some(key) = key {
-            receipt.execute(params![fanout.merchant.0, key.as_str(), write_pairs(deliveries)])?;
-        }
-    }
-    drop(receipt);
-    let are_left = !fanout.left.is_empty();
-    if are_left {
-        tx.conn
-            .prepare_cached("UPDATE fanout SET events = ?2 WHERE fanout_id = ?1")?
-            .execute(params![fanout_id, fanout.text()?])?;
-        numbering.leave(fanout_id, fanout);
-    } else {
-        tx.conn.prepare_cached("DELETE FROM fanout WHERE fanout_id = ?1")?.execute([fanout_id])?;
-        tx.memory.fanouts.all.remove(&fanout_id);
-    }
-    numbering.settle(tx);
-    Ok((share, are_left))
 }
 
 impl Fanouts {
-    /// What is not done, as the file has it.
-    pub fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        let mut topic = conn.prepare("SELECT topic FROM event WHERE event_id = ?1")?;
-        let mut found = conn.prepare("SELECT fanout_id, merchant_id, events FROM fanout")?;
-        let mut rows = found.query([])?;
-        let mut all = BTreeMap::new();
-        while let Some(row) = rows.next()? {
-            let events: Vec<(i64, Option<String>, Vec<i64>)> =
-                serde_json::from_str(row.get_ref(2)?.as_str()?).map_err(|_| damaged("fanout"))?;
-            let mut left = VecDeque::with_capacity(events.len());
-            for (event_id, key, webhooks) in events {
-                left.push_back(Spread {
-                    event_id: EventId(event_id),
-                    topic: topic.query_row([event_id], |row| topic_at(row, 0))?,
-                    event: None,
-                    key: key.map(|key| checked(IdempotencyKey::try_new(&key))).transpose()?,
-                    webhooks: webhooks.into_iter().map(WebhookId).collect(),
-                });
-            }
-            all.insert(row.get(0)?, Fanout { merchant: MerchantId(row.get(1)?), left, owner: Weak::new() });
-        }
-        Ok(Self { all, ..Self::default() })
+    /// What is not done, as a store has it.
+    pub fn of(all: impl IntoIterator<Item = (i64, Fanout)>) -> Self {
+        Self { all: all.into_iter().collect(), ..Self::default() }
     }
 
     /// Notes what is left to be done.
     pub fn put(&mut self, fanout_id: i64, fanout: Fanout) {
         self.all.insert(fanout_id, fanout);
+    }
+
+    /// Forgets what is done.
+    pub fn remove(&mut self, fanout_id: i64) {
+        self.all.remove(&fanout_id);
     }
 
     /// True if the event of a merchant is still being numbered.
@@ -246,18 +248,19 @@ impl Fanouts {
     }
 
     /// The first that nobody goes on with, of the merchant whose turn it is.
-    fn next(&self) -> Option<(i64, Fanout)> {
+    pub fn next_orphan(&mut self) -> Option<i64> {
         if self.rest {
             return None;
         }
         let turn = |fanout: &Fanout| (Some(fanout.merchant) <= self.last, fanout.merchant);
         let orphans = self.all.iter().filter(|(_, fanout)| fanout.is_orphan());
-        orphans.min_by_key(|(_, fanout)| turn(fanout)).map(|(id, fanout)| (*id, fanout.clone()))
+        let (id, fanout) = orphans.min_by_key(|(_, fanout)| turn(fanout))?;
+        self.last = Some(fanout.merchant);
+        Some(*id)
     }
-}
 
-impl Fanout {
-    fn is_orphan(&self) -> bool {
-        self.owner.strong_count() == 0
+    /// One of them failed: they rest, lest they fail again and again.
+    pub fn rest(&mut self) {
+        self.rest = true;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::changes::jobs::Job;
+use super::jobs::Job;
 use crate::domain::id::{JobId, MerchantId, WebhookId};
 
 /// Webhooks for which there is something to do, each once.
@@ -65,7 +65,7 @@ impl Jobs {
     }
 
     /// Takes the one whose turn it is. It counts until it is removed.
-    pub fn next(&mut self) -> Option<Job> {
+    pub fn take_next(&mut self) -> Option<Job> {
         let (merchant, id) = self.turns.pop()?;
         let line = self.lines.get_mut(&id)?;
         let job = line.pop_front();
@@ -90,7 +90,7 @@ impl Jobs {
 
     /// Takes one that is of this webhook now, whether it is its turn or not. It
     /// counts until it is removed.
-    pub fn take(&mut self, id: WebhookId, job_id: JobId) -> Option<Job> {
+    fn take(&mut self, id: WebhookId, job_id: JobId) -> Option<Job> {
         if let Some(place) = self.parked.iter().position(|job| job.job_id == job_id) {
             return Some(self.parked.swap_remove(place));
         }
@@ -100,6 +100,13 @@ impl Jobs {
             self.lines.remove(&id);
         }
         job
+    }
+
+    /// Does no more of one, which is of this webhook now.
+    pub fn cancel(&mut self, id: WebhookId, job_id: JobId) {
+        if let Some(job) = self.take(id, job_id) {
+            self.remove(&job);
+        }
     }
 
     /// Has those go on that were put aside.

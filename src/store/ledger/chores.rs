@@ -1,0 +1,277 @@
+//! Work that nobody waits for, done in bounded steps between the changes, so
+//! that it never stalls them: settling, cancelling what a deleted webhook
+//! left behind, replays and backfills, sweeping out what has expired, pruning.
+
+use super::book::{Book, Counters, Entry};
+use super::decision::{Decision, Learned, Other, StandingRow};
+use super::jobs::{JobStep, Stepped};
+use super::news::Announcement;
+use super::wants::{Pending, Wants};
+use super::work::Work;
+use super::{Change, Result, Step, View, fanout, notices};
+use crate::domain::delivery::EndReason;
+use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
+use crate::domain::standing::Standing;
+use crate::store::StoreError;
+
+/// Numbers of one webhook looked at in a step.
+const NUMBERS_PER_STEP: u32 = 500;
+/// Webhooks looked at in a step.
+const WEBHOOKS_PER_STEP: usize = 16;
+/// Rows changed in a step, about.
+const ROWS_PER_STEP: usize = 500;
+/// Expired rows of a kind removed in a sweep.
+const ROWS_PER_SWEEP: u32 = 500;
+
+/// A kind of housekeeping; false if there was nothing to do.
+type Kind = fn(&mut Work<'_>) -> Result<bool>;
+
+const KINDS: [Kind; 6] = [settle_some, finish_fanouts, work_on_jobs, sweep_out, prune_some, trim_logs];
+
+/// Does a little of what there is to do, of one kind, for whatever shares the
+/// commit waits for it; the kinds take turns. If it fails, the transaction has.
+pub fn step(work: &mut Work<'_>) -> Result<()> {
+    for _ in 0..KINDS.len() {
+        let kind = KINDS[work.book.turn % KINDS.len()];
+        work.book.turn = work.book.turn.wrapping_add(1);
+        let done = kind(work);
+        if work.note(done)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Does a step of something that has no further ones.
+fn done<C: Change>(work: &mut Work<'_>, mut change: C) -> Result<C::Answer> {
+    match work.run(&mut change)? {
+        Step::Done(answer) => Ok(answer),
+        Step::More(_) => Err(StoreError::failed("a chore is done in one step")),
+    }
+}
+
+/// Moves `settled_through` of some webhooks on.
+fn settle_some(work: &mut Work<'_>) -> Result<bool> {
+    let before = work.written();
+    for count in 0..WEBHOOKS_PER_STEP {
+        if work.written() - before >= ROWS_PER_STEP {
+            break;
+        }
+        let Some(id) = work.book.pop_chore() else { return Ok(count > 0) };
+        done(work, Settle(id))?;
+    }
+    Ok(true)
+}
+
+/// Numbers what was accepted and is not numbered everywhere. One that fails
+/// takes nothing else of the commit with it.
+fn finish_fanouts(work: &mut Work<'_>) -> Result<bool> {
+    let Some(fanout_id) = work.book.fanouts.next_orphan() else { return Ok(false) };
+    if let Err(cause) = done(work, FinishFanout(fanout_id)) {
+        work.check()?;
+        if !cause.is_logged() {
+            tracing::error!(%cause, fanout_id, "accepted events could not be numbered; trying again in a minute");
+        }
+        work.book.fanouts.rest();
+    }
+    Ok(true)
+}
+
+/// Does a step of a replay or a backfill. One for which the store has no room is
+/// put aside until it is swept, so that it costs nothing meanwhile.
+fn work_on_jobs(work: &mut Work<'_>) -> Result<bool> {
+    let Some(job) = work.book.jobs.take_next() else { return Ok(false) };
+    match done(work, JobStep::of(job))? {
+        Stepped::GoesOn(job) => work.book.jobs.put_back(job),
+        Stepped::NoRoom(job) => work.book.jobs.park(job),
+        Stepped::Done(job) => work.book.jobs.remove(&job),
+    }
+    Ok(true)
+}
+
+/// Sweeps, and begins to prune if it is time.
+fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
+    if !std::mem::take(&mut work.book.wants_sweep) {
+        return Ok(false);
+    }
+    let mut are_left = done(work, PublishDue)?;
+    let events = work.book.forgetting.take_some();
+    done(work, ForgetEvents(events))?;
+    let now = work.now;
+    are_left |= work.engine().sweep(now, ROWS_PER_SWEEP)?;
+    work.book.wants_sweep |= are_left;
+    // There may be room by now.
+    work.book.jobs.unpark();
+    work.book.fanouts.try_again();
+    let retention = work.book.terms.retention;
+    work.engine().begin_pruning(retention, now)?;
+    Ok(true)
+}
+
+/// Does a step of the pruning that is under way.
+fn prune_some(work: &mut Work<'_>) -> Result<bool> {
+    if !work.engine().is_pruning() {
+        return Ok(false);
+    }
+    // An event that is still being numbered has deliveries to come.
+    let kept_from = work.book.fanouts.first_event();
+    for (id, bytes) in work.engine().prune(kept_from)? {
+        work.book.logs.shrink(id, bytes);
+    }
+    Ok(true)
+}
+
+/// Takes some of what is too much out of the log whose turn it is.
+fn trim_logs(work: &mut Work<'_>) -> Result<bool> {
+    let retention = work.book.terms.retention;
+    let Some((id, attempts)) = work.book.logs.begin_step(&retention) else { return Ok(false) };
+    let now = work.now;
+    let wants = Wants { attempts: Some(attempts), ..Wants::default() };
+    let found = work.engine().load(&wants, now)?.attempts;
+    let emptied = work.book.logs.step(id, &found, &retention);
+    done(work, EmptyAttempts(emptied))?;
+    Ok(true)
+}
+
+/// Moves `settled_through` on, ending on the way what a deleted webhook left
+/// behind, and what the receiver of one that is pulled has taken.
+struct Settle(WebhookId);
+
+/// How far a step of settling looks.
+fn horizon(counters: Counters) -> IncrementId {
+    IncrementId(counters.last.0.min(counters.settled_through.0 + i64::from(NUMBERS_PER_STEP)))
+}
+
+impl Change for Settle {
+    type Answer = ();
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        let Some(Entry { counters, is_deleted, .. }) = book.entry(self.0) else { return };
+        let is_taken = counters.acknowledged_through > counters.settled_through;
+        let max = if *is_deleted || is_taken { NUMBERS_PER_STEP } else { 1 };
+        let (after, through) = (counters.settled_through, horizon(*counters));
+        wants.pending = Some(Pending { webhook_id: self.0, after, through, max });
+        if *is_deleted {
+            wants.again = Some((self.0, NUMBERS_PER_STEP));
+        } else if is_taken {
+            wants.batches.push((self.0, through.min(counters.acknowledged_through)));
+        }
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        let Some(Entry { counters, is_deleted, .. }) = view.book.entry(self.0) else { return Ok(Step::Done(())) };
+        let (id, horizon) = (self.0, horizon(*counters));
+        let mut put = |number, standing: Option<Standing>| {
+            out.rows.standings.extend(standing.map(|standing| StandingRow { webhook_id: id, number, standing }));
+        };
+        let mut first_pending = view.loaded.pending.first().map(|(number, _)| *number);
+        let mut are_left = false;
+        if *is_deleted {
+            for (number, standing) in view.loaded.pending.iter().chain(&view.loaded.again) {
+                put(*number, standing.cancelled(EndReason::WebhookDeleted, view.now));
+            }
+            first_pending = None;
+            are_left = view.loaded.again.len() as u32 == NUMBERS_PER_STEP;
+        } else if counters.acknowledged_through > counters.settled_through {
+            let through = horizon.min(counters.acknowledged_through);
+            for (number, standing) in view.loaded.pending.iter().filter(|(number, _)| *number <= through) {
+                put(*number, standing.acknowledged(view.now));
+            }
+            // What remains of a batch that was taken in part goes out by itself.
+            for ((_, number), found) in view.loaded.deliveries.iter().filter(|((_, number), _)| *number > through) {
+                put(*number, found.standing.released());
+            }
+            first_pending = view.loaded.pending.iter().map(|(number, _)| *number).find(|number| *number > through);
+            let span = Span { first: counters.settled_through.next(), last: through };
+            out.news.push(Announcement::Changed(id, span));
+        }
+        let settled = first_pending.map_or(horizon, |pending| IncrementId(pending.0 - 1));
+        let counters = Counters { settled_through: settled.max(counters.settled_through), ..*counters };
+        let is_done = settled == counters.last && !are_left;
+        if is_done && *is_deleted {
+            out.rows.counters.push((id, counters));
+            out.rows.others.push(Other::WebhookBlotted(id));
+            out.learned.push(Learned::Gone(id));
+            return Ok(Step::Done(()));
+        }
+        if view.book.entry(id).is_some_and(|entry| entry.counters != counters) {
+            out.learned.push(Learned::Counters(id, counters));
+        }
+        if are_left || (settled == horizon && !is_done) {
+            out.learned.push(Learned::Chore(id));
+        }
+        Ok(Step::Done(()))
+    }
+}
+
+/// Has what has expired swept out, soon.
+pub struct Sweep;
+
+impl Change for Sweep {
+    type Answer = ();
+
+    fn decide(&mut self, _: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        out.learned.push(Learned::Sweep);
+        Ok(Step::Done(()))
+    }
+}
+
+struct FinishFanout(i64);
+
+impl Change for FinishFanout {
+    type Answer = ();
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        fanout::finish(view, out, self.0);
+        Ok(Step::Done(()))
+    }
+}
+
+/// Publishes what there is to say; true if there is more.
+struct PublishDue;
+
+impl Change for PublishDue {
+    type Answer = bool;
+
+    fn wants(&self, _: &Book, wants: &mut Wants) {
+        wants.due_notices = Some(notices::PER_STEP);
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<bool>> {
+        notices::publish_due(view, out).map(Step::Done)
+    }
+}
+
+/// Forgets those of these events of which nothing is to be sent.
+struct ForgetEvents(Vec<EventId>);
+
+impl Change for ForgetEvents {
+    type Answer = ();
+
+    fn wants(&self, _: &Book, wants: &mut Wants) {
+        wants.needed.clone_from(&self.0);
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        for event in &self.0 {
+            if view.loaded.needed.contains(event) || view.book.fanouts.has(*event) {
+                out.learned.push(Learned::ToForget(*event));
+            } else {
+                out.rows.others.push(Other::EventForgotten(*event));
+            }
+        }
+        Ok(Step::Done(()))
+    }
+}
+
+/// Takes headers and bodies out of these attempts.
+struct EmptyAttempts(Vec<i64>);
+
+impl Change for EmptyAttempts {
+    type Answer = ();
+
+    fn decide(&mut self, _: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        out.rows.others.push(Other::AttemptsEmptied(std::mem::take(&mut self.0)));
+        Ok(Step::Done(()))
+    }
+}

@@ -1,0 +1,33 @@
+//! What is announced of a change once it is committed.
+
+use std::sync::Arc;
+
+use crate::domain::event::Event;
+use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::webhook::Webhook;
+use crate::store::Parcel;
+
+/// Something to announce once it is committed.
+#[derive(Debug)]
+pub enum Announcement {
+    /// A webhook is new, changed, or (`None`) deleted.
+    Webhook(WebhookId, Option<Arc<Webhook>>),
+    /// All numbers of a webhook up to this one are committed.
+    Through(WebhookId, IncrementId),
+    /// A new delivery.
+    Parcel(WebhookId, Parcel),
+    /// A delivery to be sent at once, whatever the webhook's state.
+    Test(WebhookId, Parcel),
+    /// Deliveries of a webhook from that number on are to be sent that were
+    /// not before, or the other way round.
+    Reread(WebhookId, IncrementId),
+    /// A delivery is to be sent now, whatever holds the others up.
+    Now(WebhookId, IncrementId),
+    /// An attempt at a delivery is on record.
+    Attempted(WebhookId, IncrementId),
+    /// Deliveries of a webhook are new or changed, other than those of which a
+    /// parcel or an attempt says so.
+    Changed(WebhookId, Span),
+    /// An event was published.
+    Published(Arc<Event>),
+}

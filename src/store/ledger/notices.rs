@@ -1,0 +1,171 @@
+//! Operational events: what the server has to say of a webhook, published to
+//! its merchant like any other event. The first of a kind goes out at once;
+//! those that follow within a minute gather, and go out as one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::decision::{Decision, Learned, Other};
+use super::fanout::{Fanout, SHARE, Spread};
+use super::numbering::Numbering;
+use super::{Result, View};
+use crate::domain::event::{Message, NewEvent};
+use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Topic;
+use crate::store::StoreError;
+
+/// How long notices of a kind gather.
+const GATHER_FOR: Duration = Duration::from_secs(60);
+/// Notices published in a step.
+pub const PER_STEP: u32 = 100;
+
+/// What there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Notice {
+    /// The server disabled the webhook.
+    WebhookDisabled,
+    /// The first success after a disablement was lifted.
+    WebhookRecovered,
+    /// A delivery ended undelivered.
+    DeliveryAbandoned,
+}
+
+impl Notice {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::WebhookDisabled, Self::WebhookRecovered, Self::DeliveryAbandoned];
+
+    /// The word behind `tallyhook:`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WebhookDisabled => "webhook_disabled",
+            Self::WebhookRecovered => "webhook_recovered",
+            Self::DeliveryAbandoned => "delivery_abandoned",
+        }
+    }
+
+    /// The notice of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|notice| notice.name() == name)
+    }
+}
+
+/// What gathered: how often, the first and the last number it was about, and
+/// when it is published.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathered {
+    /// How often.
+    pub count: i64,
+    /// The first number.
+    pub first: IncrementId,
+    /// The last.
+    pub last: IncrementId,
+    /// When it is published.
+    pub due_at: Timestamp,
+}
+
+impl Gathered {
+    fn with(self, count: i64, numbers: Span) -> Self {
+        let first = if self.count == 0 { numbers.first } else { self.first.min(numbers.first) };
+        Self { count: self.count + count, first, last: self.last.max(numbers.last), due_at: self.due_at }
+    }
+}
+
+/// What is said of webhooks in one change.
+#[derive(Default)]
+pub struct Notices {
+    gathered: HashMap<(WebhookId, Notice), Gathered>,
+}
+
+impl Notices {
+    /// Says something of a webhook, for what happened to these of its numbers.
+    /// What happens to deliveries of such events is not told of.
+    pub fn raise(
+        &mut self,
+        view: &View<'_>,
+        out: &mut Decision,
+        numbering: &mut Numbering,
+        id: WebhookId,
+        (numbers, notice): (Span, Notice),
+    ) -> Result<()> {
+        let topics = numbers.numbers().filter_map(|number| view.loaded.topics.get(&(id, number)));
+        let told_of = topics.filter(|topic| !topic.is_operational()).count();
+        let count = match notice {
+            _ if told_of == 0 => return Ok(()),
+            Notice::WebhookDisabled | Notice::WebhookRecovered => 1,
+            Notice::DeliveryAbandoned => told_of as i64,
+        };
+        let before = self.gathered.get(&(id, notice)).or_else(|| view.loaded.notices.get(&(id, notice)));
+        if let Some(before) = before {
+            self.gather(out, id, notice, before.with(count, numbers));
+            return Ok(());
+        }
+        let Span { first, last } = numbers;
+        let whole = Gathered { count, first, last, due_at: view.now };
+        if numbering.made() < SHARE {
+            self.gather(out, id, notice, Gathered { count: 0, due_at: view.now.after(GATHER_FOR), ..whole });
+            return publish(view, out, numbering, id, notice, whole);
+        }
+        self.gather(out, id, notice, whole);
+        out.learned.push(Learned::Sweep);
+        Ok(())
+    }
+
+    fn gather(&mut self, out: &mut Decision, id: WebhookId, notice: Notice, gathered: Gathered) {
+        self.gathered.insert((id, notice), gathered);
+        out.rows.others.push(Other::Notice(id, notice, gathered));
+    }
+}
+
+/// Publishes what was due; true if there may be more of it.
+pub fn publish_due(view: &View<'_>, out: &mut Decision) -> Result<bool> {
+    let mut numbering = Numbering::default();
+    let mut are_left = view.loaded.due_notices.len() == PER_STEP as usize;
+    for (id, notice, gathered) in &view.loaded.due_notices {
+        if numbering.made() >= SHARE {
+            are_left = true;
+            break;
+        }
+        if gathered.count == 0 {
+            out.rows.others.push(Other::NoticeDone(*id, *notice));
+            continue;
+        }
+        publish(view, out, &mut numbering, *id, *notice, *gathered)?;
+        let (last, due_at) = (gathered.last, view.now.after(GATHER_FOR));
+        out.rows.others.push(Other::Notice(*id, *notice, Gathered { count: 0, first: last, last, due_at }));
+    }
+    numbering.settle(view, out);
+    Ok(are_left)
+}
+
+fn publish(
+    view: &View<'_>,
+    out: &mut Decision,
+    numbering: &mut Numbering,
+    id: WebhookId,
+    notice: Notice,
+    gathered: Gathered,
+) -> Result<()> {
+    let Some(webhook) = view.book.entry(id).filter(|entry| !entry.is_deleted) else { return Ok(()) };
+    let merchant = webhook.webhook.merchant_id;
+    let message = json!({
+        "webhook_id": id.0,
+        "count": gathered.count,
+        "first_increment_id": gathered.first.0,
+        "last_increment_id": gathered.last.0,
+    });
+    let broken = |_| StoreError::failed("an operational event breaks a rule of events");
+    let event = NewEvent {
+        topic: Topic::operational(notice.name()),
+        message: Message::try_new(&message.to_string()).map_err(broken)?,
+        created_at: view.now,
+        idempotency_key: None,
+    };
+    let event = numbering.accept(view, out, merchant, event)?;
+    let webhooks = view.book.matching(merchant, &event.topic);
+    // What is left of it nobody waits for.
+    Fanout::new(merchant, [Spread::new(event, None, webhooks)]).begin(view, out, numbering);
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Recording attempts, and what follows from them for their webhooks.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::book::{Book, Counters};
+use super::decision::{AttemptRow, Decision, Learned, Other, StandingRow};
+use super::news::Announcement;
+use super::notices::{Notice, Notices};
+use super::numbering::Numbering;
+use super::queue::Cost;
+use super::wants::Wants;
+use super::webhooks::announced;
+use super::{Change, Result, Step, View};
+use crate::domain::delivery::{ErrorClass, Outcome, Verdict};
+use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::standing::{Heard, Standing, heard_together};
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{DisabledReason, Webhook};
+
+/// So many failures in a row there must be besides: one before a clock jumped
+/// forward, and one after it, say nothing of the days in between.
+const DISABLE_FAILURES_MIN: u32 = 5;
+
+/// Records attempts and what becomes of their deliveries. A webhook that
+/// answered 410, or has failed for `disable_after` without a success, is
+/// disabled.
+pub struct Record {
+    outcomes: Arc<[Outcome]>,
+    /// The answers' bodies in zlib's format, where that is worth it.
+    compressed: Vec<Option<Vec<u8>>>,
+}
+
+/// An attempt that was not on record yet.
+struct Counted<'a> {
+    outcome: &'a Outcome,
+    /// It was asked to be sent again while this attempt was under way.
+    is_sent_again: bool,
+}
+
+impl Record {
+    /// Of these outcomes; `compressed` are the bodies of their answers, where that
+    /// is worth it.
+    pub fn new(outcomes: Arc<[Outcome]>, compressed: Vec<Option<Vec<u8>>>) -> Self {
+        Self { outcomes, compressed }
+    }
+
+    /// What it costs: a row for each attempt and each number, and what is kept
+    /// of requests and answers.
+    pub fn cost(&self) -> Cost {
+        let one = |(outcome, body): (&Outcome, &Option<Vec<u8>>)| {
+            let saved = body.as_ref().map_or(0, |body| outcome.attempt.response_body.len() - body.len());
+            (1 + outcome.numbers.numbers().count(), outcome.attempt.weight() - saved)
+        };
+        let all = self.outcomes.iter().zip(&self.compressed).map(one);
+        let (rows, bytes) = all.fold((0, 0), |sum: (usize, usize), one| (sum.0 + one.0, sum.1 + one.1));
+        Cost::of(rows, bytes)
+    }
+
+    /// What is not on record yet, written.
+    fn counted<'a>(
+        outcomes: &'a Arc<[Outcome]>,
+        compressed: &mut [Option<Vec<u8>>],
+        view: &View<'_>,
+        out: &mut Decision,
+    ) -> Vec<Counted<'a>> {
+        let mut counted = Vec::with_capacity(outcomes.len());
+        let mut changed: HashMap<(WebhookId, IncrementId), Standing> = HashMap::new();
+        let (mut keys, mut before, mut standings) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (outcome, compressed)) in outcomes.iter().zip(compressed).enumerate() {
+            let id = outcome.webhook_id;
+            keys.clear();
+            standings.clear();
+            for number in outcome.numbers.numbers() {
+                let found = || view.loaded.deliveries.get(&(id, number)).map(|found| found.standing);
+                if let Some(standing) = changed.get(&(id, number)).copied().or_else(found) {
+                    keys.push(number);
+                    standings.push(standing);
+                }
+            }
+            before.clone_from(&standings);
+            let heard = heard_together(&mut standings, outcome, view.now);
+            if heard == Heard::Nothing {
+                continue;
+            }
+            for ((number, before), standing) in keys.iter().zip(&before).zip(&standings) {
+                if standing != before {
+                    let (number, standing) = (*number, *standing);
+                    changed.insert((id, number), standing);
+                    out.rows.standings.push(StandingRow { webhook_id: id, number, standing });
+                }
+            }
+            let merchant = view.book.entry(id).map(|entry| entry.webhook.merchant_id);
+            let has_room = |merchant| view.book.logs.has_room(merchant, id, &view.book.terms.retention);
+            let merchant = merchant.filter(|merchant| has_room(*merchant));
+            let (outcomes, compressed) = (Arc::clone(outcomes), compressed.take());
+            let row = AttemptRow { outcomes, index, is_whole: merchant.is_some(), compressed };
+            if let Some(merchant) = merchant {
+                let place = (outcome.numbers.first, outcome.attempt.attempt);
+                out.learned.push(Learned::Logged { merchant, webhook_id: id, place, bytes: row.bytes() });
+            }
+            out.rows.attempts.push(row);
+            counted.push(Counted { outcome, is_sent_again: heard == Heard::SentAgain });
+        }
+        counted
+    }
+}
+
+impl Change for Record {
+    type Answer = ();
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        for outcome in &*self.outcomes {
+            let (id, numbers) = (outcome.webhook_id, outcome.numbers);
+            wants.deliveries.push((id, numbers));
+            let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) else { continue };
+            let may_tell = match outcome.attempt.error {
+                None => entry.webhook.is_recovering,
+                Some(_) => {
+                    matches!(outcome.verdict, Verdict::Abandoned | Verdict::Gone)
+                        || entry.counters.consecutive_failures + 1 >= DISABLE_FAILURES_MIN
+                }
+            };
+            if may_tell {
+                wants.topics.push((id, numbers));
+                wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
+                wants.code_of(book, entry.webhook.merchant_id);
+            }
+        }
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        let counted = Self::counted(&self.outcomes, &mut self.compressed, view, out);
+        let mut healths = HashMap::new();
+        let (mut numbering, mut notices, mut raised) = (Numbering::default(), Notices::default(), Vec::new());
+        for Counted { outcome, is_sent_again } in &counted {
+            let id = outcome.webhook_id;
+            let health = match healths.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => match Health::of(view, id) {
+                    Some(health) => place.insert(health),
+                    None => continue,
+                },
+            };
+            health.heed(outcome, view.now, view.book.terms.disable_after, |notice| {
+                // What goes out once more is not abandoned yet.
+                if !is_sent_again || notice != Notice::DeliveryAbandoned {
+                    raised.push((id, (outcome.numbers, notice)));
+                }
+            });
+        }
+        for (id, what) in raised {
+            notices.raise(view, out, &mut numbering, id, what)?;
+        }
+        for (id, health) in healths {
+            health.settle(view, out, id);
+        }
+        numbering.settle(view, out);
+        for Counted { outcome, is_sent_again } in counted {
+            let (id, numbers) = (outcome.webhook_id, outcome.numbers);
+            let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
+            let settled = view.book.entry(id).map(|entry| entry.counters.settled_through);
+            if has_ended && settled.is_some_and(|settled| numbers.contains(settled.next())) {
+                out.learned.push(Learned::Chore(id));
+            }
+            if is_sent_again {
+                out.news.push(Announcement::Reread(id, numbers.first));
+            }
+            out.news.extend(numbers.numbers().map(|number| Announcement::Attempted(id, number)));
+        }
+        Ok(Step::Done(()))
+    }
+}
+
+/// What the outcomes of a change mean for a webhook.
+struct Health {
+    webhook: Arc<Webhook>,
+    counters: Counters,
+    /// Its definition, if the server changes that.
+    changed: Option<Webhook>,
+}
+
+impl Health {
+    /// As it is before the change; `None` if the webhook was deleted.
+    fn of(view: &View<'_>, id: WebhookId) -> Option<Self> {
+        let entry = view.book.entry(id).filter(|entry| !entry.is_deleted)?;
+        Some(Self { webhook: Arc::clone(&entry.webhook), counters: entry.counters, changed: None })
+    }
+
+    fn heed(&mut self, outcome: &Outcome, now: Timestamp, disable_after: Duration, mut raise: impl FnMut(Notice)) {
+        let Counters { consecutive_failures, failing_since, pause, .. } = &mut self.counters;
+        *pause = outcome.pause;
+        let webhook = self.changed.as_ref().unwrap_or(&self.webhook);
+        if outcome.attempt.error.is_none() {
+            (*consecutive_failures, *failing_since) = (0, None);
+            if webhook.is_recovering && webhook.disabled.is_none() {
+                raise(Notice::WebhookRecovered);
+                self.changed = Some(Webhook { is_recovering: false, ..webhook.clone() });
+            }
+            return;
+        }
+        if is_too_large(outcome) {
+            // Its receiver was not asked.
+            return raise(Notice::DeliveryAbandoned);
+        }
+        *consecutive_failures = consecutive_failures.saturating_add(1);
+        let since = *failing_since.get_or_insert(outcome.attempt.started_at);
+        if outcome.verdict == Verdict::Abandoned {
+            raise(Notice::DeliveryAbandoned);
+        }
+        let reason = match outcome.verdict {
+            Verdict::Gone => Some(DisabledReason::Gone),
+            _ if now.since(since) >= disable_after && *consecutive_failures >= DISABLE_FAILURES_MIN => {
+                Some(DisabledReason::Failing)
+            }
+            _ => None,
+        };
+        if reason.is_some() && webhook.disabled.is_none() {
+            raise(Notice::WebhookDisabled);
+            self.changed = Some(Webhook { disabled: reason, ..webhook.clone() });
+        }
+    }
+
+    fn settle(self, view: &View<'_>, out: &mut Decision, id: WebhookId) {
+        if view.book.entry(id).is_some_and(|entry| entry.counters != self.counters) {
+            out.learned.push(Learned::Counters(id, self.counters));
+        }
+        if let Some(webhook) = self.changed {
+            let webhook = announced(out, webhook, self.counters);
+            out.rows.others.push(Other::Webhook(webhook));
+        }
+    }
+}
+
+/// True if nothing was sent, since the body would be longer than it may be.
+fn is_too_large(outcome: &Outcome) -> bool {
+    outcome.attempt.error.as_ref().is_some_and(|error| error.class == ErrorClass::BodyTooLarge)
+}

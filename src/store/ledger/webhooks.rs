@@ -1,0 +1,322 @@
+//! Registering, changing and deleting webhooks.
+
+use std::sync::Arc;
+
+use super::book::{Book, Counters};
+use super::decision::{Decision, Learned, Other};
+use super::news::Announcement;
+use super::wants::Wants;
+use super::{Change, Result, Step, View};
+use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::secret::SecretKey;
+use crate::domain::time::Timestamp;
+use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
+use crate::store::{StoreError, WebhookSelector};
+
+/// Webhooks that one change of many looks at, and those that it alters, up to
+/// so many bytes.
+const LOOKED_AT_PER_CHANGE: usize = 1_000;
+const CHANGED_PER_CHANGE: usize = 100;
+const BYTES_PER_CHANGE: usize = 1_024 * 1_024;
+/// And so many entries of their lists, each of which goes into the index.
+const PATTERNS_PER_CHANGE: usize = 1_000;
+
+/// Registers a webhook.
+pub struct Create {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Who does.
+    pub user: UserId,
+    /// What it is.
+    pub spec: WebhookSpec,
+    /// How many the merchant may have.
+    pub quota: u32,
+}
+
+impl Change for Create {
+    type Answer = Webhook;
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        wants.room(book);
+        // What the server has to say of it will be published.
+        wants.code_of(book, self.merchant);
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
+        if view.book.webhook_count(self.merchant) >= self.quota as usize {
+            return Err(StoreError::WebhookQuota { max: self.quota });
+        }
+        check_length(view, self.merchant, 0, &self.spec)?;
+        view.check_room()?;
+        let webhook = Webhook {
+            webhook_id: out.next_webhook(),
+            merchant_id: self.merchant,
+            created_by: self.user,
+            spec: self.spec.clone(),
+            old_secrets: Vec::new(),
+            last_increment_id: IncrementId::ZERO,
+            settled_through: IncrementId::ZERO,
+            acknowledged_through: IncrementId::ZERO,
+            pulled_through: IncrementId::ZERO,
+            consecutive_failures: 0,
+            failing_since: None,
+            pause: None,
+            is_paused: false,
+            disabled: None,
+            is_recovering: false,
+            created_at: view.now,
+            updated_at: view.now,
+        };
+        let counters = Counters::of(&webhook);
+        let webhook = announced(out, webhook, counters);
+        out.rows.others.push(Other::NewWebhook(Arc::clone(&webhook)));
+        Ok(Step::Done(Webhook::clone(&webhook)))
+    }
+}
+
+/// One webhook of a merchant, and what is done to it.
+pub struct Alter {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Which.
+    pub webhook_id: WebhookId,
+    /// What is done.
+    pub what: Alteration,
+}
+
+/// What is done to one webhook.
+pub enum Alteration {
+    /// Its definition changes; on also lifts a disablement, and a secret that is
+    /// put in place of another ends those before it, too.
+    Update(Box<WebhookChanges>),
+    /// A disablement is lifted; a webhook that is not disabled stays as it is.
+    Enable,
+    /// It is paused, or goes on; one that is as it is to be stays so.
+    Pause(bool),
+    /// It gets a new secret in place of the old one, which goes on signing until
+    /// then.
+    RotateSecret(SecretKey, Timestamp),
+}
+
+impl Change for Alter {
+    type Answer = Webhook;
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
+        let old = find(view, self.merchant, self.webhook_id)?;
+        let new = self.what.apply(view, &old)?;
+        match new {
+            None => Ok(Step::Done(old)),
+            Some(new) => Ok(Step::Done(write(view, out, Webhook { updated_at: view.now, ..new }))),
+        }
+    }
+}
+
+impl Alteration {
+    /// What the webhook is then; `None`: as it is.
+    fn apply(&self, view: &View<'_>, old: &Webhook) -> Result<Option<Webhook>> {
+        let old = old.clone();
+        Ok(match self {
+            Self::Update(changes) => Some(updated(view, WebhookChanges::clone(changes), old)?),
+            Self::Enable if old.disabled.is_none() => None,
+            Self::Enable => Some(enabled(old)),
+            Self::Pause(is_paused) if old.is_paused == *is_paused => None,
+            Self::Pause(is_paused) => Some(Webhook { is_paused: *is_paused, ..old }),
+            Self::RotateSecret(secret, overlap_until) => Some(rotated(view, old, secret.clone(), *overlap_until)?),
+        })
+    }
+}
+
+fn updated(view: &View<'_>, changes: WebhookChanges, old: Webhook) -> Result<Webhook> {
+    let on = changes.is_active == Some(true);
+    let is_other = changes.secret_key.as_ref().is_some_and(|secret| *secret != old.spec.secret_key);
+    let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
+    let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
+    check_length(view, old.merchant_id, old.spec.weight(), &spec)?;
+    let webhook = Webhook { spec, old_secrets, ..old };
+    Ok(if on { enabled(webhook) } else { webhook })
+}
+
+fn rotated(view: &View<'_>, old: Webhook, secret: SecretKey, overlap_until: Timestamp) -> Result<Webhook> {
+    let mut webhook = old;
+    let replaced = std::mem::replace(&mut webhook.spec.secret_key, secret);
+    webhook.old_secrets.insert(0, OldSecret { secret_key: replaced, expires_at: overlap_until });
+    webhook.old_secrets.retain(|old| old.expires_at > view.now && old.secret_key != webhook.spec.secret_key);
+    if webhook.old_secrets.len() > OLD_SECRETS_MAX {
+        return Err(StoreError::TooManySecrets { max: OLD_SECRETS_MAX });
+    }
+    Ok(webhook)
+}
+
+/// Switches webhooks behind one of them on or off; on also lifts a disablement.
+/// Looks at so many, and changes so much, as a change may; the next one goes on.
+pub struct SetActive {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Which of them.
+    pub which: Arc<WebhookSelector>,
+    /// Whether on.
+    pub on: bool,
+    /// Those behind this one.
+    pub after: WebhookId,
+}
+
+impl SetActive {
+    fn selects(&self, webhook: &Webhook) -> bool {
+        match &*self.which {
+            WebhookSelector::All => true,
+            WebhookSelector::Id(id) => webhook.webhook_id == *id,
+            WebhookSelector::Listing(pattern) => webhook.spec.topics.list().contains(pattern),
+        }
+    }
+}
+
+impl Change for SetActive {
+    /// How many were selected, and where to go on if not all were looked at.
+    type Answer = (usize, Option<WebhookId>);
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {
+        let (after, looked_at_max) = match &*self.which {
+            WebhookSelector::Id(id) => (WebhookId(id.0.saturating_sub(1)), 1),
+            _ => (self.after, LOOKED_AT_PER_CHANGE),
+        };
+        let (mut looked_at, mut selected, mut count, mut bytes, mut patterns) = (0, 0, 0, 0, 0);
+        let mut next = None;
+        for entry in view.book.webhooks_behind(self.merchant, after) {
+            let webhook = &entry.webhook;
+            looked_at += 1;
+            if self.selects(webhook) {
+                selected += 1;
+                if webhook.spec.is_active != self.on || (webhook.disabled.is_some() && self.on) {
+                    count += 1;
+                    bytes += webhook.spec.weight();
+                    patterns += webhook.spec.topics.as_str().split(',').count();
+                    let mut webhook = Webhook { updated_at: view.now, ..Webhook::clone(webhook) };
+                    webhook.spec.is_active = self.on;
+                    write(view, out, if self.on { enabled(webhook) } else { webhook });
+                }
+            }
+            let is_full = count == CHANGED_PER_CHANGE || bytes >= BYTES_PER_CHANGE || patterns >= PATTERNS_PER_CHANGE;
+            if looked_at == looked_at_max || is_full {
+                next = Some(webhook.webhook_id).filter(|_| !matches!(*self.which, WebhookSelector::Id(_)));
+                break;
+            }
+        }
+        Ok(Step::Done((selected, next)))
+    }
+}
+
+/// Fails with [`StoreError::WebhookBytes`] if the merchant's definitions become
+/// longer, and too long, with this one in place of one that had so many bytes.
+fn check_length(view: &View<'_>, merchant: MerchantId, before: usize, spec: &WebhookSpec) -> Result<()> {
+    let (bytes, max) = (spec.weight(), view.book.terms.definition_bytes_max);
+    let used = view.book.definition_bytes(merchant).saturating_sub(before).saturating_add(bytes);
+    if bytes > before && used > max { Err(StoreError::WebhookBytes { used, max }) } else { Ok(()) }
+}
+
+/// Notes that the receiver has pulled what lies at or below a number, which
+/// becomes delivered in steps. Fails with [`StoreError::NotPulled`] if no pull
+/// has brought it, nor has it ended otherwise.
+pub struct Acknowledge {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Which webhook.
+    pub webhook_id: WebhookId,
+    /// Up to which number.
+    pub through: IncrementId,
+}
+
+impl Change for Acknowledge {
+    type Answer = ();
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        let (id, through) = (self.webhook_id, self.through);
+        let entry = view.book.webhook_of(self.merchant, id).ok_or(StoreError::NoWebhook)?;
+        let known = entry.counters.pulled_through.max(entry.counters.settled_through);
+        if through > known {
+            return Err(StoreError::NotPulled { through: known });
+        }
+        if through > entry.counters.acknowledged_through {
+            let counters = Counters { acknowledged_through: through, ..entry.counters };
+            out.learned.push(Learned::Counters(id, counters));
+            out.learned.push(Learned::Chore(id));
+        }
+        Ok(Step::Done(()))
+    }
+}
+
+/// Notes that a pull brings all up to a number.
+pub struct HandOut {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Which webhook.
+    pub webhook_id: WebhookId,
+    /// Up to which number.
+    pub through: IncrementId,
+}
+
+impl Change for HandOut {
+    type Answer = ();
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        let entry = view.book.webhook_of(self.merchant, self.webhook_id).ok_or(StoreError::NoWebhook)?;
+        if self.through > entry.counters.pulled_through {
+            let counters = Counters { pulled_through: self.through, ..entry.counters };
+            out.learned.push(Learned::Counters(self.webhook_id, counters));
+        }
+        Ok(Step::Done(()))
+    }
+}
+
+/// Deletes a webhook; its pending deliveries are cancelled in steps.
+pub struct Delete {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Which.
+    pub webhook_id: WebhookId,
+}
+
+impl Change for Delete {
+    type Answer = ();
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        let id = self.webhook_id;
+        view.book.webhook_of(self.merchant, id).ok_or(StoreError::NoWebhook)?;
+        out.rows.others.push(Other::WebhookDeleted(id));
+        out.learned.push(Learned::Deleted(id));
+        out.news.push(Announcement::Webhook(id, None));
+        Ok(Step::Done(()))
+    }
+}
+
+/// The merchant's webhook, with its counters as they are now.
+pub fn find(view: &View<'_>, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
+    let entry = view.book.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)?;
+    Ok(entry.counters.in_webhook(Webhook::clone(&entry.webhook)))
+}
+
+/// Writes a changed definition, and announces it. One that begins anew has no
+/// failures behind it.
+fn write(view: &View<'_>, out: &mut Decision, webhook: Webhook) -> Webhook {
+    let entry = view.book.entry(webhook.webhook_id);
+    let mut counters = entry.map_or(Counters::of(&webhook), |entry| entry.counters);
+    if entry.is_some_and(|entry| webhook.begins_anew(&entry.webhook)) {
+        (counters.consecutive_failures, counters.failing_since, counters.pause) = (0, None, None);
+    }
+    let webhook = announced(out, webhook, counters);
+    out.rows.others.push(Other::Webhook(Arc::clone(&webhook)));
+    Webhook::clone(&webhook)
+}
+
+/// Has the book and the news know a new or changed definition, with the counters
+/// as they are now.
+pub fn announced(out: &mut Decision, webhook: Webhook, counters: Counters) -> Arc<Webhook> {
+    let webhook = Arc::new(counters.in_webhook(webhook));
+    out.learned.push(Learned::Webhook(Arc::clone(&webhook)));
+    out.news.push(Announcement::Webhook(webhook.webhook_id, Some(Arc::clone(&webhook))));
+    webhook
+}
+
+fn enabled(webhook: Webhook) -> Webhook {
+    let is_recovering = webhook.is_recovering || webhook.disabled.is_some();
+    Webhook { disabled: None, is_recovering, ..webhook }
+}

@@ -1,0 +1,108 @@
+//! The ledger's engine: one connection that writes, in one transaction.
+
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use super::prune::{self, Pass};
+use super::{jobs, load, write};
+use crate::domain::id::{EventId, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::store::StoreError;
+use crate::store::ledger::decision::Rows;
+use crate::store::ledger::terms::Retention;
+use crate::store::ledger::wants::{Loaded, Wants};
+use crate::store::ledger::work::Engine;
+
+/// A connection that writes, and what it is about besides the changes.
+pub struct Sqlite {
+    pub conn: Connection,
+    /// What was deleted to be forgotten may still be read in the log that lies
+    /// beside the file.
+    pub leaves_traces: bool,
+    /// The pass of pruning that is under way.
+    pass: Option<Pass>,
+    /// When the last one began.
+    pass_began_at: Option<Timestamp>,
+}
+
+impl Sqlite {
+    /// With a file that is open.
+    pub fn new(conn: Connection) -> rusqlite::Result<Self> {
+        // An earlier life may have ended before its log was emptied.
+        let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE event_id < 0)";
+        let leaves_traces = conn.query_row(sql, [], |row| row.get(0))?;
+        Ok(Self { conn, leaves_traces, pass: None, pass_began_at: None })
+    }
+
+    /// Begins a transaction.
+    pub fn begin(&mut self) -> rusqlite::Result<()> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")
+    }
+
+    /// Commits it.
+    pub fn commit(&mut self) -> Result<(), StoreError> {
+        Ok(self.conn.execute_batch("COMMIT")?)
+    }
+}
+
+impl Engine for Sqlite {
+    fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded, StoreError> {
+        load::load(&self.conn, wants, now)
+    }
+
+    fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
+        // Some failures (a full disk, say) undo the whole transaction, and what
+        // came after would each be a transaction of its own.
+        if self.conn.is_autocommit() {
+            return Err(StoreError::failed("an earlier failure undid the transaction"));
+        }
+        let forgotten = write::write(&self.conn, rows, now)?;
+        if !forgotten.is_empty() {
+            self.leaves_traces = true;
+            write::overwriting(&self.conn, &forgotten, now)?;
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
+        let mut removed = vec![jobs::forget_old(&self.conn, now, max)?];
+        for sql in [
+            "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
+            "DELETE FROM idempotency WHERE (merchant_id, key) IN
+                (SELECT merchant_id, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)",
+        ] {
+            removed.push(self.conn.prepare_cached(sql)?.execute([now.0, i64::from(max)])?);
+        }
+        Ok(removed.into_iter().any(|removed| removed >= max as usize))
+    }
+
+    fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
+        if self.pass.is_none()
+            && let Some(pass) = prune::begin(&self.conn, retention, self.pass_began_at, now)?
+        {
+            (self.pass, self.pass_began_at) = (Some(pass), Some(now));
+        }
+        Ok(())
+    }
+
+    fn is_pruning(&self) -> bool {
+        self.pass.is_some()
+    }
+
+    fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>, StoreError> {
+        let Some(pass) = self.pass.take() else { return Ok(Vec::new()) };
+        let (next, shrunk) = prune::step(&self.conn, pass, kept_from)?;
+        self.pass = next;
+        Ok(shrunk)
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(cause: rusqlite::Error) -> Self {
+        let is_full = cause.sqlite_error().is_some_and(|failure| {
+            // A quota that is used up is no full disk to SQLite, but a write that failed.
+            let unwritten = [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE];
+            failure.code == ErrorCode::DiskFull || unwritten.contains(&failure.extended_code)
+        });
+        if is_full { Self::DiskFull } else { Self::failed(cause) }
+    }
+}
