@@ -15,8 +15,12 @@ pub trait Engine {
     /// Reads what is wanted. If it fails, nothing is done.
     fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded>;
 
-    /// Writes rows. If it fails, the transaction has failed.
+    /// Writes rows, all or none. If it fails and that can't be had, the
+    /// transaction has failed.
     fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<()>;
+
+    /// True while the transaction is open, so that it can be committed.
+    fn is_open(&self) -> bool;
 
     /// Removes some of what has expired, up to so many rows of a kind; true if
     /// there may be more.
@@ -73,10 +77,19 @@ impl<'a> Work<'a> {
 
     fn write(&mut self, out: Decision) -> Result<()> {
         self.written += out.rows.count();
-        let written = self.engine.write(&out.rows, self.now);
-        self.note(written)?;
+        self.write_rows(&out.rows)?;
         self.news.extend(self.book.learn(out));
         Ok(())
+    }
+
+    fn write_rows(&mut self, rows: &Rows) -> Result<()> {
+        let written = self.engine.write(rows, self.now);
+        if let Err(cause) = &written
+            && !self.engine.is_open()
+        {
+            self.failed = Some(cause.clone());
+        }
+        written
     }
 
     /// What every transaction ends with: the counters that changed, and how large
@@ -85,8 +98,7 @@ impl<'a> Work<'a> {
         self.check()?;
         let mut rows = Rows { counters: self.book.take_changed(), ..Rows::default() };
         rows.logs = self.book.logs.take_changed();
-        let written = self.engine.write(&rows, self.now);
-        self.note(written)?;
+        self.engine.write(&rows, self.now)?;
         Ok(self.news)
     }
 

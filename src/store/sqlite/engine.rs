@@ -38,6 +38,20 @@ impl Sqlite {
         self.conn.execute_batch("BEGIN IMMEDIATE")
     }
 
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.conn.prepare_cached(sql)?.execute([])?;
+        Ok(())
+    }
+
+    fn write_all(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
+        let forgotten = write::write(&self.conn, rows, now)?;
+        if !forgotten.is_empty() {
+            self.leaves_traces = true;
+            write::overwriting(&self.conn, &forgotten, now)?;
+        }
+        Ok(())
+    }
+
     /// Commits it.
     pub fn commit(&mut self) -> Result<(), StoreError> {
         Ok(self.conn.execute_batch("COMMIT")?)
@@ -55,12 +69,19 @@ impl Engine for Sqlite {
         if self.conn.is_autocommit() {
             return Err(StoreError::failed("an earlier failure undid the transaction"));
         }
-        let forgotten = write::write(&self.conn, rows, now)?;
-        if !forgotten.is_empty() {
-            self.leaves_traces = true;
-            write::overwriting(&self.conn, &forgotten, now)?;
+        self.run("SAVEPOINT change")?;
+        let written = self.write_all(rows, now);
+        let undone = if written.is_err() { self.run("ROLLBACK TO change") } else { Ok(()) };
+        if let Err(cause) = undone.and_then(|()| self.run("RELEASE change")) {
+            // Fails only if there is no transaction any more, which is what is wanted.
+            let _ = self.conn.execute_batch("ROLLBACK");
+            return Err(written.err().unwrap_or(cause));
         }
-        Ok(())
+        written
+    }
+
+    fn is_open(&self) -> bool {
+        !self.conn.is_autocommit()
     }
 
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
