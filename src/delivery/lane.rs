@@ -363,7 +363,7 @@ impl Lane {
         let mut parcel = self.waiting.pop_front()?;
         if batch::is_batched(&parcel, self.webhook.spec.batch) {
             let others: Vec<_> = self.waiting.drain(..count - 1).collect();
-            parcel.resends_asked = others.iter().map(|other| other.resends_asked).fold(parcel.resends_asked, u32::max);
+            parcel.resends_asked += others.iter().map(|other| other.resends_asked).sum::<u32>();
             parcel.batch = Some(others.into_iter().map(Content::from).collect());
         }
         self.waiting_bytes -= parcel.weight();

@@ -420,7 +420,7 @@ impl World {
             self.scheduler.unsent(hook.id(), &parcel, has_failed, now);
             return;
         }
-        let asked = numbers.numbers().map(|number| hook.rows[&number.0].resends_asked).max().unwrap();
+        let asked = numbers.numbers().map(|number| hook.rows[&number.0].resends_asked).sum();
         for number in numbers.numbers() {
             let row = hook.rows.get_mut(&number.0).unwrap();
             (row.batch, row.next_attempt_at, row.resends_asked) = (Some(numbers), Some(now), asked);
@@ -527,4 +527,24 @@ proptest! {
         }
         world.come_to_rest();
     }
+}
+
+#[test]
+fn who_asks_for_one_of_a_batch_that_is_being_sealed_is_heard() {
+    let mut world = World::new();
+    for step in [
+        Step::Change { hook: 0, is_ordered: false, batch: 2 },
+        Step::Publish { hook: 0, is_handed_over: false },
+        Step::Publish { hook: 0, is_handed_over: false },
+        // Of another one in it, which the batch knows of.
+        Step::Retry { hook: 0, number: 2, is_now: false },
+    ] {
+        world.take(step);
+    }
+    while world.sealing.is_empty() {
+        assert!(!world.looks.is_empty(), "it is loaded and sent");
+        world.take(Step::Read { pick: 0, is_old: false, has_failed: false });
+    }
+    world.take(Step::Retry { hook: 0, number: 1, is_now: false });
+    world.come_to_rest();
 }

@@ -257,7 +257,7 @@ impl Standing {
     }
 
     /// Once it goes out with others, which were asked to be sent again so often
-    /// at the most; `None` unless it is fresh. It is due, so that the batch is
+    /// in all; `None` unless it is fresh. It is due, so that the batch is
     /// found again after a crash. [`seal`] does this with all of a batch.
     pub fn sealed(self, batch: Span, resends_asked: u32, now: Timestamp) -> Option<Self> {
         let sealed = Self { batch: Some(batch), next_attempt_at: Some(now), resends_asked, ..self };
@@ -323,13 +323,15 @@ pub fn heard_together(all: &mut [Standing], outcome: &Outcome, now: Timestamp) -
 }
 
 /// Seals deliveries into one batch, all of it. False, with nothing done, unless
-/// they are all there and all fresh. What was asked of one was asked of all.
+/// they are all there and all fresh. What was asked of one was asked of all; it
+/// is added up, so that whoever made up the batch before somebody asked for one
+/// of it knows of fewer.
 pub fn seal(all: &mut [Standing], batch: Span, now: Timestamp) -> bool {
     let are_whole = i64::try_from(all.len()) == Ok(batch.last.0 - batch.first.0 + 1);
     if !are_whole || !all.iter().all(|standing| standing.is_fresh()) {
         return false;
     }
-    let resends_asked = all.iter().map(|standing| standing.resends_asked).max().unwrap_or(0);
+    let resends_asked = all.iter().map(|standing| standing.resends_asked).sum();
     for standing in all {
         *standing = standing.sealed(batch, resends_asked, now).unwrap_or(*standing);
     }

@@ -85,8 +85,8 @@ pub struct Parcel {
     pub attempts: u32,
     /// Tries when its retry policy last began anew.
     pub policy_start: u32,
-    /// How often it was asked to be sent again; of a batch, as often as that
-    /// one of it which was asked most.
+    /// How often it was asked to be sent again; of a batch, how often all of it
+    /// were.
     pub resends_asked: u32,
     /// When it was numbered.
     pub numbered_at: Timestamp,
