@@ -9,7 +9,7 @@ use super::topic::{Patterns, Topic};
 use super::webhook::Pause;
 
 /// Where a delivery is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryState {
     /// Will be tried, or tried again.
     Pending,
@@ -42,7 +42,7 @@ impl DeliveryState {
 }
 
 /// Why a delivery ended without being delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EndReason {
     /// Every attempt of the policy failed.
     RetriesExhausted,

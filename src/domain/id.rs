@@ -52,7 +52,7 @@ impl IncrementId {
 }
 
 /// Numbers of a webhook, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Span {
     /// The first.
     pub first: IncrementId,

@@ -5,6 +5,7 @@
 //!
 //! What may become of a state, and by which function; a test holds this to the
 //! functions. A line from a state to itself tells of changes to other members.
+//! What stands in brackets happens only to rows that there can't be.
 //!
 //! ```text
 //! pending   -> pending    heard, sent_again, sealed, released
@@ -12,10 +13,10 @@
 //! pending   -> abandoned  heard
 //! pending   -> cancelled  cancelled, forgotten
 //! delivered -> delivered  heard, sent_again, cancelled, released, forgotten
-//! abandoned -> abandoned  heard, cancelled, released, forgotten
-//! abandoned -> delivered  heard
+//! abandoned -> abandoned  (heard), (cancelled), released, forgotten
+//! abandoned -> delivered  (heard)
 //! abandoned -> pending    sent_again
-//! cancelled -> cancelled  heard, cancelled, released, forgotten
+//! cancelled -> cancelled  heard, (cancelled), released, forgotten
 //! cancelled -> delivered  heard
 //! cancelled -> pending    sent_again
 //! ```
@@ -24,6 +25,17 @@
 //! what was delivered is never pending again. It is *to be sent* while it is
 //! pending, and also while it has a `next_attempt_at`, whatever its state: so
 //! what was delivered can be sent again and stay delivered.
+//!
+//! Of whatever can be, as a test makes sure by trying all there can be:
+//!
+//! - it has an `ended_at` unless it is pending;
+//! - it has a `reason` if it was abandoned or cancelled, and then it is not to
+//!   be sent;
+//! - once it was tried, it has a `next_attempt_at` while it is pending;
+//! - what was forgotten is not to be sent.
+//!
+//! The functions ask for none of this, and say of the rest what the store
+//! always did.
 //!
 //! Nothing here says that a request is under way, nor needs to: each asking to
 //! send again is counted, and an outcome that knows of fewer than the row was
@@ -34,7 +46,7 @@ use super::id::Span;
 use super::time::Timestamp;
 
 /// Where a delivery stands: what its row says of its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Standing {
     /// Where it is in its life.
     pub state: DeliveryState,
@@ -257,7 +269,7 @@ impl Standing {
     }
 
     /// Once it goes out with others, which were asked to be sent again so often
-    /// in all; `None` unless it is fresh. It is due, so that the batch is
+    /// at the most; `None` unless it is fresh. It is due, so that the batch is
     /// found again after a crash. [`seal`] does this with all of a batch.
     pub fn sealed(self, batch: Span, resends_asked: u32, now: Timestamp) -> Option<Self> {
         let sealed = Self { batch: Some(batch), next_attempt_at: Some(now), resends_asked, ..self };
@@ -323,17 +335,18 @@ pub fn heard_together(all: &mut [Standing], outcome: &Outcome, now: Timestamp) -
 }
 
 /// Seals deliveries into one batch, all of it. False, with nothing done, unless
-/// they are all there and all fresh. What was asked of one was asked of all; it
-/// is added up, so that whoever made up the batch before somebody asked for one
-/// of it knows of fewer.
+/// they are all there and all fresh. What was asked of one was asked of all.
 pub fn seal(all: &mut [Standing], batch: Span, now: Timestamp) -> bool {
     let are_whole = i64::try_from(all.len()) == Ok(batch.last.0 - batch.first.0 + 1);
     if !are_whole || !all.iter().all(|standing| standing.is_fresh()) {
         return false;
     }
-    let resends_asked = all.iter().map(|standing| standing.resends_asked).sum();
+    let resends_asked = all.iter().map(|standing| standing.resends_asked).max().unwrap_or(0);
     for standing in all {
         *standing = standing.sealed(batch, resends_asked, now).unwrap_or(*standing);
     }
     true
 }
+
+#[cfg(test)]
+pub mod tests;
