@@ -13,7 +13,7 @@ use crate::store::sqlite::rows::{state_code, state_from_code};
 pub struct Store(pub Connection);
 
 const COLUMNS: &str = "state, attempts, policy_start, next_attempt_at, ended_at, reason, batch_first, batch_last,
-    resends_asked, event_id < 0";
+    resends_asked, event_id";
 
 impl Store {
     /// Before each case there is a row that waits, lest what is pending is
@@ -42,7 +42,12 @@ impl Store {
             .0
             .execute("UPDATE webhook SET last_increment_id = (SELECT coalesce(max(increment_id), 0) FROM delivery)", [])
             .unwrap();
-        store.0.execute_batch("COMMIT").unwrap();
+        let remember = format!(
+            "CREATE TEMP TABLE before (increment_id INTEGER PRIMARY KEY, {COLUMNS});
+            INSERT INTO before SELECT increment_id, {COLUMNS} FROM delivery;
+            COMMIT;"
+        );
+        store.0.execute_batch(&remember).unwrap();
         store
     }
 
@@ -70,9 +75,20 @@ impl Store {
         self.0.query_row("SELECT max(increment_id) FROM delivery", [], |row| row.get(0)).map(IncrementId).unwrap()
     }
 
-    /// All rows, the one with the number 1 first.
-    pub fn rows(&self) -> Vec<Standing> {
-        self.rows_of(Span { first: IncrementId(1), last: self.last() })
+    /// The rows that are not as they were, by number. None may come or go.
+    pub fn changed(&self) -> Vec<(i64, Standing)> {
+        let count = |table| self.0.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+        assert_eq!(count("delivery").unwrap(), count("before").unwrap());
+        let members = |table| COLUMNS.replace([' ', '\n'], "").replace(',', &format!(", {table}."));
+        let sql = format!(
+            "SELECT d.{d}, d.increment_id FROM delivery d JOIN before b USING (increment_id)
+                WHERE d.webhook_id = 1 AND (d.{d}) IS NOT (b.{b}) ORDER BY d.increment_id",
+            d = members("d"),
+            b = members("b"),
+        );
+        let mut statement = self.0.prepare_cached(&sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(10)?, standing(row)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
     }
 
     pub fn rows_of(&self, span: Span) -> Vec<Standing> {
@@ -111,6 +127,6 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<Standing> {
             half => panic!("half a batch: {half:?}"),
         },
         resends_asked: row.get(8)?,
-        is_forgotten: row.get(9)?,
+        is_forgotten: row.get::<_, i64>(9)? < 0,
     })
 }
