@@ -4,9 +4,10 @@
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
+use super::engine::Sqlite;
 use super::mark::Mark;
 use super::open::{OpenError, ServeLock, check_name, open_current};
-use super::{Config, load, rows, write};
+use super::{Config, rows, write};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, MerchantId, StoreId};
@@ -16,10 +17,10 @@ use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile, User};
 use crate::store::StoreError;
 use crate::store::ledger::book::{Book, Stock};
-use crate::store::ledger::decision::Decision;
+use crate::store::ledger::terms::Terms;
 use crate::store::ledger::topics::{Register, Update};
-use crate::store::ledger::wants::Wants;
-use crate::store::ledger::{Change, Step, View};
+use crate::store::ledger::work::Work;
+use crate::store::ledger::{Change, Step};
 
 /// Why an operator's command did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -68,17 +69,17 @@ pub struct NewUser<'a> {
 }
 
 /// An operator's connection to the store.
+#[derive(Debug)]
 pub struct Admin {
     conn: Connection,
-    /// Of nothing: what an operator changes is not known by heart.
-    book: Book,
+    terms: Terms,
 }
 
 impl Admin {
     /// Opens the store beside a running server; makes it if there is none.
     pub fn open(config: &Config) -> Result<Self, OpenError> {
         check_name(&config.path)?;
-        Ok(Self { conn: open_current(config)?, book: Book::new(config.terms(), Stock::default()) })
+        Ok(Self { conn: open_current(config)?, terms: config.terms() })
     }
 
     /// What there is, at the cost of a look at each user and webhook.
@@ -192,7 +193,7 @@ impl Admin {
             let user = NewUser { name, merchant, permissions, key, is_demo: true, profile };
             let user = create_user(&tx, &user, now)?;
             // What belongs to the demo counts towards no quota.
-            load_topics(&tx, &self.book, user.merchant_id, topics, u32::MAX, now)?;
+            load_topics(&tx, self.terms, user.merchant_id, topics, u32::MAX, now)?;
         }
         tx.commit()?;
         Ok(())
@@ -210,7 +211,7 @@ impl Admin {
     ) -> Result<Loaded, AdminError> {
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let merchant = find_merchant(&tx, merchant)?;
-        let loaded = load_topics(&tx, &self.book, merchant, said, quota, now)?;
+        let loaded = load_topics(&tx, self.terms, merchant, said, quota, now)?;
         tx.commit()?;
         Ok(loaded)
     }
@@ -295,12 +296,11 @@ fn write_profile(conn: &Connection, name: &str, profile: &Profile) -> rusqlite::
 }
 
 /// Does what the server would do, in the transaction that is open.
-fn change<C: Change>(conn: &Connection, book: &Book, now: Timestamp, mut change: C) -> Result<C::Answer, StoreError> {
-    let (mut wants, mut out) = (Wants::default(), Decision::default());
-    change.wants(book, &mut wants);
-    let loaded = load::load(conn, &wants, now)?;
-    match change.decide(&View { book, loaded: &loaded, now }, &mut out)? {
-        Step::Done(answer) => write::write(conn, &out.rows, now).map(|_| answer),
+fn change<C: Change>(conn: &Connection, terms: Terms, now: Timestamp, mut change: C) -> Result<C::Answer, StoreError> {
+    // What an operator changes is not known by heart.
+    let (mut engine, mut book) = (Sqlite::new(conn)?, Book::new(terms, Stock::default()));
+    match Work::new(&mut engine, &mut book, now).run(&mut change)? {
+        Step::Done(answer) => Ok(answer),
         Step::More(_) => Err(StoreError::failed("a change of an operator is done in one step")),
     }
 }
@@ -321,7 +321,7 @@ fn release_event_type(conn: &Connection, merchant: MerchantId, topic: &Topic) ->
 
 fn load_topics(
     conn: &Connection,
-    book: &Book,
+    terms: Terms,
     merchant: MerchantId,
     mut said: Vec<(Topic, TopicChanges)>,
     quota: u32,
@@ -344,7 +344,7 @@ fn load_topics(
         let Some(old) = old else {
             let spec = TopicSpec::try_new(topic.clone(), said).map_err(wrong)?;
             let register = Register { merchant, spec, quota };
-            change(conn, book, now, register).map_err(|cause| about(&topic, cause))?;
+            change(conn, terms, now, register).map_err(|cause| about(&topic, cause))?;
             loaded.registered += 1;
             continue;
         };
@@ -352,7 +352,7 @@ fn load_topics(
             loaded.same += 1;
         } else {
             let update = Update { merchant, topic: topic.clone(), changes: said };
-            change(conn, book, now, update).map_err(|cause| about(&topic, cause))?;
+            change(conn, terms, now, update).map_err(|cause| about(&topic, cause))?;
             loaded.changed += 1;
         }
     }

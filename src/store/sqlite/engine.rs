@@ -1,5 +1,7 @@
 //! The ledger's engine: one connection that writes, in one transaction.
 
+use std::borrow::Borrow;
+
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::prune::{self, Pass};
@@ -13,8 +15,8 @@ use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
 
 /// A connection that writes, and what it is about besides the changes.
-pub struct Sqlite {
-    pub conn: Connection,
+pub struct Sqlite<C = Connection> {
+    pub conn: C,
     /// What was deleted to be forgotten may still be read in the log that lies
     /// beside the file.
     pub leaves_traces: bool,
@@ -24,49 +26,49 @@ pub struct Sqlite {
     pass_began_at: Option<Timestamp>,
 }
 
-impl Sqlite {
+impl<C: Borrow<Connection>> Sqlite<C> {
     /// With a file that is open.
-    pub fn new(conn: Connection) -> rusqlite::Result<Self> {
+    pub fn new(conn: C) -> rusqlite::Result<Self> {
         // An earlier life may have ended before its log was emptied.
         let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE event_id < 0)";
-        let leaves_traces = conn.query_row(sql, [], |row| row.get(0))?;
+        let leaves_traces = conn.borrow().query_row(sql, [], |row| row.get(0))?;
         Ok(Self { conn, leaves_traces, pass: None, pass_began_at: None })
     }
 
     /// Begins a transaction.
     pub fn begin(&mut self) -> rusqlite::Result<()> {
-        self.conn.execute_batch("BEGIN IMMEDIATE")
+        self.conn.borrow().execute_batch("BEGIN IMMEDIATE")
     }
 
     fn run(&self, sql: &str) -> Result<(), StoreError> {
-        self.conn.prepare_cached(sql)?.execute([])?;
+        self.conn.borrow().prepare_cached(sql)?.execute([])?;
         Ok(())
     }
 
     fn write_all(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
-        let forgotten = write::write(&self.conn, rows, now)?;
+        let forgotten = write::write(self.conn.borrow(), rows, now)?;
         if !forgotten.is_empty() {
             self.leaves_traces = true;
-            write::overwriting(&self.conn, &forgotten, now)?;
+            write::overwriting(self.conn.borrow(), &forgotten, now)?;
         }
         Ok(())
     }
 
     /// Commits it.
     pub fn commit(&mut self) -> Result<(), StoreError> {
-        Ok(self.conn.execute_batch("COMMIT")?)
+        Ok(self.conn.borrow().execute_batch("COMMIT")?)
     }
 }
 
-impl Engine for Sqlite {
+impl<C: Borrow<Connection>> Engine for Sqlite<C> {
     fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded, StoreError> {
-        load::load(&self.conn, wants, now)
+        load::load(self.conn.borrow(), wants, now)
     }
 
     fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
         // Some failures (a full disk, say) undo the whole transaction, and what
         // came after would each be a transaction of its own.
-        if self.conn.is_autocommit() {
+        if self.conn.borrow().is_autocommit() {
             return Err(StoreError::failed("an earlier failure undid the transaction"));
         }
         self.run("SAVEPOINT change")?;
@@ -74,31 +76,31 @@ impl Engine for Sqlite {
         let undone = if written.is_err() { self.run("ROLLBACK TO change") } else { Ok(()) };
         if let Err(cause) = undone.and_then(|()| self.run("RELEASE change")) {
             // Fails only if there is no transaction any more, which is what is wanted.
-            let _ = self.conn.execute_batch("ROLLBACK");
+            let _ = self.conn.borrow().execute_batch("ROLLBACK");
             return Err(written.err().unwrap_or(cause));
         }
         written
     }
 
     fn is_open(&self) -> bool {
-        !self.conn.is_autocommit()
+        !self.conn.borrow().is_autocommit()
     }
 
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
-        let mut removed = vec![jobs::forget_old(&self.conn, now, max)?];
+        let mut removed = vec![jobs::forget_old(self.conn.borrow(), now, max)?];
         for sql in [
             "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
             "DELETE FROM idempotency WHERE (merchant_id, key) IN
                 (SELECT merchant_id, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)",
         ] {
-            removed.push(self.conn.prepare_cached(sql)?.execute([now.0, i64::from(max)])?);
+            removed.push(self.conn.borrow().prepare_cached(sql)?.execute([now.0, i64::from(max)])?);
         }
         Ok(removed.into_iter().any(|removed| removed >= max as usize))
     }
 
     fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
         if self.pass.is_none()
-            && let Some(pass) = prune::begin(&self.conn, retention, self.pass_began_at, now)?
+            && let Some(pass) = prune::begin(self.conn.borrow(), retention, self.pass_began_at, now)?
         {
             (self.pass, self.pass_began_at) = (Some(pass), Some(now));
         }
@@ -111,7 +113,7 @@ impl Engine for Sqlite {
 
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>, StoreError> {
         let Some(pass) = self.pass.take() else { return Ok(Vec::new()) };
-        let (next, shrunk) = prune::step(&self.conn, pass, kept_from)?;
+        let (next, shrunk) = prune::step(self.conn.borrow(), pass, kept_from)?;
         self.pass = next;
         Ok(shrunk)
     }

@@ -14,20 +14,24 @@ use std::time::Duration;
 
 use self::record::Line;
 use self::store::Store;
-use super::publishing::Numbering;
-use super::{batches, jobs, outcomes, resending, webhooks};
+use super::engine::Sqlite;
+use super::{load, pages};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState, EndReason, Outcome, Verdict};
-use crate::domain::event::Message;
-use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::event::{Message, NewEvent};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::tests::{ENDED_BEFORE, FUTURE, NOW, PAST, VERDICTS, every_standing, outcome};
 use crate::domain::standing::{Heard, Refusal, Standing, heard_together, seal};
 use crate::domain::topic::Topic;
-use crate::store::sqlite::housekeeping;
-use crate::store::sqlite::memory::Memory;
-use crate::store::sqlite::pages;
-use crate::store::sqlite::prune::Retention;
-use crate::store::sqlite::room::Room;
-use crate::store::sqlite::tx::{Announcement, Tx};
+use crate::store::ledger::book::Book;
+use crate::store::ledger::jobs::Replay;
+use crate::store::ledger::news::Announcement;
+use crate::store::ledger::outcomes::Record;
+use crate::store::ledger::publishing::Publish;
+use crate::store::ledger::resending::{Cancel, Forget, Retry, Seal, Target, Test};
+use crate::store::ledger::terms::{Retention, Terms};
+use crate::store::ledger::webhooks::{Acknowledge, Delete};
+use crate::store::ledger::work::Work;
+use crate::store::ledger::{Change, Step, chores};
 use crate::store::{DueKey, Page, PageLimit, StoreError};
 
 const RECORD: &str = include_str!("life_tests/record.txt");
@@ -35,12 +39,18 @@ const RECORD: &str = include_str!("life_tests/record.txt");
 const MERCHANT: MerchantId = MerchantId(1);
 const HOOK: WebhookId = WebhookId(1);
 
-const RETENTION: Retention = Retention {
-    attempts: Duration::MAX,
-    bodies: Duration::MAX,
-    bytes_max: 0,
-    webhook_log_bytes_max: 0,
-    merchant_log_bytes_max: 0,
+const TERMS: Terms = Terms {
+    key_ttl: Duration::MAX,
+    deliveries_max: usize::MAX,
+    definition_bytes_max: usize::MAX,
+    disable_after: Duration::MAX,
+    retention: Retention {
+        attempts: Duration::MAX,
+        bodies: Duration::MAX,
+        bytes_max: 0,
+        webhook_log_bytes_max: 0,
+        merchant_log_bytes_max: 0,
+    },
 };
 
 /// Neighbouring rows, what is between them if they are a batch, and the one
@@ -199,9 +209,16 @@ impl Verb {
 
     /// What the store makes of all cases: their rows, and what it answers.
     fn run(self, store: &Store, cases: &[Case]) -> Vec<(Vec<Standing>, Answer)> {
-        let mut memory = Memory::load(&store.0).unwrap();
-        let mut news = Vec::new();
-        let mut tx = Tx { conn: &store.0, memory: &mut memory, now: NOW, news: &mut news, undone: None };
+        let set = |counter: &str| {
+            store.0.execute(&format!("UPDATE webhook SET {counter} = ?1"), [store.last().0]).unwrap();
+        };
+        match self {
+            Self::Deleted { is_settled: true } => set("settled_through"),
+            Self::Acknowledged => set("pulled_through"),
+            _ => {}
+        }
+        let (mut engine, mut book) = (Sqlite::new(&store.0).unwrap(), Book::new(TERMS, load::stock(&store.0).unwrap()));
+        let mut work = Work::new(&mut engine, &mut book, NOW);
         let all = |answers: Vec<Answer>| {
             let mut changed = store.changed().into_iter().peekable();
             let each = cases.iter().zip(answers).map(|(case, answer)| {
@@ -216,61 +233,58 @@ impl Verb {
             each.collect()
         };
         match self {
-            Self::Heard { .. } => all(self.record(&mut tx, cases)),
+            Self::Heard { .. } => all(self.record(work, cases)),
             Self::Replayed(state) => {
                 let filter = DeliveryFilter { state, ..DeliveryFilter::default() };
-                let every = Span { first: IncrementId(1), last: store.last() };
-                jobs::replay(&mut tx, MERCHANT, HOOK, every, filter).unwrap();
-                while !tx.memory.jobs.is_idle() {
-                    jobs::step(&mut tx, Room::new(0)).unwrap();
-                }
+                let span = Span { first: IncrementId(1), last: store.last() };
+                done(&mut work, Replay { merchant: MERCHANT, webhook_id: HOOK, span, filter }).unwrap();
+                do_chores(&mut work);
                 all(vec![Answer::Done; cases.len()])
             }
-            Self::Deleted { is_settled } => {
-                if is_settled {
-                    tx.memory.counters_mut(HOOK).unwrap().settled_through = store.last();
-                }
-                webhooks::delete(&mut tx, MERCHANT, HOOK).unwrap();
-                settle(&mut tx);
+            Self::Deleted { .. } => {
+                done(&mut work, Delete { merchant: MERCHANT, webhook_id: HOOK }).unwrap();
+                do_chores(&mut work);
                 all(vec![Answer::Done; cases.len()])
             }
             Self::Acknowledged => {
-                tx.memory.counters_mut(HOOK).unwrap().pulled_through = store.last();
                 // The next one ends what this one leaves.
                 let each = cases.iter().map(|case| {
-                    webhooks::acknowledge(&mut tx, MERCHANT, HOOK, case.number()).unwrap();
-                    settle(&mut tx);
+                    let through = case.number();
+                    done(&mut work, Acknowledge { merchant: MERCHANT, webhook_id: HOOK, through }).unwrap();
+                    do_chores(&mut work);
                     (store.rows_of(case.span()), Answer::Done)
                 });
                 each.collect()
             }
             Self::Retried | Self::Cancelled { .. } | Self::Sealed | Self::Forgotten { .. } => {
-                let done = cases.iter().map(|case| {
-                    answer(tx.in_savepoint(|tx| match self {
-                        Self::Retried => resending::retry(tx, MERCHANT, HOOK, case.number()).map(|()| true),
+                let answers = cases.iter().map(|case| {
+                    let target = Target { merchant: MERCHANT, webhook_id: HOOK, number: case.number() };
+                    answer(match self {
+                        Self::Retried => done(&mut work, Retry(target)).map(|()| true),
                         Self::Cancelled { is_whole } => {
-                            resending::cancel(tx, MERCHANT, HOOK, case.number(), is_whole).map(|()| true)
+                            done(&mut work, Cancel { target, whole_batch: is_whole }).map(|()| true)
                         }
-                        Self::Sealed => batches::seal(tx, HOOK, case.span()),
+                        Self::Sealed => done(&mut work, Seal { webhook_id: HOOK, batch: case.span() }),
                         _ => {
                             let goes_on = self == Self::Forgotten { goes_on: true };
-                            resending::forget(tx, MERCHANT, HOOK, case.number(), goes_on).map(|_| true)
+                            done(&mut work, Forget { target, goes_on }).map(|_| true)
                         }
-                    }))
+                    })
                 });
-                all(done.collect())
+                all(answers.collect())
             }
         }
     }
 
-    fn record(self, tx: &mut Tx<'_>, cases: &[Case]) -> Vec<Answer> {
+    fn record(self, mut work: Work<'_>, cases: &[Case]) -> Vec<Answer> {
         let outcomes: Vec<_> = cases.iter().map(|case| self.outcome(case)).collect();
-        outcomes::record(tx, &outcomes, &vec![None; outcomes.len()], Duration::MAX, &RETENTION).unwrap();
+        let compressed = vec![None; outcomes.len()];
+        done(&mut work, Record::new(outcomes.clone().into(), compressed)).unwrap();
         let mut heard = HashMap::new();
-        for news in tx.news.iter() {
+        for news in work.finish().unwrap() {
             match news {
-                Announcement::Reread(HOOK, number) => drop(heard.insert(*number, Heard::SentAgain)),
-                Announcement::Attempted(HOOK, number) => drop(heard.entry(*number).or_insert(Heard::Counted)),
+                Announcement::Reread(HOOK, number) => drop(heard.insert(number, Heard::SentAgain)),
+                Announcement::Attempted(HOOK, number) => drop(heard.entry(number).or_insert(Heard::Counted)),
                 _ => {}
             }
         }
@@ -279,9 +293,16 @@ impl Verb {
     }
 }
 
-fn settle(tx: &mut Tx<'_>) {
-    while tx.memory.has_chores() {
-        housekeeping::step(tx, RETENTION).unwrap();
+fn done<C: Change>(work: &mut Work<'_>, mut change: C) -> Result<C::Answer, StoreError> {
+    match work.run(&mut change)? {
+        Step::Done(answer) => Ok(answer),
+        Step::More(_) => panic!("it takes several steps"),
+    }
+}
+
+fn do_chores(work: &mut Work<'_>) {
+    while work.has_chores() {
+        chores::step(work).unwrap();
     }
 }
 
@@ -445,13 +466,13 @@ fn what_is_numbered_begins_as_the_domain_has_it() {
         let store = Store::holding(&[]);
         let sql = "UPDATE webhook SET (batch_events, batch_bytes, batch_wait_ms) = (?1, 100000, 1000)";
         store.0.execute(sql, [batch.map(|_| 10)]).unwrap();
-        let mut memory = Memory::load(&store.0).unwrap();
-        let mut news = Vec::new();
-        let mut tx = Tx { conn: &store.0, memory: &mut memory, now: NOW, news: &mut news, undone: None };
-        let mut numbering = Numbering::of(&tx).unwrap();
-        numbering.number(&tx, HOOK, EventId(1), &Topic::try_new("a:b").unwrap()).unwrap();
-        numbering.settle(&mut tx);
-        resending::test(&mut tx, MERCHANT, HOOK, Message::try_new("{}").unwrap(), Room::new(0)).unwrap();
+        let (mut engine, mut book) = (Sqlite::new(&store.0).unwrap(), Book::new(TERMS, load::stock(&store.0).unwrap()));
+        let mut work = Work::new(&mut engine, &mut book, NOW);
+        store.0.execute_batch("BEGIN").unwrap();
+        let (topic, message) = (Topic::try_new("a:b").unwrap(), Message::try_new("{}").unwrap());
+        let event = NewEvent { topic, message: message.clone(), created_at: NOW, idempotency_key: None };
+        done(&mut work, Publish::new(MERCHANT, [event])).unwrap();
+        done(&mut work, Test { merchant: MERCHANT, webhook_id: HOOK, message }).unwrap();
         let batch = batch.map(|number| Span::one(IncrementId(number)));
         let both = Span { first: IncrementId(1), last: IncrementId(2) };
         assert_eq!(store.rows_of(both), [Standing::NEW, Standing::of_test(batch, NOW)]);

@@ -8,6 +8,8 @@ mod config;
 mod engine;
 mod extent;
 mod jobs;
+#[cfg(test)]
+mod life_tests;
 mod live;
 mod load;
 mod mark;

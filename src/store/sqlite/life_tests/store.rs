@@ -21,7 +21,7 @@ impl Store {
     pub fn holding(cases: &[Case]) -> Self {
         let conn = Connection::open_in_memory().unwrap();
         conn.set_prepared_statement_cache_capacity(100);
-        conn.execute_batch(include_str!("../../../../../schema.sql")).unwrap();
+        conn.execute_batch(include_str!("../../../../schema.sql")).unwrap();
         conn.execute_batch(
             "INSERT INTO merchant (code, created_at) VALUES ('acme', 0);
             INSERT INTO user (merchant_id, name, key_hash, permissions, created_at) VALUES (1, 'ann', x'00', 15, 0);
