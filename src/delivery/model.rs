@@ -384,7 +384,7 @@ impl World {
             }
             (row.has_ended, row.next_attempt_at) = match outcome.verdict {
                 Verdict::Delivered | Verdict::Abandoned => (true, None),
-                _ if row.is_cancelled => (true, None),
+                _ if !row.is_open() => (true, None),
                 Verdict::Retry(at) => (row.has_ended, Some(at)),
                 Verdict::Gone => (row.has_ended, Some(now)),
             };

@@ -42,7 +42,7 @@
 //! under way when the last one came.
 
 use super::delivery::{DeliveryState, EndReason, ErrorClass, Outcome, Verdict};
-use super::id::Span;
+use super::id::{IncrementId, Span};
 use super::time::Timestamp;
 
 /// Where a delivery stands: what its row says of its life.
@@ -170,7 +170,8 @@ impl Standing {
     /// What is pending follows the verdict. What was delivered before, and sent
     /// again, stays delivered. What was cancelled on its way stays cancelled,
     /// unless it arrived: then delivered is what it is. Either way it has ended
-    /// only now that there is an answer.
+    /// only now that there is an answer. Whatever was cancelled, a re-send too, is
+    /// not tried again.
     fn with_verdict(self, outcome: &Outcome, now: Timestamp) -> Self {
         let (state, next_attempt_at, reason) = match outcome.verdict {
             Verdict::Delivered => (DeliveryState::Delivered, None, None),
@@ -187,7 +188,7 @@ impl Standing {
             DeliveryState::Delivered | DeliveryState::Abandoned => self,
         };
         Self {
-            next_attempt_at: next_attempt_at.filter(|_| self.state != DeliveryState::Cancelled),
+            next_attempt_at: next_attempt_at.filter(|_| self.is_to_be_sent()),
             ..if has_arrived { ended.arrived() } else { ended }
         }
     }
@@ -276,6 +277,13 @@ impl Standing {
         self.is_fresh().then_some(sealed)
     }
 
+    /// Once its batch ends with this number, for those behind that go out by
+    /// themselves; `None` if it ends there anyway.
+    pub fn cut(self, last: IncrementId) -> Option<Self> {
+        let batch = self.batch.filter(|batch| batch.last > last)?;
+        Some(Self { batch: Some(Span { last, ..batch }), ..self })
+    }
+
     /// Once its batch is no more, for those before it in that ended by
     /// themselves; `None` if it is in none.
     pub fn released(self) -> Option<Self> {
@@ -311,37 +319,37 @@ pub enum Heard {
     Nothing,
     /// They are as its verdict has them.
     Counted,
-    /// They were asked to be sent again meanwhile, and go out once more.
+    /// Some of them were asked to be sent again meanwhile, and go out once more.
     SentAgain,
 }
 
-/// Has all deliveries that went out in one request hear of its outcome. If some
-/// of them were asked to be sent again meanwhile and others were not, it counts
-/// only for those that were not.
+/// Has all deliveries that went out in one request hear of its outcome, each as
+/// it stands: some of them may have been asked to be sent again meanwhile, and
+/// others not.
 pub fn heard_together(all: &mut [Standing], outcome: &Outcome, now: Timestamp) -> Heard {
-    let is_meant = |standing: &Standing, was_asked| standing.was_asked_since(outcome) == was_asked;
-    for (was_asked, heard) in [(false, Heard::Counted), (true, Heard::SentAgain)] {
-        let mut is_any = false;
-        for standing in all.iter_mut().filter(|standing| is_meant(standing, was_asked)) {
-            if let Some(after) = standing.heard(outcome, now) {
-                (*standing, is_any) = (after, true);
-            }
+    let mut heard = Heard::Nothing;
+    for standing in all {
+        let Some(after) = standing.heard(outcome, now) else { continue };
+        if standing.was_asked_since(outcome) {
+            heard = Heard::SentAgain;
+        } else if heard == Heard::Nothing {
+            heard = Heard::Counted;
         }
-        if is_any {
-            return heard;
-        }
+        *standing = after;
     }
-    Heard::Nothing
+    heard
 }
 
 /// Seals deliveries into one batch, all of it. False, with nothing done, unless
-/// they are all there and all fresh. What was asked of one was asked of all.
+/// they are all there and all fresh. What was asked of one was asked of all; it
+/// is added up, so that whoever made up the batch before somebody asked for one
+/// of it knows of fewer.
 pub fn seal(all: &mut [Standing], batch: Span, now: Timestamp) -> bool {
     let are_whole = i64::try_from(all.len()) == Ok(batch.last.0 - batch.first.0 + 1);
     if !are_whole || !all.iter().all(|standing| standing.is_fresh()) {
         return false;
     }
-    let resends_asked = all.iter().map(|standing| standing.resends_asked).max().unwrap_or(0);
+    let resends_asked = all.iter().map(|standing| standing.resends_asked).sum();
     for standing in all {
         *standing = standing.sealed(batch, resends_asked, now).unwrap_or(*standing);
     }

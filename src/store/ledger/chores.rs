@@ -6,7 +6,7 @@ use super::book::{Book, Counters, Entry};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::jobs::{JobStep, Stepped};
 use super::news::Announcement;
-use super::wants::{Pending, Wants};
+use super::wants::{Found, Pending, Wants};
 use super::work::Work;
 use super::{Change, Result, Step, View, fanout, notices};
 use crate::domain::delivery::EndReason;
@@ -174,12 +174,16 @@ impl Change for Settle {
             are_left = view.loaded.again.len() as u32 == NUMBERS_PER_STEP;
         } else if counters.acknowledged_through > counters.settled_through {
             let through = horizon.min(counters.acknowledged_through);
+            let batch = &view.loaded.deliveries;
             for (number, standing) in view.loaded.pending.iter().filter(|(number, _)| *number <= through) {
-                put(*number, standing.acknowledged(view.now));
+                let taken = standing.acknowledged(view.now).filter(|_| !batch.contains_key(&(id, *number)));
+                put(*number, taken);
             }
             // What remains of a batch that was taken in part goes out by itself.
-            for ((_, number), found) in view.loaded.deliveries.iter().filter(|((_, number), _)| *number > through) {
-                put(*number, found.standing.released());
+            for ((_, number), Found { standing, .. }) in batch {
+                let taken = standing.acknowledged(view.now).unwrap_or(*standing);
+                let (cut, released) = (taken.cut(through).unwrap_or(taken), standing.released());
+                put(*number, if *number <= through { Some(cut) } else { released });
             }
             first_pending = view.loaded.pending.iter().map(|(number, _)| *number).find(|number| *number > through);
             let span = Span { first: counters.settled_through.next(), last: through };

@@ -171,6 +171,7 @@ impl Verb {
             Self::Acknowledged => {
                 each(&mut rows[..=case.at], &|row| row.acknowledged(NOW));
                 if own.batch.is_some() {
+                    each(&mut rows[..=case.at], &|row| row.cut(case.number()));
                     each(&mut rows[case.at + 1..], &|row| row.released());
                 }
                 Answer::Done
