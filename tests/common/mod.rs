@@ -9,7 +9,6 @@ pub mod openapi;
 pub mod socket;
 
 use std::convert::Infallible;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -426,18 +425,4 @@ impl Receiver {
     pub fn so_far(&self) -> Vec<Arrived> {
         self.arrived.lock().unwrap().clone()
     }
-}
-
-/// All `.rs` files below a folder.
-pub fn rust_files(folder: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }

@@ -1,4 +1,4 @@
-// What `tests/openrpc.rs` runs with the page for people, in a browser: takes the server's port, and
+// What `tests/api/openrpc.rs` runs with the page for people, in a browser: takes the server's port, and
 // prints what it has seen. The page comes by plain http under a name, where browsers have no clipboard.
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";

@@ -1,0 +1,15 @@
+//! From a publish to a receiver, through the public doors of both.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../tools/mod.rs"]
+mod tools;
+
+mod batch;
+mod faults;
+mod formats;
+mod raw;
+mod resend;
+mod retention;
+mod sending;
+mod shares;

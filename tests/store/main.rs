@@ -1,0 +1,14 @@
+//! The store: what every engine must do, and what is left when the process is
+//! killed or the power cut.
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../disk/mod.rs"]
+mod disk;
+#[path = "../tools/mod.rs"]
+mod tools;
+
+mod crash;
+mod power;
+mod sqlite;
+mod suite;

@@ -1,0 +1,73 @@
+//! Merchants, their users and sessions.
+
+use super::*;
+
+pub async fn tenants_see_their_own<E: Engine>() {
+    let bench = Bench::<E>::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    assert!(bench.store.webhook_ids(bench.other).await.unwrap().is_empty());
+    assert!(matches!(bench.store.webhook(bench.other, id).await, Err(StoreError::NoWebhook)));
+    assert!(matches!(
+        bench.store.deliveries(bench.other, id, DeliveryFilter::default(), all()).await,
+        Err(StoreError::NoWebhook)
+    ));
+    let attempts = bench.store.attempts(bench.other, id, IncrementId(1), 0, 100).await;
+    assert!(matches!(attempts, Err(StoreError::NoWebhook)));
+    let missing = bench.store.attempts(bench.acme, id, IncrementId(2), 0, 100).await;
+    assert!(matches!(missing, Err(StoreError::NoDelivery)));
+}
+
+pub async fn sessions_live_end_and_are_swept<E: Engine>() {
+    let bench = Bench::<E>::new();
+    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
+    let key = KeyHash::of("session");
+    let at = |seconds| START.after(Duration::from_secs(seconds));
+    let open = |key, expires_at| {
+        bench.store.open_session(bench.acme, NewSession { user, key, expires_at, ends_at: None }, 100)
+    };
+    open(key, at(60)).await.unwrap();
+    bench.store.renew_session(bench.acme, key, at(90));
+    bench.store.renew_session(bench.acme, key, at(70));
+    bench.store.end_session(KeyHash::of("nobody's"), Account::Server).await.unwrap();
+    // The writer works through a merchant's line in order: when this is done, so is the renewal.
+    open(KeyHash::of("another"), at(60)).await.unwrap();
+    assert_eq!(
+        bench.store.session(key, Account::Server).await.unwrap().unwrap().expires_at,
+        at(90),
+        "an end never comes nearer"
+    );
+    bench.store.end_session(key, Account::Server).await.unwrap();
+    assert!(bench.store.session(key, Account::Server).await.unwrap().is_none());
+    // One that was opened with a key that was replaced ends with it, however much it is used.
+    let session = NewSession { user, key, expires_at: at(60), ends_at: Some(at(80)) };
+    bench.store.open_session(bench.acme, session, 100).await.unwrap();
+    bench.store.renew_session(bench.acme, key, at(90));
+    open(KeyHash::of("a third"), at(60)).await.unwrap();
+    let found = bench.store.session(key, Account::Server).await.unwrap().unwrap();
+    assert_eq!((found.expires_at, found.ends_at), (at(80), Some(at(80))));
+}
+
+pub async fn one_session_more_than_may_be_ends_the_oldest<E: Engine>() {
+    let bench = Bench::<E>::new();
+    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
+    let at = |seconds| START.after(Duration::from_secs(seconds));
+    let keys: Vec<_> = ["a", "b", "c", "d"].map(KeyHash::of).into();
+    let session = |user, key, expires_at| NewSession { user, key, expires_at, ends_at: None };
+    let open = |key, end| bench.store.open_session(bench.acme, session(user, key, end), 3);
+    for (key, end) in keys[..3].iter().zip([60, 61, 62]) {
+        open(*key, at(end)).await.unwrap();
+    }
+    bench.store.renew_session(bench.acme, keys[0], at(90));
+    bench.store.open_session(bench.other, session(UserId(2), KeyHash::of("other"), at(1)), 3).await.unwrap();
+    open(keys[3], at(63)).await.unwrap();
+    let mut live = Vec::new();
+    for key in &keys {
+        live.push(bench.store.session(*key, Account::Server).await.unwrap().is_some());
+    }
+    assert_eq!(live, [true, false, true, true], "the one that was renewed is in use");
+    assert!(
+        bench.store.session(KeyHash::of("other"), Account::Server).await.unwrap().is_some(),
+        "another's do not count"
+    );
+}
