@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::delivery::connect::Resolve;
@@ -313,29 +313,32 @@ fn python() -> Option<PathBuf> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fuzzer_finds_nothing() {
     let Some(python) = python() else { return };
-    for fuzz in FUZZES {
-        let receiver = Receiver::obliging().await;
-        let server = server(fuzz.dialect, &receiver).await;
-        let folder = tempfile::tempdir().unwrap();
-        let (config, path) = (folder.path().join("schemathesis.toml"), folder.path().join("openapi.json"));
-        let document = document(&server, fuzz.dialect).await;
-        let store_id =
-            server.database().query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0));
-        let store_id: String = store_id.unwrap();
-        std::fs::write(&config, fuzz.config().replace("STORE", &store_id)).unwrap();
-        std::fs::write(&path, document.to_string()).unwrap();
-        let report = folder.path().join("report.ndjson");
-        let mut tool = command(&python);
-        tool.args(["-B", "-m", "schemathesis.cli", "--config-file"]).arg(&config).arg("run").arg(&path);
-        tool.args(["--url", &server.url(), "--no-color", "--report", "ndjson", "--report-ndjson-path"]).arg(&report);
-        tool.current_dir(&folder).env("NO_PROXY", "*").env("PYTHONHASHSEED", "0");
-        let output = tokio::task::spawn_blocking(move || tool.output().unwrap()).await.unwrap();
-        let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
-        assert!(output.status.success(), "{}: {said}{}", fuzz.dialect, String::from_utf8_lossy(&output.stderr));
-        check_depth(&document, &report);
-        check_targets(&server);
-    }
+    // Side by side: the tool uses one processor.
+    join_all(FUZZES.iter().map(|fuzz| send_what_is_made_up(fuzz, &python))).await;
+}
+
+/// Has the tool fuzz a dialect, on a server of its own.
+async fn send_what_is_made_up(fuzz: &Fuzz, python: &Path) {
+    let receiver = Receiver::obliging().await;
+    let server = server(fuzz.dialect, &receiver).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (config, path) = (folder.path().join("schemathesis.toml"), folder.path().join("openapi.json"));
+    let document = document(&server, fuzz.dialect).await;
+    let store_id = server.database().query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0));
+    let store_id: String = store_id.unwrap();
+    std::fs::write(&config, fuzz.config().replace("STORE", &store_id)).unwrap();
+    std::fs::write(&path, document.to_string()).unwrap();
+    let report = folder.path().join("report.ndjson");
+    let mut tool = command(python);
+    tool.args(["-B", "-m", "schemathesis.cli", "--config-file"]).arg(&config).arg("run").arg(&path);
+    tool.args(["--url", &server.url(), "--no-color", "--report", "ndjson", "--report-ndjson-path"]).arg(&report);
+    tool.current_dir(&folder).env("NO_PROXY", "*").env("PYTHONHASHSEED", "0");
+    let output = tokio::task::spawn_blocking(move || tool.output().unwrap()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success(), "{}: {said}{}", fuzz.dialect, String::from_utf8_lossy(&output.stderr));
+    check_depth(&document, &report);
+    check_targets(&server);
 }
 
 /// Every operation has been done, and a good share of all requests.

@@ -41,8 +41,8 @@ pub trait Engine: Store + Sized + 'static {
     /// Where a store lies, until this is dropped.
     type Place;
 
-    /// An empty store, with a merchant of each name that has one user of that
-    /// name, who may do everything.
+    /// An empty store, with a merchant of each name, who has one user of that
+    /// name. They are the users 1 and 2, and may do everything.
     fn make(names: [&str; 2]) -> (Self::Place, [MerchantId; 2]);
 
     /// Opens it as a server does.
@@ -73,7 +73,8 @@ impl Default for Settings {
     }
 }
 
-/// Makes a test of each of these, for an engine. The compiler finds the one that is not among them: nothing uses it.
+/// Makes a test of each of these for an engine. One that is missing here is
+/// dead code, at which the compiler warns.
 macro_rules! suite {
     ($engine:ty) => {
         $crate::suite::tests! { $engine;

@@ -1,6 +1,8 @@
 //! How a WebSocket begins, what it bears, and how it ends.
 
-use proptest::prelude::*;
+use proptest::collection::vec;
+use proptest::prelude::any;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -204,26 +206,30 @@ async fn a_message_may_come_in_parts_with_pings_between() {
     assert!(rest.contains("still there?"), "{rest:?}");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
-
-    /// Whatever comes, the connection ends and its place is free again: there
-    /// is but one.
-    #[test]
-    fn nonsense_holds_nothing(bytes in proptest::collection::vec(any::<u8>(), 0..200), is_cut in any::<bool>()) {
-        tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let server = Start::default().flag("connections_max", "1").flag("idle_timeout_ms", "100").go().await;
-            let mut stream = raw(&server).await;
-            stream.write_all(&bytes).await.unwrap();
-            if is_cut {
-                drop(stream);
-            } else {
-                rest(stream).await;
-            }
-            let mut socket = Socket::demo(&server).await;
-            assert_eq!(socket.call("webhook.count", json!([null])).await, Ok(json!(0)));
-        });
-    }
+/// Whatever comes, the connection ends and its place is free again: there is
+/// but one.
+#[test]
+fn nonsense_holds_nothing() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let start = Start::default().flag("connections_max", "1").flag("idle_timeout_ms", "100");
+    let server = runtime.block_on(start.go());
+    let come = async |bytes: Vec<u8>, is_cut: bool| {
+        let mut stream = raw(&server).await;
+        stream.write_all(&bytes).await.unwrap();
+        if is_cut {
+            drop(stream);
+        } else {
+            rest(stream).await;
+        }
+        let mut socket = Socket::demo(&server).await;
+        assert_eq!(socket.call("webhook.count", json!([null])).await, Ok(json!(0)));
+    };
+    let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
+    let ended = runner.run(&(vec(any::<u8>(), 0..200), any::<bool>()), |(bytes, is_cut)| {
+        runtime.block_on(come(bytes, is_cut));
+        Ok(())
+    });
+    ended.unwrap_or_else(|found| panic!("{found}"));
 }
 
 /// Pings are answered by those who need not log in; so what is sent to who
