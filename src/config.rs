@@ -3,7 +3,8 @@
 //! All mistakes are reported at once, each with where it stands.
 //!
 //! A key is defined in one place, the table [`KEYS`] below; its flag, its
-//! variable, its line of help and its row in the README follow from there.
+//! variable, its line of help and its row in docs/configuration.md follow from
+//! there.
 
 mod layers;
 mod setting;
@@ -259,9 +260,12 @@ keys! {
     /// first published: one for each event at each webhook that matches. They are numbered
     /// in shares, between which others have their turn.
     publish_deliveries_max: usize = "10000", count(1, 10_000_000);
-    /// The most deliveries in one list or pull, or shown of one event.
+    /// The most items that one list or pull may be asked for, and the most deliveries that are
+    /// shown of one event.
     list_limit_max: u32 = "1000", count(1, 100_000);
-    /// The most events of a subscription, requests in a log or messages that a filter looks at in one call.
+    /// The most rows that one call looks into for a filter that no index answers: messages
+    /// where event.list looks for a value, events of a subscription (Babel), requests in a log
+    /// (UltraCart).
     filter_events_max: u32 = "200000", count(1, 100_000_000);
     /// The most conditions in a filter of a dialect.
     filter_conditions_max: usize = "32", count(1, 1_000);
@@ -553,7 +557,7 @@ impl fmt::Display for Mistakes {
     }
 }
 
-/// The table of the keys in Markdown, as the README has it.
+/// The table of the keys in Markdown, as docs/configuration.md has it.
 pub fn markdown_table() -> String {
     let mut table = String::from(
         "| key in the file | flag | variable | default | allowed | what it does |\n|---|---|---|---|---|---|\n",

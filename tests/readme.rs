@@ -1,9 +1,16 @@
-//! What the README says: its examples are those of `rpc-examples/`, its tables
-//! those of the code, its commands and receivers work as they stand there.
+//! What the documents say: their examples are those of `rpc-examples/`, their
+//! tables those of the code, their commands and receivers work as they stand
+//! there, and whatever they name is there.
 
 mod common;
 mod examples;
+#[path = "readme/names.rs"]
+mod names;
+#[path = "readme/pages.rs"]
+mod pages;
 mod tools;
+#[path = "readme/wire.rs"]
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -18,57 +25,27 @@ use tallyhook::domain::fault::FAULTS;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use common::{PATIENCE, TestServer};
+use pages::{blocks, readme, snippets, table};
 use tools::{command, installed, left_out, runs};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 
-fn readme() -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    std::fs::read_to_string(path).expect("the README can be read")
-}
-
-/// A fenced block, with the marker comment that stands before it or before
-/// the block that it follows on.
-struct Block {
-    marker: Option<String>,
-    language: String,
-    text: String,
-}
-
-fn blocks(readme: &str) -> Vec<Block> {
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut marker = None;
-    let mut lines = readme.lines();
-    while let Some(line) = lines.next() {
-        if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
-            marker = Some(comment.to_owned());
-        } else if let Some(language) = line.strip_prefix("```") {
-            let text = lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
-            blocks.push(Block { marker: marker.clone(), language: language.to_owned(), text });
-        } else {
-            marker = None;
-        }
-    }
-    blocks
-}
-
-fn snippets() -> BTreeMap<String, String> {
-    let named = |block: Block| Some((block.marker?.strip_prefix("snippet: ")?.to_owned(), block.text));
-    blocks(&readme()).into_iter().filter_map(named).collect()
-}
-
 #[test]
-fn its_examples_are_those_of_the_folder() {
+fn their_examples_are_those_of_the_folder() {
     let examples = examples::load();
     let mut shown: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for block in blocks(&readme()).into_iter().filter(|block| block.language == "json") {
+    for block in blocks().into_iter().filter(|block| block.language == "json") {
         let marker = block.marker.unwrap_or_default();
-        let name =
-            marker.strip_prefix("example: ").unwrap_or_else(|| panic!("this block names no example:\n{}", block.text));
+        if marker.starts_with(wire::MARKER) {
+            continue;
+        }
+        let name = marker
+            .strip_prefix("example: ")
+            .unwrap_or_else(|| panic!("{}: this block names no example:\n{}", block.page, block.text));
         let value = serde_json::from_str(&block.text).unwrap_or_else(|e| panic!("{name}: {e}\n{}", block.text));
         shown.entry(name.to_owned()).or_default().push(value);
     }
-    assert!(shown.len() >= 5, "the README shows {} examples", shown.len());
+    assert!(shown.len() >= 7, "the documents show {} examples", shown.len());
     for (name, values) in shown {
         let example = examples.get(&name).unwrap_or_else(|| panic!("there is no example {name}"));
         let [request, response, notifications @ ..] = values.as_slice() else {
@@ -87,69 +64,43 @@ fn its_examples_are_those_of_the_folder() {
     }
 }
 
-/// The cells of the rows of the table under this heading.
-fn table(heading: &str) -> Vec<Vec<String>> {
-    let readme = readme();
-    let section = readme.split("\n## ").find(|section| section.starts_with(heading)).expect("there is such a section");
-    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
-    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
-}
-
 #[test]
-fn its_faults_are_those_of_the_table() {
-    let shown: Vec<_> = table("Faults").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+fn their_faults_are_those_of_the_table() {
+    let shown: Vec<_> =
+        table("docs/calling.md", "Faults").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     let known: Vec<_> =
         FAULTS.iter().map(|entry| (entry.code.number().to_string(), entry.message.to_owned())).collect();
     assert_eq!(shown, known);
 }
 
 #[test]
-fn its_methods_are_those_of_the_examples() {
-    let shown: BTreeSet<_> = table("Methods").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let unknown = ["foobar"];
-    let examples = examples::load();
-    let methods = examples.values().filter_map(|example| example["request"]["method"].as_str());
-    let known: BTreeSet<_> = methods.filter(|method| !unknown.contains(method)).map(str::to_owned).collect();
-    assert_eq!(shown, known);
+fn their_methods_are_those_of_the_examples() {
+    let shown: BTreeSet<_> =
+        table("docs/calling.md", "Methods").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(shown, names::methods());
 }
 
 #[test]
-fn its_configuration_table_is_that_of_the_code() {
-    let readme = readme();
-    let shown = readme.split_once("<!-- config table -->\n").and_then(|(_, rest)| rest.split_once("<!-- end -->"));
+fn their_configuration_table_is_that_of_the_code() {
+    let pages = pages::docs();
+    let page = pages.iter().find(|page| page.path == "docs/configuration.md").expect("there is such a page");
+    let shown = page.text.split_once("<!-- config table -->\n").and_then(|(_, rest)| rest.split_once("<!-- end -->"));
     let (shown, _) = shown.expect("the table stands between its markers");
     let known = tallyhook::config::markdown_table();
     assert!(shown.trim() == known.trim(), "the table must read:\n{known}");
 }
 
 #[test]
-fn it_names_the_lowest_rust_version() {
+fn they_name_the_lowest_rust_version() {
     let cargo = include_str!("../Cargo.toml");
     let lowest = cargo
         .lines()
         .find_map(|line| line.strip_prefix("rust-version = "))
         .expect("Cargo.toml names it")
         .trim_matches('"');
-    assert!(readme().contains(&format!("a Rust toolchain, {lowest} or newer")), "{lowest}");
-}
-
-#[test]
-fn its_links_lead_somewhere() {
-    let readme = readme();
-    let targets: Vec<_> = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
-    let local: Vec<_> = targets.into_iter().filter(|target| !target.starts_with("https://")).collect();
-    assert!(!local.is_empty());
-    let headings: BTreeSet<_> = readme
-        .lines()
-        .filter(|line| line.starts_with('#'))
-        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
-        .collect();
-    for target in local {
-        if let Some(heading) = target.strip_prefix('#') {
-            assert!(headings.contains(heading), "{target}");
-            continue;
-        }
-        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(target).exists(), "{target}");
+    let contributing = include_str!("../CONTRIBUTING.md");
+    for text in [readme().text.as_str(), contributing] {
+        assert!(text.contains(&format!("a Rust toolchain, {lowest} or newer")), "{lowest}");
     }
 }
 
@@ -207,7 +158,7 @@ impl Drop for Process {
     }
 }
 
-/// How to run a receiver of the README: the interpreter, and where its modules lie.
+/// How to run a receiver of the documents: the interpreter, and where its modules lie.
 struct Interpreter {
     program: OsString,
     node_modules: Option<PathBuf>,
@@ -226,12 +177,12 @@ fn interpreter(file: &str) -> Option<Interpreter> {
         is_ready.then(|| Interpreter { program: "node".into(), node_modules })
     };
     if found.is_none() {
-        left_out(&format!("{file} of the README: its interpreter or library is missing; tests/run installs them"));
+        left_out(&format!("{file} of the documents: its interpreter or library is missing; tests/run installs them"));
     }
     found
 }
 
-/// Runs a receiver of the README with a secret; gives the URL it listens on too.
+/// Runs a receiver of the documents with a secret; gives the URL it listens on too.
 async fn start_receiver(folder: &Path, file: &str, with: &Interpreter, secret: &str) -> (Process, String) {
     let path = folder.join(file);
     std::fs::write(&path, &snippets()[file]).expect("a snippet can be written");
@@ -416,11 +367,12 @@ fn every_snippet_is_tested() {
         "receiver.py",
         "sdk.sh",
         "tail.sh",
+        "tallyhook.toml",
     ];
     assert_eq!(snippets().into_keys().collect::<Vec<_>>(), tested);
 }
 
-/// A command of the README as it stands there, but for the program's place and the ports.
+/// A command of the documents as it stands there, but for the program's place and the ports.
 fn shell(snippet: &str, changes: &[(&str, &str)]) -> Command {
     let mut text = snippets()[snippet].replace("target/release/tallyhook", PROGRAM);
     for (from, to) in changes {
@@ -452,7 +404,7 @@ async fn the_first_delivery_by_hand() {
     assert!(seen.contains("webhook 1  number 1  order:created  signature ok"), "{seen}");
 
     if !runs("curl") {
-        left_out("the README's call with curl: curl is not installed");
+        left_out("the documents' call with curl: curl is not installed");
         return;
     }
     let changes = [("http://127.0.0.1:8080", server_url.as_str())];
@@ -478,7 +430,7 @@ fn shape(line: &str) -> String {
 /// faster than it is told, a line may be missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_recording_of_tail_is_true() {
-    let recording = blocks(&readme()).into_iter().find(|block| block.marker.as_deref() == Some("recording: tail.sh"));
+    let recording = blocks().into_iter().find(|block| block.marker.as_deref() == Some("recording: tail.sh"));
     let recorded: Vec<String> = recording.expect("there is a recording").text.lines().map(shape).collect();
     let server = TestServer::start().await;
     let receiver = common::Receiver::start(|_, _| common::Reply::status(200)).await;
@@ -514,4 +466,13 @@ async fn the_client_packages_are_written() {
 async fn the_demo_of_the_quick_start_ends_well() {
     let told = Process::start(command(PROGRAM).args(["demo", "--exit"])).finish().await;
     assert!(told.contains("deliveries arrived and were verified"), "{told}");
+}
+
+#[test]
+fn the_configuration_file_is_taken() {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("tallyhook.toml");
+    std::fs::write(&file, &snippets()["tallyhook.toml"]).expect("a snippet can be written");
+    let sources = tallyhook::config::Sources { file: Some(file), ..Default::default() };
+    tallyhook::config::Config::load(&sources).expect("the configuration has no mistake");
 }

@@ -90,8 +90,8 @@ enum NextDue {
     At(Timestamp),
 }
 
-/// A look into the store that is under way, and what has happened since,
-/// which it may not have seen.
+/// What has happened since a look into the store began that is still under
+/// way, and may not have seen it.
 #[derive(Debug, Default)]
 struct Reading {
     /// The lane has let go of something that this would hide.

@@ -70,7 +70,7 @@ pub enum Action {
     },
 }
 
-/// What the store gave for a [`Want`]; `None` if it could not be read.
+/// What the store gave for a [`Want`].
 #[derive(Debug)]
 pub struct Reading {
     /// The page.

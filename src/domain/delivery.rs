@@ -15,9 +15,11 @@ pub enum DeliveryState {
     Pending,
     /// The receiver answered 2xx.
     Delivered,
-    /// The retry policy is exhausted.
+    /// The server has given up: the retry policy is exhausted, or the body would
+    /// be longer than is sent.
     Abandoned,
-    /// Will not be tried any more, because somebody decided so.
+    /// Will not be tried any more: its owner called it off, or its webhook was
+    /// deleted.
     Cancelled,
 }
 
@@ -92,7 +94,9 @@ pub struct Delivery {
     pub attempts: u32,
     /// When it was numbered.
     pub created_at: Timestamp,
-    /// When it is tried next, while it is pending.
+    /// When it goes out next, if it is to be sent: it is pending, or was
+    /// delivered and is to be sent again. `None` of a pending one, too, while
+    /// nothing of its webhook is sent.
     pub next_attempt_at: Option<Timestamp>,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
@@ -158,7 +162,7 @@ impl std::ops::Add for StateCounts {
     }
 }
 
-/// Why an attempt got no answer.
+/// Why an attempt failed: it got no answer, or none that is a success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// The address guard forbids every address of the host.
@@ -306,7 +310,7 @@ pub enum Verdict {
     Delivered,
     /// It is tried again then.
     Retry(Timestamp),
-    /// It ends: the policy is exhausted.
+    /// It ends: the policy is exhausted, or its body is too large.
     Abandoned,
     /// It waits, and its webhook is disabled: the receiver answered 410.
     Gone,

@@ -1,7 +1,7 @@
 //! Every fault a caller can be told of, in one table.
 //!
-//! 0–6 and 100–106 are the vendor's (as its documentation has them), with
-//! the vendor's own words; from 107 on they are ours. The floors above turn a
+//! 0–6 and 100–106 are ShipStream's, with that API's own words (docs/wire.md,
+//! "Codes"); from 107 on they are ours. The floors above turn a
 //! [`Fault`] into whatever their protocol says an error looks like.
 
 use std::fmt;
@@ -91,9 +91,10 @@ faults! {
     InvalidSelection = 111, "delivery", "Invalid selection. Details in error message.";
     /// The store failed, or refused though the data was right.
     WebhookNotChanged = 112, "webhook", "Webhook not changed. Details in error message.";
-    /// It has ended already, the store failed, or refused though the data was right.
+    /// There is nothing to cancel, or nothing left to send; it is one of a batch;
+    /// the store failed, or refused though the data was right.
     DeliveryNotChanged = 113, "delivery", "Delivery not changed. Details in error message.";
-    /// The merchant has published no event of that id, or it was pruned.
+    /// The merchant has published no event of that id, or it was pruned or forgotten.
     NoEvent = 114, "event", "Event not exists.";
     /// The delivery has had no such attempt, or it was pruned.
     NoAttempt = 115, "delivery", "Attempt not exists.";

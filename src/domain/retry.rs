@@ -14,7 +14,7 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// 5 s, 30 s, 2 min, 10 min, 30 min, 1 h, 2 h, 5 h, 10 h, 14 h, 20 h, 24 h: about 77 h.
 const DEFAULT_S: &[u64] = &[5, 30, 120, 600, 1_800, 3_600, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-/// 1, 2, 4, 8, 15, 30 min, then 1, 2, 4, 8, 16, 24, 24, 24 h (ShipStream's documentation).
+/// 1, 2, 4, 8, 15, 30 min, then 1, 2, 4, 8, 16, 24, 24, 24 h (docs/wire.md, "Retries").
 const SHIPSTREAM_S: &[u64] =
     &[60, 120, 240, 480, 900, 1_800, 3_600, 7_200, 14_400, 28_800, 57_600, 86_400, 86_400, 86_400];
 

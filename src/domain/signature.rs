@@ -8,7 +8,8 @@ use sha2::Sha256;
 use super::secret::SecretKey;
 
 /// One item of a `webhook-signature` header, `v1,<base64>`: HMAC-SHA256 of
-/// `id.timestamp.body` (Standard Webhooks 1.0.0). `timestamp` is in seconds.
+/// `id.timestamp.body` (Standard Webhooks 1.0.0; docs/wire.md, "Signature").
+/// `timestamp` is in seconds.
 pub fn standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, body: &[u8]) -> String {
     let signed =
         hmac_sha256(secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
@@ -16,7 +17,7 @@ pub fn standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, body: &[u
 }
 
 /// The value of `X-Plugin-Hmac-Sha256`: base64 of HMAC-SHA256 of the body,
-/// under the UTF-8 bytes of the secret (ShipStream's documentation).
+/// under the UTF-8 bytes of the secret (docs/wire.md, "shipstream").
 pub fn shipstream(secret: &SecretKey, body: &[u8]) -> String {
     STANDARD.encode(hmac_sha256(secret.expose().as_bytes(), &[body]))
 }

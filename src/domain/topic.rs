@@ -44,7 +44,7 @@ impl Topic {
         Self(format!("{OPERATIONAL}:{verb}"))
     }
 
-    /// What `webhook.test` sends (ShipStream's documentation).
+    /// What `webhook.test` sends (docs/wire.md, "Test events").
     pub fn test() -> Self {
         Self(format!("{TEST}:ping"))
     }

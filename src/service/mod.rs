@@ -84,11 +84,13 @@ pub struct Config {
     pub events_max: usize,
     /// The most levels of objects and arrays in a message.
     pub message_depth_max: usize,
-    /// The most deliveries one list may return.
+    /// The most items that a list or a pull may be asked for, and the most
+    /// deliveries that are shown of one event.
     pub list_limit_max: u32,
-    /// The most deliveries that one search may look at.
+    /// The most events, deliveries or requests that one call looks into for a
+    /// filter that no index answers.
     pub filter_events_max: u32,
-    /// The most conditions of one search.
+    /// The most conditions in one filter.
     pub filter_conditions_max: usize,
     /// The most calls one multiCall may carry.
     pub calls_max: usize,
@@ -209,17 +211,18 @@ impl Service {
         self.is_closing.send_replace(true);
     }
 
-    /// The most items one list may have.
+    /// The most items that a list may be asked for.
     pub fn list_limit_max(&self) -> u32 {
         self.config.list_limit_max
     }
 
-    /// The most deliveries that one search may look at.
+    /// The most rows that one call looks into for a filter that no index
+    /// answers.
     pub fn filter_events_max(&self) -> u32 {
         self.config.filter_events_max
     }
 
-    /// The most conditions of one search.
+    /// The most conditions in one filter.
     pub fn filter_conditions_max(&self) -> usize {
         self.config.filter_conditions_max
     }

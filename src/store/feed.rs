@@ -441,7 +441,8 @@ impl Waiting for Events {
     }
 }
 
-/// How far one is who began with an earlier event.
+/// From where to where an event watch that began with an earlier event reads
+/// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// All up to this one has been read.

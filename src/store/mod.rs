@@ -227,9 +227,11 @@ pub struct PageLimit {
 /// look-up happens within a merchant, so nobody sees another's data.
 ///
 /// Any method fails with [`StoreError::Failed`] if the store can't be read or
-/// written, and those that change something with [`StoreError::Busy`] or
-/// [`StoreError::ShuttingDown`], having done nothing. When one that changes
-/// something has answered, the change is on disk.
+/// written, with [`StoreError::Busy`] if too much waits in its line, and with
+/// [`StoreError::ShuttingDown`]. Those that change something fail with
+/// [`StoreError::DiskFull`] and [`StoreError::TakenAway`] besides. `Busy`,
+/// `ShuttingDown` and `DiskFull` say that nothing was done. When one that
+/// changes something has answered, the change is on disk.
 #[async_trait]
 pub trait Store: Watched + Requests + Resending + Search + Users {
     /// The store's name, part of every `webhook-id`.
@@ -270,7 +272,9 @@ pub trait Store: Watched + Requests + Resending + Search + Users {
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
 
     /// Registers a webhook; events published after the answer go to it. Fails
-    /// with [`StoreError::WebhookQuota`] if the merchant has `quota` already.
+    /// with [`StoreError::WebhookQuota`] if the merchant has `quota` already, with
+    /// [`StoreError::WebhookBytes`] if its definitions become too long together,
+    /// or with [`StoreError::Full`].
     async fn create_webhook(
         &self,
         merchant: MerchantId,
@@ -284,8 +288,10 @@ pub trait Store: Watched + Requests + Resending + Search + Users {
     /// ids: if one fails, those before it stand, and asking again does the rest.
     async fn set_active(&self, merchant: MerchantId, which: WebhookSelector, on: bool) -> Result<usize, StoreError>;
 
-    /// Changes a webhook, and returns it as it is then; fails with
-    /// [`StoreError::NoWebhook`]. Switching it on also lifts a disablement.
+    /// Changes a webhook, and returns it as it is then. Switching it on also
+    /// lifts a disablement. Fails with [`StoreError::NoWebhook`], with
+    /// [`StoreError::Violation`] if what it would be can't stand together, or
+    /// with [`StoreError::WebhookBytes`].
     async fn update_webhook(
         &self,
         merchant: MerchantId,
@@ -317,7 +323,13 @@ pub trait Store: Watched + Requests + Resending + Search + Users {
     async fn delete_webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<(), StoreError>;
 
     /// Accepts events, all or none: each is stored once, and numbered for each
-    /// webhook that matches. Fails with [`StoreError::IdempotencyConflict`].
+    /// webhook that matches. What an event with the same idempotency key came to
+    /// is answered again. Fails with [`StoreError::IdempotencyConflict`],
+    /// [`StoreError::TooManyDeliveries`] or [`StoreError::Full`], and with
+    /// [`StoreError::Busy`] also while an event with the same key is still being
+    /// numbered. When it has failed, none of the events was accepted, unless it
+    /// failed with [`StoreError::Failed`] or [`StoreError::TakenAway`]: then a
+    /// commit may have stood.
     async fn publish(&self, merchant: MerchantId, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError>;
 
     /// One of the merchant's events, and what became of it, with up to

@@ -29,17 +29,18 @@ pub struct Backfilled {
     pub through: EventId,
 }
 
-/// What is done to deliveries that have numbers, one or many. Each fails with
-/// [`StoreError::NoWebhook`] besides what it says.
+/// What is done to deliveries that have numbers, one or many. Each that names a
+/// webhook fails with [`StoreError::NoWebhook`] besides what it says.
 #[async_trait]
 pub trait Resending: Send + Sync + 'static {
     /// Makes a delivery due now, with all of its batch, whether it has ended or
-    /// not; what was delivered stays so. Fails with [`StoreError::NoWebhook`] or
-    /// [`StoreError::NoDelivery`].
+    /// not; what was delivered stays so. Fails with [`StoreError::NoWebhook`],
+    /// [`StoreError::NoDelivery`], or [`StoreError::Pruned`] if the event of any
+    /// of them is kept no more.
     async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
 
-    /// Ends a pending delivery, and all of its batch if `whole_batch` says so.
-    /// Fails with [`StoreError::NoWebhook`], [`StoreError::NoDelivery`],
+    /// Ends a pending delivery, and all of its batch if `whole_batch` says so; one
+    /// that was delivered, and is to be sent again, is not. Fails with [`StoreError::NoWebhook`], [`StoreError::NoDelivery`],
     /// [`StoreError::HasEnded`] or [`StoreError::InBatch`].
     async fn cancel(
         &self,
@@ -70,7 +71,8 @@ pub trait Resending: Send + Sync + 'static {
     ) -> Result<Replayed, StoreError>;
 
     /// The same with all numbers that there are now of one webhook, or of all of
-    /// the merchant.
+    /// the merchant's. Fails with [`StoreError::TooManyJobs`], and with
+    /// [`StoreError::NoWebhook`] also if the merchant has none.
     async fn retry_many(
         &self,
         merchant: MerchantId,

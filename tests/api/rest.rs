@@ -1,4 +1,4 @@
-//! The REST dialects through the public door: what the seed's samples ask,
+//! The REST dialects through the public door: what the vendors' samples ask,
 //! what clients depend on, and what becomes of bad requests.
 
 mod babel;

@@ -3,13 +3,13 @@
 
 mod answers;
 mod bounds;
+mod documented;
 mod events;
 mod faults;
 mod fuzz;
 mod http_level;
 mod middleware;
 mod order;
-mod seed;
 mod tenancy;
 mod topics;
 mod trouble;

@@ -89,8 +89,9 @@ pub fn dialect() -> Dialect {
     }
 }
 
-/// Where webhooks and kinds of events are: the text of the seed has the one
-/// spelling, its samples have the other.
+/// Where webhooks and kinds of events are: the text of the vendor's
+/// documentation has the one spelling, its samples have the other
+/// (docs/wire.md, "3dcart").
 const PLACES: [(&str, [&str; 3]); 4] = [
     ("V2", ["/3dCartWebAPI/v2/Webhooks", "/3dCartWebAPI/v2/Webhooks/{id}", "/3dCartWebAPI/v2/Webhooks/Events"]),
     ("V2Singular", ["/3dCartWebAPI/v2/Webhook", "/3dCartWebAPI/v2/Webhook/{id}", "/3dCartWebAPI/v2/Webhook/Events"]),

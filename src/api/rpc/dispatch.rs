@@ -60,7 +60,7 @@ impl Dispatcher {
         };
         let mut answer = Answer::default();
         match body {
-            // So the vendor's own middleware finds out that somebody answers.
+            // So the vendor's own middleware finds out that somebody answers: docs/wire.md, "Paths".
             Body::Empty if context.codes == Codes::Vendor => protocol_error(INVALID_REQUEST, NO_METHOD, None).into(),
             Body::Empty => whole(PARSE_ERROR, Some("The body is empty; a call is a JSON object.")),
             Body::Nonsense(problem) => whole(PARSE_ERROR, Some(&problem)),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_seeds_shape() {
+    async fn the_shape_of_the_version_as_a_number() {
         let answer = run(r#"{"jsonrpc": 2.0, "method": "sum", "params": [1]}"#).await;
         assert_eq!(answer.as_deref(), Some(r#"{"jsonrpc":2.0,"error":null,"result":1}"#));
         let answer = run(r#"{"jsonrpc": 2.0, "id": 1234, "method": "foobar"}"#).await;

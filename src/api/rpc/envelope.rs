@@ -1,10 +1,10 @@
 //! The JSON-RPC envelope: read from the wire, and written to it.
 //!
 //! Where this differs from jsonrpsee's own reading:
-//! - `"jsonrpc": 2.0` as a number is taken, as the seed and real clients send
-//!   it, and answered in the seed's shape: the number, and `"error": null`
-//!   beside a result (or `"result": null` beside an error). It is always
-//!   answered, also without an id.
+//! - `"jsonrpc": 2.0` as a number is taken, as ShipStream's clients send it,
+//!   and answered in that API's shape: the number, and `"error": null` beside a
+//!   result (or `"result": null` beside an error). It is always answered, also
+//!   without an id (docs/wire.md, "JSON-RPC envelope").
 //! - An id is echoed as it came: jsonrpsee takes no negative or broken numbers.
 //! - The words of errors are the specification's ("Invalid Request"), and an
 //!   empty batch or one that is no valid JSON is answered as it prints it.
@@ -41,7 +41,7 @@ pub fn words(code: i32) -> &'static str {
 pub enum Shape {
     /// `"jsonrpc": "2.0"`, as the specification has it.
     Text,
-    /// `"jsonrpc": 2.0`, as the seed has it.
+    /// `"jsonrpc": 2.0`, as ShipStream's API has it.
     Number,
 }
 
@@ -163,7 +163,7 @@ fn read_call(raw: &RawValue) -> Read {
 fn id_member(shape: Shape, id: Option<&str>) -> String {
     match (shape, id) {
         (_, Some(id)) => format!(",\"id\":{id}"),
-        // A spec's answer always has an id; the seed's only if the call had one.
+        // A specification's answer always has an id; ShipStream's only if the call had one.
         (Shape::Text, None) => ",\"id\":null".to_owned(),
         (Shape::Number, None) => String::new(),
     }

@@ -12,9 +12,10 @@ use crate::domain::fault::{Fault, FaultCode};
 /// Which codes faults carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codes {
-    /// The number of the seed's tables: 101.
+    /// The number of the table of faults: 101.
     Native,
-    /// −(32000 + n), as the vendor's documentation and client have it: −32101.
+    /// −(32000 + n), as the vendor's client has it: −32101 (docs/wire.md,
+    /// "Codes").
     Vendor,
 }
 

@@ -1,8 +1,8 @@
 //! JSON-RPC 2.0 over HTTP POST, and over a WebSocket on the same paths.
 //!
 //! jsonrpsee holds the methods and runs them. In front of it lies a thin
-//! layer that reads and writes the envelope, because real clients differ from
-//! what jsonrpsee takes: [`envelope`] says how.
+//! layer that reads and writes the envelope, because clients differ from what
+//! jsonrpsee takes: [`envelope`] says how.
 
 mod answer;
 mod args;
@@ -54,7 +54,8 @@ use crate::work::{Account, READ_AT_ONCE_MAX};
 
 /// Our own paths.
 const NATIVE_PATHS: [&str; 2] = ["/", "/rpc"];
-/// The vendor's paths, on which faults have the vendor's codes.
+/// ShipStream's paths, on which faults have that vendor's codes (docs/wire.md,
+/// "Paths").
 const VENDOR_PATHS: [&str; 2] = ["/api/jsonrpc", "/backend/api/jsonrpc"];
 
 /// Where the OpenRPC document is.
@@ -267,7 +268,7 @@ fn refusal(status: StatusCode, code: i32, problem: &str) -> Response {
 }
 
 /// An empty body if there is nothing to say: a notification is answered by
-/// 200, since a stock client takes 204 for an error.
+/// 200, since a stock client takes 204 for an error (docs/wire.md, "JSON-RPC envelope").
 fn json(status: StatusCode, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;

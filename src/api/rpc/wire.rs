@@ -91,7 +91,7 @@ impl From<&Webhook> for HealthItem {
     }
 }
 
-// The seed's members in the seed's order.
+// The vendor's members in the vendor's order: docs/wire.md, "webhook.list".
 /// A webhook in `webhook.list`.
 #[derive(JsonSchema, Serialize)]
 pub struct WebhookItem<'a> {

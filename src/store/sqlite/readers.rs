@@ -42,9 +42,12 @@ impl Readers {
         self.connections.close();
     }
 
-    /// Looks up a row or two by key, where it stands: that touches a few pages
-    /// that are in memory anyway, and a thread's hand-over would take several
-    /// times as long. If no connection is free, it waits elsewhere.
+    /// Looks up rows by key on the thread that asks: a session, a user, what the
+    /// catalogue says of the topics of a publish. That touches a few pages
+    /// which are in memory as a rule, and handing it to another thread takes
+    /// several times as long. Not for what scans, or reads messages. If no
+    /// place or no connection is free, it waits for one off the async threads,
+    /// as [`Self::read`] does.
     pub async fn peek<T: Send + 'static>(
         &self,
         account: impl Into<Account>,

@@ -41,7 +41,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// The seed's sample, with values that can be.
+/// The sample of the vendor's documentation, with values that can be.
 fn sample(url: &str) -> Value {
     json!({
         "name": "string",
@@ -55,7 +55,7 @@ fn sample(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_request_of_the_seed_is_answered_in_its_shape() {
+async fn every_documented_request_is_answered_in_its_shape() {
     let server = TestServer::start().await;
     let receiver = Receiver::obliging().await;
     let client = Client::babel(&server, DEMO_KEY);

@@ -61,7 +61,7 @@ fn sample(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn every_request_of_the_seed_is_answered_in_its_shape() {
+async fn every_documented_request_is_answered_in_its_shape() {
     let server = TestServer::start().await;
     catalogue(&server).await;
     let client = Client::shop(&server);

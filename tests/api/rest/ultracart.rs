@@ -90,7 +90,7 @@ fn subscribed(webhook: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn every_request_of_the_seed_is_answered_in_its_shape() {
+async fn every_documented_request_is_answered_in_its_shape() {
     let (server, receiver) = (TestServer::start().await, Receiver::obliging().await);
     server.publish("order:created", json!({"order_id": "DEMO-1"})).await;
     let client = Client::ultracart(&server);

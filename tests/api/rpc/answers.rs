@@ -51,7 +51,7 @@ async fn a_list_that_is_too_long_is_cut_and_goes_on() {
     let page = whole(&server, &list(1, &session, json!({"limit": 2}))).await;
     assert_eq!((ids(&page["result"]), page.get("cut")), (vec![1, 2], None));
 
-    // The seed's shape, `call` and batches have it, too.
+    // The shape of the version as a number, `call` and batches have it, too.
     let call = json!({"jsonrpc": 2.0, "id": 1, "method": "call", "params": [session, "webhook.list", []]});
     let answers = whole(&server, &json!([call, list(2, &session, json!({"limit": 1}))])).await;
     assert_eq!(answers[0]["error"], Value::Null);

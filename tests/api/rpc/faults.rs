@@ -328,7 +328,7 @@ async fn the_faults_are_described_as_they_are_raised() {
     };
     assert_eq!(codes(ask("globalFaults", json!([null])).await), [0, 1, 2, 3, 4, 5, 6, 119, 120]);
     let webhook = ask("resourceFaults", json!([null, "webhook"])).await;
-    // The table of the seed, in its words, and one of ours.
+    // ShipStream's table, in its words, and one of ours.
     let table = [
         (100, "Error changing status for specified webhook. Details in error message."),
         (101, "Invalid data given. Details in error message."),

@@ -133,7 +133,7 @@ async fn a_job_is_forgotten_a_day_after_its_end() {
     server.until(async || look().await.err()).await;
 }
 
-/// The table of the README.
+/// The table of docs/receiving.md.
 #[tokio::test]
 async fn two_actions_at_one_number_have_one_outcome() {
     let off = json!({"is_active": 0});

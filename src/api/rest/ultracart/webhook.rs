@@ -30,7 +30,8 @@ const AUTHENTICATION_TYPES: [Option<&str>; 3] = [Some("none"), Some("basic"), No
 /// user name no colon.
 const USERNAME_PATTERN: &str = r"^[^:\u0000-\u001f\u007f-\u009f]*$";
 const PASSWORD_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-/// The longest name that the vendor's clients take, in characters.
+/// The longest name that the vendor's clients take, in characters (docs/wire.md,
+/// "UltraCart").
 const NAME_CHARS_MAX: usize = 80;
 /// Categories whose events carry what is known of customers, and so go over
 /// https only.

@@ -350,7 +350,7 @@ enum Created<'a> {
 }
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Written<Created<'static>>, Fault> {
-    // On the vendor's paths a webhook starts as the vendor's do.
+    // On the vendor's paths a webhook starts as the vendor's do: docs/wire.md, "Paths".
     let defaults = match request.context.codes {
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
@@ -555,8 +555,9 @@ async fn test(request: Request, caller: Caller, params: Test) -> Result<TestedIt
     request.service.test_webhook(&caller, WebhookId(params.webhook_id.0), message).await.map(TestedItem::from)
 }
 
-/// The seed's signature is `(topic, status)` and its example `[{"status": 1}]`;
-/// both work, and so does an object with a topic or an id.
+/// The vendor documents the signature `(topic, status)` and the example
+/// `[{"status": 1}]`; both work, and so does an object with a topic or an id
+/// (docs/wire.md, "webhook.update_status").
 #[derive(Deserialize, JsonSchema)]
 struct UpdateStatus {
     /// The webhooks with this in their list of topics; or an object with all of this method's parameters.

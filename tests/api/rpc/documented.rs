@@ -1,5 +1,6 @@
-//! The seed's own requests get the seed's own answers. The texts are the
-//! seed's, to the byte; only session and ids are replaced.
+//! The requests that ShipStream's documentation of webhooks prints get the
+//! answers that it prints. The texts are the vendor's, to the byte; only session
+//! and ids are replaced.
 
 use serde_json::{Value, json};
 
@@ -84,7 +85,7 @@ const DONE: &str = r#"{
     "result" : true
 }"#;
 
-/// The seed's answer, with the id of the request where its sample left it
+/// The documented answer, with the id of the request where its sample left it
 /// out, and the documented property that its sample of a webhook lacks.
 fn expected(sample: &str, webhook_id: i64) -> Value {
     let mut answer: Value = serde_json::from_str(sample).unwrap();
@@ -96,7 +97,7 @@ fn expected(sample: &str, webhook_id: i64) -> Value {
     answer
 }
 
-/// Like `expected`, and in the seed's raw shape.
+/// Like `expected`, and in the documented raw shape.
 fn check(text: &str, sample: &str, webhook_id: i64) {
     assert_eq!(serde_json::from_str::<Value>(text).unwrap(), expected(sample, webhook_id), "{text}");
     assert!(text.starts_with(r#"{"jsonrpc":2.0,"#), "{text}");
@@ -104,10 +105,10 @@ fn check(text: &str, sample: &str, webhook_id: i64) {
 }
 
 #[tokio::test]
-async fn the_seeds_requests_get_the_seeds_answers_on_every_path() {
+async fn documented_requests_get_the_documented_answers_on_every_path() {
     let server = Start::default().strict().go().await;
-    let key = server.user("seed", "acme", ALL);
-    let session = server.login_as("seed", &key).await;
+    let key = server.user("sample", "acme", ALL);
+    let session = server.login_as("sample", &key).await;
     for ((at, _), webhook_id) in PATHS.into_iter().zip(1..) {
         let ask = async |sample: &str| {
             let (status, text) = server.post(at, &[], sample.replace(SESSION, &session)).await;
@@ -132,8 +133,8 @@ async fn the_seeds_requests_get_the_seeds_answers_on_every_path() {
 #[tokio::test]
 async fn its_requests_that_fail_are_answered_in_its_shape() {
     let server = Start::default().strict().go().await;
-    let key = server.user("seed", "acme", ALL);
-    let session = server.login_as("seed", &key).await;
+    let key = server.user("sample", "acme", ALL);
+    let session = server.login_as("sample", &key).await;
     for (at, vendor) in PATHS {
         let (status, text) = server.post(at, &[], DELETE.replace(SESSION, &session)).await;
         let expected = format!(
@@ -142,7 +143,7 @@ async fn its_requests_that_fail_are_answered_in_its_shape() {
         );
         assert_eq!((status, text), (200, expected), "{at}");
 
-        // The seed's own session key, which this server has not given out.
+        // The documented session key, which this server has not given out.
         let (status, text) = server.post(at, &[], LIST.to_owned()).await;
         let expected = format!(
             r#"{{"jsonrpc":2.0,"id":1234,"error":{{"code":{},"message":"Session expired. Try to relogin."}},"result":null}}"#,
@@ -155,8 +156,8 @@ async fn its_requests_that_fail_are_answered_in_its_shape() {
 #[tokio::test]
 async fn a_request_with_the_version_as_text_is_answered_by_the_specification() {
     let server = Start::default().strict().go().await;
-    let key = server.user("seed", "acme", ALL);
-    let session = server.login_as("seed", &key).await;
+    let key = server.user("sample", "acme", ALL);
+    let session = server.login_as("sample", &key).await;
     for (at, _) in PATHS {
         let request = LIST.replace(SESSION, &session).replace("2.0", "\"2.0\"");
         let (_, text) = server.post(at, &[], request.clone()).await;
