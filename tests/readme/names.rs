@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tallyhook::config::KEYS;
+use tallyhook::domain::delivery::{DeliveryState, EndReason};
 use tallyhook::domain::fault::FAULTS;
 
 use super::pages::{Page, all, blocks, docs, manual, readme, table};
@@ -198,6 +199,39 @@ fn headings_that_the_code_cites_are_there() {
         }
     }
     assert!(count >= 12, "only {count} were found");
+}
+
+/// What the README says of attacks is what the table of the last run says.
+#[test]
+fn its_attacks_are_those_that_were_measured() {
+    let measured = docs().into_iter().find(|page| page.path == "docs/measured.md").expect("there is such a page");
+    let rows = measured.table("Now");
+    let is_noticed = |row: &&Vec<String>| row.iter().any(|cell| cell.contains("**"));
+    let during = rows.iter().flatten().filter_map(|cell| cell.trim_matches('*').split_once(" → "));
+    let worst = during.filter_map(|(_, after)| after.parse::<f64>().ok()).fold(0.0, f64::max);
+    let unnoticed = rows.len() - rows.iter().filter(is_noticed).count();
+    let text = readme().text;
+    for told in [
+        format!("[{} attacks]", rows.len()),
+        format!("of {unnoticed} the neighbour notices nothing"),
+        format!("his p99 is {worst} ms"),
+    ] {
+        assert!(text.contains(&told), "the README lacks: {told}");
+    }
+}
+
+/// The diagram of a delivery's life has every state and every reason.
+#[test]
+fn the_life_of_a_delivery_is_told_whole() {
+    let architecture = all().into_iter().find(|page| page.path == "ARCHITECTURE.md").expect("there is one");
+    let diagram = architecture.blocks().into_iter().find(|block| block.language == "mermaid");
+    let diagram = diagram.expect("there is a diagram").text;
+    let transitions = diagram.lines().filter_map(|line| line.trim().split_once(" --> "));
+    let from: BTreeSet<&str> = transitions.map(|(from, _)| from).filter(|from| *from != "[*]").collect();
+    assert_eq!(from, DeliveryState::ALL.map(DeliveryState::name).into());
+    for reason in EndReason::ALL {
+        assert!(diagram.contains(reason.name()), "{}", reason.name());
+    }
 }
 
 /// The picture of the floors is that of the test which holds imports to them;
