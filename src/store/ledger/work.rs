@@ -94,7 +94,7 @@ impl<'a> Work<'a> {
 
     /// What every transaction ends with: the counters that changed, and how large
     /// logs are now.
-    pub fn finish(mut self) -> Result<Vec<Announcement>> {
+    pub fn finish(self) -> Result<Vec<Announcement>> {
         self.check()?;
         let mut rows = Rows { counters: self.book.take_changed(), ..Rows::default() };
         rows.logs = self.book.logs.take_changed();
