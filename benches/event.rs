@@ -8,7 +8,6 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use futures_util::future::join_all;
 use tallyhook::config::{Config, Sources};
-use tallyhook::delivery::format;
 use tallyhook::domain::event::{Event, Message, NewEvent};
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use tallyhook::domain::retry::RetryPolicy;
@@ -20,6 +19,7 @@ use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
+use tallyhook::render;
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
 use tallyhook::store::sqlite::admin::{Admin, NewUser};
@@ -104,8 +104,8 @@ fn body(bencher: Bencher<'_, '_>, kind: &str) {
         "3dcart in XML" => parcel(Format::ThreeDCartXml, None),
         _ => parcel(Format::Envelope, Some(99)),
     };
-    let bytes = BytesCount::new(format::render(WebhookId(1), &parcel, usize::MAX).unwrap().len());
-    bencher.counter(bytes).bench(|| format::render(WebhookId(1), black_box(&parcel), usize::MAX));
+    let bytes = BytesCount::new(render::body(WebhookId(1), &parcel, usize::MAX).unwrap().len());
+    bencher.counter(bytes).bench(|| render::body(WebhookId(1), black_box(&parcel), usize::MAX));
 }
 
 /// A store with so many webhooks of one merchant, all subscribed to the same.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 /// From the roof down: a floor may import those after it, and itself.
-const FLOORS: &[&str] = &["main", "cli", "app", "config", "api", "service", "delivery", "store", "work", "domain"];
+const FLOORS: &[&str] =
+    &["main", "cli", "app", "config", "api", "service", "delivery", "render", "store", "work", "domain"];
 /// Beside the floors: imported by whoever starts things, importing nothing.
 const TELEMETRY: &str = "telemetry";
 

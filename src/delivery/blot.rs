@@ -13,9 +13,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr_iter, memchr3, memmem};
 
-use super::client::is_credential_name;
 use crate::domain::headers::REDACTED;
 use crate::domain::webhook::Webhook;
+use crate::render::log::is_credential_name;
 
 /// The shortest text that is looked for, in bytes, where it is known to be a
 /// credential; a shorter one stands anywhere by chance.
@@ -253,11 +253,11 @@ fn unescape(text: &[u8]) -> Option<(Plain, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::samples;
     use crate::domain::headers::ExtraHeaders;
     use crate::domain::policy::BasicAuth;
     use crate::domain::secret::SecretKey;
     use crate::domain::webhook::DeliveryMode;
+    use crate::render::samples;
 
     const TOKEN: &str = "Bearer s3cr3t/t0k3n+With==";
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{HOST, HeaderValue, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -28,25 +28,19 @@ use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
 use super::readable::readable;
 use super::sessions::Sessions;
-use super::stream::Spelling;
 use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
-use crate::domain::headers::REDACTED;
 use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
+use crate::render::log::{LOG_ANSWER_HEADERS_CHARS_MAX, log_headers};
+use crate::render::spelling::Spelling;
 
-/// The most that [`log_headers`] gives of a request, in characters.
-pub const LOG_HEADERS_CHARS_MAX: usize = 100_000;
-/// The same of an answer, whose headers are its receiver's to choose.
-pub const LOG_ANSWER_HEADERS_CHARS_MAX: usize = 16 * 1024;
 /// How much of an answer that can't be read is shown.
 const SHOWN_BYTES_MAX: usize = 100;
 /// How long the body of a 2xx answer is waited for. The status has decided, the
 /// body is for the log alone, and an ordered webhook's next number waits.
 const DECIDED_BODY_PATIENCE: Duration = Duration::from_millis(250);
-/// A header whose name contains one of these may hold a credential.
-const CREDENTIAL_WORDS: &[&str] = &["auth", "cookie", "key", "password", "secret", "token"];
 
 /// Posts deliveries. Must be used within one Tokio runtime, for that is where
 /// its connections live.
@@ -264,65 +258,6 @@ fn keep_alive(headers: &HeaderMap) -> Option<Duration> {
     let mut named = parameters.filter_map(|parameter| parameter.split_once('='));
     let (_, seconds) = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("timeout"))?;
     seconds.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
-}
-
-/// Headers for the attempt log, one `name: value` a line, spelled so. Values that may be
-/// credentials read `[redacted]`, and no more than `chars_max` characters are
-/// given.
-pub fn log_headers(headers: &HeaderMap, spelling: &Spelling, chars_max: usize) -> String {
-    let mut text =
-        String::with_capacity(headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3).sum());
-    let mut speller = spelling.speller();
-    for (name, value) in headers {
-        if !text.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(speller.spell(name.as_str()).unwrap_or(name.as_str()));
-        text.push_str(": ");
-        match value.to_str() {
-            _ if is_credential(name, value) => text.push_str(REDACTED),
-            Ok(address) if name == LOCATION => push_address(&mut text, address),
-            Ok(plain) => text.push_str(plain),
-            Err(_) => text.push_str(&String::from_utf8_lossy(value.as_bytes())),
-        }
-    }
-    // A character has a byte at least.
-    if text.len() > chars_max
-        && let Some((end, _)) = text.char_indices().nth(chars_max)
-    {
-        text.truncate(end);
-    }
-    text
-}
-
-fn is_credential(name: &HeaderName, value: &HeaderValue) -> bool {
-    value.is_sensitive() || is_credential_name(name.as_str())
-}
-
-/// True of the name of a header, in lower case, that may hold a credential.
-pub fn is_credential_name(name: &str) -> bool {
-    CREDENTIAL_WORDS.iter().any(|word| name.contains(word))
-}
-
-/// Adds where a redirect leads, without what may let anybody in there: a user
-/// name and a password, and what stands behind the path.
-fn push_address(text: &mut String, address: &str) {
-    let end = address.find(['?', '#']).unwrap_or(address.len());
-    let (place, rest) = address.split_at(end);
-    let host = place.find("//").map_or(place.len(), |at| at + 2);
-    let path = place[host..].find('/').map_or(place.len(), |at| host + at);
-    match place[host..path].rfind('@') {
-        Some(at) => {
-            text.push_str(&place[..host]);
-            text.push_str(REDACTED);
-            text.push_str(&place[host + at..]);
-        }
-        None => text.push_str(place),
-    }
-    if rest.len() > 1 {
-        text.push_str(&rest[..1]);
-        text.push_str(REDACTED);
-    }
 }
 
 fn tls(trusted: &Trusted) -> Result<ClientConfig, rustls::Error> {

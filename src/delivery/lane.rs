@@ -13,14 +13,14 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::PAGE_BYTES_MAX;
-use super::batch::{self, Front, Growth};
-use super::format;
 use super::health::{Health, RateGate, Sign};
 use super::held::{Held, Taken};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Pause, Webhook};
+use crate::render;
+use crate::render::batch::{self, Front, Growth};
 use crate::store::{Content, DueKey, Page, PageLimit, Parcel};
 
 /// A lane asks for more when it has less than this waiting, or than half of its window.
@@ -386,7 +386,7 @@ impl Lane {
     /// What a request takes up in memory at the most: its messages and the
     /// body that is made of them.
     pub fn bytes_to_send(parcel: &Parcel) -> usize {
-        parcel.weight() + format::body_bytes_max(parcel)
+        parcel.weight() + render::body_bytes_max(parcel)
     }
 
     /// The same of what goes out next.

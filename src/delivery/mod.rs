@@ -1,11 +1,9 @@
 //! The delivery worker: posts what the store has committed.
 
 mod answers;
-pub mod batch;
 mod blot;
 pub mod client;
 pub mod connect;
-pub mod format;
 pub mod guard;
 mod health;
 mod held;
@@ -16,25 +14,22 @@ mod model;
 mod pace;
 mod pool;
 mod readable;
-#[cfg(test)]
-mod samples;
 pub mod scheduler;
 mod sessions;
 mod stream;
 mod tenant;
 pub mod trust;
-pub mod ultracart;
 pub mod worker;
-mod xml;
 
 use std::time::Duration;
 
 use self::guard::Targets;
 use self::trust::Trusted;
+use crate::render::batch::BATCH_BYTES_MAX;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in
-/// it before it asks for more; one delivery always fits.
-pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// it before it asks for more; one delivery always fits, and so does a batch.
+pub const PAGE_BYTES_MAX: usize = BATCH_BYTES_MAX;
 
 /// What the operator decides about deliveries.
 #[derive(Clone, Debug)]

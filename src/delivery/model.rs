@@ -13,7 +13,6 @@ use proptest::prelude::*;
 use super::guard::Targets;
 use super::health::Sign;
 use super::lane::{Load, Want};
-use super::samples::{NOW, parcel, webhook};
 use super::scheduler::{Action, Reading, Scheduler};
 use super::trust::Trusted;
 use super::{Config, PAGE_BYTES_MAX};
@@ -22,6 +21,7 @@ use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Webhook};
+use crate::render::samples::{NOW, parcel, webhook};
 use crate::store::mailbox::News;
 use crate::store::{Content, Page, PageLimit, Parcel};
 

@@ -28,8 +28,9 @@ use tower::Service;
 use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
-use super::stream::{Exchange, Spelling, Watched};
+use super::stream::{Exchange, Watched};
 use crate::domain::id::MerchantId;
+use crate::render::spelling::Spelling;
 
 /// How long an unused connection is kept, unless its receiver wants it shorter.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);

@@ -14,21 +14,22 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::Config;
 use super::answers::Kept;
 use super::blot::Credentials;
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
-use super::format::TooLarge;
 use super::health::Sign;
 use super::lane::Want;
 use super::pace::Pace;
 use super::scheduler::{Action, Reading, Scheduler};
-use super::stream::Spelling;
-use super::{Config, format};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
+use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
+use crate::render::spelling::Spelling;
+use crate::render::{self, TooLarge};
 use crate::store::mailbox::Mailbox;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work;
@@ -418,7 +419,7 @@ impl Hands {
 
     /// Builds body and headers, apart if that takes long.
     async fn prepare(&self, webhook: &Arc<Webhook>, parcel: &Parcel, now: Timestamp) -> Result<Prepared, AttemptError> {
-        let prepared = if format::takes_long(parcel) {
+        let prepared = if render::takes_long(parcel) {
             let (store_id, webhook) = (self.store.store_id().clone(), Arc::clone(webhook));
             let (parcel, bytes_max) = (parcel.clone(), self.body_bytes_max);
             let account = webhook.merchant_id;
@@ -520,10 +521,10 @@ impl Prepared {
         now: Timestamp,
         bytes_max: usize,
     ) -> Result<Self, TooLarge> {
-        let body = format::render(webhook.webhook_id, parcel, bytes_max)?;
-        let headers = format::headers(store_id, webhook, parcel, now, &body);
-        let spelling = format::spelling(webhook, parcel);
-        let logged = client::log_headers(&headers, &spelling, client::LOG_HEADERS_CHARS_MAX);
+        let body = render::body(webhook.webhook_id, parcel, bytes_max)?;
+        let headers = render::headers(store_id, webhook, parcel, now, &body);
+        let spelling = render::spelling(webhook, parcel);
+        let logged = log_headers(&headers, &spelling, LOG_HEADERS_CHARS_MAX);
         Ok(Self { headers, spelling, body, logged })
     }
 }

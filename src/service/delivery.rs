@@ -10,7 +10,6 @@ use super::auth::Caller;
 use super::event::read_time;
 use super::webhook::about;
 use super::{Failures, Service};
-use crate::delivery::format;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{IncrementId, WebhookId};
@@ -18,6 +17,7 @@ use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
+use crate::render;
 use crate::store::{Contents, PageLimit, Parcel, Pulled};
 
 /// What deliveries may be sorted by.
@@ -315,9 +315,9 @@ impl Service {
         let message_id = self.store.store_id().message_id(webhook.webhook_id, increment_id);
         let now = self.clock.now();
         let id = message_id.clone();
-        let event_name = parcel.as_ref().map(|parcel| format::event_name(self.store.store_id(), parcel));
+        let event_name = parcel.as_ref().map(|parcel| render::event_name(self.store.store_id(), parcel));
         let sign = move |webhook: &Webhook, _: &Parcel, body: Bytes| {
-            let signature = format::signatures(webhook, &id, now, &body);
+            let signature = render::signatures(webhook, &id, now, &body);
             (signature, String::from_utf8_lossy(&body).into_owned())
         };
         let built = match parcel {

@@ -27,13 +27,13 @@ use self::attempts::FailedLogins;
 use self::places::Places;
 use self::rate::CallRate;
 use self::topic::Schemas;
-use crate::delivery::format;
 use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::UserId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
+use crate::render;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work::Account;
 use crate::work::apart::{Apart, ApartError};
@@ -190,9 +190,9 @@ impl Service {
         then: impl FnOnce(&Webhook, &Parcel, Bytes) -> T + Send + 'static,
     ) -> Result<Option<T>, Fault> {
         let (bytes_max, own) = (self.config.delivery_bytes_max, Arc::clone(webhook));
-        let takes_long = format::takes_long(&parcel);
+        let takes_long = render::takes_long(&parcel);
         let build = move || {
-            let body = format::render(own.webhook_id, &parcel, bytes_max).ok()?;
+            let body = render::body(own.webhook_id, &parcel, bytes_max).ok()?;
             Some(then(&own, &parcel, body))
         };
         if !takes_long {

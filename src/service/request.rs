@@ -8,8 +8,6 @@ use bytes::Bytes;
 use super::auth::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
-use crate::delivery::batch::{Front, Growth, front};
-use crate::delivery::{PAGE_BYTES_MAX, client, format};
 use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::fault::Fault;
@@ -19,6 +17,9 @@ use crate::domain::policy::Batching;
 use crate::domain::topic::Topic;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
+use crate::render;
+use crate::render::batch::{BATCH_BYTES_MAX, Front, Growth, front};
+use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::store::requests::LoggedRequest;
 use crate::store::{Content, Parcel, StoreError};
 
@@ -147,10 +148,9 @@ impl Service {
         let store_id = self.store.store_id();
         let (store_id, now) = (store_id.clone(), self.clock.now());
         let show = move |webhook: &Webhook, parcel: &Parcel, body: Bytes| {
-            let headers = format::headers(&store_id, webhook, parcel, now, &body);
-            let headers =
-                client::log_headers(&headers, &format::spelling(webhook, parcel), client::LOG_HEADERS_CHARS_MAX);
-            Preview { message_id: format::message_id(&store_id, webhook.webhook_id, parcel), headers, body }
+            let headers = render::headers(&store_id, webhook, parcel, now, &body);
+            let headers = log_headers(&headers, &render::spelling(webhook, parcel), LOG_HEADERS_CHARS_MAX);
+            Preview { message_id: render::message_id(&store_id, webhook.webhook_id, parcel), headers, body }
         };
         self.rendered(&Arc::new(webhook.clone()), parcel, show).await
     }
@@ -169,7 +169,7 @@ impl Service {
         let slice = Slice { after: None, order: Order::Ascending, limit };
         let ids = self.store.events(caller.merchant_id, filter, slice).await?;
         let ids = ids.into_iter().map(|event| event.event_id).collect();
-        let (published, _) = self.store.published(caller.merchant_id, ids, PAGE_BYTES_MAX).await?;
+        let (published, _) = self.store.published(caller.merchant_id, ids, BATCH_BYTES_MAX).await?;
         let (mut next, now) = (webhook.last_increment_id, self.clock.now());
         let parcel = |event: Event| {
             next = next.next();

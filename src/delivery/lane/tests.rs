@@ -1,8 +1,8 @@
 //! Lanes, without a store or a network.
 
 use super::*;
-use crate::delivery::samples::{NOW, parcel, webhook};
 use crate::domain::policy::Batching;
+use crate::render::samples::{NOW, parcel, webhook};
 
 const LATER: Timestamp = Timestamp(1_005_000);
 const SHARE: Share = Share { requests: 8, requests_max: 64 };

@@ -1,9 +1,9 @@
 use super::*;
 use crate::delivery::guard::Targets;
-use crate::delivery::samples::{NOW, parcel, webhook};
 use crate::delivery::trust::Trusted;
 use crate::domain::delivery::{Attempt, Verdict};
 use crate::domain::webhook::DeliveryMode;
+use crate::render::samples::{NOW, parcel, webhook};
 
 const IN_FLIGHT_MAX: usize = 32;
 

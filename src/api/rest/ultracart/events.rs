@@ -15,12 +15,12 @@ use serde_json::Value;
 use crate::api::list::text_of;
 use crate::api::rest::values::{Object, Switch};
 use crate::api::rest::{Refusal, next_topics, shown};
-use crate::delivery::ultracart::{CATEGORIES, event_name};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, Expansion, Expansions};
 use crate::domain::fault::Violation;
 use crate::domain::topic::{PATTERNS_MAX, Pattern, Patterns, Topic};
 use crate::domain::webhook::WebhookSpec;
+use crate::render::ultracart::{CATEGORIES, event_name};
 use crate::service::Service;
 use crate::service::auth::Caller;
 

@@ -3,6 +3,16 @@
 //! A body depends on the delivery alone, so every retry and replay sends the
 //! same bytes; headers depend on the webhook as it is now, and on the time.
 //! The publisher's message is spliced in byte for byte: nothing here parses it.
+//! What is sent, what a receiver pulls, what a preview shows and what the log
+//! gives again are made here alone.
+
+pub mod batch;
+pub mod log;
+#[cfg(test)]
+pub mod samples;
+pub mod spelling;
+pub mod ultracart;
+mod xml;
 
 use std::sync::Arc;
 
@@ -10,8 +20,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::stream::Spelling;
-use super::{ultracart, xml};
+use self::spelling::Spelling;
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::signature;
@@ -37,9 +46,9 @@ pub struct TooLarge {
 /// The body of a delivery, in the format that was pinned when it was numbered.
 /// The same parcel gives the same bytes, whenever it is asked. Takes no more
 /// memory than `bytes_max` and what the message needs to be read.
-pub fn render(webhook_id: WebhookId, parcel: &Parcel, bytes_max: usize) -> Result<Bytes, TooLarge> {
+pub fn body(webhook_id: WebhookId, parcel: &Parcel, bytes_max: usize) -> Result<Bytes, TooLarge> {
     if parcel.has_expansion() {
-        return render(webhook_id, &parcel.cut(), bytes_max);
+        return body(webhook_id, &parcel.cut(), bytes_max);
     }
     let Parcel { increment_id, event, .. } = parcel;
     let body: Bytes = match parcel.format {
@@ -238,7 +247,6 @@ fn plain(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::samples;
     use crate::domain::event::Message;
     use crate::domain::headers::ExtraHeaders;
     use crate::domain::id::MerchantId;
@@ -267,7 +275,7 @@ mod tests {
     }
 
     fn text(format: Format, message: &str) -> String {
-        String::from_utf8(render(WebhookId(1), &parcel(format, message), 1 << 20).unwrap().to_vec()).unwrap()
+        String::from_utf8(super::body(WebhookId(1), &parcel(format, message), 1 << 20).unwrap().to_vec()).unwrap()
     }
 
     fn sent(parcel: &Parcel, extra_headers: &str, body: &[u8]) -> Vec<(String, String)> {
@@ -283,11 +291,11 @@ mod tests {
         for message in ["{}".to_owned(), format!(r#"{{"{name}":{{"{name}":1}}}}"#), format!(r#"{{"a":["{text}"]}}"#)] {
             for format in Format::ALL {
                 let parcel = parcel(format, &message);
-                let body = render(WebhookId(1), &parcel, usize::MAX).unwrap();
+                let body = super::body(WebhookId(1), &parcel, usize::MAX).unwrap();
                 assert!(body.len() <= body_bytes_max(&parcel), "{format:?}: {} {}", body.len(), message.len());
-                assert_eq!(render(WebhookId(1), &parcel, body.len()).unwrap(), body);
+                assert_eq!(super::body(WebhookId(1), &parcel, body.len()).unwrap(), body);
                 let bytes_max = body.len() - 1;
-                assert_eq!(render(WebhookId(1), &parcel, bytes_max), Err(TooLarge { bytes_max }), "{format:?}");
+                assert_eq!(super::body(WebhookId(1), &parcel, bytes_max), Err(TooLarge { bytes_max }), "{format:?}");
             }
         }
     }
@@ -308,7 +316,7 @@ mod tests {
             Event { topic: crate::domain::topic::Topic::try_new("own:topic").unwrap(), ..Event::clone(&one.event) };
         let other = Content { event: Arc::new(other), expansion: None };
         let two = Parcel { batch: Some(vec![other]), ..one };
-        let body = String::from_utf8(render(WebhookId(1), &two, 1 << 20).unwrap().to_vec()).unwrap();
+        let body = String::from_utf8(super::body(WebhookId(1), &two, 1 << 20).unwrap().to_vec()).unwrap();
         assert_eq!(body, r#"{"events": [{"order_create": {}}, {"own_topic": {}}]}"#);
     }
 
@@ -340,7 +348,7 @@ mod tests {
         let mut parcel = parcel(Format::Shipstream, "{}");
         Arc::get_mut(&mut parcel.event).unwrap().merchant_code = "a\"b".into();
         let whole: serde_json::Value =
-            serde_json::from_slice(&render(WebhookId(1), &parcel, 1 << 20).unwrap()).unwrap();
+            serde_json::from_slice(&super::body(WebhookId(1), &parcel, 1 << 20).unwrap()).unwrap();
         assert_eq!(whole["merchant_code"], "a\"b");
     }
 

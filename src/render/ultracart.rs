@@ -143,8 +143,8 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     use super::*;
-    use crate::delivery::samples;
     use crate::domain::event::Message;
+    use crate::render::samples;
 
     #[test]
     fn names_and_topics_go_together_one_by_one() {

@@ -3,11 +3,14 @@
 
 use std::collections::VecDeque;
 
-use super::PAGE_BYTES_MAX;
-use super::format::{batch_bytes_max, batched_bytes_max};
+use super::{batch_bytes_max, batched_bytes_max};
 use crate::domain::policy::Batching;
 use crate::domain::time::Timestamp;
 use crate::store::Parcel;
+
+/// The most bytes of the body of a batch, whatever its webhook asks for: a lane
+/// has all of it in memory at once.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is in front of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +34,7 @@ pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
 pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Front> {
     let first = waiting.front()?;
     let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Front::Whole(1)) };
-    // What a lane loads at once bounds it, too.
-    let bytes_max = PAGE_BYTES_MAX.min(batching.max_bytes() as usize);
+    let bytes_max = BATCH_BYTES_MAX.min(batching.max_bytes() as usize);
     let mut bytes = 0;
     let mut next = first.increment_id;
     let mut count = 0;
@@ -73,11 +75,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::delivery::format::render;
-    use crate::delivery::samples::{NOW, parcel};
     use crate::domain::event::Message;
     use crate::domain::id::{IncrementId, WebhookId};
     use crate::domain::webhook::Format;
+    use crate::render::samples::{NOW, parcel};
     use crate::store::Content;
 
     fn batching(max_events: u32, max_bytes: u32) -> Option<Batching> {
@@ -149,7 +150,7 @@ mod tests {
             let mut parcels = waiting.into_iter().take(count);
             let first = parcels.next().unwrap();
             let sent = Parcel { batch: Some(parcels.map(Content::from).collect()), ..first };
-            let body = render(WebhookId(i64::MAX), &sent, usize::MAX).unwrap();
+            let body = crate::render::body(WebhookId(i64::MAX), &sent, usize::MAX).unwrap();
             assert!(body.len() <= 2_048 || count == 1, "{length}: {}", body.len());
             assert!(count > 1 || length > 800, "{length}: {count}");
             assert_eq!(sent.numbers().last, IncrementId(first_number() + count as i64 - 1));
