@@ -24,6 +24,7 @@ mod forwarded;
 mod giving_way;
 mod hosts;
 mod intake;
+mod lenient;
 pub mod linger;
 mod list;
 mod places;

@@ -5,10 +5,10 @@ use std::path::Path;
 use clap::Args;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::client::{RpcClient, RpcError, Target};
+use super::client::{RpcClient, RpcError};
 use super::json::pretty;
-use super::{Failure, block_on, credentials, help_of, method_help, print, read_text};
-use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
+use super::target::ServerFlags;
+use super::{Failure, block_on, help_of, method_help, print, read_text};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = r#"Examples:
@@ -45,15 +45,8 @@ pub struct CallArgs {
     /// Its arguments, each as JSON or as a plain string; @FILE or - for JSON that is read
     #[arg(value_name = "JSON-ARG", allow_negative_numbers = true)]
     args: Vec<String>,
-    /// The server
-    #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// Who to log in as
-    #[arg(long, env = USER_VARIABLE, requires = "key")]
-    user: Option<String>,
-    /// The user's API key; better given as the variable, which other users of the machine can't see
-    #[arg(long, env = KEY_VARIABLE, hide_env_values = true, requires = "user")]
-    key: Option<String>,
+    #[command(flatten)]
+    server: ServerFlags,
     /// Show what the method takes, with an example; without a method, this
     #[arg(short, long)]
     help: bool,
@@ -66,11 +59,11 @@ pub fn run(args: CallArgs) -> Result<(), Failure> {
         Some(method) => method,
         None => return print(help_of("call").trim_end()),
     };
-    let target = Target::try_new(&args.url).map_err(Failure::usage)?;
+    let target = args.server.target()?;
     let values = values(&args.args)?;
     let credentials = match needs_no_session(&method) {
         true => None,
-        false => Some(credentials(&target, args.user.zip(args.key))?),
+        false => Some(args.server.credentials(&target)?),
     };
     let client = RpcClient::new(target).map_err(Failure::failed)?;
     block_on(async {

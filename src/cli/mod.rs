@@ -23,6 +23,7 @@ mod socket;
 mod store;
 mod table;
 mod tail;
+mod target;
 mod topic;
 mod user;
 
@@ -33,9 +34,6 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind as ClapErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
-
-use self::client::Target;
-use crate::config::{KEY_VARIABLE, USER_VARIABLE};
 
 /// The merchant that `serve --dev` and `demo` make.
 const DEMO_MERCHANT: &str = "demo";
@@ -247,15 +245,6 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     // Whatever still runs is not waited for: what had to end has ended.
     runtime.shutdown_background();
     done
-}
-
-/// Who to log in as: who is named, or on this machine the demo user.
-fn credentials(target: &Target, named: Option<(String, String)>) -> Result<(String, String), Failure> {
-    if named.is_none() && !target.is_loopback() {
-        let why = "a server on another machine has to be told who calls";
-        return Err(Failure::usage(format!("{why}; give --user and --key, or {USER_VARIABLE} and {KEY_VARIABLE}")));
-    }
-    Ok(named.unwrap_or_else(|| (DEMO_USER.to_owned(), DEMO_KEY.to_owned())))
 }
 
 /// How the person called this program, to be repeated in what they may copy.

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::client::{Http, RpcError, Target};
+use super::client::{Http, RpcError};
 use super::colour::{self, RED, painted};
 use super::json::{on_a_line, safe};
 use super::signals::Signals;
 use super::socket::{Ended, RpcSocket};
-use super::{Failure, block_on, credentials, print, say};
-use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
+use super::target::ServerFlags;
+use super::{Failure, block_on, print, say};
 use crate::domain::fault::Violation;
 use crate::domain::topic::{Patterns, Topic};
 
@@ -57,27 +57,20 @@ pub struct TailArgs {
     /// Print what the server tells as it is, a line of JSON each
     #[arg(long)]
     json: bool,
-    /// The server
-    #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
-    url: String,
-    /// Who to log in as
-    #[arg(long, env = USER_VARIABLE, requires = "key")]
-    user: Option<String>,
-    /// The user's API key; better given as the variable, which other users of the machine can't see
-    #[arg(long, env = KEY_VARIABLE, hide_env_values = true, requires = "user")]
-    key: Option<String>,
+    #[command(flatten)]
+    server: ServerFlags,
 }
 
 /// Shows what happens until a signal comes.
 pub fn run(args: TailArgs) -> Result<(), Failure> {
-    let target = Target::try_new(&args.url).map_err(Failure::usage)?;
+    let target = args.server.target()?;
     if args.from.is_some() && args.webhook.is_none() && !args.events {
         return Err(Failure::usage("--from needs --webhook, since each webhook counts for itself; or --events"));
     }
     let wrong = |violation: Violation| Failure::usage(format!("--topic {}", violation.problem));
     let joined = args.topic.join(",");
     let topics = (!args.topic.is_empty()).then(|| Patterns::try_new(&joined)).transpose().map_err(wrong)?;
-    let (user, key) = credentials(&target, args.user.zip(args.key))?;
+    let (user, key) = args.server.credentials(&target)?;
     let http = Http::new(target).map_err(Failure::failed)?;
     let tail = Tail {
         webhook: args.webhook,

@@ -3,44 +3,30 @@
 use std::sync::Arc;
 
 use crate::domain::event::{Event, Message};
-use crate::domain::expansion::Expansions;
-use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
-use crate::domain::policy::OwnTimeouts;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::secret::SecretKey;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::webhook::{DeliveryMode, Format, Webhook, WebhookSpec};
+use crate::domain::webhook::{DeliveryMode, Format, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::Parcel;
 
 pub const NOW: Timestamp = Timestamp(1_000_000);
 
 /// A webhook that subscribes to everything.
 pub fn webhook(id: i64, delivery_mode: DeliveryMode, settled: i64, last: i64) -> Arc<Webhook> {
+    let said = WebhookChanges {
+        topics: Some(Patterns::try_new("*").unwrap()),
+        url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
+        delivery_mode: Some(delivery_mode),
+        ..WebhookChanges::default()
+    };
     Arc::new(Webhook {
         webhook_id: WebhookId(id),
         merchant_id: MerchantId(1),
         created_by: UserId(1),
-        spec: WebhookSpec {
-            name: String::new(),
-            description: String::new(),
-            is_active: true,
-            topics: Patterns::try_new("*").unwrap(),
-            url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
-            extra_headers: ExtraHeaders::default(),
-            secret_key: SecretKey::generate(),
-            format: Format::Envelope,
-            retry: RetryPolicy::Default,
-            delivery_mode,
-            max_concurrency: None,
-            rate_limit: None,
-            timeouts: OwnTimeouts::default(),
-            basic_auth: None,
-            batch: None,
-            expansions: Expansions::default(),
-        },
+        spec: WebhookSpec::try_new(said, WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default })
+            .unwrap(),
         old_secrets: Vec::new(),
         acknowledged_through: IncrementId::ZERO,
         pulled_through: IncrementId::ZERO,

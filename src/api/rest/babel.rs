@@ -18,12 +18,13 @@ use serde_json::value::RawValue;
 use self::rows::{
     Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_EXTRAS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row,
 };
-use self::search::{Search, Window};
+use self::search::Search;
 use super::listing::{Beside, Listing, Rows};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::query::{Filter, Select, Sort};
-use super::values::{Int, Object, Switch};
+use super::values::{ById, Int, Object, Switch};
+use super::window::{Paging, Window};
 use super::{Dialect, Refusal, key, next_topics};
 use crate::api::list::text_of;
 use crate::domain::delivery::Attempt;
@@ -40,8 +41,8 @@ use crate::service::auth::Caller;
 /// What a subscription retries unless it says otherwise, and how often.
 const RETRIES_DEFAULT: u32 = 10;
 const RETRY_INTERVAL_S: u32 = 300;
-/// How many rows are shown unless the client says otherwise.
-const TAKE_DEFAULT: usize = 100;
+/// How clients say which part of a list they want.
+const PAGING: Paging = Paging { take: "take", take_min: 0, take_default: 100, skip: "skip", skip_max: None };
 /// The most bytes of messages and answers' bodies with the subscriptions of one
 /// answer. Further events are shown there without them.
 const INCLUDED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -133,20 +134,6 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
     super::json(refusal.status, &Refused { success: false, message: refusal.message.clone() })
 }
 
-/// Which subscription.
-#[derive(Deserialize, JsonSchema)]
-struct ById {
-    /// The subscription.
-    #[schemars(example = 1)]
-    id: Int,
-}
-
-impl ById {
-    fn webhook(&self) -> WebhookId {
-        WebhookId(self.id.0)
-    }
-}
-
 /// Which rows, in which order, and which members of them.
 #[derive(Deserialize, JsonSchema)]
 struct List {
@@ -168,20 +155,6 @@ struct List {
     /// How many to pass over.
     #[schemars(range(min = 0), example = 0)]
     skip: Option<Int>,
-}
-
-/// The part of a list that is shown.
-fn window(take: Option<Int>, skip: Option<Int>, default: usize, max: u32) -> Result<Window, Refusal> {
-    let max = max as usize;
-    let take = take.map_or(Ok(default.min(max)), |take| usize::try_from(take.0));
-    let take = take.ok().filter(|take| *take <= max);
-    let take = take.ok_or_else(|| Refusal::bad(format!("take: must be 0 to {max}.")))?;
-    Ok(Window { skip: read_skip(skip)?, take })
-}
-
-fn read_skip(skip: Option<Int>) -> Result<usize, Refusal> {
-    let skip = skip.map_or(Ok(0), |skip| usize::try_from(skip.0));
-    skip.map_err(|_| Refusal::bad("skip: must not be below 0."))
 }
 
 /// True if something is to be shown besides, which must be one of those known.
@@ -226,8 +199,8 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listing<Subscripti
     let sort = Sort::read(query.sort.as_deref(), SUBSCRIPTION_FIELDS)?;
     let select = Select::read(query.select.as_deref(), SUBSCRIPTION_FIELDS, SUBSCRIPTION_EXTRAS)?;
     let includes = check_include(query.include.as_deref(), &["webhookEvents"])?;
-    let default = if includes { INCLUDING_MAX } else { TAKE_DEFAULT };
-    let window = window(query.take, query.skip, default, service.list_limit_max())?;
+    let default = if includes { INCLUDING_MAX } else { PAGING.take_default };
+    let window = Paging { take_default: default, ..PAGING }.read(query.take, query.skip, service.list_limit_max())?;
     let found = search::subscriptions(&service, &caller, filter, sort).await?;
     let total_subscriptions_count = found.len();
     let shown: Vec<WebhookId> = found.into_iter().skip(window.skip).take(window.take).collect();
@@ -487,7 +460,7 @@ struct ListTypes {
 
 async fn event_types(asked: Asked<Nothing, ListTypes, Nothing>) -> Result<Listing<EventTypes>, Refusal> {
     let Asked { service, caller, query, bytes_max, .. } = asked;
-    let window = Window { skip: read_skip(query.skip)?, take: usize::MAX };
+    let window = Window { skip: PAGING.read_skip(query.skip)?, take: usize::MAX };
     let (mut rows, mut after, mut skip, mut is_cut) = (Rows::begin(bytes_max), None, window.skip, false);
     while !is_cut {
         let mut topics = next_topics(&service, &caller, after, false).await?;
@@ -593,7 +566,7 @@ async fn list_events(asked: Asked<ById, ListEvents, Nothing>) -> Result<Listing<
     let sort = Sort::read(query.sort.as_deref(), EVENT_SORTS)?;
     let select = Select::read(query.select.as_deref(), EVENT_FIELDS, &[])?;
     check_include(query.include.as_deref(), &[])?;
-    let window = window(query.take, query.skip, TAKE_DEFAULT, service.list_limit_max())?;
+    let window = PAGING.read(query.take, query.skip, service.list_limit_max())?;
     let (id, is_descending) = (path.webhook(), sort.is_some_and(Sort::is_descending));
     let search =
         Search { service: &service, caller: &caller, id, filter: filter.into(), select, is_descending, window };

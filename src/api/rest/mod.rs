@@ -12,6 +12,7 @@ mod query;
 mod three_d_cart;
 mod ultracart;
 mod values;
+mod window;
 mod xml;
 
 use std::sync::{Arc, OnceLock};

@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use super::listing::{IntoReply, Plain, PlainListing, Reply};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
-use super::values::{Int, Switch};
+use super::values::{ById, Int, Switch};
+use super::window::{Paging, Window};
 use super::{Dialect, Refusal, bearer, catalogue, header as text_of, xml};
 use crate::api::text;
 use crate::domain::catalogue::CatalogueEntry;
@@ -32,8 +33,8 @@ use crate::service::auth::{Caller, Credentials};
 /// The longest name and URL of a webhook, in characters.
 const NAME_CHARS_MAX: usize = 80;
 const URL_CHARS_MAX: usize = 1_000;
-/// How many rows are shown unless the client says otherwise.
-const LIMIT_DEFAULT: usize = 10;
+/// How clients say which part of a list they want.
+const PAGING: Paging = Paging { take: "limit", take_min: 1, take_default: 10, skip: "offset", skip_max: None };
 /// How times are shown, and how a client writes them.
 const TIME: &str = "%m/%d/%Y %H:%M";
 const TIME_GIVEN: &str = "%m/%d/%Y %H:%M:%S";
@@ -291,23 +292,19 @@ impl<T: JsonSchema> IntoReply for Listed<T> {
     }
 }
 
-/// Which part of a list.
+/// Which part of a list, or only how many there are.
 #[derive(Clone, Copy)]
 struct Part {
-    limit: usize,
-    offset: usize,
+    window: Window,
     counts_only: bool,
 }
 
 impl Part {
     fn read(limit: Option<Int>, offset: Option<Int>, counts_only: Option<Switch>, max: u32) -> Result<Self, Refusal> {
-        let limit = limit.map_or(Ok(LIMIT_DEFAULT.min(max as usize)), |limit| usize::try_from(limit.0));
-        let limit = limit.ok().filter(|limit| (1..=max as usize).contains(limit));
-        let limit = limit.ok_or_else(|| Refusal::bad(format!("limit: must be 1 to {max}.")))?;
+        let Window { skip, take } = PAGING.read(limit, offset, max)?;
         // It counts from 1, and 0 means 1.
-        let offset = offset.map_or(Ok(1), |offset| usize::try_from(offset.0));
-        let offset = offset.map_err(|_| Refusal::bad("offset: must not be below 0."))?;
-        Ok(Self { limit, offset: offset.saturating_sub(1), counts_only: counts_only.is_some_and(|only| only.0) })
+        let window = Window { skip: skip.saturating_sub(1), take };
+        Ok(Self { window, counts_only: counts_only.is_some_and(|only| only.0) })
     }
 
     /// Those of this part, of which there is one at least; or how many there are
@@ -320,10 +317,10 @@ impl Part {
         if all.is_empty() {
             return Err(Refusal::new(StatusCode::NOT_FOUND, "Nothing was found."));
         }
-        if self.offset >= total_count {
+        if self.window.skip >= total_count {
             return Err(Refusal::bad(BEYOND));
         }
-        Ok(Ok(all.into_iter().skip(self.offset).take(self.limit).collect()))
+        Ok(Ok(all.into_iter().skip(self.window.skip).take(self.window.take).collect()))
     }
 }
 
@@ -523,20 +520,6 @@ async fn create(asked: Asked<Nothing, Nothing, WebhookPost>) -> Result<Vec<Told>
     let webhook =
         service.create_webhook(&caller, said, WebhookDefaults { format, retry: RetryPolicy::Default }).await?;
     Ok(Told::done(webhook.webhook_id, StatusCode::CREATED, "Created successfully"))
-}
-
-/// Which webhook.
-#[derive(Deserialize, JsonSchema)]
-struct ById {
-    /// The webhook.
-    #[schemars(example = 1)]
-    id: Int,
-}
-
-impl ById {
-    fn webhook(&self) -> WebhookId {
-        WebhookId(self.id.0)
-    }
 }
 
 /// One of them, in an array.

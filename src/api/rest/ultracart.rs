@@ -22,6 +22,7 @@ use super::listing::{Beside, Listing, Rows};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
+use super::window::{Paging, Window};
 use super::{Dialect, Refusal, key, shown};
 use crate::api::list::text_of;
 use crate::domain::id::WebhookId;
@@ -34,8 +35,9 @@ use crate::service::resend::Backfill;
 
 /// What webhooks can be sorted by.
 const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
-/// How many records are shown unless the client says otherwise.
-const LIMIT_DEFAULT: usize = 100;
+/// How clients say which part of a list they want.
+const PAGING: Paging =
+    Paging { take: "_limit", take_min: 1, take_default: 100, skip: "_offset", skip_max: Some(u32::MAX) };
 /// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
 const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
@@ -201,31 +203,17 @@ impl Metadata {
         Self { payload_name: Some(payload_name), result_set: None }
     }
 
-    fn of_list(payload_name: &'static str, page: Page, count: usize, more: bool, total_records: Option<usize>) -> Self {
-        let Page { limit, offset } = page;
+    fn of_list(
+        payload_name: &'static str,
+        window: Window,
+        count: usize,
+        more: bool,
+        total_records: Option<usize>,
+    ) -> Self {
+        let Window { skip: offset, take: limit } = window;
         let next_offset = more.then_some(offset + count);
         let result_set = ResultSet { count, limit, offset, more, next_offset, total_records };
         Self { payload_name: Some(payload_name), result_set: Some(result_set) }
-    }
-}
-
-/// Which part of a list.
-#[derive(Clone, Copy)]
-struct Page {
-    limit: usize,
-    offset: usize,
-}
-
-impl Page {
-    fn read(limit: Option<Int>, offset: Option<Int>, max: u32) -> Result<Self, Refusal> {
-        let max = max as usize;
-        let limit = limit.map_or(Ok(LIMIT_DEFAULT.min(max)), |limit| usize::try_from(limit.0));
-        let limit = limit.ok().filter(|limit| (1..=max).contains(limit));
-        let offset = offset.map_or(Ok(0), |offset| u32::try_from(offset.0));
-        Ok(Self {
-            limit: limit.ok_or_else(|| Refusal::bad(format!("_limit: must be 1 to {max}.")))?,
-            offset: offset.map_err(|_| Refusal::bad(format!("_offset: must be 0 to {}.", u32::MAX)))? as usize,
-        })
     }
 }
 
@@ -272,13 +260,13 @@ impl Beside for WebhooksResponse {
 
 async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listing<WebhooksResponse>, Refusal> {
     let Asked { service, caller, query, bytes_max, .. } = asked;
-    let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
+    let window = PAGING.read(query.limit, query.offset, service.list_limit_max())?;
     let ids = sorted(&service, &caller, query.sort.as_deref()).await?;
     let total = ids.len();
     let shown = Shown::new(&service, &caller, query.placeholders).await?;
     let mut rows = Rows::begin(bytes_max);
-    let mut more = page.offset.saturating_add(page.limit) < total;
-    for id in ids.into_iter().skip(page.offset).take(page.limit) {
+    let mut more = window.skip.saturating_add(window.take) < total;
+    for id in ids.into_iter().skip(window.skip).take(window.take) {
         let Some(webhook) = service.find_webhook(&caller, id).await? else { continue };
         let row = match shown.row(&webhook).await {
             // Deleted in between.
@@ -292,7 +280,7 @@ async fn list(asked: Asked<Nothing, List, Nothing>) -> Result<Listing<WebhooksRe
             break;
         }
     }
-    let metadata = Metadata::of_list("webhooks", page, rows.count(), more, Some(total));
+    let metadata = Metadata::of_list("webhooks", window, rows.count(), more, Some(total));
     rows.end(&WebhooksResponse { metadata, success: true })
 }
 

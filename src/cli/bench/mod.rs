@@ -22,8 +22,8 @@ use self::scenario::Scenario;
 pub use self::tenants::{AttackerArgs, attack};
 use super::client::Target;
 use super::folder::Folder;
-use super::{Failure, block_on, credentials, print};
-use crate::config::{KEY_VARIABLE, USER_VARIABLE};
+use super::target::LoginFlags;
+use super::{Failure, block_on, print};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -109,12 +109,8 @@ pub struct BenchArgs {
     /// Measure the server at this http URL instead of one of our own
     #[arg(long)]
     url: Option<String>,
-    /// Who to log in as there
-    #[arg(long, env = USER_VARIABLE, requires = "key")]
-    user: Option<String>,
-    /// The user's API key; better given as the variable, which other users of the machine can't see
-    #[arg(long, env = KEY_VARIABLE, hide_env_values = true, requires = "user")]
-    key: Option<String>,
+    #[command(flatten)]
+    login: LoginFlags,
     /// Where the receiver listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     receive_on: String,
@@ -192,7 +188,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
 fn theirs(url: &str, args: &BenchArgs) -> Result<Theirs, Failure> {
     let target = Target::try_new(url).map_err(Failure::usage)?;
     let address = target.plain_address().ok_or_else(|| Failure::usage(format!("{url}: the load is plain http")))?;
-    let (user, key) = credentials(&target, args.user.clone().zip(args.key.clone()))?;
+    let (user, key) = args.login.credentials(&target)?;
     Ok(Theirs { address, user, key })
 }
 

@@ -10,6 +10,7 @@ use super::rows::{Subscription, WebhookEvent, row};
 use crate::api::rest::Refusal;
 use crate::api::rest::listing::Rows;
 use crate::api::rest::query::{Filter, Select, Sort, SortKey};
+use crate::api::rest::window::Window;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::WebhookId;
 use crate::domain::page::Order;
@@ -98,13 +99,6 @@ pub async fn last_events(
 /// What was not deleted, for this dialect shows nothing of what was.
 fn kept() -> DeliverySelection {
     DeliverySelection { without_forgotten: true, ..DeliverySelection::default() }
-}
-
-/// The part of a list that is shown.
-#[derive(Clone, Copy)]
-pub struct Window {
-    pub skip: usize,
-    pub take: usize,
 }
 
 /// What to look for, and where.

@@ -6,11 +6,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ById, Metadata, Page};
+use super::{ById, Metadata, PAGING};
 use crate::api::rest::listing::{Beside, Listing, Rows};
 use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
+use crate::api::rest::window::Window;
 use crate::api::rest::{Refusal, shown};
 use crate::domain::delivery::{RequestFilter, RequestKey};
 use crate::domain::event::Event;
@@ -176,12 +177,12 @@ pub struct LogAnswer {
 
 pub async fn list(asked: Asked<ById, List, Nothing>) -> Result<Listing<Summaries>, Refusal> {
     let Asked { service, caller, path, query, bytes_max, .. } = asked;
-    let page = Page::read(query.limit, query.offset, service.list_limit_max())?;
+    let window = PAGING.read(query.limit, query.offset, service.list_limit_max())?;
     let id = path.webhook();
-    let search = Search { service: &service, caller: &caller, id, page, wanted: Wanted::read(query)?.into() };
+    let search = Search { service: &service, caller: &caller, id, window, wanted: Wanted::read(query)?.into() };
     let mut rows = Rows::begin(bytes_max);
     let more = search.run(&mut rows).await?;
-    let metadata = Metadata::of_list("webhook_log_summaries", page, rows.count(), more, None);
+    let metadata = Metadata::of_list("webhook_log_summaries", window, rows.count(), more, None);
     rows.end(&Summaries { metadata, success: true })
 }
 
@@ -363,7 +364,7 @@ struct Search<'a> {
     service: &'a Arc<Service>,
     caller: &'a Caller,
     id: WebhookId,
-    page: Page,
+    window: Window,
     wanted: Arc<Wanted>,
 }
 
@@ -373,7 +374,7 @@ impl Search<'_> {
     async fn run(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
         if let Some(request_id) = &self.wanted.request_id {
             let found = find(self.service, self.caller, self.id, request_id).await?;
-            let found = found.iter().filter(|found| self.wanted.admits(found)).skip(self.page.offset);
+            let found = found.iter().filter(|found| self.wanted.admits(found)).skip(self.window.skip);
             for found in found {
                 rows.write(&Summary::new(self.service, self.id, found)).await?;
             }
@@ -409,7 +410,7 @@ impl Search<'_> {
             for summary in self.service.apart(self.caller, summarise).await? {
                 if *skip > 0 {
                     *skip -= 1;
-                } else if rows.count() == self.page.limit || !rows.write(&summary).await? {
+                } else if rows.count() == self.window.take || !rows.write(&summary).await? {
                     return Ok(true);
                 }
             }
@@ -421,7 +422,7 @@ impl Search<'_> {
     /// Where what was sent does not matter, a request that is passed over is
     /// not read.
     async fn take(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
-        let (mut skip, mut after) = (self.page.offset, None);
+        let (mut skip, mut after) = (self.window.skip, None);
         while skip > 0 {
             let passed = self.keys(after, skip.min(PASSED_OVER_AT_ONCE)).await?;
             if passed.len() < skip.min(PASSED_OVER_AT_ONCE) {
@@ -430,15 +431,15 @@ impl Search<'_> {
             skip -= passed.len();
             after = passed.last().copied();
         }
-        let mut keys = self.keys(after, self.page.limit + 1).await?;
-        let more = keys.len() > self.page.limit;
-        keys.truncate(self.page.limit);
+        let mut keys = self.keys(after, self.window.take + 1).await?;
+        let more = keys.len() > self.window.take;
+        keys.truncate(self.window.take);
         Ok(self.write(rows, keys, &mut 0).await? || more)
     }
 
     async fn scan(&self, rows: &mut Rows<Summaries>) -> Result<bool, Refusal> {
         let looked_at_max = self.service.filter_events_max() as usize;
-        let (mut skip, mut looked_at, mut after) = (self.page.offset, 0, None);
+        let (mut skip, mut looked_at, mut after) = (self.window.skip, 0, None);
         loop {
             let keys = self.keys(after, LOOKED_INTO_AT_ONCE).await?;
             let is_last = keys.len() < LOOKED_INTO_AT_ONCE;

@@ -384,13 +384,14 @@ fn changes(data: Data) -> Result<WebhookChanges, Fault> {
 }
 
 fn checked(data: Data) -> Result<WebhookChanges, Violation> {
-    let unknown = |field, known: &str| Violation::new(field, format!("is unknown; there are {known}."));
-    let format = |name: String| {
-        Format::from_name(&name).ok_or_else(|| unknown("format", "envelope, shipstream, ultracart, 3dcart"))
+    let format =
+        |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", &Format::ALL.map(Format::name)));
+    let encoding = |name: String| {
+        Encoding::from_name(&name).ok_or_else(|| unknown("encoding", &Encoding::ALL.map(Encoding::name)))
     };
-    let encoding = |name: String| Encoding::from_name(&name).ok_or_else(|| unknown("encoding", "json, xml, gzip"));
     let mode = |name: String| {
-        DeliveryMode::from_name(&name).ok_or_else(|| unknown("delivery_mode", "parallel, ordered, pull"))
+        DeliveryMode::from_name(&name)
+            .ok_or_else(|| unknown("delivery_mode", &DeliveryMode::ALL.map(DeliveryMode::name)))
     };
     Ok(WebhookChanges {
         name: data.name,
@@ -413,6 +414,14 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
         batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
         expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
     })
+}
+
+/// What was said of a field is none of the names there are.
+fn unknown(field: &'static str, names: &[&str]) -> Violation {
+    let mut names = names.to_vec();
+    // A format has a name once, however many encodings.
+    names.dedup();
+    Violation::new(field, format!("is unknown; there are {}.", names.join(", ")))
 }
 
 /// An empty one means that none was given.

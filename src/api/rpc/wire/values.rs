@@ -6,6 +6,8 @@ use std::marker::PhantomData;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::api::lenient::{self, Texts};
+
 /// An object; also `[]`, which is how PHP writes an empty one, and an empty
 /// text, which some clients send in place of nothing. A derived type alone
 /// would take an array for its members in their order.
@@ -55,45 +57,7 @@ pub struct Flag(pub bool);
 
 impl<'de> Deserialize<'de> for Flag {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct FlagVisitor;
-        impl Visitor<'_> for FlagVisitor {
-            type Value = Flag;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("0 or 1")
-            }
-
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Flag, E> {
-                Ok(Flag(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Flag, E> {
-                match value {
-                    0 => Ok(Flag(false)),
-                    1 => Ok(Flag(true)),
-                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(value), &self)),
-                }
-            }
-
-            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Flag, E> {
-                if value == 0.0 {
-                    Ok(Flag(false))
-                } else if value == 1.0 {
-                    Ok(Flag(true))
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Float(value), &self))
-                }
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Flag, E> {
-                match value {
-                    "0" => Ok(Flag(false)),
-                    "1" => Ok(Flag(true)),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(value), &self)),
-                }
-            }
-        }
-        deserializer.deserialize_any(FlagVisitor)
+        lenient::switch(deserializer, Texts::Digits).map(Self)
     }
 }
 
@@ -103,27 +67,7 @@ pub struct Whole(pub i64);
 
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WholeVisitor;
-        impl Visitor<'_> for WholeVisitor {
-            type Value = Whole;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a whole number")
-            }
-
-            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Whole, E> {
-                Ok(Whole(value))
-            }
-
-            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Whole, E> {
-                i64::try_from(value).map(Whole).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(value), &self))
-            }
-
-            fn visit_str<E: de::Error>(self, value: &str) -> Result<Whole, E> {
-                value.parse().map(Whole).map_err(|_| E::invalid_value(de::Unexpected::Str(value), &self))
-            }
-        }
-        deserializer.deserialize_any(WholeVisitor)
+        lenient::whole(deserializer, Texts::Digits).map(Self)
     }
 }
 
