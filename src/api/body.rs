@@ -12,7 +12,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::intake::{FULL_RETRY_AFTER, Intake, STEP};
-use crate::work::budget::Held;
+use crate::work::budget::Reservation;
 
 /// The encoding that is none, and the only one that is read.
 const IDENTITY: &str = "identity";
@@ -74,7 +74,7 @@ pub async fn read(
     head: &Parts,
     bytes_max: usize,
     timeout: Duration,
-) -> Result<(Bytes, Option<Held>), BodyError> {
+) -> Result<(Bytes, Option<Reservation>), BodyError> {
     if is_encoded(&head.headers) && !body.is_end_stream() {
         return Err(BodyError::Encoded);
     }

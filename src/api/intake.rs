@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 
 use crate::work::Account;
-use crate::work::budget::{Budget, Held};
+use crate::work::budget::{Budget, Reservation};
 
 /// The most bytes that are read in one go: a head is looked at after each, and
 /// has no more beyond its bound.
@@ -42,7 +42,7 @@ pub struct Intake {
 #[derive(Default)]
 struct State {
     count: usize,
-    held: Option<Held>,
+    held: Option<Reservation>,
     /// There was no room for the last of it, and no more is read.
     is_full: bool,
     /// How many are there who can say so to the peer.
@@ -63,7 +63,7 @@ impl Intake {
 
     /// Takes over what has arrived: it is counted until that is dropped, and
     /// what comes next is counted anew. `None` if it is short.
-    pub fn take(&self) -> Option<Held> {
+    pub fn take(&self) -> Option<Reservation> {
         let mut state = self.state();
         let held = state.held.take();
         if let Some(held) = &held {
@@ -76,7 +76,7 @@ impl Intake {
 
     /// Counts what is in memory already, on the account of the connection,
     /// unless there is no room for it.
-    pub fn try_hold(&self, count: usize) -> Option<Held> {
+    pub fn try_hold(&self, count: usize) -> Option<Reservation> {
         self.budget.try_hold(self.account, count)
     }
 

@@ -103,18 +103,18 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
 
-/// A connection's place among those there may be; part of each request. Who
-/// keeps the connection beyond the request keeps its place, and is told of the
-/// end and waited for.
+/// A connection's place among those there may be; part of each request. A
+/// connection that outlives its request keeps the permit, is told of the
+/// server's end by it, and is waited for.
 #[derive(Clone)]
-pub struct Seat {
+pub struct ConnectionPermit {
     stopping: watch::Receiver<Option<Instant>>,
     /// Whether it is idle, and is to give way to others.
     standing: Arc<Standing>,
     _place: Arc<Place>,
 }
 
-impl Seat {
+impl ConnectionPermit {
     /// Waits until the server stops.
     pub async fn is_stopping(&mut self) {
         // Fails only if the listener is gone, which is an end, too.
@@ -196,9 +196,9 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
             accepted = next => match accepted {
                 Ok((stream, peer, Some(place))) => {
                     let (stopping, standing) = (stopping.subscribe(), places.standing(peer.ip()));
-                    let seat = Seat { stopping, standing, _place: Arc::new(place) };
+                    let permit = ConnectionPermit { stopping, standing, _place: Arc::new(place) };
                     let intake = Intake::new(&received, Account::of_stranger(peer.ip()));
-                    serve(&config, router.clone(), stream, peer, seat, intake);
+                    serve(&config, router.clone(), stream, peer, permit, intake);
                 }
                 Ok((_, peer, None)) => debug!(%peer, "closed: there is no place for more connections of its address"),
                 Err(cause) => {
@@ -224,7 +224,14 @@ fn bounded(stream: TcpStream, timeout: Duration) -> TimeoutStream<TcpStream> {
     stream
 }
 
-fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, mut seat: Seat, intake: Arc<Intake>) {
+fn serve(
+    config: &Config,
+    router: Router,
+    stream: TcpStream,
+    peer: SocketAddr,
+    mut permit: ConnectionPermit,
+    intake: Arc<Intake>,
+) {
     if let Err(cause) = stream.set_nodelay(true) {
         debug!(%cause, "no TCP_NODELAY");
     }
@@ -233,7 +240,7 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
     let stream = Counted::new(stream, Arc::clone(&intake));
     // An IPv4 client of a dual-stack socket is the same client on either.
     let peer = peer.ip().to_canonical();
-    let (own, standing) = (seat.clone(), Arc::clone(&seat.standing));
+    let (own, standing) = (permit.clone(), Arc::clone(&permit.standing));
     let proxies = config.trusted_proxies.clone();
     let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
@@ -267,7 +274,7 @@ fn serve(config: &Config, router: Router, stream: TcpStream, peer: SocketAddr, m
             ended = &mut connection => ended,
             () = standing.gives_way() => return debug!("a connection that was idle gave way to another"),
             () = standing.is_cut() => return debug!("a connection at work was cut off, for another had no place"),
-            () = seat.is_stopping() => {
+            () = permit.is_stopping() => {
                 connection.inner().as_mut().graceful_shutdown();
                 connection.await
             }

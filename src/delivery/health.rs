@@ -43,7 +43,7 @@ const CALM: Duration = Duration::from_millis(50);
 
 /// What an attempt says of its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sign {
+pub enum Feedback {
     /// It takes deliveries, and took so long to answer.
     Good(Duration),
     /// It does not.
@@ -58,7 +58,7 @@ pub enum Sign {
 
 /// What is known of a receiver.
 #[derive(Clone, Debug)]
-pub struct Health {
+pub struct ReceiverHealth {
     window: Window,
     /// Failures since the last success.
     failures: u32,
@@ -75,7 +75,7 @@ pub struct Health {
     probe_at: Option<Timestamp>,
 }
 
-impl Health {
+impl ReceiverHealth {
     /// Of a receiver that has failed so often in a row, and was left alone since.
     pub fn new(failures: u32, pause: Option<Pause>) -> Self {
         let until = |reason| pause.filter(|pause| pause.reason == reason).map(|pause| pause.until);
@@ -119,10 +119,10 @@ impl Health {
 
     /// Learns of the end of an attempt, while `in_flight` others are under
     /// way. The window grows up to `max`.
-    pub fn heed(&mut self, sign: Sign, in_flight: usize, max: usize, now: Timestamp) {
+    pub fn heed(&mut self, feedback: Feedback, in_flight: usize, max: usize, now: Timestamp) {
         let is_straggler = self.stragglers > 0;
         self.stragglers = self.stragglers.saturating_sub(1);
-        if let Sign::Good(took) = sign {
+        if let Feedback::Good(took) = feedback {
             if self.is_open() {
                 self.window = Window::default();
             }
@@ -133,15 +133,15 @@ impl Health {
             self.window.answered(took, in_flight, max, now);
             return;
         }
-        if sign == Sign::Nothing {
+        if feedback == Feedback::Nothing {
             return;
         }
         let was_open = self.is_open();
         self.failures = self.failures.saturating_add(1);
-        match sign {
-            Sign::Good(_) | Sign::Nothing | Sign::Bad => {}
-            Sign::Lost => self.window.shrink(in_flight),
-            Sign::TooMuch(wait) => {
+        match feedback {
+            Feedback::Good(_) | Feedback::Nothing | Feedback::Bad => {}
+            Feedback::Lost => self.window.shrink(in_flight),
+            Feedback::TooMuch(wait) => {
                 self.window.shrink(in_flight);
                 let wait = wait.unwrap_or_default().min(PAUSE_MAX);
                 if !wait.is_zero() {
@@ -342,18 +342,18 @@ mod tests {
         NOW.after(Duration::from_secs(seconds))
     }
 
-    fn until(health: &Health, now: Timestamp) -> Option<Timestamp> {
+    fn until(health: &ReceiverHealth, now: Timestamp) -> Option<Timestamp> {
         health.pause(now).map(|pause| pause.until)
     }
 
     const MS: Duration = Duration::from_millis(1);
-    const GOOD: Sign = Sign::Good(MS);
+    const GOOD: Feedback = Feedback::Good(MS);
 
     /// A receiver that takes so long for an answer while so many requests are
     /// under way, and a lane that always has more to send.
     struct Receiver<F> {
         takes: F,
-        health: Health,
+        health: ReceiverHealth,
         /// When requests that are under way will be answered, in µs, and how long each will have taken.
         under_way: std::collections::BTreeSet<(u64, usize, Duration)>,
         now_us: u64,
@@ -362,7 +362,7 @@ mod tests {
 
     impl<F: Fn(usize) -> Duration> Receiver<F> {
         fn new(takes: F) -> Self {
-            Self { takes, health: Health::new(0, None), under_way: Default::default(), now_us: 0, sent: 0 }
+            Self { takes, health: ReceiverHealth::new(0, None), under_way: Default::default(), now_us: 0, sent: 0 }
         }
 
         /// Answers of the next so many seconds; each with how long it took.
@@ -378,7 +378,7 @@ mod tests {
                 self.now_us = at;
                 took.push(takes);
                 let now = Timestamp(NOW.0 + (at / 1_000) as i64);
-                self.health.heed(Sign::Good(takes), self.under_way.len(), max, now);
+                self.health.heed(Feedback::Good(takes), self.under_way.len(), max, now);
             }
             took
         }
@@ -420,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_window_that_is_not_used_does_not_grow() {
-        let mut health = Health::new(0, None);
+        let mut health = ReceiverHealth::new(0, None);
         (0..1_000).for_each(|_| health.heed(GOOD, 0, 1_024, NOW));
         assert_eq!(health.window(), 3);
     }
@@ -430,22 +430,22 @@ mod tests {
         let mut far = Receiver::new(|_| 100 * MS);
         far.run(2, 64);
         for left in (0..4).rev() {
-            far.health.heed(Sign::Lost, left, 64, NOW);
+            far.health.heed(Feedback::Lost, left, 64, NOW);
         }
         assert_eq!(far.health.window(), 32);
     }
 
     #[test]
     fn a_run_of_failures_opens_the_breaker_and_a_success_closes_it() {
-        let mut health = Health::new(0, None);
+        let mut health = ReceiverHealth::new(0, None);
         (0..10).for_each(|_| health.heed(GOOD, 7, 8, NOW));
         for failed in 1..BREAKER_FAILURES {
-            health.heed(Sign::Bad, 0, 8, NOW);
+            health.heed(Feedback::Bad, 0, 8, NOW);
             assert_eq!((health.is_open(), health.pause(NOW)), (false, None), "{failed}");
         }
         let pauses: Vec<u64> = (0..9)
             .map(|_| {
-                health.heed(Sign::Bad, 0, 8, NOW);
+                health.heed(Feedback::Bad, 0, 8, NOW);
                 let wait = health.pause(NOW).unwrap().until.since(NOW).as_secs();
                 health.probe_at = None;
                 wait
@@ -459,26 +459,26 @@ mod tests {
 
     #[test]
     fn what_was_under_way_when_the_breaker_opened_is_no_probe() {
-        let mut health = Health::new(BREAKER_FAILURES - 1, None);
-        health.heed(Sign::Bad, 7, 8, NOW);
-        (0..7).for_each(|_| health.heed(Sign::Bad, 0, 8, NOW));
+        let mut health = ReceiverHealth::new(BREAKER_FAILURES - 1, None);
+        health.heed(Feedback::Bad, 7, 8, NOW);
+        (0..7).for_each(|_| health.heed(Feedback::Bad, 0, 8, NOW));
         assert_eq!(until(&health, NOW), Some(after_s(1)));
-        health.heed(Sign::Bad, 0, 8, after_s(1));
+        health.heed(Feedback::Bad, 0, 8, after_s(1));
         assert_eq!(until(&health, after_s(1)), Some(after_s(3)));
     }
 
     #[test]
     fn a_receiver_that_asks_for_less_gets_less() {
-        let mut health = Health::new(0, None);
+        let mut health = ReceiverHealth::new(0, None);
         (0..100).for_each(|_| health.heed(GOOD, 7, 8, NOW));
-        health.heed(Sign::TooMuch(None), 0, 8, NOW);
+        health.heed(Feedback::TooMuch(None), 0, 8, NOW);
         assert_eq!((health.window(), health.pause(NOW)), (4, None));
-        health.heed(Sign::TooMuch(Some(Duration::from_secs(90))), 0, 8, NOW);
+        health.heed(Feedback::TooMuch(Some(Duration::from_secs(90))), 0, 8, NOW);
         assert_eq!((health.window(), until(&health, NOW)), (2, Some(after_s(90))));
         // A shorter one that came after does not shorten it; one without end is capped.
-        health.heed(Sign::TooMuch(Some(Duration::from_secs(1))), 0, 8, NOW);
+        health.heed(Feedback::TooMuch(Some(Duration::from_secs(1))), 0, 8, NOW);
         assert_eq!(until(&health, NOW), Some(after_s(90)));
-        health.heed(Sign::TooMuch(Some(Duration::MAX)), 0, 8, NOW);
+        health.heed(Feedback::TooMuch(Some(Duration::MAX)), 0, 8, NOW);
         assert_eq!(until(&health, NOW), Some(after_s(3_600)));
         // The clock went back by a day.
         assert_eq!(health.pause(Timestamp(NOW.0 - 86_400_000)), None);
@@ -486,8 +486,8 @@ mod tests {
 
     #[test]
     fn a_success_ends_a_pause_unless_it_was_under_way_when_that_began() {
-        let asks = Sign::TooMuch(Some(Duration::from_secs(90)));
-        let mut health = Health::new(0, None);
+        let asks = Feedback::TooMuch(Some(Duration::from_secs(90)));
+        let mut health = ReceiverHealth::new(0, None);
         health.heed(asks, 2, 8, NOW);
         assert_eq!(health.pause(NOW), Some(Pause { until: after_s(90), reason: PauseReason::RetryAfter }));
         health.heed(GOOD, 1, 8, NOW);
@@ -498,9 +498,9 @@ mod tests {
 
         // Whichever is longer is the reason; one of an earlier life counts.
         let mut health =
-            Health::new(BREAKER_FAILURES, Some(Pause { until: after_s(1), reason: PauseReason::RetryAfter }));
+            ReceiverHealth::new(BREAKER_FAILURES, Some(Pause { until: after_s(1), reason: PauseReason::RetryAfter }));
         assert_eq!(health.pause(NOW).map(|pause| pause.reason), Some(PauseReason::RetryAfter));
-        health.heed(Sign::Bad, 0, 8, NOW);
+        health.heed(Feedback::Bad, 0, 8, NOW);
         assert_eq!(health.pause(NOW), Some(Pause { until: after_s(2), reason: PauseReason::Failures }));
         health.heed(GOOD, 0, 8, NOW);
         assert_eq!(health.pause(NOW), None);

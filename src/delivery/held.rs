@@ -7,7 +7,7 @@ use crate::domain::id::{IncrementId, Span};
 /// Numbers that are not to be loaded again: they wait, are in flight, or have
 /// an outcome that is not yet known to be committed.
 #[derive(Debug, Default)]
-pub struct Held(HashMap<IncrementId, Hold>);
+pub struct HeldNumbers(HashMap<IncrementId, Hold>);
 
 #[derive(Debug)]
 struct Hold {
@@ -31,7 +31,7 @@ pub enum Taken {
     Outdated,
 }
 
-impl Held {
+impl HeldNumbers {
     /// Takes numbers on that were loaded with so many attempts on record,
     /// unless some are held already.
     pub fn take_on(&mut self, numbers: Span, attempts: u32) -> Taken {

@@ -13,14 +13,14 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::PAGE_BYTES_MAX;
-use super::health::{Health, RateGate, Sign};
-use super::held::{Held, Taken};
+use super::health::{Feedback, RateGate, ReceiverHealth};
+use super::held::{HeldNumbers, Taken};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Pause, Webhook};
 use crate::render;
-use crate::render::batch::{self, Front, Growth};
+use crate::render::batch::{self, Growth, Head};
 use crate::store::{Content, DueKey, Page, PageLimit, Parcel};
 
 /// A lane asks for more when it has less than this waiting, or than half of its window.
@@ -43,7 +43,7 @@ pub struct Lane {
     /// Requests under way.
     pub in_flight: usize,
     /// How its receiver is doing.
-    health: Health,
+    health: ReceiverHealth,
     rate: RateGate,
     /// Whether it stands in line for its turn, or for room to send.
     pub is_listed: bool,
@@ -59,7 +59,7 @@ pub struct Lane {
     /// parallel lane, all pending ones in an ordered lane.
     cursor: IncrementId,
     retries: Retries,
-    reading: Option<Reading>,
+    reading: Option<PendingRead>,
     waiting: VecDeque<Parcel>,
     waiting_bytes: usize,
     /// Of what is under way, as [`Lane::bytes_to_send`] has it.
@@ -67,7 +67,7 @@ pub struct Lane {
     /// In an ordered lane: numbers that were sent, are still pending, and are
     /// not waiting here. Nothing overtakes them before the store has them.
     barriers: HashSet<IncrementId>,
-    held: Held,
+    held: HeldNumbers,
     /// What somebody wants to be sent now: it waits for no pause, no rate, and
     /// not for the webhook to be switched on; in an ordered lane, only for those
     /// before it.
@@ -93,7 +93,7 @@ enum NextDue {
 /// What has happened since a look into the store began that is still under
 /// way, and may not have seen it.
 #[derive(Debug, Default)]
-struct Reading {
+struct PendingRead {
     /// The lane has let go of something that this would hide.
     is_stale: bool,
     /// Outcomes of these were committed, which makes so many attempts on
@@ -160,7 +160,7 @@ impl Lane {
         let next = if committed_through == IncrementId::ZERO { NextDue::Never } else { NextDue::Unknown };
         Self {
             in_flight: 0,
-            health: Health::new(webhook.consecutive_failures, webhook.pause),
+            health: ReceiverHealth::new(webhook.consecutive_failures, webhook.pause),
             rate: RateGate::default(),
             is_listed: false,
             is_waiting_to_read: false,
@@ -174,7 +174,7 @@ impl Lane {
             waiting_bytes: 0,
             sending_bytes: 0,
             barriers: HashSet::new(),
-            held: Held::default(),
+            held: HeldNumbers::default(),
             urgent: BTreeSet::new(),
             webhook,
         }
@@ -188,7 +188,7 @@ impl Lane {
         self.commit_through(self.webhook.last_increment_id);
         let is_switched = before.is_delivering() != self.webhook.is_delivering();
         if self.webhook.begins_anew(&before) {
-            self.health = Health::new(0, None);
+            self.health = ReceiverHealth::new(0, None);
         }
         if before.spec.delivery_mode != self.webhook.spec.delivery_mode {
             self.unload();
@@ -240,7 +240,7 @@ impl Lane {
             && has_room;
         if fits {
             self.cursor = parcel.increment_id;
-            self.hold(parcel);
+            self.admit(parcel);
         }
     }
 
@@ -273,7 +273,7 @@ impl Lane {
     /// What it wants is being read, so much of it; the answer goes to
     /// [`Self::read`] or [`Self::reading_failed`].
     pub fn begin_reading(&mut self) -> PageLimit {
-        self.reading = Some(Reading::default());
+        self.reading = Some(PendingRead::default());
         PageLimit { count: self.page_max(), bytes: PAGE_BYTES_MAX }
     }
 
@@ -311,7 +311,7 @@ impl Lane {
         for parcel in page.parcels {
             let is_older = |number| reading.recorded.get(&number).is_some_and(|attempts| parcel.attempts < *attempts);
             if !parcel.numbers().numbers().any(is_older) {
-                self.hold(parcel);
+                self.admit(parcel);
             }
         }
     }
@@ -326,7 +326,7 @@ impl Lane {
 
     /// True if something is to be sent now.
     pub fn is_ready(&self, now: Timestamp, share: Share) -> bool {
-        let (Some(front), Some(Front::Whole(_))) = (self.waiting.front(), self.front(now)) else { return false };
+        let (Some(front), Some(Head::Whole(_))) = (self.waiting.front(), self.head(now)) else { return false };
         let is_ordered = self.is_ordered();
         if self.is_resting(now) || (is_ordered && (self.in_flight > 0 || !self.barriers.is_empty())) {
             return false;
@@ -359,7 +359,7 @@ impl Lane {
 
     /// Takes the next delivery to send, or batch of them. The lane is ready.
     pub fn take(&mut self, now: Timestamp) -> Option<Parcel> {
-        let Some(Front::Whole(count)) = self.front(now) else { return None };
+        let Some(Head::Whole(count)) = self.head(now) else { return None };
         let mut parcel = self.waiting.pop_front()?;
         if batch::is_batched(&parcel, self.webhook.spec.batch) {
             let others: Vec<_> = self.waiting.drain(..count - 1).collect();
@@ -391,7 +391,7 @@ impl Lane {
 
     /// The same of what goes out next.
     pub fn next_bytes(&self, now: Timestamp) -> usize {
-        let Some(Front::Whole(count)) = self.front(now) else { return 0 };
+        let Some(Head::Whole(count)) = self.head(now) else { return 0 };
         self.waiting.iter().take(count).map(Self::bytes_to_send).sum()
     }
 
@@ -419,9 +419,9 @@ impl Lane {
 
     /// A request has ended, and its outcome is on the way to the store. An
     /// ordered lane puts a delivery that is to be tried again back in front.
-    pub fn sent(&mut self, parcel: Parcel, verdict: Verdict, sign: Sign, share: Share, now: Timestamp) {
+    pub fn sent(&mut self, parcel: Parcel, verdict: Verdict, feedback: Feedback, share: Share, now: Timestamp) {
         self.end(&parcel);
-        self.health.heed(sign, self.in_flight, self.requests_max(share), now);
+        self.health.heed(feedback, self.in_flight, self.requests_max(share), now);
         if self.is_ordered() {
             match verdict {
                 Verdict::Delivered | Verdict::Abandoned => {}
@@ -430,7 +430,7 @@ impl Lane {
                     let again = Parcel { attempts: parcel.attempts + 1, due_at: Some(at), ..parcel };
                     self.held.claim_again(again.numbers(), again.attempts);
                     self.barriers.retain(|barrier| !again.numbers().contains(*barrier));
-                    self.wait(again);
+                    self.enqueue(again);
                 }
                 Verdict::Retry(_) | Verdict::Gone => {
                     self.barriers.insert(parcel.increment_id);
@@ -486,10 +486,10 @@ impl Lane {
             (DeliveryMode::Parallel, NextDue::At(at)) => Some(at),
             (DeliveryMode::Pull, _) | (DeliveryMode::Parallel, NextDue::Unknown | NextDue::Never) => None,
         };
-        let gates = match self.front(now) {
+        let gates = match self.head(now) {
             None => [None, None],
-            Some(Front::Growing(until)) => [until, None],
-            Some(Front::Whole(_)) => {
+            Some(Head::Growing(until)) => [until, None],
+            Some(Head::Whole(_)) => {
                 let pause = self.waiting.front().and_then(|front| self.pause_of(front, now));
                 [pause, self.rate.wait(self.webhook.spec.rate_limit, now)]
             }
@@ -531,7 +531,7 @@ impl Lane {
     }
 
     /// What goes out next, of what waits.
-    fn front(&self, now: Timestamp) -> Option<Front> {
+    fn head(&self, now: Timestamp) -> Option<Head> {
         let growth = match &self.reading {
             Some(_) => Growth::Reading,
             None if self.waiting_bytes >= PAGE_BYTES_MAX => Growth::Impossible,
@@ -539,8 +539,8 @@ impl Lane {
         };
         match self.waiting.front() {
             // It waits for no others.
-            Some(first) if self.is_urgent(first) => Some(Front::Whole(1)),
-            _ => batch::front(&self.waiting, self.webhook.spec.batch, growth, now),
+            Some(first) if self.is_urgent(first) => Some(Head::Whole(1)),
+            _ => batch::head(&self.waiting, self.webhook.spec.batch, growth, now),
         }
     }
 
@@ -567,9 +567,9 @@ impl Lane {
         self.resting_until.is_some_and(|until| until > now)
     }
 
-    fn hold(&mut self, parcel: Parcel) {
+    fn admit(&mut self, parcel: Parcel) {
         match self.held.take_on(parcel.numbers(), parcel.attempts) {
-            Taken::New => self.wait(parcel),
+            Taken::New => self.enqueue(parcel),
             // It was taken up again before its last outcome was heard of, which will have it read.
             Taken::Outdated if self.is_ordered() => drop(self.barriers.insert(parcel.increment_id)),
             Taken::Held | Taken::Outdated => {}
@@ -579,7 +579,7 @@ impl Lane {
     /// Puts a held delivery among those that wait: in an ordered lane by its
     /// number, else at the end; but what is sent again doesn't wait for a
     /// batch to grow, nor stand between two that could be one.
-    fn wait(&mut self, parcel: Parcel) {
+    fn enqueue(&mut self, parcel: Parcel) {
         self.waiting_bytes += parcel.weight();
         let is_again = |parcel: &Parcel| parcel.due_at.is_some();
         let place = match self.webhook.spec.delivery_mode {

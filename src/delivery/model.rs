@@ -11,9 +11,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::guard::Targets;
-use super::health::Sign;
+use super::health::Feedback;
 use super::lane::{Load, Want};
-use super::scheduler::{Action, Reading, Scheduler};
+use super::scheduler::{Action, Loaded, Scheduler};
 use super::trust::Trusted;
 use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
@@ -141,7 +141,7 @@ impl Hook {
         Parcel { batch: row.batch.map(others), resends_asked: row.resends_asked, ..parcel }
     }
 
-    fn page(&self, want: Want, now: Timestamp, limit: PageLimit) -> Reading {
+    fn page(&self, want: Want, now: Timestamp, limit: PageLimit) -> Loaded {
         let heads = self.rows.iter().filter(|(number, row)| row.batch.is_none_or(|batch| batch.first.0 == **number));
         let mut found: Vec<_> = heads
             .filter(|(number, row)| match want {
@@ -159,7 +159,7 @@ impl Hook {
         let is_last = found.len() <= limit.count;
         let parcels = found.into_iter().take(limit.count).map(|(number, row)| self.parcel(*number, row)).collect();
         let later = self.rows.values().filter_map(|row| row.next_attempt_at).filter(|at| *at > now);
-        Reading { page: Page { parcels, is_last }, next_due: later.min() }
+        Loaded { page: Page { parcels, is_last }, next_due: later.min() }
     }
 }
 
@@ -169,7 +169,7 @@ struct Look {
     want: Want,
     through: IncrementId,
     limit: PageLimit,
-    at_start: Reading,
+    at_start: Loaded,
 }
 
 struct World {
@@ -329,12 +329,12 @@ impl World {
         }
         let (hook, parcel) = self.in_flight.remove(pick % self.in_flight.len());
         let retry = Verdict::Retry(self.now.after(RETRY_AFTER));
-        let (verdict, sign) = match how {
-            How::Well => (Verdict::Delivered, Sign::Good(Duration::from_millis(1))),
-            How::Badly => (retry, Sign::Bad),
-            How::GivenUp => (Verdict::Abandoned, Sign::Bad),
-            How::TooMuch => (retry, Sign::TooMuch(Some(Duration::from_secs(2)))),
-            How::Gone => (Verdict::Gone, Sign::Bad),
+        let (verdict, feedback) = match how {
+            How::Well => (Verdict::Delivered, Feedback::Good(Duration::from_millis(1))),
+            How::Badly => (retry, Feedback::Bad),
+            How::GivenUp => (Verdict::Abandoned, Feedback::Bad),
+            How::TooMuch => (retry, Feedback::TooMuch(Some(Duration::from_secs(2)))),
+            How::Gone => (Verdict::Gone, Feedback::Bad),
         };
         let error = || AttemptError { class: ErrorClass::Status, detail: String::new() };
         let attempt = Attempt {
@@ -359,7 +359,7 @@ impl World {
             pause: None,
             resends_asked,
         };
-        self.scheduler.sent(parcel, &outcome, sign, self.now);
+        self.scheduler.sent(parcel, &outcome, feedback, self.now);
         self.ended.push(outcome);
     }
 

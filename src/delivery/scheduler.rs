@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Config;
-use super::health::Sign;
+use super::health::Feedback;
 use super::lane::{Lane, Load, Share, Want};
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
@@ -72,7 +72,7 @@ pub enum Action {
 
 /// What the store gave for a [`Want`].
 #[derive(Debug)]
-pub struct Reading {
+pub struct Loaded {
     /// The page.
     pub page: Page,
     /// When the next retry behind it falls due, if retries were asked for.
@@ -410,12 +410,12 @@ impl Scheduler {
 
     /// A request has ended; its number is held until [`Self::recorded`]. Returns
     /// until when its receiver is left alone.
-    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, sign: Sign, now: Timestamp) -> Option<Pause> {
+    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, feedback: Feedback, now: Timestamp) -> Option<Pause> {
         self.in_flight -= 1;
         let share = self.share;
         let mut pause = None;
         self.with_lane(outcome.webhook_id, |lane| {
-            lane.sent(parcel, outcome.verdict, sign, share, now);
+            lane.sent(parcel, outcome.verdict, feedback, share, now);
             pause = lane.pause(now);
         });
         pause
@@ -438,10 +438,10 @@ impl Scheduler {
     }
 
     /// What a lane wanted was read, or could not be.
-    pub fn read(&mut self, id: WebhookId, want: Want, through: IncrementId, reading: Option<Reading>, now: Timestamp) {
+    pub fn read(&mut self, id: WebhookId, want: Want, through: IncrementId, reading: Option<Loaded>, now: Timestamp) {
         self.with_lane(id, |lane| match reading {
             None => lane.reading_failed(now.after(REST)),
-            Some(Reading { page, next_due }) => lane.read(want, page, next_due, through, now),
+            Some(Loaded { page, next_due }) => lane.read(want, page, next_due, through, now),
         });
     }
 

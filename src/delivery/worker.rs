@@ -19,10 +19,10 @@ use super::answers::Kept;
 use super::blot::Credentials;
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
-use super::health::Sign;
+use super::health::Feedback;
 use super::lane::Want;
 use super::pace::Pace;
-use super::scheduler::{Action, Reading, Scheduler};
+use super::scheduler::{Action, Loaded, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
@@ -106,7 +106,7 @@ impl Worker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
             let (reports, reported) = mpsc::channel(REPORTS_MAX);
-            let hands = Hands {
+            let context = Context {
                 client: Arc::new(client),
                 store: parts.store,
                 clock: parts.clock,
@@ -117,7 +117,7 @@ impl Worker {
             };
             let pace = Pace::new(config.in_flight_max, Instant::now());
             scheduler.allow(pace.allowed());
-            let run = Run { scheduler, pace, hands, outcomes: VecDeque::new(), record_by: None, recording: 0 };
+            let run = Run { scheduler, pace, context, outcomes: VecDeque::new(), record_by: None, recording: 0 };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -161,7 +161,7 @@ enum Report {
         webhook_id: WebhookId,
         want: Want,
         through: IncrementId,
-        reading: Result<Reading, StoreError>,
+        reading: Result<Loaded, StoreError>,
     },
     Recorded(Arc<[Outcome]>),
 }
@@ -169,7 +169,7 @@ enum Report {
 /// An attempt that has ended.
 struct Sent {
     outcome: Outcome,
-    sign: Sign,
+    feedback: Feedback,
     parcel: Parcel,
     kept: Option<Kept>,
     ended_at: Instant,
@@ -177,7 +177,7 @@ struct Sent {
 
 /// What tasks work with.
 #[derive(Clone)]
-struct Hands {
+struct Context {
     client: Arc<Client>,
     store: Arc<dyn Store>,
     clock: Clock,
@@ -192,7 +192,7 @@ struct Hands {
 struct Run {
     scheduler: Scheduler,
     pace: Pace,
-    hands: Hands,
+    context: Context,
     /// Ended, and to be recorded with the next batch; with the room that their
     /// answers take up.
     outcomes: VecDeque<(Outcome, Option<Kept>)>,
@@ -213,7 +213,7 @@ impl Run {
             self.keep_pace();
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
-                let now = self.hands.clock.now();
+                let now = self.context.clock.now();
                 let actions = std::iter::from_fn(|| self.scheduler.next(now)).take(ACTIONS_PER_STEP);
                 let actions: Vec<_> = actions.collect();
                 let is_done = actions.len() < ACTIONS_PER_STEP;
@@ -239,7 +239,7 @@ impl Run {
                 () = mailbox.arrived() => {}
                 // Those that have been started are heard first.
                 () = tokio::task::yield_now(), if !is_done => {}
-                () = self.hands.clock.wait_until(alarm) => {}
+                () = self.context.clock.wait_until(alarm) => {}
                 () = until(record_by) => {}
                 () = until(look_at) => {}
             }
@@ -265,47 +265,47 @@ impl Run {
     }
 
     fn act(&self, action: Action) {
-        let hands = self.hands.clone();
+        let context = self.context.clone();
         match action {
             Action::Send(webhook, parcel) => tokio::spawn(work::guarded("a delivery", async move {
                 let webhook_id = webhook.webhook_id;
-                if let Err(is_failed) = hands.seal(webhook_id, &parcel).await {
+                if let Err(is_failed) = context.seal(webhook_id, &parcel).await {
                     let parcel = Box::new(parcel);
-                    return hands.report(Report::Unsent { webhook_id, parcel, is_failed }).await;
+                    return context.report(Report::Unsent { webhook_id, parcel, is_failed }).await;
                 }
-                let (outcome, sign, kept) = hands.deliver(&webhook, &parcel).await;
+                let (outcome, feedback, kept) = context.deliver(&webhook, &parcel).await;
                 let ended_at = Instant::now();
-                hands.report(Report::Sent(Box::new(Sent { outcome, sign, parcel, kept, ended_at }))).await;
+                context.report(Report::Sent(Box::new(Sent { outcome, feedback, parcel, kept, ended_at }))).await;
             })),
             Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
-                let now = hands.clock.now();
+                let now = context.clock.now();
                 let reading = match want {
-                    Want::Fresh(after) => hands
+                    Want::Fresh(after) => context
                         .store
                         .fresh(merchant_id, webhook_id, after, limit)
                         .await
-                        .map(|page| Reading { page, next_due: None }),
-                    Want::Pending(after) => hands
+                        .map(|page| Loaded { page, next_due: None }),
+                    Want::Pending(after) => context
                         .store
                         .pending(merchant_id, webhook_id, after, limit)
                         .await
-                        .map(|page| Reading { page, next_due: None }),
-                    Want::One(number) => hands
+                        .map(|page| Loaded { page, next_due: None }),
+                    Want::One(number) => context
                         .store
                         .one(merchant_id, webhook_id, number, limit)
                         .await
-                        .map(|page| Reading { page, next_due: None }),
+                        .map(|page| Loaded { page, next_due: None }),
                     // Both look at the same `now`: what is not due in one is to come in the other.
-                    Want::Due(after) => match hands.store.due(merchant_id, webhook_id, after, now, limit).await {
-                        Ok(page) => hands
+                    Want::Due(after) => match context.store.due(merchant_id, webhook_id, after, now, limit).await {
+                        Ok(page) => context
                             .store
                             .next_due(merchant_id, webhook_id, now)
                             .await
-                            .map(|next_due| Reading { page, next_due }),
+                            .map(|next_due| Loaded { page, next_due }),
                         Err(cause) => Err(cause),
                     },
                 };
-                hands.report(Report::Read { webhook_id, want, through, reading }).await;
+                context.report(Report::Read { webhook_id, want, through, reading }).await;
             }),
         };
     }
@@ -313,20 +313,20 @@ impl Run {
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
-                let Sent { mut outcome, sign, parcel, kept, ended_at } = *sent;
+                let Sent { mut outcome, feedback, parcel, kept, ended_at } = *sent;
                 self.pace.heard(ended_at, Instant::now());
-                outcome.pause = self.scheduler.sent(parcel, &outcome, sign, self.hands.clock.now());
+                outcome.pause = self.scheduler.sent(parcel, &outcome, feedback, self.context.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back((outcome, kept));
             }
             Report::Unsent { webhook_id, parcel, is_failed } => {
-                self.scheduler.unsent(webhook_id, &parcel, is_failed, self.hands.clock.now());
+                self.scheduler.unsent(webhook_id, &parcel, is_failed, self.context.clock.now());
             }
             Report::Read { webhook_id, want, through, reading } => {
                 if let Err(cause) = &reading {
                     error!(%cause, %webhook_id, "pending deliveries could not be read; trying again");
                 }
-                self.scheduler.read(webhook_id, want, through, reading.ok(), self.hands.clock.now());
+                self.scheduler.read(webhook_id, want, through, reading.ok(), self.context.clock.now());
             }
             Report::Recorded(outcomes) => {
                 self.recording -= 1;
@@ -343,7 +343,7 @@ impl Run {
     /// Has as many requests under way as the thread keeps up with.
     fn keep_pace(&mut self) {
         let (in_flight, are_wanted) = (self.scheduler.in_flight(), self.scheduler.is_held_up());
-        let is_shared = self.scheduler.is_shared(self.hands.clock.now());
+        let is_shared = self.scheduler.is_shared(self.context.clock.now());
         if self.pace.look(in_flight, are_wanted, is_shared, Instant::now()) {
             self.scheduler.allow(self.pace.allowed());
         }
@@ -374,16 +374,16 @@ impl Run {
         let count = self.outcomes.iter().take_while(fits).count();
         let (outcomes, kept): (Vec<_>, Vec<_>) = self.outcomes.drain(..count).unzip();
         let outcomes: Arc<[Outcome]> = outcomes.into();
-        let hands = self.hands.clone();
+        let context = self.context.clone();
         tokio::spawn(async move {
-            while let Err(cause) = hands.store.record(Arc::clone(&outcomes)).await {
+            while let Err(cause) = context.store.record(Arc::clone(&outcomes)).await {
                 if !cause.is_logged() {
                     error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
                 }
                 tokio::time::sleep(RECORD_INTERVAL).await;
             }
             drop(kept);
-            hands.report(Report::Recorded(outcomes)).await;
+            context.report(Report::Recorded(outcomes)).await;
         });
     }
 }
@@ -396,7 +396,7 @@ async fn until(instant: Option<Instant>) {
     }
 }
 
-impl Hands {
+impl Context {
     /// Has the store remember a batch before it is sent for the first time, so
     /// that whatever happens it is the same batch again. Fails with whether
     /// the store failed; if not, the batch is no longer what it was.
@@ -439,7 +439,7 @@ impl Hands {
     }
 
     /// One attempt at a delivery.
-    async fn deliver(&self, webhook: &Arc<Webhook>, parcel: &Parcel) -> (Outcome, Sign, Option<Kept>) {
+    async fn deliver(&self, webhook: &Arc<Webhook>, parcel: &Parcel) -> (Outcome, Feedback, Option<Kept>) {
         let started_at = self.clock.now();
         let (result, request_headers) = match (&webhook.spec.url, self.prepare(webhook, parcel, started_at).await) {
             (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
@@ -454,7 +454,7 @@ impl Hands {
         };
         let attempt = parcel.attempts + 1;
         let ended_at = self.clock.now();
-        let (verdict, sign) = judge(webhook, parcel, &result, ended_at, (self.random)());
+        let (verdict, feedback) = judge(webhook, parcel, &result, ended_at, (self.random)());
         let outcome = Outcome {
             webhook_id: webhook.webhook_id,
             numbers: parcel.numbers(),
@@ -475,7 +475,7 @@ impl Hands {
             pause: None,
             resends_asked: parcel.resends_asked,
         };
-        (outcome, sign, result.kept)
+        (outcome, feedback, result.kept)
     }
 
     /// The result without the credentials that its answer repeats; found apart if
@@ -531,33 +531,33 @@ impl Prepared {
 
 /// What becomes of a delivery after an attempt, and what that says of its
 /// receiver.
-fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp, random: f64) -> (Verdict, Sign) {
+fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp, random: f64) -> (Verdict, Feedback) {
     let Some(error) = &result.error else {
-        return (Verdict::Delivered, Sign::Good(result.answered_in.unwrap_or(result.duration)));
+        return (Verdict::Delivered, Feedback::Good(result.answered_in.unwrap_or(result.duration)));
     };
     if error.class == ErrorClass::BodyTooLarge {
-        return (Verdict::Abandoned, Sign::Nothing);
+        return (Verdict::Abandoned, Feedback::Nothing);
     }
     let status = result.status.and_then(|status| StatusCode::from_u16(status).ok());
     if status == Some(StatusCode::GONE) {
-        return (Verdict::Gone, Sign::Bad);
+        return (Verdict::Gone, Feedback::Bad);
     }
     let asked = client::retry_after(&result.response_headers, now);
-    let sign = match status {
+    let feedback = match status {
         Some(
             StatusCode::TOO_MANY_REQUESTS
             | StatusCode::BAD_GATEWAY
             | StatusCode::SERVICE_UNAVAILABLE
             | StatusCode::GATEWAY_TIMEOUT,
-        ) => Sign::TooMuch(asked),
-        _ if asked.is_some() => Sign::TooMuch(asked),
-        _ if matches!(error.class, ErrorClass::Timeout | ErrorClass::Connect) => Sign::Lost,
-        _ => Sign::Bad,
+        ) => Feedback::TooMuch(asked),
+        _ if asked.is_some() => Feedback::TooMuch(asked),
+        _ if matches!(error.class, ErrorClass::Timeout | ErrorClass::Connect) => Feedback::Lost,
+        _ => Feedback::Bad,
     };
     // From 1, since the policy last began anew.
     let attempt = (parcel.attempts + 1).saturating_sub(parcel.policy_start);
     match webhook.spec.retry.next_attempt(attempt, now, asked, random) {
-        Some(at) => (Verdict::Retry(at), sign),
-        None => (Verdict::Abandoned, sign),
+        Some(at) => (Verdict::Retry(at), feedback),
+        None => (Verdict::Abandoned, feedback),
     }
 }

@@ -14,7 +14,7 @@ pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
 
 /// What is in front of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Front {
+pub enum Head {
     /// So many go out in one request, now as far as batches are concerned.
     Whole(usize),
     /// A batch that may still grow: it goes out as it is then, or once what is
@@ -31,9 +31,9 @@ pub fn is_batched(parcel: &Parcel, batching: Option<Batching>) -> bool {
 /// What is in front of those that wait, if there are any. A batch is of
 /// numbers that follow each other; it is whole when it is full, when another
 /// can't join it, or when its first has waited long enough.
-pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Front> {
+pub fn head(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Growth, now: Timestamp) -> Option<Head> {
     let first = waiting.front()?;
-    let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Front::Whole(1)) };
+    let Some(batching) = batching.filter(|_| is_batched(first, batching)) else { return Some(Head::Whole(1)) };
     let bytes_max = BATCH_BYTES_MAX.min(batching.max_bytes() as usize);
     let mut bytes = 0;
     let mut next = first.increment_id;
@@ -44,7 +44,7 @@ pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Gro
         // The body is of one format, which is pinned with each number.
         let joins = parcel.increment_id == next && parcel.format == first.format && is_batched(parcel, Some(batching));
         if count > 0 && (is_full || !joins) {
-            return Some(Front::Whole(count));
+            return Some(Head::Whole(count));
         }
         count += 1;
         next = next.next();
@@ -53,9 +53,9 @@ pub fn front(waiting: &VecDeque<Parcel>, batching: Option<Batching>, growth: Gro
     // A time in the future is from before the clock went back.
     let has_waited = goes_at <= now || first.numbered_at > now;
     Some(match growth {
-        Growth::Reading => Front::Growing(None),
-        Growth::Possible if count < batching.max_events() as usize && !has_waited => Front::Growing(Some(goes_at)),
-        Growth::Possible | Growth::Impossible => Front::Whole(count),
+        Growth::Reading => Head::Growing(None),
+        Growth::Possible if count < batching.max_events() as usize && !has_waited => Head::Growing(Some(goes_at)),
+        Growth::Possible | Growth::Impossible => Head::Whole(count),
     })
 }
 
@@ -89,53 +89,53 @@ mod tests {
         numbers.iter().map(|number| parcel(*number, 0, None)).collect()
     }
 
-    fn front_of(waiting: &VecDeque<Parcel>, batching: Option<Batching>) -> Option<Front> {
-        front(waiting, batching, Growth::Possible, NOW)
+    fn head_of(waiting: &VecDeque<Parcel>, batching: Option<Batching>) -> Option<Head> {
+        head(waiting, batching, Growth::Possible, NOW)
     }
 
     #[test]
     fn a_batch_is_of_one_format() {
         let mut waiting = fresh(&[1, 2, 3]);
         waiting[2].format = Format::UltraCart;
-        assert_eq!(front_of(&waiting, batching(9, 1_024)), Some(Front::Whole(2)));
+        assert_eq!(head_of(&waiting, batching(9, 1_024)), Some(Head::Whole(2)));
         waiting.pop_front();
         waiting.pop_front();
-        assert!(matches!(front_of(&waiting, batching(9, 1_024)), Some(Front::Growing(_))));
+        assert!(matches!(head_of(&waiting, batching(9, 1_024)), Some(Head::Growing(_))));
         waiting[0].format = Format::Shipstream;
-        assert_eq!(front_of(&waiting, batching(9, 1_024)), Some(Front::Whole(1)));
+        assert_eq!(head_of(&waiting, batching(9, 1_024)), Some(Head::Whole(1)));
     }
 
     #[test]
     fn a_batch_goes_when_it_is_full_or_has_waited() {
         let at = NOW.after(std::time::Duration::from_millis(500));
-        assert_eq!(front_of(&fresh(&[]), batching(3, 1_024)), None);
-        assert_eq!(front_of(&fresh(&[1, 2]), None), Some(Front::Whole(1)));
+        assert_eq!(head_of(&fresh(&[]), batching(3, 1_024)), None);
+        assert_eq!(head_of(&fresh(&[1, 2]), None), Some(Head::Whole(1)));
         let two = fresh(&[1, 2]);
-        assert_eq!(front_of(&two, batching(3, 1_024)), Some(Front::Growing(Some(at))));
-        assert_eq!(front(&two, batching(3, 1_024), Growth::Possible, at), Some(Front::Whole(2)));
-        assert_eq!(front(&two, batching(3, 1_024), Growth::Impossible, NOW), Some(Front::Whole(2)));
-        assert_eq!(front(&two, batching(3, 1_024), Growth::Reading, at), Some(Front::Growing(None)));
-        assert_eq!(front_of(&fresh(&[1, 2, 3]), batching(3, 1_024)), Some(Front::Whole(3)));
-        assert_eq!(front_of(&fresh(&[1, 2, 3, 4]), batching(3, 1_024)), Some(Front::Whole(3)));
+        assert_eq!(head_of(&two, batching(3, 1_024)), Some(Head::Growing(Some(at))));
+        assert_eq!(head(&two, batching(3, 1_024), Growth::Possible, at), Some(Head::Whole(2)));
+        assert_eq!(head(&two, batching(3, 1_024), Growth::Impossible, NOW), Some(Head::Whole(2)));
+        assert_eq!(head(&two, batching(3, 1_024), Growth::Reading, at), Some(Head::Growing(None)));
+        assert_eq!(head_of(&fresh(&[1, 2, 3]), batching(3, 1_024)), Some(Head::Whole(3)));
+        assert_eq!(head_of(&fresh(&[1, 2, 3, 4]), batching(3, 1_024)), Some(Head::Whole(3)));
         // The clock went back by an hour.
         let earlier = Timestamp(NOW.0 - 3_600_000);
-        assert_eq!(front(&two, batching(3, 1_024), Growth::Possible, earlier), Some(Front::Whole(2)));
+        assert_eq!(head(&two, batching(3, 1_024), Growth::Possible, earlier), Some(Head::Whole(2)));
     }
 
     #[test]
     fn what_can_t_join_ends_a_batch() {
         let batching = batching(10, 1_024);
-        assert_eq!(front_of(&fresh(&[1, 2, 4]), batching), Some(Front::Whole(2)));
+        assert_eq!(head_of(&fresh(&[1, 2, 4]), batching), Some(Head::Whole(2)));
         for other in [parcel(2, 1, Some(NOW)), parcel(2, 0, Some(NOW))] {
             let mut waiting = fresh(&[1]);
             waiting.push_back(other);
-            assert_eq!(front_of(&waiting, batching), Some(Front::Whole(1)));
+            assert_eq!(head_of(&waiting, batching), Some(Head::Whole(1)));
             waiting.pop_front();
-            assert_eq!(front_of(&waiting, batching), Some(Front::Whole(1)));
+            assert_eq!(head_of(&waiting, batching), Some(Head::Whole(1)));
         }
         let mut pinned = fresh(&[1, 2]);
         pinned[1].format = Format::Shipstream;
-        assert_eq!(front_of(&pinned, batching), Some(Front::Whole(1)));
+        assert_eq!(head_of(&pinned, batching), Some(Head::Whole(1)));
     }
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
                 let message = format!(r#"{{"a":"{}"}}"#, "x".repeat(length));
                 Arc::get_mut(&mut parcel.event).unwrap().message = Message::try_new(&message).unwrap();
             }
-            let Some(Front::Whole(count)) = front_of(&waiting, batching(100, 2_048)) else { panic!("{length}") };
+            let Some(Head::Whole(count)) = head_of(&waiting, batching(100, 2_048)) else { panic!("{length}") };
             let mut parcels = waiting.into_iter().take(count);
             let first = parcels.next().unwrap();
             let sent = Parcel { batch: Some(parcels.map(Content::from).collect()), ..first };

@@ -18,7 +18,7 @@ use crate::domain::topic::Topic;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
 use crate::render;
-use crate::render::batch::{BATCH_BYTES_MAX, Front, Growth, front};
+use crate::render::batch::{BATCH_BYTES_MAX, Growth, Head, head};
 use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::store::requests::LoggedRequest;
 use crate::store::{Content, Parcel, StoreError};
@@ -138,9 +138,9 @@ impl Service {
         let waiting = self.first_parcels(caller, webhook, topic).await;
         let mut waiting = waiting.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let batching = webhook.spec.batch;
-        let count = match front(&waiting, batching, Growth::Impossible, self.clock.now()) {
-            Some(Front::Whole(count)) => count,
-            Some(Front::Growing(_)) | None => return Ok(None),
+        let count = match head(&waiting, batching, Growth::Impossible, self.clock.now()) {
+            Some(Head::Whole(count)) => count,
+            Some(Head::Growing(_)) | None => return Ok(None),
         };
         let others = waiting.drain(1..).take(count - 1).map(Content::from).collect();
         let Some(first) = waiting.pop_front() else { return Ok(None) };

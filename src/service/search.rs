@@ -20,7 +20,7 @@ const BYTES_MAX: usize = 16 * 1_024 * 1_024;
 
 /// What a message must hold to be found, as a caller says it.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct MemberValue {
     /// Where: a JSON pointer (RFC 6901).
     pub pointer: String,
     /// What stands there.
@@ -31,7 +31,7 @@ pub struct Held {
 #[derive(Debug)]
 pub struct EventSearch {
     filter: EventFilter,
-    held: Arc<Held>,
+    wanted: Arc<MemberValue>,
     order: Order,
     /// All events up to this one, in that order, have been looked into.
     after: Option<EventId>,
@@ -60,15 +60,15 @@ impl Service {
         caller: &Caller,
         selection: EventSelection,
         page: &EventPage,
-        held: Held,
+        wanted: MemberValue,
     ) -> Result<EventSearch, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let checked = check(&held).and_then(|()| read_sort(page.sort.as_deref(), &SORT_KEYS));
+        let checked = check(&wanted).and_then(|()| read_sort(page.sort.as_deref(), &SORT_KEYS));
         let (_, order) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let filter = self.selected_events(caller, selection).await?;
         let after = page.after_event_id.map(EventId);
-        let (held, found) = (Arc::new(held), VecDeque::new());
-        Ok(EventSearch { filter, held, order, after, found, is_last: false, looked_at: 0, bytes: 0 })
+        let (wanted, found) = (Arc::new(wanted), VecDeque::new());
+        Ok(EventSearch { filter, wanted, order, after, found, is_last: false, looked_at: 0, bytes: 0 })
     }
 
     /// The next event that is found. Messages are read in pieces, and judged
@@ -92,21 +92,21 @@ impl Service {
             (search.is_last, search.after) = (looked.next.is_none(), looked.next.or(search.after));
             search.looked_at += looked.events.len();
             search.bytes += looked.events.iter().map(|(_, message)| message.as_str().len()).sum::<usize>();
-            let held = Arc::clone(&search.held);
+            let wanted = Arc::clone(&search.wanted);
             let judge = move || {
                 let events = looked.events.into_iter();
-                events.filter(|(_, message)| holds(message.as_str(), &held)).map(|(event, _)| event).collect()
+                events.filter(|(_, message)| holds(message.as_str(), &wanted)).map(|(event, _)| event).collect()
             };
             search.found = self.apart(caller, judge).await?;
         }
     }
 }
 
-fn check(held: &Held) -> Result<(), Violation> {
-    if !held.pointer.is_empty() && !held.pointer.starts_with('/') {
+fn check(wanted: &MemberValue) -> Result<(), Violation> {
+    if !wanted.pointer.is_empty() && !wanted.pointer.starts_with('/') {
         return Err(Violation::new("pointer", "is no JSON pointer; write one such as /order_id or /items/0/sku."));
     }
-    if held.value.is_array() || held.value.is_object() {
+    if wanted.value.is_array() || wanted.value.is_object() {
         return Err(Violation::new("value", "is looked for as a whole: give a text, a number, true, false or null."));
     }
     Ok(())
@@ -114,10 +114,10 @@ fn check(held: &Held) -> Result<(), Violation> {
 
 /// True of a message that has the value in that place. Numbers are one whatever
 /// their spelling.
-fn holds(message: &str, held: &Held) -> bool {
+fn holds(message: &str, wanted: &MemberValue) -> bool {
     let message: Value = serde_json::from_str(message).unwrap_or_default();
-    let found = message.pointer(&held.pointer);
-    found.is_some_and(|found| *found == held.value || (found.is_number() && found.as_f64() == held.value.as_f64()))
+    let found = message.pointer(&wanted.pointer);
+    found.is_some_and(|found| *found == wanted.value || (found.is_number() && found.as_f64() == wanted.value.as_f64()))
 }
 
 #[cfg(test)]
@@ -144,12 +144,12 @@ mod tests {
             ("/none", json!(1), false),
             ("", json!(1), false),
         ] {
-            let held = Held { pointer: pointer.to_owned(), value: value.clone() };
-            assert!(check(&held).is_ok());
-            assert_eq!(holds(message, &held), expected, "{pointer} {value}");
+            let wanted = MemberValue { pointer: pointer.to_owned(), value: value.clone() };
+            assert!(check(&wanted).is_ok());
+            assert_eq!(holds(message, &wanted), expected, "{pointer} {value}");
         }
         for (pointer, value) in [("id", json!(1)), ("/id", json!([1])), ("/id", json!({}))] {
-            assert!(check(&Held { pointer: pointer.to_owned(), value }).is_err());
+            assert!(check(&MemberValue { pointer: pointer.to_owned(), value }).is_err());
         }
     }
 }

@@ -26,7 +26,7 @@ struct State {
 }
 
 /// Bytes that are counted until this is dropped.
-pub struct Held {
+pub struct Reservation {
     budget: Arc<Budget>,
     share: Mutex<Share>,
 }
@@ -50,16 +50,16 @@ impl Budget {
     }
 
     /// Counts bytes if there is room for them.
-    pub fn try_hold(self: &Arc<Self>, account: Account, count: usize) -> Option<Held> {
+    pub fn try_hold(self: &Arc<Self>, account: Account, count: usize) -> Option<Reservation> {
         let nothing = Share { account, count: 0 };
-        let held = Held { budget: Arc::clone(self), share: Mutex::new(nothing) };
+        let held = Reservation { budget: Arc::clone(self), share: Mutex::new(nothing) };
         held.try_resize(count).then_some(held)
     }
 
     /// Counts bytes that are there, whether there is room for them or not.
-    pub fn hold(self: &Arc<Self>, account: Account, count: usize) -> Held {
+    pub fn hold(self: &Arc<Self>, account: Account, count: usize) -> Reservation {
         self.state().add(Share { account, count });
-        Held { budget: Arc::clone(self), share: Mutex::new(Share { account, count }) }
+        Reservation { budget: Arc::clone(self), share: Mutex::new(Share { account, count }) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -86,7 +86,7 @@ impl State {
     }
 }
 
-impl Held {
+impl Reservation {
     /// Counts so many in place of those it counted. False, and nothing is
     /// changed, if there is no room for them; for fewer there always is.
     pub fn try_resize(&self, count: usize) -> bool {
@@ -136,14 +136,14 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let share = *self.share();
         self.budget.state().take_off(share);
     }
 }
 
-impl std::fmt::Debug for Held {
+impl std::fmt::Debug for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Share { account, count } = *self.share();
         write!(f, "{count} bytes of {account:?}")
@@ -152,7 +152,7 @@ impl std::fmt::Debug for Held {
 
 struct Counted {
     bytes: Bytes,
-    _held: Arc<Held>,
+    _held: Arc<Reservation>,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -182,7 +182,8 @@ mod tests {
             let bobs: Vec<_> = std::iter::from_fn(|| budget.try_hold(BOB, 2_000)).collect();
             assert_eq!(bobs.len(), 2);
             assert!(budget.try_hold(ANN, 1).is_none() && budget.try_hold(BOB, 1).is_none());
-            let sent: Vec<_> = anns.into_iter().map(|held| Held::around(held, Bytes::from(vec![0; 2_000]))).collect();
+            let sent: Vec<_> =
+                anns.into_iter().map(|held| Reservation::around(held, Bytes::from(vec![0; 2_000]))).collect();
             let slices: Vec<_> = sent.iter().map(|bytes| bytes.slice(5..)).collect();
             drop(sent);
             assert!(budget.try_hold(ANN, 1).is_none(), "somebody has them still");

@@ -37,7 +37,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 use crate::service::topic::{TopicPage, TopicSelection};
-use crate::work::budget::{Budget, Held};
+use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 use http_body_util::{BodyExt, Collected};
 
@@ -325,7 +325,7 @@ impl Handler {
             let (head, body) = response.into_parts();
             // It is in memory already, so nothing is waited for.
             let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-            let body = Held::around(room, body);
+            let body = Reservation::around(room, body);
             Ok(Response::from_parts(head, body.into()))
         };
         answer.await.unwrap_or_else(|refusal: Refusal| refused(&self.dialect, refusal, &parts.headers))

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use crate::api::list::{ListText, text_of};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::work::Account;
-use crate::work::budget::Held;
+use crate::work::budget::Reservation;
 
 /// Results below this become part of the text around them, in bytes.
 const PIECE_MIN: usize = 4_096;
@@ -33,14 +33,14 @@ const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// be begun at once that find none when they are done.
 #[derive(Clone, Debug)]
 pub struct Room {
-    held: Arc<Held>,
+    held: Arc<Reservation>,
     /// What was made before, as part of the same answer.
     before: usize,
 }
 
 impl Room {
     /// An answer that is counted so.
-    pub fn new(held: Held) -> Self {
+    pub fn new(held: Reservation) -> Self {
         Self { held: Arc::new(held), before: 0 }
     }
 
@@ -61,7 +61,7 @@ impl Room {
 
     /// Counts what was made until it has been sent.
     pub fn around(self, made: Bytes) -> Bytes {
-        Held::around(self.held, made)
+        Reservation::around(self.held, made)
     }
 }
 

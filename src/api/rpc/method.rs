@@ -29,7 +29,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
-use crate::work::budget::{Budget, Held};
+use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 
 /// The faults of finding out who calls.
@@ -49,7 +49,7 @@ pub struct Context {
     pub live: Option<Live>,
     /// The count of its body, which ends when nobody has this any more; `None`
     /// if it is short.
-    pub body: Option<Arc<Held>>,
+    pub body: Option<Arc<Reservation>>,
 }
 
 /// What a method works with.

@@ -49,7 +49,7 @@ use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
 use crate::service::Service;
 use crate::service::auth::Credentials;
-use crate::work::budget::{Budget, Held};
+use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 
 /// Our own paths.
@@ -168,7 +168,7 @@ impl Endpoint {
     /// whoever made a call of it.
     fn hold(&self, answer: &Answer, peer: IpAddr) -> impl Fn(Bytes) -> Bytes + use<> {
         let (unsent, payer) = (Arc::clone(&self.unsent), answer.payer(Account::of_stranger(peer)));
-        move |text| Held::around(unsent.hold(payer, text.len()), text)
+        move |text| Reservation::around(unsent.hold(payer, text.len()), text)
     }
 }
 

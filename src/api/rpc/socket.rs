@@ -40,7 +40,7 @@ use super::method::Context;
 use super::{Endpoint, credentials, is_browser, refusal, refuse_method, see_reference};
 use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
 use crate::api::places::{Standing, Work};
-use crate::api::{Peer, Seat};
+use crate::api::{ConnectionPermit, Peer};
 use crate::work::guarded;
 
 /// The one version of the protocol that there is.
@@ -84,9 +84,12 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
             public_url must say where it is.";
         return refusal(StatusCode::FORBIDDEN, INVALID_REQUEST, problem);
     }
-    let of_connection =
-        (parts.extensions.get().copied(), parts.extensions.get::<Seat>().cloned(), parts.extensions.get().cloned());
-    let ((Some(Peer(peer)), Some(seat), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
+    let of_connection = (
+        parts.extensions.get().copied(),
+        parts.extensions.get::<ConnectionPermit>().cloned(),
+        parts.extensions.get().cloned(),
+    );
+    let ((Some(Peer(peer)), Some(permit), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
     let context = Context { credentials, peer, codes: endpoint.codes, live: None, body: None };
@@ -102,9 +105,9 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
             .max_message_size(Some(max))
             .max_frame_size(Some(max));
         let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
-        let standing = Arc::clone(&seat.standing);
+        let standing = Arc::clone(&permit.standing);
         tokio::select! {
-            ended = Connection::new(socket, endpoint, context, seat, intake).run() => match ended {
+            ended = Connection::new(socket, endpoint, context, permit, intake).run() => match ended {
                 Ok(()) => {}
                 Err(Broken) => debug!("a WebSocket broke off"),
             },
@@ -173,7 +176,7 @@ struct Connection {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     endpoint: Endpoint,
     context: Context,
-    seat: Seat,
+    permit: ConnectionPermit,
     standing: Arc<Standing>,
     /// While it has something to do.
     work: Option<Work>,
@@ -191,16 +194,16 @@ impl Connection {
         socket: WebSocketStream<TokioIo<Upgraded>>,
         endpoint: Endpoint,
         context: Context,
-        seat: Seat,
+        permit: ConnectionPermit,
         intake: Arc<Intake>,
     ) -> Self {
         let subscriptions = Subscriptions::new(endpoint.config.ws_subscriptions_max);
-        let standing = Arc::clone(&seat.standing);
+        let standing = Arc::clone(&permit.standing);
         Self {
             socket,
             endpoint,
             context,
-            seat,
+            permit,
             standing,
             work: None,
             intake,
@@ -221,7 +224,7 @@ impl Connection {
             let has_room = self.has_room();
             self.note_work();
             tokio::select! {
-                () = self.seat.is_stopping() => return self.drain().await,
+                () = self.permit.is_stopping() => return self.drain().await,
                 () = self.standing.gives_way() => return self.give_way(),
                 () = self.intake.overflows() => return self.turn_away().await,
                 came = self.socket.next(), if has_room => match Came::from(came) {
@@ -321,7 +324,7 @@ impl Connection {
             let ran = tokio::select! {
                 biased;
                 ran = self.calls.join_next() => ran,
-                () = self.seat.is_over() => None,
+                () = self.permit.is_over() => None,
             };
             let Some(ran) = ran else { break };
             self.answer(ran.map_err(|_| Broken)?).await?;
@@ -369,7 +372,7 @@ impl Connection {
         tokio::select! {
             // It lingers, or a reset would overtake what was said.
             ended = self.socket.get_mut().shutdown() => left.and(ended.map_err(|_| Broken)),
-            () = self.seat.is_over() => Err(Broken),
+            () = self.permit.is_over() => Err(Broken),
         }
     }
 
@@ -419,7 +422,7 @@ impl Connection {
             // What can be written at once is, however late it is.
             biased;
             written = self.socket.feed(message) => written.map_err(|_| Broken),
-            () = self.seat.is_over() => Err(Broken),
+            () = self.permit.is_over() => Err(Broken),
         }
     }
 
@@ -427,7 +430,7 @@ impl Connection {
         tokio::select! {
             biased;
             written = self.socket.flush() => written.map_err(|_| Broken),
-            () = self.seat.is_over() => Err(Broken),
+            () = self.permit.is_over() => Err(Broken),
         }
     }
 }

@@ -33,8 +33,8 @@ fn asked(lane: &mut Lane, now: Timestamp) -> Want {
 }
 
 fn end(lane: &mut Lane, parcel: Parcel, verdict: Verdict) {
-    let sign = if verdict == Verdict::Delivered { Sign::Good(MS) } else { Sign::Bad };
-    lane.sent(parcel, verdict, sign, SHARE, NOW);
+    let feedback = if verdict == Verdict::Delivered { Feedback::Good(MS) } else { Feedback::Bad };
+    lane.sent(parcel, verdict, feedback, SHARE, NOW);
 }
 
 /// Sends what is in front, and gives it back.
@@ -207,7 +207,7 @@ fn a_batch_that_was_not_sealed_is_read_again() {
 
 #[test]
 fn what_is_to_be_sent_now_waits_for_no_pause_no_rate_and_no_switch() {
-    let asks = Sign::TooMuch(Some(std::time::Duration::from_secs(600)));
+    let asks = Feedback::TooMuch(Some(std::time::Duration::from_secs(600)));
     let off = |on: bool, mode| {
         let mut other = Webhook::clone(&webhook(1, mode, 0, 3));
         other.spec.is_active = on;

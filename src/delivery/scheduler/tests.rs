@@ -66,7 +66,7 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         pause: None,
         resends_asked: 0,
     };
-    scheduler.sent(parcel, &outcome, Sign::Good(Duration::from_millis(1)), NOW);
+    scheduler.sent(parcel, &outcome, Feedback::Good(Duration::from_millis(1)), NOW);
     scheduler.recorded(&outcome);
 }
 
@@ -176,7 +176,7 @@ fn loaded_bytes_are_shared_by_merchant() {
     scheduler.absorb(News { committed_through: (10..=19).map(through).collect(), ..News::default() });
     assert_eq!(readings(&mut scheduler), 1, "half of what is left to them");
     // What was read is nothing, so that the next may read.
-    let reading = Reading { page: Page { parcels: Vec::new(), is_last: true }, next_due: None };
+    let reading = Loaded { page: Page { parcels: Vec::new(), is_last: true }, next_due: None };
     scheduler.read(WebhookId(1), Want::Fresh(IncrementId::ZERO), IncrementId(5), Some(reading), NOW);
     assert_eq!(readings(&mut scheduler), 1);
 }

@@ -14,7 +14,7 @@ use crate::domain::id::EventId;
 use crate::domain::user::Permission;
 use crate::service::auth::Caller;
 use crate::service::event::{EventDraft, EventPage, EventSelection};
-use crate::service::search::{Held, Sought};
+use crate::service::search::{MemberValue, Sought};
 use crate::work::READ_AT_ONCE_MAX;
 
 /// The methods of the resource.
@@ -162,7 +162,7 @@ struct ListOptions {
 }
 
 impl ListOptions {
-    fn read(self) -> Result<(EventSelection, EventPage, Option<Held>), Fault> {
+    fn read(self) -> Result<(EventSelection, EventPage, Option<MemberValue>), Fault> {
         let (topics, since, until) = (self.topics.map(|topics| topics.0), self.since, self.until);
         let selection = EventSelection { topics, since, until, idempotency_key: self.idempotency_key };
         let (after_event_id, limit) = (self.after_event_id.map(|id| id.0), self.limit.map(|limit| limit.0));
@@ -170,20 +170,20 @@ impl ListOptions {
             let fault = Fault::new(FaultCode::InvalidSelection).field(field);
             Err(fault.detail(format!("goes with {other} alone; give both.")))
         };
-        let held = match (self.pointer, self.value) {
-            (Some(pointer), Some(value)) => Some(Held { pointer, value }),
+        let wanted = match (self.pointer, self.value) {
+            (Some(pointer), Some(value)) => Some(MemberValue { pointer, value }),
             (None, None) => None,
             (Some(_), None) => return alone("pointer", "value"),
             (None, Some(_)) => return alone("value", "pointer"),
         };
-        Ok((selection, EventPage { after_event_id, sort: self.sort, limit }, held))
+        Ok((selection, EventPage { after_event_id, sort: self.sort, limit }, wanted))
     }
 }
 
 async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<EventSummaryItem>, Fault> {
-    let (selection, mut page, held) = params.options.unwrap_or_default().0.read()?;
-    if let Some(held) = held {
-        return search(request, caller, selection, page, held).await;
+    let (selection, mut page, wanted) = params.options.unwrap_or_default().0.read()?;
+    if let Some(wanted) = wanted {
+        return search(request, caller, selection, page, wanted).await;
     }
     let (mut list, mut steps) = request.list(page.limit, LIGHT_STEP);
     loop {
@@ -210,11 +210,11 @@ async fn search(
     caller: Caller,
     selection: EventSelection,
     page: EventPage,
-    held: Held,
+    wanted: MemberValue,
 ) -> Result<Listed<EventSummaryItem>, Fault> {
     let mut left = request.service.list_limit(page.limit)?;
     let (mut list, _) = request.list(None, LIGHT_STEP);
-    let mut search = request.service.search_events(&caller, selection, &page, held).await?;
+    let mut search = request.service.search_events(&caller, selection, &page, wanted).await?;
     loop {
         match request.service.next_found(&caller, &mut search).await? {
             Sought::Found(event) => {
@@ -235,8 +235,8 @@ async fn search(
 }
 
 async fn count(request: Request, caller: Caller, params: Count) -> Result<u64, Fault> {
-    let (selection, _, held) = params.options.unwrap_or_default().0.read()?;
-    if held.is_some() {
+    let (selection, _, wanted) = params.options.unwrap_or_default().0.read()?;
+    if wanted.is_some() {
         let fault = Fault::new(FaultCode::InvalidSelection).field("pointer");
         return Err(fault.detail("is for event.list alone, which reads messages a part at a time."));
     }

@@ -145,7 +145,7 @@ async fn suffer(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noticed
 
 async fn suffer_in(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noticed, Failure> {
     let (site, key) = Site::open(folder, args)?;
-    let neighbour = Neighbour::settle(&site.server.address, "neighbour", &key).await?;
+    let neighbour = Neighbour::set_up(&site.server.address, "neighbour", &key).await?;
     let mut attackers = Vec::new();
     // One after the other, so that each has the time that it has alone.
     for (number, attack) in (0..).zip(trial.attacks) {

@@ -105,7 +105,7 @@ pub struct Neighbour {
 
 impl Neighbour {
     /// Logs him in, and makes his webhooks.
-    pub async fn settle(address: &str, user: &str, key: &str) -> Result<Arc<Self>, Failure> {
+    pub async fn set_up(address: &str, user: &str, key: &str) -> Result<Arc<Self>, Failure> {
         let arrivals = Arc::new(Arrivals::default());
         let receiver = receive(Arc::clone(&arrivals)).await?;
         let session = rpc::login(&mut Wire::open(address).await?, user, key).await?;
