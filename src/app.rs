@@ -14,6 +14,7 @@ use crate::delivery::connect::{Resolve, SystemResolver};
 use crate::delivery::guard::Guard;
 use crate::delivery::worker::{self, Worker};
 use crate::domain::time::Clock;
+use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::store::mailbox::Mailbox;
 use crate::store::sqlite::open::OpenError;
@@ -77,10 +78,12 @@ impl Server {
         let mailbox = Arc::new(Mailbox::default());
         let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::clone(&mailbox))?);
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
-        let parts = worker::Parts { store: Arc::clone(&store) as _, mailbox, resolver, clock: clock.clone(), random };
+        let metrics = Arc::new(Metrics::default());
+        let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
+        let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
         let worker = Worker::start(config.delivery, parts).await?;
         let sweeper = tokio::spawn(sweep(Arc::clone(&store), clock.clone()));
-        let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock));
+        let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock, metrics));
         let listener = api::listen(config.api, socket, Arc::clone(&service))
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
         Ok(Self { listener, service, worker, store, sweeper, grace: config.grace })
@@ -89,6 +92,11 @@ impl Server {
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.listener.local_addr()
+    }
+
+    /// What it counts of itself.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        self.service.metrics()
     }
 
     /// Counts the store's commits: what one changed can be read once it is

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+pub mod metrics;
 pub mod render;
 pub mod service;
 pub mod store;

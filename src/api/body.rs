@@ -12,6 +12,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::intake::{FULL_RETRY_AFTER, Intake, STEP};
+use crate::metrics::Limit;
 use crate::work::budget::Reservation;
 
 /// The encoding that is none, and the only one that is read.
@@ -59,6 +60,15 @@ impl BodyError {
     /// another media type (RFC 9110, 15.5.16).
     pub fn accept_encoding(self) -> Option<HeaderValue> {
         (self == Self::Encoded).then(|| HeaderValue::from_static(IDENTITY))
+    }
+
+    /// The limit that it is for, if it is for one.
+    pub fn limit(self) -> Option<Limit> {
+        match self {
+            Self::TooLong(_) => Some(Limit::BodyBytes),
+            Self::NoRoom => Some(Limit::ReceivedBytes),
+            Self::Encoded | Self::TooSlow | Self::BrokeOff => None,
+        }
     }
 
     /// When trying again makes sense.

@@ -52,6 +52,7 @@ use url::Url;
 use self::intake::{Counted, Intake};
 use self::linger::{Bounds, Lingering, Unread};
 use self::places::{Place, Places, Standing};
+use crate::metrics::{Limit, Metrics, Present};
 use crate::service::Service;
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
@@ -108,10 +109,11 @@ pub struct Peer(pub IpAddr);
 /// server's end by it, and is waited for.
 #[derive(Clone)]
 pub struct ConnectionPermit {
+    /// Given back before the listener hears that the connection has ended.
+    _place: Arc<(Place, Present)>,
     stopping: watch::Receiver<Option<Instant>>,
     /// Whether it is idle, and is to give way to others.
     standing: Arc<Standing>,
-    _place: Arc<Place>,
 }
 
 impl ConnectionPermit {
@@ -170,17 +172,23 @@ impl Listener {
 pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
-    let is_dev = service.is_dev();
+    let (is_dev, metrics) = (service.is_dev(), Arc::clone(service.metrics()));
     // Whatever others leave untaken, everybody may have an answer.
     let unsent = Budget::for_everybody(config.unsent_bytes_max);
     let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
     let router = hosts::guarded(router, is_dev, config.public_url.as_ref());
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(accept(config, socket, router, stopped));
+    let task = tokio::spawn(accept(config, socket, router, metrics, stopped));
     Ok(Listener { address, stop, task })
 }
 
-async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped: oneshot::Receiver<Instant>) {
+async fn accept(
+    config: Config,
+    socket: TcpListener,
+    router: Router,
+    metrics: Arc<Metrics>,
+    mut stopped: oneshot::Receiver<Instant>,
+) {
     let places = Places::new(config.connections_max, config.address_connections_max, config.trusted_proxies.clone());
     let received = Budget::new(config.received_bytes_max);
     let stopping = watch::Sender::new(None);
@@ -196,11 +204,15 @@ async fn accept(config: Config, socket: TcpListener, router: Router, mut stopped
             accepted = next => match accepted {
                 Ok((stream, peer, Some(place))) => {
                     let (stopping, standing) = (stopping.subscribe(), places.standing(peer.ip()));
-                    let permit = ConnectionPermit { stopping, standing, _place: Arc::new(place) };
+                    let counted = Arc::new((place, Present::new(&metrics.connections)));
+                    let permit = ConnectionPermit { _place: counted, stopping, standing };
                     let intake = Intake::new(&received, Account::of_stranger(peer.ip()));
                     serve(&config, router.clone(), stream, peer, permit, intake);
                 }
-                Ok((_, peer, None)) => debug!(%peer, "closed: there is no place for more connections of its address"),
+                Ok((_, peer, None)) => {
+                    metrics.refused(Limit::Connections);
+                    debug!(%peer, "closed: there is no place for more connections of its address");
+                }
                 Err(cause) => {
                     let cause: std::io::Error = cause;
                     warn!(%cause, "a connection could not be accepted");

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use super::PAGE_BYTES_MAX;
 use super::health::{Feedback, RateGate, ReceiverHealth};
 use super::held::{HeldNumbers, Taken};
+use super::load::{LaneState, Load, Share};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::time::Timestamp;
@@ -114,42 +115,6 @@ pub enum Want {
     Pending(IncrementId),
     /// That one, if it is to be sent, with its batch.
     One(IncrementId),
-}
-
-/// What lanes take up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
-    /// Requests under way.
-    pub requests: usize,
-    /// Bytes of messages that wait, or may be on their way from the store.
-    pub loaded_bytes: usize,
-    /// Bytes of messages and bodies that are under way.
-    pub sending_bytes: usize,
-}
-
-impl Load {
-    /// Has a sum follow one of those it sums up.
-    pub fn replace(&mut self, before: Self, after: Self) {
-        self.requests = self.requests - before.requests + after.requests;
-        self.loaded_bytes = self.loaded_bytes - before.loaded_bytes + after.loaded_bytes;
-        self.sending_bytes = self.sending_bytes - before.sending_bytes + after.sending_bytes;
-    }
-
-    /// True if something of it is less.
-    pub fn is_less_than(self, other: Self) -> bool {
-        self.requests < other.requests
-            || self.loaded_bytes < other.loaded_bytes
-            || self.sending_bytes < other.sending_bytes
-    }
-}
-
-/// How much of the server a lane may have.
-#[derive(Clone, Copy, Debug)]
-pub struct Share {
-    /// Requests at once, unless the webhook's owner says otherwise.
-    pub requests: usize,
-    /// Requests at once, whatever the owner says.
-    pub requests_max: usize,
 }
 
 impl Lane {
@@ -505,6 +470,16 @@ impl Lane {
     /// True if its receiver took the last deliveries.
     pub fn is_trusted(&self) -> bool {
         self.health.is_trusted()
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> LaneState {
+        match () {
+            () if !self.webhook.is_delivering() => LaneState::Stopped,
+            () if self.health.is_open() => LaneState::Open,
+            () if self.is_trusted() => LaneState::Proven,
+            () => LaneState::Unproven,
+        }
     }
 
     /// How many requests at once its receiver has earned.

@@ -4,11 +4,13 @@ mod answers;
 mod blot;
 pub mod client;
 pub mod connect;
+mod gauges;
 pub mod guard;
 mod health;
 mod held;
 mod insecure;
 mod lane;
+mod load;
 #[cfg(test)]
 mod model;
 mod pace;
@@ -60,4 +62,26 @@ pub struct Config {
     /// Whose certificates receivers may present, besides those of the
     /// system's authorities.
     pub trusted: Trusted,
+}
+
+#[cfg(test)]
+impl Config {
+    /// For tests: so many requests at once, in all and to one webhook, and as
+    /// many bytes as anybody wants.
+    fn sample(in_flight_max: usize, webhook_in_flight_max: usize) -> Self {
+        Self {
+            is_paused: false,
+            in_flight_max,
+            webhook_in_flight_max,
+            loaded_bytes_max: 64 * 1024 * 1024,
+            sending_bytes_max: 64 * 1024 * 1024,
+            delivery_bytes_max: 16 * 1024 * 1024,
+            answer_bytes_max: 0,
+            answers_bytes_max: 0,
+            kept_connections_max: 0,
+            connection_age_max: Duration::ZERO,
+            targets: Targets::default(),
+            trusted: Trusted::default(),
+        }
+    }
 }

@@ -10,11 +10,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::guard::Targets;
 use super::health::Feedback;
-use super::lane::{Load, Want};
+use super::lane::Want;
+use super::load::Load;
 use super::scheduler::{Action, Loaded, Scheduler};
-use super::trust::Trusted;
 use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -187,19 +186,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let config = Config {
-            is_paused: false,
-            in_flight_max: REQUESTS_MAX,
-            webhook_in_flight_max: 4,
             // So little that lanes often wait for room.
             loaded_bytes_max: 2 * PAGE_BYTES_MAX,
             sending_bytes_max: 3_000,
-            delivery_bytes_max: 16 * 1024 * 1024,
-            answer_bytes_max: 0,
-            answers_bytes_max: 0,
-            kept_connections_max: 0,
-            connection_age_max: Duration::ZERO,
-            targets: Targets::default(),
-            trusted: Trusted::default(),
+            ..Config::sample(REQUESTS_MAX, 4)
         };
         let webhook = |id: usize| Webhook {
             merchant_id: MerchantId(id as i64 / 2),

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::Config;
 use super::health::Feedback;
-use super::lane::{Lane, Load, Share, Want};
+use super::lane::{Lane, Want};
+use super::load::{LaneStates, Load, Share};
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
@@ -111,6 +112,7 @@ pub struct Scheduler {
     tests_bytes: usize,
     all: Load,
     suspects: Load,
+    states: LaneStates,
     in_flight: usize,
     unrecorded: usize,
     /// Who has sent last, and when that was somebody else before.
@@ -141,6 +143,7 @@ impl Scheduler {
             tests_bytes: 0,
             all: Load::default(),
             suspects: Load::default(),
+            states: LaneStates::default(),
             in_flight: 0,
             unrecorded: 0,
             sender: None,
@@ -225,7 +228,7 @@ impl Scheduler {
             return None;
         }
         self.wake(now);
-        if self.in_flight >= self.bounds.requests_max || self.unrecorded - self.in_flight >= UNRECORDED_MAX {
+        if self.in_flight >= self.bounds.requests_max || self.unrecorded() >= UNRECORDED_MAX {
             return None;
         }
         while let Some(merchant) = self.turns.pop_front() {
@@ -450,6 +453,16 @@ impl Scheduler {
         self.in_flight
     }
 
+    /// Outcomes that are not yet committed.
+    pub fn unrecorded(&self) -> usize {
+        self.unrecorded - self.in_flight
+    }
+
+    /// How many lanes do what.
+    pub fn lane_states(&self) -> LaneStates {
+        self.states
+    }
+
     /// What the lanes take up together.
     #[cfg(test)]
     pub fn load(&self) -> Load {
@@ -461,7 +474,9 @@ impl Scheduler {
     fn with_lane(&mut self, id: WebhookId, act: impl FnOnce(&mut Lane)) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let (before, was_trusted, merchant) = (lane.load(), lane.is_trusted(), lane.webhook.merchant_id);
+        self.states.remove(lane.state());
         act(lane);
+        self.states.add(lane.state());
         let (after, is_trusted) = (lane.load(), lane.is_trusted());
         self.weigh(merchant, (before, was_trusted), (after, is_trusted));
         self.list(id);
@@ -484,7 +499,9 @@ impl Scheduler {
 
     fn add(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
         self.tenants.entry(webhook.merchant_id).or_default().lanes += 1;
-        self.lanes.insert(id, Lane::new(webhook));
+        let lane = Lane::new(webhook);
+        self.states.add(lane.state());
+        self.lanes.insert(id, lane);
     }
 
     fn put_webhook(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
@@ -497,6 +514,7 @@ impl Scheduler {
     fn remove(&mut self, id: WebhookId) {
         let Some(lane) = self.lanes.remove(&id) else { return };
         let merchant = lane.webhook.merchant_id;
+        self.states.remove(lane.state());
         self.weigh(merchant, (lane.load(), lane.is_trusted()), (Load::default(), true));
         if let Some(tenant) = self.tenants.get_mut(&merchant) {
             tenant.lanes -= 1;

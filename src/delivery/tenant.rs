@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::lane::Load;
+use super::load::Load;
 use crate::domain::id::WebhookId;
 use crate::store::Parcel;
 

@@ -19,6 +19,7 @@ use super::answers::Kept;
 use super::blot::Credentials;
 use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
+use super::gauges::Gauges;
 use super::health::Feedback;
 use super::lane::Want;
 use super::pace::Pace;
@@ -27,6 +28,7 @@ use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdic
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
+use crate::metrics::Metrics;
 use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
 use crate::render::{self, TooLarge};
@@ -70,6 +72,8 @@ pub struct Parts {
     pub clock: Clock,
     /// Numbers in 0..1, for jitter.
     pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
+    /// What the server counts of itself.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why the worker could not start.
@@ -117,7 +121,9 @@ impl Worker {
             };
             let pace = Pace::new(config.in_flight_max, Instant::now());
             scheduler.allow(pace.allowed());
-            let run = Run { scheduler, pace, context, outcomes: VecDeque::new(), record_by: None, recording: 0 };
+            let gauges = Gauges::new(&parts.metrics);
+            let run =
+                Run { scheduler, pace, gauges, context, outcomes: VecDeque::new(), record_by: None, recording: 0 };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -192,6 +198,7 @@ struct Context {
 struct Run {
     scheduler: Scheduler,
     pace: Pace,
+    gauges: Gauges,
     context: Context,
     /// Ended, and to be recorded with the next batch; with the room that their
     /// answers take up.
@@ -223,6 +230,7 @@ impl Run {
             if self.should_record() {
                 self.record();
             }
+            self.gauges.show(&self.scheduler);
             let record_by = self.record_by.filter(|_| self.recording < RECORDING_MAX);
             let alarm = self.scheduler.alarm();
             let look_at = (self.scheduler.is_held_up() && self.pace.may_grow()).then(|| self.pace.next_look());
@@ -256,6 +264,7 @@ impl Run {
                 Ok(None) | Err(_) => break,
             }
         }
+        self.gauges.show(&self.scheduler);
         let (in_flight, unrecorded) = (self.scheduler.in_flight(), self.outcomes.len());
         if in_flight > 0 || unrecorded > 0 || self.recording > 0 {
             warn!(in_flight, unrecorded, "stopped before all attempts had ended; they will be made again");
@@ -315,6 +324,7 @@ impl Run {
             Report::Sent(sent) => {
                 let Sent { mut outcome, feedback, parcel, kept, ended_at } = *sent;
                 self.pace.heard(ended_at, Instant::now());
+                self.gauges.ended(outcome.attempt.error.as_ref());
                 outcome.pause = self.scheduler.sent(parcel, &outcome, feedback, self.context.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back((outcome, kept));

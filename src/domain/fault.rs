@@ -17,7 +17,7 @@ macro_rules! faults {
 
         /// The whole table, in the order of the numbers.
         pub const FAULTS: &[FaultEntry] = &[
-            $(FaultEntry { code: FaultCode::$name, scope: $scope, message: $message },)*
+            $(FaultEntry { code: FaultCode::$name, name: stringify!($name), scope: $scope, message: $message },)*
         ];
 
         impl FaultCode {
@@ -26,7 +26,7 @@ macro_rules! faults {
                 match self {
                     $(Self::$name => {
                         const ENTRY: FaultEntry = FaultEntry {
-                            code: FaultCode::$name, scope: $scope, message: $message,
+                            code: FaultCode::$name, name: stringify!($name), scope: $scope, message: $message,
                         };
                         &ENTRY
                     })*
@@ -41,6 +41,8 @@ macro_rules! faults {
 pub struct FaultEntry {
     /// The number on the wire.
     pub code: FaultCode,
+    /// Its name for programs.
+    pub name: &'static str,
     /// `global`, or the resource whose methods raise it.
     pub scope: &'static str,
     /// The words on the wire. A trailing "Details in error message." stands

@@ -11,6 +11,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::{KeyHash, generate_session_key};
 use crate::domain::user::{Counts, Keys, Permission, Permissions, User, check_name};
+use crate::metrics::Limit;
 use crate::store::NewSession;
 use crate::work::Account;
 
@@ -138,7 +139,7 @@ impl Service {
     /// Counts a call of a user. Fails with fault 120 if it is one too many.
     pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
         let Some(rate) = &self.call_rate else { return Ok(()) };
-        rate.count(&user).map_err(too_many)
+        rate.count(&user).map_err(|wait| self.refused(Limit::Calls, too_many(wait)))
     }
 
     /// Counts a call of somebody who is not logged in. Fails with fault 120 if
@@ -146,7 +147,7 @@ impl Service {
     pub fn count_stranger(&self, peer: IpAddr) -> Result<(), Fault> {
         match &self.stranger_rate {
             Some(rate) if !is_within(peer, &self.config.trusted_proxies) => {
-                rate.count(&Origin::of(peer)).map_err(too_many)
+                rate.count(&Origin::of(peer)).map_err(|wait| self.refused(Limit::StrangerCalls, too_many(wait)))
             }
             _ => Ok(()),
         }
@@ -248,7 +249,7 @@ impl Service {
             None => {
                 let now = self.clock.now();
                 if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
-                    return Err(too_many_attempts(wait));
+                    return Err(self.refused(Limit::LoginFailures, too_many_attempts(wait)));
                 }
                 self.failed_logins.count(name, address, whole, now);
                 Err(FaultCode::AccessDenied.into())

@@ -17,6 +17,7 @@ use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
+use crate::metrics::Limit;
 use crate::render;
 use crate::store::{Contents, PageLimit, Parcel, Pulled};
 
@@ -259,7 +260,8 @@ impl Service {
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
         if webhook.last_increment_id <= after && !wait.is_zero() {
-            let _place = self.waiting_pulls.take(caller.merchant_id)?;
+            let place = self.waiting_pulls.take(caller.merchant_id);
+            let _place = place.map_err(|fault| self.refused(Limit::WaitingPulls, fault))?;
             let mut is_closing = self.is_closing.subscribe();
             tokio::select! {
                 () = self.store.numbered_beyond(id, after) => {}

@@ -18,6 +18,7 @@ use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
+use crate::metrics::Limit;
 use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventWatch, MissedEvents, PublishedEvent};
 
 /// Deliveries read and told at once. Who may no longer watch is told no more
@@ -128,7 +129,8 @@ impl Service {
 
     fn watcher(self: &Arc<Self>, caller: &Caller) -> Result<Watcher, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let place = self.watchers.take(caller.merchant_id)?;
+        let place = self.watchers.take(caller.merchant_id);
+        let place = place.map_err(|fault| self.refused(Limit::Subscriptions, fault))?;
         let checked_at = self.clock.now();
         Ok(Watcher { service: Arc::clone(self), caller: caller.clone(), checked_at, _place: place })
     }

@@ -33,6 +33,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::UserId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
+use crate::metrics::{Limit, Metrics};
 use crate::render;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work::Account;
@@ -134,13 +135,15 @@ pub struct Service {
     /// For what takes long: building bodies, matching rows against what
     /// callers look for.
     apart: Apart,
+    metrics: Arc<Metrics>,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
 
 impl Service {
-    /// Use cases over a store; webhooks to literal addresses are checked by `guard`.
-    pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock) -> Self {
+    /// Use cases over a store; webhooks to literal addresses are checked by
+    /// `guard`, and what is refused is counted in `metrics`.
+    pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock, metrics: Arc<Metrics>) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
@@ -165,6 +168,7 @@ impl Service {
             heavy_turns,
             schemas,
             apart,
+            metrics,
             is_closing,
         }
     }
@@ -234,7 +238,34 @@ impl Service {
         account: impl Into<Account>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        self.apart.run(account, work).await.map_err(crowded)
+        self.apart.run(account, work).await.map_err(|cause| self.crowded(cause))
+    }
+
+    /// The fault for work apart that was not done.
+    fn crowded(&self, cause: ApartError) -> Fault {
+        match cause {
+            ApartError::Crowded => self.refused(
+                Limit::WaitingWork,
+                Fault::new(FaultCode::TooManyCalls)
+                    .detail("Too much of what you asked for waits already. Retry in a second.")
+                    .retry_after(CROWDED_RETRY_AFTER),
+            ),
+            ApartError::Broken => {
+                tracing::error!(%cause, "work apart failed");
+                FaultCode::Internal.into()
+            }
+        }
+    }
+
+    /// Counts a refusal for a limit, which is told of by this fault.
+    fn refused(&self, limit: Limit, fault: Fault) -> Fault {
+        self.metrics.refused(limit);
+        fault
+    }
+
+    /// What the server counts of itself.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Whether the server is for trying things out.
@@ -245,19 +276,6 @@ impl Service {
     /// The most calls one multiCall may carry.
     pub fn calls_max(&self) -> usize {
         self.config.calls_max
-    }
-}
-
-/// The fault for work apart that was not done.
-fn crowded(cause: ApartError) -> Fault {
-    match cause {
-        ApartError::Crowded => Fault::new(FaultCode::TooManyCalls)
-            .detail("Too much of what you asked for waits already. Retry in a second.")
-            .retry_after(CROWDED_RETRY_AFTER),
-        ApartError::Broken => {
-            tracing::error!(%cause, "work apart failed");
-            FaultCode::Internal.into()
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::auth::Caller;
-use super::{Failures, Service, crowded};
+use super::{Failures, Service};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
 use crate::domain::event::NewEvent;
 use crate::domain::fault::{Fault, FaultCode, Violation};
@@ -90,19 +90,19 @@ impl Schemas {
         }
         kept.insert(rule.topic_id, (rule.version, schema));
     }
+}
 
-    /// Does what takes long on a thread where that holds up no call. Fails
-    /// with fault 120 if too much work of the merchant waits.
-    async fn apart<T: Send + 'static>(
+impl Service {
+    /// Does what takes long with a schema on a thread where that holds up no
+    /// call. Fails with fault 120 if too much work of the merchant waits.
+    async fn with_schemas<T: Send + 'static>(
         &self,
         merchant: MerchantId,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Fault> {
-        self.apart.run(merchant, work).await.map_err(crowded)
+        self.schemas.apart.run(merchant, work).await.map_err(|cause| self.crowded(cause))
     }
-}
 
-impl Service {
     /// Topics of the merchant's catalogue, by name. Fails with fault 111.
     pub async fn list_topics(
         &self,
@@ -179,7 +179,7 @@ impl Service {
     /// Reads a schema, which takes too long for a thread that others wait for.
     /// Fails with fault 117.
     pub async fn read_schema(&self, caller: &Caller, text: Box<str>) -> Result<SchemaText, Fault> {
-        let read = self.schemas.apart(caller.merchant_id, move || SchemaText::try_new(&text)).await?;
+        let read = self.with_schemas(caller.merchant_id, move || SchemaText::try_new(&text)).await?;
         read.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
     }
 
@@ -225,7 +225,7 @@ impl Service {
             (events, judged)
         };
         let (events, judged) =
-            if cost <= AT_ONCE_COST_MAX { judge() } else { self.schemas.apart(merchant, judge).await? };
+            if cost <= AT_ONCE_COST_MAX { judge() } else { self.with_schemas(merchant, judge).await? };
         let mut mismatches = Vec::with_capacity(events.len());
         for (index, (event, judged)) in events.iter().zip(judged).enumerate() {
             mismatches.push(match judged {
@@ -254,7 +254,7 @@ impl Service {
             self.store.topic_schema(merchant, rule.topic_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         // Taken away since.
         let Some(text) = text else { return Ok(None) };
-        let compiled = self.schemas.apart(merchant, move || MessageSchema::compile(&text)).await?;
+        let compiled = self.with_schemas(merchant, move || MessageSchema::compile(&text)).await?;
         let schema = compiled.map_err(|violation| {
             tracing::error!(topic_id = rule.topic_id.0, problem = violation.problem, "a stored schema is none");
             Fault::new(FaultCode::Internal)

@@ -3,6 +3,7 @@
 
 mod answers;
 mod bounds;
+mod counted;
 mod documented;
 mod events;
 mod faults;

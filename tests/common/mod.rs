@@ -28,6 +28,7 @@ use tallyhook::config::{Config, Sources};
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
+use tallyhook::metrics::Metrics;
 use tallyhook::store::sqlite::admin::{Admin, NewUser};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -193,6 +194,11 @@ impl TestServer {
     /// Publishes as the demo user, and returns the receipt.
     pub async fn publish(&self, topic: &str, message: Value) -> Value {
         self.call("event.publish", json!([topic, message])).await.unwrap()
+    }
+
+    /// What the server counts of itself.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(self.server.as_ref().expect("the server runs").metrics())
     }
 
     /// Counts the server's commits.

@@ -34,6 +34,7 @@ use super::body::{self, BodyError};
 use super::{Config, Peer, accept_encoding, retry_after};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::metrics::Limit;
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 use crate::service::topic::{TopicPage, TopicSelection};
@@ -280,7 +281,7 @@ impl Handler {
         let answer = async {
             let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
             let Peer(peer) = parts.extensions.get().copied().ok_or_else(internal)?;
-            let credentials = (self.dialect.credentials)(&parts.headers);
+            let (credentials, metrics) = ((self.dialect.credentials)(&parts.headers), self.service.metrics());
             let found = self.service.authenticate(&credentials, peer).await;
             let caller = found.map_err(|fault| match self.service.count_stranger(peer) {
                 Ok(()) => Refusal::unauthenticated(fault),
@@ -289,6 +290,7 @@ impl Handler {
             let payer = Account::from(&caller);
             let answer_bytes = if parts.method == Method::GET { FOUND_BYTES_MIN } else { ANSWER_BYTES_MIN };
             let room = self.unsent.try_hold(payer, answer_bytes).ok_or_else(|| {
+                metrics.refused(Limit::UnsentBytes);
                 let problem = "Too much of what you asked for waits to be sent. Read the answers, and try again.";
                 let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, problem);
                 Refusal { retry_after: Some(UNTAKEN_RETRY_AFTER), ..refusal }
@@ -298,7 +300,9 @@ impl Handler {
             }
             let (bytes_max, timeout) = (self.config.body_bytes_max, self.config.idle_timeout);
             // It is counted until the call has ended.
-            let (body, held) = body::read(body, &parts, bytes_max, timeout).await?;
+            let read = body::read(body, &parts, bytes_max, timeout).await;
+            let (body, held) =
+                read.inspect_err(|error| error.limit().into_iter().for_each(|limit| metrics.refused(limit)))?;
             if let Some(held) = &held {
                 held.put_down_to(payer);
             }

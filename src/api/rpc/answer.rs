@@ -18,6 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::api::list::{ListText, text_of};
 use crate::domain::fault::{Fault, FaultCode};
+use crate::metrics::{Limit, Metrics};
 use crate::work::Account;
 use crate::work::budget::Reservation;
 
@@ -34,24 +35,26 @@ const UNTAKEN_RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Room {
     held: Arc<Reservation>,
+    metrics: Arc<Metrics>,
     /// What was made before, as part of the same answer.
     before: usize,
 }
 
 impl Room {
-    /// An answer that is counted so.
-    pub fn new(held: Reservation) -> Self {
-        Self { held: Arc::new(held), before: 0 }
+    /// An answer that is counted so; that there is no more room is counted in
+    /// `metrics`.
+    pub fn new(held: Reservation, metrics: Arc<Metrics>) -> Self {
+        Self { held: Arc::new(held), metrics, before: 0 }
     }
 
     /// For what comes behind so many bytes of the answer.
     pub fn behind(&self, bytes: usize) -> Self {
-        Self { held: Arc::clone(&self.held), before: bytes }
+        Self { before: bytes, ..self.clone() }
     }
 
     /// Counts so many bytes. Fails with fault 120 if there is no room for them.
     pub fn count(&self, bytes: usize) -> Result<(), Fault> {
-        if self.held.try_resize(self.before + bytes) { Ok(()) } else { Err(untaken()) }
+        if self.held.try_resize(self.before + bytes) { Ok(()) } else { Err(untaken(&self.metrics)) }
     }
 
     /// Counts so many bytes that are there, whether there is room or not.
@@ -66,7 +69,8 @@ impl Room {
 }
 
 /// Why a call is refused whose caller leaves too many answers untaken.
-pub fn untaken() -> Fault {
+pub fn untaken(metrics: &Metrics) -> Fault {
+    metrics.refused(Limit::UnsentBytes);
     Fault::new(FaultCode::TooManyCalls)
         .detail("Too much of what you asked for waits to be sent. Read the answers, and try again.")
         .retry_after(UNTAKEN_RETRY_AFTER)
@@ -370,14 +374,14 @@ mod tests {
     use crate::work::budget::Budget;
 
     fn room(bytes: usize) -> Room {
-        Room::new(Budget::new(bytes).hold(Account::Server, 0))
+        Room::new(Budget::new(bytes).hold(Account::Server, 0), Arc::default())
     }
 
     #[test]
     fn a_list_for_which_there_is_no_room_is_refused() {
         let budget = Budget::for_everybody(4 * ROOM_STEP);
         let other = budget.hold(Account::Server, 2 * ROOM_STEP);
-        let mut list = ListWriter::new(usize::MAX, Room::new(budget.hold(Account::Server, 0)));
+        let mut list = ListWriter::new(usize::MAX, Room::new(budget.hold(Account::Server, 0), Arc::default()));
         let item = "x".repeat(ROOM_STEP);
         assert_eq!(list.write(&item, 1).unwrap_err().code, FaultCode::TooManyCalls);
         drop(other);

@@ -20,6 +20,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
+use super::counts::CallCounts;
 use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
 use super::openrpc;
@@ -193,6 +194,8 @@ pub struct Method {
     /// Its faults are those of the method it calls.
     is_relay: bool,
     run: Run,
+    /// How its calls have ended; set when it comes into the table.
+    counts: Option<CallCounts>,
 }
 
 impl Method {
@@ -327,7 +330,7 @@ impl Method {
                 reply(answer.await?)
             }))
         });
-        Self { spec, is_relay: false, run }
+        Self { spec, is_relay: false, run, counts: None }
     }
 
     /// The same method, for callers with this permission.
@@ -371,6 +374,17 @@ impl Method {
             request.live()?;
         }
         (self.run)(&self.spec, request, caller, args)
+    }
+
+    /// Counts a call that ended well.
+    fn succeeded(&self) {
+        self.counts.iter().for_each(CallCounts::succeeded);
+    }
+
+    /// Counts a call that ended with this fault.
+    fn counted(&self, fault: Fault) -> Fault {
+        self.counts.iter().for_each(|counts| counts.failed(fault.code));
+        fault
     }
 
     /// A fault on its way out. One that the description does not name is a
@@ -429,12 +443,15 @@ impl Table {
     /// A table of these methods over the use cases, of a server that is called
     /// at `url`.
     pub fn new(
-        methods: Vec<Method>,
+        mut methods: Vec<Method>,
         service: Arc<Service>,
         url: String,
         response_bytes_max: usize,
         unsent: Arc<Budget>,
     ) -> Self {
+        for method in &mut methods {
+            method.counts = Some(CallCounts::new(service.metrics(), &method.spec));
+        }
         let by_name = methods.iter().enumerate().map(|(place, method)| (method.spec.name, place)).collect();
         Self {
             methods,
@@ -524,8 +541,8 @@ impl Table {
         params: Params<'static>,
     ) -> Result<Reply, ErrorObjectOwned> {
         let codes = context.codes;
-        let own = |fault: Fault| registered_error(&fault, codes);
-        let method = self.find(name).ok_or_else(|| own(FaultCode::InvalidPath.into()))?;
+        let method = self.find(name).ok_or_else(|| registered_error(&FaultCode::InvalidPath.into(), codes))?;
+        let own = |fault: Fault| registered_error(&method.counted(fault), codes);
         let (peer, takes_session, params) = (context.peer, method.spec.takes_session, Arc::new(params));
         let stranger = Account::of_stranger(peer);
         let is_long = params.as_str().map_or(0, str::len) > READ_AT_ONCE_MAX;
@@ -549,8 +566,8 @@ impl Table {
         if let Some(body) = &context.body {
             body.put_down_to(payer);
         }
-        let held = self.unsent.try_hold(payer, ANSWER_BYTES_MIN).ok_or_else(|| own(untaken()))?;
-        let (room, service) = (Room::new(held), Arc::clone(&self.service));
+        let held = self.unsent.try_hold(payer, ANSWER_BYTES_MIN).ok_or_else(|| own(untaken(self.service.metrics())))?;
+        let (room, service) = (Room::new(held, Arc::clone(self.service.metrics())), Arc::clone(&self.service));
         let request = Request { service, table: Arc::clone(&self), context, room: room.clone() };
         let prepared = match args {
             Some(args) => method.prepare(request, caller, args),
@@ -570,8 +587,10 @@ impl Table {
         drop(params);
         let described = |fault| own(method.described(fault));
         let answer = prepared.map_err(described)?.await;
-        let mut reply =
-            answer.map_err(|fault| if method.is_relay { error_object(&fault, codes) } else { described(fault) })?;
+        let mut reply = answer.map_err(|fault| {
+            if method.is_relay { error_object(&method.counted(fault), codes) } else { described(fault) }
+        })?;
+        method.succeeded();
         reply.payer = Some(payer);
         if !reply.is_shared {
             reply.result = room.around(reply.result);
@@ -594,7 +613,7 @@ impl Table {
             let detail = format!("{path} is no method of a resource; it is called by itself, not through \"call\".");
             return Err(Fault::new(FaultCode::NotCallable).detail(detail));
         }
-        let described = |fault| method.described(fault);
+        let described = |fault| method.counted(method.described(fault));
         let is_long = args.as_ref().is_some_and(|args| args.get().len() > READ_AT_ONCE_MAX);
         let (service, account, of) = (Arc::clone(&request.service), caller.merchant_id, Arc::clone(&table));
         let prepare = move || of.methods[place].prepare(request, Some(caller), Args::of_call(args.as_deref()));
@@ -605,7 +624,7 @@ impl Table {
             tracing::error!(path, "a method panicked");
             Err(FaultCode::Internal.into())
         });
-        ran.map_err(described)
+        ran.inspect(|_| method.succeeded()).map_err(described)
     }
 
     fn find(&self, name: &str) -> Option<&Method> {

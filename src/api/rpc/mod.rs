@@ -7,6 +7,7 @@
 mod answer;
 mod args;
 pub mod catalogue;
+mod counts;
 mod dispatch;
 mod envelope;
 mod examples;
@@ -117,6 +118,7 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
     let (body, held) = match body::read(body, &parts, bytes_max, timeout).await {
         Ok(read) => read,
         Err(error) => {
+            error.limit().into_iter().for_each(|limit| endpoint.service.metrics().refused(limit));
             let code = match error {
                 BodyError::TooSlow | BodyError::NoRoom => REFUSED,
                 BodyError::Encoded | BodyError::TooLong(_) | BodyError::BrokeOff => envelope::INVALID_REQUEST,

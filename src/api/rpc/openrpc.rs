@@ -164,7 +164,7 @@ fn errors() -> Map<String, Value> {
     let error = |code: i32, message: &str| json!({ "code": code, "message": message });
     let faults = crate::domain::fault::FAULTS
         .iter()
-        .map(|entry| (format!("{:?}", entry.code), error(entry.code.number(), entry.message)));
+        .map(|entry| (entry.name.to_owned(), error(entry.code.number(), entry.message)));
     let own = [("InvalidParams", INVALID_PARAMS), ("InternalError", INTERNAL_ERROR)];
     faults.chain(own.map(|(name, code)| (name.to_owned(), error(code, words(code))))).collect()
 }

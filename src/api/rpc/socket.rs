@@ -41,6 +41,7 @@ use super::{Endpoint, credentials, is_browser, refusal, refuse_method, see_refer
 use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
 use crate::api::places::{Standing, Work};
 use crate::api::{ConnectionPermit, Peer};
+use crate::metrics::Limit;
 use crate::work::guarded;
 
 /// The one version of the protocol that there is.
@@ -336,6 +337,7 @@ impl Connection {
     async fn refuse(mut self, cause: &tungstenite::Error) -> Result<(), Broken> {
         let (code, reason) = match cause {
             tungstenite::Error::Capacity(_) => {
+                self.endpoint.service.metrics().refused(Limit::BodyBytes);
                 let max = self.endpoint.config.body_bytes_max;
                 let problem = format!("The message is longer than {max} bytes, the most that is accepted.");
                 self.write(Message::text(protocol_error(INVALID_REQUEST, &problem, None))).await?;

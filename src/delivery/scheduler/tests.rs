@@ -1,6 +1,4 @@
 use super::*;
-use crate::delivery::guard::Targets;
-use crate::delivery::trust::Trusted;
 use crate::domain::delivery::{Attempt, Verdict};
 use crate::domain::webhook::DeliveryMode;
 use crate::render::samples::{NOW, parcel, webhook};
@@ -10,23 +8,9 @@ const IN_FLIGHT_MAX: usize = 32;
 /// A scheduler of so many webhooks, which have never had a delivery; their
 /// merchants are those of [`merchant_of`].
 fn scheduler(webhooks: i64) -> Scheduler {
-    let config = Config {
-        is_paused: false,
-        in_flight_max: IN_FLIGHT_MAX,
-        webhook_in_flight_max: 8,
-        loaded_bytes_max: 64 * 1024 * 1024,
-        sending_bytes_max: 64 * 1024 * 1024,
-        delivery_bytes_max: 16 * 1024 * 1024,
-        answer_bytes_max: 0,
-        answers_bytes_max: 0,
-        kept_connections_max: 0,
-        connection_age_max: Duration::ZERO,
-        targets: Targets::default(),
-        trusted: Trusted::default(),
-    };
     let webhook =
         |id| Webhook { merchant_id: merchant_of(id), ..Webhook::clone(&webhook(id, DeliveryMode::Parallel, 0, 0)) };
-    Scheduler::new(&config, (1..=webhooks).map(webhook).collect())
+    Scheduler::new(&Config::sample(IN_FLIGHT_MAX, 8), (1..=webhooks).map(webhook).collect())
 }
 
 fn publish(scheduler: &mut Scheduler, id: i64, number: i64) {

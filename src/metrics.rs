@@ -1,0 +1,380 @@
+//! What the server counts of itself: a ground floor, which every floor may
+//! set and which imports none of them.
+//!
+//! To count is one atomic operation on a handle that whoever counts holds: no
+//! lock, no allocation, no I/O. Children with labels are made when a floor is
+//! set up, from lists that the code knows, so nobody's input makes more of them.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, text};
+pub use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+pub use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Metric, Registry};
+
+/// The names of labels, each with its value.
+type Labels = Vec<(&'static str, &'static str)>;
+
+/// All metrics of one server.
+pub struct Metrics {
+    /// Requests to receivers that are under way.
+    pub requests_in_flight: Gauge,
+    /// Outcomes that are not yet committed.
+    pub outcomes_unrecorded: Gauge,
+    /// Attempts that have ended, by `outcome`: `delivered`, or the class of the error.
+    pub attempts: Labelled<Counter>,
+    /// Lanes, by `state`.
+    pub lanes: Labelled<Gauge>,
+    /// Connections of clients.
+    pub connections: Gauge,
+    /// Calls of JSON-RPC, by `method` and `fault`: that of the answer, `none`, or `other`.
+    pub calls: Labelled<Counter>,
+    refusals: [Counter; Limit::ALL.len()],
+    registry: Registry,
+    described: Vec<Described>,
+}
+
+/// A bound beyond which somebody is refused; most are keys of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Calls of one user in a second.
+    Calls,
+    /// Calls of one address in a second, by those who are not logged in.
+    StrangerCalls,
+    /// Failed logins in a minute.
+    LoginFailures,
+    /// Connections, in all and of one address.
+    Connections,
+    /// Long work of one account that waits.
+    WaitingWork,
+    /// Subscriptions.
+    Subscriptions,
+    /// Pulls that wait.
+    WaitingPulls,
+    /// Bytes of one body.
+    BodyBytes,
+    /// Bytes of bodies that are being received.
+    ReceivedBytes,
+    /// Bytes of answers that wait to be taken.
+    UnsentBytes,
+}
+
+impl Limit {
+    /// Each.
+    pub const ALL: [Self; 10] = [
+        Self::Calls,
+        Self::StrangerCalls,
+        Self::LoginFailures,
+        Self::Connections,
+        Self::WaitingWork,
+        Self::Subscriptions,
+        Self::WaitingPulls,
+        Self::BodyBytes,
+        Self::ReceivedBytes,
+        Self::UnsentBytes,
+    ];
+
+    /// Its name as the value of a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::StrangerCalls => "stranger_calls",
+            Self::LoginFailures => "login_failures",
+            Self::Connections => "connections",
+            Self::WaitingWork => "waiting_work",
+            Self::Subscriptions => "subscriptions",
+            Self::WaitingPulls => "waiting_pulls",
+            Self::BodyBytes => "body_bytes",
+            Self::ReceivedBytes => "received_bytes",
+            Self::UnsentBytes => "unsent_bytes",
+        }
+    }
+}
+
+/// Whether a value only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It counts what has happened since the start.
+    Counter,
+    /// It says how much there is now.
+    Gauge,
+}
+
+/// A value, and what it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The metric's name.
+    pub name: &'static str,
+    /// What it says, for people.
+    pub help: &'static str,
+    /// What there is so many of.
+    pub unit: &'static str,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// Which of the metric's values it is.
+    pub labels: Vec<(&'static str, &'static str)>,
+    /// The value.
+    pub value: i64,
+}
+
+/// A metric as it is listed.
+struct Described {
+    name: &'static str,
+    help: &'static str,
+    unit: &'static str,
+    metric: Box<dyn Read>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut list = List { registry: Registry::with_prefix("tallyhook"), described: Vec::new() };
+        let of = |labels| Labelled::new(labels);
+        let refused = list.add("refusals", "calls", "What was refused, by the limit it met.", of(&["limit"]));
+        Self {
+            requests_in_flight: list.add(
+                "requests_in_flight",
+                "requests",
+                "Requests to receivers that are under way.",
+                Gauge::default(),
+            ),
+            outcomes_unrecorded: list.add(
+                "outcomes_unrecorded",
+                "outcomes",
+                "Outcomes of attempts that are not yet committed.",
+                Gauge::default(),
+            ),
+            attempts: list.add("attempts", "attempts", "Attempts that have ended, by outcome.", of(&["outcome"])),
+            lanes: list.add("lanes", "webhooks", "Webhooks by what their lane is doing.", Labelled::new(&["state"])),
+            connections: list.add("connections", "connections", "Connections of clients.", Gauge::default()),
+            calls: list.add(
+                "calls",
+                "calls",
+                "Calls of JSON-RPC, by method and fault.",
+                Labelled::new(&["method", "fault"]),
+            ),
+            refusals: Limit::ALL.map(|limit| refused.child(&[limit.name()])),
+            registry: list.registry,
+            described: list.described,
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts somebody who was refused for a limit.
+    pub fn refused(&self, limit: Limit) {
+        self.refusals[limit as usize].inc();
+    }
+
+    /// Every value there is now, metric by metric.
+    pub fn snapshot(&self) -> Vec<Sample> {
+        let samples = |described: &Described| {
+            let Described { name, help, unit, ref metric } = *described;
+            let kind = metric.kind();
+            metric.read().into_iter().map(move |(labels, value)| Sample { name, help, unit, kind, labels, value })
+        };
+        self.described.iter().flat_map(samples).collect()
+    }
+
+    /// The same as OpenMetrics has it.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        text::encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.snapshot()).finish()
+    }
+}
+
+/// Metrics as they are declared.
+struct List {
+    registry: Registry,
+    described: Vec<Described>,
+}
+
+impl List {
+    fn add<M: Metric + Read + Clone>(
+        &mut self,
+        name: &'static str,
+        unit: &'static str,
+        help: &'static str,
+        metric: M,
+    ) -> M {
+        // The library ends it with a full stop.
+        self.registry.register(name, help.trim_end_matches('.'), metric.clone());
+        self.described.push(Described { name, help, unit, metric: Box::new(metric.clone()) });
+        metric
+    }
+}
+
+/// One value for each set of labels.
+#[derive(Clone, Debug)]
+pub struct Labelled<M> {
+    names: &'static [&'static str],
+    family: Family<Labels, M>,
+    children: Arc<Mutex<Vec<(Labels, M)>>>,
+}
+
+impl<M: Clone + Default> Labelled<M> {
+    fn new(names: &'static [&'static str]) -> Self {
+        Self { names, family: Family::default(), children: Arc::default() }
+    }
+
+    /// The value of these labels, in their order, which is made if it is not
+    /// there. Takes a lock: for when a floor is set up.
+    pub fn child(&self, values: &[&'static str]) -> M {
+        let labels: Labels = self.names.iter().copied().zip(values.iter().copied()).collect();
+        let mut children = self.children.lock().expect("nothing panics while it holds the children");
+        if let Some((_, child)) = children.iter().find(|(known, _)| *known == labels) {
+            return child.clone();
+        }
+        let child = self.family.get_or_create_owned(&labels);
+        children.push((labels, child.clone()));
+        child
+    }
+}
+
+impl<M: EncodeMetric + TypedMetric> EncodeMetric for Labelled<M> {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        self.family.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
+}
+
+/// What can be listed.
+trait Read: Send + Sync {
+    fn kind(&self) -> Kind;
+    fn read(&self) -> Vec<(Labels, i64)>;
+}
+
+impl Read for Counter {
+    fn kind(&self) -> Kind {
+        Kind::Counter
+    }
+
+    fn read(&self) -> Vec<(Labels, i64)> {
+        vec![(Labels::new(), self.get().try_into().unwrap_or(i64::MAX))]
+    }
+}
+
+impl Read for Gauge {
+    fn kind(&self) -> Kind {
+        Kind::Gauge
+    }
+
+    fn read(&self) -> Vec<(Labels, i64)> {
+        vec![(Labels::new(), self.get())]
+    }
+}
+
+impl<M: Read + Default> Read for Labelled<M> {
+    fn kind(&self) -> Kind {
+        M::default().kind()
+    }
+
+    fn read(&self) -> Vec<(Labels, i64)> {
+        let children = self.children.lock().expect("nothing panics while it holds the children");
+        let values = |(labels, child): &(Labels, M)| {
+            let labels = labels.clone();
+            child.read().into_iter().map(move |(_, value)| (labels.clone(), value)).collect::<Vec<_>>()
+        };
+        children.iter().flat_map(values).collect()
+    }
+}
+
+/// Counts one of what there is now, until it is dropped.
+#[derive(Debug)]
+pub struct Present(Gauge);
+
+impl Present {
+    /// There is one more.
+    pub fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> i64 {
+        let samples = metrics.snapshot();
+        let mut found = samples.iter().filter(|sample| sample.name == name && sample.labels == labels);
+        let (first, second) = (found.next(), found.next());
+        assert!(second.is_none(), "{name} {labels:?} stands twice");
+        first.unwrap_or_else(|| panic!("{name} {labels:?} is not there: {samples:?}")).value
+    }
+
+    /// Each is moved, and is where it should be in both lists; a metric that is
+    /// declared and not moved here fails at the end.
+    #[test]
+    fn what_is_counted_is_listed() {
+        let metrics = Metrics::default();
+        metrics.requests_in_flight.set(7);
+        metrics.outcomes_unrecorded.set(2);
+        metrics.attempts.child(&["delivered"]).inc_by(3);
+        metrics.lanes.child(&["open"]).set(4);
+        let connection = Present::new(&metrics.connections);
+        metrics.calls.child(&["event.publish", "none"]).inc();
+        metrics.calls.child(&["event.publish", "none"]).inc();
+        for limit in Limit::ALL {
+            for _ in 0..=limit as usize {
+                metrics.refused(limit);
+            }
+        }
+
+        assert_eq!(value(&metrics, "requests_in_flight", &[]), 7);
+        assert_eq!(value(&metrics, "outcomes_unrecorded", &[]), 2);
+        assert_eq!(value(&metrics, "attempts", &[("outcome", "delivered")]), 3);
+        assert_eq!(value(&metrics, "lanes", &[("state", "open")]), 4);
+        assert_eq!(value(&metrics, "connections", &[]), 1);
+        assert_eq!(value(&metrics, "calls", &[("method", "event.publish"), ("fault", "none")]), 2);
+        for (place, limit) in (1..).zip(Limit::ALL) {
+            assert_eq!(value(&metrics, "refusals", &[("limit", limit.name())]), place);
+        }
+
+        let samples = metrics.snapshot();
+        assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len());
+        let text = metrics.text();
+        for Sample { name, help, kind, labels, value, .. } in samples {
+            assert!(value > 0, "{name} {labels:?} is not moved by this test");
+            let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            for line in [
+                format!("# HELP tallyhook_{name} {help}\n"),
+                format!("# TYPE tallyhook_{name} {kind}\n"),
+                format!("tallyhook_{name}{suffix}{labels} {value}\n"),
+            ] {
+                assert!(text.contains(&line), "{line} is missing in {text}");
+            }
+        }
+        drop(connection);
+        assert_eq!(value(&metrics, "connections", &[]), 0);
+    }
+
+    #[test]
+    fn names_of_limits_differ() {
+        assert_eq!(Limit::ALL.map(Limit::name).into_iter().collect::<HashSet<_>>().len(), Limit::ALL.len());
+        assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| *limit as usize == place));
+    }
+}
