@@ -74,3 +74,23 @@ fn files_stay_readable() {
         assert!(lines <= LINES_MAX, "{} has {lines} lines", file.display());
     }
 }
+
+/// What `deny.toml` bans, and where all comes from, as far as `Cargo.lock` says:
+/// so that nobody needs another tool to be told.
+#[test]
+fn nothing_banned_is_built_in() {
+    const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+    let read = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+    let (deny, lock) = (read("deny.toml"), read("Cargo.lock"));
+    let quoted = |line: &str| line.split('"').nth(1).map(str::to_owned);
+    let packages: Vec<_> = lock.lines().filter(|line| line.starts_with("name = ")).filter_map(quoted).collect();
+    let banned: Vec<_> = deny.lines().filter(|line| line.trim_start().starts_with("{ crate = ")).collect();
+    assert!(banned.len() > 5 && packages.len() > 100, "{} {}", banned.len(), packages.len());
+    for line in banned {
+        let name = quoted(line).unwrap();
+        assert!(!packages.contains(&name), "{name} is built in: {line}");
+        assert!(line.contains("reason = "), "{line}");
+    }
+    let sources = lock.lines().filter(|line| line.starts_with("source = ")).filter_map(quoted);
+    assert_eq!(sources.filter(|source| source != REGISTRY).collect::<Vec<_>>(), [""; 0]);
+}

@@ -15,7 +15,6 @@
 
 use std::time::Duration;
 
-use crate::domain::policy::RateLimit;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{BREAKER_FAILURES, Pause, PauseReason};
 
@@ -292,46 +291,6 @@ fn tolerable(quickest: Duration) -> Duration {
     quickest + (quickest / SLACK_PART).max(SLACK)
 }
 
-/// Keeps a lane within its rate: the generic cell rate algorithm, which needs
-/// one number and no timer.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RateGate {
-    /// When the next request would be on time if they came evenly, in
-    /// microseconds since 1970.
-    expected_us: i64,
-}
-
-impl RateGate {
-    /// When the next request may go out, if not now.
-    pub fn wait(&self, limit: Option<RateLimit>, now: Timestamp) -> Option<Timestamp> {
-        let limit = limit?;
-        let early_us = self.expected_us(limit, now) - (i64::from(limit.burst()) - 1) * interval_us(limit);
-        (early_us > now_us(now)).then(|| Timestamp(early_us.div_euclid(1_000) + i64::from(early_us % 1_000 != 0)))
-    }
-
-    /// Counts a request.
-    pub fn pass(&mut self, limit: Option<RateLimit>, now: Timestamp) {
-        if let Some(limit) = limit {
-            self.expected_us = self.expected_us(limit, now).max(now_us(now)) + interval_us(limit);
-        }
-    }
-
-    /// What is further away than a burst can lead was set before the clock
-    /// went back, or before the limit was raised.
-    fn expected_us(self, limit: RateLimit, now: Timestamp) -> i64 {
-        let furthest = now_us(now) + i64::from(limit.burst()) * interval_us(limit);
-        self.expected_us.min(furthest)
-    }
-}
-
-fn interval_us(limit: RateLimit) -> i64 {
-    1_000_000 / i64::from(limit.per_second())
-}
-
-fn now_us(now: Timestamp) -> i64 {
-    now.0.saturating_mul(1_000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,27 +463,5 @@ mod tests {
         assert_eq!(health.pause(NOW), Some(Pause { until: after_s(2), reason: PauseReason::Failures }));
         health.heed(GOOD, 0, 8, NOW);
         assert_eq!(health.pause(NOW), None);
-    }
-
-    #[test]
-    fn a_rate_is_kept_and_a_burst_allowed() {
-        let limit = Some(RateLimit::try_new(10, Some(3)).unwrap());
-        let mut gate = RateGate::default();
-        for _ in 0..3 {
-            assert_eq!(gate.wait(limit, NOW), None);
-            gate.pass(limit, NOW);
-        }
-        assert_eq!(gate.wait(limit, NOW), Some(Timestamp(NOW.0 + 100)));
-        let mut now = NOW;
-        let mut sent = 0;
-        while now.since(NOW) < Duration::from_secs(10) {
-            now = gate.wait(limit, now).unwrap_or(now);
-            gate.pass(limit, now);
-            sent += 1;
-        }
-        assert_eq!(sent, 100);
-        // Without a limit nothing waits; after the clock went back, no longer than a burst takes.
-        assert_eq!(gate.wait(None, now), None);
-        assert!(gate.wait(limit, NOW).is_none_or(|at| at.since(NOW) <= Duration::from_millis(300)));
     }
 }

@@ -11,13 +11,15 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::PAGE_BYTES_MAX;
-use super::health::{Feedback, RateGate, ReceiverHealth};
+use super::health::{Feedback, ReceiverHealth};
 use super::held::{HeldNumbers, Taken};
 use super::load::{LaneState, Load, Share};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
+use crate::domain::rate::RateGate;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Pause, Webhook};
 use crate::render;
@@ -302,7 +304,7 @@ impl Lane {
         let is_due = !is_ordered || front.due_at.is_none_or(|at| at <= now);
         let has_place = is_ordered || self.in_flight < self.requests(share);
         let is_paused = self.pause_of(front, now).is_some();
-        let is_in_rate = self.rate.wait(self.webhook.spec.rate_limit, now).is_none();
+        let is_in_rate = self.rate_opens_at(now).is_none();
         self.webhook.is_delivering() && is_due && has_place && !is_paused && is_in_rate
     }
 
@@ -315,6 +317,14 @@ impl Lane {
             true => self.health.asked_pause(now),
             false => self.health.pause(now).map(|pause| pause.until),
         }
+    }
+
+    /// When its owner's rate lets the next one out, if not now.
+    fn rate_opens_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let limit = self.webhook.spec.rate_limit?;
+        let at = self.rate.opens_at(limit.rate(), now.since(Timestamp(0)))?;
+        // Rounded up, or it would be looked at too early.
+        Some(Timestamp(0).after(at + Duration::from_nanos(999_999)))
     }
 
     fn is_urgent(&self, parcel: &Parcel) -> bool {
@@ -332,7 +342,9 @@ impl Lane {
             parcel.batch = Some(others.into_iter().map(Content::from).collect());
         }
         self.waiting_bytes -= parcel.weight();
-        self.rate.pass(self.webhook.spec.rate_limit, now);
+        if let Some(limit) = self.webhook.spec.rate_limit {
+            self.rate.pass(limit.rate(), now.since(Timestamp(0)));
+        }
         self.urgent.retain(|number| !parcel.numbers().contains(*number));
         self.begin(&parcel);
         Some(parcel)
@@ -456,7 +468,7 @@ impl Lane {
             Some(Head::Growing(until)) => [until, None],
             Some(Head::Whole(_)) => {
                 let pause = self.waiting.front().and_then(|front| self.pause_of(front, now));
-                [pause, self.rate.wait(self.webhook.spec.rate_limit, now)]
+                [pause, self.rate_opens_at(now)]
             }
         };
         [due, self.resting_until].into_iter().chain(gates).flatten().filter(|at| *at > now).min()

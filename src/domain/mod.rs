@@ -17,6 +17,7 @@ pub mod message_schema;
 pub mod nearest;
 pub mod page;
 pub mod policy;
+pub mod rate;
 pub mod retry;
 pub mod secret;
 pub mod signature;

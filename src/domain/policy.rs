@@ -3,6 +3,7 @@
 //! that nobody needs to know them.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::fault::Violation;
+use super::rate::Rate;
 
 /// Requests in flight to one webhook at once.
 pub const CONCURRENCY: RangeInclusive<u32> = 1..=1_000;
@@ -48,26 +50,34 @@ impl Concurrency {
 /// At most so many requests a second, and so many at once after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    per_second: u32,
-    burst: u32,
+    per_second: NonZeroU32,
+    burst: NonZeroU32,
 }
 
 impl RateLimit {
     /// Accepts numbers in [`RATE`]; without a burst, it is a second's worth.
     pub fn try_new(per_second: u32, burst: Option<u32>) -> Result<Self, Violation> {
-        let per_second = within("rate_limit.per_second", per_second, &RATE)?;
-        let burst = within("rate_limit.burst", burst.unwrap_or(per_second), &RATE)?;
+        let number = |name, number| {
+            within(name, number, &RATE).map(|number| NonZeroU32::new(number).expect("RATE begins above 0"))
+        };
+        let per_second = number("rate_limit.per_second", per_second)?;
+        let burst = number("rate_limit.burst", burst.unwrap_or(per_second.get()))?;
         Ok(Self { per_second, burst })
     }
 
     /// Requests a second.
     pub fn per_second(self) -> u32 {
-        self.per_second
+        self.per_second.get()
     }
 
     /// Requests at once after a pause.
     pub fn burst(self) -> u32 {
-        self.burst
+        self.burst.get()
+    }
+
+    /// Both.
+    pub fn rate(self) -> Rate {
+        Rate::new(self.per_second, self.burst)
     }
 }
 

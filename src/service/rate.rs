@@ -1,36 +1,30 @@
 //! How many calls somebody may make: so many a second, and some at once.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Mutex;
 use std::time::Duration;
 
-use governor::clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::HashMapStateStore;
-use governor::{Quota, RateLimiter};
-
+use crate::domain::rate::{Rate, RateGate};
 use crate::domain::time::Clock;
 
 /// After so many calls those are forgotten who have rested long enough.
 const FORGET_EVERY: usize = 4_096;
+/// Added to a time that is rounded up to whole milliseconds.
+const SHORT_OF_MS: Duration = Duration::from_nanos(999_999);
 
 /// Counts the calls of each of them. What is remembered is bounded by how many
 /// call within the time in which a burst is due again.
-pub struct CallRate<K: Clone + Eq + Hash> {
-    limiter: RateLimiter<K, HashMapStateStore<K>, Elapsed, NoOpMiddleware<Duration>>,
-    counted: AtomicUsize,
+pub struct CallRate<K> {
+    rate: Rate,
+    clock: Clock,
+    state: Mutex<State<K>>,
 }
 
-/// The server's clock, as the library asks for it.
-struct Elapsed(Clock);
-
-impl clock::Clock for Elapsed {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
+struct State<K> {
+    gates: HashMap<K, RateGate>,
+    counted: usize,
 }
 
 impl<K: Clone + Eq + Hash> CallRate<K> {
@@ -38,22 +32,32 @@ impl<K: Clone + Eq + Hash> CallRate<K> {
     /// second's worth if it is 0. `None`, which costs nothing, if `per_second`
     /// is 0: there is no limit.
     pub fn new(per_second: u32, burst: u32, clock: Clock) -> Option<Self> {
-        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
-        let quota = NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst));
-        Some(Self { limiter: RateLimiter::hashmap_with_clock(quota, Elapsed(clock)), counted: AtomicUsize::new(0) })
+        let per_second = NonZeroU32::new(per_second)?;
+        let rate = Rate::new(per_second, NonZeroU32::new(burst).unwrap_or(per_second));
+        Some(Self { rate, clock, state: Mutex::new(State { gates: HashMap::new(), counted: 0 }) })
     }
 
     /// Counts a call. Fails with the time until the next one, in whole
     /// milliseconds, if it is one too many, which is not counted.
     pub fn count(&self, who: &K) -> Result<(), Duration> {
-        if self.counted.fetch_add(1, Ordering::Relaxed) % FORGET_EVERY == FORGET_EVERY - 1 {
-            self.limiter.retain_recent();
+        let now = self.clock.elapsed();
+        let mut state = self.state.lock().expect("nothing panics while it holds the gates");
+        state.counted += 1;
+        if state.counted >= FORGET_EVERY {
+            state.gates.retain(|_, gate| !gate.is_rested(now));
+            state.counted = 0;
         }
-        self.limiter.check_key(who).map_err(|until| {
-            let wait = until.wait_time_from(clock::Clock::now(self.limiter.clock()));
+        let gate = state.gates.entry(who.clone()).or_default();
+        match gate.opens_at(self.rate, now) {
+            None => {
+                gate.pass(self.rate, now);
+                Ok(())
+            }
             // Rounded up, so that who waits for so long is not too early.
-            Duration::from_millis(wait.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX))
-        })
+            Some(at) => {
+                Err(Duration::from_millis(((at - now) + SHORT_OF_MS).as_millis().try_into().unwrap_or(u64::MAX)))
+            }
+        }
     }
 }
 
@@ -104,6 +108,6 @@ mod tests {
         for _ in 0..FORGET_EVERY {
             let _ = rate.count(&UserId(11));
         }
-        assert_eq!(rate.limiter.len(), 1);
+        assert_eq!(rate.state.lock().unwrap().gates.len(), 1);
     }
 }

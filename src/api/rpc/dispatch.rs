@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use jsonrpsee::server::{ConnectionId, MethodCallback, Methods};
 use jsonrpsee::types::Id;
+use jsonrpsee::{ConnectionId, MethodCallback, Methods};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
