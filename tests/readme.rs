@@ -14,7 +14,6 @@ mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -26,7 +25,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use common::{PATIENCE, TestServer};
 use pages::{blocks, readme, snippets, table};
-use tools::{command, installed, left_out, runs};
+use tools::{command, each_line, installed, left_out, runs};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 
@@ -113,15 +112,9 @@ struct Process {
 impl Process {
     fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the process starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stdout = child.stdout.take().expect("it is piped");
         let (sender, lines) = unbounded_channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        each_line(stdout, move |line| sender.send(line).is_ok());
         Self { child, lines }
     }
 

@@ -1,6 +1,6 @@
 //! `tallyhook tail` as a person runs it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver as Lines, channel};
 
@@ -24,12 +24,7 @@ struct Running {
 /// The lines of a stream, read by a thread of their own.
 fn lines(stream: impl Read + Send + 'static) -> Lines<String> {
     let (sender, lines) = channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            // The test may have seen enough.
-            let _ = sender.send(line);
-        }
-    });
+    tools::each_line(stream, move |line| sender.send(line).is_ok());
     lines
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test program that includes this uses a part of it")]
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -22,6 +22,12 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// Hands on the lines of a stream, read by a thread of their own, as long as
+/// they are taken.
+pub fn each_line(stream: impl Read + Send + 'static, mut take: impl FnMut(String) -> bool + Send + 'static) {
+    std::thread::spawn(move || BufReader::new(stream).lines().map_while(Result::ok).all(&mut take));
+}
+
 /// A program that prints lines, and may be told some. It ends with this.
 pub struct Script {
     child: Child,
@@ -33,15 +39,9 @@ impl Script {
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the script starts");
         let stdin = child.stdin.take().expect("it is piped");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stdout = child.stdout.take().expect("it is piped");
         let (sender, lines) = unbounded_channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        each_line(stdout, move |line| sender.send(line).is_ok());
         Self { child, stdin, lines }
     }
 
