@@ -1,6 +1,11 @@
 //! Rules about the code that a compiler does not check.
 
-use std::path::{Path, PathBuf};
+#[path = "common/files.rs"]
+mod files;
+
+use std::path::Path;
+
+use files::rust_files;
 
 /// From the roof down: a floor may import those after it, and itself. The
 /// last imports none.
@@ -11,20 +16,6 @@ const TELEMETRY: &str = "telemetry";
 
 fn floor(name: &str) -> usize {
     FLOORS.iter().position(|floor| *floor == name).unwrap_or_else(|| panic!("{name} is no floor of the plan"))
-}
-
-/// All `.rs` files below a folder.
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-    found
 }
 
 #[test]

@@ -4,6 +4,8 @@
 
 mod common;
 mod examples;
+#[path = "common/files.rs"]
+mod files;
 #[path = "readme/names.rs"]
 mod names;
 #[path = "readme/pages.rs"]

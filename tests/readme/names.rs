@@ -183,7 +183,7 @@ fn headings_that_the_code_cites_are_there() {
     let pages = docs();
     let mut count = 0;
     for folder in ["src", "tests/rpc", "tests/rest", "tests/delivery"] {
-        for file in crate::common::rust_files(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+        for file in crate::files::rust_files(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
             let text = std::fs::read_to_string(&file).expect("the file can be read");
             let comment = |line: &str| line.trim_start().trim_start_matches(['/', '!']).trim_start().to_owned();
             let text = text.lines().map(comment).collect::<Vec<_>>().join(" ");
