@@ -197,7 +197,7 @@ impl Change for Forget {
     fn wants(&self, _: &Book, wants: &mut Wants) {
         self.target.wants(wants);
         let Target { webhook_id, number, .. } = self.target;
-        let after = (IncrementId(number.0 - 1), u32::MAX);
+        let after = (IncrementId(number.0.saturating_sub(1)), u32::MAX);
         wants.attempts = Some(Attempts { webhook_id, after, only: Some(number), max: FORGOTTEN_PER_STEP });
         wants.needed_beside = Some((webhook_id, number));
     }
