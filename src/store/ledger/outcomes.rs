@@ -11,11 +11,11 @@ use super::news::Announcement;
 use super::notices::{Notice, Notices};
 use super::numbering::Numbering;
 use super::queue::Cost;
-use super::wants::Wants;
+use super::wants::{FirstHeard, Wants};
 use super::webhooks::announced;
 use super::{Change, Result, Step, View};
 use crate::domain::delivery::{ErrorClass, Outcome, Verdict};
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::standing::{Heard, Standing, heard_together};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Webhook};
@@ -69,11 +69,14 @@ impl Record {
         let mut counted = Vec::with_capacity(outcomes.len());
         let mut changed: HashMap<(WebhookId, IncrementId), Standing> = HashMap::new();
         let (mut keys, mut before, mut standings) = (Vec::new(), Vec::new(), Vec::new());
+        let mut first_heard = view.loaded.first_heard.iter();
         for (index, (outcome, compressed)) in outcomes.iter().zip(compressed).enumerate() {
             let id = outcome.webhook_id;
+            let is_written = first_heard_of(outcome).is_some() && first_heard.next() == Some(&true);
             keys.clear();
             standings.clear();
-            for number in outcome.numbers.numbers() {
+            let numbers = Some(outcome.numbers).filter(|_| !is_written);
+            for number in numbers.into_iter().flat_map(Span::numbers) {
                 let found = || view.loaded.deliveries.get(&(id, number)).map(|found| found.standing);
                 if let Some(standing) = changed.get(&(id, number)).copied().or_else(found) {
                     keys.push(number);
@@ -81,7 +84,10 @@ impl Record {
                 }
             }
             before.clone_from(&standings);
-            let heard = heard_together(&mut standings, outcome, view.now);
+            let heard = match is_written {
+                true => Heard::Counted,
+                false => heard_together(&mut standings, outcome, view.now),
+            };
             if heard == Heard::Nothing {
                 continue;
             }
@@ -114,7 +120,12 @@ impl Change for Record {
     fn wants(&self, book: &Book, wants: &mut Wants) {
         for outcome in &*self.outcomes {
             let (id, numbers) = (outcome.webhook_id, outcome.numbers);
-            wants.deliveries.push((id, numbers));
+            match first_heard_of(outcome) {
+                Some(standing) => {
+                    wants.first_heard.push(FirstHeard { webhook_id: id, number: numbers.first, standing });
+                }
+                None => wants.deliveries.push((id, numbers)),
+            }
             let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) else { continue };
             let may_tell = match outcome.attempt.error {
                 None => entry.webhook.is_recovering,
@@ -172,6 +183,16 @@ impl Change for Record {
         }
         Ok(Step::Done(()))
     }
+}
+
+/// Where a delivery stands once this is heard, if it is the first that is heard
+/// of it, and it is alone.
+fn first_heard_of(outcome: &Outcome) -> Option<Standing> {
+    let is_first = outcome.attempt.attempt == 1 && outcome.resends_asked == 0;
+    let is_alone = outcome.numbers.first == outcome.numbers.last;
+    // What waits for an enabled webhook is due from the commit on.
+    let is_gone = outcome.verdict == Verdict::Gone;
+    if is_first && is_alone && !is_gone { Standing::NEW.heard(outcome, outcome.ended_at) } else { None }
 }
 
 /// What the outcomes of a change mean for a webhook.

@@ -20,6 +20,10 @@ pub struct Wants {
     pub codes: Vec<MerchantId>,
     /// Idempotency keys that still count.
     pub keys: Vec<(MerchantId, IdempotencyKey)>,
+    /// Deliveries that most likely are as they were numbered. One that is so is
+    /// written at once as it is from now on, which is what most outcomes come to,
+    /// and costs no look; any other is read.
+    pub first_heard: Vec<FirstHeard>,
     /// Deliveries.
     pub deliveries: Vec<(WebhookId, Span)>,
     /// The topics of what deliveries are about, as long as that is kept.
@@ -52,6 +56,17 @@ pub struct Wants {
     pub attempts: Option<Attempts>,
     /// How much the store holds.
     pub used_bytes: bool,
+}
+
+/// A delivery that was heard of for the first time.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstHeard {
+    /// Whose.
+    pub webhook_id: WebhookId,
+    /// Its number.
+    pub number: IncrementId,
+    /// Where it stands from now on, if it stood at [`Standing::NEW`].
+    pub standing: Standing,
 }
 
 impl Wants {
@@ -136,6 +151,9 @@ pub struct Attempts {
 pub struct Loaded {
     /// What keys stand for.
     pub keys: HashMap<(MerchantId, IdempotencyKey), Remembered>,
+    /// Whether each that was heard of for the first time was as it was numbered,
+    /// and is written. Those that were not are among the deliveries.
+    pub first_heard: Vec<bool>,
     /// Deliveries that were asked for, and their batches.
     pub deliveries: HashMap<(WebhookId, IncrementId), Found>,
     /// The topics of what they are about.

@@ -12,7 +12,8 @@ use crate::store::StoreError;
 
 /// What keeps the rows. All happens within the transaction that is open.
 pub trait Engine {
-    /// Reads what is wanted. If it fails, nothing is done.
+    /// Reads what is wanted, and writes what was heard of for the first time. If
+    /// it fails, nothing is done, or the transaction has failed.
     fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded>;
 
     /// Writes rows, all or none. If it fails and that can't be had, the
@@ -64,32 +65,29 @@ impl<'a> Work<'a> {
         self.check()?;
         let mut wants = Wants::default();
         change.wants(self.book, &mut wants);
-        let mut loaded = self.engine.load(&wants, self.now)?;
+        let loaded = self.engine.load(&wants, self.now);
+        self.written += wants.first_heard.len();
+        let step = loaded.and_then(|loaded| self.decide(change, loaded));
+        if let Err(cause) = &step
+            && (!wants.first_heard.is_empty() || !self.engine.is_open())
+        {
+            // A part of it may be written.
+            self.failed = Some(cause.clone());
+        }
+        step
+    }
+
+    fn decide<C: Change>(&mut self, change: &mut C, mut loaded: Loaded) -> Result<Step<C::Answer>> {
         for (merchant, code) in std::mem::take(&mut loaded.codes) {
             self.book.learn_code(merchant, code);
         }
         let mut out = Decision::after(self.book.ids);
         let view = View { book: self.book, loaded: &loaded, now: self.now };
         let step = change.decide(&view, &mut out)?;
-        self.write(out)?;
-        Ok(step)
-    }
-
-    fn write(&mut self, out: Decision) -> Result<()> {
         self.written += out.rows.count();
-        self.write_rows(&out.rows)?;
+        self.engine.write(&out.rows, self.now)?;
         self.news.extend(self.book.learn(out));
-        Ok(())
-    }
-
-    fn write_rows(&mut self, rows: &Rows) -> Result<()> {
-        let written = self.engine.write(rows, self.now);
-        if let Err(cause) = &written
-            && !self.engine.is_open()
-        {
-            self.failed = Some(cause.clone());
-        }
-        written
+        Ok(step)
     }
 
     /// What every transaction ends with: the counters that changed, and how large

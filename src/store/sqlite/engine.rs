@@ -62,6 +62,10 @@ impl<C: Borrow<Connection>> Sqlite<C> {
 
 impl<C: Borrow<Connection>> Engine for Sqlite<C> {
     fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded, StoreError> {
+        // As in writing, but it needs no place to go back to.
+        if self.conn.borrow().is_autocommit() {
+            return Err(StoreError::failed("an earlier failure undid the transaction"));
+        }
         load::load(self.conn.borrow(), wants, now)
     }
 

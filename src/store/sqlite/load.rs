@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Statement, ToSql, params};
 
 use super::jobs;
-use super::rows::{self, damaged, reason_at, state_from_code, time_if_any, topic_at};
+use super::rows::{self, damaged, reason_at, state_code, state_from_code, time_if_any, topic_at};
+use crate::domain::delivery::EndReason;
 use crate::domain::event::{IdempotencyKey, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::Standing;
@@ -18,8 +19,8 @@ use crate::store::ledger::fanout::Fanout;
 use crate::store::ledger::logs::LogRow;
 use crate::store::ledger::notices::{Gathered, Notice};
 use crate::store::ledger::wants::{
-    AttemptFound, Attempts, EventFound, Events, Found, Loaded, Pending, Remembered, Scan, Scanned, TopicFound,
-    TopicWant, Wants,
+    AttemptFound, Attempts, EventFound, Events, FirstHeard, Found, Loaded, Pending, Remembered, Scan, Scanned,
+    TopicFound, TopicWant, Wants,
 };
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -64,6 +65,7 @@ pub fn load(conn: &Connection, wants: &Wants, now: Timestamp) -> Result<Loaded> 
             loaded.keys.insert((*merchant, key.clone()), remembered);
         }
     }
+    first_heard(conn, wants, &mut loaded)?;
     deliveries(conn, wants, &mut loaded)?;
     for (id, notice) in &wants.notices {
         if let Some(gathered) = gathered(conn, *id, *notice)? {
@@ -139,20 +141,63 @@ fn read_pairs(text: &str) -> rusqlite::Result<Vec<(WebhookId, IncrementId)>> {
     text.split_whitespace().map(read).collect::<Option<_>>().ok_or_else(|| damaged("receipt"))
 }
 
+/// Compare-and-set of deliveries that nobody has heard of before.
+fn first_heard(conn: &Connection, wants: &Wants, loaded: &mut Loaded) -> Result<()> {
+    /// `Standing::NEW`.
+    const NEW: &str = "webhook_id = ?1 AND increment_id = ?2 AND state = 0 AND attempts = 0 AND policy_start = 0
+        AND next_attempt_at IS NULL AND ended_at IS NULL AND reason IS NULL AND batch_first IS NULL
+        AND resends_asked = 0 AND event_id > 0";
+    if wants.first_heard.is_empty() {
+        return Ok(());
+    }
+    let sql = format!("UPDATE delivery SET attempts = ?3, state = ?4, ended_at = ?5, reason = ?6 WHERE {NEW}");
+    let mut ending = conn.prepare_cached(&sql)?;
+    // Apart, for it concerns the indexes of what is due.
+    let sql = format!("UPDATE delivery SET attempts = ?3, next_attempt_at = ?4 WHERE {NEW}");
+    let mut retrying = conn.prepare_cached(&sql)?;
+    for FirstHeard { webhook_id, number, standing } in &wants.first_heard {
+        let Standing { attempts, next_attempt_at, ended_at, reason, state, .. } = standing;
+        let written = match next_attempt_at {
+            Some(at) => retrying.execute(params![webhook_id.0, number.0, attempts, at.0])?,
+            None => {
+                let (state, reason) = (state_code(*state), reason.map(EndReason::name));
+                ending.execute(params![webhook_id.0, number.0, attempts, state, ended_at.map(|at| at.0), reason])?
+            }
+        };
+        loaded.first_heard.push(written == 1);
+        if written == 0 {
+            add_delivery(&mut *by_number(conn)?, *webhook_id, *number, &mut loaded.deliveries)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads deliveries one by one, with [`add_delivery`].
+fn by_number(conn: &Connection) -> rusqlite::Result<CachedStatement<'_>> {
+    conn.prepare_cached(&format!("SELECT {STANDING} FROM delivery d WHERE d.webhook_id = ?1 AND d.increment_id = ?2"))
+}
+
+/// One delivery, if it is there.
+fn add_delivery(
+    by_number: &mut Statement<'_>,
+    id: WebhookId,
+    number: IncrementId,
+    found: &mut HashMap<(WebhookId, IncrementId), Found>,
+) -> Result<()> {
+    let read = |row: &Row<'_>| Ok(Found { standing: standing(row)?.1, event_id: event_of(row)?, is_whole: false });
+    if let Some(delivery) = by_number.query_row([id.0, number.0], read).optional()? {
+        found.insert((id, number), delivery);
+    }
+    Ok(())
+}
+
 fn deliveries(conn: &Connection, wants: &Wants, loaded: &mut Loaded) -> Result<()> {
     if !wants.deliveries.is_empty() {
-        let numbers = wants.deliveries.iter().map(|(_, span)| span.numbers().count()).sum();
-        loaded.deliveries = HashMap::with_capacity(numbers);
-        let sql = format!("SELECT {STANDING} FROM delivery d WHERE d.webhook_id = ?1 AND d.increment_id = ?2");
-        let mut statement = conn.prepare_cached(&sql)?;
+        let mut by_number = by_number(conn)?;
         for (id, span) in &wants.deliveries {
             // One by one: SQLite is quicker with a key than with a range of one.
             for number in span.numbers() {
-                let read =
-                    |row: &Row<'_>| Ok(Found { standing: standing(row)?.1, event_id: event_of(row)?, is_whole: false });
-                if let Some(found) = statement.query_row([id.0, number.0], read).optional()? {
-                    loaded.deliveries.insert((*id, number), found);
-                }
+                add_delivery(&mut by_number, *id, number, &mut loaded.deliveries)?;
             }
         }
     }
