@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::decision::{Decision, Ids, Learned};
 use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
@@ -24,7 +26,9 @@ use crate::domain::webhook::{Pause, Webhook};
 pub struct Book {
     /// What bounds a change.
     pub terms: Terms,
-    webhooks: HashMap<WebhookId, Entry>,
+    webhooks: FxHashMap<WebhookId, Entry>,
+    /// Those that were enabled again, and have had no success since.
+    recovering: HashSet<WebhookId>,
     by_merchant: HashMap<MerchantId, Own>,
     index: SubscriptionIndex,
     codes: HashMap<MerchantId, Arc<str>>,
@@ -143,7 +147,8 @@ impl Book {
     pub fn new(terms: Terms, stock: Stock) -> Self {
         let mut book = Self {
             terms,
-            webhooks: HashMap::new(),
+            webhooks: FxHashMap::default(),
+            recovering: HashSet::new(),
             by_merchant: HashMap::new(),
             index: SubscriptionIndex::default(),
             codes: stock.codes.into_iter().collect(),
@@ -231,6 +236,11 @@ impl Book {
             }
             None => Counters::of(&webhook),
         };
+        if webhook.is_recovering {
+            self.recovering.insert(id);
+        } else {
+            self.recovering.remove(&id);
+        }
         if webhook.spec.is_active {
             self.index.insert(merchant, id, &webhook.spec.topics);
         }
@@ -246,6 +256,7 @@ impl Book {
         let Some(entry) = self.webhooks.get_mut(&id) else { return };
         let merchant = entry.webhook.merchant_id;
         entry.is_deleted = true;
+        self.recovering.remove(&id);
         self.index.remove(merchant, id, &entry.webhook.spec.topics);
         if let Some(own) = self.by_merchant.get_mut(&merchant)
             && own.ids.remove(&id)
@@ -275,6 +286,11 @@ impl Book {
     /// A webhook that is not deleted, if it is the merchant's.
     pub fn webhook_of(&self, merchant: MerchantId, id: WebhookId) -> Option<&Entry> {
         self.webhooks.get(&id).filter(|entry| entry.webhook.merchant_id == merchant && !entry.is_deleted)
+    }
+
+    /// True if a webhook was enabled again, and has had no success since.
+    pub fn is_recovering(&self, id: WebhookId) -> bool {
+        self.recovering.contains(&id)
     }
 
     /// Any webhook, deleted or not.

@@ -1,7 +1,9 @@
 //! Giving events the next numbers of webhooks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 use super::decision::{Decision, Learned, NumberedRow};
 use super::fanout::Fanout;
@@ -18,7 +20,7 @@ use crate::store::{Parcel, StoreError};
 /// of at its end.
 #[derive(Default)]
 pub struct Numbering {
-    taken: HashMap<WebhookId, IncrementId>,
+    taken: FxHashMap<WebhookId, IncrementId>,
     made: usize,
     parcels: Vec<(WebhookId, Parcel)>,
     /// Whose numbers are read from the store, all of them.

@@ -1,9 +1,10 @@
 //! Recording attempts, and what follows from them for their webhooks.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::book::{Book, Counters};
 use super::decision::{AttemptRow, Decision, Learned, Other, StandingRow};
@@ -36,6 +37,8 @@ pub struct Record {
 /// An attempt that was not on record yet.
 struct Counted<'a> {
     outcome: &'a Outcome,
+    /// Of its webhook, before.
+    settled_through: Option<IncrementId>,
     /// It was asked to be sent again while this attempt was under way.
     is_sent_again: bool,
 }
@@ -67,7 +70,7 @@ impl Record {
         out: &mut Decision,
     ) -> Vec<Counted<'a>> {
         let mut counted = Vec::with_capacity(outcomes.len());
-        let mut changed: HashMap<(WebhookId, IncrementId), Standing> = HashMap::new();
+        let mut changed: FxHashMap<(WebhookId, IncrementId), Standing> = FxHashMap::default();
         let (mut keys, mut before, mut standings) = (Vec::new(), Vec::new(), Vec::new());
         let mut first_heard = view.loaded.first_heard.iter();
         for (index, (outcome, compressed)) in outcomes.iter().zip(compressed).enumerate() {
@@ -98,7 +101,8 @@ impl Record {
                     out.rows.standings.push(StandingRow { webhook_id: id, number, standing });
                 }
             }
-            let merchant = view.book.entry(id).map(|entry| entry.webhook.merchant_id);
+            let entry = view.book.entry(id);
+            let merchant = entry.map(|entry| entry.webhook.merchant_id);
             let has_room = |merchant| view.book.logs.has_room(merchant, id, &view.book.terms.retention);
             let merchant = merchant.filter(|merchant| has_room(*merchant));
             let (outcomes, compressed) = (Arc::clone(outcomes), compressed.take());
@@ -108,7 +112,8 @@ impl Record {
                 out.learned.push(Learned::Logged { merchant, webhook_id: id, place, bytes: row.bytes() });
             }
             out.rows.attempts.push(row);
-            counted.push(Counted { outcome, is_sent_again: heard == Heard::SentAgain });
+            let settled_through = entry.map(|entry| entry.counters.settled_through);
+            counted.push(Counted { outcome, settled_through, is_sent_again: heard == Heard::SentAgain });
         }
         counted
     }
@@ -126,14 +131,14 @@ impl Change for Record {
                 }
                 None => wants.deliveries.push((id, numbers)),
             }
+            let is_failure = outcome.attempt.error.is_some();
+            if !is_failure && !book.is_recovering(id) {
+                continue;
+            }
             let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) else { continue };
-            let may_tell = match outcome.attempt.error {
-                None => entry.webhook.is_recovering,
-                Some(_) => {
-                    matches!(outcome.verdict, Verdict::Abandoned | Verdict::Gone)
-                        || entry.counters.consecutive_failures + 1 >= DISABLE_FAILURES_MIN
-                }
-            };
+            let may_tell = !is_failure
+                || matches!(outcome.verdict, Verdict::Abandoned | Verdict::Gone)
+                || entry.counters.consecutive_failures + 1 >= DISABLE_FAILURES_MIN;
             if may_tell {
                 wants.topics.push((id, numbers));
                 wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
@@ -144,9 +149,9 @@ impl Change for Record {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let counted = Self::counted(&self.outcomes, &mut self.compressed, view, out);
-        let mut healths = HashMap::new();
+        let mut healths = FxHashMap::default();
         let (mut numbering, mut notices, mut raised) = (Numbering::default(), Notices::default(), Vec::new());
-        for Counted { outcome, is_sent_again } in &counted {
+        for Counted { outcome, is_sent_again, .. } in &counted {
             let id = outcome.webhook_id;
             let health = match healths.entry(id) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -169,11 +174,10 @@ impl Change for Record {
             health.settle(view, out, id);
         }
         numbering.settle(view, out);
-        for Counted { outcome, is_sent_again } in counted {
+        for Counted { outcome, settled_through, is_sent_again } in counted {
             let (id, numbers) = (outcome.webhook_id, outcome.numbers);
             let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
-            let settled = view.book.entry(id).map(|entry| entry.counters.settled_through);
-            if has_ended && settled.is_some_and(|settled| numbers.contains(settled.next())) {
+            if has_ended && settled_through.is_some_and(|settled| numbers.contains(settled.next())) {
                 out.learned.push(Learned::Chore(id));
             }
             if is_sent_again {
