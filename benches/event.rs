@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use futures_util::future::join_all;
 use tallyhook::config::{Config, Sources};
 use tallyhook::domain::event::{Event, Message, NewEvent};
-use tallyhook::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use tallyhook::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
 use tallyhook::domain::retry::RetryPolicy;
 use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::signature;
@@ -17,16 +17,15 @@ use tallyhook::domain::subscription::SubscriptionIndex;
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
-use tallyhook::domain::user::{Permissions, Profile};
+use tallyhook::domain::user::{By, Permissions, Profile};
 use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::render;
-use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::sqlite::SqliteStore;
-use tallyhook::store::sqlite::admin::{Admin, NewUser};
-use tallyhook::store::{Content, Parcel, Store};
+use tallyhook::store::admin::{Admin, NewUser};
+use tallyhook::store::{self, Content, Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
 const MERCHANT: MerchantId = MerchantId(1);
+const BY: By = By { merchant: MERCHANT, user: UserId(1), peer: None };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn main() {
@@ -110,7 +109,7 @@ fn body(bencher: Bencher<'_, '_>, kind: &str) {
 
 /// A store with so many webhooks of one merchant, all subscribed to the same.
 struct Stored {
-    store: SqliteStore,
+    store: Arc<dyn Store>,
     runtime: tokio::runtime::Runtime,
     _folder: tempfile::TempDir,
 }
@@ -124,8 +123,8 @@ impl Stored {
         let mut admin = Admin::open(&config).expect("the store opens");
         let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
-        let user = admin.create_user(&user, NOW).expect("the user is new");
-        let store = SqliteStore::open(config, Clock::system(), Arc::new(Mailbox::default())).expect("the store opens");
+        admin.create_user(&user, NOW).expect("the user is new");
+        let store = store::open(config, Clock::system()).expect("the store opens").store;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
         let said = WebhookChanges {
             topics: Some(patterns("order:*")),
@@ -134,7 +133,7 @@ impl Stored {
         };
         let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
         let spec = WebhookSpec::try_new(said, defaults).expect("nothing is missing");
-        let made = (0..webhooks).map(|_| store.create_webhook(user.merchant_id, user.user_id, spec.clone(), webhooks));
+        let made = (0..webhooks).map(|_| store.create_webhook(BY, spec.clone(), webhooks));
         for made in runtime.block_on(join_all(made)) {
             made.expect("the webhook is made");
         }
@@ -152,7 +151,7 @@ fn new_event() -> NewEvent {
 fn publish(bencher: Bencher<'_, '_>, events: usize) {
     let Stored { store, runtime, _folder } = Stored::new(1, "full");
     bencher.counter(ItemsCount::new(events)).with_inputs(|| vec![new_event(); events]).bench_local_values(|events| {
-        let published = join_all(events.into_iter().map(|event| store.publish(MERCHANT, vec![event])));
+        let published = join_all(events.into_iter().map(|event| store.publish(BY, vec![event])));
         for receipts in runtime.block_on(published) {
             receipts.expect("it is accepted");
         }
@@ -167,5 +166,5 @@ fn publish_wide(bencher: Bencher<'_, '_>, events: usize) {
     bencher
         .counter(ItemsCount::new(events * 500))
         .with_inputs(|| vec![new_event(); events])
-        .bench_local_values(|events| runtime.block_on(store.publish(MERCHANT, events)).expect("it is accepted"));
+        .bench_local_values(|events| runtime.block_on(store.publish(BY, events)).expect("it is accepted"));
 }

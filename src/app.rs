@@ -16,9 +16,7 @@ use crate::delivery::worker::{self, Worker};
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
 use crate::service::Service;
-use crate::store::mailbox::Mailbox;
-use crate::store::sqlite::open::OpenError;
-use crate::store::sqlite::{SqliteStore, Trouble};
+use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
 
 /// What a server takes from the world; tests bring their own.
 pub struct Hooks {
@@ -60,7 +58,7 @@ pub struct Server {
     listener: Listener,
     service: Arc<Service>,
     worker: Worker,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Upkeep>,
     sweeper: JoinHandle<()>,
     grace: Duration,
 }
@@ -75,18 +73,17 @@ impl Server {
         let socket = TcpListener::bind(config.listen)
             .await
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        let mailbox = Arc::new(Mailbox::default());
-        let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::clone(&mailbox))?);
+        let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone())?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let metrics = Arc::new(Metrics::default());
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
         let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
         let worker = Worker::start(config.delivery, parts).await?;
-        let sweeper = tokio::spawn(sweep(Arc::clone(&store), clock.clone()));
-        let service = Arc::new(Service::new(config.service, Arc::clone(&store) as _, guard, clock, metrics));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), clock.clone()));
+        let service = Arc::new(Service::new(config.service, store, guard, clock, metrics));
         let listener = api::listen(config.api, socket, Arc::clone(&service))
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        Ok(Self { listener, service, worker, store, sweeper, grace: config.grace })
+        Ok(Self { listener, service, worker, store: upkeep, sweeper, grace: config.grace })
     }
 
     /// Where it listens.
@@ -128,7 +125,7 @@ impl Server {
 }
 
 /// Has the store swept now and every minute.
-async fn sweep(store: Arc<SqliteStore>, clock: Clock) {
+async fn sweep(store: Arc<dyn Upkeep>, clock: Clock) {
     let mut next = clock.now();
     loop {
         let now = clock.now();

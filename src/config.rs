@@ -20,7 +20,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
 use self::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StorePath};
-use crate::store::sqlite::Durability;
+use crate::store::Durability;
 use crate::{api, delivery, service, store};
 
 /// What every variable of ours begins with.
@@ -62,7 +62,7 @@ pub struct Config {
     /// all, when the server stops.
     pub grace: Duration,
     /// The store.
-    pub store: store::sqlite::Config,
+    pub store: store::Config,
     /// The use cases.
     pub service: service::Config,
     /// The deliveries.
@@ -414,7 +414,7 @@ impl Settings {
             dev,
             log: self.log?.0,
             grace: self.grace_ms?,
-            store: store::sqlite::Config {
+            store: store::Config {
                 path: if dev && !named_store { DEV_STORE.into() } else { path },
                 durability: self.durability?,
                 busy_timeout: self.busy_timeout_ms?,
@@ -425,7 +425,7 @@ impl Settings {
                 publish_deliveries_max: self.publish_deliveries_max?,
                 disable_after: self.disable_after_s?,
                 is_paused: self.paused?,
-                retention: store::sqlite::Retention {
+                retention: store::Retention {
                     attempts: self.retention_days?,
                     bodies: self.body_retention_days?,
                     bytes_max: self.store_bytes_max?,

@@ -30,6 +30,7 @@ use std::time::Duration;
 pub use self::guard::{Guarded, guarded, step};
 use crate::domain::address::Origin;
 use crate::domain::id::MerchantId;
+use crate::domain::user::By;
 
 /// The longest that one piece of work may hold a thread that others share, in
 /// processor time of a release build.
@@ -66,6 +67,12 @@ impl From<Origin> for Account {
 impl From<MerchantId> for Account {
     fn from(merchant: MerchantId) -> Self {
         Self::Merchant(merchant)
+    }
+}
+
+impl From<By> for Account {
+    fn from(by: By) -> Self {
+        by.merchant.into()
     }
 }
 

@@ -66,6 +66,28 @@ fn files_stay_readable() {
     }
 }
 
+/// Where a store comes from, and what it can do, is said by `store` itself.
+#[test]
+fn no_floor_but_the_store_names_its_engine() {
+    /// It measures what the bare engine can do at best.
+    const MAY: &str = "cli/bench/ceiling.rs";
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut named = Vec::new();
+    for file in rust_files(&source) {
+        let inside = file.strip_prefix(&source).unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        // In quotes it is a store's address, such as "sqlite::memory:".
+        let names_it = text.match_indices("sqlite::").any(|(at, _)| !text[..at].ends_with('"'));
+        if names_it || text.contains("::sqlite") {
+            named.push(inside);
+        }
+    }
+    assert!(named.iter().any(|file| file.starts_with("store/")), "the test no longer finds what it looks for");
+    assert!(named.iter().any(|file| file == MAY), "{MAY} needs no exception any more");
+    named.retain(|file| file != MAY && !file.starts_with("store/"));
+    assert_eq!(named, [""; 0]);
+}
+
 /// What `deny.toml` bans, and where all comes from, as far as `Cargo.lock` says:
 /// so that nobody needs another tool to be told.
 #[test]

@@ -12,8 +12,8 @@ use crate::app::{Hooks, Server};
 use crate::config::Config;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
-use crate::store::sqlite::Trouble;
-use crate::store::sqlite::admin::{Admin, Found};
+use crate::store::Trouble;
+use crate::store::admin::{Admin, Found};
 use crate::telemetry;
 
 /// What its help ends with.

@@ -6,7 +6,7 @@ use super::flags::StoreFlags;
 use super::user::check_exists;
 use super::{Failure, print, say};
 use crate::domain::time::Clock;
-use crate::store::sqlite::admin;
+use crate::store::admin;
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\

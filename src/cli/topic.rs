@@ -10,7 +10,7 @@ use super::user::open_existing;
 use super::{Failure, print, read_text, say};
 use crate::api::rpc::catalogue;
 use crate::domain::time::Clock;
-use crate::store::sqlite::admin::Loaded;
+use crate::store::admin::Loaded;
 
 /// The topics of the platforms whose clients are served.
 pub const BUILT_IN: &str = include_str!("../../templates/catalogue.json");

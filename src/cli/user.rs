@@ -12,8 +12,8 @@ use crate::domain::fault::Violation;
 use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::user::{Permissions, Profile, User, check_name};
-use crate::store::sqlite;
-use crate::store::sqlite::admin::{Admin, AdminError, NewUser};
+use crate::store;
+use crate::store::admin::{Admin, AdminError, NewUser};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -274,14 +274,14 @@ fn revoke(args: &NameArgs) -> Result<(), Failure> {
 }
 
 /// Opens a store that is looked at or taken from.
-pub fn open_existing(config: &sqlite::Config) -> Result<Admin, Failure> {
+pub fn open_existing(config: &store::Config) -> Result<Admin, Failure> {
     check_exists(config)?;
     Admin::open(config).map_err(Failure::failed)
 }
 
 /// Fails if there is no such store: making an empty one would hide that its
 /// name was mistyped.
-pub fn check_exists(config: &sqlite::Config) -> Result<(), Failure> {
+pub fn check_exists(config: &store::Config) -> Result<(), Failure> {
     if config.path.exists() {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{Rule, Unit};
 use crate::delivery::trust::Trusted;
-use crate::store::sqlite::Durability;
+use crate::store::Durability;
 
 /// A value that can be read from what an operator wrote. The error says what
 /// was wrong and what would be right.

@@ -24,7 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, Pause, Webhook};
 use crate::render;
 use crate::render::batch::{self, Growth, Head};
-use crate::store::{Content, DueKey, Page, PageLimit, Parcel};
+use crate::store::{Content, DueKey, Page, PageLimit, Parcel, Want};
 
 /// A lane asks for more when it has less than this waiting, or than half of its window.
 const LOW_WATER: usize = 16;
@@ -104,19 +104,6 @@ struct PendingRead {
     recorded: HashMap<IncrementId, u32>,
     /// The earliest retry that was committed.
     next_due: Option<Timestamp>,
-}
-
-/// What a lane wants to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
-    /// Never-tried deliveries above this number.
-    Fresh(IncrementId),
-    /// Retries that are due, beyond this place.
-    Due(DueKey),
-    /// All pending deliveries above this number.
-    Pending(IncrementId),
-    /// That one, if it is to be sent, with its batch.
-    One(IncrementId),
 }
 
 impl Lane {

@@ -11,9 +11,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::health::Feedback;
-use super::lane::Want;
 use super::load::Load;
-use super::scheduler::{Action, Loaded, Scheduler};
+use super::scheduler::{Action, Scheduler};
 use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -22,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Webhook};
 use crate::render::samples::{NOW, parcel, webhook};
 use crate::store::mailbox::News;
-use crate::store::{Content, Page, PageLimit, Parcel};
+use crate::store::{Content, Loaded, Page, PageLimit, Parcel, Want};
 
 const WEBHOOKS: usize = 3;
 const REQUESTS_MAX: usize = 16;

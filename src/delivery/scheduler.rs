@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::health::Feedback;
-use super::lane::{Lane, Want};
+use super::lane::Lane;
 use super::load::{LaneStates, Load, Share};
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
@@ -23,7 +23,7 @@ use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Pause, Webhook};
 use crate::store::mailbox::News;
-use crate::store::{Page, PageLimit, Parcel};
+use crate::store::{Loaded, PageLimit, Parcel, Want};
 use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
@@ -69,15 +69,6 @@ pub enum Action {
         /// How much.
         limit: PageLimit,
     },
-}
-
-/// What the store gave for a [`Want`].
-#[derive(Debug)]
-pub struct Loaded {
-    /// The page.
-    pub page: Page,
-    /// When the next retry behind it falls due, if retries were asked for.
-    pub next_due: Option<Timestamp>,
 }
 
 /// What there is to share.

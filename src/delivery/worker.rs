@@ -21,9 +21,8 @@ use super::client::{self, Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
 use super::gauges::Gauges;
 use super::health::Feedback;
-use super::lane::Want;
 use super::pace::Pace;
-use super::scheduler::{Action, Loaded, Scheduler};
+use super::scheduler::{Action, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
@@ -33,7 +32,7 @@ use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
 use crate::render::{self, TooLarge};
 use crate::store::mailbox::Mailbox;
-use crate::store::{Parcel, Store, StoreError};
+use crate::store::{Loaded, Outbox, Parcel, StoreError, Want};
 use crate::work;
 use crate::work::apart::Apart;
 
@@ -63,7 +62,7 @@ const BLOTTED_AT_ONCE_MAX: usize = 16 * 1_024;
 /// What the worker is given.
 pub struct Parts {
     /// The queue.
-    pub store: Arc<dyn Store>,
+    pub store: Arc<dyn Outbox>,
     /// What the store announces.
     pub mailbox: Arc<Mailbox>,
     /// Looks names up.
@@ -185,7 +184,7 @@ struct Sent {
 #[derive(Clone)]
 struct Context {
     client: Arc<Client>,
-    store: Arc<dyn Store>,
+    store: Arc<dyn Outbox>,
     clock: Clock,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// For bodies that take long to build and to sign.
@@ -288,32 +287,7 @@ impl Run {
             })),
             Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
                 let now = context.clock.now();
-                let reading = match want {
-                    Want::Fresh(after) => context
-                        .store
-                        .fresh(merchant_id, webhook_id, after, limit)
-                        .await
-                        .map(|page| Loaded { page, next_due: None }),
-                    Want::Pending(after) => context
-                        .store
-                        .pending(merchant_id, webhook_id, after, limit)
-                        .await
-                        .map(|page| Loaded { page, next_due: None }),
-                    Want::One(number) => context
-                        .store
-                        .one(merchant_id, webhook_id, number, limit)
-                        .await
-                        .map(|page| Loaded { page, next_due: None }),
-                    // Both look at the same `now`: what is not due in one is to come in the other.
-                    Want::Due(after) => match context.store.due(merchant_id, webhook_id, after, now, limit).await {
-                        Ok(page) => context
-                            .store
-                            .next_due(merchant_id, webhook_id, now)
-                            .await
-                            .map(|next_due| Loaded { page, next_due }),
-                        Err(cause) => Err(cause),
-                    },
-                };
+                let reading = context.store.load(merchant_id, webhook_id, want, now, limit).await;
                 context.report(Report::Read { webhook_id, want, through, reading }).await;
             }),
         };

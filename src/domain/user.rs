@@ -1,6 +1,7 @@
 //! Who may do what.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use url::Url;
 
@@ -12,6 +13,17 @@ use super::time::Timestamp;
 
 /// The longest text of a profile, in characters.
 const PROFILE_CHARS_MAX: usize = 200;
+
+/// On whose behalf something is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// The merchant: all that is named is looked up within it.
+    pub merchant: MerchantId,
+    /// The user who asked for it.
+    pub user: UserId,
+    /// Where the call came from, if it came over a network.
+    pub peer: Option<IpAddr>,
+}
 
 /// One thing a user may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

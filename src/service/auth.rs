@@ -10,9 +10,9 @@ use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::{KeyHash, generate_session_key};
-use crate::domain::user::{Counts, Keys, Permission, Permissions, User, check_name};
+use crate::domain::user::{By, Counts, Keys, Permission, Permissions, User, check_name};
 use crate::metrics::Limit;
-use crate::store::NewSession;
+use crate::store::{NewSession, UserBy};
 use crate::work::Account;
 
 /// A session that is used is renewed at most this often, so that most calls
@@ -76,6 +76,11 @@ impl Caller {
         Self { user_id, merchant_id, merchant_code, permissions, counts, shown }
     }
 
+    /// On whose behalf the store changes something for it.
+    pub fn by(&self) -> By {
+        By { merchant: self.merchant_id, user: self.user_id, peer: Some(self.shown.peer) }
+    }
+
     /// Fails with fault 2 unless the caller has the permission.
     pub fn check(&self, permission: Permission) -> Result<(), Fault> {
         if self.permissions.allow(permission) {
@@ -105,14 +110,20 @@ impl Service {
     /// name and key do not go together, or too often did not, and with fault
     /// 119 or 120 as [`Self::authenticate`] does.
     pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
-        let (user, counts) = self.check_key(name, key, peer).await?;
-        self.count_call(user.user_id)?;
-        self.open_session(user.merchant_id, user.user_id, counts).await
+        let known = self.check_key(name, key, peer).await?;
+        let caller = Caller::new(known, &Credentials::Basic { name: name.to_owned(), key: key.to_owned() }, peer);
+        self.count_call(caller.user_id)?;
+        self.start_session(&caller).await
     }
 
     /// Opens a session for whoever is calling.
     pub async fn start_session(&self, caller: &Caller) -> Result<String, Fault> {
-        self.open_session(caller.merchant_id, caller.user_id, caller.counts).await
+        let key = generate_session_key();
+        let (unused, ends_at) = (self.clock.now().after(self.config.session_ttl), caller.counts.end());
+        let expires_at = ends_at.map_or(unused, |end| unused.min(end));
+        let session = NewSession { user: caller.user_id, key: KeyHash::of(&key), expires_at, ends_at };
+        let opened = self.store.open_session(caller.by(), session, self.config.sessions_max).await;
+        opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// Ends a session; one that is unknown has ended already.
@@ -187,7 +198,7 @@ impl Service {
                     return Err(FaultCode::AccessDenied.into());
                 }
                 let hash = KeyHash::of(key);
-                let user = self.store.user_by_key(hash, Account::of_stranger(peer)).await;
+                let user = self.store.user(UserBy::Key(hash), Account::of_stranger(peer)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?.filter(|user| self.admits(user));
                 let found = user.and_then(|user| Some((user.keys.counts(hash, self.clock.now())?, user)));
                 let (counts, user) = found.ok_or(FaultCode::AccessDenied)?;
@@ -197,15 +208,6 @@ impl Service {
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
             Credentials::None => Err(FaultCode::SessionExpired.into()),
         }
-    }
-
-    async fn open_session(&self, merchant: MerchantId, user: UserId, counts: Counts) -> Result<String, Fault> {
-        let key = generate_session_key();
-        let (unused, ends_at) = (self.clock.now().after(self.config.session_ttl), counts.end());
-        let expires_at = ends_at.map_or(unused, |end| unused.min(end));
-        let session = NewSession { user, key: KeyHash::of(&key), expires_at, ends_at };
-        let opened = self.store.open_session(merchant, session, self.config.sessions_max).await;
-        opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// The user of a session that lives, which is renewed by being used.
@@ -260,7 +262,7 @@ impl Service {
     /// The user of that name who is let in, if the key is its key, or was until
     /// lately.
     async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Option<(User, Counts)>, Fault> {
-        let user = self.store.user_by_name(name, address.into()).await;
+        let user = self.store.user(UserBy::Name(name), address.into()).await;
         let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let none = Keys { current: KeyHash([0; 32]), old: None };
         let counts = user.as_ref().map_or(none, |user| user.keys).counts(KeyHash::of(key), self.clock.now());

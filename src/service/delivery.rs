@@ -19,7 +19,7 @@ use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::metrics::Limit;
 use crate::render;
-use crate::store::{Contents, PageLimit, Parcel, Pulled};
+use crate::store::{Contents, PageLimit, Parcel, Pulled, StoreError};
 
 /// What deliveries may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["increment_id"];
@@ -216,7 +216,9 @@ impl Service {
         let missing = format!("Delivery {number} of webhook {id} has no attempt {attempt} on record.");
         // 0 is none, too.
         let attempt = u32::try_from(attempt).unwrap_or(0);
-        let found = self.store.attempt(caller.merchant_id, id, number, attempt).await;
+        let found = self.store.attempts(caller.merchant_id, id, number, attempt.saturating_sub(1), 1).await;
+        let own = |found: Vec<Attempt>| found.into_iter().find(|found| found.attempt == attempt);
+        let found = found.and_then(|found| own(found).ok_or(StoreError::NoAttempt));
         found.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
             fault if fault.code == FaultCode::NoAttempt => fault.detail(missing),
             fault => about_number(id, number, fault),
@@ -256,7 +258,7 @@ impl Service {
         let (mut caller, mut webhook) = (caller.clone(), self.get_webhook(caller, id).await?);
         if webhook.spec.delivery_mode == DeliveryMode::Pull && after > webhook.acknowledged_through {
             caller.check(Permission::WebhookWrite)?;
-            let acknowledged = self.store.acknowledge(caller.merchant_id, id, after).await;
+            let acknowledged = self.store.acknowledge(caller.by(), id, after).await;
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
         if webhook.last_increment_id <= after && !wait.is_zero() {
@@ -264,7 +266,7 @@ impl Service {
             let _place = place.map_err(|fault| self.refused(Limit::WaitingPulls, fault))?;
             let mut is_closing = self.is_closing.subscribe();
             tokio::select! {
-                () = self.store.numbered_beyond(id, after) => {}
+                () = self.store.waits().numbered_beyond(id, after) => {}
                 // Fails only if the sender is gone, and that is this service.
                 _ = is_closing.wait_for(|is_closing| *is_closing) => {}
                 () = tokio::time::sleep(wait) => {}
@@ -306,7 +308,7 @@ impl Service {
             && last > webhook.pulled_through
             && caller.permissions.allow(Permission::WebhookWrite)
         {
-            let noted = self.store.hand_out(webhook.merchant_id, webhook.webhook_id, last).await;
+            let noted = self.store.hand_out(caller.by(), webhook.webhook_id, last).await;
             noted.map_err(|cause| about(webhook.webhook_id, CHANGE.fault(cause)))?;
         }
         Ok(())

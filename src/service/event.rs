@@ -85,7 +85,7 @@ impl Service {
             return Ok(Vec::new());
         }
         let (events, mismatches) = self.check_events(caller.merchant_id, events).await?;
-        let receipts = self.store.publish(caller.merchant_id, events).await.map_err(|cause| PUBLISH.fault(cause))?;
+        let receipts = self.store.publish(caller.by(), events).await.map_err(|cause| PUBLISH.fault(cause))?;
         let published = receipts.into_iter().zip(mismatches);
         Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())
     }

@@ -51,7 +51,7 @@ impl Service {
     /// that has ended stays as it is. Fails with fault 112 or 123.
     pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        self.store.cancel_job(caller.merchant_id, id).await.map_err(|cause| about(id, UPDATE.fault(cause)))
+        self.store.cancel_job(caller.by(), id).await.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 }
 

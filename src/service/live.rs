@@ -19,7 +19,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::metrics::Limit;
-use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventWatch, MissedEvents, PublishedEvent};
+use crate::store::feed::{DeliveryWatch, EventWatch, MissedEvents};
+use crate::store::watched::{DeliveryStatus, PublishedEvent};
 
 /// Deliveries read and told at once. Who may no longer watch is told no more
 /// than the rest of such a page, so it is small.
@@ -85,7 +86,7 @@ impl Service {
             return Err(selection(problem).into_fault(FaultCode::InvalidSelection));
         }
         // First the watch, then the look: what is committed between is in both.
-        let watch = self.store.watch_deliveries(caller.merchant_id, webhook, self.config.backlog_max);
+        let watch = self.store.feed().watch_deliveries(caller.merchant_id, webhook, self.config.backlog_max);
         if let Some(id) = webhook {
             let last = self.get_webhook(caller, id).await?.last_increment_id;
             if let Some(after) = after {
@@ -123,7 +124,7 @@ impl Service {
             let problem = "is of no event yet; was it one of another store?";
             return Err(invalid(Violation::new("after_event_id", problem)));
         }
-        let watch = self.store.watch_events(caller.merchant_id, topics.clone(), after, self.config.backlog_max);
+        let watch = self.store.feed().watch_events(caller.merchant_id, topics.clone(), after, self.config.backlog_max);
         Ok(EventFeed { watcher, watch, topics, waiting: VecDeque::new(), missed: None })
     }
 

@@ -15,6 +15,7 @@ use crate::domain::job::Job;
 use crate::domain::topic::Patterns;
 use crate::domain::user::Permission;
 use crate::domain::webhook::DeliveryMode;
+use crate::store::DeliveryAlteration;
 use crate::store::resending::{Backfilled, Replayed};
 use crate::work::READ_AT_ONCE_MAX;
 
@@ -86,7 +87,7 @@ impl Service {
     /// webhook those before it go first. Fails with fault 103, 110 or 113.
     pub async fn retry_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let retried = self.store.retry(caller.merchant_id, id, number).await;
+        let retried = self.store.alter_delivery(caller.by(), id, number, DeliveryAlteration::Retry).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         let delivery = self.delivery(caller, id, number).await?;
         let webhook = self.store.webhook(caller.merchant_id, id).await;
@@ -112,7 +113,8 @@ impl Service {
         whole_batch: bool,
     ) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let cancelled = self.store.cancel(caller.merchant_id, id, number, whole_batch).await;
+        let what = DeliveryAlteration::Cancel { whole_batch };
+        let cancelled = self.store.alter_delivery(caller.by(), id, number, what).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         self.delivery(caller, id, number).await
     }
@@ -124,7 +126,7 @@ impl Service {
     /// it was forgotten before, or 113.
     pub async fn forget_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let forgotten = self.store.forget(caller.merchant_id, id, number).await;
+        let forgotten = self.store.alter_delivery(caller.by(), id, number, DeliveryAlteration::Forget).await;
         forgotten.map_err(|cause| match CHANGE.fault(cause) {
             fault if fault.code == FaultCode::NoDelivery => {
                 fault.detail(format!("Webhook {id} has given out no number {number}, or has forgotten it."))
@@ -140,7 +142,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let (span, filter) =
             check_replay(replay).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let replayed = self.store.replay(caller.merchant_id, id, span, filter).await;
+        let replayed = self.store.replay(caller.by(), id, span, filter).await;
         replayed.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -156,7 +158,7 @@ impl Service {
         });
         let filter = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let id = webhook_id.map(WebhookId);
-        let queued = self.store.retry_many(caller.merchant_id, id, filter).await;
+        let queued = self.store.retry_many(caller.by(), id, filter).await;
         queued.map_err(|cause| match id {
             Some(id) => about(id, UPDATE.fault(cause)),
             None => UPDATE.fault(cause),
@@ -175,7 +177,7 @@ impl Service {
             Ok(EventFilter { topics, since: read_time("since", since)?, until: read_time("until", until)?, only: None })
         };
         let filter = checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let queued = self.store.backfill(caller.merchant_id, id, filter).await;
+        let queued = self.store.backfill(caller.by(), id, filter).await;
         queued.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -198,13 +200,13 @@ impl Service {
             return Err(Fault::new(FaultCode::WebhookNotChanged)
                 .detail("The server was started with --paused, and sends nothing until it is started without."));
         }
-        let tested = self.store.test(caller.merchant_id, id, message).await;
+        let tested = self.store.test(caller.by(), id, message).await;
         let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
 
         let deadline = tokio::time::Instant::now() + webhook.spec.timeouts().total + TEST_PATIENCE;
         let mut is_closing = self.is_closing.subscribe();
         let attempt = loop {
-            let recorded = self.store.next_attempt(id, number);
+            let recorded = self.store.waits().next_attempt(id, number);
             let attempts = self.store.attempts(caller.merchant_id, id, number, 0, 1).await;
             let attempts = attempts.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))?;
             if let Some(first) = attempts.into_iter().next() {

@@ -149,7 +149,7 @@ impl Service {
         let spec = Topic::try_new(topic).and_then(|topic| TopicSpec::try_new(topic, said));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))?;
         let topic = spec.topic.clone();
-        let registered = self.store.register_topic(caller.merchant_id, spec, self.config.topics_max).await;
+        let registered = self.store.register_topic(caller.by(), spec, self.config.topics_max).await;
         registered.map_err(|cause| about(&topic, cause))
     }
 
@@ -163,7 +163,7 @@ impl Service {
     ) -> Result<CatalogueEntry, Fault> {
         caller.check(Permission::Admin)?;
         let topic = check_topic(topic)?;
-        let updated = self.store.update_topic(caller.merchant_id, topic.clone(), changes).await;
+        let updated = self.store.update_topic(caller.by(), topic.clone(), changes).await;
         updated.map_err(|cause| about(&topic, cause))
     }
 
@@ -172,7 +172,7 @@ impl Service {
     pub async fn remove_topic(&self, caller: &Caller, topic: &str) -> Result<(), Fault> {
         caller.check(Permission::Admin)?;
         let topic = check_topic(topic)?;
-        let removed = self.store.remove_topic(caller.merchant_id, topic.clone()).await;
+        let removed = self.store.remove_topic(caller.by(), topic.clone()).await;
         removed.map_err(|cause| about(&topic, cause))
     }
 

@@ -9,6 +9,7 @@ use crate::domain::id::UserId;
 use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::Timestamp;
 use crate::domain::user::{Permission, Permissions, Profile, User};
+use crate::store::{UserAlteration, UserBy};
 
 const CHANGE: Failures = Failures { refused: FaultCode::UserNotChanged, failed: FaultCode::UserNotChanged };
 
@@ -34,7 +35,7 @@ impl Service {
         caller.check(Permission::Admin)?;
         let permissions = Permissions::try_new(permissions).map_err(wrong)?;
         let user = self.colleague(caller, name).await?;
-        let changed = self.store.set_permissions(caller.merchant_id, user.user_id, permissions).await;
+        let changed = self.store.alter_user(caller.by(), user.user_id, UserAlteration::Permissions(permissions)).await;
         changed.map_err(|cause| CHANGE.fault(cause))?;
         Ok(User { permissions, ..user })
     }
@@ -50,7 +51,8 @@ impl Service {
             return Err(Fault::new(FaultCode::UserNotChanged).detail(detail));
         }
         let (api_key, until) = (generate_api_key(), self.clock.now().after(overlap));
-        let rotated = self.store.rotate_key(caller.merchant_id, user.user_id, KeyHash::of(&api_key), until).await;
+        let what = UserAlteration::Key(KeyHash::of(&api_key), until);
+        let rotated = self.store.alter_user(caller.by(), user.user_id, what).await;
         rotated.map_err(|cause| CHANGE.fault(cause))?;
         Ok(Rotated { user, api_key, until })
     }
@@ -58,7 +60,7 @@ impl Service {
     /// A user of the same merchant, who was not revoked. Fails with fault 121,
     /// of another's user too.
     async fn colleague(&self, caller: &Caller, name: &str) -> Result<User, Fault> {
-        let found = self.store.user_by_name(name, caller.merchant_id.into()).await;
+        let found = self.store.user(UserBy::Name(name), caller.merchant_id.into()).await;
         let found = found.map_err(|cause| CHANGE.fault(cause))?;
         let own = found.filter(|user| user.merchant_id == caller.merchant_id && user.revoked_at.is_none());
         own.ok_or_else(|| Fault::new(FaultCode::NoUser).detail("There is no such user, or it was revoked."))

@@ -13,7 +13,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
-use crate::store::{StoreError, WebhookSelector};
+use crate::store::{Alteration, StoreError, WebhookSelector};
 
 /// Which webhooks to switch, as a caller says it.
 #[derive(Clone, Debug)]
@@ -187,7 +187,7 @@ impl Service {
     }
 
     async fn webhooks_behind(&self, caller: &Caller, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, Fault> {
-        let read = self.store.webhook_page(caller.merchant_id, slice).await;
+        let read = self.store.webhooks(caller.merchant_id, slice).await;
         read.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -238,8 +238,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let spec = self.check_target(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
-        let created =
-            self.store.create_webhook(caller.merchant_id, caller.user_id, spec, self.config.webhooks_max).await;
+        let created = self.store.create_webhook(caller.by(), spec, self.config.webhooks_max).await;
         created.map_err(|cause| CREATE.fault(cause))
     }
 
@@ -253,24 +252,21 @@ impl Service {
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
         self.check_target(&changes).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
-        let updated = self.store.update_webhook(caller.merchant_id, id, changes).await;
-        updated.map_err(|cause| about(id, UPDATE.fault(cause)))
+        self.alter_webhook(caller, id, Alteration::Update(Box::new(changes))).await
     }
 
     /// Lifts a disablement by the server and returns the webhook; one that is
     /// not disabled stays as it is. Fails with fault 103 or 112.
     pub async fn enable_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let enabled = self.store.enable_webhook(caller.merchant_id, id).await;
-        enabled.map_err(|cause| about(id, UPDATE.fault(cause)))
+        self.alter_webhook(caller, id, Alteration::Enable).await
     }
 
     /// Stops sending to a webhook, which goes on being numbered, or goes on with
     /// it, and returns it. Fails with fault 103 or 112.
     pub async fn pause_webhook(&self, caller: &Caller, id: WebhookId, is_paused: bool) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let paused = self.store.set_paused(caller.merchant_id, id, is_paused).await;
-        paused.map_err(|cause| about(id, UPDATE.fault(cause)))
+        self.alter_webhook(caller, id, Alteration::Pause(is_paused)).await
     }
 
     /// Puts a new secret in place of the present one, which signs beside it
@@ -288,8 +284,12 @@ impl Service {
             self.check_overlap(overlap_s).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let secret = secret.unwrap_or_else(SecretKey::generate);
         let until = self.clock.now().after(overlap);
-        let rotated = self.store.rotate_secret(caller.merchant_id, id, secret, until).await;
-        rotated.map_err(|cause| about(id, UPDATE.fault(cause)))
+        self.alter_webhook(caller, id, Alteration::RotateSecret(secret, until)).await
+    }
+
+    async fn alter_webhook(&self, caller: &Caller, id: WebhookId, what: Alteration) -> Result<Webhook, Fault> {
+        let altered = self.store.alter_webhook(caller.by(), id, what).await;
+        altered.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
     /// How long what was replaced counts yet, if it is said to be so long.
@@ -314,7 +314,7 @@ impl Service {
                 (WebhookSelector::Listing(pattern), missing)
             }
         };
-        match self.store.set_active(caller.merchant_id, which, on).await {
+        match self.store.set_active(caller.by(), which, on).await {
             Ok(0) => Err(Fault::new(FaultCode::StatusNotChanged).detail(missing)),
             Ok(_) => Ok(()),
             Err(cause) => Err(STATUS.fault(cause)),
@@ -324,7 +324,7 @@ impl Service {
     /// Deletes a webhook; fails with fault 103, 104 or 105.
     pub async fn delete_webhook(&self, caller: &Caller, id: WebhookId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let deleted = self.store.delete_webhook(caller.merchant_id, id).await;
+        let deleted = self.store.delete_webhook(caller.by(), id).await;
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))
     }
 

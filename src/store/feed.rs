@@ -9,95 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::sync::Notify;
 
-use super::StoreError;
-use crate::domain::delivery::{AttemptError, Delivery};
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
-use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
 
 /// The most webhooks of which a watcher is told what it missed; beyond, it is
 /// told that it missed something of any.
 const WEBHOOKS_MISSED_MAX: usize = 1_000;
-
-/// What watchers need of a store, besides what everybody does.
-#[async_trait]
-pub trait Watched: Send + Sync + 'static {
-    /// Tells of the merchant's deliveries from now on, or of those of one
-    /// webhook; up to `backlog_max` may wait to be taken.
-    fn watch_deliveries(&self, merchant: MerchantId, webhook: Option<WebhookId>, backlog_max: usize) -> DeliveryWatch;
-
-    /// Tells of the merchant's events of these topics, from now on or from
-    /// after an earlier one; up to `backlog_max` may wait to be taken.
-    fn watch_events(
-        &self,
-        merchant: MerchantId,
-        topics: Patterns,
-        after: Option<EventId>,
-        backlog_max: usize,
-    ) -> EventWatch;
-
-    /// What has become of these deliveries, in their order. Those that the
-    /// merchant does not have, or whose webhook was deleted, are left out.
-    async fn statuses(
-        &self,
-        merchant: MerchantId,
-        keys: Vec<(WebhookId, IncrementId)>,
-    ) -> Result<Vec<DeliveryStatus>, StoreError>;
-
-    /// The first of these events, in their order, until they weigh so many
-    /// bytes, and at least one; says how many of them it has looked at. Those
-    /// that the merchant does not have, or that were pruned, are left out.
-    async fn published(
-        &self,
-        merchant: MerchantId,
-        ids: Vec<EventId>,
-        bytes_max: usize,
-    ) -> Result<(Vec<PublishedEvent>, usize), StoreError>;
-
-    /// The last event that was accepted, stored or not any more; 0: none.
-    async fn last_event(&self) -> Result<EventId, StoreError>;
-
-    /// Looks at some stored events after one, in their order, and says which
-    /// of them are the merchant's and of these topics; tests aside.
-    async fn event_ids(&self, merchant: MerchantId, topics: Patterns, after: EventId) -> Result<EventIds, StoreError>;
-}
-
-/// A delivery, and how the last attempt at it went.
-#[derive(Clone, Debug)]
-pub struct DeliveryStatus {
-    /// The delivery.
-    pub delivery: Delivery,
-    /// The last attempt; `None` if there was none, or it was pruned.
-    pub last_attempt: Option<LastAttempt>,
-}
-
-/// An attempt, in short.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastAttempt {
-    /// When it began.
-    pub started_at: Timestamp,
-    /// How long it took, to the end of the answer.
-    pub duration: Duration,
-    /// The answer's status, if there was an answer.
-    pub status_code: Option<u16>,
-    /// What went wrong; `None` for a success.
-    pub error: Option<AttemptError>,
-}
-
-/// An event, and when it was accepted.
-#[derive(Clone, Debug)]
-pub struct PublishedEvent {
-    /// The event.
-    pub event: Event,
-    /// When it was accepted.
-    pub published_at: Timestamp,
-}
 
 /// Some of what is stored.
 #[derive(Clone, Debug)]
@@ -212,7 +133,8 @@ impl Feed {
         }
     }
 
-    /// Watches deliveries.
+    /// Tells of the merchant's deliveries from now on, or of those of one
+    /// webhook; up to `backlog_max` may wait to be taken.
     pub fn watch_deliveries(
         self: &Arc<Self>,
         merchant: MerchantId,
@@ -225,7 +147,8 @@ impl Feed {
         DeliveryWatch { feed: Arc::clone(self), merchant, post }
     }
 
-    /// Watches events.
+    /// Tells of the merchant's events of these topics, from now on or from
+    /// after an earlier one; up to `backlog_max` may wait to be taken.
     pub fn watch_events(
         self: &Arc<Self>,
         merchant: MerchantId,
@@ -498,6 +421,7 @@ impl Drop for EventWatch {
 mod tests {
     use super::*;
     use crate::domain::event::Message;
+    use crate::domain::time::Timestamp;
     use crate::domain::topic::Topic;
 
     const ACME: MerchantId = MerchantId(1);

@@ -1,7 +1,8 @@
 //! How the store tells the delivery worker what it has committed, without
 //! ever waiting for it: news of the same webhook merge, and deliveries are
-//! handed over only while there is room; the rest the worker pages. Receivers
-//! that pull wait here, too, for numbers they do not have.
+//! handed over only while there is room; the rest the worker pages. Callers
+//! wait here, too: receivers that pull for numbers they do not have, and
+//! whoever tests a webhook for the first attempt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -46,12 +47,17 @@ pub struct News {
 pub struct Mailbox {
     post: Mutex<Post>,
     arrived: Notify,
-    waits: Mutex<Waits>,
+    waits: Waits,
 }
 
 /// What callers wait for: receivers that pull, and who tests a webhook.
 #[derive(Debug, Default)]
-struct Waits {
+pub struct Waits {
+    state: Mutex<WaitState>,
+}
+
+#[derive(Debug, Default)]
+struct WaitState {
     /// The last number of each webhook that got any since the start.
     latest: HashMap<WebhookId, IncrementId>,
     /// Webhooks that are waited for: a commit wakes those it concerns.
@@ -97,7 +103,7 @@ impl News {
     }
 }
 
-impl Waits {
+impl WaitState {
     /// Wakes those who wait for numbers of the webhook.
     fn note_number(&mut self, id: WebhookId, through: IncrementId) {
         let known = self.latest.entry(id).or_insert(through);
@@ -108,11 +114,42 @@ impl Waits {
     }
 }
 
+impl Waits {
+    /// Ends when an attempt at the delivery is announced after this call,
+    /// whether it was polled before or not.
+    pub fn next_attempt(&self, id: WebhookId, number: IncrementId) -> OwnedNotified {
+        let mut waits = self.state();
+        // Whoever gave up waiting left only the entry behind.
+        waits.attempts.retain(|_, waiters| Arc::strong_count(waiters) > 1);
+        Arc::clone(waits.attempts.entry((id, number)).or_default()).notified_owned()
+    }
+
+    /// Waits until the webhook has been given a number beyond `after`; does
+    /// not see those that were given out before the start, so look first.
+    pub async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
+        loop {
+            let notified = {
+                let mut waits = self.state();
+                if waits.latest.get(&id).is_some_and(|last| *last > after) {
+                    return;
+                }
+                // Made under the lock, so it hears of every number that comes after.
+                Arc::clone(waits.waited_for.entry(id).or_default()).notified_owned()
+            };
+            notified.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, WaitState> {
+        self.state.lock().expect("nothing panics while it holds what is waited for")
+    }
+}
+
 impl Mailbox {
     /// Announces a new, changed or deleted webhook.
     pub fn announce_webhook(&self, id: WebhookId, webhook: Option<Arc<Webhook>>) {
         if webhook.is_none() {
-            self.waits().latest.remove(&id);
+            self.waits.state().latest.remove(&id);
         }
         self.post().news.changed.insert(id, webhook);
         self.arrived.notify_one();
@@ -120,7 +157,7 @@ impl Mailbox {
 
     /// Announces that all numbers of a webhook up to this one are committed.
     pub fn announce_through(&self, id: WebhookId, through: IncrementId) {
-        self.waits().note_number(id, through);
+        self.waits.state().note_number(id, through);
         self.post().news.note_through(id, through);
         self.arrived.notify_one();
     }
@@ -130,7 +167,7 @@ impl Mailbox {
         if parcels.is_empty() {
             return;
         }
-        let mut waits = self.waits();
+        let mut waits = self.waits.state();
         for (id, parcel) in &parcels {
             waits.note_number(*id, parcel.increment_id);
         }
@@ -175,7 +212,7 @@ impl Mailbox {
 
     /// Announces attempts that are on record, to those who wait for them.
     pub fn announce_attempts(&self, attempted: &[(WebhookId, IncrementId)]) {
-        let mut waits = self.waits();
+        let mut waits = self.waits.state();
         if !waits.attempts.is_empty() {
             for waiters in attempted.iter().filter_map(|key| waits.attempts.remove(key)).collect::<Vec<_>>() {
                 waiters.notify_waiters();
@@ -183,35 +220,10 @@ impl Mailbox {
         }
     }
 
-    /// Ends when an attempt at the delivery is announced after this call,
-    /// whether it was polled before or not.
-    pub fn next_attempt(&self, id: WebhookId, number: IncrementId) -> OwnedNotified {
-        let mut waits = self.waits();
-        // Whoever gave up waiting left only the entry behind.
-        waits.attempts.retain(|_, waiters| Arc::strong_count(waiters) > 1);
-        Arc::clone(waits.attempts.entry((id, number)).or_default()).notified_owned()
-    }
-
     /// Waits until there may be news. An announcement made before the call
     /// counts, so nothing is missed between [`Self::take`] and this.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
-    }
-
-    /// Waits until the webhook has been given a number beyond `after`; does
-    /// not see those that were given out before the start.
-    pub async fn numbered_beyond(&self, id: WebhookId, after: IncrementId) {
-        loop {
-            let notified = {
-                let mut waits = self.waits();
-                if waits.latest.get(&id).is_some_and(|last| *last > after) {
-                    return;
-                }
-                // Made under the lock, so it hears of every number that comes after.
-                Arc::clone(waits.waited_for.entry(id).or_default()).notified_owned()
-            };
-            notified.await;
-        }
     }
 
     /// Takes all there is.
@@ -223,7 +235,8 @@ impl Mailbox {
         self.post.lock().expect("nothing panics while it holds the post")
     }
 
-    fn waits(&self) -> MutexGuard<'_, Waits> {
-        self.waits.lock().expect("nothing panics while it holds the waits")
+    /// For callers who wait.
+    pub fn waits(&self) -> &Waits {
+        &self.waits
     }
 }

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use super::base::Base;
 use super::{Parcel, StoreError};
 use crate::domain::delivery::{Attempt, Backlog, RequestFilter, RequestKey};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -23,7 +24,7 @@ pub struct LoggedRequest {
 /// What is needed of a store to tell what was sent, and what is yet to be.
 /// Each fails with [`StoreError::NoWebhook`].
 #[async_trait]
-pub trait Requests: Send + Sync + 'static {
+pub trait Requests: Base {
     /// Requests of a webhook as far as they are kept, the last attempt at the
     /// last number first: up to `limit` of those behind `after`.
     async fn request_keys(

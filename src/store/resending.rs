@@ -1,13 +1,42 @@
-//! What a store does to have deliveries sent again, or not any more.
+//! Having deliveries sent again, or not any more: one, or many by a job.
 
 use async_trait::async_trait;
 
-use super::{Page, PageLimit, StoreError};
+use super::StoreError;
+use super::base::{Base, change};
+pub use super::ledger::jobs::Backfilled;
+use super::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
+use super::ledger::resending::{Cancel, Forget, Retry, Target};
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
-use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, WebhookId};
+use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job, Unavailable};
 use crate::domain::page::Slice;
+use crate::domain::user::By;
+
+/// What is done to one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeliveryAlteration {
+    /// It is due now, with all of its batch, whether it has ended or not; what
+    /// was delivered stays so. Fails with [`StoreError::Pruned`] if the event of
+    /// any of them is kept no more.
+    Retry,
+    /// It ends, if it is pending; one that was delivered, and is to be sent
+    /// again, is not. Fails with [`StoreError::HasEnded`] or
+    /// [`StoreError::InBatch`].
+    Cancel {
+        /// All of its batch is meant.
+        whole_batch: bool,
+    },
+    /// It ends, if it is pending, and what it sent and got is forgotten, whatever
+    /// has become of it; its tombstone stays. Its event is forgotten, too, once
+    /// no other delivery of it is to be sent. Nothing of it stays in the store's
+    /// bytes. Many attempts are several changes: if one fails, the message and
+    /// some attempts are gone, and asking again does the rest. Fails with
+    /// [`StoreError::NoDelivery`] also if it was forgotten before, or with
+    /// [`StoreError::InBatch`].
+    Forget,
+}
 
 /// A replay that has been asked for.
 #[derive(Clone, Copy, Debug)]
@@ -20,75 +49,63 @@ pub struct Replayed {
     pub unavailable: Unavailable,
 }
 
-/// A backfill that has been asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Backfilled {
-    /// What does it.
-    pub job_id: JobId,
-    /// The last event that is looked at.
-    pub through: EventId,
-}
-
-/// What is done to deliveries that have numbers, one or many. Each that names a
-/// webhook fails with [`StoreError::NoWebhook`] besides what it says.
+/// What a store does to deliveries that have numbers, one or many. Each that
+/// names a webhook fails with [`StoreError::NoWebhook`] besides what it says.
 #[async_trait]
-pub trait Resending: Send + Sync + 'static {
-    /// Makes a delivery due now, with all of its batch, whether it has ended or
-    /// not; what was delivered stays so. Fails with [`StoreError::NoWebhook`],
-    /// [`StoreError::NoDelivery`], or [`StoreError::Pruned`] if the event of any
-    /// of them is kept no more.
-    async fn retry(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
-
-    /// Ends a pending delivery, and all of its batch if `whole_batch` says so; one
-    /// that was delivered, and is to be sent again, is not. Fails with [`StoreError::NoWebhook`], [`StoreError::NoDelivery`],
-    /// [`StoreError::HasEnded`] or [`StoreError::InBatch`].
-    async fn cancel(
+pub trait Resending: Base {
+    /// Does that to one delivery; fails with [`StoreError::NoDelivery`] besides.
+    async fn alter_delivery(
         &self,
-        merchant: MerchantId,
+        by: By,
         id: WebhookId,
         number: IncrementId,
-        whole_batch: bool,
-    ) -> Result<(), StoreError>;
-
-    /// Ends a pending delivery, and forgets what it sent and got, whatever has
-    /// become of it; its tombstone stays. Its event is forgotten, too, once no
-    /// other delivery of it is to be sent. Nothing of it stays in the file's
-    /// bytes. Many attempts are several changes: if one fails, the message and
-    /// some attempts are gone, and asking again does the rest. Fails with
-    /// [`StoreError::NoWebhook`], [`StoreError::NoDelivery`], also if it was
-    /// forgotten before, or [`StoreError::InBatch`].
-    async fn forget(&self, merchant: MerchantId, id: WebhookId, number: IncrementId) -> Result<(), StoreError>;
+        what: DeliveryAlteration,
+    ) -> Result<(), StoreError> {
+        let target = Target { by, webhook_id: id, number };
+        match what {
+            DeliveryAlteration::Retry => change(self, by, Retry(target)).await,
+            DeliveryAlteration::Cancel { whole_batch } => change(self, by, Cancel { target, whole_batch }).await,
+            DeliveryAlteration::Forget => {
+                let mut goes_on = false;
+                while change(self, by, Forget { target, goes_on }).await? {
+                    goes_on = true;
+                }
+                Ok(())
+            }
+        }
+    }
 
     /// Has numbers of a webhook sent again, in steps: those of the span that the
     /// filter admits. What was cancelled is left out, unless the filter says that
     /// state. Fails with [`StoreError::TooManyJobs`].
-    async fn replay(
+    async fn replay(&self, by: By, id: WebhookId, span: Span, filter: DeliveryFilter) -> Result<Replayed, StoreError> {
+        let unavailable = self.unavailable(by.merchant, id, span, filter.clone()).await?;
+        let (job_id, span) = change(self, by, Replay { by, webhook_id: id, span, filter }).await?;
+        Ok(Replayed { job_id, span, unavailable })
+    }
+
+    /// Those of the numbers of such a replay that can't be sent.
+    async fn unavailable(
         &self,
         merchant: MerchantId,
         id: WebhookId,
         span: Span,
         filter: DeliveryFilter,
-    ) -> Result<Replayed, StoreError>;
+    ) -> Result<Unavailable, StoreError>;
 
     /// The same with all numbers that there are now of one webhook, or of all of
     /// the merchant's. Fails with [`StoreError::TooManyJobs`], and with
     /// [`StoreError::NoWebhook`] also if the merchant has none.
-    async fn retry_many(
-        &self,
-        merchant: MerchantId,
-        id: Option<WebhookId>,
-        filter: DeliveryFilter,
-    ) -> Result<Job, StoreError>;
+    async fn retry_many(&self, by: By, id: Option<WebhookId>, filter: DeliveryFilter) -> Result<Job, StoreError> {
+        change(self, by, RetryMany { by, webhook_id: id, filter }).await
+    }
 
     /// Gives stored events new numbers of a webhook, in steps: those that
     /// match the topics, or else the webhook's own, and were published within
     /// these times. Fails with [`StoreError::TooManyJobs`].
-    async fn backfill(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        filter: EventFilter,
-    ) -> Result<Backfilled, StoreError>;
+    async fn backfill(&self, by: By, id: WebhookId, filter: EventFilter) -> Result<Backfilled, StoreError> {
+        change(self, by, Backfill { by, webhook_id: id, filter }).await
+    }
 
     /// Such a piece of work, until long after its end; fails with
     /// [`StoreError::NoJob`].
@@ -99,15 +116,7 @@ pub trait Resending: Send + Sync + 'static {
 
     /// Has no more of it done, and returns it; one that has ended stays as it
     /// is. Fails with [`StoreError::NoJob`].
-    async fn cancel_job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError>;
-
-    /// The delivery of that number with its batch, if it is to be sent: the page
-    /// is empty if not.
-    async fn one(
-        &self,
-        merchant: MerchantId,
-        id: WebhookId,
-        number: IncrementId,
-        limit: PageLimit,
-    ) -> Result<Page, StoreError>;
+    async fn cancel_job(&self, by: By, id: JobId) -> Result<Job, StoreError> {
+        change(self, by, CancelJob { by, job_id: id }).await
+    }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::{Clock, Timestamp};
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::admin::Admin;
 use tokio::sync::watch;
 
 use crate::common::{DEMO_KEY, Start, TestServer, basic};

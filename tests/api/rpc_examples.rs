@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tallyhook::api::rest::dialect_names;
 use tallyhook::domain::fault::{FAULTS, FaultCode};
 use tallyhook::domain::time::Clock;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::admin::Admin;
 use tempfile::TempDir;
 
 use crate::common::{self, openapi};

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver as Lines, channel};
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Clock;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::admin::Admin;
 
 use crate::common::socket::Socket;
 use crate::common::{self, Receiver, Reply, TestServer};

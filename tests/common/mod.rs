@@ -29,7 +29,7 @@ use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::metrics::Metrics;
-use tallyhook::store::sqlite::admin::{Admin, NewUser};
+use tallyhook::store::admin::{Admin, NewUser};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

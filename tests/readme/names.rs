@@ -280,3 +280,24 @@ fn the_map_of_the_store_is_that_of_the_schema() {
     let known: BTreeSet<String> = schema.map(|rest| rest.trim_end_matches(" (").to_owned()).collect();
     assert_eq!(told, known);
 }
+
+/// Each trait of the boundary is in the table of them.
+#[test]
+fn the_boundary_of_the_store_is_told() {
+    let architecture = all().into_iter().find(|page| page.path == "ARCHITECTURE.md").expect("there is one");
+    let told: BTreeSet<String> = architecture
+        .table("The store's boundary")
+        .into_iter()
+        .map(|row| row[0].trim_matches([' ', '`']).to_owned())
+        .collect();
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store")).expect("the folder can be read");
+    let paths = folder.map(|entry| entry.expect("it can be read").path()).filter(|path| path.is_file());
+    let mut known = BTreeSet::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path).expect("it can be read");
+        let traits = text.lines().filter_map(|line| line.strip_prefix("pub trait "));
+        known.extend(traits.filter_map(|rest| rest.split(':').next()).map(str::to_owned));
+    }
+    assert!(known.remove("Store"), "it is their sum");
+    assert_eq!(told, known);
+}

@@ -15,16 +15,16 @@ use tallyhook::domain::job::JobState;
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
+use tallyhook::store::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::resending::Resending;
-use tallyhook::store::sqlite::admin::{Admin, AdminError, NewUser};
-use tallyhook::store::sqlite::open::OpenError;
-use tallyhook::store::sqlite::{Config, Durability, Retention, SqliteStore, Trouble};
-use tallyhook::store::{Store, StoreError};
+use tallyhook::store::sqlite::SqliteStore;
+use tallyhook::store::{
+    Accounts, Base, Config, Deliveries, DeliveryAlteration, Durability, Events, OpenError, Outbox, Resending,
+    Retention, StoreError, Trouble, Upkeep, Webhooks,
+};
 use tempfile::TempDir;
-use tokio::sync::watch;
 
-use crate::suite::{Engine, QUOTA, START, Settings, event, large, numbers, since, spec, suite};
+use crate::suite::{Engine, QUOTA, START, Settings, by, event, large, numbers, since, spec, suite};
 
 type Bench = crate::suite::Bench<SqliteStore>;
 
@@ -49,14 +49,6 @@ impl Engine for SqliteStore {
 
     fn open(folder: &TempDir, settings: &Settings, clock: Clock, mailbox: Arc<Mailbox>) -> Self {
         Self::open(config(folder.path(), settings), clock, mailbox).unwrap()
-    }
-
-    fn commits(&self) -> watch::Receiver<u64> {
-        self.commits()
-    }
-
-    fn sweep(&self) {
-        self.sweep();
     }
 
     fn unfinished(folder: &TempDir) -> i64 {
@@ -138,7 +130,7 @@ async fn a_transaction_that_is_undone_leaves_no_hole() {
             .iter()
             .map(|topic| {
                 let (store, acme, topic) = (Arc::clone(&bench.store), bench.acme, (*topic).to_owned());
-                tokio::spawn(async move { store.publish(acme, vec![event(&topic, "{}", None)]).await })
+                tokio::spawn(async move { store.publish(by(acme), vec![event(&topic, "{}", None)]).await })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -168,7 +160,7 @@ async fn a_deleted_webhook_leaves_its_tombstones_and_no_secret() {
     for _ in 0..3 {
         bench.publish("order:created").await;
     }
-    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    bench.store.delete_webhook(by(bench.acme), id).await.unwrap();
     bench.record(id, 2, 1, Verdict::Delivered).await;
     bench.record(id, 3, 1, Verdict::Retry(START)).await;
     let rows = bench.file();

@@ -26,9 +26,13 @@ use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
+use tallyhook::domain::user::By;
 use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSpec};
 use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::{DueKey, NewSession, Page, PageLimit, Parcel, Store, StoreError, WebhookSelector};
+use tallyhook::store::{
+    DeliveryAlteration, DueKey, Loaded, NewSession, Page, PageLimit, Parcel, Store, StoreError, Upkeep, UserBy, Want,
+    WebhookSelector,
+};
 use tallyhook::work::Account;
 use tokio::sync::watch;
 
@@ -37,7 +41,7 @@ const LIMIT: PageLimit = PageLimit { count: 100, bytes: 1_000_000 };
 pub const QUOTA: u32 = 10;
 
 /// What the suite asks of an engine beside the boundary.
-pub trait Engine: Store + Sized + 'static {
+pub trait Engine: Store + Upkeep + Sized + 'static {
     /// Where a store lies, until this is dropped.
     type Place;
 
@@ -47,12 +51,6 @@ pub trait Engine: Store + Sized + 'static {
 
     /// Opens it as a server does.
     fn open(place: &Self::Place, settings: &Settings, clock: Clock, mailbox: Arc<Mailbox>) -> Self;
-
-    /// Counts transactions that are on disk.
-    fn commits(&self) -> watch::Receiver<u64>;
-
-    /// Has what has expired swept out, soon.
-    fn sweep(&self);
 
     /// How much is noted as yet to be numbered, or to be told of.
     fn unfinished(place: &Self::Place) -> i64;
@@ -186,11 +184,11 @@ impl<E: Engine> Bench<E> {
     }
 
     pub async fn webhook(&self, topics: &str) -> WebhookId {
-        self.store.create_webhook(self.acme, UserId(1), spec(topics), QUOTA).await.unwrap().webhook_id
+        self.store.create_webhook(by(self.acme), spec(topics), QUOTA).await.unwrap().webhook_id
     }
 
     pub async fn publish(&self, topic: &str) -> Receipt {
-        self.store.publish(self.acme, vec![event(topic, "{}", None)]).await.unwrap().remove(0)
+        self.store.publish(by(self.acme), vec![event(topic, "{}", None)]).await.unwrap().remove(0)
     }
 
     pub async fn record(&self, id: WebhookId, number: i64, attempt: u32, verdict: Verdict) {
@@ -203,8 +201,12 @@ impl<E: Engine> Bench<E> {
     }
 
     pub async fn fresh(&self, id: WebhookId, after: i64) -> Vec<i64> {
-        let page = self.store.fresh(self.acme, id, IncrementId(after), LIMIT).await.unwrap();
+        let page = self.load(id, Want::Fresh(IncrementId(after)), START, LIMIT).await.page;
         page.parcels.iter().map(|parcel| parcel.increment_id.0).collect()
+    }
+
+    pub async fn load(&self, id: WebhookId, want: Want, now: Timestamp, limit: PageLimit) -> Loaded {
+        self.store.load(self.acme, id, want, now, limit).await.unwrap()
     }
 
     pub async fn settled_through(&self, id: WebhookId) -> i64 {
@@ -213,12 +215,12 @@ impl<E: Engine> Bench<E> {
 
     /// Has the writer do a step of what it does beside the changes.
     pub async fn step(&self) {
-        self.store.set_active(self.other, WebhookSelector::All, true).await.unwrap();
+        self.store.set_active(by(self.other), WebhookSelector::All, true).await.unwrap();
     }
 
     /// So many events of a merchant that go nowhere yet.
     pub async fn publish_many(&self, merchant: MerchantId, count: usize, message: &str) {
-        self.store.publish(merchant, vec![event("order:created", message, None); count]).await.unwrap();
+        self.store.publish(by(merchant), vec![event("order:created", message, None); count]).await.unwrap();
     }
 
     /// How many events the merchant acme has whose topic fits.
@@ -251,6 +253,11 @@ impl<E: Engine> Bench<E> {
         }
         found
     }
+}
+
+/// The user of a merchant.
+pub fn by(merchant: MerchantId) -> By {
+    By { merchant, user: UserId(merchant.0), peer: None }
 }
 
 /// What was accepted from then on.

@@ -2,6 +2,7 @@ use super::*;
 use crate::domain::delivery::{Attempt, Verdict};
 use crate::domain::webhook::DeliveryMode;
 use crate::render::samples::{NOW, parcel, webhook};
+use crate::store::Page;
 
 const IN_FLIGHT_MAX: usize = 32;
 

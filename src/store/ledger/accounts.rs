@@ -4,18 +4,33 @@ use super::book::Book;
 use super::decision::{Decision, Other};
 use super::wants::Wants;
 use super::{Change, Result, Step, View};
-use crate::domain::id::{MerchantId, UserId};
+use crate::domain::id::UserId;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::Permissions;
-use crate::store::{NewSession, StoreError};
+use crate::domain::user::{By, Permissions};
+use crate::store::StoreError;
 
 /// Sessions beyond the most that go when another is opened.
 const ENDED_MAX: u32 = 100;
 
+/// A session to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct NewSession {
+    /// Whose it is.
+    pub user: UserId,
+    /// Its key.
+    pub key: KeyHash,
+    /// When it ends unless it is used.
+    pub expires_at: Timestamp,
+    /// When it ends however much it is used, if that is known.
+    pub ends_at: Option<Timestamp>,
+}
+
 /// Opens a session, and ends those of the user that are too many: the ones that
 /// would have ended first, for they were not used for longest.
 pub struct OpenSession {
+    /// On whose behalf: it is the user's own.
+    pub by: By,
     /// What is opened.
     pub session: NewSession,
     /// How many the user may have.
@@ -64,9 +79,9 @@ impl Change for EndSession {
 /// What is done to a user. Fails with [`StoreError::NoUser`] if the merchant has
 /// no such user, or it was revoked.
 pub struct AlterUser {
-    /// Whose.
-    pub merchant: MerchantId,
-    /// Who.
+    /// On whose behalf.
+    pub by: By,
+    /// Who is changed.
     pub user: UserId,
     /// What is done.
     pub what: UserAlteration,
@@ -86,7 +101,7 @@ impl Change for AlterUser {
     type Answer = ();
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.user = Some((self.merchant, self.user));
+        wants.user = Some((self.by.merchant, self.user));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {

@@ -16,8 +16,8 @@ use crate::domain::job::{Job as Shown, JobKind, JobState, Progress};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
+use crate::domain::user::By;
 use crate::store::StoreError;
-use crate::store::resending::Backfilled;
 
 /// Numbers that a step has sent again, or events that it numbers.
 const PER_STEP: usize = 125;
@@ -90,8 +90,8 @@ impl Job {
 
 /// Has the numbers of a span that the filter admits sent again.
 pub struct Replay {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook's.
     pub webhook_id: WebhookId,
     /// Which numbers.
@@ -104,10 +104,10 @@ impl Change for Replay {
     type Answer = (JobId, Span);
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {
-        let last = webhooks::find(view, self.merchant, self.webhook_id)?.last_increment_id;
+        let last = webhooks::find(view, self.by.merchant, self.webhook_id)?.last_increment_id;
         let span = Span { first: self.span.first.max(IncrementId(1)), last: self.span.last.min(last) };
         let (filter, numbers) = (self.filter.clone(), (span.first.0, span.last.0));
-        let job = Job::new(JobKind::Replay, self.merchant, self.webhook_id, filter, numbers);
+        let job = Job::new(JobKind::Replay, self.by.merchant, self.webhook_id, filter, numbers);
         Ok(Step::Done((add(view, out, job)?.job_id, span)))
     }
 }
@@ -115,8 +115,8 @@ impl Change for Replay {
 /// The same with all numbers that one webhook has now, or all webhooks of the
 /// merchant. Fails with [`StoreError::NoWebhook`] if it has none.
 pub struct RetryMany {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook's.
     pub webhook_id: Option<WebhookId>,
     /// Which deliveries.
@@ -128,8 +128,8 @@ impl Change for RetryMany {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Shown>> {
         let first = match self.webhook_id {
-            Some(id) => view.book.webhook_of(self.merchant, id),
-            None => view.book.webhooks_behind(self.merchant, WebhookId(0)).next(),
+            Some(id) => view.book.webhook_of(self.by.merchant, id),
+            None => view.book.webhooks_behind(self.by.merchant, WebhookId(0)).next(),
         };
         let first = first.ok_or(StoreError::NoWebhook)?;
         // What is numbered later is not meant.
@@ -137,16 +137,25 @@ impl Change for RetryMany {
         let until = Some(self.filter.until.map_or(now, |until| until.min(now)));
         let filter = DeliveryFilter { until, ..self.filter.clone() };
         let (id, numbers) = (first.webhook.webhook_id, (1, first.counters.last.0));
-        let job = Job::new(JobKind::RetryMany, self.merchant, id, filter, numbers);
+        let job = Job::new(JobKind::RetryMany, self.by.merchant, id, filter, numbers);
         add(view, out, Job { is_of_all: self.webhook_id.is_none(), ..job }).map(Step::Done)
     }
+}
+
+/// A backfill that has been asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Backfilled {
+    /// What does it.
+    pub job_id: JobId,
+    /// The last event that is looked at.
+    pub through: EventId,
 }
 
 /// Gives the merchant's stored events that the filter admits new numbers of a
 /// webhook, whether it had them before or not.
 pub struct Backfill {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook gets them.
     pub webhook_id: WebhookId,
     /// Which events; if it names no topics, those of the webhook.
@@ -157,12 +166,12 @@ impl Change for Backfill {
     type Answer = Backfilled;
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Backfilled>> {
-        let webhook = webhooks::find(view, self.merchant, self.webhook_id)?;
+        let webhook = webhooks::find(view, self.by.merchant, self.webhook_id)?;
         let last = view.book.ids.event;
         let EventFilter { topics, since, until, only: _ } = self.filter.clone();
         let topics = Some(topics.unwrap_or(webhook.spec.topics));
         let filter = DeliveryFilter { state: None, topics, since, until, without_forgotten: false };
-        let job = Job::new(JobKind::Backfill, self.merchant, self.webhook_id, filter, (1, last));
+        let job = Job::new(JobKind::Backfill, self.by.merchant, self.webhook_id, filter, (1, last));
         let job_id = add(view, out, job)?.job_id;
         Ok(Step::Done(Backfilled { job_id, through: EventId(last) }))
     }
@@ -191,8 +200,8 @@ fn add(view: &View<'_>, out: &mut Decision, job: Job) -> Result<Shown> {
 /// Does no more of a job; what it has done stands. One that has ended stays as
 /// it is.
 pub struct CancelJob {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which.
     pub job_id: JobId,
 }
@@ -201,7 +210,7 @@ impl Change for CancelJob {
     type Answer = Shown;
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.job = Some((self.merchant, self.job_id));
+        wants.job = Some((self.by.merchant, self.job_id));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Shown>> {

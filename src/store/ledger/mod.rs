@@ -23,6 +23,7 @@ pub mod numbering;
 pub mod outcomes;
 pub mod publishing;
 pub mod queue;
+pub mod queued;
 pub mod resending;
 pub mod terms;
 pub mod topics;

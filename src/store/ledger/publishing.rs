@@ -13,6 +13,7 @@ use super::wants::{Loaded, Remembered, Wants};
 use super::{Change, Result, Step, View};
 use crate::domain::event::{IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
+use crate::domain::user::By;
 use crate::store::StoreError;
 use crate::store::ledger::BUSY_RETRY_AFTER;
 
@@ -43,7 +44,8 @@ impl From<NewEvent> for Hashed {
 /// Accepts events, all or none, and numbers them, at once or, if they go far, in
 /// steps.
 pub struct Publish {
-    merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     events: Vec<Hashed>,
     /// Once it is accepted, and numbered in part.
     begun: Option<Begun>,
@@ -84,15 +86,15 @@ impl Receipts {
 
 impl Publish {
     /// Of these events.
-    pub fn new(merchant: MerchantId, events: impl IntoIterator<Item = NewEvent>) -> Self {
-        Self { merchant, events: events.into_iter().map(Hashed::from).collect(), begun: None }
+    pub fn new(by: By, events: impl IntoIterator<Item = NewEvent>) -> Self {
+        Self { by, events: events.into_iter().map(Hashed::from).collect(), begun: None }
     }
 
     /// Accepts what is new, and numbers it or the first of it. What an event
     /// made earlier counts like what it would make, for it is answered too.
     fn begin(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Vec<Receipt>>> {
         view.check_room()?;
-        let merchant = self.merchant;
+        let merchant = self.by.merchant;
         let (mut receipts, mut known, mut keys) = (Receipts::default(), HashMap::new(), Vec::new());
         let (mut spreads, mut numbering, mut made) = (Vec::with_capacity(self.events.len()), Numbering::default(), 0);
         for (index, Hashed { event, content_hash }) in std::mem::take(&mut self.events).into_iter().enumerate() {
@@ -157,10 +159,10 @@ impl Change for Publish {
         if self.begun.is_some() {
             return;
         }
-        wants.code_of(book, self.merchant);
+        wants.code_of(book, self.by.merchant);
         wants.room(book);
         let keys = self.events.iter().filter_map(|hashed| hashed.event.idempotency_key.clone());
-        wants.keys.extend(keys.map(|key| (self.merchant, key)));
+        wants.keys.extend(keys.map(|key| (self.by.merchant, key)));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {

@@ -11,16 +11,17 @@ use super::wants::{Attempts, Found, Wants};
 use super::{Change, Result, Step, View, webhooks};
 use crate::domain::delivery::EndReason;
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::standing::{Refusal, Standing, seal};
 use crate::domain::topic::Topic;
+use crate::domain::user::By;
 use crate::store::{Parcel, StoreError};
 
 /// One delivery of a merchant's webhook.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook.
     pub webhook_id: WebhookId,
     /// Which number.
@@ -34,7 +35,7 @@ impl Target {
 
     /// Where it stands.
     fn find<'a>(self, view: &View<'a>) -> Result<&'a Found> {
-        webhooks::find(view, self.merchant, self.webhook_id)?;
+        webhooks::find(view, self.by.merchant, self.webhook_id)?;
         view.loaded.deliveries.get(&(self.webhook_id, self.number)).ok_or(StoreError::NoDelivery)
     }
 
@@ -128,8 +129,8 @@ fn refused(why: Refusal) -> StoreError {
 /// Numbers a test event for one webhook, to be sent at once, and alone. Fails
 /// with [`StoreError::Full`] like any other event.
 pub struct Test {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook.
     pub webhook_id: WebhookId,
     /// What is sent.
@@ -140,18 +141,18 @@ impl Change for Test {
     type Answer = IncrementId;
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
-        wants.code_of(book, self.merchant);
+        wants.code_of(book, self.by.merchant);
         wants.room(book);
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<IncrementId>> {
         let id = self.webhook_id;
-        let spec = webhooks::find(view, self.merchant, id)?.spec;
+        let spec = webhooks::find(view, self.by.merchant, id)?.spec;
         view.check_room()?;
         let message = self.message.clone();
         let event = NewEvent { topic: Topic::test(), message, created_at: view.now, idempotency_key: None };
         let mut numbering = Numbering::default();
-        let event = numbering.accept(view, out, self.merchant, event)?;
+        let event = numbering.accept(view, out, self.by.merchant, event)?;
         let rendering = spec.rendering(&event.topic);
         let standing = |number| Standing::of_test(spec.batch.map(|_| Span::one(number)), view.now);
         let number = numbering.number(view, out, id, (event.event_id, &event.topic), standing);

@@ -8,6 +8,7 @@ use crate::domain::catalogue::{CatalogueEntry, EVENT_TYPES, TopicChanges, TopicS
 use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
 use crate::domain::topic::Topic;
+use crate::domain::user::By;
 use crate::store::StoreError;
 
 /// Puts a topic into the catalogue. Without a number it is given the one after
@@ -15,6 +16,8 @@ use crate::store::StoreError;
 pub struct Register {
     /// Whose catalogue.
     pub merchant: MerchantId,
+    /// On whose behalf; `None`: the operator's own, at the command line.
+    pub by: Option<By>,
     /// What it says.
     pub spec: TopicSpec,
     /// How many topics there may be.
@@ -49,6 +52,8 @@ impl Change for Register {
 pub struct Update {
     /// Whose catalogue.
     pub merchant: MerchantId,
+    /// On whose behalf; `None`: the operator's own, at the command line.
+    pub by: Option<By>,
     /// Which topic.
     pub topic: Topic,
     /// What is said.
@@ -80,8 +85,8 @@ impl Change for Update {
 
 /// Takes a topic out of the catalogue; its number is not given to another by itself.
 pub struct Remove {
-    /// Whose catalogue.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which topic.
     pub topic: Topic,
 }
@@ -90,14 +95,14 @@ impl Change for Remove {
     type Answer = ();
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.topic = Some(TopicWant { merchant: self.merchant, topic: self.topic.clone(), event_type: None });
+        wants.topic = Some(TopicWant { merchant: self.by.merchant, topic: self.topic.clone(), event_type: None });
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         if found(view)?.entry.is_none() {
             return Err(StoreError::NoTopic);
         }
-        out.rows.others.push(Other::TopicRemoved(self.merchant, self.topic.clone()));
+        out.rows.others.push(Other::TopicRemoved(self.by.merchant, self.topic.clone()));
         Ok(Step::Done(()))
     }
 }

@@ -7,11 +7,13 @@ use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
 use super::wants::Wants;
 use super::{Change, Result, Step, View};
-use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::time::Timestamp;
+use crate::domain::topic::Pattern;
+use crate::domain::user::By;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
-use crate::store::{StoreError, WebhookSelector};
+use crate::store::StoreError;
 
 /// Webhooks that one change of many looks at, and those that it alters, up to
 /// so many bytes.
@@ -23,10 +25,8 @@ const PATTERNS_PER_CHANGE: usize = 1_000;
 
 /// Registers a webhook.
 pub struct Create {
-    /// Whose.
-    pub merchant: MerchantId,
-    /// Who does.
-    pub user: UserId,
+    /// On whose behalf.
+    pub by: By,
     /// What it is.
     pub spec: WebhookSpec,
     /// How many the merchant may have.
@@ -39,19 +39,19 @@ impl Change for Create {
     fn wants(&self, book: &Book, wants: &mut Wants) {
         wants.room(book);
         // What the server has to say of it will be published.
-        wants.code_of(book, self.merchant);
+        wants.code_of(book, self.by.merchant);
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
-        if view.book.webhook_count(self.merchant) >= self.quota as usize {
+        if view.book.webhook_count(self.by.merchant) >= self.quota as usize {
             return Err(StoreError::WebhookQuota { max: self.quota });
         }
-        check_length(view, self.merchant, 0, &self.spec)?;
+        check_length(view, self.by.merchant, 0, &self.spec)?;
         view.check_room()?;
         let webhook = Webhook {
             webhook_id: out.next_webhook(),
-            merchant_id: self.merchant,
-            created_by: self.user,
+            merchant_id: self.by.merchant,
+            created_by: self.by.user,
             spec: self.spec.clone(),
             old_secrets: Vec::new(),
             last_increment_id: IncrementId::ZERO,
@@ -76,8 +76,8 @@ impl Change for Create {
 
 /// One webhook of a merchant, and what is done to it.
 pub struct Alter {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which.
     pub webhook_id: WebhookId,
     /// What is done.
@@ -102,7 +102,7 @@ impl Change for Alter {
     type Answer = Webhook;
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
-        let old = find(view, self.merchant, self.webhook_id)?;
+        let old = find(view, self.by.merchant, self.webhook_id)?;
         let new = self.what.apply(view, &old)?;
         match new {
             None => Ok(Step::Done(old)),
@@ -147,11 +147,22 @@ fn rotated(view: &View<'_>, old: Webhook, secret: SecretKey, overlap_until: Time
     Ok(webhook)
 }
 
+/// Which webhooks of a merchant to change.
+#[derive(Clone, Debug)]
+pub enum WebhookSelector {
+    /// All of them.
+    All,
+    /// That one.
+    Id(WebhookId),
+    /// Those whose own list holds exactly this entry.
+    Listing(Pattern),
+}
+
 /// Switches webhooks behind one of them on or off; on also lifts a disablement.
 /// Looks at so many, and changes so much, as a change may; the next one goes on.
 pub struct SetActive {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which of them.
     pub which: Arc<WebhookSelector>,
     /// Whether on.
@@ -181,7 +192,7 @@ impl Change for SetActive {
         };
         let (mut looked_at, mut selected, mut count, mut bytes, mut patterns) = (0, 0, 0, 0, 0);
         let mut next = None;
-        for entry in view.book.webhooks_behind(self.merchant, after) {
+        for entry in view.book.webhooks_behind(self.by.merchant, after) {
             let webhook = &entry.webhook;
             looked_at += 1;
             if self.selects(webhook) {
@@ -217,8 +228,8 @@ fn check_length(view: &View<'_>, merchant: MerchantId, before: usize, spec: &Web
 /// becomes delivered in steps. Fails with [`StoreError::NotPulled`] if no pull
 /// has brought it, nor has it ended otherwise.
 pub struct Acknowledge {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook.
     pub webhook_id: WebhookId,
     /// Up to which number.
@@ -230,7 +241,7 @@ impl Change for Acknowledge {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let (id, through) = (self.webhook_id, self.through);
-        let entry = view.book.webhook_of(self.merchant, id).ok_or(StoreError::NoWebhook)?;
+        let entry = view.book.webhook_of(self.by.merchant, id).ok_or(StoreError::NoWebhook)?;
         let known = entry.counters.pulled_through.max(entry.counters.settled_through);
         if through > known {
             return Err(StoreError::NotPulled { through: known });
@@ -246,8 +257,8 @@ impl Change for Acknowledge {
 
 /// Notes that a pull brings all up to a number.
 pub struct HandOut {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which webhook.
     pub webhook_id: WebhookId,
     /// Up to which number.
@@ -258,7 +269,7 @@ impl Change for HandOut {
     type Answer = ();
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        let entry = view.book.webhook_of(self.merchant, self.webhook_id).ok_or(StoreError::NoWebhook)?;
+        let entry = view.book.webhook_of(self.by.merchant, self.webhook_id).ok_or(StoreError::NoWebhook)?;
         if self.through > entry.counters.pulled_through {
             let counters = Counters { pulled_through: self.through, ..entry.counters };
             out.learned.push(Learned::Counters(self.webhook_id, counters));
@@ -269,8 +280,8 @@ impl Change for HandOut {
 
 /// Deletes a webhook; its pending deliveries are cancelled in steps.
 pub struct Delete {
-    /// Whose.
-    pub merchant: MerchantId,
+    /// On whose behalf.
+    pub by: By,
     /// Which.
     pub webhook_id: WebhookId,
 }
@@ -280,7 +291,7 @@ impl Change for Delete {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let id = self.webhook_id;
-        view.book.webhook_of(self.merchant, id).ok_or(StoreError::NoWebhook)?;
+        view.book.webhook_of(self.by.merchant, id).ok_or(StoreError::NoWebhook)?;
         out.rows.others.push(Other::WebhookDeleted(id));
         out.learned.push(Learned::Deleted(id));
         out.news.push(Announcement::Webhook(id, None));

@@ -343,7 +343,7 @@ fn load_topics(
         let wrong = |violation| about(&topic, StoreError::Violation(violation));
         let Some(old) = old else {
             let spec = TopicSpec::try_new(topic.clone(), said).map_err(wrong)?;
-            let register = Register { merchant, spec, quota };
+            let register = Register { merchant, by: None, spec, quota };
             change(conn, terms, now, register).map_err(|cause| about(&topic, cause))?;
             loaded.registered += 1;
             continue;
@@ -351,7 +351,7 @@ fn load_topics(
         if old.spec.clone().changed(said.clone()).map_err(wrong)? == old.spec {
             loaded.same += 1;
         } else {
-            let update = Update { merchant, topic: topic.clone(), changes: said };
+            let update = Update { merchant, by: None, topic: topic.clone(), changes: said };
             change(conn, terms, now, update).map_err(|cause| about(&topic, cause))?;
             loaded.changed += 1;
         }

@@ -18,10 +18,11 @@ use super::engine::Sqlite;
 use super::{load, pages};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState, EndReason, Outcome, Verdict};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::standing::tests::{ENDED_BEFORE, FUTURE, NOW, PAST, VERDICTS, every_standing, outcome};
 use crate::domain::standing::{Heard, Refusal, Standing, heard_together, seal};
 use crate::domain::topic::Topic;
+use crate::domain::user::By;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::jobs::Replay;
 use crate::store::ledger::news::Announcement;
@@ -37,6 +38,7 @@ use crate::store::{DueKey, Page, PageLimit, StoreError};
 const RECORD: &str = include_str!("life_tests/record.txt");
 
 const MERCHANT: MerchantId = MerchantId(1);
+const BY: By = By { merchant: MERCHANT, user: UserId(1), peer: None };
 const HOOK: WebhookId = WebhookId(1);
 
 const TERMS: Terms = Terms {
@@ -238,12 +240,12 @@ impl Verb {
             Self::Replayed(state) => {
                 let filter = DeliveryFilter { state, ..DeliveryFilter::default() };
                 let span = Span { first: IncrementId(1), last: store.last() };
-                done(&mut work, Replay { merchant: MERCHANT, webhook_id: HOOK, span, filter }).unwrap();
+                done(&mut work, Replay { by: BY, webhook_id: HOOK, span, filter }).unwrap();
                 do_chores(&mut work);
                 all(vec![Answer::Done; cases.len()])
             }
             Self::Deleted { .. } => {
-                done(&mut work, Delete { merchant: MERCHANT, webhook_id: HOOK }).unwrap();
+                done(&mut work, Delete { by: BY, webhook_id: HOOK }).unwrap();
                 do_chores(&mut work);
                 all(vec![Answer::Done; cases.len()])
             }
@@ -251,7 +253,7 @@ impl Verb {
                 // The next one ends what this one leaves.
                 let each = cases.iter().map(|case| {
                     let through = case.number();
-                    done(&mut work, Acknowledge { merchant: MERCHANT, webhook_id: HOOK, through }).unwrap();
+                    done(&mut work, Acknowledge { by: BY, webhook_id: HOOK, through }).unwrap();
                     do_chores(&mut work);
                     (store.rows_of(case.span()), Answer::Done)
                 });
@@ -259,7 +261,7 @@ impl Verb {
             }
             Self::Retried | Self::Cancelled { .. } | Self::Sealed | Self::Forgotten { .. } => {
                 let answers = cases.iter().map(|case| {
-                    let target = Target { merchant: MERCHANT, webhook_id: HOOK, number: case.number() };
+                    let target = Target { by: BY, webhook_id: HOOK, number: case.number() };
                     answer(match self {
                         Self::Retried => done(&mut work, Retry(target)).map(|()| true),
                         Self::Cancelled { is_whole } => {
@@ -472,8 +474,8 @@ fn what_is_numbered_begins_as_the_domain_has_it() {
         store.0.execute_batch("BEGIN").unwrap();
         let (topic, message) = (Topic::try_new("a:b").unwrap(), Message::try_new("{}").unwrap());
         let event = NewEvent { topic, message: message.clone(), created_at: NOW, idempotency_key: None };
-        done(&mut work, Publish::new(MERCHANT, [event])).unwrap();
-        done(&mut work, Test { merchant: MERCHANT, webhook_id: HOOK, message }).unwrap();
+        done(&mut work, Publish::new(BY, [event])).unwrap();
+        done(&mut work, Test { by: BY, webhook_id: HOOK, message }).unwrap();
         let batch = batch.map(|number| Span::one(IncrementId(number)));
         let both = Span { first: IncrementId(1), last: IncrementId(2) };
         assert_eq!(store.rows_of(both), [Standing::NEW, Standing::of_test(batch, NOW)]);

@@ -12,7 +12,8 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::store::StoreError;
-use crate::store::feed::{DeliveryStatus, DeliveryWatch, EventIds, EventWatch, LastAttempt, PublishedEvent, Watched};
+use crate::store::feed::EventIds;
+use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent, Watched};
 use crate::work::Account;
 
 /// Events that are looked at in one go.
@@ -20,20 +21,6 @@ const EVENTS_PER_LOOK: i64 = 1_000;
 
 #[async_trait]
 impl Watched for SqliteStore {
-    fn watch_deliveries(&self, merchant: MerchantId, webhook: Option<WebhookId>, backlog_max: usize) -> DeliveryWatch {
-        self.feed.watch_deliveries(merchant, webhook, backlog_max)
-    }
-
-    fn watch_events(
-        &self,
-        merchant: MerchantId,
-        topics: Patterns,
-        after: Option<EventId>,
-        backlog_max: usize,
-    ) -> EventWatch {
-        self.feed.watch_events(merchant, topics, after, backlog_max)
-    }
-
     async fn statuses(
         &self,
         merchant: MerchantId,

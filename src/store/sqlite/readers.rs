@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 
-use super::BUSY_RETRY_AFTER;
 use super::reads::Step;
 use crate::domain::page::Slice;
 use crate::store::StoreError;
+use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::work::apart::{Apart, ApartError};
 use crate::work::{self, Account};
 

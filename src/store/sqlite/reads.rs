@@ -287,20 +287,6 @@ pub fn webhook_page(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-/// One of them.
-pub fn attempt(
-    conn: &Connection,
-    merchant: MerchantId,
-    id: WebhookId,
-    number: IncrementId,
-    attempt: u32,
-) -> Result<Attempt, StoreError> {
-    let logged_under = logged_under(conn, merchant, id, number)?;
-    let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
-    let found = conn.prepare_cached(&sql)?.query_row(params![id.0, logged_under, attempt], rows::attempt).optional()?;
-    found.ok_or(StoreError::NoAttempt)
-}
-
 /// The message and the last attempt of the first of these deliveries, as far
 /// as they are kept: until they weigh `bytes_max`, and of one at least.
 pub fn contents(

@@ -29,10 +29,11 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::ledger::book::Book;
+use crate::store::ledger::chores;
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Cost, Queue, Spent, Taken};
+use crate::store::ledger::queued::{Changed, Queued, begun};
 use crate::store::ledger::work::{Engine, Work};
-use crate::store::ledger::{self, Step, chores};
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 
@@ -42,34 +43,8 @@ const REOPEN_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the chores rest after one of them has failed, and the commit with it.
 const CHORES_REST: Duration = Duration::from_secs(60);
 
-/// A step of a change. It gets the transaction, or why there is none.
-pub type Change = Box<dyn FnOnce(Result<&mut Work<'_>, StoreError>) -> Changed + Send>;
-/// Tells whoever asked for a change.
-pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
-
-/// What has come of a change.
-pub enum Changed {
-    /// It is done: this is to be told once the commit's fate is known.
-    Whole(Answer),
-    /// It goes on in a later commit, at this cost, and if this one fails is
-    /// told so.
-    Goes(Cost, Change),
-    /// The same, and a part of it is committed.
-    GoesFurther(Cost, Change),
-}
-
-impl Changed {
-    /// Tells of a commit that failed.
-    fn fail(self, cause: StoreError) {
-        match self {
-            Self::Whole(answer) => answer(Err(cause)),
-            Self::Goes(_, change) | Self::GoesFurther(_, change) => change(Err(cause.clone())).fail(cause),
-        }
-    }
-}
-
 /// However the thread ends, nobody waits for it any longer.
-struct End(Arc<Queue<Change>>);
+struct End(Arc<Queue<Queued>>);
 
 impl Drop for End {
     fn drop(&mut self) {
@@ -102,7 +77,7 @@ impl Serving {
 pub struct Writer {
     config: Config,
     clock: Clock,
-    queue: Arc<Queue<Change>>,
+    queue: Arc<Queue<Queued>>,
     mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
     book: Book,
@@ -129,7 +104,7 @@ impl Writer {
     pub fn new(
         config: Config,
         clock: Clock,
-        queue: Arc<Queue<Change>>,
+        queue: Arc<Queue<Queued>>,
         mailbox: Arc<Mailbox>,
         conn: Connection,
     ) -> Result<Self, OpenError> {
@@ -246,7 +221,7 @@ impl Writer {
 
     /// Runs a change and what else finds room beside it, and maybe a bounded
     /// step of the chores, as one transaction.
-    fn commit(&mut self, first: Option<Taken<Change>>, does_chores: bool) {
+    fn commit(&mut self, first: Option<Taken<Queued>>, does_chores: bool) {
         let begun = self.begin();
         self.is_stuck = begun.is_err();
         let (Ok(()), Some(engine)) = (&begun, &mut self.engine) else {
@@ -367,7 +342,7 @@ impl Writer {
     }
 
     /// Tells all that a commit would have had room for.
-    fn refuse(&self, first: Option<Taken<Change>>, cause: &StoreError) {
+    fn refuse(&self, first: Option<Taken<Queued>>, cause: &StoreError) {
         let (mut spent, mut next) = (Spent::default(), first);
         while let Some(Taken { entry: change, cost, account }) = next {
             change(Err(cause.clone())).fail(cause.clone());
@@ -415,21 +390,12 @@ fn read(config: &Config, conn: &Connection) -> Result<(Book, Extent), StoreError
     Ok((book, extent))
 }
 
-/// The rest of a change of which a part is committed: whatever becomes of it,
-/// nobody may be told that nothing was done.
-fn begun(rest: Change) -> Change {
-    Box::new(|tx| match rest(tx.map_err(StoreError::failed)) {
-        Changed::Whole(answer) => Changed::Whole(Box::new(|committed| answer(committed.map_err(StoreError::failed)))),
-        Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest) => Changed::GoesFurther(cost, begun(rest)),
-    })
-}
-
 /// Runs a change and what else finds room beside it in a commit. Whose each
 /// was, and what has come of it.
 fn run_changes(
-    queue: &Queue<Change>,
+    queue: &Queue<Queued>,
     work: &mut Work<'_>,
-    first: Option<Taken<Change>>,
+    first: Option<Taken<Queued>>,
 ) -> Vec<(Option<Account>, Changed)> {
     let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
     while let Some(Taken { entry: change, cost, account }) = next {
@@ -527,19 +493,6 @@ fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     mailbox.announce_attempts(&attempted);
 }
 
-/// A change of the ledger, step by step, whose result goes to `reply` once the
-/// commit's fate is known.
-pub fn change<C: ledger::Change>(
-    mut change: C,
-    reply: impl FnOnce(Result<C::Answer, StoreError>) + Send + 'static,
-) -> Change {
-    Box::new(move |work| match work.and_then(|work| work.run(&mut change)) {
-        Ok(Step::More(cost)) => Changed::Goes(cost, self::change(change, reply)),
-        Ok(Step::Done(answer)) => Changed::Whole(Box::new(move |committed| reply(committed.map(|()| answer)))),
-        Err(cause) => Changed::Whole(Box::new(move |_| reply(Err(cause)))),
-    })
-}
-
 #[cfg(test)]
 pub mod tests {
     use std::path::PathBuf;
@@ -550,16 +503,19 @@ pub mod tests {
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
-    use crate::store::ledger::View;
+    use crate::store::Retention;
+    use crate::store::base::change;
     use crate::store::ledger::decision::Decision;
-    use crate::store::sqlite::{Durability, Retention, SqliteStore};
+    use crate::store::ledger::queued::queued;
+    use crate::store::ledger::{Change, Step, View};
+    use crate::store::sqlite::{Durability, SqliteStore};
 
     const MERCHANT: MerchantId = MerchantId(1);
 
     /// A change that waits for its hour, and then does nothing, or panics.
     struct Waits(mpsc::Receiver<()>, fn());
 
-    impl ledger::Change for Waits {
+    impl Change for Waits {
         type Answer = ();
 
         fn decide(&mut self, _: &View<'_>, _: &mut Decision) -> Result<Step<()>, StoreError> {
@@ -603,10 +559,10 @@ pub mod tests {
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
         let (go_on, held) = mpsc::channel::<()>();
-        let panics = store.change(MERCHANT, Waits(held, || panic!("on purpose")));
-        let waits = store.change(MERCHANT, nothing());
+        let panics = change(&store, MERCHANT, Waits(held, || panic!("on purpose")));
+        let waits = change(&store, MERCHANT, nothing());
         let (panics, waits, ()) = tokio::join!(panics, waits, async { drop(go_on) });
-        let comes = store.change(MERCHANT, nothing()).await;
+        let comes = change(&store, MERCHANT, nothing()).await;
         for told in [panics, waits, comes] {
             assert!(matches!(told, Err(StoreError::Failed(_))), "{told:?}");
         }
@@ -622,8 +578,8 @@ pub mod tests {
         let store = SqliteStore::open(config(path.clone()), clock, Arc::default()).unwrap();
         let push = |change| store.queue.push(MERCHANT.into(), Cost::SMALL, change).unwrap();
         let (told, hears) = oneshot::channel();
-        let goes_on: Change = Box::new(move |_| {
-            let rest: Change = Box::new(move |tx| {
+        let goes_on: Queued = Box::new(move |_| {
+            let rest: Queued = Box::new(move |tx| {
                 let tx = tx.map(|_| ());
                 Changed::Whole(Box::new(move |committed| drop(told.send(tx.and(committed)))))
             });
@@ -631,8 +587,8 @@ pub mod tests {
             Changed::Goes(Cost::of(1_000_000, 0), rest)
         });
         let (go_on, held) = mpsc::channel::<()>();
-        push(change(Waits(held, || {}), |_| {}));
-        push(change(nothing(), move |_| std::fs::rename(path, aside).unwrap()));
+        push(queued(Waits(held, || {}), |_| {}));
+        push(queued(nothing(), move |_| std::fs::rename(path, aside).unwrap()));
         push(goes_on);
         drop(go_on);
         let told = hears.await.unwrap();

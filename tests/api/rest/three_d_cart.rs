@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Timestamp;
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::admin::Admin;
 
 use super::{Client, without_nulls};
 use crate::common::{DEMO_KEY, Receiver, TestServer};

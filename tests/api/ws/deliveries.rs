@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tallyhook::store::sqlite::admin::Admin;
+use tallyhook::store::admin::Admin;
 
 use crate::common::socket::Socket;
 use crate::common::{DEMO_KEY, Receiver, Reply, Start, TestServer, basic};

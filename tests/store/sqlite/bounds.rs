@@ -17,7 +17,7 @@ async fn jobs_take_turns_by_merchant() {
     for _ in 0..5 {
         webhooks.push((bench.acme, bench.webhook("*").await));
     }
-    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
+    let other = bench.store.create_webhook(by(bench.other), spec("*"), QUOTA).await.unwrap().webhook_id;
     webhooks.push((bench.other, other));
     let file = bench.file();
     file.execute_batch(
@@ -31,7 +31,7 @@ async fn jobs_take_turns_by_merchant() {
         .into_iter()
         .map(|(merchant, id)| {
             let store = Arc::clone(&bench.store);
-            tokio::spawn(async move { store.backfill(merchant, id, since(START)).await })
+            tokio::spawn(async move { store.backfill(by(merchant), id, since(START)).await })
         })
         .collect();
     tokio::task::yield_now().await;
@@ -51,9 +51,8 @@ async fn jobs_take_turns_by_merchant() {
 #[tokio::test]
 async fn a_job_goes_past_webhooks_without_numbers() {
     let bench = Bench::new();
-    let create = async |topics: &str| {
-        bench.store.create_webhook(bench.acme, UserId(1), spec(topics), 1_000).await.unwrap().webhook_id
-    };
+    let create =
+        async |topics: &str| bench.store.create_webhook(by(bench.acme), spec(topics), 1_000).await.unwrap().webhook_id;
     let first = create("order:*").await;
     let mut others = Vec::new();
     for _ in 0..600 {
@@ -71,7 +70,7 @@ async fn a_job_goes_past_webhooks_without_numbers() {
     )
     .unwrap();
     let filter = DeliveryFilter { state: Some(DeliveryState::Delivered), ..DeliveryFilter::default() };
-    let job_id = bench.store.retry_many(bench.acme, None, filter).await.unwrap().job_id;
+    let job_id = bench.store.retry_many(by(bench.acme), None, filter).await.unwrap().job_id;
     let job = loop {
         bench.step().await;
         let job = bench.store.job(bench.acme, job_id).await.unwrap();
@@ -95,11 +94,11 @@ async fn a_chore_that_fails_rests_and_then_fails_alone() {
             BEGIN SELECT RAISE(ABORT, 'on purpose'); END",
     )
     .unwrap();
-    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
+    bench.store.backfill(by(bench.acme), id, since(START)).await.unwrap();
     let refusals = async || {
         let mut refused = 0;
         for _ in 0..20 {
-            let published = bench.store.publish(bench.other, vec![event("order:created", "{}", None)]).await;
+            let published = bench.store.publish(by(bench.other), vec![event("order:created", "{}", None)]).await;
             refused += usize::from(published.is_err());
         }
         refused
@@ -136,7 +135,7 @@ async fn the_log_of_a_deleted_webhook_goes() {
     };
     record(&bench, gone, 1).await;
     record(&bench, gone, 2).await;
-    bench.store.delete_webhook(bench.acme, gone).await.unwrap();
+    bench.store.delete_webhook(by(bench.acme), gone).await.unwrap();
     let file = bench.file();
     let left = format!("SELECT count(*) FROM attempt WHERE webhook_id = {gone} AND octet_length(response_body) > 0");
     let sizes = "SELECT count(*) FROM log_size";
@@ -194,7 +193,7 @@ async fn a_flood_keeps_to_the_bound_of_a_log() {
 #[tokio::test]
 async fn what_is_forgotten_counts_no_more_and_is_forgotten_to_the_end() {
     let (bench, id) = attempts::<SqliteStore>(100).await;
-    bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+    bench.store.alter_delivery(by(bench.acme), id, IncrementId(1), DeliveryAlteration::Forget).await.unwrap();
     let file = bench.file();
     assert_eq!(count(&file, LOG_IS_COUNTED), 1);
     assert_eq!(count(&file, "SELECT count(*) FROM delivery WHERE event_id < 0 AND state = 3"), 1);
@@ -206,6 +205,6 @@ async fn what_is_forgotten_counts_no_more_and_is_forgotten_to_the_end() {
             SELECT webhook_id, 1, 1, {columns} FROM attempt WHERE increment_id = 2"
     );
     file.execute(&left, []).unwrap();
-    bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+    bench.store.alter_delivery(by(bench.acme), id, IncrementId(1), DeliveryAlteration::Forget).await.unwrap();
     assert!(bench.store.attempts(bench.acme, id, IncrementId(1), 0, 1_000).await.unwrap().is_empty());
 }

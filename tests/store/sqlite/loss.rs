@@ -27,7 +27,7 @@ async fn a_store_that_is_taken_away_accepts_nothing_more() {
         let aside = tempfile::tempdir().unwrap();
         take(bench.place.path(), aside.path());
         for _ in 0..2 {
-            let refused = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await;
+            let refused = bench.store.publish(by(bench.acme), vec![event("order:created", "{}", None)]).await;
             assert!(matches!(refused, Err(StoreError::TakenAway)), "{what}: {refused:?}");
         }
         let trouble = bench.store.trouble();
@@ -43,7 +43,7 @@ async fn a_store_that_is_put_back_goes_on() {
     bench.publish("order:created").await;
     let (path, aside) = (bench.place.path().join("store.db"), bench.place.path().join("aside"));
     std::fs::rename(&path, &aside).unwrap();
-    let refused = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await;
+    let refused = bench.store.publish(by(bench.acme), vec![event("order:created", "{}", None)]).await;
     assert!(matches!(refused, Err(StoreError::TakenAway)), "{refused:?}");
     std::fs::rename(&aside, &path).unwrap();
     // What was refused is in the file: it could not be told of in time.
@@ -61,7 +61,7 @@ async fn what_was_accepted_outlives_a_log_that_is_deleted() {
     let id = bench.webhook("*").await;
     bench.publish("order:created").await;
     std::fs::remove_file(bench.place.path().join("store.db-wal")).unwrap();
-    assert!(bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await.is_err());
+    assert!(bench.store.publish(by(bench.acme), vec![event("order:created", "{}", None)]).await.is_err());
     let copy = copy(&bench, "store.db");
     let store = open(copy.path()).unwrap();
     assert!(store.webhook(bench.acme, id).await.unwrap().last_increment_id >= IncrementId(1));

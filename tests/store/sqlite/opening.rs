@@ -93,7 +93,7 @@ async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
         .unwrap();
     std::fs::rename(&path, &aside).unwrap();
     for _ in 0..2 {
-        let refused = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]).await;
+        let refused = bench.store.publish(by(bench.acme), vec![event("order:created", "{}", None)]).await;
         assert!(matches!(refused, Err(StoreError::Failed(_))), "{refused:?}");
     }
     assert!(!path.exists());
@@ -125,6 +125,6 @@ async fn a_clean_stop_leaves_one_whole_file() {
     let copy = copy(&bench, "store.db");
     let store = open(copy.path()).unwrap();
     assert_eq!(store.webhook(bench.acme, id).await.unwrap().last_increment_id, IncrementId(1));
-    let receipt = store.publish(bench.acme, vec![event("order:created", "{}", None)]).await.unwrap();
+    let receipt = store.publish(by(bench.acme), vec![event("order:created", "{}", None)]).await.unwrap();
     assert_eq!(numbers(&receipt[0]), [(id.0, 2)]);
 }

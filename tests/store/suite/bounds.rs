@@ -36,7 +36,7 @@ pub async fn a_log_loses_the_oldest_bodies_and_no_status<E: Engine>() {
 pub async fn the_logs_of_a_merchant_are_bounded_together<E: Engine>() {
     let bench = Bench::<E>::with(|settings| settings.merchant_log_bytes_max = LOG_BYTES_MAX);
     let (large_one, small_one) = (bench.webhook("*").await, bench.webhook("*").await);
-    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
+    let other = bench.store.create_webhook(by(bench.other), spec("*"), QUOTA).await.unwrap().webhook_id;
     for _ in 0..3 {
         bench.publish("order:created").await;
         bench.publish_many(bench.other, 1, "{}").await;
@@ -61,7 +61,7 @@ pub async fn many_webhooks_are_switched_in_several_changes<E: Engine>() {
     let mut ids = Vec::new();
     for n in 0..WEBHOOKS {
         let topics = if n % 2 == 0 { "order:*" } else { "order:*,product:*" };
-        let made = bench.store.create_webhook(bench.acme, UserId(1), spec(topics), 300).await.unwrap();
+        let made = bench.store.create_webhook(by(bench.acme), spec(topics), 300).await.unwrap();
         ids.push(made.webhook_id);
     }
     let is_active = async |id| bench.store.webhook(bench.acme, id).await.unwrap().spec.is_active;
@@ -74,17 +74,17 @@ pub async fn many_webhooks_are_switched_in_several_changes<E: Engine>() {
     };
     let commits = bench.store.commits();
     let before = *commits.borrow();
-    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::All, false).await.unwrap(), WEBHOOKS);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, false).await.unwrap(), WEBHOOKS);
     assert!(*commits.borrow() >= before + 3, "others had their turns in between");
     assert_eq!(active().await, 0);
     let products = WebhookSelector::Listing(Pattern::try_new("product:*").unwrap());
-    assert_eq!(bench.store.set_active(bench.acme, products, true).await.unwrap(), WEBHOOKS / 2);
+    assert_eq!(bench.store.set_active(by(bench.acme), products, true).await.unwrap(), WEBHOOKS / 2);
     assert_eq!(active().await, WEBHOOKS / 2);
     let one = |id| WebhookSelector::Id(id);
-    assert_eq!(bench.store.set_active(bench.acme, one(ids[0]), true).await.unwrap(), 1);
-    assert_eq!(bench.store.set_active(bench.acme, one(WebhookId(9_999)), true).await.unwrap(), 0);
-    bench.store.delete_webhook(bench.acme, ids[1]).await.unwrap();
-    assert_eq!(bench.store.set_active(bench.acme, one(ids[1]), true).await.unwrap(), 0, "and not the next one");
+    assert_eq!(bench.store.set_active(by(bench.acme), one(ids[0]), true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), one(WebhookId(9_999)), true).await.unwrap(), 0);
+    bench.store.delete_webhook(by(bench.acme), ids[1]).await.unwrap();
+    assert_eq!(bench.store.set_active(by(bench.acme), one(ids[1]), true).await.unwrap(), 0, "and not the next one");
     assert!(is_active(ids[0]).await && !is_active(ids[2]).await);
 }
 
@@ -93,11 +93,11 @@ pub async fn webhooks_with_long_lists_are_switched_in_smaller_changes<E: Engine>
     let bench = Bench::<E>::new();
     let topics: Vec<_> = (0..100).map(|n| format!("order:t{n}")).collect();
     for _ in 0..30 {
-        bench.store.create_webhook(bench.acme, UserId(1), spec(&topics.join(",")), 300).await.unwrap();
+        bench.store.create_webhook(by(bench.acme), spec(&topics.join(",")), 300).await.unwrap();
     }
     let commits = bench.store.commits();
     let before = *commits.borrow();
-    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::All, false).await.unwrap(), 30);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, false).await.unwrap(), 30);
     assert!(*commits.borrow() >= before + 3, "a thousand entries each");
 }
 
@@ -119,11 +119,11 @@ pub async fn many_attempts_are_forgotten_in_several_changes<E: Engine>() {
     let (bench, id) = attempts::<E>(600).await;
     let commits = bench.store.commits();
     let before = *commits.borrow();
-    bench.store.forget(bench.acme, id, IncrementId(1)).await.unwrap();
+    bench.store.alter_delivery(by(bench.acme), id, IncrementId(1), DeliveryAlteration::Forget).await.unwrap();
     assert!(*commits.borrow() >= before + 3, "others had their turns in between");
     assert!(bench.store.attempts(bench.acme, id, IncrementId(1), 0, 1_000).await.unwrap().is_empty());
     assert_eq!(bench.store.attempts(bench.acme, id, IncrementId(2), 0, 1_000).await.unwrap().len(), 1);
-    let again = bench.store.forget(bench.acme, id, IncrementId(1)).await;
+    let again = bench.store.alter_delivery(by(bench.acme), id, IncrementId(1), DeliveryAlteration::Forget).await;
     assert!(matches!(again, Err(StoreError::NoDelivery)), "{again:?}");
 }
 
@@ -134,7 +134,7 @@ pub async fn notices_beyond_a_step_are_not_lost<E: Engine>() {
     let mut ids = Vec::new();
     for _ in 0..WEBHOOKS {
         let spec = spec("order:*,tallyhook:*");
-        ids.push(bench.store.create_webhook(bench.acme, UserId(1), spec, 40).await.unwrap().webhook_id);
+        ids.push(bench.store.create_webhook(by(bench.acme), spec, 40).await.unwrap().webhook_id);
     }
     bench.publish("order:created").await;
     let outcomes: Vec<_> = ids.iter().map(|id| outcome(*id, 1, 1, Verdict::Abandoned)).collect();

@@ -44,7 +44,7 @@ pub async fn all_are_numbered_and_handed_over_once<E: Engine>() {
     let ids = webhooks(&bench).await;
     bench.mailbox.take();
     let before = *bench.store.commits().borrow();
-    let receipts = bench.store.publish(bench.acme, events()).await.unwrap();
+    let receipts = bench.store.publish(by(bench.acme), events()).await.unwrap();
     assert_eq!(given(&receipts), expected(&ids));
     assert_eq!(*bench.store.commits().borrow() - before, 1, "shares go on as far as a commit has room");
     let mut parcels: Vec<_> =
@@ -53,16 +53,16 @@ pub async fn all_are_numbered_and_handed_over_once<E: Engine>() {
     let mut all: Vec<_> = expected(&ids).concat();
     all.sort_unstable();
     assert_eq!(parcels, all);
-    assert_eq!(bench.store.publish(bench.acme, events()).await.unwrap(), receipts, "its keys stand for it");
+    assert_eq!(bench.store.publish(by(bench.acme), events()).await.unwrap(), receipts, "its keys stand for it");
     assert_eq!(E::unfinished(&bench.place), 0);
 }
 
 pub async fn others_have_their_turn_in_between<E: Engine>() {
     let bench = wide::<E>();
     webhooks(&bench).await;
-    let mut wide = bench.store.publish(bench.acme, events());
-    let mut own = bench.store.publish(bench.acme, vec![event("order:created", "{}", None)]);
-    let mut other = bench.store.publish(bench.other, vec![event("order:created", "{}", None)]);
+    let mut wide = bench.store.publish(by(bench.acme), events());
+    let mut own = bench.store.publish(by(bench.acme), vec![event("order:created", "{}", None)]);
+    let mut other = bench.store.publish(by(bench.other), vec![event("order:created", "{}", None)]);
     // All three are in line before the first answer is looked at.
     for publish in [&mut wide, &mut own, &mut other] {
         let _ = publish.now_or_never();
@@ -81,12 +81,12 @@ pub async fn a_notice_goes_to_all_that_want_it<E: Engine>() {
     let mut told = Vec::new();
     for _ in 0..300 {
         let spec = spec("tallyhook:webhook_disabled");
-        told.push(bench.store.create_webhook(bench.acme, UserId(1), spec, 1_000).await.unwrap().webhook_id);
+        told.push(bench.store.create_webhook(by(bench.acme), spec, 1_000).await.unwrap().webhook_id);
     }
     bench.publish("order:created").await;
     bench.record(failing, 1, 1, Verdict::Gone).await;
     for id in &told {
-        bench.store.numbered_beyond(*id, IncrementId::ZERO).await;
+        bench.store.waits().numbered_beyond(*id, IncrementId::ZERO).await;
         assert_eq!(all_fresh(&bench, *id).await, [1]);
     }
     assert_eq!(bench.count_events("tallyhook:webhook_disabled").await, 1);

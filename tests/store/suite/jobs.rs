@@ -9,9 +9,9 @@ pub async fn a_merchant_may_have_so_many_jobs<E: Engine>() {
     bench.publish_many(bench.acme, 10, &filling).await;
     let mut refused = Vec::new();
     for _ in 0..17 {
-        let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), 20).await.unwrap().webhook_id;
+        let id = bench.store.create_webhook(by(bench.acme), spec("*"), 20).await.unwrap().webhook_id;
         for _ in 0..17 {
-            refused.extend(bench.store.backfill(bench.acme, id, since(START)).await.err());
+            refused.extend(bench.store.backfill(by(bench.acme), id, since(START)).await.err());
         }
     }
     let of = |whose: &str| {
@@ -19,8 +19,8 @@ pub async fn a_merchant_may_have_so_many_jobs<E: Engine>() {
         refused.iter().filter(is).count()
     };
     assert_eq!((of("webhook"), of("merchant"), refused.len()), (16, 17, 33), "16 of each webhook, 256 in all");
-    let other = bench.store.create_webhook(bench.other, UserId(2), spec("*"), QUOTA).await.unwrap().webhook_id;
-    bench.store.backfill(bench.other, other, since(START)).await.unwrap();
+    let other = bench.store.create_webhook(by(bench.other), spec("*"), QUOTA).await.unwrap().webhook_id;
+    bench.store.backfill(by(bench.other), other, since(START)).await.unwrap();
 }
 
 pub async fn backfills_wait_for_room_and_tests_are_refused<E: Engine>() {
@@ -28,7 +28,7 @@ pub async fn backfills_wait_for_room_and_tests_are_refused<E: Engine>() {
     let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
     bench.publish_many(bench.acme, 10, &filling).await;
     let id = bench.webhook("*").await;
-    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
+    bench.store.backfill(by(bench.acme), id, since(START)).await.unwrap();
     for _ in 0..5 {
         bench.step().await;
     }
@@ -37,7 +37,7 @@ pub async fn backfills_wait_for_room_and_tests_are_refused<E: Engine>() {
     let message = || Message::try_new(&filling).unwrap();
     let mut tests = 0;
     let refused = loop {
-        match bench.store.test(bench.acme, id, message()).await {
+        match bench.store.test(by(bench.acme), id, message()).await {
             Ok(_) => tests += 1,
             Err(refused) => break refused,
         }
@@ -60,22 +60,22 @@ pub async fn a_job_that_was_called_off_does_no_more<E: Engine>() {
     let bench = Bench::<E>::with(|settings| settings.bytes_max = 2_000_000);
     let filling = format!("{{\"filling\": \"{}\"}}", "x".repeat(160_000));
     bench.publish_many(bench.acme, 10, &filling).await;
-    let id = bench.store.create_webhook(bench.acme, UserId(1), spec("*"), QUOTA).await.unwrap().webhook_id;
+    let id = bench.store.create_webhook(by(bench.acme), spec("*"), QUOTA).await.unwrap().webhook_id;
     let mut asked = Vec::new();
     for _ in 0..16 {
-        asked.push(bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap().job_id);
+        asked.push(bench.store.backfill(by(bench.acme), id, EventFilter::default()).await.unwrap().job_id);
     }
-    let refused = bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap_err();
+    let refused = bench.store.backfill(by(bench.acme), id, EventFilter::default()).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooManyJobs { .. }));
     bench.step().await;
     for job_id in &asked {
-        let refused = bench.store.cancel_job(bench.other, *job_id).await.unwrap_err();
+        let refused = bench.store.cancel_job(by(bench.other), *job_id).await.unwrap_err();
         assert!(matches!(refused, StoreError::NoJob), "another merchant's");
-        let cancelled = bench.store.cancel_job(bench.acme, *job_id).await.unwrap();
+        let cancelled = bench.store.cancel_job(by(bench.acme), *job_id).await.unwrap();
         assert_eq!((cancelled.state, cancelled.progress.queued), (JobState::Cancelled, 0));
-        assert_eq!(bench.store.cancel_job(bench.acme, *job_id).await.unwrap().ended_at, cancelled.ended_at);
+        assert_eq!(bench.store.cancel_job(by(bench.acme), *job_id).await.unwrap().ended_at, cancelled.ended_at);
     }
-    let last = bench.store.backfill(bench.acme, id, EventFilter::default()).await.unwrap().job_id;
+    let last = bench.store.backfill(by(bench.acme), id, EventFilter::default()).await.unwrap().job_id;
     // The operator gives it more room.
     let bench = bench.reopen_with(|settings| settings.bytes_max = 0);
     while bench.store.job(bench.acme, last).await.unwrap().state == JobState::Running {
@@ -94,7 +94,7 @@ pub async fn backfills_go_on_when_there_is_room<E: Engine>() {
     let all = bench.webhook("order:*").await;
     bench.publish_many(bench.acme, 9, &filling).await;
     let id = bench.webhook("*").await;
-    bench.store.backfill(bench.acme, id, since(START)).await.unwrap();
+    bench.store.backfill(by(bench.acme), id, since(START)).await.unwrap();
     bench.step().await;
     assert_eq!(bench.running_jobs().await, 1);
     // Three quarters end, and are pruned, for space is short.

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tallyhook::domain::catalogue::{TopicChanges, TopicFilter, TopicSpec, Validation};
 use tallyhook::domain::delivery::{DeliveryFilter, DeliveryState, StateCounts, Verdict};
 use tallyhook::domain::event::EventFilter;
-use tallyhook::domain::id::{EventId, IncrementId, UserId, WebhookId};
+use tallyhook::domain::id::{EventId, IncrementId, WebhookId};
 use tallyhook::domain::message_schema::SchemaText;
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::topic::{Patterns, Topic};
-use tallyhook::store::StoreError;
+use tallyhook::store::{DeliveryAlteration, StoreError};
 
-use super::{Bench, Engine, START, event, spec};
+use super::{Bench, Engine, START, by, event, spec};
 
 const ORDERS: [Order; 2] = [Order::Ascending, Order::Descending];
 
@@ -67,10 +67,14 @@ pub async fn long_lists_have_no_seams<E: Engine>() {
     let id = bench.webhook("*").await;
     for _ in 0..COUNT / 50 {
         let events = (0..50).map(|n| event(if n == 0 { "rare:event" } else { "order:created" }, "{}", None));
-        bench.store.publish(bench.acme, events.collect()).await.unwrap();
+        bench.store.publish(by(bench.acme), events.collect()).await.unwrap();
     }
     bench.record(id, 10_000, 1, Verdict::Delivered).await;
-    bench.store.cancel(bench.acme, id, IncrementId(10_001), false).await.unwrap();
+    bench
+        .store
+        .alter_delivery(by(bench.acme), id, IncrementId(10_001), DeliveryAlteration::Cancel { whole_batch: false })
+        .await
+        .unwrap();
     let rare = Some(Patterns::try_new("rare:*").unwrap());
     for order in ORDERS {
         let all = DeliveryFilter::default();
@@ -138,7 +142,7 @@ pub async fn statistics_tell_of_attempts_and_of_the_oldest<E: Engine>() {
     assert!(stats.recent.durations.is_some());
     assert_eq!(stats.oldest_pending.map(|(number, _)| number), Some(IncrementId(3)));
     // What is taken up again is pending again, though it lies below what is settled.
-    bench.store.retry(bench.acme, id, IncrementId(2)).await.unwrap();
+    bench.store.alter_delivery(by(bench.acme), id, IncrementId(2), DeliveryAlteration::Retry).await.unwrap();
     let stats = bench.store.stats(bench.acme, id).await.unwrap();
     assert_eq!(stats.oldest_pending.map(|(number, _)| number), Some(IncrementId(2)));
     assert_eq!(stats.deliveries, StateCounts { pending: 3, delivered: 1, ..StateCounts::default() });
@@ -159,26 +163,26 @@ fn said(text: &str) -> TopicSpec {
 pub async fn a_catalogue_is_its_merchants_own<E: Engine>() {
     let bench = Bench::<E>::new();
     let store = &bench.store;
-    let first = store.register_topic(bench.acme, said("order:created"), 3).await.unwrap();
+    let first = store.register_topic(by(bench.acme), said("order:created"), 3).await.unwrap();
     assert_eq!((first.event_type, first.created_at), (1, START));
-    let again = store.register_topic(bench.acme, said("order:created"), 3).await;
+    let again = store.register_topic(by(bench.acme), said("order:created"), 3).await;
     assert!(matches!(again, Err(StoreError::TopicExists)));
-    assert_eq!(store.register_topic(bench.other, said("order:created"), 3).await.unwrap().event_type, 1);
-    store.register_topic(bench.acme, TopicSpec { event_type: Some(7), ..said("a:b") }, 3).await.unwrap();
-    let taken = store.register_topic(bench.acme, TopicSpec { event_type: Some(7), ..said("c:d") }, 3).await;
+    assert_eq!(store.register_topic(by(bench.other), said("order:created"), 3).await.unwrap().event_type, 1);
+    store.register_topic(by(bench.acme), TopicSpec { event_type: Some(7), ..said("a:b") }, 3).await.unwrap();
+    let taken = store.register_topic(by(bench.acme), TopicSpec { event_type: Some(7), ..said("c:d") }, 3).await;
     assert!(matches!(taken, Err(StoreError::Violation(violation)) if violation.field == "event_type"));
-    let third = store.register_topic(bench.acme, said("c:d"), 3).await.unwrap();
+    let third = store.register_topic(by(bench.acme), said("c:d"), 3).await.unwrap();
     assert_eq!(third.event_type, 8);
-    let beyond = store.register_topic(bench.acme, said("e:f"), 3).await;
+    let beyond = store.register_topic(by(bench.acme), said("e:f"), 3).await;
     assert!(matches!(beyond, Err(StoreError::TopicQuota { max: 3 })));
 
     // A number that is gone is not given again.
-    store.remove_topic(bench.acme, topic("c:d")).await.unwrap();
-    assert!(matches!(store.remove_topic(bench.acme, topic("c:d")).await, Err(StoreError::NoTopic)));
-    assert_eq!(store.register_topic(bench.acme, said("c:d"), 3).await.unwrap().event_type, 9);
+    store.remove_topic(by(bench.acme), topic("c:d")).await.unwrap();
+    assert!(matches!(store.remove_topic(by(bench.acme), topic("c:d")).await, Err(StoreError::NoTopic)));
+    assert_eq!(store.register_topic(by(bench.acme), said("c:d"), 3).await.unwrap().event_type, 9);
     let last = TopicSpec { event_type: Some(2_147_483_647), ..said("g:h") };
-    store.register_topic(bench.other, last, 3).await.unwrap();
-    let none_left = store.register_topic(bench.other, said("i:j"), 3).await;
+    store.register_topic(by(bench.other), last, 3).await.unwrap();
+    let none_left = store.register_topic(by(bench.other), said("i:j"), 3).await;
     assert!(matches!(none_left, Err(StoreError::Violation(violation)) if violation.problem.contains("give one")));
 
     for (order, expected) in ORDERS.into_iter().zip([["a:b", "c:d", "order:created"], ["order:created", "c:d", "a:b"]])
@@ -192,7 +196,7 @@ pub async fn a_catalogue_is_its_merchants_own<E: Engine>() {
 pub async fn rules_follow_the_catalogue<E: Engine>() {
     let bench = Bench::<E>::new();
     let store = &bench.store;
-    store.register_topic(bench.acme, said("order:created"), 9).await.unwrap();
+    store.register_topic(by(bench.acme), said("order:created"), 9).await.unwrap();
     let rule = async |merchant| store.topic_rules(merchant, vec![topic("a:b"), topic("order:created")]).await.unwrap();
     let [None, Some(first)] = rule(bench.acme).await[..] else { panic!("one of them is known") };
     // Without a schema there is nothing to reject by.
@@ -205,24 +209,24 @@ pub async fn rules_follow_the_catalogue<E: Engine>() {
         ..TopicChanges::default()
     };
     bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(1)));
-    let changed = store.update_topic(bench.acme, topic("order:created"), changes).await.unwrap();
+    let changed = store.update_topic(by(bench.acme), topic("order:created"), changes).await.unwrap();
     assert_eq!((changed.created_at, changed.updated_at), (START, START.after(Duration::from_secs(1))));
     let [None, Some(second)] = rule(bench.acme).await[..] else { panic!("one of them is known") };
     assert_eq!((second.validation, second.is_discontinued), (Validation::Reject, true));
     assert!(second.topic_id == first.topic_id && second.version > first.version);
     assert_eq!(store.topic_schema(bench.acme, first.topic_id).await.unwrap(), Some(schema));
     assert_eq!(rule(bench.other).await, [None, None]);
-    let foreign = store.update_topic(bench.other, topic("order:created"), TopicChanges::default()).await;
+    let foreign = store.update_topic(by(bench.other), topic("order:created"), TopicChanges::default()).await;
     assert!(matches!(foreign, Err(StoreError::NoTopic)));
-    assert!(matches!(store.remove_topic(bench.other, topic("order:created")).await, Err(StoreError::NoTopic)));
+    assert!(matches!(store.remove_topic(by(bench.other), topic("order:created")).await, Err(StoreError::NoTopic)));
 }
 
 pub async fn lists_are_the_merchants_own<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("*").await;
-    let theirs = bench.store.create_webhook(bench.other, UserId(2), spec("*"), 9).await.unwrap().webhook_id;
+    let theirs = bench.store.create_webhook(by(bench.other), spec("*"), 9).await.unwrap().webhook_id;
     for merchant in [bench.acme, bench.other, bench.acme] {
-        bench.store.publish(merchant, vec![event("order:created", "{\"a\": 1}", None)]).await.unwrap();
+        bench.store.publish(by(merchant), vec![event("order:created", "{\"a\": 1}", None)]).await.unwrap();
     }
     let slice = || Slice { after: None, order: Order::Ascending, limit: 9 };
     let found = bench.store.events(bench.other, EventFilter::default(), slice()).await.unwrap();

@@ -8,7 +8,7 @@ pub async fn each_webhook_counts_its_own<E: Engine>() {
     assert_eq!(numbers(&bench.publish("order:created").await), [(a.0, 1), (b.0, 1)]);
     assert_eq!(numbers(&bench.publish("product:created").await), [(b.0, 2)]);
     assert_eq!(numbers(&bench.publish("order:created").await), [(a.0, 2), (b.0, 3)]);
-    let foreign = bench.store.publish(bench.other, vec![event("order:created", "{}", None)]).await.unwrap();
+    let foreign = bench.store.publish(by(bench.other), vec![event("order:created", "{}", None)]).await.unwrap();
     assert!(foreign[0].deliveries.is_empty(), "another merchant's events are not ours");
 
     let bench = bench.reopen();
@@ -21,7 +21,7 @@ pub async fn many_events_are_numbered_in_their_order<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("order:*").await;
     let events = ["order:a", "product:b", "order:c"].map(|topic| event(topic, "{}", None));
-    let receipts = bench.store.publish(bench.acme, events.to_vec()).await.unwrap();
+    let receipts = bench.store.publish(by(bench.acme), events.to_vec()).await.unwrap();
     let given: Vec<_> = receipts.iter().map(numbers).collect();
     assert_eq!(given, [vec![(id.0, 1)], vec![], vec![(id.0, 2)]]);
 }
@@ -30,40 +30,40 @@ pub async fn a_publish_makes_no_more_deliveries_than_it_may<E: Engine>() {
     let bench = Bench::<E>::new();
     let (a, b) = (bench.webhook("*").await, bench.webhook("*").await);
     let events = |count| vec![event("order:created", "{}", None); count];
-    let refused = bench.store.publish(bench.acme, events(26)).await.unwrap_err();
+    let refused = bench.store.publish(by(bench.acme), events(26)).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooManyDeliveries { max: 50 }), "{refused}");
-    let receipts = bench.store.publish(bench.acme, events(25)).await.unwrap();
+    let receipts = bench.store.publish(by(bench.acme), events(25)).await.unwrap();
     assert_eq!(numbers(&receipts[0]), [(a.0, 1), (b.0, 1)], "the refused one took no number");
 
     // What is answered again counts too, and takes nothing new.
     let repeated = |count| vec![event("order:created", "{}", Some("k")); count];
-    let refused = bench.store.publish(bench.acme, repeated(26)).await.unwrap_err();
+    let refused = bench.store.publish(by(bench.acme), repeated(26)).await.unwrap_err();
     assert!(matches!(refused, StoreError::TooManyDeliveries { max: 50 }), "{refused}");
-    let first = bench.store.publish(bench.acme, repeated(25)).await.unwrap();
-    assert_eq!(bench.store.publish(bench.acme, repeated(25)).await.unwrap(), first);
+    let first = bench.store.publish(by(bench.acme), repeated(25)).await.unwrap();
+    assert_eq!(bench.store.publish(by(bench.acme), repeated(25)).await.unwrap(), first);
     assert!(first.iter().all(|receipt| numbers(receipt) == [(a.0, 26), (b.0, 26)]), "it is one event");
-    assert!(bench.store.publish(bench.acme, repeated(26)).await.is_err());
+    assert!(bench.store.publish(by(bench.acme), repeated(26)).await.is_err());
 }
 
 pub async fn an_idempotency_key_makes_two_publishes_one<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("*").await;
     let keyed = |message| vec![event("order:created", message, Some("k1"))];
-    let first = bench.store.publish(bench.acme, keyed("{\"n\": 1}")).await.unwrap();
-    assert_eq!(bench.store.publish(bench.acme, keyed("{\"n\": 1}")).await.unwrap(), first);
+    let first = bench.store.publish(by(bench.acme), keyed("{\"n\": 1}")).await.unwrap();
+    assert_eq!(bench.store.publish(by(bench.acme), keyed("{\"n\": 1}")).await.unwrap(), first);
     assert_eq!(bench.fresh(id, 0).await, [1]);
 
     // One event of several conflicts: none is accepted.
     let mixed = vec![event("order:created", "{}", None), keyed("{\"n\": 2}").remove(0)];
-    let refused = bench.store.publish(bench.acme, mixed).await.unwrap_err();
+    let refused = bench.store.publish(by(bench.acme), mixed).await.unwrap_err();
     assert!(matches!(refused, StoreError::IdempotencyConflict { index: 1, event_id } if event_id == first[0].event_id));
     assert_eq!(bench.fresh(id, 0).await, [1]);
     assert_eq!(numbers(&bench.publish("order:created").await), [(id.0, 2)], "the refused one took no number");
 
-    let elsewhere = bench.store.publish(bench.other, keyed("{\"n\": 2}")).await.unwrap();
+    let elsewhere = bench.store.publish(by(bench.other), keyed("{\"n\": 2}")).await.unwrap();
     assert_ne!(elsewhere[0].event_id, first[0].event_id, "keys count per merchant");
     bench.hand.send_modify(|now| *now = now.after(Duration::from_secs(3_600)));
-    let later = bench.store.publish(bench.acme, keyed("{\"n\": 2}")).await.unwrap();
+    let later = bench.store.publish(by(bench.acme), keyed("{\"n\": 2}")).await.unwrap();
     assert_eq!(numbers(&later[0]), [(id.0, 3)], "keys expire");
 }
 
@@ -71,7 +71,7 @@ pub async fn two_events_with_one_key_in_one_publish_are_one<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("*").await;
     let twice = vec![event("order:created", "{}", Some("k")), event("order:created", "{}", Some("k"))];
-    let receipts = bench.store.publish(bench.acme, twice).await.unwrap();
+    let receipts = bench.store.publish(by(bench.acme), twice).await.unwrap();
     assert_eq!(receipts[0], receipts[1]);
     assert_eq!(bench.fresh(id, 0).await, [1]);
 }
@@ -80,10 +80,10 @@ pub async fn off_is_not_numbered_and_disabled_is<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("order:*").await;
     let listing = WebhookSelector::Listing(Pattern::try_new("order:*").unwrap());
-    assert_eq!(bench.store.set_active(bench.acme, listing.clone(), false).await.unwrap(), 1);
-    assert_eq!(bench.store.set_active(bench.other, WebhookSelector::All, true).await.unwrap(), 0);
+    assert_eq!(bench.store.set_active(by(bench.acme), listing.clone(), false).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.other), WebhookSelector::All, true).await.unwrap(), 0);
     assert!(bench.publish("order:created").await.deliveries.is_empty());
-    assert_eq!(bench.store.set_active(bench.acme, WebhookSelector::Id(id), true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::Id(id), true).await.unwrap(), 1);
     bench.publish("order:created").await;
 
     bench.record(id, 1, 1, Verdict::Gone).await;
@@ -91,8 +91,8 @@ pub async fn off_is_not_numbered_and_disabled_is<E: Engine>() {
     assert_eq!((gone.disabled, gone.spec.is_active), (Some(DisabledReason::Gone), true));
     assert_eq!(numbers(&bench.publish("order:created").await), [(id.0, 2)]);
     let exact = WebhookSelector::Listing(Pattern::try_new("order:created").unwrap());
-    assert_eq!(bench.store.set_active(bench.acme, exact, true).await.unwrap(), 0, "matching is not listing");
-    assert_eq!(bench.store.set_active(bench.acme, listing, true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), exact, true).await.unwrap(), 0, "matching is not listing");
+    assert_eq!(bench.store.set_active(by(bench.acme), listing, true).await.unwrap(), 1);
     assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().disabled, None);
 }
 
@@ -108,7 +108,7 @@ pub async fn news_come_after_the_commit_and_in_order<E: Engine>() {
     assert_eq!(news.committed_through[&id], IncrementId(3));
     let handed: Vec<_> = news.parcels.iter().map(|(_, parcel)| parcel.increment_id.0).collect();
     assert_eq!(handed, [1, 2, 3]);
-    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    bench.store.delete_webhook(by(bench.acme), id).await.unwrap();
     assert!(bench.mailbox.take().changed[&id].is_none());
 }
 
@@ -119,9 +119,9 @@ pub async fn watchers_are_told_of_every_commit<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("order:*").await;
     bench.publish("order:created").await;
-    let deliveries = bench.store.watch_deliveries(bench.acme, None, BACKLOG);
-    let strangers = bench.store.watch_deliveries(bench.other, None, BACKLOG);
-    let events = bench.store.watch_events(bench.acme, Patterns::try_new("*").unwrap(), None, BACKLOG);
+    let deliveries = bench.store.feed().watch_deliveries(bench.acme, None, BACKLOG);
+    let strangers = bench.store.feed().watch_deliveries(bench.other, None, BACKLOG);
+    let events = bench.store.feed().watch_events(bench.acme, Patterns::try_new("*").unwrap(), None, BACKLOG);
     let taken = || deliveries.take().changed.into_iter().collect::<Vec<_>>();
     let number = |number| (id, IncrementId(number));
     assert_eq!(taken(), []);
@@ -135,7 +135,11 @@ pub async fn watchers_are_told_of_every_commit<E: Engine>() {
     // Recorded twice is recorded once.
     bench.record(id, 2, 1, Verdict::Delivered).await;
     assert_eq!(taken(), []);
-    bench.store.cancel(bench.acme, id, IncrementId(1), false).await.unwrap();
+    bench
+        .store
+        .alter_delivery(by(bench.acme), id, IncrementId(1), DeliveryAlteration::Cancel { whole_batch: false })
+        .await
+        .unwrap();
     assert_eq!(taken(), [number(1)]);
     assert!(strangers.take().changed.is_empty());
     let published: Vec<_> = events.take().published.into_iter().collect();
@@ -158,6 +162,6 @@ pub async fn watchers_are_told_of_every_commit<E: Engine>() {
     let found = all(bench.other).await.unwrap();
     assert_eq!((found.ids, found.through), (vec![], unnumbered));
 
-    bench.store.delete_webhook(bench.acme, id).await.unwrap();
+    bench.store.delete_webhook(by(bench.acme), id).await.unwrap();
     assert!(bench.store.statuses(bench.acme, keys).await.unwrap().is_empty(), "it is no more");
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tallyhook::domain::delivery::{DeliveryFilter, RequestFilter, RequestKey, Verdict};
 use tallyhook::domain::id::{IncrementId, WebhookId};
 use tallyhook::domain::time::Timestamp;
-use tallyhook::store::StoreError;
+use tallyhook::store::{DeliveryAlteration, StoreError};
 
-use super::{Bench, Engine, START, event, outcome};
+use super::{Bench, Engine, START, by, event, outcome};
 
 const COUNT: i64 = 20_050;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ pub async fn a_long_log_and_a_long_backlog_have_no_seams<E: Engine>() {
     let id = bench.webhook("*").await;
     for _ in 0..COUNT / 50 {
         let events = (0..50).map(|_| event("order:created", "{}", None));
-        bench.store.publish(bench.acme, events.collect()).await.unwrap();
+        bench.store.publish(by(bench.acme), events.collect()).await.unwrap();
     }
     assert_eq!(bench.pending(id).await, COUNT as u64);
     let none = RequestFilter::default();
@@ -60,7 +60,7 @@ pub async fn a_long_log_and_a_long_backlog_have_no_seams<E: Engine>() {
     assert_eq!(bench.pending(id).await, 0);
     let (first, second) = (COUNT - 10_000, COUNT - 9_999);
     for number in [first, second] {
-        bench.store.retry(bench.acme, id, IncrementId(number)).await.unwrap();
+        bench.store.alter_delivery(by(bench.acme), id, IncrementId(number), DeliveryAlteration::Retry).await.unwrap();
         let mut outcome = outcome(id, number, 2, Verdict::Delivered);
         outcome.attempt.started_at = later;
         outcome.attempt.duration = Duration::from_millis(500);
@@ -92,7 +92,7 @@ pub async fn a_long_log_and_a_long_backlog_have_no_seams<E: Engine>() {
 
     // What had ended, and is taken up again, lies below what is settled.
     let span = tallyhook::domain::id::Span { first: IncrementId(1), last: IncrementId(COUNT) };
-    bench.store.replay(bench.acme, id, span, DeliveryFilter::default()).await.unwrap();
+    bench.store.replay(by(bench.acme), id, span, DeliveryFilter::default()).await.unwrap();
     let expected = expected.len() as u64 - twice.iter().filter(|(number, _)| number % 3 != 0).count() as u64;
     let replayed = async {
         while bench.pending(id).await != expected {

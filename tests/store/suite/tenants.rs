@@ -8,6 +8,7 @@ pub async fn tenants_see_their_own<E: Engine>() {
     bench.publish("order:created").await;
     assert!(bench.store.webhook_ids(bench.other).await.unwrap().is_empty());
     assert!(matches!(bench.store.webhook(bench.other, id).await, Err(StoreError::NoWebhook)));
+    assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().created_by, by(bench.acme).user);
     assert!(matches!(
         bench.store.deliveries(bench.other, id, DeliveryFilter::default(), all()).await,
         Err(StoreError::NoWebhook)
@@ -20,11 +21,11 @@ pub async fn tenants_see_their_own<E: Engine>() {
 
 pub async fn sessions_live_end_and_are_swept<E: Engine>() {
     let bench = Bench::<E>::new();
-    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
+    let user = bench.store.user(UserBy::Name("acme"), Account::Server).await.unwrap().unwrap().user_id;
     let key = KeyHash::of("session");
     let at = |seconds| START.after(Duration::from_secs(seconds));
     let open = |key, expires_at| {
-        bench.store.open_session(bench.acme, NewSession { user, key, expires_at, ends_at: None }, 100)
+        bench.store.open_session(by(bench.acme), NewSession { user, key, expires_at, ends_at: None }, 100)
     };
     open(key, at(60)).await.unwrap();
     bench.store.renew_session(bench.acme, key, at(90));
@@ -41,7 +42,7 @@ pub async fn sessions_live_end_and_are_swept<E: Engine>() {
     assert!(bench.store.session(key, Account::Server).await.unwrap().is_none());
     // One that was opened with a key that was replaced ends with it, however much it is used.
     let session = NewSession { user, key, expires_at: at(60), ends_at: Some(at(80)) };
-    bench.store.open_session(bench.acme, session, 100).await.unwrap();
+    bench.store.open_session(by(bench.acme), session, 100).await.unwrap();
     bench.store.renew_session(bench.acme, key, at(90));
     open(KeyHash::of("a third"), at(60)).await.unwrap();
     let found = bench.store.session(key, Account::Server).await.unwrap().unwrap();
@@ -50,16 +51,16 @@ pub async fn sessions_live_end_and_are_swept<E: Engine>() {
 
 pub async fn one_session_more_than_may_be_ends_the_oldest<E: Engine>() {
     let bench = Bench::<E>::new();
-    let user = bench.store.user_by_name("acme", Account::Server).await.unwrap().unwrap().user_id;
+    let user = bench.store.user(UserBy::Name("acme"), Account::Server).await.unwrap().unwrap().user_id;
     let at = |seconds| START.after(Duration::from_secs(seconds));
     let keys: Vec<_> = ["a", "b", "c", "d"].map(KeyHash::of).into();
     let session = |user, key, expires_at| NewSession { user, key, expires_at, ends_at: None };
-    let open = |key, end| bench.store.open_session(bench.acme, session(user, key, end), 3);
+    let open = |key, end| bench.store.open_session(by(bench.acme), session(user, key, end), 3);
     for (key, end) in keys[..3].iter().zip([60, 61, 62]) {
         open(*key, at(end)).await.unwrap();
     }
     bench.store.renew_session(bench.acme, keys[0], at(90));
-    bench.store.open_session(bench.other, session(UserId(2), KeyHash::of("other"), at(1)), 3).await.unwrap();
+    bench.store.open_session(by(bench.other), session(UserId(2), KeyHash::of("other"), at(1)), 3).await.unwrap();
     open(keys[3], at(63)).await.unwrap();
     let mut live = Vec::new();
     for key in &keys {

@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 
 use super::{DeliveryItem, schema};
 use crate::service::live::{DeliveryNews, EventNews, Missed};
-use crate::store::feed::{DeliveryStatus, LastAttempt, MissedEvents, PublishedEvent};
+use crate::store::feed::MissedEvents;
+use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent};
 
 /// What `delivery.changed` tells.
 #[derive(JsonSchema, Serialize)]

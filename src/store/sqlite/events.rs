@@ -1,16 +1,16 @@
-//! Finding events by what is in them.
+//! Events, as they are read and found.
 
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 
-use super::SqliteStore;
-use super::reads::{ROWS_PER_STEP, walk_events};
-use super::rows;
-use crate::domain::event::{EventFilter, IdempotencyKey, Message};
+use super::reads::{self, ROWS_PER_STEP, walk_events};
+use super::{SqliteStore, load, rows};
+use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent};
 use crate::domain::id::{EventId, MerchantId};
-use crate::domain::page::Order;
+use crate::domain::page::{Order, Slice};
 use crate::store::StoreError;
-use crate::store::search::{Looked, Search};
+use crate::store::events::{Events, Looked};
+use crate::store::ledger::publishing;
 
 /// Messages that are read at once: so many, and until they have so many bytes,
 /// each delivery that is counted for one of them included.
@@ -19,7 +19,36 @@ const BYTES_AT_ONCE: usize = 256 * 1_024;
 const BYTES_PER_DELIVERY: u64 = 64;
 
 #[async_trait]
-impl Search for SqliteStore {
+impl Events for SqliteStore {
+    async fn event(&self, merchant: MerchantId, id: EventId, deliveries_max: u32) -> Result<EventStory, StoreError> {
+        let outlook = self.outlook();
+        self.readers.read(merchant, move |conn| reads::event(conn, merchant, id, deliveries_max, outlook)).await
+    }
+
+    async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError> {
+        let now = self.clock.now();
+        self.readers
+            .read(merchant, move |conn| {
+                let Some(key) = &event.idempotency_key else { return Ok(false) };
+                let remembered = load::remembered(conn, now, merchant, key)?;
+                Ok(remembered.is_some_and(|remembered| publishing::is_repeated(&event, &remembered)))
+            })
+            .await
+    }
+
+    async fn events(
+        &self,
+        merchant: MerchantId,
+        filter: EventFilter,
+        slice: Slice<EventId>,
+    ) -> Result<Vec<EventSummary>, StoreError> {
+        self.readers.parts(merchant, slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
+    }
+
+    async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError> {
+        self.readers.sum(merchant, move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
+    }
+
     async fn keyed_event(&self, merchant: MerchantId, key: IdempotencyKey) -> Result<Option<EventId>, StoreError> {
         let now = self.clock.now();
         self.readers

@@ -1,0 +1,69 @@
+//! Webhooks as their merchants define them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::StoreError;
+use super::base::{Base, change};
+use super::ledger::webhooks::{Alter, Create, Delete, SetActive};
+pub use super::ledger::webhooks::{Alteration, WebhookSelector};
+use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::page::Slice;
+use crate::domain::stats::WebhookStats;
+use crate::domain::user::By;
+use crate::domain::webhook::{Webhook, WebhookSpec};
+
+/// What a store does with webhooks.
+#[async_trait]
+pub trait Webhooks: Base {
+    /// The ids of the merchant's webhooks, in their order.
+    async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError>;
+
+    /// Some of its webhooks, in the order of their ids.
+    async fn webhooks(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError>;
+
+    /// One of them; fails with [`StoreError::NoWebhook`].
+    async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
+
+    /// How one is doing; fails with [`StoreError::NoWebhook`].
+    async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError>;
+
+    /// Registers a webhook; events published after the answer go to it. Fails
+    /// with [`StoreError::WebhookQuota`] if the merchant has `quota` already, with
+    /// [`StoreError::WebhookBytes`] if its definitions become too long together,
+    /// or with [`StoreError::Full`].
+    async fn create_webhook(&self, by: By, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError> {
+        change(self, by, Create { by, spec, quota }).await
+    }
+
+    /// Changes a webhook, and returns it as it is then. Fails with
+    /// [`StoreError::NoWebhook`]; an update also with [`StoreError::Violation`] or
+    /// [`StoreError::WebhookBytes`], and another secret with
+    /// [`StoreError::TooManySecrets`].
+    async fn alter_webhook(&self, by: By, id: WebhookId, what: Alteration) -> Result<Webhook, StoreError> {
+        change(self, by, Alter { by, webhook_id: id, what }).await
+    }
+
+    /// Switches webhooks on (which also lifts a disablement) or off, and says
+    /// how many were selected. Many are several changes, in the order of their
+    /// ids: if one fails, those before it stand, and asking again does the rest.
+    async fn set_active(&self, by: By, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
+        let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
+        loop {
+            let switch = SetActive { by, which: Arc::clone(&which), on, after };
+            let (selected, next) = change(self, by, switch).await?;
+            count += selected;
+            match next {
+                Some(next) => after = next,
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// Deletes a webhook. Its number is never reused; what is pending becomes
+    /// cancelled soon after. Fails with [`StoreError::NoWebhook`].
+    async fn delete_webhook(&self, by: By, id: WebhookId) -> Result<(), StoreError> {
+        change(self, by, Delete { by, webhook_id: id }).await
+    }
+}
