@@ -261,7 +261,7 @@ impl Attempt {
 /// Names a request that was made: an attempt at a delivery, or at a batch, which
 /// goes by its first number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestKey {
+pub struct AttemptKey {
     /// The number.
     pub increment_id: IncrementId,
     /// Which attempt, from 1.
@@ -270,7 +270,7 @@ pub struct RequestKey {
 
 /// Which requests of a webhook.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RequestFilter {
+pub struct AttemptFilter {
     /// Only those made then or later.
     pub since: Option<Timestamp>,
     /// Only those made before then.
@@ -283,7 +283,7 @@ pub struct RequestFilter {
     pub duration_min: Duration,
 }
 
-impl RequestFilter {
+impl AttemptFilter {
     /// True of an attempt that is wanted.
     pub fn admits(&self, attempt: &Attempt) -> bool {
         self.since.is_none_or(|since| attempt.started_at >= since)

@@ -288,7 +288,7 @@ impl EventFeed {
                 self.look().await?;
             }
             if self.waiting.is_empty() {
-                if self.missed.is_none() && self.watch.reading().is_none() {
+                if self.missed.is_none() && self.watch.next_read().is_none() {
                     tokio::select! {
                         () = self.watch.arrived() => {}
                         () = self.watcher.is_to_be_checked() => {}
@@ -309,16 +309,16 @@ impl EventFeed {
 
     /// Looks for what comes next: among what is stored, or what has come.
     async fn look(&mut self) -> Result<(), Fault> {
-        let Some(reading) = self.watch.reading() else {
+        let Some(next) = self.watch.next_read() else {
             let news = self.watch.take();
             self.waiting.extend(news.published);
             self.missed = news.missed;
             return Ok(());
         };
         let (merchant, topics) = (self.watcher.caller.merchant_id, self.topics.clone());
-        let read = self.watcher.service.store.event_ids(merchant, topics, reading.after).await;
+        let read = self.watcher.service.store.event_ids(merchant, topics, next.after).await;
         let read = read.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
-        self.watch.has_read(reading, &read);
+        self.watch.has_read(next, &read);
         self.waiting.extend(read.ids);
         Ok(())
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::auth::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
-use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
+use crate::domain::delivery::{AttemptFilter, AttemptKey, Backlog};
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::fault::Fault;
 use crate::domain::id::{IncrementId, WebhookId};
@@ -20,7 +20,7 @@ use crate::domain::webhook::Webhook;
 use crate::render;
 use crate::render::batch::{BATCH_BYTES_MAX, Growth, Head, head};
 use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
-use crate::store::requests::LoggedRequest;
+use crate::store::attempt_log::LoggedAttempt;
 use crate::store::{Content, Parcel, StoreError};
 
 /// A request that was not made yet, as it would be made now.
@@ -42,12 +42,12 @@ impl Service {
         &self,
         caller: &Caller,
         id: WebhookId,
-        filter: RequestFilter,
-        after: Option<RequestKey>,
+        filter: AttemptFilter,
+        after: Option<AttemptKey>,
         limit: usize,
-    ) -> Result<Vec<RequestKey>, Fault> {
+    ) -> Result<Vec<AttemptKey>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.request_keys(caller.merchant_id, id, filter, after, limit).await;
+        let found = self.store.attempt_keys(caller.merchant_id, id, filter, after, limit).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -101,23 +101,23 @@ impl Service {
         &self,
         caller: &Caller,
         id: WebhookId,
-        keys: Vec<RequestKey>,
+        keys: Vec<AttemptKey>,
         bytes_max: usize,
-    ) -> Result<(Vec<LoggedRequest>, usize), Fault> {
+    ) -> Result<(Vec<LoggedAttempt>, usize), Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.requests(caller.merchant_id, id, keys, bytes_max).await;
+        let found = self.store.logged_attempts(caller.merchant_id, id, keys, bytes_max).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
     /// The body that a request was sent with, as far as it is kept. Fails with
     /// fault 120 if too much of the merchant's waits to be built.
-    pub async fn body_of(&self, webhook: &Webhook, request: &LoggedRequest) -> Result<Option<Bytes>, Fault> {
+    pub async fn body_of(&self, webhook: &Webhook, request: &LoggedAttempt) -> Result<Option<Bytes>, Fault> {
         let Some(parcel) = request.parcel.clone() else { return Ok(None) };
         self.rendered(&Arc::new(webhook.clone()), parcel, |_, _, body| body).await
     }
 
     /// The `webhook-id` that a request was sent with.
-    pub fn message_id(&self, id: WebhookId, request: &LoggedRequest) -> String {
+    pub fn message_id(&self, id: WebhookId, request: &LoggedAttempt) -> String {
         match request.is_batch {
             true => self.store.store_id().batch_id(id, request.numbers),
             false => self.store.store_id().message_id(id, request.numbers.first),

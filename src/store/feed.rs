@@ -47,18 +47,18 @@ pub struct Committed {
 pub struct Feed {
     /// How many there are.
     count: AtomicUsize,
-    posts: Mutex<HashMap<MerchantId, Posts>>,
+    inboxes: Mutex<HashMap<MerchantId, Inboxes>>,
 }
 
 #[derive(Debug, Default)]
-struct Posts {
-    deliveries: Vec<Arc<Post<Deliveries>>>,
-    events: Vec<Arc<Post<Events>>>,
+struct Inboxes {
+    deliveries: Vec<Arc<Inbox<Deliveries>>>,
+    events: Vec<Arc<Inbox<Events>>>,
 }
 
 /// Where the news of one watcher wait for it.
 #[derive(Debug)]
-struct Post<T> {
+struct Inbox<T> {
     waiting: Mutex<T>,
     arrived: Notify,
 }
@@ -68,7 +68,7 @@ trait Waiting {
     fn is_news(&self) -> bool;
 }
 
-impl<T: Waiting> Post<T> {
+impl<T: Waiting> Inbox<T> {
     fn new(waiting: T) -> Arc<Self> {
         Arc::new(Self { waiting: Mutex::new(waiting), arrived: Notify::new() })
     }
@@ -96,19 +96,19 @@ impl Feed {
 
     /// Tells of a commit.
     pub fn tell(&self, committed: &Committed) {
-        for (merchant, posts) in self.posts().iter() {
+        for (merchant, inboxes) in self.inboxes().iter() {
             let changed: Vec<_> = committed.deliveries.iter().filter(|(owner, ..)| owner == merchant).collect();
             let published: Vec<_> = committed.events.iter().filter(|event| event.merchant_id == *merchant).collect();
-            for post in &posts.deliveries {
-                post.tell(|waiting| {
+            for inbox in &inboxes.deliveries {
+                inbox.tell(|waiting| {
                     for (_, id, span) in &changed {
                         waiting.note(*id, *span);
                     }
                     waiting.news.is_deleted |= waiting.webhook.is_some_and(|id| committed.deleted.contains(&id));
                 });
             }
-            for post in &posts.events {
-                post.tell(|waiting| {
+            for inbox in &inboxes.events {
+                inbox.tell(|waiting| {
                     for event in &published {
                         waiting.note(event);
                     }
@@ -120,12 +120,12 @@ impl Feed {
     /// Tells that nobody knows what was committed: a commit failed, and the
     /// disk may hold it or not.
     pub fn tell_unknown(&self) {
-        for posts in self.posts().values() {
-            for post in &posts.deliveries {
-                post.tell(|waiting| waiting.news.is_all_missed = true);
+        for inboxes in self.inboxes().values() {
+            for inbox in &inboxes.deliveries {
+                inbox.tell(|waiting| waiting.news.is_all_missed = true);
             }
-            for post in &posts.events {
-                post.tell(|waiting| {
+            for inbox in &inboxes.events {
+                inbox.tell(|waiting| {
                     let first = waiting.news.missed.map_or(waiting.latest.next(), |missed| missed.first);
                     waiting.news.missed = Some(MissedEvents { first, last: None });
                 });
@@ -141,10 +141,10 @@ impl Feed {
         webhook: Option<WebhookId>,
         backlog_max: usize,
     ) -> DeliveryWatch {
-        let post = Post::new(Deliveries { webhook, backlog_max, catching_up: None, news: DeliveryNews::default() });
+        let inbox = Inbox::new(Deliveries { webhook, backlog_max, catching_up: None, news: DeliveryNews::default() });
         self.count.fetch_add(1, Ordering::SeqCst);
-        self.posts().entry(merchant).or_default().deliveries.push(Arc::clone(&post));
-        DeliveryWatch { feed: Arc::clone(self), merchant, post }
+        self.inboxes().entry(merchant).or_default().deliveries.push(Arc::clone(&inbox));
+        DeliveryWatch { feed: Arc::clone(self), merchant, inbox }
     }
 
     /// Tells of the merchant's events of these topics, from now on or from
@@ -160,25 +160,25 @@ impl Feed {
         let is_catching_up = after.is_some();
         let waiting =
             Events { topics, backlog_max, is_catching_up, through: latest, latest, news: EventNews::default() };
-        let post = Post::new(waiting);
+        let inbox = Inbox::new(waiting);
         self.count.fetch_add(1, Ordering::SeqCst);
-        self.posts().entry(merchant).or_default().events.push(Arc::clone(&post));
-        EventWatch { feed: Arc::clone(self), merchant, post }
+        self.inboxes().entry(merchant).or_default().events.push(Arc::clone(&inbox));
+        EventWatch { feed: Arc::clone(self), merchant, inbox }
     }
 
-    fn leave(&self, merchant: MerchantId, remove: impl FnOnce(&mut Posts)) {
-        let mut posts = self.posts();
-        if let Some(own) = posts.get_mut(&merchant) {
+    fn leave(&self, merchant: MerchantId, remove: impl FnOnce(&mut Inboxes)) {
+        let mut inboxes = self.inboxes();
+        if let Some(own) = inboxes.get_mut(&merchant) {
             remove(own);
             if own.deliveries.is_empty() && own.events.is_empty() {
-                posts.remove(&merchant);
+                inboxes.remove(&merchant);
             }
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn posts(&self) -> MutexGuard<'_, HashMap<MerchantId, Posts>> {
-        self.posts.lock().expect("nothing panics while it holds the posts")
+    fn inboxes(&self) -> MutexGuard<'_, HashMap<MerchantId, Inboxes>> {
+        self.inboxes.lock().expect("nothing panics while it holds the inboxes")
     }
 }
 
@@ -255,14 +255,14 @@ impl Waiting for Deliveries {
 pub struct DeliveryWatch {
     feed: Arc<Feed>,
     merchant: MerchantId,
-    post: Arc<Post<Deliveries>>,
+    inbox: Arc<Inbox<Deliveries>>,
 }
 
 impl DeliveryWatch {
     /// Begins with the numbers beyond `after`, of which there are some up to
     /// `through`: [`Self::next_page`] says which to read.
     pub fn catch_up(&self, after: IncrementId, through: IncrementId) {
-        let mut waiting = self.post.waiting();
+        let mut waiting = self.inbox.waiting();
         // What was told since the watch began will be read, too.
         let told = waiting.news.changed.iter().map(|(_, number)| *number).max();
         let told = told.max(waiting.news.missed.values().map(|span| span.last).max());
@@ -274,7 +274,7 @@ impl DeliveryWatch {
     /// Up to `max` numbers to be read next, all of them committed; `None` once
     /// all have been, from when on numbers are told of as they come.
     pub fn next_page(&self, max: i64) -> Option<Span> {
-        let mut waiting = self.post.waiting();
+        let mut waiting = self.inbox.waiting();
         let catching_up = waiting.catching_up.as_mut()?;
         if catching_up.after >= catching_up.through {
             waiting.catching_up = None;
@@ -289,18 +289,18 @@ impl DeliveryWatch {
 
     /// Takes what there is to tell.
     pub fn take(&self) -> DeliveryNews {
-        std::mem::take(&mut self.post.waiting().news)
+        std::mem::take(&mut self.inbox.waiting().news)
     }
 
     /// Waits until there may be something. What came before the call counts.
     pub async fn arrived(&self) {
-        self.post.arrived.notified().await;
+        self.inbox.arrived.notified().await;
     }
 }
 
 impl Drop for DeliveryWatch {
     fn drop(&mut self) {
-        self.feed.leave(self.merchant, |posts| posts.deliveries.retain(|post| !Arc::ptr_eq(post, &self.post)));
+        self.feed.leave(self.merchant, |inboxes| inboxes.deliveries.retain(|inbox| !Arc::ptr_eq(inbox, &self.inbox)));
     }
 }
 
@@ -367,7 +367,7 @@ impl Waiting for Events {
 /// From where to where an event watch that began with an earlier event reads
 /// next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reading {
+pub struct NextRead {
     /// All up to this one has been read.
     pub after: EventId,
     /// All up to this one that is stored can be read.
@@ -379,22 +379,22 @@ pub struct Reading {
 pub struct EventWatch {
     feed: Arc<Feed>,
     merchant: MerchantId,
-    post: Arc<Post<Events>>,
+    inbox: Arc<Inbox<Events>>,
 }
 
 impl EventWatch {
     /// Where to read on; `None` once all has been read, from when on events
     /// are told of as they come.
-    pub fn reading(&self) -> Option<Reading> {
-        let waiting = self.post.waiting();
-        waiting.is_catching_up.then_some(Reading { after: waiting.through, committed: waiting.latest })
+    pub fn next_read(&self) -> Option<NextRead> {
+        let waiting = self.inbox.waiting();
+        waiting.is_catching_up.then_some(NextRead { after: waiting.through, committed: waiting.latest })
     }
 
-    /// Notes what was read after `reading`.
-    pub fn has_read(&self, reading: Reading, read: &EventIds) {
-        let mut waiting = self.post.waiting();
+    /// Notes what was read after `next`.
+    pub fn has_read(&self, next: NextRead, read: &EventIds) {
+        let mut waiting = self.inbox.waiting();
         // What was committed before the reading and not found is no more.
-        waiting.through = if read.is_last { read.through.max(reading.committed) } else { read.through };
+        waiting.through = if read.is_last { read.through.max(next.committed) } else { read.through };
         // Else something has come since.
         waiting.is_catching_up = !read.is_last || waiting.latest > waiting.through;
         waiting.latest = waiting.latest.max(waiting.through);
@@ -402,18 +402,18 @@ impl EventWatch {
 
     /// Takes what there is to tell.
     pub fn take(&self) -> EventNews {
-        std::mem::take(&mut self.post.waiting().news)
+        std::mem::take(&mut self.inbox.waiting().news)
     }
 
     /// Waits until there may be something. What came before the call counts.
     pub async fn arrived(&self) {
-        self.post.arrived.notified().await;
+        self.inbox.arrived.notified().await;
     }
 }
 
 impl Drop for EventWatch {
     fn drop(&mut self) {
-        self.feed.leave(self.merchant, |posts| posts.events.retain(|post| !Arc::ptr_eq(post, &self.post)));
+        self.feed.leave(self.merchant, |inboxes| inboxes.events.retain(|inbox| !Arc::ptr_eq(inbox, &self.inbox)));
     }
 }
 
@@ -463,7 +463,7 @@ mod tests {
         drop(all);
         assert!(feed.is_watched());
         drop(one);
-        assert!(!feed.is_watched() && feed.posts().is_empty());
+        assert!(!feed.is_watched() && feed.inboxes().is_empty());
     }
 
     #[test]
@@ -516,15 +516,15 @@ mod tests {
         let feed = Arc::new(Feed::default());
         let watch = feed.watch_events(ACME, Patterns::try_new("order:*").unwrap(), Some(EventId(4)), 2);
         feed.tell(&event(6, "order:created"));
-        let reading = watch.reading().unwrap();
-        assert_eq!((reading.after, reading.committed), (EventId(4), EventId(6)));
+        let next = watch.next_read().unwrap();
+        assert_eq!((next.after, next.committed), (EventId(4), EventId(6)));
         feed.tell(&event(7, "order:created"));
         let read = |through| EventIds { ids: Vec::new(), through: EventId(through), is_last: true };
-        watch.has_read(reading, &read(5));
-        let reading = watch.reading().unwrap();
-        assert_eq!((reading.after, reading.committed), (EventId(6), EventId(7)), "6 is no more, 7 has come since");
-        watch.has_read(reading, &read(7));
-        assert_eq!(watch.reading(), None);
+        watch.has_read(next, &read(5));
+        let next = watch.next_read().unwrap();
+        assert_eq!((next.after, next.committed), (EventId(6), EventId(7)), "6 is no more, 7 has come since");
+        watch.has_read(next, &read(7));
+        assert_eq!(watch.next_read(), None);
         // Told late, it is not told twice.
         feed.tell(&event(7, "order:created"));
         let topics = ["order:created", "product:created", "order:a", "order:b", "order:c"];

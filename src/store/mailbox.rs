@@ -45,7 +45,7 @@ pub struct News {
 /// Holds the news until the worker takes them.
 #[derive(Debug, Default)]
 pub struct Mailbox {
-    post: Mutex<Post>,
+    untaken: Mutex<Untaken>,
     arrived: Notify,
     waits: Waits,
 }
@@ -66,15 +66,16 @@ struct WaitState {
     attempts: HashMap<(WebhookId, IncrementId), Arc<Notify>>,
 }
 
+/// What the worker has yet to take.
 #[derive(Debug, Default)]
-struct Post {
+struct Untaken {
     news: News,
     parcel_bytes: usize,
     /// How many deliveries of each merchant there are, and what they weigh.
     own: HashMap<MerchantId, (usize, usize)>,
 }
 
-impl Post {
+impl Untaken {
     /// Takes a delivery, unless its merchant has as much as is left free: what
     /// is left out the worker reads from the store, which takes longer.
     fn take(&mut self, id: WebhookId, parcel: Parcel) {
@@ -151,14 +152,14 @@ impl Mailbox {
         if webhook.is_none() {
             self.waits.state().latest.remove(&id);
         }
-        self.post().news.changed.insert(id, webhook);
+        self.untaken().news.changed.insert(id, webhook);
         self.arrived.notify_one();
     }
 
     /// Announces that all numbers of a webhook up to this one are committed.
     pub fn announce_through(&self, id: WebhookId, through: IncrementId) {
         self.waits.state().note_number(id, through);
-        self.post().news.note_through(id, through);
+        self.untaken().news.note_through(id, through);
         self.arrived.notify_one();
     }
 
@@ -172,41 +173,41 @@ impl Mailbox {
             waits.note_number(*id, parcel.increment_id);
         }
         drop(waits);
-        let mut post = self.post();
+        let mut untaken = self.untaken();
         for (id, parcel) in parcels {
-            post.news.note_through(id, parcel.increment_id);
-            post.take(id, parcel);
+            untaken.news.note_through(id, parcel.increment_id);
+            untaken.take(id, parcel);
         }
-        drop(post);
+        drop(untaken);
         self.arrived.notify_one();
     }
 
     /// Announces a delivery to be sent at once. If there is no room, it is
     /// sent in its turn.
     pub fn announce_test(&self, id: WebhookId, parcel: Parcel) {
-        let mut post = self.post();
-        match post.news.tests.len() < TESTS_MAX {
-            true => post.news.tests.push((id, parcel)),
-            false => post.news.note_reread(id, parcel.increment_id),
+        let mut untaken = self.untaken();
+        match untaken.news.tests.len() < TESTS_MAX {
+            true => untaken.news.tests.push((id, parcel)),
+            false => untaken.news.note_reread(id, parcel.increment_id),
         }
-        drop(post);
+        drop(untaken);
         self.arrived.notify_one();
     }
 
     /// Announces that deliveries from that number on are no longer as they were.
     pub fn announce_reread(&self, id: WebhookId, from: IncrementId) {
-        self.post().news.note_reread(id, from);
+        self.untaken().news.note_reread(id, from);
         self.arrived.notify_one();
     }
 
     /// Announces that a delivery is to be sent now. If there is no room, it is
     /// sent in its turn.
     pub fn announce_now(&self, id: WebhookId, number: IncrementId) {
-        let mut post = self.post();
-        if post.news.now.len() < NOW_MAX {
-            post.news.now.push((id, number));
+        let mut untaken = self.untaken();
+        if untaken.news.now.len() < NOW_MAX {
+            untaken.news.now.push((id, number));
         }
-        drop(post);
+        drop(untaken);
         self.arrived.notify_one();
     }
 
@@ -228,11 +229,11 @@ impl Mailbox {
 
     /// Takes all there is.
     pub fn take(&self) -> News {
-        std::mem::take(&mut *self.post()).news
+        std::mem::take(&mut *self.untaken()).news
     }
 
-    fn post(&self) -> MutexGuard<'_, Post> {
-        self.post.lock().expect("nothing panics while it holds the post")
+    fn untaken(&self) -> MutexGuard<'_, Untaken> {
+        self.untaken.lock().expect("nothing panics while it holds the news")
     }
 
     /// For callers who wait.

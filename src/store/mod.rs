@@ -12,6 +12,7 @@
 //! and is a change of the ledger's.
 
 pub mod accounts;
+pub mod attempt_log;
 pub mod base;
 pub mod catalogue;
 pub mod deliveries;
@@ -22,7 +23,6 @@ pub mod ledger;
 pub mod mailbox;
 pub mod outbox;
 mod parcel;
-pub mod requests;
 pub mod resending;
 pub mod sqlite;
 mod upkeep;
@@ -32,6 +32,7 @@ pub mod webhooks;
 use std::sync::Arc;
 
 pub use self::accounts::{Accounts, NewSession, Session, UserAlteration, UserBy};
+pub use self::attempt_log::AttemptLog;
 pub use self::base::Base;
 pub use self::catalogue::Catalogue;
 pub use self::deliveries::{Contents, Deliveries, Pulled};
@@ -41,7 +42,6 @@ pub use self::ledger::terms::Retention;
 use self::mailbox::Mailbox;
 pub use self::outbox::{DueKey, Loaded, Outbox, Page, PageLimit, Want};
 pub use self::parcel::{Content, Parcel};
-pub use self::requests::Requests;
 pub use self::resending::{DeliveryAlteration, Resending};
 use self::sqlite::SqliteStore;
 pub use self::sqlite::open::OpenError;
@@ -61,12 +61,12 @@ use crate::domain::time::Clock;
 /// `ShuttingDown` and `DiskFull` say that nothing was done. When one that
 /// changes something has answered, the change is on disk.
 pub trait Store:
-    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + Requests + Outbox + Watched
+    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
 {
 }
 
 impl<T> Store for T where
-    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + Requests + Outbox + Watched
+    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
 {
 }
 

@@ -1,13 +1,13 @@
 //! What every store must do, written against the boundary alone: an engine that
 //! says how its stores are made and opened is put through all of it.
 
+pub mod attempt_log;
 pub mod bounds;
 pub mod delivering;
 pub mod fanout;
 pub mod jobs;
 pub mod lists;
 pub mod publishing;
-pub mod requests;
 pub mod tenants;
 
 use std::sync::Arc;
@@ -115,7 +115,7 @@ macro_rules! suite {
                 a_catalogue_is_its_merchants_own
                 rules_follow_the_catalogue
                 lists_are_the_merchants_own;
-            requests:
+            attempt_log:
                 a_long_log_and_a_long_backlog_have_no_seams;
             tenants:
                 tenants_see_their_own

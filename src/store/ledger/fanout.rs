@@ -151,7 +151,7 @@ impl Fanout {
             out.rows.others.push(Other::FanoutDone(fanout_id));
             out.learned.push(Learned::FanoutDone(fanout_id));
         }
-        numbering.settle(view, out);
+        numbering.announce(view, out);
         (share, are_left)
     }
 

@@ -359,7 +359,7 @@ fn backfill(view: &View<'_>, out: &mut Decision, job: &mut Job) {
         let number = numbering.number(view, out, job.webhook_id, what, |_| Standing::NEW);
         job.progress.queued += u64::from(number.is_some());
     }
-    numbering.settle(view, out);
+    numbering.announce(view, out);
     job.progress.looked_at += found.len() as u64;
     let through = found.last().filter(|_| !view.loaded.is_last_event).map_or(job.last, |last| last.event_id.0);
     job.next = through + 1;

@@ -136,7 +136,7 @@ pub fn publish_due(view: &View<'_>, out: &mut Decision) -> Result<bool> {
         let (last, due_at) = (gathered.last, view.now.after(GATHER_FOR));
         out.rows.others.push(Other::Notice(*id, *notice, Gathered { count: 0, first: last, last, due_at }));
     }
-    numbering.settle(view, out);
+    numbering.announce(view, out);
     Ok(are_left)
 }
 

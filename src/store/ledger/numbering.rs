@@ -126,7 +126,7 @@ impl Numbering {
     }
 
     /// Has the book and the news know of it.
-    pub fn settle(self, view: &View<'_>, out: &mut Decision) {
+    pub fn announce(self, view: &View<'_>, out: &mut Decision) {
         for (id, last) in self.taken {
             out.learned.push(Learned::Last(id, last));
             // A parcel says so itself.

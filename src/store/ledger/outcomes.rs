@@ -149,18 +149,18 @@ impl Change for Record {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let counted = Self::counted(&self.outcomes, &mut self.compressed, view, out);
-        let mut healths = FxHashMap::default();
+        let mut aftermaths = FxHashMap::default();
         let (mut numbering, mut notices, mut raised) = (Numbering::default(), Notices::default(), Vec::new());
         for Counted { outcome, is_sent_again, .. } in &counted {
             let id = outcome.webhook_id;
-            let health = match healths.entry(id) {
+            let aftermath = match aftermaths.entry(id) {
                 Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => match Health::of(view, id) {
-                    Some(health) => place.insert(health),
+                Entry::Vacant(place) => match Aftermath::of(view, id) {
+                    Some(aftermath) => place.insert(aftermath),
                     None => continue,
                 },
             };
-            health.heed(outcome, view.now, view.book.terms.disable_after, |notice| {
+            aftermath.heed(outcome, view.now, view.book.terms.disable_after, |notice| {
                 // What goes out once more is not abandoned yet.
                 if !is_sent_again || notice != Notice::DeliveryAbandoned {
                     raised.push((id, (outcome.numbers, notice)));
@@ -170,10 +170,10 @@ impl Change for Record {
         for (id, what) in raised {
             notices.raise(view, out, &mut numbering, id, what)?;
         }
-        for (id, health) in healths {
-            health.settle(view, out, id);
+        for (id, aftermath) in aftermaths {
+            aftermath.conclude(view, out, id);
         }
-        numbering.settle(view, out);
+        numbering.announce(view, out);
         for Counted { outcome, settled_through, is_sent_again } in counted {
             let (id, numbers) = (outcome.webhook_id, outcome.numbers);
             let has_ended = matches!(outcome.verdict, Verdict::Delivered | Verdict::Abandoned);
@@ -200,14 +200,14 @@ fn first_heard_of(outcome: &Outcome) -> Option<Standing> {
 }
 
 /// What the outcomes of a change mean for a webhook.
-struct Health {
+struct Aftermath {
     webhook: Arc<Webhook>,
     counters: Counters,
     /// Its definition, if the server changes that.
     changed: Option<Webhook>,
 }
 
-impl Health {
+impl Aftermath {
     /// As it is before the change; `None` if the webhook was deleted.
     fn of(view: &View<'_>, id: WebhookId) -> Option<Self> {
         let entry = view.book.entry(id).filter(|entry| !entry.is_deleted)?;
@@ -248,7 +248,8 @@ impl Health {
         }
     }
 
-    fn settle(self, view: &View<'_>, out: &mut Decision, id: WebhookId) {
+    /// Has the book and the rows know of it.
+    fn conclude(self, view: &View<'_>, out: &mut Decision, id: WebhookId) {
         if view.book.entry(id).is_some_and(|entry| entry.counters != self.counters) {
             out.learned.push(Learned::Counters(id, self.counters));
         }

@@ -137,7 +137,7 @@ impl Publish {
             let Receipt { event_id, deliveries } = receipts.receipts[place].clone();
             Other::Key(KeyRow { merchant, key, content_hash, event_id, deliveries, expires_at })
         }));
-        numbering.settle(view, out);
+        numbering.announce(view, out);
         Ok(self.step(receipts, rest))
     }
 

@@ -157,7 +157,7 @@ impl Change for Test {
         let standing = |number| Standing::of_test(spec.batch.map(|_| Span::one(number)), view.now);
         let number = numbering.number(view, out, id, (event.event_id, &event.topic), standing);
         let number = number.ok_or(StoreError::NoWebhook)?;
-        numbering.settle(view, out);
+        numbering.announce(view, out);
         let parcel = Parcel {
             increment_id: number,
             attempts: 0,

@@ -17,7 +17,7 @@ impl Accounts for SqliteStore {
             UserBy::Name(name) => {
                 let name = name.to_owned();
                 self.readers
-                    .peek(asker, move |conn| {
+                    .by_key(asker, move |conn| {
                         let sql = format!("{} WHERE user.name = ?1", rows::USER);
                         Ok(conn.prepare_cached(&sql)?.query_row([name], rows::user).optional()?)
                     })
@@ -25,7 +25,7 @@ impl Accounts for SqliteStore {
             }
             UserBy::Key(key) => {
                 self.readers
-                    .peek(asker, move |conn| {
+                    .by_key(asker, move |conn| {
                         let sql = format!("{} WHERE user.key_hash = ?1 OR user.old_key_hash = ?1", rows::USER);
                         Ok(conn.prepare_cached(&sql)?.query_row([key.0], rows::user).optional()?)
                     })
@@ -40,7 +40,7 @@ impl Accounts for SqliteStore {
 
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>, StoreError> {
         self.readers
-            .peek(asker, move |conn| {
+            .by_key(asker, move |conn| {
                 let Some((id, expires_at, ends_at)) = reads::session(conn, key)? else { return Ok(None) };
                 let sql = format!("{} WHERE user.user_id = ?1", rows::USER);
                 let user = conn.prepare_cached(&sql)?.query_row([id.0], rows::user).optional()?;

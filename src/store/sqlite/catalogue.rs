@@ -30,7 +30,7 @@ impl Catalogue for SqliteStore {
         merchant: MerchantId,
         topics: Vec<Topic>,
     ) -> Result<Vec<Option<TopicRule>>, StoreError> {
-        self.readers.peek(merchant, move |conn| reads::topic_rules(conn, merchant, &topics)).await
+        self.readers.by_key(merchant, move |conn| reads::topic_rules(conn, merchant, &topics)).await
     }
 
     async fn topic_schema(&self, merchant: MerchantId, id: TopicId) -> Result<Option<SchemaText>, StoreError> {

@@ -19,7 +19,7 @@ impl Deliveries for SqliteStore {
     ) -> Result<Vec<Delivery>, StoreError> {
         let outlook = self.outlook();
         self.readers
-            .parts(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part, outlook))
+            .in_steps(merchant, slice, move |conn, part| reads::deliveries(conn, merchant, id, &filter, part, outlook))
             .await
     }
 
@@ -29,7 +29,9 @@ impl Deliveries for SqliteStore {
         id: WebhookId,
         filter: DeliveryFilter,
     ) -> Result<StateCounts, StoreError> {
-        self.readers.sum(merchant, move |conn, after| reads::count_deliveries(conn, merchant, id, &filter, after)).await
+        self.readers
+            .summed(merchant, move |conn, after| reads::count_deliveries(conn, merchant, id, &filter, after))
+            .await
     }
 
     async fn contents(

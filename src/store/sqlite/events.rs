@@ -42,11 +42,11 @@ impl Events for SqliteStore {
         filter: EventFilter,
         slice: Slice<EventId>,
     ) -> Result<Vec<EventSummary>, StoreError> {
-        self.readers.parts(merchant, slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
+        self.readers.in_steps(merchant, slice, move |conn, part| reads::events(conn, merchant, &filter, part)).await
     }
 
     async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64, StoreError> {
-        self.readers.sum(merchant, move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
+        self.readers.summed(merchant, move |conn, after| reads::count_events(conn, merchant, &filter, after)).await
     }
 
     async fn keyed_event(&self, merchant: MerchantId, key: IdempotencyKey) -> Result<Option<EventId>, StoreError> {

@@ -5,6 +5,7 @@
 
 mod accounts;
 pub mod admin;
+mod attempt_log;
 mod catalogue;
 mod config;
 mod deliveries;
@@ -24,7 +25,6 @@ mod place;
 mod prune;
 mod readers;
 mod reads;
-mod requests;
 mod resending;
 mod rows;
 mod trouble;

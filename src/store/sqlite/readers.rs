@@ -48,7 +48,7 @@ impl Readers {
     /// several times as long. Not for what scans, or reads messages. If no
     /// place or no connection is free, it waits for one off the async threads,
     /// as [`Self::read`] does.
-    pub async fn peek<T: Send + 'static>(
+    pub async fn by_key<T: Send + 'static>(
         &self,
         account: impl Into<Account>,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
@@ -81,7 +81,7 @@ impl Readers {
     }
 
     /// Reads a list step by step, so that no connection is kept for long.
-    pub async fn parts<T: Send + 'static, K: Clone + Send + 'static>(
+    pub async fn in_steps<T: Send + 'static, K: Clone + Send + 'static>(
         &self,
         account: impl Into<Account>,
         mut slice: Slice<K>,
@@ -101,7 +101,7 @@ impl Readers {
     }
 
     /// Counts step by step, likewise.
-    pub async fn sum<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
+    pub async fn summed<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
         &self,
         account: impl Into<Account>,
         count: impl Fn(&Connection, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,

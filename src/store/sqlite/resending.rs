@@ -18,7 +18,9 @@ impl Resending for SqliteStore {
         span: Span,
         filter: DeliveryFilter,
     ) -> Result<Unavailable, StoreError> {
-        self.readers.sum(merchant, move |conn, after| jobs::unavailable(conn, merchant, id, span, &filter, after)).await
+        self.readers
+            .summed(merchant, move |conn, after| jobs::unavailable(conn, merchant, id, span, &filter, after))
+            .await
     }
 
     async fn job(&self, merchant: MerchantId, id: JobId) -> Result<Job, StoreError> {

@@ -546,32 +546,30 @@ pub fn state_from_code(code: i64) -> Option<DeliveryState> {
     DeliveryState::ALL.into_iter().find(|state| state_code(*state) == code)
 }
 
-/// A format as a webhook keeps it.
-fn format_words(format: Format) -> &'static str {
+/// A format as it is kept: the words in a webhook's row, and the code in a
+/// delivery's, for ever. No code is used again.
+fn kept_format(format: Format) -> (&'static str, i64) {
     match format {
-        Format::Envelope => "envelope",
-        Format::Shipstream => "shipstream",
-        Format::UltraCart => "ultracart",
-        Format::UltraCartGzip => "ultracart gzip",
-        Format::ThreeDCart => "3dcart json",
-        Format::ThreeDCartXml => "3dcart xml",
+        Format::Envelope => ("envelope", 0),
+        Format::Shipstream => ("shipstream", 1),
+        Format::ThreeDCart => ("3dcart json", 2),
+        Format::ThreeDCartXml => ("3dcart xml", 3),
+        Format::UltraCart => ("ultracart", 4),
+        Format::UltraCartGzip => ("ultracart gzip", 5),
     }
+}
+
+fn format_words(format: Format) -> &'static str {
+    kept_format(format).0
 }
 
 fn format_from_words(words: &str) -> Option<Format> {
     Format::ALL.into_iter().find(|format| format_words(*format) == words)
 }
 
-/// A format as a delivery keeps it.
+/// The code of a format in the row of a delivery.
 pub fn format_code(format: Format) -> i64 {
-    match format {
-        Format::Envelope => 0,
-        Format::Shipstream => 1,
-        Format::ThreeDCart => 2,
-        Format::ThreeDCartXml => 3,
-        Format::UltraCart => 4,
-        Format::UltraCartGzip => 5,
-    }
+    kept_format(format).1
 }
 
 fn format_from_code(code: i64) -> Option<Format> {

@@ -15,7 +15,7 @@ use crate::store::{Deliveries, StoreError, Webhooks};
 impl Webhooks for SqliteStore {
     async fn webhook_ids(&self, merchant: MerchantId) -> Result<Vec<WebhookId>, StoreError> {
         let all = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
-        self.readers.parts(merchant, all, move |conn, part| reads::webhook_ids(conn, merchant, part.after)).await
+        self.readers.in_steps(merchant, all, move |conn, part| reads::webhook_ids(conn, merchant, part.after)).await
     }
 
     async fn webhooks(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, StoreError> {

@@ -13,7 +13,7 @@ use crate::api::rest::operation::{Asked, Nothing};
 use crate::api::rest::values::{Int, Switch, time};
 use crate::api::rest::window::Window;
 use crate::api::rest::{Refusal, shown};
-use crate::domain::delivery::{RequestFilter, RequestKey};
+use crate::domain::delivery::{AttemptFilter, AttemptKey};
 use crate::domain::event::Event;
 use crate::domain::expansion::members;
 use crate::domain::id::{IncrementId, WebhookId};
@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::render::ultracart::event_name;
 use crate::service::Service;
 use crate::service::auth::Caller;
-use crate::store::requests::LoggedRequest;
+use crate::store::attempt_log::LoggedAttempt;
 
 /// How much of a payload is shown, in characters.
 const PAYLOAD_CHARS_MAX: usize = 100_000;
@@ -223,7 +223,7 @@ async fn find(
     caller: &Caller,
     id: WebhookId,
     request_id: &str,
-) -> Result<Option<LoggedRequest>, Refusal> {
+) -> Result<Option<LoggedAttempt>, Refusal> {
     // Without a key this only sees whether there is such a webhook.
     let keys = key(request_id).into_iter().collect();
     let (found, _) = service.requests(caller, id, keys, BYTES_AT_ONCE).await?;
@@ -235,16 +235,16 @@ pub fn request_id_of(message_id: &str, attempt: u32) -> String {
     format!("{message_id}.{attempt}")
 }
 
-fn request_id(service: &Service, id: WebhookId, request: &LoggedRequest) -> String {
+fn request_id(service: &Service, id: WebhookId, request: &LoggedAttempt) -> String {
     request_id_of(&service.message_id(id, request), request.attempt.attempt)
 }
 
 /// What a request is looked up by. That the id is its own is seen when it was found.
-fn key(request_id: &str) -> Option<RequestKey> {
+fn key(request_id: &str) -> Option<AttemptKey> {
     let (message_id, attempt) = request_id.rsplit_once('.')?;
     let (_, numbers) = message_id.rsplit_once('_')?;
     let first = numbers.split('-').next()?;
-    Some(RequestKey { increment_id: IncrementId(first.parse().ok()?), attempt: attempt.parse().ok()? })
+    Some(AttemptKey { increment_id: IncrementId(first.parse().ok()?), attempt: attempt.parse().ok()? })
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -259,7 +259,7 @@ fn cut(payload: &[u8]) -> String {
 }
 
 impl Summary {
-    fn new(service: &Service, id: WebhookId, request: &LoggedRequest) -> Self {
+    fn new(service: &Service, id: WebhookId, request: &LoggedAttempt) -> Self {
         let attempt = &request.attempt;
         let mut event_names: Vec<String> = events(request).map(|event| event_name(&event.topic)).collect();
         let mut order_ids: Vec<String> = events(request).filter_map(order_id).collect();
@@ -279,7 +279,7 @@ impl Summary {
     }
 }
 
-fn events(request: &LoggedRequest) -> impl Iterator<Item = &Event> {
+fn events(request: &LoggedAttempt) -> impl Iterator<Item = &Event> {
     request.parcel.iter().flat_map(|parcel| parcel.events().map(AsRef::as_ref))
 }
 
@@ -297,7 +297,7 @@ fn order_id(event: &Event) -> Option<String> {
 /// What a client asks for.
 struct Wanted {
     request_id: Option<String>,
-    filter: RequestFilter,
+    filter: AttemptFilter,
     event: Option<String>,
     order_id: Option<String>,
     text: Option<String>,
@@ -313,7 +313,7 @@ impl Wanted {
         let status = query.status.map(|status| u16::try_from(status.0)).transpose();
         let status_code = status.ok().filter(|status| status.is_none_or(|status| (100..=999).contains(&status)));
         let starts = begin.into_iter().chain(since).map(|(start, _)| start);
-        let filter = RequestFilter {
+        let filter = AttemptFilter {
             since: starts.max(),
             until: end.map(|(start, unit)| start.after(unit)),
             status_code: status_code.ok_or_else(|| Refusal::bad("status: must be an HTTP status, 100 to 999."))?,
@@ -330,7 +330,7 @@ impl Wanted {
     }
 
     /// True of a request that is wanted.
-    fn admits(&self, request: &LoggedRequest) -> bool {
+    fn admits(&self, request: &LoggedAttempt) -> bool {
         self.filter.admits(&request.attempt)
             && self.event.as_ref().is_none_or(|name| events(request).any(|event| event_name(&event.topic) == *name))
             && self.order_id.as_ref().is_none_or(|id| events(request).any(|event| order_id(event).as_ref() == Some(id)))
@@ -386,7 +386,7 @@ impl Search<'_> {
         }
     }
 
-    async fn keys(&self, after: Option<RequestKey>, limit: usize) -> Result<Vec<RequestKey>, Refusal> {
+    async fn keys(&self, after: Option<AttemptKey>, limit: usize) -> Result<Vec<AttemptKey>, Refusal> {
         Ok(self.service.list_requests(self.caller, self.id, self.wanted.filter, after, limit).await?)
     }
 
@@ -396,7 +396,7 @@ impl Search<'_> {
     async fn write(
         &self,
         rows: &mut Rows<Summaries>,
-        mut keys: Vec<RequestKey>,
+        mut keys: Vec<AttemptKey>,
         skip: &mut usize,
     ) -> Result<bool, Refusal> {
         while !keys.is_empty() {

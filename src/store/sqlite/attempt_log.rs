@@ -1,4 +1,4 @@
-//! The log of the requests that were made.
+//! The log of attempts.
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -6,22 +6,22 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::pages::{check_webhook, parcel_with_batch};
 use super::reads::{ROWS_PER_STEP, Step, last_number, times};
 use super::{SqliteStore, pages, rows};
-use crate::domain::delivery::{Backlog, RequestFilter, RequestKey};
+use crate::domain::delivery::{AttemptFilter, AttemptKey, Backlog};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::requests::{LoggedRequest, Requests};
+use crate::store::attempt_log::{AttemptLog, LoggedAttempt};
 use crate::store::{Parcel, StoreError};
 
 #[async_trait]
-impl Requests for SqliteStore {
-    async fn request_keys(
+impl AttemptLog for SqliteStore {
+    async fn attempt_keys(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        filter: RequestFilter,
-        mut after: Option<RequestKey>,
+        filter: AttemptFilter,
+        mut after: Option<AttemptKey>,
         limit: usize,
-    ) -> Result<Vec<RequestKey>, StoreError> {
+    ) -> Result<Vec<AttemptKey>, StoreError> {
         let mut found = Vec::new();
         loop {
             let limit = limit - found.len();
@@ -34,13 +34,13 @@ impl Requests for SqliteStore {
         }
     }
 
-    async fn requests(
+    async fn logged_attempts(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        keys: Vec<RequestKey>,
+        keys: Vec<AttemptKey>,
         bytes_max: usize,
-    ) -> Result<(Vec<LoggedRequest>, usize), StoreError> {
+    ) -> Result<(Vec<LoggedAttempt>, usize), StoreError> {
         self.readers
             .read(merchant, move |conn| {
                 check_webhook(conn, merchant, id)?;
@@ -79,8 +79,8 @@ impl Requests for SqliteStore {
     }
 
     async fn backlog(&self, merchant: MerchantId, id: WebhookId, now: Timestamp) -> Result<Backlog, StoreError> {
-        let fresh = self.readers.sum(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
-        let again = self.readers.sum(merchant, move |conn, after| pending_again(conn, id, after)).await?;
+        let fresh = self.readers.summed(merchant, move |conn, after| pending(conn, merchant, id, after)).await?;
+        let again = self.readers.summed(merchant, move |conn, after| pending_again(conn, id, after)).await?;
         let pending = fresh + again;
         let outlook = rows::Outlook { now, ..self.outlook() };
         let next_attempt_at = self
@@ -101,13 +101,13 @@ fn keys(
     conn: &Connection,
     merchant: MerchantId,
     id: WebhookId,
-    filter: &RequestFilter,
-    after: Option<RequestKey>,
+    filter: &AttemptFilter,
+    after: Option<AttemptKey>,
     limit: usize,
-) -> Result<Step<Vec<RequestKey>, RequestKey>, StoreError> {
+) -> Result<Step<Vec<AttemptKey>, AttemptKey>, StoreError> {
     check_webhook(conn, merchant, id)?;
     let last = last_number(conn, id)?;
-    let after = after.unwrap_or(RequestKey { increment_id: IncrementId(last.saturating_add(1)), attempt: 0 });
+    let after = after.unwrap_or(AttemptKey { increment_id: IncrementId(last.saturating_add(1)), attempt: 0 });
     let first = after.increment_id.0.saturating_sub(ROWS_PER_STEP);
     let mut statement = conn.prepare_cached(
         "SELECT increment_id, attempt FROM attempt
@@ -131,14 +131,14 @@ fn keys(
         duration_us,
         count
     ];
-    let read = |row: &Row<'_>| Ok(RequestKey { increment_id: IncrementId(row.get(0)?), attempt: row.get(1)? });
+    let read = |row: &Row<'_>| Ok(AttemptKey { increment_id: IncrementId(row.get(0)?), attempt: row.get(1)? });
     let found = statement.query_map(parameters, read)?.collect::<Result<Vec<_>, _>>()?;
     let is_done = found.len() >= limit || first <= 1;
-    Ok(Step { found, next: (!is_done).then_some(RequestKey { increment_id: IncrementId(first), attempt: 0 }) })
+    Ok(Step { found, next: (!is_done).then_some(AttemptKey { increment_id: IncrementId(first), attempt: 0 }) })
 }
 
 /// A request, if it is there, and what it weighs.
-fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(LoggedRequest, usize)>, StoreError> {
+fn request(conn: &Connection, id: WebhookId, key: AttemptKey) -> Result<Option<(LoggedAttempt, usize)>, StoreError> {
     let number = key.increment_id;
     let sql = format!("{} WHERE webhook_id = ?1 AND increment_id = ?2 AND attempt = ?3", rows::ATTEMPT);
     let attempt = conn.prepare_cached(&sql)?.query_row(params![id.0, number.0, key.attempt], rows::attempt);
@@ -151,7 +151,7 @@ fn request(conn: &Connection, id: WebhookId, key: RequestKey) -> Result<Option<(
     let Some((batch_last, parcel)) = found.optional()? else { return Ok(None) };
     let weight = parcel.as_ref().map_or(0, Parcel::weight) + attempt.weight();
     let numbers = Span { first: number, last: batch_last.unwrap_or(number) };
-    Ok(Some((LoggedRequest { numbers, is_batch: batch_last.is_some(), attempt, parcel }, weight)))
+    Ok(Some((LoggedAttempt { numbers, is_batch: batch_last.is_some(), attempt, parcel }, weight)))
 }
 
 /// How many deliveries beyond `settled_through` are to be sent, of the numbers

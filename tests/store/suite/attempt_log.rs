@@ -1,9 +1,9 @@
-//! The log of requests, and what is yet to be sent: longer than one look at
+//! The log of attempts, and what is yet to be sent: longer than one look at
 //! the store.
 
 use std::time::Duration;
 
-use tallyhook::domain::delivery::{DeliveryFilter, RequestFilter, RequestKey, Verdict};
+use tallyhook::domain::delivery::{AttemptFilter, AttemptKey, DeliveryFilter, Verdict};
 use tallyhook::domain::id::{IncrementId, WebhookId};
 use tallyhook::domain::time::Timestamp;
 use tallyhook::store::{DeliveryAlteration, StoreError};
@@ -24,10 +24,10 @@ impl<E: Engine> Bench<E> {
     }
 
     /// All keys of requests, read in parts.
-    async fn keys(&self, id: WebhookId, filter: RequestFilter, limit: usize) -> Vec<(i64, u32)> {
-        let (mut keys, mut after) = (Vec::<RequestKey>::new(), None);
+    async fn keys(&self, id: WebhookId, filter: AttemptFilter, limit: usize) -> Vec<(i64, u32)> {
+        let (mut keys, mut after) = (Vec::<AttemptKey>::new(), None);
         loop {
-            let found = self.store.request_keys(self.acme, id, filter, after, limit).await.unwrap();
+            let found = self.store.attempt_keys(self.acme, id, filter, after, limit).await.unwrap();
             let is_last = found.len() < limit;
             keys.extend(found);
             after = keys.last().copied();
@@ -50,7 +50,7 @@ pub async fn a_long_log_and_a_long_backlog_have_no_seams<E: Engine>() {
         bench.store.publish(by(bench.acme), events.collect()).await.unwrap();
     }
     assert_eq!(bench.pending(id).await, COUNT as u64);
-    let none = RequestFilter::default();
+    let none = AttemptFilter::default();
     assert_eq!(bench.keys(id, none, 100).await, []);
 
     // Every third succeeds, the others are given up; two at the seams of looks are tried twice.
@@ -75,18 +75,18 @@ pub async fn a_long_log_and_a_long_backlog_have_no_seams<E: Engine>() {
     }
     let twice = [(second, 2), (first, 2)];
     for filter in [
-        RequestFilter { since: Some(later), ..none },
-        RequestFilter { duration_min: Duration::from_millis(500), ..none },
+        AttemptFilter { since: Some(later), ..none },
+        AttemptFilter { duration_min: Duration::from_millis(500), ..none },
     ] {
         assert_eq!(bench.keys(id, filter, 100).await, twice, "{filter:?}");
     }
-    assert_eq!(bench.keys(id, RequestFilter { until: Some(START), ..none }, 100).await, []);
+    assert_eq!(bench.keys(id, AttemptFilter { until: Some(START), ..none }, 100).await, []);
     let until = Some(Timestamp(START.0 + 1));
-    let failed = RequestFilter { until, is_success: Some(false), ..none };
+    let failed = AttemptFilter { until, is_success: Some(false), ..none };
     let expected: Vec<_> = (1..=COUNT).rev().filter(|number| number % 3 != 0).map(|number| (number, 1)).collect();
     assert!(bench.keys(id, failed, 9_000).await == expected);
-    assert!(bench.keys(id, RequestFilter { until, status_code: Some(500), ..none }, 9_000).await == expected);
-    let stranger = bench.store.request_keys(bench.other, id, none, None, 1).await;
+    assert!(bench.keys(id, AttemptFilter { until, status_code: Some(500), ..none }, 9_000).await == expected);
+    let stranger = bench.store.attempt_keys(bench.other, id, none, None, 1).await;
     assert!(matches!(stranger, Err(StoreError::NoWebhook)));
     assert!(matches!(bench.store.backlog(bench.other, id, START).await, Err(StoreError::NoWebhook)));
 

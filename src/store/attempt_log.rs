@@ -1,16 +1,16 @@
-//! The log of the requests that were made, as a store keeps it.
+//! The log of attempts: what was sent, and what came of it.
 
 use async_trait::async_trait;
 
 use super::base::Base;
 use super::{Parcel, StoreError};
-use crate::domain::delivery::{Attempt, Backlog, RequestFilter, RequestKey};
+use crate::domain::delivery::{Attempt, AttemptFilter, AttemptKey, Backlog};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 
-/// A request that was made.
+/// An attempt, and what it sent.
 #[derive(Clone, Debug)]
-pub struct LoggedRequest {
+pub struct LoggedAttempt {
     /// The number of the delivery, or those of the batch.
     pub numbers: Span,
     /// Whether it was sent as a batch, be it of one.
@@ -21,31 +21,31 @@ pub struct LoggedRequest {
     pub parcel: Option<Parcel>,
 }
 
-/// What is needed of a store to tell what was sent, and what is yet to be.
+/// What a store tells of what was sent, and of what is yet to be.
 /// Each fails with [`StoreError::NoWebhook`].
 #[async_trait]
-pub trait Requests: Base {
-    /// Requests of a webhook as far as they are kept, the last attempt at the
-    /// last number first: up to `limit` of those behind `after`.
-    async fn request_keys(
+pub trait AttemptLog: Base {
+    /// Attempts for a webhook as far as they are kept, the last one at the last
+    /// number first: up to `limit` of those behind `after`.
+    async fn attempt_keys(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        filter: RequestFilter,
-        after: Option<RequestKey>,
+        filter: AttemptFilter,
+        after: Option<AttemptKey>,
         limit: usize,
-    ) -> Result<Vec<RequestKey>, StoreError>;
+    ) -> Result<Vec<AttemptKey>, StoreError>;
 
-    /// The first of these requests, in their order, until they weigh so many
+    /// The first of these attempts, in their order, until they weigh so many
     /// bytes, and at least one; says how many of them it has looked at. Those
     /// that are not there, or not any more, are left out.
-    async fn requests(
+    async fn logged_attempts(
         &self,
         merchant: MerchantId,
         id: WebhookId,
-        keys: Vec<RequestKey>,
+        keys: Vec<AttemptKey>,
         bytes_max: usize,
-    ) -> Result<(Vec<LoggedRequest>, usize), StoreError>;
+    ) -> Result<(Vec<LoggedAttempt>, usize), StoreError>;
 
     /// Numbers of the webhook that were forgotten, in their order: some of those
     /// behind `after`; none if there are no more.
