@@ -106,6 +106,12 @@ struct PendingRead {
     next_due: Option<Timestamp>,
 }
 
+impl PendingRead {
+    fn note_due(&mut self, at: Timestamp) {
+        self.next_due = self.next_due.into_iter().chain([at]).min();
+    }
+}
+
 impl Lane {
     /// A lane with nothing in memory.
     pub fn new(webhook: Arc<Webhook>) -> Self {
@@ -180,6 +186,31 @@ impl Lane {
     /// Learns that all numbers up to this one are committed.
     pub fn commit_through(&mut self, through: IncrementId) {
         self.committed_through = self.committed_through.max(through);
+    }
+
+    /// Learns what falls due first in the store, of which nobody has told. What
+    /// is held hides what comes behind it until that has been sent.
+    pub fn heed_due(&mut self, first: DueKey) {
+        match self.webhook.spec.delivery_mode {
+            DeliveryMode::Pull => {}
+            DeliveryMode::Ordered => self.reread(first.increment_id),
+            DeliveryMode::Parallel if first <= self.retries.cursor => self.read_retries_again(),
+            DeliveryMode::Parallel => match &mut self.reading {
+                Some(reading) => reading.note_due(first.due_at),
+                None => self.note_due(Some(first.due_at)),
+            },
+        }
+    }
+
+    /// True if what falls due first is held, or will be read as things are.
+    pub fn knows_due(&self, first: DueKey) -> bool {
+        let comes_to = match (self.webhook.spec.delivery_mode, self.retries.next) {
+            (DeliveryMode::Pull, _) | (DeliveryMode::Parallel, NextDue::Unknown) => true,
+            (DeliveryMode::Ordered, _) => first.increment_id > self.cursor,
+            (DeliveryMode::Parallel, NextDue::Never) => false,
+            (DeliveryMode::Parallel, NextDue::At(next)) => next <= first.due_at && first > self.retries.cursor,
+        };
+        comes_to || self.held.contains(first.increment_id)
     }
 
     /// Takes a delivery that was just committed, if it is the very next one
@@ -430,7 +461,7 @@ impl Lane {
             (Verdict::Gone, DeliveryMode::Parallel) => self.read_retries_again(),
             (_, DeliveryMode::Pull) => {}
             (Verdict::Retry(at), DeliveryMode::Parallel) => match &mut self.reading {
-                Some(reading) => reading.next_due = reading.next_due.into_iter().chain([at]).min(),
+                Some(reading) => reading.note_due(at),
                 None => self.note_due(Some(at)),
             },
         }

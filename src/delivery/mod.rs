@@ -14,6 +14,7 @@ mod load;
 #[cfg(test)]
 mod model;
 mod pace;
+mod poll;
 mod pool;
 mod readable;
 pub mod scheduler;
@@ -57,6 +58,8 @@ pub struct Config {
     /// How long a connection is used, before its receiver's name is looked up
     /// again for another.
     pub connection_age_max: Duration,
+    /// How often the store is looked at, whatever it has announced.
+    pub store_poll: Duration,
     /// Where deliveries may go.
     pub targets: Targets,
     /// Whose certificates receivers may present, besides those of the
@@ -80,6 +83,7 @@ impl Config {
             answers_bytes_max: 0,
             kept_connections_max: 0,
             connection_age_max: Duration::ZERO,
+            store_poll: Duration::from_secs(5),
             targets: Targets::default(),
             trusted: Trusted::default(),
         }

@@ -21,7 +21,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Webhook};
 use crate::render::samples::{NOW, parcel, webhook};
 use crate::store::mailbox::News;
-use crate::store::{Content, Loaded, Page, PageLimit, Parcel, Want};
+use crate::store::{Content, DueKey, Glimpse, Loaded, Page, PageLimit, Parcel, Want};
 
 const WEBHOOKS: usize = 3;
 const REQUESTS_MAX: usize = 16;
@@ -30,8 +30,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Something that happens.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    /// A number is given out, and handed over if there is room.
-    Publish { hook: usize, is_handed_over: bool },
+    /// A number is given out, and handed over if there is room; or nobody is told.
+    Publish { hook: usize, is_handed_over: bool, is_told: bool },
     /// The clock is moved, forwards or back.
     Pass { ms: i64 },
     /// A request ends.
@@ -46,12 +46,14 @@ enum Step {
     Seal { pick: usize, has_failed: bool },
     /// An owner cancels a number.
     Cancel { hook: usize, number: i64 },
-    /// An owner has a number sent again, now or in its turn.
-    Retry { hook: usize, number: i64, is_now: bool },
+    /// An owner has a number sent again, now or in its turn; or nobody is told.
+    Retry { hook: usize, number: i64, is_now: bool, is_told: bool },
     /// An owner switches a webhook on or off.
     Switch { hook: usize, on: bool },
     /// An owner changes how a webhook is sent to.
     Change { hook: usize, is_ordered: bool, batch: u32 },
+    /// The store is looked at; what is seen was so at the last look, or is now.
+    Glance { is_old: bool },
     /// The thread keeps up with so many requests.
     Allow { requests: usize },
 }
@@ -71,7 +73,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(How::Well), 3 => Just(How::Badly), 1 => Just(How::GivenUp), 1 => Just(How::TooMuch), 1 => Just(How::Gone)
     ];
     let step = prop_oneof![
-        8 => (hook.clone(), any::<bool>()).prop_map(|(hook, is_handed_over)| Step::Publish { hook, is_handed_over }),
+        8 => (hook.clone(), any::<bool>(), prop::bool::weighted(0.9))
+            .prop_map(|(hook, is_handed_over, is_told)| Step::Publish { hook, is_handed_over, is_told }),
         4 => (0..8_000_i64).prop_map(|ms| Step::Pass { ms }),
         1 => (-20_000..100_000_i64).prop_map(|ms| Step::Pass { ms }),
         8 => (any::<usize>(), how).prop_map(|(pick, how)| Step::End { pick, how }),
@@ -82,8 +85,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (any::<usize>(), prop::bool::weighted(0.1))
             .prop_map(|(pick, has_failed)| Step::Seal { pick, has_failed }),
         1 => (hook.clone(), 1..40_i64).prop_map(|(hook, number)| Step::Cancel { hook, number }),
-        2 => (hook.clone(), 1..40_i64, any::<bool>())
-            .prop_map(|(hook, number, is_now)| Step::Retry { hook, number, is_now }),
+        2 => (hook.clone(), 1..40_i64, any::<bool>(), prop::bool::weighted(0.8))
+            .prop_map(|(hook, number, is_now, is_told)| Step::Retry { hook, number, is_now, is_told }),
+        1 => any::<bool>().prop_map(|is_old| Step::Glance { is_old }),
         1 => (hook.clone(), any::<bool>()).prop_map(|(hook, on)| Step::Switch { hook, on }),
         2 => (hook, any::<bool>(), 0..4_u32).prop_map(|(hook, is_ordered, batch)| Step::Change { hook, is_ordered, batch }),
         1 => (1..=REQUESTS_MAX).prop_map(|requests| Step::Allow { requests }),
@@ -139,6 +143,21 @@ impl Hook {
         Parcel { batch: row.batch.map(others), resends_asked: row.resends_asked, ..parcel }
     }
 
+    fn glimpse(&self) -> Glimpse {
+        let due = |(number, row): (&i64, &Row)| {
+            let is_head = row.batch.is_none_or(|batch| batch.first.0 == *number);
+            let due_at = row.next_attempt_at.filter(|_| is_head)?;
+            Some(DueKey { due_at, increment_id: IncrementId(*number) })
+        };
+        Glimpse {
+            webhook_id: self.id(),
+            merchant_id: self.webhook.merchant_id,
+            version: self.webhook.version(),
+            last_increment_id: self.webhook.last_increment_id,
+            first_due: self.rows.iter().filter_map(due).min(),
+        }
+    }
+
     fn page(&self, want: Want, now: Timestamp, limit: PageLimit) -> Loaded {
         let heads = self.rows.iter().filter(|(number, row)| row.batch.is_none_or(|batch| batch.first.0 == **number));
         let mut found: Vec<_> = heads
@@ -180,6 +199,10 @@ struct World {
     in_flight: Vec<(usize, Parcel)>,
     ended: Vec<Outcome>,
     committed: Vec<Outcome>,
+    /// What the last look at the store saw.
+    glimpses: Vec<Glimpse>,
+    /// There was something that nobody was told of.
+    was_silent: bool,
 }
 
 impl World {
@@ -197,14 +220,24 @@ impl World {
         let webhooks: Vec<_> = (0..WEBHOOKS).map(webhook).collect();
         let scheduler = Scheduler::new(&config, webhooks.clone());
         let hooks = webhooks.into_iter().map(|webhook| Hook { webhook, rows: BTreeMap::new() }).collect();
-        let (looks, sealing, in_flight) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now: NOW, scheduler, hooks, looks, sealing, in_flight, ended: Vec::new(), committed: Vec::new() }
+        Self {
+            now: NOW,
+            scheduler,
+            hooks,
+            looks: Vec::new(),
+            sealing: Vec::new(),
+            in_flight: Vec::new(),
+            ended: Vec::new(),
+            committed: Vec::new(),
+            glimpses: Vec::new(),
+            was_silent: false,
+        }
     }
 
     /// Takes a step, and whatever the scheduler has to say to it.
     fn take(&mut self, step: Step) {
         match step {
-            Step::Publish { hook, is_handed_over } => self.publish(hook, is_handed_over),
+            Step::Publish { hook, is_handed_over, is_told } => self.publish(hook, is_handed_over, is_told),
             Step::Pass { ms } => self.now = Timestamp(self.now.0 + ms),
             Step::End { pick, how } => self.end(pick, how),
             Step::Commit => self.commit(),
@@ -217,7 +250,8 @@ impl World {
             Step::Read { pick, is_old, has_failed } => self.read(pick, is_old, has_failed),
             Step::Seal { pick, has_failed } => self.seal(pick, has_failed),
             Step::Cancel { hook, number } => self.cancel(hook, number),
-            Step::Retry { hook, number, is_now } => self.retry(hook, number, is_now),
+            Step::Retry { hook, number, is_now, is_told } => self.retry(hook, number, is_now, is_told),
+            Step::Glance { is_old } => self.glance(is_old),
             Step::Switch { hook, on } => self.change(hook, |webhook| {
                 webhook.spec.is_active = on;
                 webhook.disabled = None;
@@ -285,7 +319,24 @@ impl World {
         assert!(open.is_none(), "{} overtakes {open:?}", sent.increment_id);
     }
 
-    fn publish(&mut self, id: usize, is_handed_over: bool) {
+    fn glance(&mut self, is_old: bool) {
+        let now: Vec<_> = self.hooks.iter().map(Hook::glimpse).collect();
+        let before = std::mem::replace(&mut self.glimpses, now.clone());
+        let seen = if is_old && !before.is_empty() { before } else { now };
+        let mut news = News::default();
+        for Glimpse { webhook_id, last_increment_id, .. } in &seen {
+            if self.scheduler.has_more(*webhook_id, *last_increment_id) {
+                news.committed_through.insert(*webhook_id, *last_increment_id);
+            }
+        }
+        self.scheduler.absorb(news);
+        for redefine in self.scheduler.compare(&seen) {
+            let webhook = self.hooks[redefine.webhook_id.0 as usize - 1].webhook.clone();
+            self.scheduler.redefine(redefine, Some(Arc::new(webhook)));
+        }
+    }
+
+    fn publish(&mut self, id: usize, is_handed_over: bool, is_told: bool) {
         let hook = &mut self.hooks[id];
         if !hook.webhook.spec.is_active {
             return;
@@ -309,7 +360,10 @@ impl World {
             let parcel = Parcel { numbered_at: self.now, ..hook.parcel(number.0, &row) };
             news.parcels.push((hook.id(), parcel));
         }
-        self.scheduler.absorb(news);
+        if is_told {
+            self.scheduler.absorb(news);
+        }
+        self.was_silent |= !is_told;
     }
 
     fn end(&mut self, pick: usize, how: How) {
@@ -432,7 +486,7 @@ impl World {
         self.reread(id, batch.first);
     }
 
-    fn retry(&mut self, id: usize, number: i64, is_now: bool) {
+    fn retry(&mut self, id: usize, number: i64, is_now: bool, is_told: bool) {
         let Some(batch) = self.batch_of(id, number) else { return };
         let now = self.now;
         for number in batch.numbers() {
@@ -441,6 +495,11 @@ impl World {
             (row.has_ended, row.is_cancelled) = (row.has_ended && !row.is_cancelled, false);
             (row.resends_asked, row.is_owed) = (row.resends_asked + 1, true);
             row.is_urgent |= is_now;
+        }
+        // An ordered lane that is not told may have gone past it.
+        if !is_told && !self.hooks[id].is_ordered() {
+            self.was_silent = true;
+            return;
         }
         self.reread(id, batch.first);
         if is_now {
@@ -489,6 +548,9 @@ impl World {
             ] {
                 self.take(step);
             }
+            if self.was_silent {
+                self.take(Step::Glance { is_old: false });
+            }
             let is_idle = self.looks.is_empty() && self.in_flight.is_empty() && self.sealing.is_empty();
             if is_idle && self.ended.is_empty() && self.committed.is_empty() {
                 let alarm = self.scheduler.alarm().filter(|alarm| *alarm > self.now);
@@ -523,10 +585,10 @@ fn who_asks_for_one_of_a_batch_that_is_being_sealed_is_heard() {
     let mut world = World::new();
     for step in [
         Step::Change { hook: 0, is_ordered: false, batch: 2 },
-        Step::Publish { hook: 0, is_handed_over: false },
-        Step::Publish { hook: 0, is_handed_over: false },
+        Step::Publish { hook: 0, is_handed_over: false, is_told: true },
+        Step::Publish { hook: 0, is_handed_over: false, is_told: true },
         // Of another one in it, which the batch knows of.
-        Step::Retry { hook: 0, number: 2, is_now: false },
+        Step::Retry { hook: 0, number: 2, is_now: false, is_told: true },
     ] {
         world.take(step);
     }
@@ -534,6 +596,6 @@ fn who_asks_for_one_of_a_batch_that_is_being_sealed_is_heard() {
         assert!(!world.looks.is_empty(), "it is loaded and sent");
         world.take(Step::Read { pick: 0, is_old: false, has_failed: false });
     }
-    world.take(Step::Retry { hook: 0, number: 1, is_now: false });
+    world.take(Step::Retry { hook: 0, number: 1, is_now: false, is_told: true });
     world.come_to_rest();
 }

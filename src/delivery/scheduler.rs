@@ -21,9 +21,9 @@ use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Pause, Webhook};
+use crate::domain::webhook::{Pause, Version, Webhook};
 use crate::store::mailbox::News;
-use crate::store::{Loaded, PageLimit, Parcel, Want};
+use crate::store::{Glimpse, Loaded, PageLimit, Parcel, Want};
 use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
@@ -44,6 +44,10 @@ const SUSPECTS_PART: usize = 4;
 /// Merchants that wait for room and are looked at again when some gets free.
 /// Each gives back what it takes, so the next ones are looked at then.
 const UNBLOCKED_AT_ONCE: usize = 2;
+
+/// Definitions that are read after one look at the store, at most; the next look
+/// finds the others.
+const REDEFINED_MAX: usize = 256;
 
 /// The most requests at once that one webhook may have, of so many in all.
 pub fn webhook_requests_max(in_flight_max: usize) -> usize {
@@ -69,6 +73,17 @@ pub enum Action {
         /// How much.
         limit: PageLimit,
     },
+}
+
+/// A webhook whose definition is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Redefine {
+    /// Which.
+    pub webhook_id: WebhookId,
+    /// Whose.
+    pub merchant_id: MerchantId,
+    /// Which definition was known, if any.
+    known: Option<Version>,
 }
 
 /// What there is to share.
@@ -191,6 +206,56 @@ impl Scheduler {
         }
         for (id, parcel) in news.tests {
             self.absorb_test(id, parcel);
+        }
+    }
+
+    /// True if a number of the webhook is committed that its lane does not know
+    /// of.
+    pub fn has_more(&self, id: WebhookId, through: IncrementId) -> bool {
+        self.lanes.get(&id).is_some_and(|lane| lane.committed_through() < through)
+    }
+
+    /// Compares the lanes with how the store says that they stand, in the order
+    /// of their ids. What falls due and nobody has told of is taken in; of these
+    /// webhooks the definitions are to be read and given to [`Self::redefine`].
+    pub fn compare(&mut self, glimpses: &[Glimpse]) -> Vec<Redefine> {
+        let mut stale = Vec::new();
+        for glimpse in glimpses {
+            let (webhook_id, merchant_id) = (glimpse.webhook_id, glimpse.merchant_id);
+            let lane = self.lanes.get(&webhook_id);
+            let known = lane.map(|lane| lane.webhook.version());
+            if known != Some(glimpse.version) {
+                stale.push(Redefine { webhook_id, merchant_id, known });
+            }
+            if let Some(first) = glimpse.first_due
+                && lane.is_some_and(|lane| !lane.knows_due(first))
+            {
+                self.with_lane(webhook_id, |lane| lane.heed_due(first));
+            }
+        }
+        let is_missing =
+            |id: &WebhookId| glimpses.binary_search_by_key(id, |glimpse: &Glimpse| glimpse.webhook_id).is_err();
+        let missing = self.lanes.iter().filter(|(id, _)| is_missing(id)).map(|(id, lane)| Redefine {
+            webhook_id: *id,
+            merchant_id: lane.webhook.merchant_id,
+            known: Some(lane.webhook.version()),
+        });
+        stale.extend(missing);
+        stale.truncate(REDEFINED_MAX);
+        stale
+    }
+
+    /// Takes a definition in as it was read (`None`: it is deleted), unless
+    /// another has been announced meanwhile.
+    pub fn redefine(&mut self, redefine: Redefine, webhook: Option<Arc<Webhook>>) {
+        let Redefine { webhook_id, known, .. } = redefine;
+        if self.lanes.get(&webhook_id).map(|lane| lane.webhook.version()) != known {
+            return;
+        }
+        match webhook {
+            Some(webhook) if Some(webhook.version()) != known => self.put_webhook(webhook_id, webhook),
+            Some(_) => {}
+            None => self.remove(webhook_id),
         }
     }
 

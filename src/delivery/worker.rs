@@ -22,7 +22,8 @@ use super::connect::{Resolve, SharedLookups};
 use super::gauges::Gauges;
 use super::health::Feedback;
 use super::pace::Pace;
-use super::scheduler::{Action, Scheduler};
+use super::poll::Poll;
+use super::scheduler::{Action, Redefine, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
@@ -32,7 +33,7 @@ use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
 use crate::render::{self, TooLarge};
 use crate::store::mailbox::Mailbox;
-use crate::store::{Loaded, Outbox, Parcel, StoreError, Want};
+use crate::store::{Glimpse, Loaded, Outbox, Parcel, StoreError, Want};
 use crate::work;
 use crate::work::apart::Apart;
 
@@ -121,8 +122,9 @@ impl Worker {
             let pace = Pace::new(config.in_flight_max, Instant::now());
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
-            let run =
-                Run { scheduler, pace, gauges, context, outcomes: VecDeque::new(), record_by: None, recording: 0 };
+            let poll = Poll::new(config.store_poll, context.clock.now());
+            let (outcomes, record_by, recording) = (VecDeque::new(), None, 0);
+            let run = Run { scheduler, pace, gauges, poll, context, outcomes, record_by, recording };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -169,6 +171,10 @@ enum Report {
         reading: Result<Loaded, StoreError>,
     },
     Recorded(Arc<[Outcome]>),
+    /// How all webhooks stand in the store.
+    Glanced(Result<Vec<Glimpse>, StoreError>),
+    /// The definition of a webhook; `None`: it is deleted.
+    Redefined(Redefine, Option<Arc<Webhook>>),
 }
 
 /// An attempt that has ended.
@@ -198,6 +204,7 @@ struct Run {
     scheduler: Scheduler,
     pace: Pace,
     gauges: Gauges,
+    poll: Poll,
     context: Context,
     /// Ended, and to be recorded with the next batch; with the room that their
     /// answers take up.
@@ -217,6 +224,7 @@ impl Run {
     ) {
         let deadline = loop {
             self.keep_pace();
+            self.glance();
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
                 let now = self.context.clock.now();
@@ -231,7 +239,7 @@ impl Run {
             }
             self.gauges.show(&self.scheduler);
             let record_by = self.record_by.filter(|_| self.recording < RECORDING_MAX);
-            let alarm = self.scheduler.alarm();
+            let alarm = self.scheduler.alarm().into_iter().chain(self.poll.next()).min();
             let look_at = (self.scheduler.is_held_up() && self.pace.may_grow()).then(|| self.pace.next_look());
             tokio::select! {
                 biased;
@@ -321,7 +329,62 @@ impl Run {
                     self.scheduler.recorded(outcome);
                 }
             }
+            Report::Glanced(glimpses) => self.hear_glanced(glimpses, mailbox),
+            Report::Redefined(redefine, webhook) => self.scheduler.redefine(redefine, webhook),
         }
+    }
+
+    /// Looks how things stand in the store, if it is time: what was announced is
+    /// only a hint, and may have been lost.
+    fn glance(&mut self) {
+        if !self.poll.begin(self.context.clock.now()) {
+            return;
+        }
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let glimpses = context.store.glance().await;
+            context.report(Report::Glanced(glimpses)).await;
+        });
+    }
+
+    fn hear_glanced(&mut self, glimpses: Result<Vec<Glimpse>, StoreError>, mailbox: &Mailbox) {
+        self.poll.end();
+        let glimpses = match glimpses {
+            Ok(glimpses) => glimpses,
+            Err(cause) => {
+                if !cause.is_logged() {
+                    error!(%cause, "the store could not be looked at for what was not announced; trying again");
+                }
+                return;
+            }
+        };
+        let stale = work::step("a comparison with the store", || self.compare(&glimpses, mailbox));
+        if stale.is_empty() {
+            return;
+        }
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            for redefine in stale {
+                let Redefine { webhook_id, merchant_id, .. } = redefine;
+                match context.store.webhook(merchant_id, webhook_id).await {
+                    Ok(webhook) => context.report(Report::Redefined(redefine, Some(Arc::new(webhook)))).await,
+                    Err(StoreError::NoWebhook) => context.report(Report::Redefined(redefine, None)).await,
+                    Err(cause) if cause.is_logged() => {}
+                    Err(cause) => error!(%cause, %webhook_id, "a webhook could not be read; trying again"),
+                }
+            }
+        });
+    }
+
+    /// Has everybody know what nobody has told of: the lanes, and receivers that
+    /// pull. Which definitions are to be read.
+    fn compare(&mut self, glimpses: &[Glimpse], mailbox: &Mailbox) -> Vec<Redefine> {
+        for Glimpse { webhook_id, last_increment_id, .. } in glimpses {
+            if self.scheduler.has_more(*webhook_id, *last_increment_id) {
+                mailbox.announce_through(*webhook_id, *last_increment_id);
+            }
+        }
+        self.scheduler.compare(glimpses)
     }
 
     /// Has as many requests under way as the thread keeps up with.

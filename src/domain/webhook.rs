@@ -482,6 +482,23 @@ pub struct Webhook {
     pub updated_at: Timestamp,
 }
 
+/// Which definition of a webhook this is: what differs between one and the
+/// next. Two changes by its owner within a millisecond are told apart by no more
+/// than what stands here besides the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// When its owner last changed it.
+    pub updated_at: Timestamp,
+    /// Its owner has it on.
+    pub is_active: bool,
+    /// Its owner has paused it.
+    pub is_paused: bool,
+    /// Why the server disabled it.
+    pub disabled: Option<DisabledReason>,
+    /// Enabled again after that, and without a success since.
+    pub is_recovering: bool,
+}
+
 /// How a webhook is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -524,6 +541,12 @@ impl Webhook {
             None if self.consecutive_failures > 0 => Health::Failing,
             None => Health::Healthy,
         }
+    }
+
+    /// Which of its definitions this is.
+    pub fn version(&self) -> Version {
+        let Self { updated_at, is_paused, disabled, is_recovering, .. } = *self;
+        Version { updated_at, is_active: self.spec.is_active, is_paused, disabled, is_recovering }
     }
 
     /// True if deliveries go out now.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::base::{Base, change_first};
+use super::base::change_first;
+use super::glance::Glance;
 use super::ledger::queue::Cost;
 use super::ledger::resending::Seal;
+use super::webhooks::Webhooks;
 use super::{Parcel, StoreError};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -73,7 +75,7 @@ pub struct Loaded {
 
 /// What sending needs of a store.
 #[async_trait]
-pub trait Outbox: Base {
+pub trait Outbox: Glance + Webhooks {
     /// Every webhook there is, for the lanes at the start.
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
 

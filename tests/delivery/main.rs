@@ -13,3 +13,4 @@ mod resend;
 mod retention;
 mod sending;
 mod shares;
+mod unannounced;

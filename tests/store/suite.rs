@@ -84,6 +84,7 @@ macro_rules! suite {
                 two_events_with_one_key_in_one_publish_are_one
                 off_is_not_numbered_and_disabled_is
                 news_come_after_the_commit_and_in_order
+                events_can_be_read_in_the_order_of_their_ids
                 watchers_are_told_of_every_commit;
             delivering:
                 an_outcome_counts_once

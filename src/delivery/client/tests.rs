@@ -150,6 +150,7 @@ fn config(allow: &[&str]) -> Config {
         answers_bytes_max: 1_000_000,
         kept_connections_max: 100,
         connection_age_max: AGE_MAX,
+        store_poll: Duration::MAX,
         sending_bytes_max: 1_000_000,
         delivery_bytes_max: 1_000_000,
         targets: Targets {

@@ -12,6 +12,7 @@ mod deliveries;
 mod engine;
 mod events;
 mod extent;
+mod glance;
 mod jobs;
 #[cfg(test)]
 mod life_tests;

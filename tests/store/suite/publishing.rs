@@ -112,6 +112,47 @@ pub async fn news_come_after_the_commit_and_in_order<E: Engine>() {
     assert!(bench.mailbox.take().changed[&id].is_none());
 }
 
+/// Whoever has seen an event never sees a new one with a lower id, however many
+/// publish at once: cursors rest on that.
+pub async fn events_can_be_read_in_the_order_of_their_ids<E: Engine>() {
+    const PUBLISHERS: usize = 6;
+    const PUBLISHES: usize = 12;
+    let bench = Bench::<E>::new();
+    bench.webhook("order:*").await;
+    let publishers = (0..PUBLISHERS).map(|publisher| {
+        let (store, merchant) = (Arc::clone(&bench.store), bench.acme);
+        tokio::spawn(async move {
+            for place in 0..PUBLISHES {
+                // Some go on in further commits.
+                let message = format!("{{\"filler\": \"{}\"}}", "x".repeat(place * 40_000));
+                let events = vec![event("order:created", &message, None); 1 + (publisher + place) % 3];
+                store.publish(merchant, events).await.unwrap();
+            }
+        })
+    });
+    let mut commits = bench.store.commits();
+    let mut publishers = std::pin::pin!(futures_util::future::try_join_all(publishers.collect::<Vec<_>>()));
+    let (mut seen, mut is_done, mut looks) = (Vec::new(), false, 0);
+    while !is_done {
+        tokio::select! {
+            ended = &mut publishers => {
+                ended.unwrap();
+                is_done = true;
+            }
+            changed = commits.changed() => changed.unwrap(),
+        }
+        let slice = Slice { after: None, order: Order::Ascending, limit: 1_000 };
+        let found = bench.store.events(bench.acme, EventFilter::default(), slice).await.unwrap();
+        let ids: Vec<_> = found.iter().map(|event| event.event_id).collect();
+        assert!(ids.starts_with(&seen), "behind {:?} there came {ids:?}", seen.last());
+        looks += usize::from(ids.len() > seen.len());
+        seen = ids;
+    }
+    let total: usize = (0..PUBLISHERS * PUBLISHES).map(|n| 1 + (n / PUBLISHES + n % PUBLISHES) % 3).sum();
+    assert_eq!(seen.len(), total);
+    assert!(looks > 2, "they came in several commits");
+}
+
 /// Watchers are told of what was committed after they began, and read what the
 /// merchant may see of it.
 pub async fn watchers_are_told_of_every_commit<E: Engine>() {
