@@ -1,9 +1,9 @@
 //! Sessions and users.
 
 use super::book::Book;
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
 use super::wants::Wants;
-use super::{Change, Result, Step, View};
 use crate::domain::id::UserId;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;

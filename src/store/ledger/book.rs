@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::bulk::Job;
+pub use super::counters::Counters;
 use super::decision::{Decision, Ids, Learned};
 use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
-use super::jobs::Job;
 use super::logs::{LogRow, LogSizes};
 use super::news::Announcement;
 use super::terms::Terms;
 use super::turns::{Jobs, Turns};
+use super::wants::Wants;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::subscription::SubscriptionIndex;
-use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::webhook::{Pause, Webhook};
+use crate::domain::webhook::Webhook;
 
 /// What is known by heart.
 pub struct Book {
@@ -92,54 +93,6 @@ pub struct Entry {
     pub counters: Counters,
     /// Deleted, and its pending deliveries are being cancelled.
     pub is_deleted: bool,
-}
-
-/// What the store keeps of a webhook's deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// The last number given out.
-    pub last: IncrementId,
-    /// All numbers up to this one have ended.
-    pub settled_through: IncrementId,
-    /// The highest number that its receiver has pulled and asked beyond.
-    pub acknowledged_through: IncrementId,
-    /// The highest number that a pull has brought to whoever may ask beyond it.
-    pub pulled_through: IncrementId,
-    /// Failures since the last success.
-    pub consecutive_failures: u32,
-    /// When the present run of failures began.
-    pub failing_since: Option<Timestamp>,
-    /// Until when nothing is sent after the last attempt, and why.
-    pub pause: Option<Pause>,
-}
-
-impl Counters {
-    /// Those that stand in a webhook.
-    pub fn of(webhook: &Webhook) -> Self {
-        Self {
-            last: webhook.last_increment_id,
-            settled_through: webhook.settled_through,
-            acknowledged_through: webhook.acknowledged_through,
-            pulled_through: webhook.pulled_through,
-            consecutive_failures: webhook.consecutive_failures,
-            failing_since: webhook.failing_since,
-            pause: webhook.pause,
-        }
-    }
-
-    /// The webhook with these counters in place of its own.
-    pub fn in_webhook(self, webhook: Webhook) -> Webhook {
-        Webhook {
-            last_increment_id: self.last,
-            settled_through: self.settled_through,
-            acknowledged_through: self.acknowledged_through,
-            pulled_through: self.pulled_through,
-            consecutive_failures: self.consecutive_failures,
-            failing_since: self.failing_since,
-            pause: self.pause,
-            ..webhook
-        }
-    }
 }
 
 impl Book {
@@ -318,6 +271,18 @@ impl Book {
     /// The merchant's code, if it has been read.
     pub fn code(&self, merchant: MerchantId) -> Option<&Arc<str>> {
         self.codes.get(&merchant)
+    }
+
+    /// Asks for the merchant's code, unless it is known.
+    pub fn want_code(&self, merchant: MerchantId, wants: &mut Wants) {
+        if self.code(merchant).is_none() {
+            wants.codes.push(merchant);
+        }
+    }
+
+    /// Asks how much the store holds, if that is bounded.
+    pub fn want_room(&self, wants: &mut Wants) {
+        wants.used_bytes |= self.terms.retention.bytes_max > 0;
     }
 
     /// Notes what was read.

@@ -3,12 +3,13 @@
 //! left behind, replays and backfills, sweeping out what has expired, pruning.
 
 use super::book::{Book, Counters, Entry};
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::jobs::{JobStep, Stepped};
 use super::news::Announcement;
 use super::wants::{Found, Pending, Wants};
 use super::work::Work;
-use super::{Change, Result, Step, View, fanout, notices};
+use super::{notices, spreading};
 use crate::domain::delivery::EndReason;
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::standing::Standing;
@@ -226,7 +227,7 @@ impl Change for FinishFanout {
     type Answer = ();
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        fanout::finish(view, out, self.0);
+        spreading::finish(view, out, self.0);
         Ok(Step::Done(()))
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::book::Counters;
+use super::bulk::Job;
+use super::counters::Counters;
 use super::fanout::Fanout;
-use super::jobs::Job;
 use super::logs::LogRow;
 use super::news::Announcement;
-use super::notices::{Gathered, Notice};
+use super::notice::{Gathered, Notice};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::delivery::Outcome;
 use crate::domain::event::{Event, IdempotencyKey};

@@ -1,62 +1,32 @@
-//! Events that go far: they are accepted at once, all or none, and numbered in
-//! shares, each in a commit of its own, so that others have theirs between.
-//!
-//! What is still to be numbered stands in the store with the events, so it is
-//! gone on with after a crash. Whoever published waits until all is numbered;
-//! if that can't be told to him (a share failed, or the server was stopped),
-//! the housekeeping does the rest.
+//! Events that were accepted and are not numbered everywhere yet.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Weak};
 
-use super::decision::{Decision, Learned, Other};
-use super::numbering::Numbering;
-use super::{Result, View};
 use crate::domain::event::{Event, IdempotencyKey};
-use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
-use crate::domain::standing::Standing;
+use crate::domain::id::{EventId, MerchantId, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
-
-/// The most numbers that are given out in a share.
-pub const SHARE: usize = 125;
 
 /// Events of a merchant that were accepted, and where they still have to go.
 #[derive(Clone, Debug)]
 pub struct Fanout {
-    merchant: MerchantId,
-    left: VecDeque<Spread>,
+    pub(super) merchant: MerchantId,
+    pub(super) left: VecDeque<Spread>,
     /// Of whoever goes on with it; gone if nobody does.
-    owner: Weak<()>,
+    pub(super) owner: Weak<()>,
 }
 
 /// One of the events.
 #[derive(Clone, Debug)]
 pub struct Spread {
-    event_id: EventId,
-    topic: Topic,
+    pub(super) event_id: EventId,
+    pub(super) topic: Topic,
     /// `None` after a restart: its webhooks read it from the store.
-    event: Option<Arc<Event>>,
+    pub(super) event: Option<Arc<Event>>,
     /// Its receipt is remembered under this.
-    key: Option<IdempotencyKey>,
-    webhooks: VecDeque<WebhookId>,
-}
-
-/// What an event got in a share.
-#[derive(Debug)]
-pub struct Numbered {
-    /// Which event.
-    pub event_id: EventId,
-    /// Its new numbers.
-    pub deliveries: Vec<(WebhookId, IncrementId)>,
-    key: Option<IdempotencyKey>,
-}
-
-/// The right to go on with what is left. Once it is dropped, the housekeeping does.
-#[derive(Debug)]
-pub struct Rest {
-    fanout_id: i64,
-    owner: Arc<()>,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) webhooks: VecDeque<WebhookId>,
 }
 
 /// What is not done yet.
@@ -89,74 +59,8 @@ impl Fanout {
         self.merchant
     }
 
-    /// Gives out the first numbers, and notes what is left, if anything is. The
-    /// book knows of that once the numbering is settled.
-    pub fn begin(
-        mut self,
-        view: &View<'_>,
-        out: &mut Decision,
-        numbering: &mut Numbering,
-    ) -> (Vec<Numbered>, Option<Rest>) {
-        let share = self.share(view, out, numbering);
-        if self.left.is_empty() {
-            return (share, None);
-        }
-        let rest = Rest { fanout_id: out.next_fanout(), owner: Arc::default() };
-        self.owner = Arc::downgrade(&rest.owner);
-        out.rows.others.push(Other::Fanout(rest.fanout_id, self.clone()));
-        numbering.leave(rest.fanout_id, self);
-        (share, Some(rest))
-    }
-
-    fn share(&mut self, view: &View<'_>, out: &mut Decision, numbering: &mut Numbering) -> Vec<Numbered> {
-        let (mut share, mut count) = (Vec::new(), 0);
-        while let Some(spread) = self.left.front_mut() {
-            let mut deliveries = Vec::with_capacity(spread.webhooks.len().min(SHARE - count));
-            while count < SHARE
-                && let Some(id) = spread.webhooks.pop_front()
-            {
-                count += 1;
-                let number = match &spread.event {
-                    Some(event) => numbering.deliver(view, out, id, event),
-                    None => {
-                        let event = (spread.event_id, &spread.topic);
-                        numbering.number(view, out, id, event, |_| Standing::NEW)
-                    }
-                };
-                deliveries.extend(number.map(|number| (id, number)));
-            }
-            share.push(Numbered { event_id: spread.event_id, deliveries, key: spread.key.clone() });
-            if !spread.webhooks.is_empty() {
-                break;
-            }
-            self.left.pop_front();
-        }
-        share
-    }
-
-    /// Gives out the next numbers; false if those were the last.
-    fn step(mut self, fanout_id: i64, view: &View<'_>, out: &mut Decision) -> (Vec<Numbered>, bool) {
-        let mut numbering = Numbering::default();
-        let share = self.share(view, out, &mut numbering);
-        for Numbered { deliveries, key, .. } in &share {
-            if let Some(key) = key {
-                out.rows.others.push(Other::KeyGoesOn(self.merchant, key.clone(), deliveries.clone()));
-            }
-        }
-        let are_left = !self.left.is_empty();
-        if are_left {
-            out.rows.others.push(Other::Fanout(fanout_id, self.clone()));
-            numbering.leave(fanout_id, self);
-        } else {
-            out.rows.others.push(Other::FanoutDone(fanout_id));
-            out.learned.push(Learned::FanoutDone(fanout_id));
-        }
-        numbering.announce(view, out);
-        (share, are_left)
-    }
-
     /// What is left, as a store keeps it.
-    pub fn text(&self) -> Result<String> {
+    pub fn text(&self) -> Result<String, StoreError> {
         let one = |spread: &Spread| {
             let webhooks: Vec<_> = spread.webhooks.iter().map(|id| id.0).collect();
             (spread.event_id.0, spread.key.as_ref().map(|key| key.as_str().to_owned()), webhooks)
@@ -166,7 +70,11 @@ impl Fanout {
     }
 
     /// What a store kept, and the topics of its events, which it is asked for.
-    pub fn stored(merchant: MerchantId, text: &str, mut topic: impl FnMut(EventId) -> Result<Topic>) -> Result<Self> {
+    pub fn stored(
+        merchant: MerchantId,
+        text: &str,
+        mut topic: impl FnMut(EventId) -> Result<Topic, StoreError>,
+    ) -> Result<Self, StoreError> {
         let damaged = || StoreError::failed("damaged store: bad fanout");
         let events: Vec<(i64, Option<String>, Vec<i64>)> = serde_json::from_str(text).map_err(|_| damaged())?;
         let mut left = VecDeque::with_capacity(events.len());
@@ -184,31 +92,15 @@ impl Fanout {
     }
 }
 
-impl Rest {
-    /// Gives out the next numbers; false if those were the last. Fails if the
-    /// store had to be read again meanwhile: then it is unknown what came of
-    /// the numbers before.
-    pub fn go_on(&self, view: &View<'_>, out: &mut Decision) -> Result<(Vec<Numbered>, bool)> {
-        let fanout = view.book.fanouts.all.get(&self.fanout_id);
-        let fanout = fanout.filter(|fanout| fanout.owner.ptr_eq(&Arc::downgrade(&self.owner)));
-        let Some(fanout) = fanout.cloned() else {
-            return Err(StoreError::failed("the store was read again while an event was being numbered"));
-        };
-        Ok(fanout.step(self.fanout_id, view, out))
-    }
-}
-
-/// Goes on with one that nobody waits for.
-pub fn finish(view: &View<'_>, out: &mut Decision, fanout_id: i64) {
-    if let Some(fanout) = view.book.fanouts.all.get(&fanout_id).cloned() {
-        fanout.step(fanout_id, view, out);
-    }
-}
-
 impl Fanouts {
     /// What is not done, as a store has it.
     pub fn of(all: impl IntoIterator<Item = (i64, Fanout)>) -> Self {
         Self { all: all.into_iter().collect(), ..Self::default() }
+    }
+
+    /// That one, if it is not done.
+    pub fn get(&self, fanout_id: i64) -> Option<&Fanout> {
+        self.all.get(&fanout_id)
     }
 
     /// Notes what is left to be done.

@@ -3,15 +3,17 @@
 //! a crash. What has ended stays for a day, so that it can be looked at.
 
 use super::book::Book;
+pub use super::bulk::Job;
+use super::change::{Change, Result, Step, View};
 use super::choosing::{Bounds, choose, scan};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
 use super::numbering::Numbering;
 use super::wants::{Events, Wants};
-use super::{Change, Result, Step, View, webhooks};
+use super::webhooks;
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
-use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, WebhookId};
+use crate::domain::id::{EventId, IncrementId, JobId, Span, WebhookId};
 use crate::domain::job::{Job as Shown, JobKind, JobState, Progress};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
@@ -36,57 +38,6 @@ pub const ENDED_FOR_MS: i64 = 24 * 60 * 60 * 1_000;
 const ENDED_MAX: u32 = 1_000;
 /// Ended ones that make room for a new one at the most.
 const FORGOTTEN_AT_ONCE: u32 = 16;
-
-/// A piece of bulk work that is not done.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// Its id, in the order of asking.
-    pub job_id: JobId,
-    /// Whose deliveries, at present.
-    pub webhook_id: WebhookId,
-    /// Who asked.
-    pub merchant_id: MerchantId,
-    /// What it does.
-    pub kind: JobKind,
-    /// It goes on with the merchant's next webhook.
-    pub is_of_all: bool,
-    /// What is asked for; of a backfill, the state says nothing.
-    pub filter: DeliveryFilter,
-    /// The number or event to go on with.
-    pub next: i64,
-    /// The last one.
-    pub last: i64,
-    /// What it has done.
-    pub progress: Progress,
-    /// When it was asked for.
-    pub created_at: Timestamp,
-}
-
-impl Job {
-    fn new(
-        kind: JobKind,
-        merchant_id: MerchantId,
-        webhook_id: WebhookId,
-        filter: DeliveryFilter,
-        (next, last): (i64, i64),
-    ) -> Self {
-        let (job_id, progress, created_at) = (JobId(0), Progress::default(), Timestamp(0));
-        Self { job_id, webhook_id, merchant_id, kind, is_of_all: false, filter, next, last, progress, created_at }
-    }
-
-    /// As its merchant sees it.
-    fn shown(&self, ended_at: Option<Timestamp>) -> Shown {
-        Shown {
-            job_id: self.job_id,
-            kind: self.kind,
-            webhook_id: (!self.is_of_all).then_some(self.webhook_id),
-            state: if ended_at.is_some() { JobState::Done } else { JobState::Running },
-            progress: self.progress,
-            created_at: self.created_at,
-            ended_at,
-        }
-    }
-}
 
 /// Has the numbers of a span that the filter admits sent again.
 pub struct Replay {
@@ -260,7 +211,7 @@ impl Change for JobStep {
         if self.is_idle(book) {
             return;
         }
-        wants.room(book);
+        book.want_room(wants);
         let Job { kind, webhook_id, merchant_id: merchant, next: first, last, .. } = self.job;
         match kind {
             JobKind::Replay | JobKind::RetryMany => wants.scan = Some(scan(webhook_id, IncrementId(first), BOUNDS)),

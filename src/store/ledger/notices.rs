@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::change::{Result, View};
 use super::decision::{Decision, Learned, Other};
-use super::fanout::{Fanout, SHARE, Spread};
+use super::fanout::{Fanout, Spread};
+pub use super::notice::{Gathered, Notice};
 use super::numbering::Numbering;
-use super::{Result, View};
+use super::spreading::{self, SHARE};
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, Span, WebhookId};
-use crate::domain::time::Timestamp;
+use crate::domain::id::{Span, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
 
@@ -21,57 +22,6 @@ use crate::store::StoreError;
 const GATHER_FOR: Duration = Duration::from_secs(60);
 /// Notices published in a step.
 pub const PER_STEP: u32 = 100;
-
-/// What there is to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Notice {
-    /// The server disabled the webhook.
-    WebhookDisabled,
-    /// The first success after a disablement was lifted.
-    WebhookRecovered,
-    /// A delivery ended undelivered.
-    DeliveryAbandoned,
-}
-
-impl Notice {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::WebhookDisabled, Self::WebhookRecovered, Self::DeliveryAbandoned];
-
-    /// The word behind `tallyhook:`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::WebhookDisabled => "webhook_disabled",
-            Self::WebhookRecovered => "webhook_recovered",
-            Self::DeliveryAbandoned => "delivery_abandoned",
-        }
-    }
-
-    /// The notice of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|notice| notice.name() == name)
-    }
-}
-
-/// What gathered: how often, the first and the last number it was about, and
-/// when it is published.
-#[derive(Clone, Copy, Debug)]
-pub struct Gathered {
-    /// How often.
-    pub count: i64,
-    /// The first number.
-    pub first: IncrementId,
-    /// The last.
-    pub last: IncrementId,
-    /// When it is published.
-    pub due_at: Timestamp,
-}
-
-impl Gathered {
-    fn with(self, count: i64, numbers: Span) -> Self {
-        let first = if self.count == 0 { numbers.first } else { self.first.min(numbers.first) };
-        Self { count: self.count + count, first, last: self.last.max(numbers.last), due_at: self.due_at }
-    }
-}
 
 /// What is said of webhooks in one change.
 #[derive(Default)]
@@ -166,6 +116,6 @@ fn publish(
     let event = numbering.accept(view, out, merchant, event)?;
     let webhooks = view.book.matching(merchant, &event.topic);
     // What is left of it nobody waits for.
-    Fanout::new(merchant, [Spread::new(event, None, webhooks)]).begin(view, out, numbering);
+    spreading::begin(Fanout::new(merchant, [Spread::new(event, None, webhooks)]), view, out, numbering);
     Ok(())
 }

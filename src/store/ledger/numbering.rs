@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::change::{Result, View};
 use super::decision::{Decision, Learned, NumberedRow};
 use super::fanout::Fanout;
 use super::news::Announcement;
-use super::{Result, View};
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::Standing;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::book::{Book, Counters};
+use super::change::{Change, Result, Step, View};
 use super::decision::{AttemptRow, Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
 use super::notices::{Notice, Notices};
@@ -14,7 +15,6 @@ use super::numbering::Numbering;
 use super::queue::Cost;
 use super::wants::{FirstHeard, Wants};
 use super::webhooks::announced;
-use super::{Change, Result, Step, View};
 use crate::domain::delivery::{ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::standing::{Heard, Standing, heard_together};
@@ -142,7 +142,7 @@ impl Change for Record {
             if may_tell {
                 wants.topics.push((id, numbers));
                 wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
-                wants.code_of(book, entry.webhook.merchant_id);
+                book.want_code(entry.webhook.merchant_id, wants);
             }
         }
     }

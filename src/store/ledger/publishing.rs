@@ -5,17 +5,17 @@ use std::collections::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::book::Book;
+use super::change::{BUSY_RETRY_AFTER, Change, Result, Step, View};
 use super::decision::{Decision, KeyRow, Other};
-use super::fanout::{Fanout, Numbered, Rest, SHARE, Spread};
+use super::fanout::{Fanout, Spread};
 use super::numbering::Numbering;
 use super::queue::Cost;
+use super::spreading::{self, Numbered, Rest, SHARE};
 use super::wants::{Loaded, Remembered, Wants};
-use super::{Change, Result, Step, View};
 use crate::domain::event::{IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
 use crate::domain::user::By;
 use crate::store::StoreError;
-use crate::store::ledger::BUSY_RETRY_AFTER;
 
 /// What a publish costs, about: how far its events spread is found out when
 /// they are numbered.
@@ -130,7 +130,7 @@ impl Publish {
             };
             receipts.receipts.push(receipt);
         }
-        let (share, rest) = Fanout::new(merchant, spreads).begin(view, out, &mut numbering);
+        let (share, rest) = spreading::begin(Fanout::new(merchant, spreads), view, out, &mut numbering);
         receipts.fill(share);
         let expires_at = view.now.after(view.book.terms.key_ttl);
         out.rows.others.extend(keys.into_iter().map(|(key, content_hash, place)| {
@@ -159,8 +159,8 @@ impl Change for Publish {
         if self.begun.is_some() {
             return;
         }
-        wants.code_of(book, self.by.merchant);
-        wants.room(book);
+        book.want_code(self.by.merchant, wants);
+        book.want_room(wants);
         let keys = self.events.iter().filter_map(|hashed| hashed.event.idempotency_key.clone());
         wants.keys.extend(keys.map(|key| (self.by.merchant, key)));
     }

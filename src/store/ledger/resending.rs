@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use super::book::Book;
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
 use super::numbering::Numbering;
 use super::wants::{Attempts, Found, Wants};
-use super::{Change, Result, Step, View, webhooks};
+use super::webhooks;
 use crate::domain::delivery::EndReason;
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{IncrementId, Span, WebhookId};
@@ -141,8 +142,8 @@ impl Change for Test {
     type Answer = IncrementId;
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
-        wants.code_of(book, self.by.merchant);
-        wants.room(book);
+        book.want_code(self.by.merchant, wants);
+        book.want_room(wants);
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<IncrementId>> {

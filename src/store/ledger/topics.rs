@@ -1,9 +1,9 @@
 //! Catalogues of topics.
 
 use super::book::Book;
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
 use super::wants::{TopicFound, TopicWant, Wants};
-use super::{Change, Result, Step, View};
 use crate::domain::catalogue::{CatalogueEntry, EVENT_TYPES, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;

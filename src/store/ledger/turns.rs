@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::jobs::Job;
+use super::bulk::Job;
 use crate::domain::id::{JobId, MerchantId, WebhookId};
 
 /// Webhooks for which there is something to do, each once.

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::book::Book;
-use super::notices::{Gathered, Notice};
+use super::notice::{Gathered, Notice};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::{IdempotencyKey, Receipt};
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
@@ -67,20 +66,6 @@ pub struct FirstHeard {
     pub number: IncrementId,
     /// Where it stands from now on, if it stood at [`Standing::NEW`].
     pub standing: Standing,
-}
-
-impl Wants {
-    /// The merchant's code, unless it is known.
-    pub fn code_of(&mut self, book: &Book, merchant: MerchantId) {
-        if book.code(merchant).is_none() {
-            self.codes.push(merchant);
-        }
-    }
-
-    /// How much the store holds, if that is bounded.
-    pub fn room(&mut self, book: &Book) {
-        self.used_bytes |= book.terms.retention.bytes_max > 0;
-    }
 }
 
 /// Deliveries from one number on, or from the first of its batch.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::book::{Book, Counters};
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
 use super::wants::Wants;
-use super::{Change, Result, Step, View};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::time::Timestamp;
@@ -37,9 +37,9 @@ impl Change for Create {
     type Answer = Webhook;
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
-        wants.room(book);
+        book.want_room(wants);
         // What the server has to say of it will be published.
-        wants.code_of(book, self.by.merchant);
+        book.want_code(self.by.merchant, wants);
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {

@@ -1,11 +1,11 @@
 //! A transaction in which changes are decided and written.
 
 use super::book::Book;
+use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Rows};
 use super::news::Announcement;
 use super::terms::Retention;
 use super::wants::{Loaded, Wants};
-use super::{Change, Result, Step, View};
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;

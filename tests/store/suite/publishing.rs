@@ -126,7 +126,7 @@ pub async fn events_can_be_read_in_the_order_of_their_ids<E: Engine>() {
                 // Some go on in further commits.
                 let message = format!("{{\"filler\": \"{}\"}}", "x".repeat(place * 40_000));
                 let events = vec![event("order:created", &message, None); 1 + (publisher + place) % 3];
-                store.publish(merchant, events).await.unwrap();
+                store.publish(by(merchant), events).await.unwrap();
             }
         })
     });
