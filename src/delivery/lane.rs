@@ -9,7 +9,7 @@
 //! due. An ordered lane has one request in flight and sends nothing before
 //! the number in front has ended: a failed one goes back to the front.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::PAGE_BYTES_MAX;
 use super::health::{Feedback, ReceiverHealth};
 use super::held::{HeldNumbers, Taken};
 use super::load::{LaneState, Load, Share};
+use super::reading::{NextDue, PendingRead, Retries};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::rate::RateGate;
@@ -75,41 +76,6 @@ pub struct Lane {
     /// not for the webhook to be switched on; in an ordered lane, only for those
     /// before it.
     urgent: BTreeSet<IncrementId>,
-}
-
-/// How far a parallel lane has read of what failed before.
-#[derive(Debug)]
-struct Retries {
-    /// All up to this place have been loaded.
-    cursor: DueKey,
-    /// When the next one beyond falls due.
-    next: NextDue,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum NextDue {
-    Unknown,
-    Never,
-    At(Timestamp),
-}
-
-/// What has happened since a look into the store began that is still under
-/// way, and may not have seen it.
-#[derive(Debug, Default)]
-struct PendingRead {
-    /// The lane has let go of something that this would hide.
-    is_stale: bool,
-    /// Outcomes of these were committed, which makes so many attempts on
-    /// record: the page may show them as they were before.
-    recorded: HashMap<IncrementId, u32>,
-    /// The earliest retry that was committed.
-    next_due: Option<Timestamp>,
-}
-
-impl PendingRead {
-    fn note_due(&mut self, at: Timestamp) {
-        self.next_due = self.next_due.into_iter().chain([at]).min();
-    }
 }
 
 impl Lane {

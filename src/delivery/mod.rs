@@ -17,6 +17,7 @@ mod pace;
 mod poll;
 mod pool;
 mod readable;
+mod reading;
 pub mod scheduler;
 mod sessions;
 mod stream;

@@ -12,7 +12,7 @@ pub struct Poll {
 }
 
 impl Poll {
-    /// From now on; at the start all was read.
+    /// From now on.
     pub fn new(interval: Duration, now: Timestamp) -> Self {
         Self { interval, next_at: now.after(interval), is_under_way: false }
     }

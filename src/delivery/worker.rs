@@ -101,6 +101,8 @@ impl Worker {
     pub async fn start(config: Config, parts: Parts) -> Result<Self, StartError> {
         let lookups = Arc::new(SharedLookups::new(Arc::clone(&parts.resolver)));
         let client = Client::new(&config, lookups)?;
+        // What comes while they are read, the first look finds.
+        let poll = Poll::new(config.store_poll, parts.clock.now());
         let webhooks = parts.store.all_webhooks().await?;
         if config.is_paused {
             warn!("started paused: nothing is sent until the server is started without that");
@@ -122,7 +124,6 @@ impl Worker {
             let pace = Pace::new(config.in_flight_max, Instant::now());
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
-            let poll = Poll::new(config.store_poll, context.clock.now());
             let (outcomes, record_by, recording) = (VecDeque::new(), None, 0);
             let run = Run { scheduler, pace, gauges, poll, context, outcomes, record_by, recording };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
