@@ -25,16 +25,11 @@ mod guard;
 pub mod turns;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
-pub use self::guard::{Guarded, guarded, step};
+pub use self::guard::{Guarded, STEP_MAX, guarded, step};
 use crate::domain::address::Origin;
 use crate::domain::id::MerchantId;
 use crate::domain::user::By;
-
-/// The longest that one piece of work may hold a thread that others share, in
-/// processor time of a release build.
-pub const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// The most bytes of what somebody sent that are read where they arrive; more
 /// are read apart.

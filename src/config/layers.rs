@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use ::config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::{DEFAULT_ORIGIN, KEYS, Key, OTHER_VARIABLES, PREFIX};
+use super::keys::{DEFAULT_ORIGIN, KEYS, Key};
+use super::names::{OTHER_VARIABLES, PREFIX};
 use crate::domain::nearest::{distance, distance_max};
 
 /// One source, its values marked with where each stands.

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 use url::Url;
 
-use super::{Rule, Unit};
+use super::rule::{Rule, Unit};
 use crate::delivery::trust::Trusted;
 use crate::store::Durability;
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::id::{EventId, IncrementId, Span, WebhookId};
+use super::pause::Pause;
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
-use super::webhook::Pause;
 
 /// Where a delivery is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,6 +16,7 @@ pub mod job;
 pub mod message_schema;
 pub mod nearest;
 pub mod page;
+pub mod pause;
 pub mod policy;
 pub mod rate;
 pub mod retry;

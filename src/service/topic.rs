@@ -1,20 +1,19 @@
 //! The catalogue of topics, and what it demands of events.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
 use crate::domain::event::NewEvent;
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{MerchantId, TopicId};
+use crate::domain::id::MerchantId;
 use crate::domain::message_schema::{MessageSchema, Mismatch, SchemaText};
 use crate::domain::page::{Slice, read_sort};
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::user::Permission;
 use crate::store::StoreError;
-use crate::work::apart::Apart;
 
 /// What topics may be sorted by.
 pub const SORT_KEYS: [&str; 1] = ["topic"];
@@ -22,13 +21,9 @@ pub const SORT_KEYS: [&str; 1] = ["topic"];
 const LIST_LIMIT_DEFAULT: u32 = 100;
 /// The most topics in one list: each may have a schema of some size.
 const LIST_LIMIT_MAX: u32 = 100;
-/// How much all schemas that are kept ready may weigh.
-const WEIGHT_MAX: usize = 100_000;
 /// What costs more to check (see [`MessageSchema::cost`]) is checked on a
 /// thread where that holds up nobody.
 const AT_ONCE_COST_MAX: usize = 1_000_000;
-/// Calls of one merchant that may wait for a place to work on schemas.
-const WAITING_MAX: usize = 256;
 
 const CHANGE: Failures = Failures { refused: FaultCode::TopicNotChanged, failed: FaultCode::TopicNotChanged };
 
@@ -56,40 +51,6 @@ pub struct TopicPage {
     pub sort: Option<String>,
     /// At most so many.
     pub limit: Option<i64>,
-}
-
-/// Schemas that were compiled, by the entry and its version; and places for
-/// those who check what takes long, so that it holds up nobody else.
-pub struct Schemas {
-    kept: Mutex<HashMap<TopicId, (i64, Arc<MessageSchema>)>>,
-    apart: Apart,
-}
-
-impl Default for Schemas {
-    fn default() -> Self {
-        Self { kept: Mutex::default(), apart: Apart::for_processors(WAITING_MAX) }
-    }
-}
-
-impl Schemas {
-    fn get(&self, rule: &TopicRule) -> Option<Arc<MessageSchema>> {
-        let kept = self.kept.lock().expect("nothing panics while it holds the schemas");
-        kept.get(&rule.topic_id).filter(|(version, _)| *version == rule.version).map(|(_, schema)| Arc::clone(schema))
-    }
-
-    fn put(&self, rule: &TopicRule, schema: Arc<MessageSchema>) {
-        let mut kept = self.kept.lock().expect("nothing panics while it holds the schemas");
-        kept.remove(&rule.topic_id);
-        let mut weight = kept.values().map(|(_, schema)| schema.weight()).sum::<usize>() + schema.weight();
-        // Any of them may go; one that is needed again is compiled again.
-        while weight > WEIGHT_MAX
-            && let Some(other) = kept.keys().next().copied()
-            && let Some((_, gone)) = kept.remove(&other)
-        {
-            weight -= gone.weight();
-        }
-        kept.insert(rule.topic_id, (rule.version, schema));
-    }
 }
 
 impl Service {

@@ -7,6 +7,11 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// The longest that one piece of work may hold a thread that others share, in
+/// processor time of a release build.
+pub const STEP_MAX: Duration = Duration::from_millis(10);
 
 /// Does one piece of work on a thread that others share; `what` names it in
 /// the complaint.
@@ -69,7 +74,7 @@ mod measure {
 
     use rustix::time::{ClockId, clock_gettime};
 
-    use crate::work::STEP_MAX;
+    use super::STEP_MAX;
 
     /// How much longer our own code may take in a build without optimisation.
     const UNOPTIMISED: u32 = 5;
@@ -122,7 +127,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_short_or_waits_is_let_be() {
-        let waiting = Box::pin(tokio::time::sleep(crate::work::STEP_MAX * 6));
+        let waiting = Box::pin(tokio::time::sleep(STEP_MAX * 6));
         Guarded::new("waiting", waiting).await;
         assert_eq!(step("adding", || 1 + 1), 2);
     }

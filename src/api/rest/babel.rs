@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use self::rows::{
-    Chosen, EVENT_FIELDS, EVENT_SORTS, SUBSCRIPTION_EXTRAS, SUBSCRIPTION_FIELDS, Subscription, WebhookEvent, row,
+    Chosen, EVENT_FIELDS, EVENT_SORTS, Events, SUBSCRIPTION_EXTRAS, SUBSCRIPTION_FIELDS, Subscription, row,
 };
 use self::search::Search;
 use super::listing::{Beside, Listing, Rows};
@@ -520,21 +520,6 @@ async fn test(asked: Asked<ById, Nothing, Test>) -> Result<Tested, Refusal> {
         None => "The test event is on its way.".to_owned(),
     };
     Ok(Tested { success: true, message, event_id: tested.delivery.increment_id.0 })
-}
-
-#[derive(JsonSchema, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Events {
-    /// How many there are that fit the filter, shown or not.
-    total_events_count: u64,
-    success: bool,
-    /// Where to go on, if there are fewer than asked for since the answer would be too long.
-    message: String,
-}
-
-impl Beside for Events {
-    const LIST: &'static str = "events";
-    type Row = Chosen<WebhookEvent>;
 }
 
 /// Which events, in which order, and which members of them.

@@ -9,7 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Refusal, xml};
+use super::refusal::Refusal;
+use super::xml;
 use crate::api::list::{ListText, text_of};
 
 /// What an operation answers.

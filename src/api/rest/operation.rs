@@ -12,8 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny, IntoDeserializer, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, forward_to_deserialize_any};
 use url::form_urlencoded;
 
-use super::Refusal;
 use super::listing::{IntoReply, Reply};
+use super::refusal::Refusal;
 use crate::api::text;
 use crate::service::Service;
 use crate::service::auth::Caller;

@@ -7,6 +7,7 @@
 
 mod events;
 mod logs;
+mod shared;
 mod webhook;
 
 use axum::response::{IntoResponse, Response};
@@ -17,12 +18,12 @@ use serde_json::json;
 
 use self::events::{Category, Events, REFLOWED, reflowed};
 use self::logs::HttpHeader;
+use self::shared::{ById, Metadata, PAGING};
 use self::webhook::{Data, Shown, WebhookRow, check_https, named, named_violation};
 use super::listing::{Beside, Listing, Rows};
 use super::openapi::LIST_LIMIT_MAX;
 use super::operation::{Asked, Nothing, Operation};
 use super::values::{Int, Switch};
-use super::window::{Paging, Window};
 use super::{Dialect, Refusal, key, shown};
 use crate::api::list::text_of;
 use crate::domain::id::WebhookId;
@@ -35,9 +36,6 @@ use crate::service::resend::Backfill;
 
 /// What webhooks can be sorted by.
 const SORTS: [&str; 4] = ["webhook_url", "-webhook_url", "disabled", "-disabled"];
-/// How clients say which part of a list they want.
-const PAGING: Paging =
-    Paging { take: "_limit", take_min: 1, take_default: 100, skip: "_offset", skip_max: Some(u32::MAX) };
 /// Holds what is wrong, for clients that read no further; up to so many characters.
 const UC_REST_ERROR: HeaderName = HeaderName::from_static("uc-rest-error");
 const UC_REST_ERROR_CHARS_MAX: usize = 1_000;
@@ -167,56 +165,6 @@ fn refuse(refusal: &Refusal, _: &HeaderMap) -> Response {
     response
 }
 
-/// What is said of an answer.
-#[derive(Default, JsonSchema, Serialize)]
-#[schemars(rename = "ResponseMetadata")]
-struct Metadata {
-    /// The member with what was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payload_name: Option<&'static str>,
-    /// Which part of a list it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result_set: Option<ResultSet>,
-}
-
-/// A part of a list.
-#[derive(JsonSchema, Serialize)]
-struct ResultSet {
-    /// How many records there are in it.
-    count: usize,
-    /// How many were asked for.
-    limit: usize,
-    /// The place of the first, from 0.
-    offset: usize,
-    /// Whether there are more behind them.
-    more: bool,
-    /// The place of the next, if there are more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_offset: Option<usize>,
-    /// How many there are in all, if that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    total_records: Option<usize>,
-}
-
-impl Metadata {
-    fn of(payload_name: &'static str) -> Self {
-        Self { payload_name: Some(payload_name), result_set: None }
-    }
-
-    fn of_list(
-        payload_name: &'static str,
-        window: Window,
-        count: usize,
-        more: bool,
-        total_records: Option<usize>,
-    ) -> Self {
-        let Window { skip: offset, take: limit } = window;
-        let next_offset = more.then_some(offset + count);
-        let result_set = ResultSet { count, limit, offset, more, next_offset, total_records };
-        Self { payload_name: Some(payload_name), result_set: Some(result_set) }
-    }
-}
-
 /// Whether events that a webhook does not subscribe to are shown.
 #[derive(Deserialize, JsonSchema)]
 struct Placeholders {
@@ -327,21 +275,6 @@ async fn insert(asked: Asked<Nothing, Placeholders, Data>) -> Result<WebhookResp
     let defaults = WebhookDefaults { format: Format::UltraCart, retry: RetryPolicy::Default };
     let webhook = service.create_webhook(&caller, changes, defaults).await.map_err(named)?;
     Ok(WebhookResponse::new(shown.row(&webhook).await?))
-}
-
-/// Which webhook.
-#[derive(Deserialize, JsonSchema)]
-struct ById {
-    /// The webhook.
-    #[schemars(example = 1)]
-    #[serde(rename = "webhookOid")]
-    webhook_oid: Int,
-}
-
-impl ById {
-    fn webhook(&self) -> WebhookId {
-        WebhookId(self.webhook_oid.0)
-    }
 }
 
 async fn update(asked: Asked<ById, Placeholders, Data>) -> Result<WebhookResponse, Refusal> {

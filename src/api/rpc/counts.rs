@@ -1,6 +1,6 @@
 //! How the calls of a method have ended.
 
-use super::method::Spec;
+use super::spec::Spec;
 use crate::domain::fault::FaultCode;
 use crate::metrics::{Counter, Metrics};
 

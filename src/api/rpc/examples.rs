@@ -4,7 +4,7 @@
 use include_dir::{Dir, File, include_dir};
 use serde_json::{Map, Value, json};
 
-use super::method::Spec;
+use super::spec::Spec;
 
 static FOLDER: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/rpc-examples");
 

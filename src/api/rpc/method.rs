@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::{ResponsePayload, RpcModule};
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
@@ -25,6 +25,8 @@ use super::fault::{Codes, error_object, registered_error};
 use super::live::Live;
 use super::openrpc;
 use super::reference::{self, Audience};
+use super::spec::Notification;
+pub use super::spec::{CALLER_FAULTS, Spec, TurnOf};
 use super::unknown::no_such_path;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
@@ -32,10 +34,6 @@ use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
-
-/// The faults of finding out who calls.
-pub const CALLER_FAULTS: &[FaultCode] =
-    &[FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled, FaultCode::TooManyCalls];
 
 /// What came with the request besides the call.
 #[derive(Clone)]
@@ -102,86 +100,6 @@ impl Request {
         let writer = ListWriter::new(self.table.response_bytes_max, self.room.clone());
         let max = self.service.list_limit_max();
         (writer, limit.map_or_else(|| Steps::endless(max, step), |limit| Steps::new(limit, max, step)))
-    }
-}
-
-/// What a subscription tells.
-#[derive(Clone, Copy)]
-pub struct Notification {
-    /// The method of the notifications.
-    pub method: &'static str,
-    /// The schema of what each tells.
-    pub result_schema: fn(&mut SchemaGenerator) -> Schema,
-}
-
-/// What a method is, apart from what it does.
-pub struct Spec {
-    /// `resource.verb`, or a bare name.
-    pub name: &'static str,
-    /// One line for people.
-    pub summary: &'static str,
-    /// What it takes, after the session.
-    pub params: Vec<Param>,
-    /// Whether the session is its first parameter.
-    pub takes_session: bool,
-    /// What its caller must be allowed to do.
-    pub permission: Option<Permission>,
-    /// The fault for a value of the wrong kind.
-    pub invalid: FaultCode,
-    /// The other faults of its resource, and of others, that it may raise.
-    pub faults: &'static [FaultCode],
-    /// The schema of what it takes: an object with a member for each parameter.
-    pub params_schema: fn(&mut SchemaGenerator) -> Schema,
-    /// The schema of what it returns.
-    pub result_schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Whether it can be called over a WebSocket only.
-    pub needs_websocket: bool,
-    /// What follows its answer.
-    pub notification: Option<Notification>,
-    /// The option by which a list goes on that was cut off.
-    pub goes_on_by: Option<&'static str>,
-    /// What it waits for before it runs.
-    pub turn: TurnOf,
-}
-
-/// Whose turn a method waits for, that no account has many run at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnOf {
-    /// Its caller's.
-    Calls,
-    /// The same of those that read much.
-    HeavyCalls,
-    /// None: it has others run, or waits for something, and sees to it itself.
-    None,
-}
-
-impl Spec {
-    /// True of the names that the specification of JSON-RPC keeps for itself.
-    pub fn is_reserved(&self) -> bool {
-        self.name.starts_with("rpc.")
-    }
-
-    /// The part before the dot; `None` for a bare name and a reserved one.
-    pub fn resource(&self) -> Option<&'static str> {
-        self.name.split_once('.').map(|(resource, _)| resource).filter(|_| !self.is_reserved())
-    }
-
-    /// Every fault it may raise, in the order of their numbers.
-    pub fn all_faults(&self) -> Vec<FaultCode> {
-        let mut faults = vec![FaultCode::Internal, FaultCode::TooManyCalls, self.invalid];
-        if !self.params.is_empty() {
-            faults.push(FaultCode::MissingParameter);
-        }
-        if self.takes_session {
-            faults.extend(CALLER_FAULTS);
-        }
-        if self.needs_websocket {
-            faults.push(FaultCode::NotCallable);
-        }
-        faults.extend(self.faults);
-        faults.sort_by_key(|code| code.number());
-        faults.dedup();
-        faults
     }
 }
 
@@ -423,6 +341,11 @@ fn print(result: &impl Serialize) -> Result<Box<RawValue>, Fault> {
     })
 }
 
+/// What each is, apart from what it does.
+pub fn specs(methods: &[Method]) -> impl Iterator<Item = &Spec> + Clone {
+    methods.iter().map(|method| &method.spec)
+}
+
 /// All methods.
 pub struct Table {
     methods: Vec<Method>,
@@ -489,7 +412,7 @@ impl Table {
             return made.clone();
         }
         let make = move || {
-            let made = || text(openrpc::document(&self.methods, &self.url)).into();
+            let made = || text(openrpc::document(specs(&self.methods), &self.url)).into();
             place(&self).get_or_init(made).clone()
         };
         tokio::task::spawn_blocking(make).await.expect("a test makes all documents")
@@ -607,7 +530,7 @@ impl Table {
         args: Option<Box<RawValue>>,
     ) -> Result<Reply, Fault> {
         let table = Arc::clone(&request.table);
-        let Some(&place) = table.by_name.get(path) else { return Err(no_such_path(path, &table.methods)) };
+        let Some(&place) = table.by_name.get(path) else { return Err(no_such_path(path, specs(&table.methods))) };
         let method = &table.methods[place];
         if method.spec.resource().is_none() {
             let detail = format!("{path} is no method of a resource; it is called by itself, not through \"call\".");

@@ -19,6 +19,7 @@ mod openrpc;
 mod reference;
 mod sdk;
 mod socket;
+mod spec;
 mod unknown;
 mod wire;
 
@@ -280,7 +281,7 @@ fn json(status: StatusCode, body: Body) -> Response {
 
 /// The OpenRPC document of a server that is called at `url`.
 pub fn openrpc(url: &str) -> serde_json::Value {
-    openrpc::document(&methods::all(), url)
+    openrpc::document(method::specs(&methods::all()), url)
 }
 
 /// The reference for people, made from an OpenRPC document.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, words};
 use super::examples::Examples;
-use super::method::{Method, Notification, Spec};
+use super::spec::{Notification, Spec};
 use crate::domain::fault::FaultCode;
 
 /// The version of the OpenRPC specification that the document follows: the
@@ -19,7 +19,7 @@ const OPENRPC: &str = "1.2.6";
 const SCHEMAS: &str = "/components/schemas";
 
 /// The document of a server that is called at `url`.
-pub fn document(methods: &[Method], url: &str) -> Value {
+pub fn document<'a>(specs: impl Iterator<Item = &'a Spec>, url: &str) -> Value {
     // Two generators, since what may be left out of a parameter is null in a result.
     let settings = || {
         SchemaSettings::draft07()
@@ -29,8 +29,8 @@ pub fn document(methods: &[Method], url: &str) -> Value {
     let mut taken = settings().for_deserialize().into_generator();
     let mut given = settings().for_serialize().into_generator();
     let examples = Examples::read();
-    let described = methods.iter().filter(|method| !method.spec.is_reserved());
-    let methods: Vec<_> = described.map(|method| describe(&method.spec, &examples, &mut taken, &mut given)).collect();
+    let described = specs.filter(|spec| !spec.is_reserved());
+    let methods: Vec<_> = described.map(|spec| describe(spec, &examples, &mut taken, &mut given)).collect();
     let mut schemas = taken.take_definitions(true);
     for (name, schema) in given.take_definitions(true) {
         let other = schemas.insert(name, schema.clone());
@@ -175,7 +175,7 @@ mod tests {
     use serde::{Deserialize, Serialize};
 
     use super::*;
-    use crate::api::rpc::method::Request;
+    use crate::api::rpc::method::{Method, Request};
     use crate::api::rpc::sdk::{self, Label, Language};
     use crate::domain::fault::Fault;
     use crate::domain::user::Permission;
@@ -206,7 +206,7 @@ mod tests {
         let method = Method::with_session("robot.walk", "Walks.", walk)
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
-        let document = document(&[method], "https://example.com/");
+        let document = document([&method.spec].into_iter(), "https://example.com/");
         let own = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent"];
         let names = [&own[..], &["UserDisabled", "TooManyCalls", "InvalidParams"]].concat();
         let errors: Vec<_> = names.iter().map(|name| &document["components"]["errors"][name]).collect();
@@ -252,7 +252,7 @@ mod tests {
         let method = Method::with_session("robot.walk_home", "Walks home.", walk)
             .needs(Permission::Admin)
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
-        let document = document(&[method], "https://example.com/");
+        let document = document([&method.spec].into_iter(), "https://example.com/");
         let typescript = sdk::package(&document, Language::TypeScript, &Label::default());
         let python = sdk::package(&document, Language::Python, &Label::default());
         let has = |text: &str, parts: &[&str]| {

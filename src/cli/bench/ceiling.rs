@@ -13,9 +13,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use rusqlite::params;
 
-use super::Failure;
 use super::load::Wire;
 use super::sink::now_ns;
+use crate::cli::Failure;
 use crate::domain::secret::SecretKey;
 use crate::domain::signature::standard_webhooks;
 

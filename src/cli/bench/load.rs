@@ -12,8 +12,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::Failure;
 use super::sink::now_ns;
+use crate::cli::Failure;
 
 /// What to publish, and how fast.
 #[derive(Clone, Debug)]

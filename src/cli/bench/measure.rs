@@ -12,12 +12,15 @@ use http::HeaderMap;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
+use super::args::BenchArgs;
 use super::load::{Wire, publish};
 use super::pace::Capacity;
 use super::process::{Process, Usage, ourselves};
-use super::scenario::{MESSAGE_BYTES, Run, Scenario, Tls, runs};
+use super::runs::{MESSAGE_BYTES, Run, Tls, runs};
+use super::scenario::Scenario;
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
-use super::{BenchArgs, Failure, ceiling, hostile, sink, tls};
+use super::{ceiling, hostile, sink, tls};
+use crate::cli::Failure;
 use crate::cli::client::{RpcClient, Session, Target};
 
 /// How long nothing may arrive before the measurement is given up.

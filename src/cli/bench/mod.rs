@@ -1,5 +1,6 @@
 //! `tallyhook bench`: a real server process against a real receiver process.
 
+mod args;
 mod ceiling;
 mod hostile;
 mod load;
@@ -7,22 +8,20 @@ mod measure;
 mod pace;
 mod process;
 mod report;
+mod runs;
 mod scenario;
 mod sink;
 mod tenants;
 mod tls;
 
-use std::path::PathBuf;
-
-use clap::{Args, ValueEnum};
-
+pub use self::args::BenchArgs;
 use self::measure::Theirs;
 use self::report::Report;
 use self::scenario::Scenario;
+pub use self::sink::ReceiverArgs;
 pub use self::tenants::{AttackerArgs, attack};
 use super::client::Target;
 use super::folder::Folder;
-use super::target::LoginFlags;
 use super::{Failure, block_on, print};
 
 /// What its help ends with.
@@ -82,78 +81,6 @@ With --url the load goes to a server that runs already. It must reach the
 receiver (--receive-on; for loopback it has to be in dev mode, or be told
 --allow-target), and is left with the events, but without the webhooks.";
 
-/// What to measure.
-#[derive(Args)]
-pub struct BenchArgs {
-    /// Which scenario; all of them if none is named
-    #[arg(long, value_enum)]
-    scenario: Vec<Scenario>,
-    /// How many events, instead of the scenario's own number
-    #[arg(long)]
-    events: Option<usize>,
-    /// Events a second in the scenarios that have a rate
-    #[arg(long)]
-    rate: Option<f64>,
-    /// Bytes of padding in each message, instead of 100; single has 500 unless told
-    #[arg(long)]
-    message_bytes: Option<usize>,
-    /// Events in one call in the scenarios that go as fast as they can, instead of 50; single has 1 unless told
-    #[arg(long)]
-    batch: Option<usize>,
-    /// Connections to publish on
-    #[arg(long, default_value_t = 8)]
-    connections: usize,
-    /// Pairs of runs in the scenarios that compare, instead of 5
-    #[arg(long)]
-    pairs: Option<usize>,
-    /// Measure the server at this http URL instead of one of our own
-    #[arg(long)]
-    url: Option<String>,
-    #[command(flatten)]
-    login: LoginFlags,
-    /// Where the receiver listens
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
-    receive_on: String,
-    /// How far away the receiver of ordinary webhooks is, in milliseconds; distant has 100 unless told
-    #[arg(long, value_name = "N")]
-    latency_ms: Option<u64>,
-    /// Receive over https, with a certificate that is made for it and that the server is told to trust
-    #[arg(long, conflicts_with = "url")]
-    tls: bool,
-    /// Spread the webhooks over so many hosts, which are loopback addresses; hosts has 200 unless told
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
-    hosts: Option<u16>,
-    /// Which attack of tenants; `all` one after the other, or `together` at once; the ten worst if none is named
-    #[arg(long, value_name = "NAME", value_parser = tenants::names())]
-    attack: Vec<String>,
-    /// How long each attack of tenants lasts, in seconds
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=60))]
-    attack_seconds: u64,
-    /// Start this program as the server, such as that of another version
-    #[arg(long, value_name = "PATH", conflicts_with = "url")]
-    server: Option<PathBuf>,
-    /// Print what tenants measured as rows of a table in Markdown
-    #[arg(long, conflicts_with = "json")]
-    markdown: bool,
-    /// Print the figures as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-impl BenchArgs {
-    /// The program that serves.
-    fn server(&self) -> Result<PathBuf, Failure> {
-        self.server.clone().map_or_else(process::ourselves, Ok)
-    }
-
-    fn scenarios(&self) -> Vec<Scenario> {
-        if !self.scenario.is_empty() {
-            return self.scenario.clone();
-        }
-        Scenario::value_variants().iter().copied().filter(|scenario| *scenario != Scenario::Tenants).collect()
-    }
-}
-
 /// Measures, and prints the figures.
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let scenarios = args.scenarios();
@@ -190,26 +117,6 @@ fn theirs(url: &str, args: &BenchArgs) -> Result<Theirs, Failure> {
     let address = target.plain_address().ok_or_else(|| Failure::usage(format!("{url}: the load is plain http")))?;
     let (user, key) = args.login.credentials(&target)?;
     Ok(Theirs { address, user, key })
-}
-
-/// The receiver process.
-#[derive(Args)]
-pub struct ReceiverArgs {
-    /// Where it listens
-    #[arg(long)]
-    bind: String,
-    /// How many milliseconds it answers after it has a request
-    #[arg(long, default_value_t = 0)]
-    latency_ms: u64,
-    /// How many addresses it has, from that one on
-    #[arg(long, default_value_t = 1)]
-    hosts: u16,
-    /// The certificate and the key for those who speak TLS, in PEM
-    #[arg(long)]
-    tls: Option<PathBuf>,
-    /// Has every handshake be a full one
-    #[arg(long)]
-    no_resumption: bool,
 }
 
 /// Runs the receiver process.

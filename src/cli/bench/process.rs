@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::Failure;
+use crate::cli::Failure;
 
 /// Clock ticks a second in `/proc` (`sysconf(_SC_CLK_TCK)`), 100 on every
 /// Linux that Rust runs on.

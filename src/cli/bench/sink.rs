@@ -9,11 +9,13 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use clap::Args;
 use futures_util::future::try_join_all;
 use hdrhistogram::Histogram;
 use http::header::CONNECTION;
@@ -31,7 +33,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::hostile::Kind;
 use super::pace::{Load, Pace};
-use super::{Failure, ReceiverArgs, tls};
+use super::tls;
+use crate::cli::Failure;
 use crate::cli::serve::raise_file_limit;
 
 /// Before the time in a message.
@@ -126,6 +129,26 @@ pub fn hosts(first: IpAddr, count: u16) -> Result<Vec<IpAddr>, Failure> {
         }
         (IpAddr::V6(_), _) => Err(Failure::usage("several hosts need addresses of IPv4; give such to --receive-on")),
     }
+}
+
+/// The receiver process.
+#[derive(Args)]
+pub struct ReceiverArgs {
+    /// Where it listens
+    #[arg(long)]
+    bind: String,
+    /// How many milliseconds it answers after it has a request
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// How many addresses it has, from that one on
+    #[arg(long, default_value_t = 1)]
+    hosts: u16,
+    /// The certificate and the key for those who speak TLS, in PEM
+    #[arg(long)]
+    tls: Option<PathBuf>,
+    /// Has every handshake be a full one
+    #[arg(long)]
+    no_resumption: bool,
 }
 
 /// Receives until the process is killed; says where through `ready`.

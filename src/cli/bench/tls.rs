@@ -14,7 +14,7 @@ use rustls::server::NoServerSessionStorage;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::Failure;
+use crate::cli::Failure;
 
 /// What a connection over TLS begins with: a record of a handshake (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;

@@ -2,10 +2,10 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::load::scanned;
 use super::pages::check_webhook;
 use super::reads::{ROWS_PER_STEP, Step, last_number};
 use super::rows::{damaged, patterns, state_code, state_from_code};
+use super::standings::scanned;
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job as Shown, JobKind, JobState, Progress, Unavailable};

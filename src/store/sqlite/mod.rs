@@ -28,6 +28,7 @@ mod readers;
 mod reads;
 mod resending;
 mod rows;
+mod standings;
 mod trouble;
 mod webhooks;
 mod write;

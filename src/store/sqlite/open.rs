@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
+use super::config::{Config, Durability};
 use super::mark::read_store_id;
 use super::place::{Place, beside};
-use super::{Config, Durability};
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
 use crate::store::StoreError;

@@ -16,14 +16,15 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::config::Config;
 use super::engine::Sqlite;
 use super::extent::Extent;
+use super::load;
 use super::mark::Mark;
 use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
 use super::place::Place;
 use super::readers::Readers;
 use super::trouble::{Trouble, Troubles};
-use super::{Config, load};
 use crate::domain::id::{Span, StoreId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::store::StoreError;

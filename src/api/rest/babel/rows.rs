@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::rest::Refusal;
+use crate::api::rest::listing::Beside;
 use crate::api::rest::query::{Field, Kind, Row};
 use crate::api::rest::values::time;
 use crate::domain::delivery::{Attempt, DeliveryState};
@@ -194,4 +195,20 @@ pub fn row(item: &impl Serialize) -> Result<Row, Refusal> {
         Ok(Value::Object(row)) => Ok(row),
         _ => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The answer could not be written.")),
     }
+}
+
+/// What stands beside a list of events.
+#[derive(JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Events {
+    /// How many there are that fit the filter, shown or not.
+    pub total_events_count: u64,
+    pub success: bool,
+    /// Where to go on, if there are fewer than asked for since the answer would be too long.
+    pub message: String,
+}
+
+impl Beside for Events {
+    const LIST: &'static str = "events";
+    type Row = Chosen<WebhookEvent>;
 }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Events;
-use super::rows::{Subscription, WebhookEvent, row};
+use super::rows::{Events, Subscription, WebhookEvent, row};
 use crate::api::rest::Refusal;
 use crate::api::rest::listing::Rows;
 use crate::api::rest::query::{Filter, Select, Sort, SortKey};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ById, Metadata, PAGING};
+use super::shared::{ById, Metadata, PAGING};
 use crate::api::rest::listing::{Beside, Listing, Rows};
 use crate::api::rest::openapi::LIST_LIMIT_MAX;
 use crate::api::rest::operation::{Asked, Nothing};

@@ -8,6 +8,7 @@ mod model;
 mod names;
 mod python;
 mod typescript;
+mod values;
 mod words;
 
 use std::collections::BTreeMap;

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::names::Names;
+use super::values::{list, text};
 use super::words::{pascal, snake};
 
 /// What the templates have: sessions are the packages' own business, and `call`
@@ -452,14 +453,4 @@ fn bounds(schema: &Value) -> String {
     range(&schema["minimum"], &schema["maximum"], "")
         + &range(&schema["minLength"], &schema["maxLength"], " characters")
         + &range(&schema["minItems"], &schema["maxItems"], " items")
-}
-
-/// The text; empty if it is none.
-pub fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-/// The items; none if it is no list.
-pub fn list(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
 }

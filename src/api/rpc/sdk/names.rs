@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::model::list;
+use super::values::list;
 use super::words::pascal;
 
 /// Which schema has which name.

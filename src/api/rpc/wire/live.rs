@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{DeliveryItem, schema};
+use super::delivery::DeliveryItem;
+use super::schema;
 use crate::service::live::{DeliveryNews, EventNews, Missed};
 use crate::store::feed::MissedEvents;
 use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent};

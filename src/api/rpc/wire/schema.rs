@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::{BREAKERS, Flag, Headers, Object, Topics, Whole};
+use super::breaker::BREAKERS;
+use super::values::{Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{breaker, schema};
+use super::breaker::breaker;
+use super::schema;
 use crate::domain::delivery::{ErrorClass, StateCounts};
 use crate::domain::id::IncrementId;
 use crate::domain::stats::{AttemptStats, Durations, WebhookStats};

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Flag, Whole, nullable, schema};
+use super::policy::nullable;
+use super::schema;
+use super::values::{Flag, Whole};
 use crate::domain::catalogue::{
     CatalogueEntry, DESCRIPTION_CHARS_MAX, NAME_CHARS_MAX, TopicChanges, TopicSpec, Validation,
 };

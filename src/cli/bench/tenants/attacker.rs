@@ -1,88 +1,35 @@
-//! The attacker: a process that prepares an attack, waits for the word on its
-//! standard input, attacks for so long, and says how its calls were answered;
-//! or says why it can't. It comes from an address of its own, where the system
-//! has more than one for loopback, since the server counts by address.
+//! The attacker, as attacks know him. He comes from an address of his own, where
+//! the system has more than one for loopback, since the server counts by address.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::Add;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use clap::Args;
 use futures_util::future::join_all;
 use http::{Request, StatusCode};
 use http_body_util::Full;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::super::Failure;
 use super::super::load::{Wire, connect_from};
 use super::process::READY;
-use super::{attacks, rpc};
-use crate::cli::serve::raise_file_limit;
-use crate::cli::{block_on, print};
+use super::rpc;
+use super::tally::Tally;
+use crate::cli::{Failure, print};
 
 /// How long it rests when it can't connect or was cut off.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Connections that are opened at once.
 const OPENED_AT_ONCE: usize = 64;
 
-/// Whom to attack, and how.
-#[derive(Args)]
-pub struct AttackerArgs {
-    /// Which attack
-    #[arg(long)]
-    attack: String,
-    /// The address that it comes from
-    #[arg(long)]
-    from: IpAddr,
-    /// The server, as `host:port`
-    #[arg(long)]
-    address: String,
-    /// The attacker's receiver, as `host:port`
-    #[arg(long)]
-    receiver: String,
-    /// Who may do all that a user may
-    #[arg(long)]
-    user: String,
-    /// The key of that user
-    #[arg(long)]
-    key: String,
-    /// The key of a user of the same merchant who may only read
-    #[arg(long)]
-    reader_key: String,
-    /// How long to attack
-    #[arg(long)]
-    seconds: u64,
-}
-
-/// How the calls of an attack were answered.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-pub struct Tally {
-    /// Those that did what was asked.
-    pub done: u64,
-    /// Those that were answered with a fault, or a status that is no success.
-    pub refused: u64,
-    /// Connections that could not be had, or were closed.
-    pub cut: u64,
-}
-
-impl Add for Tally {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self { done: self.done + other.done, refused: self.refused + other.refused, cut: self.cut + other.cut }
-    }
-}
-
+/// The same, being counted.
 #[derive(Default)]
-struct Counts {
+pub(super) struct Counts {
     done: AtomicU64,
     refused: AtomicU64,
     cut: AtomicU64,
@@ -97,43 +44,12 @@ pub struct Attacker {
     pub key: String,
     /// The key of the user who may only read.
     pub reader_key: String,
-    from: IpAddr,
-    address: String,
-    receiver: String,
-    session: String,
-    lasts: Duration,
-    counts: Arc<Counts>,
-}
-
-/// Runs the attacker's process.
-pub fn attack(args: &AttackerArgs) -> Result<(), Failure> {
-    raise_file_limit();
-    let attack = attacks::ALL.iter().find(|attack| attack.name == args.attack);
-    let attack = attack.ok_or_else(|| Failure::usage(format!("{}: there is no such attack", args.attack)))?;
-    block_on(async {
-        let done = carry_out(attack, args).await;
-        if let Err(Failure { message: Some(why), .. }) = &done {
-            print(why)?;
-        }
-        print(&serde_json::to_string(&done?).map_err(Failure::failed)?)
-    })
-}
-
-async fn carry_out(attack: &attacks::Attack, args: &AttackerArgs) -> Result<Tally, Failure> {
-    let session = rpc::login(&mut Wire::open_from(args.from, &args.address).await?, &args.user, &args.key).await?;
-    let attacker = Attacker {
-        user: args.user.clone(),
-        key: args.key.clone(),
-        reader_key: args.reader_key.clone(),
-        from: args.from,
-        address: args.address.clone(),
-        receiver: args.receiver.clone(),
-        session,
-        lasts: Duration::from_secs(args.seconds),
-        counts: Arc::default(),
-    };
-    (attack.run)(attacker.clone()).await?;
-    Ok(attacker.tally())
+    pub(super) from: IpAddr,
+    pub(super) address: String,
+    pub(super) receiver: String,
+    pub(super) session: String,
+    pub(super) lasts: Duration,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Attacker {
@@ -269,7 +185,8 @@ impl Attacker {
         let _: Result<Vec<()>, _> = timeout_at(until, join_all((0..connections).map(hold))).await;
     }
 
-    fn tally(&self) -> Tally {
+    /// How his calls were answered so far.
+    pub fn tally(&self) -> Tally {
         let Counts { done, refused, cut } = &*self.counts;
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Tally { done: of(done), refused: of(refused), cut: of(cut) }

@@ -9,10 +9,10 @@ use http_body_util::Full;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::Failure;
 use super::super::load::Wire;
 use super::super::sink::{CONTROLS_PATH, FAT_PATH};
 use super::attacker::{Attacker, Running};
+use crate::cli::Failure;
 
 /// The topic of what attackers publish.
 const TOPIC: &str = "attack:event";
@@ -349,7 +349,7 @@ async fn twice(attacker: &Attacker, until: Instant, calls: u64, call: &Bytes) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::TOGETHER;
+    use super::super::trial::TOGETHER;
     use super::*;
 
     #[test]

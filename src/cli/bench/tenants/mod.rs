@@ -3,38 +3,36 @@
 //! limits that is started for that attack alone, or for all of them together.
 
 mod attacker;
+mod attacking;
 mod attacks;
 mod neighbour;
 mod process;
+mod row;
 mod rpc;
 mod show;
+mod tally;
+pub mod trial;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use self::attacker::Tally;
-pub use self::attacker::{AttackerArgs, attack};
+pub use self::attacking::{AttackerArgs, attack};
 use self::attacks::Attack;
 use self::neighbour::{Errand, Neighbour, Phase, Waits};
 use self::process::AttackerProcess;
+pub use self::row::Row;
+use self::row::{Compared, Noticed};
 pub use self::show::{markdown, table};
+use self::tally::Tally;
+use self::trial::{Trial, asked_for};
+use super::args::BenchArgs;
 use super::process::{Process, ourselves, polite};
-use super::{BenchArgs, Failure};
+use crate::cli::Failure;
 
-/// What names all attacks, one after the other.
-const ALL: &str = "all";
-/// All of them at once.
-const TOGETHER: Trial = Trial {
-    name: "together",
-    what: "all of these at once, each by a merchant and a process of its own",
-    attacks: attacks::ALL,
-};
 /// What a user may be allowed who publishes.
 const ALL_PERMISSIONS: &str = "webhook_read,webhook_write,event_write";
 /// The last byte of the address that the first attacker calls from; the others follow.
@@ -48,61 +46,6 @@ const REST_CPU: Duration = Duration::from_millis(30);
 const BEFORE: Duration = Duration::from_secs(4);
 /// The least that he has to wait longer before it counts, in microseconds.
 const NOTICED_US: u64 = 10_000;
-
-/// What is done at one server.
-#[derive(Clone, Copy)]
-struct Trial {
-    name: &'static str,
-    what: &'static str,
-    attacks: &'static [Attack],
-}
-
-/// What came of an attack.
-#[derive(Debug, Serialize)]
-pub struct Row {
-    attack: &'static str,
-    what: &'static str,
-    /// What a neighbour noticed; `None` if the attack could not be made.
-    #[serde(flatten)]
-    noticed: Option<Noticed>,
-    /// Why it could not.
-    failed: Option<String>,
-}
-
-/// What a neighbour noticed.
-#[derive(Debug, Serialize)]
-struct Noticed {
-    /// How the attackers' calls were answered; `None` if one did not come to an end.
-    attacker: Option<Tally>,
-    waits: Vec<Compared>,
-    /// The most memory that the server had during the attack, in bytes.
-    peak_rss: Option<u64>,
-    /// What it had when it had come to rest, or 20 s later.
-    rss_after: Option<u64>,
-    /// The files of the store then, in bytes.
-    store_bytes: u64,
-}
-
-impl Row {
-    /// Which attack, if it could not be made.
-    pub fn failed(&self) -> Option<&'static str> {
-        self.failed.as_ref().map(|_| self.attack)
-    }
-}
-
-/// What the neighbour waited for, before and during.
-#[derive(Debug, Serialize)]
-struct Compared {
-    what: &'static str,
-    before: Waits,
-    during: Waits,
-    is_ok: bool,
-}
-
-/// What may be named on the command line.
-pub fn names() -> PossibleValuesParser {
-    PossibleValuesParser::new(attacks::ALL.iter().map(|attack| attack.name).chain([ALL, TOGETHER.name]))
-}
 
 /// Measures the attacks that are asked for. One that can't be made says so in
 /// its row, and the others go on.
@@ -120,19 +63,6 @@ pub async fn measure(folder: &Path, args: &BenchArgs) -> Vec<Row> {
         rows.push(Row { attack, what, noticed, failed });
     }
     rows
-}
-
-/// The ten worst if none is named.
-fn asked_for(names: &[String]) -> Vec<Trial> {
-    let is_named = |asked: &str| names.iter().any(|name| name == asked);
-    let is_asked_for = |attack: &&Attack| match names {
-        [] => attack.is_worst,
-        _ => is_named(attack.name) || is_named(ALL),
-    };
-    let alone =
-        |attack: &'static Attack| Trial { name: attack.name, what: attack.what, attacks: std::slice::from_ref(attack) };
-    let each = attacks::ALL.iter().filter(is_asked_for).map(alone);
-    each.chain(is_named(TOGETHER.name).then_some(TOGETHER)).collect()
 }
 
 async fn suffer(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noticed, Failure> {
@@ -248,22 +178,4 @@ fn compare(before: Phase, during: Phase) -> Vec<Compared> {
         Compared { what: errand.name(), before, during, is_ok: during.missed == 0 && during.p99_us <= bound }
     };
     Errand::ALL.into_iter().zip(before.into_iter().zip(during)).map(compare).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_are_asked_for_by_one_name_and_those_together_by_theirs() {
-        let named = |names: &[&str]| {
-            let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-            asked_for(&names).iter().map(|trial| (trial.name, trial.attacks.len())).collect::<Vec<_>>()
-        };
-        assert!(named(&[]).len() == 10 && named(&[]).iter().all(|(_, attacks)| *attacks == 1));
-        assert_eq!(named(&["half-heads", "long-filter"]), [("long-filter", 1), ("half-heads", 1)]);
-        assert_eq!(named(&["together"]), [("together", attacks::ALL.len())]);
-        let all = named(&["all", "together"]);
-        assert!(all.len() == attacks::ALL.len() + 1 && all.last() == named(&["together"]).first());
-    }
 }

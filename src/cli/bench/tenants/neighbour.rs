@@ -25,10 +25,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::super::Failure;
 use super::super::load::Wire;
 use super::super::sink::number_behind;
 use super::rpc;
+use crate::cli::Failure;
 
 /// How often webhooks are listed and events published.
 const STEADY_PER_S: u64 = 20;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::super::Failure;
 use super::super::process::{ourselves, polite};
-use super::attacker::Tally;
+use super::tally::Tally;
+use crate::cli::Failure;
 
 /// What an attacker says when all is prepared; anything else is why it can't be.
 pub const READY: &str = "ready";

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::Failure;
 use super::super::load::Wire;
+use crate::cli::Failure;
 
 /// A call of a method that takes the session first; `params` is an array.
 pub fn call(method: &str, session: &str, params: Value) -> String {

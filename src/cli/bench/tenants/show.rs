@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::attacker::Tally;
 use super::neighbour::Errand;
-use super::{Compared, Noticed, Row};
+use super::row::{Compared, Noticed, Row};
+use super::tally::Tally;
 
 /// As text for a terminal.
 pub fn table(rows: &[Row]) -> String {

@@ -1,0 +1,78 @@
+//! What a value of a configuration may be.
+
+/// What a value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rule {
+    /// An IP address and a port.
+    Address,
+    /// `sqlite:PATH`.
+    Store,
+    /// `full` or `normal`.
+    Durability,
+    /// `true` or `false`.
+    Switch,
+    /// A list of networks or single addresses.
+    Networks,
+    /// A list of ports or ranges of them.
+    Ports,
+    /// A filter of `tracing`.
+    Filter,
+    /// An http or https URL.
+    Url,
+    /// A file that is read at the start.
+    File,
+    /// A whole number.
+    Number {
+        /// What it counts.
+        unit: Unit,
+        /// The least it may be.
+        min: u64,
+        /// The most it may be.
+        max: u64,
+    },
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Days.
+    Days,
+}
+
+impl Rule {
+    /// What may be written, for people.
+    pub fn allowed(self) -> String {
+        match self {
+            Self::Address => "ADDRESS:PORT".to_owned(),
+            Self::Store => "sqlite:PATH".to_owned(),
+            Self::Durability => "full or normal".to_owned(),
+            Self::Switch => "true or false".to_owned(),
+            Self::Networks => "networks or addresses".to_owned(),
+            Self::Ports => "ports or ranges".to_owned(),
+            Self::Filter => "a filter of tracing".to_owned(),
+            Self::Url => "an http or https URL".to_owned(),
+            Self::File => "a path".to_owned(),
+            Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
+        }
+    }
+}
+
+impl Unit {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Count => "",
+            Self::Bytes => " bytes",
+            Self::Seconds => " s",
+            Self::Millis => " ms",
+            Self::Days => " days",
+        }
+    }
+}
