@@ -19,6 +19,7 @@ use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::{By, Permissions, Profile};
 use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
+use tallyhook::metrics::Metrics;
 use tallyhook::render;
 use tallyhook::store::admin::{Admin, NewUser};
 use tallyhook::store::{self, Content, Parcel, Store};
@@ -124,7 +125,7 @@ impl Stored {
         let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
         admin.create_user(&user, NOW).expect("the user is new");
-        let store = store::open(config, Clock::system()).expect("the store opens").store;
+        let store = store::open(config, Clock::system(), &Metrics::default()).expect("the store opens").store;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("the runtime starts");
         let said = WebhookChanges {
             topics: Some(patterns("order:*")),

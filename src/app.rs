@@ -73,9 +73,9 @@ impl Server {
         let socket = TcpListener::bind(config.listen)
             .await
             .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone())?;
-        let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let metrics = Arc::new(Metrics::default());
+        let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
+        let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
         let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
         let worker = Worker::start(config.delivery, parts).await?;

@@ -5,6 +5,8 @@
 //! lock, no allocation, no I/O. Children with labels are made when a floor is
 //! set up, from lists that the code knows, so nobody's input makes more of them.
 
+mod histogram;
+
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +16,9 @@ use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Metric, Registry};
+
+use self::histogram::Bound;
+pub use self::histogram::Histogram;
 
 /// The names of labels, each with its value.
 type Labels = Vec<(&'static str, &'static str)>;
@@ -28,6 +33,23 @@ pub struct Metrics {
     pub attempts: Labelled<Counter>,
     /// Lanes, by `state`.
     pub lanes: Labelled<Gauge>,
+    /// Changes that wait for the store's writer.
+    pub changes_waiting: Gauge,
+    /// Commits of the store, by `outcome`: `committed` or `failed`.
+    pub commits: Labelled<Counter>,
+    /// Changes in a commit.
+    pub commit_changes: Histogram,
+    /// Rows that a commit writes, about.
+    pub commit_rows: Histogram,
+    /// How long a commit takes, from when it is begun to when it is on disk.
+    pub commit_microseconds: Histogram,
+    /// Webhooks, events, jobs and logs for which the store has something to do
+    /// besides the changes.
+    pub chores_waiting: Gauge,
+    /// Connections that read the store, by `user`: `calls` or `lanes`.
+    pub readers_in_use: Labelled<Gauge>,
+    /// Subscriptions that are told of commits.
+    pub subscribers: Gauge,
     /// Connections of clients.
     pub connections: Gauge,
     /// Calls of JSON-RPC, by `method` and `fault`: that of the answer, `none`, or `other`.
@@ -94,6 +116,20 @@ impl Limit {
     }
 }
 
+/// How many changes or rows a commit has: up to one, a few, and so on; its budget
+/// is 1,200 rows.
+const COMMIT_SIZES: &[Bound] = &[(1, "1.0"), (4, "4.0"), (16, "16.0"), (64, "64.0"), (256, "256.0"), (1_200, "1200.0")];
+/// How long a commit takes, in microseconds.
+const COMMIT_TIMES: &[Bound] = &[
+    (300, "300.0"),
+    (1_000, "1000.0"),
+    (3_000, "3000.0"),
+    (10_000, "10000.0"),
+    (30_000, "30000.0"),
+    (100_000, "100000.0"),
+    (1_000_000, "1000000.0"),
+];
+
 /// Whether a value only grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -101,6 +137,8 @@ pub enum Kind {
     Counter,
     /// It says how much there is now.
     Gauge,
+    /// It counts values up to the bound that its label `le` says.
+    Histogram,
 }
 
 /// A value, and what it is of.
@@ -148,6 +186,44 @@ impl Default for Metrics {
             ),
             attempts: list.add("attempts", "attempts", "Attempts that have ended, by outcome.", of(&["outcome"])),
             lanes: list.add("lanes", "webhooks", "Webhooks by what their lane is doing.", Labelled::new(&["state"])),
+            changes_waiting: list.add(
+                "changes_waiting",
+                "changes",
+                "Changes that wait for the store's writer.",
+                Gauge::default(),
+            ),
+            commits: list.add("commits", "commits", "Commits of the store, by outcome.", of(&["outcome"])),
+            commit_changes: list.add("commit_changes", "changes", "Changes in a commit.", Histogram::new(COMMIT_SIZES)),
+            commit_rows: list.add(
+                "commit_rows",
+                "rows",
+                "Rows that a commit writes, about.",
+                Histogram::new(COMMIT_SIZES),
+            ),
+            commit_microseconds: list.add(
+                "commit_microseconds",
+                "microseconds",
+                "How long a commit takes until it is on disk.",
+                Histogram::new(COMMIT_TIMES),
+            ),
+            chores_waiting: list.add(
+                "chores_waiting",
+                "chores",
+                "Webhooks, events, jobs and logs for which the store has something to do besides the changes.",
+                Gauge::default(),
+            ),
+            readers_in_use: list.add(
+                "readers_in_use",
+                "readers",
+                "Connections that read the store, by user.",
+                Labelled::new(&["user"]),
+            ),
+            subscribers: list.add(
+                "subscribers",
+                "subscriptions",
+                "Subscriptions that are told of commits.",
+                Gauge::default(),
+            ),
             connections: list.add("connections", "connections", "Connections of clients.", Gauge::default()),
             calls: list.add(
                 "calls",
@@ -276,6 +352,17 @@ impl Read for Gauge {
     }
 }
 
+impl Read for Histogram {
+    fn kind(&self) -> Kind {
+        Kind::Histogram
+    }
+
+    fn read(&self) -> Vec<(Labels, i64)> {
+        let sample = |(bound, count): (&'static str, u64)| (vec![("le", bound)], count.try_into().unwrap_or(i64::MAX));
+        self.up_to().into_iter().map(sample).collect()
+    }
+}
+
 impl<M: Read + Default> Read for Labelled<M> {
     fn kind(&self) -> Kind {
         M::default().kind()
@@ -332,6 +419,14 @@ mod tests {
         metrics.outcomes_unrecorded.set(2);
         metrics.attempts.child(&["delivered"]).inc_by(3);
         metrics.lanes.child(&["open"]).set(4);
+        metrics.changes_waiting.set(5);
+        metrics.commits.child(&["committed"]).inc();
+        for histogram in [&metrics.commit_changes, &metrics.commit_rows, &metrics.commit_microseconds] {
+            histogram.observe(1);
+        }
+        metrics.chores_waiting.set(6);
+        metrics.readers_in_use.child(&["lanes"]).set(2);
+        metrics.subscribers.set(8);
         let connection = Present::new(&metrics.connections);
         metrics.calls.child(&["event.publish", "none"]).inc();
         metrics.calls.child(&["event.publish", "none"]).inc();
@@ -345,6 +440,12 @@ mod tests {
         assert_eq!(value(&metrics, "outcomes_unrecorded", &[]), 2);
         assert_eq!(value(&metrics, "attempts", &[("outcome", "delivered")]), 3);
         assert_eq!(value(&metrics, "lanes", &[("state", "open")]), 4);
+        assert_eq!(value(&metrics, "changes_waiting", &[]), 5);
+        assert_eq!(value(&metrics, "commits", &[("outcome", "committed")]), 1);
+        assert_eq!(value(&metrics, "commit_rows", &[("le", "4.0")]), 1);
+        assert_eq!(value(&metrics, "chores_waiting", &[]), 6);
+        assert_eq!(value(&metrics, "readers_in_use", &[("user", "lanes")]), 2);
+        assert_eq!(value(&metrics, "subscribers", &[]), 8);
         assert_eq!(value(&metrics, "connections", &[]), 1);
         assert_eq!(value(&metrics, "calls", &[("method", "event.publish"), ("fault", "none")]), 2);
         for (place, limit) in (1..).zip(Limit::ALL) {
@@ -356,8 +457,11 @@ mod tests {
         let text = metrics.text();
         for Sample { name, help, kind, labels, value, .. } in samples {
             assert!(value > 0, "{name} {labels:?} is not moved by this test");
-            let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
-            let suffix = if kind == "counter" { "_total" } else { "" };
+            let (kind, suffix) = match kind {
+                Kind::Counter => ("counter", "_total"),
+                Kind::Gauge => ("gauge", ""),
+                Kind::Histogram => ("histogram", "_bucket"),
+            };
             let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             for line in [

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Patterns;
+use crate::metrics::Gauge;
 
 /// The most webhooks of which a watcher is told what it missed; beyond, it is
 /// told that it missed something of any.
@@ -47,6 +48,8 @@ pub struct Committed {
 pub struct Feed {
     /// How many there are.
     count: AtomicUsize,
+    /// The same, for whoever watches the server.
+    subscribers: Gauge,
     inboxes: Mutex<HashMap<MerchantId, Inboxes>>,
 }
 
@@ -88,6 +91,11 @@ impl<T: Waiting> Inbox<T> {
 }
 
 impl Feed {
+    /// With nobody who watches yet; how many do is shown there.
+    pub fn new(subscribers: Gauge) -> Self {
+        Self { subscribers, ..Self::default() }
+    }
+
     /// True if anybody watches. Who begins to after this has looked reads the
     /// store later still, and finds there what was committed before.
     pub fn is_watched(&self) -> bool {
@@ -142,7 +150,7 @@ impl Feed {
         backlog_max: usize,
     ) -> DeliveryWatch {
         let inbox = Inbox::new(Deliveries { webhook, backlog_max, catching_up: None, news: DeliveryNews::default() });
-        self.count.fetch_add(1, Ordering::SeqCst);
+        self.enter();
         self.inboxes().entry(merchant).or_default().deliveries.push(Arc::clone(&inbox));
         DeliveryWatch { feed: Arc::clone(self), merchant, inbox }
     }
@@ -161,9 +169,14 @@ impl Feed {
         let waiting =
             Events { topics, backlog_max, is_catching_up, through: latest, latest, news: EventNews::default() };
         let inbox = Inbox::new(waiting);
-        self.count.fetch_add(1, Ordering::SeqCst);
+        self.enter();
         self.inboxes().entry(merchant).or_default().events.push(Arc::clone(&inbox));
         EventWatch { feed: Arc::clone(self), merchant, inbox }
+    }
+
+    fn enter(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.subscribers.inc();
     }
 
     fn leave(&self, merchant: MerchantId, remove: impl FnOnce(&mut Inboxes)) {
@@ -175,6 +188,7 @@ impl Feed {
             }
         }
         self.count.fetch_sub(1, Ordering::SeqCst);
+        self.subscribers.dec();
     }
 
     fn inboxes(&self) -> MutexGuard<'_, HashMap<MerchantId, Inboxes>> {
@@ -453,7 +467,8 @@ mod tests {
 
     #[test]
     fn nobody_is_told_of_what_is_not_theirs() {
-        let feed = Arc::new(Feed::default());
+        let subscribers = Gauge::default();
+        let feed = Arc::new(Feed::new(subscribers.clone()));
         assert!(!feed.is_watched());
         let (all, one) = (feed.watch_deliveries(ACME, None, 10), feed.watch_deliveries(ACME, Some(HOOK), 10));
         feed.tell(&deliveries(MerchantId(2), WebhookId(9), 1, 3));
@@ -462,8 +477,10 @@ mod tests {
         assert_eq!(numbers(&one.take()), [] as [i64; 0]);
         drop(all);
         assert!(feed.is_watched());
+        assert_eq!(subscribers.get(), 1);
         drop(one);
         assert!(!feed.is_watched() && feed.inboxes().is_empty());
+        assert_eq!(subscribers.get(), 0);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod accounts;
 pub mod attempt_log;
 pub mod base;
 pub mod catalogue;
+pub mod counts;
 pub mod deliveries;
 pub mod error;
 pub mod events;
@@ -52,6 +53,7 @@ pub use self::upkeep::Upkeep;
 pub use self::watched::Watched;
 pub use self::webhooks::{Alteration, WebhookSelector, Webhooks};
 use crate::domain::time::Clock;
+use crate::metrics::Metrics;
 
 /// What the floors above need to know and to have changed. Every caller's
 /// look-up happens within a merchant, so nobody sees another's data.
@@ -84,8 +86,8 @@ pub struct Opened {
 
 /// Opens the store, and makes it if it is missing. Fails if what lies there is
 /// not ours, is newer than this program, or is being served by another process.
-pub fn open(config: Config, clock: Clock) -> Result<Opened, OpenError> {
+pub fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Opened, OpenError> {
     let mailbox = Arc::new(Mailbox::default());
-    let store = Arc::new(SqliteStore::open(config, clock, Arc::clone(&mailbox))?);
+    let store = Arc::new(SqliteStore::open(config, clock, Arc::clone(&mailbox), metrics)?);
     Ok(Opened { store: Arc::clone(&store) as _, upkeep: store, mailbox })
 }

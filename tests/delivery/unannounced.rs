@@ -54,7 +54,8 @@ impl Bench {
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
         let merchant = Admin::open(&config.store).unwrap().create_user(&user, START).unwrap().merchant_id;
         let (clock, hand) = Clock::manual(START);
-        let store = Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::default()).unwrap());
+        let store =
+            Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::default(), &Metrics::default()).unwrap());
         let (mailbox, metrics) = (Arc::new(Mailbox::default()), Arc::new(Metrics::default()));
         let parts = Parts {
             store: Arc::clone(&store) as _,

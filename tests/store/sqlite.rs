@@ -15,6 +15,7 @@ use tallyhook::domain::job::JobState;
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
+use tallyhook::metrics::Metrics;
 use tallyhook::store::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
@@ -48,7 +49,7 @@ impl Engine for SqliteStore {
     }
 
     fn open(folder: &TempDir, settings: &Settings, clock: Clock, mailbox: Arc<Mailbox>) -> Self {
-        Self::open(config(folder.path(), settings), clock, mailbox).unwrap()
+        Self::open(config(folder.path(), settings), clock, mailbox, &Metrics::default()).unwrap()
     }
 
     fn unfinished(folder: &TempDir) -> i64 {
@@ -90,7 +91,7 @@ fn file(folder: &TempDir) -> rusqlite::Connection {
 }
 
 fn open(folder: &Path) -> Result<SqliteStore, OpenError> {
-    SqliteStore::open(config(folder, &Settings::default()), Clock::system(), Arc::default())
+    SqliteStore::open(config(folder, &Settings::default()), Clock::system(), Arc::default(), &Metrics::default())
 }
 
 fn count(file: &rusqlite::Connection, sql: &str) -> i64 {

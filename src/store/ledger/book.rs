@@ -307,6 +307,12 @@ impl Book {
             || self.wants_sweep
     }
 
+    /// How many webhooks, events, jobs and logs there is something to do for; what
+    /// somebody goes on with himself is not counted.
+    pub fn chores(&self) -> usize {
+        self.chores.len() + self.fanouts.orphans() + self.jobs.waiting() + self.logs.too_large()
+    }
+
     /// Takes the next chore.
     pub fn pop_chore(&mut self) -> Option<WebhookId> {
         self.chores.pop().map(|(_, id)| id)

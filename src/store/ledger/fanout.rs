@@ -129,6 +129,11 @@ impl Fanouts {
         self.all.values().filter_map(|fanout| fanout.left.front()).map(|spread| spread.event_id).min()
     }
 
+    /// How many there are that nobody goes on with.
+    pub fn orphans(&self) -> usize {
+        self.all.values().filter(|fanout| fanout.is_orphan()).count()
+    }
+
     /// True if there is one that nobody goes on with, unless they rest.
     pub fn are_left(&self) -> bool {
         !self.rest && self.all.values().any(Fanout::is_orphan)

@@ -156,6 +156,11 @@ impl LogSizes {
         self.dirty.insert(id);
     }
 
+    /// How many logs are known to be too large.
+    pub fn too_large(&self) -> usize {
+        self.too_large.len()
+    }
+
     /// True if no log is known to be too large.
     pub fn are_small(&self) -> bool {
         self.too_large.is_empty()

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use crate::metrics::Gauge;
 use crate::work::Account;
 
 /// What the changes of one commit may cost together, in rows. A change that
@@ -63,6 +64,8 @@ pub struct Queue<T> {
     lines: Mutex<Lines<T>>,
     filled: Condvar,
     max: usize,
+    /// How many entries wait, for whoever watches the server.
+    waiting: Gauge,
 }
 
 /// An entry that was taken.
@@ -154,8 +157,9 @@ impl Spent {
 }
 
 impl<T> Queue<T> {
-    /// A queue whose ordinary lines hold up to `max` entries together.
-    pub fn new(max: usize) -> Self {
+    /// A queue whose ordinary lines hold up to `max` entries together; how many
+    /// wait in all is shown in `waiting`.
+    pub fn new(max: usize, waiting: Gauge) -> Self {
         let lines = Lines {
             first: VecDeque::new(),
             second: BTreeMap::new(),
@@ -168,7 +172,7 @@ impl<T> Queue<T> {
             is_shared: false,
             state: State::Open,
         };
-        Self { lines: Mutex::new(lines), filled: Condvar::new(), max }
+        Self { lines: Mutex::new(lines), filled: Condvar::new(), max, waiting }
     }
 
     /// Joins the account's line. That may hold as much as there is room left
@@ -181,7 +185,7 @@ impl<T> Queue<T> {
             return Err(Refused::Full);
         }
         lines.join(account, cost, entry);
-        drop(lines);
+        self.show(lines);
         self.filled.notify_one();
         Ok(())
     }
@@ -192,6 +196,7 @@ impl<T> Queue<T> {
         let mut lines = self.lines();
         if lines.state != State::Abandoned {
             lines.join_in_front(account, cost, entry);
+            self.show(lines);
         }
     }
 
@@ -202,7 +207,7 @@ impl<T> Queue<T> {
         let mut lines = self.lines();
         lines.check_open()?;
         lines.first.push_back((cost, entry));
-        drop(lines);
+        self.show(lines);
         self.filled.notify_one();
         Ok(())
     }
@@ -230,6 +235,7 @@ impl<T> Queue<T> {
                 spent.first.is_none_or(|first| first.plus(*cost) <= half && spent.has_room(*cost, spent.is_shared));
             if fits {
                 let (cost, entry) = lines.first.pop_front()?;
+                self.show(lines);
                 return Some(Taken { entry, cost, account: None });
             }
         }
@@ -240,7 +246,9 @@ impl<T> Queue<T> {
             || lines.second.len() > 1
             || spent.account.is_some_and(|of| of != line.account);
         let fits = spent.second.is_none() || spent.has_room(*cost, is_shared);
-        if fits { lines.take_second() } else { None }
+        let taken = if fits { lines.take_second() } else { None };
+        self.show(lines);
+        taken
     }
 
     /// True if a commit that has spent so much has room for more of what it has
@@ -283,10 +291,15 @@ impl<T> Queue<T> {
         lines.gone.clear();
         lines.turns.clear();
         lines.count = 0;
-        drop(lines);
+        self.show(lines);
         // Whoever waited is told by this, which is no business of the lines.
         drop(left);
         self.filled.notify_all();
+    }
+
+    /// Shows how many wait, and lets go of the lines.
+    fn show(&self, lines: MutexGuard<'_, Lines<T>>) {
+        self.waiting.set((lines.count + lines.first.len()).try_into().unwrap_or(i64::MAX));
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines<T>> {
@@ -392,7 +405,7 @@ mod tests {
 
     #[test]
     fn priority_goes_first_and_bounds_hold() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(4, Gauge::default());
         queue.push(ANN, Cost(1), "a1").unwrap();
         queue.push(ANN, Cost(1), "a2").unwrap();
         assert_eq!(queue.push(ANN, Cost(1), "a3"), Err(Refused::Full), "half of what is free is one's own");
@@ -414,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_commit_has_a_budget_and_accounts_share_by_cost() {
-        let queue = Queue::new(100);
+        let queue = Queue::new(100, Gauge::default());
         for name in ["A1", "A2", "A3"] {
             queue.push(ANN, Cost(225), name).unwrap();
         }
@@ -432,7 +445,7 @@ mod tests {
 
     #[test]
     fn one_who_is_alone_has_more_of_a_commit_and_little_things_always_fit() {
-        let queue = Queue::new(100);
+        let queue = Queue::new(100, Gauge::default());
         for name in ["A1", "A2", "A3"] {
             queue.push(ANN, Cost(200), name).unwrap();
         }
@@ -453,7 +466,7 @@ mod tests {
 
     #[test]
     fn for_a_while_after_others_were_served_commits_stay_short() {
-        let queue = Queue::new(1_000);
+        let queue = Queue::new(1_000, Gauge::default());
         queue.push(BOB, Cost(1), "b").unwrap();
         (0..ALONE_AFTER).for_each(|_| queue.push(ANN, Cost(100), "a").unwrap());
         assert_eq!(commit(&queue).len(), 3, "his and as much of hers as there is room for");
@@ -465,7 +478,7 @@ mod tests {
 
     #[test]
     fn what_costs_more_than_was_said_is_charged() {
-        let queue = Queue::new(100);
+        let queue = Queue::new(100, Gauge::default());
         for (account, name) in [(ANN, "a1"), (ANN, "a2"), (BOB, "b1"), (BOB, "b2"), (BOB, "b3")] {
             queue.push(account, Cost(1), name).unwrap();
         }
@@ -488,7 +501,7 @@ mod tests {
 
     #[test]
     fn neither_kind_keeps_the_other_out() {
-        let queue = Queue::new(100);
+        let queue = Queue::new(100, Gauge::default());
         for name in ["o1", "o2", "o3"] {
             queue.push_first(Cost(180), name).unwrap();
         }
@@ -504,7 +517,7 @@ mod tests {
 
     #[test]
     fn what_has_begun_goes_on_in_front_of_its_line() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(4, Gauge::default());
         for (account, name) in [(ANN, "A"), (ANN, "a"), (BOB, "b")] {
             queue.push(account, Cost(360), name).unwrap();
         }
@@ -520,7 +533,7 @@ mod tests {
 
     #[test]
     fn who_always_comes_back_is_not_ahead_of_who_waits() {
-        let queue = Queue::new(100);
+        let queue = Queue::new(100, Gauge::default());
         queue.push(ANN, Cost(2), "A").unwrap();
         for name in ["b1", "b2", "b3"] {
             queue.push(BOB, Cost(4), name).unwrap();
@@ -546,11 +559,18 @@ mod tests {
 
     #[test]
     fn what_is_abandoned_is_let_go() {
-        let queue = Queue::new(10);
+        let waiting = Gauge::default();
+        let queue = Queue::new(10, waiting.clone());
         let entry = std::sync::Arc::new(());
         queue.push(ANN, Cost(1), std::sync::Arc::clone(&entry)).unwrap();
         queue.push_first(Cost(1), std::sync::Arc::clone(&entry)).unwrap();
+        assert_eq!(waiting.get(), 2);
+        drop(queue.take(Spent::default()));
+        assert_eq!(waiting.get(), 1);
+        queue.go_on(ANN, Cost(1), std::sync::Arc::clone(&entry));
+        assert_eq!(waiting.get(), 2);
         queue.abandon();
+        assert_eq!(waiting.get(), 0);
         assert_eq!(std::sync::Arc::strong_count(&entry), 1);
         assert_eq!(queue.push(ANN, Cost(1), std::sync::Arc::clone(&entry)), Err(Refused::Abandoned));
         assert_eq!(queue.push_first(Cost(1), entry), Err(Refused::Abandoned));

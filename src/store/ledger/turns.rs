@@ -41,6 +41,11 @@ impl Turns {
         Some((merchant, id))
     }
 
+    /// For how many webhooks there is something to do.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// True if nothing is to be done.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -54,6 +59,8 @@ pub struct Jobs {
     lines: HashMap<WebhookId, VecDeque<Job>>,
     /// Those for which there was no room in the store.
     parked: Vec<Job>,
+    /// How many stand in lines.
+    waiting: usize,
     counts: HashMap<MerchantId, usize>,
 }
 
@@ -69,6 +76,7 @@ impl Jobs {
         let (merchant, id) = self.turns.pop()?;
         let line = self.lines.get_mut(&id)?;
         let job = line.pop_front();
+        self.waiting -= usize::from(job.is_some());
         if line.is_empty() {
             self.lines.remove(&id);
         } else {
@@ -80,6 +88,7 @@ impl Jobs {
     /// Puts one that is not done behind the others of its webhook.
     pub fn put_back(&mut self, job: Job) {
         self.turns.push(job.merchant_id, job.webhook_id);
+        self.waiting += 1;
         self.lines.entry(job.webhook_id).or_default().push_back(job);
     }
 
@@ -96,6 +105,7 @@ impl Jobs {
         }
         let line = self.lines.get_mut(&id)?;
         let job = line.iter().position(|job| job.job_id == job_id).and_then(|place| line.remove(place));
+        self.waiting -= usize::from(job.is_some());
         if line.is_empty() {
             self.lines.remove(&id);
         }
@@ -135,6 +145,11 @@ impl Jobs {
     pub fn of_webhook(&self, id: WebhookId) -> usize {
         let parked = self.parked.iter().filter(|job| job.webhook_id == id).count();
         self.lines.get(&id).map_or(0, VecDeque::len) + parked
+    }
+
+    /// How many can go on.
+    pub fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// True if none can go on.

@@ -42,7 +42,7 @@ pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
 use self::readers::Readers;
 pub use self::trouble::Trouble;
-use self::writer::{Serving, Writer};
+use self::writer::{Parts, Serving, Writer};
 use super::base::Base;
 use super::feed::Feed;
 use super::ledger::chores::Sweep;
@@ -52,6 +52,7 @@ use super::mailbox::{Mailbox, Waits};
 use super::upkeep::Upkeep;
 use crate::domain::id::StoreId;
 use crate::domain::time::Clock;
+use crate::metrics::Metrics;
 use crate::work::Account;
 use crate::work::apart::Apart;
 
@@ -81,17 +82,20 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the file, makes it if it is missing, and starts the writer, which
-    /// announces in `mailbox` what it commits. Fails if the file is not ours,
+    /// announces in `mailbox` what it commits. How it is doing is counted in
+    /// `metrics`. Fails if the file is not ours,
     /// is newer than this program, or is being served by another process.
-    pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>) -> Result<Self, OpenError> {
+    pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, OpenError> {
         open::check_magic(&config.path)?;
         open::make_private(&config.path)?;
         let lock = ServeLock::take(&config.path)?;
         let conn = open::open_current(&config)?;
-        let readers = Readers::new(open::open_readers(&config, config.readers_max)?);
-        let lane_readers = Readers::new(open::open_readers(&config, LANE_READERS)?);
-        let queue = Arc::new(Queue::new(config.write_queue_max));
-        let writer = Writer::new(config.clone(), clock.clone(), Arc::clone(&queue), Arc::clone(&mailbox), conn)?;
+        let in_use = |user| metrics.readers_in_use.child(&[user]);
+        let readers = Readers::new(open::open_readers(&config, config.readers_max)?, in_use("calls"));
+        let lane_readers = Readers::new(open::open_readers(&config, LANE_READERS)?, in_use("lanes"));
+        let queue = Arc::new(Queue::new(config.write_queue_max, metrics.changes_waiting.clone()));
+        let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
+        let writer = Writer::new(config.clone(), clock.clone(), parts, conn)?;
         let (store_id, trouble) = (writer.store_id().clone(), writer.trouble());
         let (commits, feed) = (writer.commits(), writer.feed());
         let serving = writer.start(lock).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;

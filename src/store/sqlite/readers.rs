@@ -8,6 +8,7 @@ use rusqlite::Connection;
 
 use super::reads::Step;
 use crate::domain::page::Slice;
+use crate::metrics::{Gauge, Present};
 use crate::store::StoreError;
 use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::work::apart::{Apart, ApartError};
@@ -27,13 +28,15 @@ pub struct Readers {
     /// As many places as there are connections, so that a thread which has one
     /// finds a connection free.
     places: Apart,
+    /// How many are in use, for whoever watches the server.
+    in_use: Gauge,
 }
 
 impl Readers {
-    /// Reads through these.
-    pub fn new(connections: Pool) -> Self {
+    /// Reads through these; how many are in use is shown there.
+    pub fn new(connections: Pool, in_use: Gauge) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
-        Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places }
+        Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places, in_use }
     }
 
     /// Lets look-ups that are under way end, and closes the connections;
@@ -57,6 +60,7 @@ impl Readers {
         if let Some(_place) = self.places.try_place(account)
             && let Some(conn) = self.connections.pool()?.try_get()
         {
+            let _in_use = Present::new(&self.in_use);
             return work::step("a look into the store", || work(&conn));
         }
         self.read(account, work).await
@@ -69,9 +73,10 @@ impl Readers {
         account: impl Into<Account>,
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connections = Arc::clone(&self.connections);
+        let (connections, in_use) = (Arc::clone(&self.connections), self.in_use.clone());
         let look = move || {
             let conn = connections.pool()?.get().map_err(StoreError::failed)?;
+            let _in_use = Present::new(&in_use);
             work::step("a reader of the store", || work(&conn))
         };
         self.places.run(account, look).await.map_err(|cause| match cause {

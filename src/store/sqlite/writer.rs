@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::watch;
@@ -27,7 +27,9 @@ use super::readers::Readers;
 use super::trouble::{Trouble, Troubles};
 use crate::domain::id::{Span, StoreId};
 use crate::domain::time::{Clock, Timestamp};
+use crate::metrics::Metrics;
 use crate::store::StoreError;
+use crate::store::counts::CommitCounts;
 use crate::store::feed::{Committed, Feed};
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
@@ -74,6 +76,16 @@ impl Serving {
     }
 }
 
+/// What a writer works with besides its file.
+pub struct Parts<'a> {
+    /// What waits for it.
+    pub queue: Arc<Queue<Queued>>,
+    /// Where it announces what it has committed.
+    pub mailbox: Arc<Mailbox>,
+    /// Where it counts that.
+    pub metrics: &'a Metrics,
+}
+
 /// The writer thread's own state.
 pub struct Writer {
     config: Config,
@@ -98,6 +110,7 @@ pub struct Writer {
     /// commits of their own, lest a change fails with them, until all are done.
     chores_rest_until: Option<Timestamp>,
     commits: watch::Sender<u64>,
+    counts: CommitCounts,
 }
 
 impl Writer {
@@ -105,8 +118,7 @@ impl Writer {
     pub fn new(
         config: Config,
         clock: Clock,
-        queue: Arc<Queue<Queued>>,
-        mailbox: Arc<Mailbox>,
+        Parts { queue, mailbox, metrics }: Parts<'_>,
         conn: Connection,
     ) -> Result<Self, OpenError> {
         let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
@@ -125,7 +137,8 @@ impl Writer {
             clock,
             queue,
             mailbox,
-            feed: Arc::default(),
+            feed: Arc::new(Feed::new(metrics.subscribers.clone())),
+            counts: CommitCounts::new(metrics),
             book,
             extent,
             engine: Some(engine),
@@ -223,10 +236,12 @@ impl Writer {
     /// Runs a change and what else finds room beside it, and maybe a bounded
     /// step of the chores, as one transaction.
     fn commit(&mut self, first: Option<Taken<Queued>>, does_chores: bool) {
+        let began = Instant::now();
         let begun = self.begin();
         self.is_stuck = begun.is_err();
         let (Ok(()), Some(engine)) = (&begun, &mut self.engine) else {
             let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
+            self.counts.failed();
             self.refuse(first, &cause);
             return;
         };
@@ -243,10 +258,15 @@ impl Writer {
                 Ok(()) => self.chores_rest_until.filter(|_| work.has_chores()),
             };
         }
+        let rows = work.written();
         match finished.and_then(|()| work.finish()).and_then(|news| self.finish(news)) {
-            Ok(news) => self.tell(news, changed, now),
+            Ok(news) => {
+                self.counts.committed(changed.len(), rows, began.elapsed());
+                self.tell(news, changed, now);
+            }
             Err(cause) => self.fail(&cause, changed, now),
         }
+        self.counts.has_chores(self.book.chores());
     }
 
     /// Commits, and looks where that has gone.
@@ -323,6 +343,7 @@ impl Writer {
 
     /// Finds out what the disk holds after a commit that failed.
     fn fail(&mut self, cause: &StoreError, changed: Vec<(Option<Account>, Changed)>, now: Timestamp) {
+        self.counts.failed();
         if matches!(cause, StoreError::DiskFull) {
             self.troubles.begin(Trouble::DiskFull, now);
         }
@@ -558,7 +579,7 @@ pub mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path().join("store.db"));
         let (clock, _hand) = Clock::manual(Timestamp(0));
-        let store = SqliteStore::open(config, clock, Arc::default()).unwrap();
+        let store = SqliteStore::open(config, clock, Arc::default(), &Metrics::default()).unwrap();
         let (go_on, held) = mpsc::channel::<()>();
         let panics = change(&store, MERCHANT, Waits(held, || panic!("on purpose")));
         let waits = change(&store, MERCHANT, nothing());
@@ -576,7 +597,7 @@ pub mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, aside) = (dir.path().join("store.db"), dir.path().join("aside"));
         let (clock, _hand) = Clock::manual(Timestamp(0));
-        let store = SqliteStore::open(config(path.clone()), clock, Arc::default()).unwrap();
+        let store = SqliteStore::open(config(path.clone()), clock, Arc::default(), &Metrics::default()).unwrap();
         let push = |change| store.queue.push(MERCHANT.into(), Cost::SMALL, change).unwrap();
         let (told, hears) = oneshot::channel();
         let goes_on: Queued = Box::new(move |_| {

@@ -56,6 +56,34 @@ async fn calls_attempts_and_lanes_are_counted() {
 }
 
 #[tokio::test]
+async fn commits_and_what_waits_for_them_are_counted() {
+    let server = Start::default().flag("busy_timeout_ms", "0").go().await;
+    let metrics = server.metrics();
+    let commits = |outcome: &str| value(&metrics, "commits", &[&format!("outcome={outcome}")]);
+    let id = server.webhook(json!({"topics": "a:b", "delivery_mode": "pull"})).await["webhook_id"].as_i64().unwrap();
+    let before = (commits("committed"), value(&metrics, "commit_rows", &["le=+Inf"]));
+    assert_eq!(before.0, before.1);
+    server.publish("a:b", json!({})).await;
+    assert!(commits("committed") > before.0);
+    for name in ["commit_changes", "commit_rows", "commit_microseconds"] {
+        assert_eq!(value(&metrics, name, &["le=+Inf"]), commits("committed"), "{name}");
+    }
+    assert!(value(&metrics, "commit_rows", &["le=4.0"]) > 0);
+
+    assert_eq!(commits("failed"), 0);
+    let held = server.hold_store();
+    server.call("event.publish", json!(["a:b", {}])).await.unwrap_err();
+    assert!(commits("failed") > 0);
+    drop(held);
+    assert_eq!(value(&metrics, "changes_waiting", &[]), 0);
+    server.call("webhook.get", json!([id])).await.unwrap();
+    server.stop().await;
+    for user in ["calls", "lanes"] {
+        assert_eq!(value(&metrics, "readers_in_use", &[&format!("user={user}")]), 0, "{user}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_counted_by_their_limit() {
     let start = Start::default().flag("login_failures_max", "1").flag("login_slowdown_ms", "0");
     let server = start.flag("body_bytes_max", "2000").flag("calls_per_second_max", "1").go().await;
