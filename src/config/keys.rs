@@ -8,7 +8,7 @@ use ::config::{Map, Value};
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StorePath};
-use crate::store::sqlite::Durability;
+use crate::store::Durability;
 
 /// Where a value comes from that nobody set.
 pub const DEFAULT_ORIGIN: &str = "default";

@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use super::*;
-use crate::store::sqlite::Durability;
+use crate::store::Durability;
 
 fn flags(flags: &[(&'static str, &str)]) -> Sources {
     let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::{Base, change};
 use super::ledger::accounts::{AlterUser, EndSession, OpenSession, RenewSession};
 pub use super::ledger::accounts::{NewSession, UserAlteration};
@@ -12,6 +11,7 @@ use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::user::{By, Profile, User};
+use crate::store::error::StoreError;
 use crate::work::Account;
 
 /// By what a user is known.

@@ -3,10 +3,11 @@
 use async_trait::async_trait;
 
 use super::base::Base;
-use super::{Parcel, StoreError};
 use crate::domain::delivery::{Attempt, AttemptFilter, AttemptKey, Backlog};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
+use crate::store::error::StoreError;
+use crate::store::parcel::Parcel;
 
 /// An attempt, and what it sent.
 #[derive(Clone, Debug)]

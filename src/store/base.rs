@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::StoreError;
 use super::feed::Feed;
 use super::ledger::queue::{Cost, Queue, Refused};
 use super::ledger::queued::{Queued, queued};
 use super::ledger::{BUSY_RETRY_AFTER, Change};
 use super::mailbox::Waits;
 use crate::domain::id::StoreId;
+use crate::store::error::StoreError;
 use crate::work::Account;
 
 /// What every part of a store stands on.

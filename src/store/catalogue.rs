@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::{Base, change};
 use super::ledger::topics::{Register, Remove, Update};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
@@ -11,6 +10,7 @@ use crate::domain::message_schema::SchemaText;
 use crate::domain::page::Slice;
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
+use crate::store::error::StoreError;
 
 /// What a store does with the catalogues of topics.
 #[async_trait]

@@ -5,12 +5,14 @@ use async_trait::async_trait;
 use super::base::{Base, change};
 use super::ledger::resending::Test;
 use super::ledger::webhooks::{Acknowledge, HandOut};
-use super::{PageLimit, Parcel, StoreError};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::event::Message;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::page::Slice;
 use crate::domain::user::By;
+use crate::store::error::StoreError;
+use crate::store::outbox::PageLimit;
+use crate::store::parcel::Parcel;
 
 /// A number of a webhook with all that belongs to it, for who pulls.
 #[derive(Clone, Debug)]

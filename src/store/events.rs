@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::{Base, change_much};
 use super::ledger::publishing::{Publish, cost};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::user::By;
+use crate::store::error::StoreError;
 
 /// Events that were read to be looked into.
 #[derive(Clone, Debug)]

@@ -4,9 +4,23 @@
 use async_trait::async_trait;
 
 use super::error::StoreError;
-use super::outbox::DueKey;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::time::Timestamp;
 use crate::domain::webhook::Version;
+
+/// A place in the order in which retries fall due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DueKey {
+    /// When it is due.
+    pub due_at: Timestamp,
+    /// Its number, among those that are due at once.
+    pub increment_id: IncrementId,
+}
+
+impl DueKey {
+    /// Before all others.
+    pub const START: Self = Self { due_at: Timestamp(i64::MIN), increment_id: IncrementId::ZERO };
+}
 
 /// How a webhook stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

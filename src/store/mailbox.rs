@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use super::Parcel;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::webhook::Webhook;
+use crate::store::parcel::Parcel;
 use crate::work::may_take;
 
 /// The most deliveries that wait in the mailbox.

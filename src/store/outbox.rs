@@ -6,29 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::base::change_first;
+pub use super::glance::DueKey;
 use super::glance::Glance;
 use super::ledger::queue::Cost;
 use super::ledger::resending::Seal;
 use super::webhooks::Webhooks;
-use super::{Parcel, StoreError};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
-
-/// A place in the order in which retries fall due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct DueKey {
-    /// When it is due.
-    pub due_at: Timestamp,
-    /// Its number, among those that are due at once.
-    pub increment_id: IncrementId,
-}
-
-impl DueKey {
-    /// Before all others.
-    pub const START: Self = Self { due_at: Timestamp(i64::MIN), increment_id: IncrementId::ZERO };
-}
+use crate::store::error::StoreError;
+use crate::store::parcel::Parcel;
 
 /// Which deliveries of a webhook to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::{Base, change};
 pub use super::ledger::jobs::Backfilled;
 use super::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
@@ -13,6 +12,7 @@ use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job, Unavailable};
 use crate::domain::page::Slice;
 use crate::domain::user::By;
+use crate::store::error::StoreError;
 
 /// What is done to one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::Base;
 use super::feed::EventIds;
 use crate::domain::delivery::{AttemptError, Delivery};
@@ -12,6 +11,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
+use crate::store::error::StoreError;
 
 /// A delivery, and how the last attempt at it went.
 #[derive(Clone, Debug)]

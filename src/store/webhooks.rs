@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::StoreError;
 use super::base::{Base, change};
 use super::ledger::webhooks::{Alter, Create, Delete, SetActive};
 pub use super::ledger::webhooks::{Alteration, WebhookSelector};
@@ -13,6 +12,7 @@ use crate::domain::page::Slice;
 use crate::domain::stats::WebhookStats;
 use crate::domain::user::By;
 use crate::domain::webhook::{Webhook, WebhookSpec};
+use crate::store::error::StoreError;
 
 /// What a store does with webhooks.
 #[async_trait]

@@ -3,28 +3,16 @@
 use super::book::Book;
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
+pub use super::session::NewSession;
 use super::wants::Wants;
 use crate::domain::id::UserId;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::user::{By, Permissions};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Sessions beyond the most that go when another is opened.
 const ENDED_MAX: u32 = 100;
-
-/// A session to be opened.
-#[derive(Clone, Copy, Debug)]
-pub struct NewSession {
-    /// Whose it is.
-    pub user: UserId,
-    /// Its key.
-    pub key: KeyHash,
-    /// When it ends unless it is used.
-    pub expires_at: Timestamp,
-    /// When it ends however much it is used, if that is known.
-    pub ends_at: Option<Timestamp>,
-}
 
 /// Opens a session, and ends those of the user that are too many: the ones that
 /// would have ended first, for they were not used for longest.

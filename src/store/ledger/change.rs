@@ -8,7 +8,7 @@ use super::decision::Decision;
 use super::queue::Cost;
 use super::wants::{Loaded, Wants};
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// When to try again what others are in the way of.
 pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use super::{notices, spreading};
 use crate::domain::delivery::EndReason;
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::standing::Standing;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Numbers of one webhook looked at in a step.
 const NUMBERS_PER_STEP: u32 = 500;

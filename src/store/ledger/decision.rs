@@ -8,6 +8,7 @@ use super::fanout::Fanout;
 use super::logs::LogRow;
 use super::news::Announcement;
 use super::notice::{Gathered, Notice};
+use super::session::NewSession;
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::delivery::Outcome;
 use crate::domain::event::{Event, IdempotencyKey};
@@ -19,7 +20,6 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::Permissions;
 use crate::domain::webhook::{Format, Webhook};
-use crate::store::NewSession;
 
 /// The last ids that were given out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

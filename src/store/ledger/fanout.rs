@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use crate::domain::event::{Event, IdempotencyKey};
 use crate::domain::id::{EventId, MerchantId, WebhookId};
 use crate::domain::topic::Topic;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Events of a merchant that were accepted, and where they still have to go.
 #[derive(Clone, Debug)]

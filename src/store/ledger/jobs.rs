@@ -19,7 +19,7 @@ use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Numbers that a step has sent again, or events that it numbers.
 const PER_STEP: usize = 125;

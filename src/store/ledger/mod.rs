@@ -29,6 +29,7 @@ pub mod publishing;
 pub mod queue;
 pub mod queued;
 pub mod resending;
+pub mod session;
 pub mod spreading;
 pub mod terms;
 pub mod topics;

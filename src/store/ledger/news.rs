@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::webhook::Webhook;
-use crate::store::Parcel;
+use crate::store::parcel::Parcel;
 
 /// Something to announce once it is committed.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::spreading::{self, SHARE};
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{Span, WebhookId};
 use crate::domain::topic::Topic;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// How long notices of a kind gather.
 const GATHER_FOR: Duration = Duration::from_secs(60);

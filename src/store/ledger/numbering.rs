@@ -14,7 +14,8 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::Standing;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::Rendering;
-use crate::store::{Parcel, StoreError};
+use crate::store::error::StoreError;
+use crate::store::parcel::Parcel;
 
 /// Numbers that are given out in a change, which the book and the worker learn
 /// of at its end.

@@ -15,7 +15,7 @@ use super::wants::{Loaded, Remembered, Wants};
 use crate::domain::event::{IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
 use crate::domain::user::By;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What a publish costs, about: how far its events spread is found out when
 /// they are numbered.

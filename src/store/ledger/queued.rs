@@ -3,7 +3,7 @@
 use super::queue::Cost;
 use super::work::Work;
 use super::{Change, Step};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// A step of a change. It gets the transaction, or why there is none.
 pub type Queued = Box<dyn FnOnce(Result<&mut Work<'_>, StoreError>) -> Changed + Send>;

@@ -16,7 +16,8 @@ use crate::domain::id::{IncrementId, Span, WebhookId};
 use crate::domain::standing::{Refusal, Standing, seal};
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
-use crate::store::{Parcel, StoreError};
+use crate::store::error::StoreError;
+use crate::store::parcel::Parcel;
 
 /// One delivery of a merchant's webhook.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,7 @@ use super::numbering::Numbering;
 use crate::domain::event::IdempotencyKey;
 use crate::domain::id::{EventId, IncrementId, WebhookId};
 use crate::domain::standing::Standing;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// The most numbers that are given out in a share.
 pub const SHARE: usize = 125;

@@ -9,7 +9,7 @@ use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Puts a topic into the catalogue. Without a number it is given the one after
 /// the highest that the merchant ever had.

@@ -13,7 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Pattern;
 use crate::domain::user::By;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Webhooks that one change of many looks at, and those that it alters, up to
 /// so many bytes.

@@ -8,7 +8,7 @@ use super::terms::Retention;
 use super::wants::{Loaded, Wants};
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What keeps the rows. All happens within the transaction that is open.
 pub trait Engine {

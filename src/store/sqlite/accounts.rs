@@ -7,7 +7,8 @@ use super::{SqliteStore, reads, rows};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::KeyHash;
 use crate::domain::user::{Profile, User};
-use crate::store::{Accounts, Session, StoreError, UserBy};
+use crate::store::accounts::{Accounts, Session, UserBy};
+use crate::store::error::StoreError;
 use crate::work::Account;
 
 #[async_trait]

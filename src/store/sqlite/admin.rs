@@ -15,7 +15,7 @@ use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile, User};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::book::{Book, Stock};
 use crate::store::ledger::terms::Terms;
 use crate::store::ledger::topics::{Register, Update};

@@ -10,7 +10,8 @@ use crate::domain::delivery::{AttemptFilter, AttemptKey, Backlog};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::attempt_log::{AttemptLog, LoggedAttempt};
-use crate::store::{Parcel, StoreError};
+use crate::store::error::StoreError;
+use crate::store::parcel::Parcel;
 
 #[async_trait]
 impl AttemptLog for SqliteStore {

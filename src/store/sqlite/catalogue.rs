@@ -8,7 +8,8 @@ use crate::domain::id::{MerchantId, TopicId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::Slice;
 use crate::domain::topic::Topic;
-use crate::store::{Catalogue, StoreError};
+use crate::store::catalogue::Catalogue;
+use crate::store::error::StoreError;
 
 #[async_trait]
 impl Catalogue for SqliteStore {

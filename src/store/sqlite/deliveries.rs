@@ -6,7 +6,9 @@ use super::{SqliteStore, pages, reads};
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, StateCounts};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::page::Slice;
-use crate::store::{Contents, Deliveries, PageLimit, Pulled, StoreError};
+use crate::store::deliveries::{Contents, Deliveries, Pulled};
+use crate::store::error::StoreError;
+use crate::store::outbox::PageLimit;
 
 #[async_trait]
 impl Deliveries for SqliteStore {

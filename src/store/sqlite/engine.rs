@@ -8,7 +8,7 @@ use super::prune::{self, Pass};
 use super::{jobs, load, write};
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::decision::Rows;
 use crate::store::ledger::terms::Retention;
 use crate::store::ledger::wants::{Loaded, Wants};

@@ -8,7 +8,7 @@ use super::{SqliteStore, load, rows};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent};
 use crate::domain::id::{EventId, MerchantId};
 use crate::domain::page::{Order, Slice};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::events::{Events, Looked};
 use crate::store::ledger::publishing;
 

@@ -9,9 +9,8 @@ use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Version};
-use crate::store::DueKey;
-use crate::store::StoreError;
-use crate::store::glance::{Glance, Glimpse};
+use crate::store::error::StoreError;
+use crate::store::glance::{DueKey, Glance, Glimpse};
 use crate::work::Account;
 
 /// Webhooks that one step looks at.

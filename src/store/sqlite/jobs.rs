@@ -12,7 +12,7 @@ use crate::domain::job::{Job as Shown, JobKind, JobState, Progress, Unavailable}
 use crate::domain::page::{Order, Slice};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Patterns;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::choosing::{Bounds, choose, scan};
 use crate::store::ledger::jobs::{ENDED_FOR_MS, Job};
 

@@ -23,6 +23,7 @@ use crate::domain::standing::tests::{ENDED_BEFORE, FUTURE, NOW, PAST, VERDICTS, 
 use crate::domain::standing::{Heard, Refusal, Standing, heard_together, seal};
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
+use crate::store::error::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::jobs::Replay;
 use crate::store::ledger::news::Announcement;
@@ -33,7 +34,7 @@ use crate::store::ledger::terms::{Retention, Terms};
 use crate::store::ledger::webhooks::{Acknowledge, Delete};
 use crate::store::ledger::work::Work;
 use crate::store::ledger::{Change, Step, chores};
-use crate::store::{DueKey, Page, PageLimit, StoreError};
+use crate::store::outbox::{DueKey, Page, PageLimit};
 
 const RECORD: &str = include_str!("life_tests/record.txt");
 

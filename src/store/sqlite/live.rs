@@ -11,7 +11,7 @@ use crate::domain::delivery::{AttemptError, Delivery, ErrorClass};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::feed::EventIds;
 use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent, Watched};
 use crate::work::Account;

@@ -13,7 +13,7 @@ use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::book::Stock;
 use crate::store::ledger::decision::Ids;
 use crate::store::ledger::fanout::Fanout;

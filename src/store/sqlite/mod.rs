@@ -29,7 +29,7 @@ mod reads;
 mod resending;
 mod rows;
 mod standings;
-mod trouble;
+pub(super) mod trouble;
 mod webhooks;
 mod write;
 mod writer;

@@ -11,7 +11,7 @@ use super::mark::read_store_id;
 use super::place::{Place, beside};
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Marks a SQLite file as a tallyhook store: "tlyh" (`PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x746c_7968;

@@ -11,8 +11,9 @@ use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::base::change_first;
+use crate::store::error::StoreError;
 use crate::store::ledger::outcomes::Record;
-use crate::store::{Loaded, Outbox, PageLimit, StoreError, Want};
+use crate::store::outbox::{Loaded, Outbox, PageLimit, Want};
 use crate::work::Account;
 use crate::work::apart::Apart;
 

@@ -5,7 +5,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::rows;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::{DueKey, Page, PageLimit, Parcel, Pulled, StoreError};
+use crate::store::deliveries::Pulled;
+use crate::store::error::StoreError;
+use crate::store::outbox::{DueKey, Page, PageLimit};
+use crate::store::parcel::Parcel;
 
 /// Leaves out those that go out with another.
 const HEADS: &str = "(batch_first IS NULL OR batch_first = increment_id)";

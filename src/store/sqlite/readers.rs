@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::reads::Step;
 use crate::domain::page::Slice;
 use crate::metrics::{Gauge, Present};
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::work::apart::{Apart, ApartError};
 use crate::work::{self, Account};

@@ -20,7 +20,8 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::Profile;
 use crate::domain::webhook::Webhook;
-use crate::store::{Contents, StoreError};
+use crate::store::deliveries::Contents;
+use crate::store::error::StoreError;
 
 /// How many rows a step looks at.
 pub const ROWS_PER_STEP: i64 = 2_500;

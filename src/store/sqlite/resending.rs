@@ -7,7 +7,8 @@ use crate::domain::delivery::DeliveryFilter;
 use crate::domain::id::{JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job, Unavailable};
 use crate::domain::page::Slice;
-use crate::store::{Resending, StoreError};
+use crate::store::error::StoreError;
+use crate::store::resending::Resending;
 
 #[async_trait]
 impl Resending for SqliteStore {

@@ -31,7 +31,8 @@ use crate::domain::user::{Keys, OldKey, Permissions, Profile, User};
 use crate::domain::webhook::{
     DeliveryMode, DisabledReason, Format, OldSecret, Pause, PauseReason, Webhook, WebhookSpec,
 };
-use crate::store::{Content, Parcel, Pulled};
+use crate::store::deliveries::Pulled;
+use crate::store::parcel::{Content, Parcel};
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub const USER: &str =

@@ -6,7 +6,7 @@ use super::rows::{damaged, reason_at, state_from_code, time_if_any, topic_at};
 use crate::domain::id::{EventId, IncrementId, Span};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::ledger::wants::{Scan, Scanned};
 
 /// The columns that [`standing`] reads, first of all; behind a `d.`.

@@ -9,7 +9,9 @@ use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::stats::WebhookStats;
 use crate::domain::webhook::Webhook;
-use crate::store::{Deliveries, StoreError, Webhooks};
+use crate::store::deliveries::Deliveries;
+use crate::store::error::StoreError;
+use crate::store::webhooks::Webhooks;
 
 #[async_trait]
 impl Webhooks for SqliteStore {

@@ -18,10 +18,11 @@ use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::user::Permissions;
 use crate::domain::webhook::Webhook;
+use crate::store::accounts::NewSession;
+use crate::store::error::StoreError;
 use crate::store::ledger::book::Counters;
 use crate::store::ledger::decision::{AttemptRow, KeyRow, NumberedRow, Other, Rows, StandingRow};
 use crate::store::ledger::logs::LogRow;
-use crate::store::{NewSession, StoreError};
 
 type Result<T> = std::result::Result<T, StoreError>;
 

@@ -28,8 +28,8 @@ use super::trouble::{Trouble, Troubles};
 use crate::domain::id::{Span, StoreId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
-use crate::store::StoreError;
 use crate::store::counts::CommitCounts;
+use crate::store::error::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
@@ -525,10 +525,10 @@ pub mod tests {
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
-    use crate::store::Retention;
     use crate::store::base::change;
     use crate::store::ledger::decision::Decision;
     use crate::store::ledger::queued::queued;
+    use crate::store::ledger::terms::Retention;
     use crate::store::ledger::{Change, Step, View};
     use crate::store::sqlite::{Durability, SqliteStore};
 
