@@ -24,6 +24,8 @@ pub struct Sqlite<C = Connection> {
     pass: Option<Pass>,
     /// When the last one began.
     pass_began_at: Option<Timestamp>,
+    /// It was time for another one while that was under way.
+    next_pass: Option<(Retention, Timestamp)>,
 }
 
 impl<C: Borrow<Connection>> Sqlite<C> {
@@ -32,7 +34,7 @@ impl<C: Borrow<Connection>> Sqlite<C> {
         // An earlier life may have ended before its log was emptied.
         let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE event_id < 0)";
         let leaves_traces = conn.borrow().query_row(sql, [], |row| row.get(0))?;
-        Ok(Self { conn, leaves_traces, pass: None, pass_began_at: None })
+        Ok(Self { conn, leaves_traces, pass: None, pass_began_at: None, next_pass: None })
     }
 
     /// Begins a transaction.
@@ -103,9 +105,9 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
     }
 
     fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
-        if self.pass.is_none()
-            && let Some(pass) = prune::begin(self.conn.borrow(), retention, self.pass_began_at, now)?
-        {
+        if self.pass.is_some() {
+            self.next_pass = prune::is_time(self.pass_began_at, now).then_some((retention, now)).or(self.next_pass);
+        } else if let Some(pass) = prune::begin(self.conn.borrow(), retention, self.pass_began_at, now)? {
             (self.pass, self.pass_began_at) = (Some(pass), Some(now));
         }
         Ok(())
@@ -119,6 +121,11 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
         let Some(pass) = self.pass.take() else { return Ok(Vec::new()) };
         let (next, shrunk) = prune::step(self.conn.borrow(), pass, kept_from)?;
         self.pass = next;
+        if self.pass.is_none()
+            && let Some((retention, now)) = self.next_pass.take()
+        {
+            self.begin_pruning(retention, now)?;
+        }
         Ok(shrunk)
     }
 }

@@ -54,9 +54,7 @@ pub fn begin(
     // So little is left that what has ended goes, whatever its age.
     let max = retention.bytes_max;
     let is_short = max > 0 && used_bytes(conn)? >= max / 10 * 9;
-    // One that lies in the future was before the clock went back.
-    let is_time = last.is_none_or(|last| last > now || now.since(last) >= INTERVAL);
-    if !is_short && !is_time {
+    if !is_short && !is_time(last, now) {
         return Ok(None);
     }
     let before = |age: Duration| match is_short {
@@ -65,6 +63,12 @@ pub fn begin(
     };
     let (attempts_before, bodies_before) = (before(retention.attempts), before(retention.bodies));
     Ok(Some(Pass { phase: Phase::Attempts, after: 0, attempts_before, bodies_before }))
+}
+
+/// True if the last pass began an hour ago. One that lies in the future was
+/// before the clock went back.
+pub fn is_time(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|last| last > now || now.since(last) >= INTERVAL)
 }
 
 /// Logs that became smaller, and by how much.
@@ -165,6 +169,38 @@ fn vacuum_step(conn: &Connection) -> rusqlite::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::ledger::work::Engine;
+    use crate::store::sqlite::engine::Sqlite;
+
+    /// Nobody else would come before the next hour.
+    #[test]
+    fn a_pass_that_it_was_time_for_while_one_was_under_way_follows_it() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(include_str!("../../../schema.sql")).unwrap();
+        conn.execute_batch(
+            "INSERT INTO merchant (code, created_at) VALUES ('acme', 0);
+            INSERT INTO event (merchant_id, topic, message, created_at, published_at)
+                VALUES (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 7200000);",
+        )
+        .unwrap();
+        let hour = Duration::from_secs(3_600);
+        let retention = Retention {
+            attempts: hour,
+            bodies: hour,
+            bytes_max: 0,
+            webhook_log_bytes_max: 0,
+            merchant_log_bytes_max: 0,
+        };
+        let mut engine = Sqlite::new(&conn).unwrap();
+        engine.begin_pruning(retention, Timestamp(7_200_000)).unwrap();
+        engine.prune(None).unwrap();
+        engine.begin_pruning(retention, Timestamp(14_400_000)).unwrap();
+        while engine.is_pruning() {
+            engine.prune(None).unwrap();
+        }
+        let left: i64 = conn.query_row("SELECT count(*) FROM event", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 0);
+    }
 
     #[test]
     fn an_event_that_is_still_being_numbered_stays_whatever_its_age() {
