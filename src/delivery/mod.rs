@@ -20,6 +20,8 @@ mod readable;
 mod reading;
 pub mod scheduler;
 mod sessions;
+#[cfg(test)]
+mod sim;
 mod stream;
 mod tenant;
 pub mod trust;

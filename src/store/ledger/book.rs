@@ -2,6 +2,9 @@
 //! webhook. It is altered only by what was decided, and seen by nobody else
 //! before the commit; after a failed one it is read again from the store.
 
+#[cfg(test)]
+mod likeness;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;

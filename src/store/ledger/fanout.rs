@@ -113,6 +113,13 @@ impl Fanouts {
         self.all.remove(&fanout_id);
     }
 
+    /// What is left of each, as a store keeps it.
+    #[cfg(test)]
+    pub fn texts(&self) -> BTreeMap<i64, String> {
+        let text = |fanout: &Fanout| fanout.text().expect("all of it can be written");
+        self.all.iter().map(|(id, fanout)| (*id, text(fanout))).collect()
+    }
+
     /// True if the event of a merchant is still being numbered.
     pub fn is_under_way(&self, merchant: MerchantId, event: EventId) -> bool {
         let mut own = self.all.values().filter(|fanout| fanout.merchant == merchant);

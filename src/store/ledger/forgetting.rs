@@ -31,6 +31,12 @@ impl Forgetting {
         }
     }
 
+    /// All of them.
+    #[cfg(test)]
+    pub fn all(&self) -> &HashSet<EventId> {
+        &self.waiting
+    }
+
     /// Takes those that are looked at in a sweep.
     pub fn take_some(&mut self) -> Vec<EventId> {
         let some: Vec<_> = self.turns.drain(..EVENTS_PER_SWEEP.min(self.turns.len())).collect();

@@ -81,6 +81,12 @@ impl LogSizes {
         sizes
     }
 
+    /// How large those are that hold anything.
+    #[cfg(test)]
+    pub fn sizes(&self) -> std::collections::BTreeMap<WebhookId, u64> {
+        self.logs.iter().filter(|(_, log)| log.bytes > 0).map(|(id, log)| (*id, log.bytes)).collect()
+    }
+
     /// True if a log still takes what was sent and got.
     pub fn has_room(&self, merchant: MerchantId, id: WebhookId, bounds: &Retention) -> bool {
         let is_within = |bytes: u64, max: u64| max == 0 || bytes < max.saturating_add(max / 4);

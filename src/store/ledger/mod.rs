@@ -14,12 +14,15 @@ pub mod bulk;
 pub mod change;
 pub mod choosing;
 pub mod chores;
+pub mod commit;
 pub mod counters;
 pub mod decision;
 pub mod fanout;
 pub mod forgetting;
 pub mod jobs;
 pub mod logs;
+#[cfg(test)]
+pub mod memory;
 pub mod news;
 pub mod notice;
 pub mod notices;

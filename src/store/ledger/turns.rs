@@ -152,6 +152,14 @@ impl Jobs {
         self.waiting
     }
 
+    /// All of them, by id.
+    #[cfg(test)]
+    pub fn all(&self) -> Vec<&Job> {
+        let mut all: Vec<_> = self.lines.values().flatten().chain(&self.parked).collect();
+        all.sort_by_key(|job| job.job_id);
+        all
+    }
+
     /// True if none can go on.
     pub fn is_idle(&self) -> bool {
         self.turns.is_empty()

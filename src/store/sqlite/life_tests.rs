@@ -5,6 +5,7 @@
 //! `life_tests/record.txt`, a record of what the store does, so that both can't go
 //! astray together. The failing test prints the new one, if a change is meant.
 
+mod memory;
 mod record;
 mod store;
 

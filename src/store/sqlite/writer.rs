@@ -33,9 +33,10 @@ use crate::store::error::StoreError;
 use crate::store::feed::{Committed, Feed};
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
+use crate::store::ledger::commit::{announce, answer, run_changes};
 use crate::store::ledger::news::Announcement;
-use crate::store::ledger::queue::{Cost, Queue, Spent, Taken};
-use crate::store::ledger::queued::{Changed, Queued, begun};
+use crate::store::ledger::queue::{Queue, Spent, Taken};
+use crate::store::ledger::queued::{Changed, Queued};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
@@ -331,14 +332,7 @@ impl Writer {
             self.feed.tell(&committed(&news, &self.book));
         }
         announce(&self.mailbox, news);
-        for (account, changed) in changed {
-            match (account, changed) {
-                (_, Changed::Whole(answer)) => answer(Ok(())),
-                (Some(account), Changed::Goes(cost, rest)) => self.queue.go_on(account, cost, begun(rest)),
-                (Some(account), Changed::GoesFurther(cost, rest)) => self.queue.go_on(account, cost, rest),
-                (None, rest) => rest.fail(StoreError::failed("no outcome is recorded in several commits")),
-            }
-        }
+        answer(&self.queue, changed);
     }
 
     /// Finds out what the disk holds after a commit that failed.
@@ -412,42 +406,6 @@ fn read(config: &Config, conn: &Connection) -> Result<(Book, Extent), StoreError
     Ok((book, extent))
 }
 
-/// Runs a change and what else finds room beside it in a commit. Whose each
-/// was, and what has come of it.
-fn run_changes(
-    queue: &Queue<Queued>,
-    work: &mut Work<'_>,
-    first: Option<Taken<Queued>>,
-) -> Vec<(Option<Account>, Changed)> {
-    let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
-    while let Some(Taken { entry: change, cost, account }) = next {
-        let written = work.written();
-        let may_change = work.check().map(|()| &mut *work);
-        // Kept outside the step: an answer that a step gives back and then
-        // panics is never dropped, and whoever waits for it would wait for ever.
-        work::step("a change", || changed.push((account, change(may_change))));
-        // How far an event spreads shows only here.
-        let really = cost.max(Cost::of(work.written() - written, 0));
-        queue.charge(account, cost, really);
-        spent.add(account, really);
-        next = match changed.pop() {
-            Some((Some(account), Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest)))
-                if queue.may_go_on(account, cost, spent) =>
-            {
-                queue.charge(Some(account), Cost::default(), cost);
-                Some(Taken { entry: rest, cost, account: Some(account) })
-            }
-            last => {
-                // What comes behind one that goes on waits for all of it.
-                let goes_on = matches!(last, Some((_, Changed::Goes(..) | Changed::GoesFurther(..))));
-                changed.extend(last);
-                if goes_on { None } else { queue.take(spent) }
-            }
-        };
-    }
-    changed
-}
-
 /// Empties the log beside the file if what was forgotten may be read in it. If
 /// a reader is in the way, the next commit tries again, which is the next
 /// sweep's at the latest.
@@ -497,24 +455,6 @@ fn committed(news: &[Announcement], book: &Book) -> Committed {
     committed
 }
 
-fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
-    let (mut parcels, mut attempted) = (Vec::new(), Vec::new());
-    for item in news {
-        match item {
-            Announcement::Webhook(id, webhook) => mailbox.announce_webhook(id, webhook),
-            Announcement::Through(id, through) => mailbox.announce_through(id, through),
-            Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
-            Announcement::Test(id, parcel) => mailbox.announce_test(id, parcel),
-            Announcement::Now(id, number) => mailbox.announce_now(id, number),
-            Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
-            Announcement::Attempted(id, number) => attempted.push((id, number)),
-            Announcement::Changed(..) | Announcement::Published(_) => {}
-        }
-    }
-    mailbox.announce_parcels(parcels);
-    mailbox.announce_attempts(&attempted);
-}
-
 #[cfg(test)]
 pub mod tests {
     use std::path::PathBuf;
@@ -527,6 +467,7 @@ pub mod tests {
     use crate::domain::time::Timestamp;
     use crate::store::base::change;
     use crate::store::ledger::decision::Decision;
+    use crate::store::ledger::queue::Cost;
     use crate::store::ledger::queued::queued;
     use crate::store::ledger::terms::Retention;
     use crate::store::ledger::{Change, Step, View};
