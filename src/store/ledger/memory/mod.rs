@@ -211,6 +211,9 @@ pub struct Before {
     pub hooks: BTreeMap<WebhookId, Option<Hook>>,
     /// Events.
     pub events: BTreeMap<EventId, Option<EventRow>>,
+    /// Events that the commit has brought, and that were gone by its end: forgotten
+    /// or pruned at once.
+    pub passed: BTreeMap<EventId, EventRow>,
 }
 
 /// A pass of pruning.
@@ -263,6 +266,7 @@ impl Memory {
             deliveries: self.tables.deliveries.before(),
             hooks: self.tables.hooks.before(),
             events: self.tables.events.before(),
+            passed: self.tables.events.passed(),
         };
         self.tables.keep();
         self.is_open = false;

@@ -94,6 +94,14 @@ impl<K: Ord + Clone, V: Clone> Table<K, V> {
         before
     }
 
+    /// What the open transaction has put, and removed again.
+    pub fn passed(&self) -> BTreeMap<K, V> {
+        let is_new =
+            |key: &K| self.undo.iter().find(|(other, _)| other == key).is_some_and(|(_, before)| before.is_none());
+        let removed = self.undo.iter().filter(|(key, _)| !self.rows.contains_key(key) && is_new(key));
+        removed.filter_map(|(key, row)| Some((key.clone(), row.clone()?))).collect()
+    }
+
     /// Keeps all that was done.
     pub fn keep(&mut self) {
         self.undo.clear();
