@@ -198,14 +198,15 @@ impl Scheduler {
         for (id, through) in news.committed_through {
             self.with_lane(id, |lane| lane.commit_through(through));
         }
+        for (id, parcel) in news.tests {
+            self.absorb_test(id, parcel);
+        }
         for (id, from) in news.reread {
+            self.reread_tests(id, from);
             self.with_lane(id, |lane| lane.reread(from));
         }
         for (id, number) in news.now {
             self.with_lane(id, |lane| lane.send_now(number));
-        }
-        for (id, parcel) in news.tests {
-            self.absorb_test(id, parcel);
         }
     }
 
@@ -275,6 +276,20 @@ impl Scheduler {
         self.tests_bytes += weight;
         tenant.tests.push_back((id, parcel));
         self.give_turn(merchant);
+    }
+
+    /// Takes a webhook's tests from that number on out of the line: they may be
+    /// cancelled. Those that are still to be sent are read from the store.
+    fn reread_tests(&mut self, id: WebhookId, from: IncrementId) {
+        let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { return };
+        let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
+        for parcel in tenant.take_tests(id, from) {
+            self.tests_bytes -= parcel.weight();
+            self.with_lane(id, |lane| {
+                lane.commit_through(parcel.increment_id);
+                lane.send_now(parcel.increment_id);
+            });
+        }
     }
 
     /// The next thing to do at `now`; `None` until something happens or

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::load::Load;
-use crate::domain::id::WebhookId;
+use crate::domain::id::{IncrementId, WebhookId};
 use crate::store::Parcel;
 
 /// What a lane waits for room to do. Those whose receivers are not trusted
@@ -77,6 +77,21 @@ impl Tenant {
     pub fn push_waiting(&mut self, kind: Kind, id: WebhookId, is_in_front: bool) {
         let line = &mut self.waiting[kind as usize];
         if is_in_front { line.push_front(id) } else { line.push_back(id) }
+    }
+
+    /// Takes a webhook's tests from that number on out of the line.
+    pub fn take_tests(&mut self, id: WebhookId, from: IncrementId) -> Vec<Parcel> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        for (of, parcel) in std::mem::take(&mut self.tests) {
+            if of == id && parcel.increment_id >= from {
+                bytes += parcel.weight();
+                taken.push(parcel);
+            } else {
+                self.tests.push_back((of, parcel));
+            }
+        }
+        self.tests_bytes -= bytes;
+        taken
     }
 
     /// True if there is something that only room is missing for.

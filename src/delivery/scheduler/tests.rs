@@ -203,3 +203,19 @@ fn no_lane_has_more_than_its_part() {
     }
     assert_eq!(most, IN_FLIGHT_MAX / LANES_AT_LEAST);
 }
+
+#[test]
+fn a_test_that_may_be_cancelled_is_not_sent_before_it_is_read_again() {
+    let first = IncrementId(1);
+    for is_known in [false, true] {
+        let mut scheduler = scheduler(1);
+        let mut news = News { tests: vec![(WebhookId(1), parcel(1, 0, Some(NOW)))], ..News::default() };
+        if is_known {
+            scheduler.absorb(std::mem::take(&mut news));
+        }
+        scheduler.absorb(News { reread: [(WebhookId(1), first)].into(), ..news });
+        let action = scheduler.next(NOW);
+        assert!(matches!(action, Some(Action::Read { want: Want::One(number), .. }) if number == first), "{action:?}");
+        assert_eq!((scheduler.in_flight(), scheduler.tests_bytes), (0, 0));
+    }
+}

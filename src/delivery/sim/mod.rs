@@ -33,7 +33,7 @@ const KEYED: &str = "{\"k\":";
 /// Steps of a story, before it comes to rest.
 const STEPS: usize = 300;
 /// Stories that the suite plays.
-const STORIES: u64 = 80;
+const STORIES: u64 = 300;
 /// Stories within which a planted bug is found.
 const STORIES_UNTIL_FOUND: u64 = 400;
 

@@ -277,10 +277,11 @@ impl World {
         for one in sorted(committed_through) {
             absorb(News { committed_through: [one].into(), ..News::default() });
         }
+        absorb(News { tests, ..News::default() });
         for one in sorted(reread) {
             absorb(News { reread: [one].into(), ..News::default() });
         }
-        absorb(News { now, tests, ..News::default() });
+        absorb(News { now, ..News::default() });
     }
 
     fn act(&mut self, action: Action) {
