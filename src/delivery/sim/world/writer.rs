@@ -47,7 +47,11 @@ impl World {
     }
 
     fn commit(&mut self, first: Option<Taken<Queued>>, does_chores: bool, crashes: bool) {
-        if let Err(cause) = self.memory.begin() {
+        let begun = match self.inside.is_closed {
+            true => Err(StoreError::failed("it could not be opened again")),
+            false => self.memory.begin(),
+        };
+        if let Err(cause) = begun {
             return self.refuse(first, &cause);
         }
         let (now, bug) = (self.now, self.bug);
