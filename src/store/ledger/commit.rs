@@ -6,7 +6,7 @@ use super::news::Announcement;
 use super::queue::{Cost, Queue, Spent, Taken};
 use super::queued::{Changed, Queued, begun};
 use super::work::Work;
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 
