@@ -9,7 +9,7 @@ use crate::store::Page;
 use crate::store::StoreError;
 use crate::store::ledger::decision::Rows;
 use crate::store::ledger::memory::Memory;
-use crate::store::ledger::terms::Retention;
+use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
 use crate::store::mailbox::News;
@@ -121,8 +121,8 @@ impl Engine for Bent<'_> {
         self.memory.sweep(now, max)
     }
 
-    fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
-        self.memory.begin_pruning(retention, now)
+    fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {
+        self.memory.begin_pruning(before)
     }
 
     fn is_pruning(&self) -> bool {

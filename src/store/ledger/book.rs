@@ -18,6 +18,7 @@ use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
 use super::logs::{LogRow, LogSizes};
 use super::news::Announcement;
+use super::pruning::Pruning;
 use super::terms::Terms;
 use super::turns::{Jobs, Turns};
 use super::wants::Wants;
@@ -52,6 +53,8 @@ pub struct Book {
     pub numbers: i64,
     /// Which kind of housekeeping has the next turn.
     pub turn: usize,
+    /// When passes of pruning begin.
+    pub pruning: Pruning,
     /// What has expired is to be swept out.
     pub wants_sweep: bool,
 }
@@ -117,6 +120,7 @@ impl Book {
             ids: stock.ids,
             numbers: stock.numbers,
             turn: 0,
+            pruning: Pruning::default(),
             wants_sweep: false,
         };
         for webhook in stock.webhooks {

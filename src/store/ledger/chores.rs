@@ -104,9 +104,20 @@ fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
     // There may be room by now.
     work.book.jobs.unpark();
     work.book.fanouts.try_again();
-    let retention = work.book.terms.retention;
-    work.engine().begin_pruning(retention, now)?;
+    begin_pruning(work)?;
     Ok(true)
+}
+
+/// Begins a pass of pruning, if it is time for one.
+fn begin_pruning(work: &mut Work<'_>) -> Result<()> {
+    let mut wants = Wants::default();
+    work.book.want_room(&mut wants);
+    let (now, retention, is_under_way) = (work.now, work.book.terms.retention, work.engine().is_pruning());
+    let used = work.engine().load(&wants, now)?.used_bytes;
+    match work.book.pruning.begin(retention, used, is_under_way, now) {
+        Some(before) => work.engine().begin_pruning(before),
+        None => Ok(()),
+    }
 }
 
 /// Does a step of the pruning that is under way.
@@ -118,6 +129,9 @@ fn prune_some(work: &mut Work<'_>) -> Result<bool> {
     let kept_from = work.book.fanouts.first_event();
     for (id, bytes) in work.engine().prune(kept_from)? {
         work.book.logs.shrink(id, bytes);
+    }
+    if !work.engine().is_pruning() && work.book.pruning.end() {
+        begin_pruning(work)?;
     }
     Ok(true)
 }

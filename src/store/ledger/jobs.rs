@@ -55,7 +55,7 @@ impl Change for Replay {
     type Answer = (JobId, Span);
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {
-        let last = webhooks::find(view, self.by.merchant, self.webhook_id)?.last_increment_id;
+        let last = webhooks::find(view, self.by.merchant, self.webhook_id)?.counters.last;
         let span = Span { first: self.span.first.max(IncrementId(1)), last: self.span.last.min(last) };
         let (filter, numbers) = (self.filter.clone(), (span.first.0, span.last.0));
         let job = Job::new(JobKind::Replay, self.by.merchant, self.webhook_id, filter, numbers);
@@ -117,10 +117,10 @@ impl Change for Backfill {
     type Answer = Backfilled;
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Backfilled>> {
-        let webhook = webhooks::find(view, self.by.merchant, self.webhook_id)?;
+        let entry = webhooks::find(view, self.by.merchant, self.webhook_id)?;
         let last = view.book.ids.event;
         let EventFilter { topics, since, until, only: _ } = self.filter.clone();
-        let topics = Some(topics.unwrap_or(webhook.spec.topics));
+        let topics = Some(topics.unwrap_or_else(|| entry.webhook.spec.topics.clone()));
         let filter = DeliveryFilter { state: None, topics, since, until, without_forgotten: false };
         let job = Job::new(JobKind::Backfill, self.by.merchant, self.webhook_id, filter, (1, last));
         let job_id = add(view, out, job)?.job_id;

@@ -28,6 +28,7 @@ pub mod notice;
 pub mod notices;
 pub mod numbering;
 pub mod outcomes;
+pub mod pruning;
 pub mod publishing;
 pub mod queue;
 pub mod queued;

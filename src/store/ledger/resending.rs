@@ -149,7 +149,7 @@ impl Change for Test {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<IncrementId>> {
         let id = self.webhook_id;
-        let spec = webhooks::find(view, self.by.merchant, id)?.spec;
+        let spec = &webhooks::find(view, self.by.merchant, id)?.webhook.spec;
         view.check_room()?;
         let message = self.message.clone();
         let event = NewEvent { topic: Topic::test(), message, created_at: view.now, idempotency_key: None };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::book::{Book, Counters};
+use super::book::{Book, Counters, Entry};
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
@@ -102,7 +102,8 @@ impl Change for Alter {
     type Answer = Webhook;
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
-        let old = find(view, self.by.merchant, self.webhook_id)?;
+        let entry = find(view, self.by.merchant, self.webhook_id)?;
+        let old = entry.counters.in_webhook(Webhook::clone(&entry.webhook));
         let new = self.what.apply(view, &old)?;
         match new {
             None => Ok(Step::Done(old)),
@@ -241,7 +242,7 @@ impl Change for Acknowledge {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let (id, through) = (self.webhook_id, self.through);
-        let entry = view.book.webhook_of(self.by.merchant, id).ok_or(StoreError::NoWebhook)?;
+        let entry = find(view, self.by.merchant, id)?;
         let known = entry.counters.pulled_through.max(entry.counters.settled_through);
         if through > known {
             return Err(StoreError::NotPulled { through: known });
@@ -269,7 +270,7 @@ impl Change for HandOut {
     type Answer = ();
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        let entry = view.book.webhook_of(self.by.merchant, self.webhook_id).ok_or(StoreError::NoWebhook)?;
+        let entry = find(view, self.by.merchant, self.webhook_id)?;
         if self.through > entry.counters.pulled_through {
             let counters = Counters { pulled_through: self.through, ..entry.counters };
             out.learned.push(Learned::Counters(self.webhook_id, counters));
@@ -291,7 +292,7 @@ impl Change for Delete {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let id = self.webhook_id;
-        view.book.webhook_of(self.by.merchant, id).ok_or(StoreError::NoWebhook)?;
+        find(view, self.by.merchant, id)?;
         out.rows.others.push(Other::WebhookDeleted(id));
         out.learned.push(Learned::Deleted(id));
         out.news.push(Announcement::Webhook(id, None));
@@ -299,10 +300,9 @@ impl Change for Delete {
     }
 }
 
-/// The merchant's webhook, with its counters as they are now.
-pub fn find(view: &View<'_>, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
-    let entry = view.book.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)?;
-    Ok(entry.counters.in_webhook(Webhook::clone(&entry.webhook)))
+/// The merchant's webhook, as it is now.
+pub fn find<'a>(view: &View<'a>, merchant: MerchantId, id: WebhookId) -> Result<&'a Entry> {
+    view.book.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)
 }
 
 /// Writes a changed definition, and announces it. One that begins anew has no

@@ -4,7 +4,7 @@ use super::book::Book;
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Rows};
 use super::news::Announcement;
-use super::terms::Retention;
+use super::pruning::CutOff;
 use super::wants::{Loaded, Wants};
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
@@ -27,8 +27,8 @@ pub trait Engine {
     /// there may be more.
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool>;
 
-    /// Begins to prune, if it is time and nothing is being pruned.
-    fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<()>;
+    /// Begins to prune what ended before; nothing is being pruned.
+    fn begin_pruning(&mut self, before: CutOff) -> Result<()>;
 
     /// True while something is being pruned.
     fn is_pruning(&self) -> bool;

@@ -10,7 +10,7 @@ use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::ledger::decision::Rows;
-use crate::store::ledger::terms::Retention;
+use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
 
@@ -22,10 +22,6 @@ pub struct Sqlite<C = Connection> {
     pub leaves_traces: bool,
     /// The pass of pruning that is under way.
     pass: Option<Pass>,
-    /// When the last one began.
-    pass_began_at: Option<Timestamp>,
-    /// It was time for another one while that was under way.
-    next_pass: Option<(Retention, Timestamp)>,
 }
 
 impl<C: Borrow<Connection>> Sqlite<C> {
@@ -34,7 +30,7 @@ impl<C: Borrow<Connection>> Sqlite<C> {
         // An earlier life may have ended before its log was emptied.
         let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE event_id < 0)";
         let leaves_traces = conn.borrow().query_row(sql, [], |row| row.get(0))?;
-        Ok(Self { conn, leaves_traces, pass: None, pass_began_at: None, next_pass: None })
+        Ok(Self { conn, leaves_traces, pass: None })
     }
 
     /// Begins a transaction.
@@ -104,12 +100,8 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
         Ok(removed.into_iter().any(|removed| removed >= max as usize))
     }
 
-    fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
-        if self.pass.is_some() {
-            self.next_pass = prune::is_time(self.pass_began_at, now).then_some((retention, now)).or(self.next_pass);
-        } else if let Some(pass) = prune::begin(self.conn.borrow(), retention, self.pass_began_at, now)? {
-            (self.pass, self.pass_began_at) = (Some(pass), Some(now));
-        }
+    fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {
+        self.pass = Some(Pass::new(before));
         Ok(())
     }
 
@@ -121,11 +113,6 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
         let Some(pass) = self.pass.take() else { return Ok(Vec::new()) };
         let (next, shrunk) = prune::step(self.conn.borrow(), pass, kept_from)?;
         self.pass = next;
-        if self.pass.is_none()
-            && let Some((retention, now)) = self.next_pass.take()
-        {
-            self.begin_pruning(retention, now)?;
-        }
         Ok(shrunk)
     }
 }

@@ -5,17 +5,12 @@
 //! whose deliveries have not ended or have ended too lately. So what pends for
 //! long is looked at again by every pass, which is why passes are rare.
 
-use std::time::Duration;
-
 use rusqlite::{Connection, params};
 
-use super::load::used_bytes;
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::store::ledger::terms::Retention;
+use crate::store::ledger::pruning::CutOff;
 
-/// How often a pass begins, unless space is short.
-const INTERVAL: Duration = Duration::from_secs(3_600);
 /// Rows looked at in a step.
 const PER_STEP: i64 = 250;
 /// Bytes that the rows of a step may have: what is deleted frees a page for
@@ -30,9 +25,7 @@ pub struct Pass {
     phase: Phase,
     /// All rows up to this one have been looked at.
     after: i64,
-    /// What ended before is pruned.
-    attempts_before: Timestamp,
-    bodies_before: Timestamp,
+    before: CutOff,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,32 +36,11 @@ enum Phase {
     Vacuum,
 }
 
-/// A pass, if it is time for one: an hour after the last, or at once if space
-/// is short.
-pub fn begin(
-    conn: &Connection,
-    retention: Retention,
-    last: Option<Timestamp>,
-    now: Timestamp,
-) -> rusqlite::Result<Option<Pass>> {
-    // So little is left that what has ended goes, whatever its age.
-    let max = retention.bytes_max;
-    let is_short = max > 0 && used_bytes(conn)? >= max / 10 * 9;
-    if !is_short && !is_time(last, now) {
-        return Ok(None);
+impl Pass {
+    /// One that begins.
+    pub fn new(before: CutOff) -> Self {
+        Self { phase: Phase::Attempts, after: 0, before }
     }
-    let before = |age: Duration| match is_short {
-        true => Timestamp(now.0 + 1),
-        false => Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))),
-    };
-    let (attempts_before, bodies_before) = (before(retention.attempts), before(retention.bodies));
-    Ok(Some(Pass { phase: Phase::Attempts, after: 0, attempts_before, bodies_before }))
-}
-
-/// True if the last pass began an hour ago. One that lies in the future was
-/// before the clock went back.
-pub fn is_time(last: Option<Timestamp>, now: Timestamp) -> bool {
-    last.is_none_or(|last| last > now || now.since(last) >= INTERVAL)
 }
 
 /// Logs that became smaller, and by how much.
@@ -78,8 +50,8 @@ pub type Shrunk = Vec<(WebhookId, u64)>;
 pub fn step(conn: &Connection, pass: Pass, kept_from: Option<EventId>) -> rusqlite::Result<(Option<Pass>, Shrunk)> {
     let mut shrunk = Vec::new();
     let (next, phase) = match pass.phase {
-        Phase::Attempts => (walk(conn, &ATTEMPTS, pass.after, pass.attempts_before, None, &mut shrunk)?, Phase::Events),
-        Phase::Events => (walk(conn, &EVENTS, pass.after, pass.bodies_before, kept_from, &mut shrunk)?, Phase::Vacuum),
+        Phase::Attempts => (walk(conn, &ATTEMPTS, pass.after, pass.before.attempts, None, &mut shrunk)?, Phase::Events),
+        Phase::Events => (walk(conn, &EVENTS, pass.after, pass.before.bodies, kept_from, &mut shrunk)?, Phase::Vacuum),
         Phase::Vacuum => return Ok((vacuum_step(conn)?.then_some(pass), shrunk)),
     };
     let pass = match next {
@@ -169,38 +141,6 @@ fn vacuum_step(conn: &Connection) -> rusqlite::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ledger::work::Engine;
-    use crate::store::sqlite::engine::Sqlite;
-
-    /// Nobody else would come before the next hour.
-    #[test]
-    fn a_pass_that_it_was_time_for_while_one_was_under_way_follows_it() {
-        let conn = Connection::open_in_memory().unwrap();
-        conn.execute_batch(include_str!("../../../schema.sql")).unwrap();
-        conn.execute_batch(
-            "INSERT INTO merchant (code, created_at) VALUES ('acme', 0);
-            INSERT INTO event (merchant_id, topic, message, created_at, published_at)
-                VALUES (1, 'a:b', '{}', 0, 0), (1, 'a:b', '{}', 0, 7200000);",
-        )
-        .unwrap();
-        let hour = Duration::from_secs(3_600);
-        let retention = Retention {
-            attempts: hour,
-            bodies: hour,
-            bytes_max: 0,
-            webhook_log_bytes_max: 0,
-            merchant_log_bytes_max: 0,
-        };
-        let mut engine = Sqlite::new(&conn).unwrap();
-        engine.begin_pruning(retention, Timestamp(7_200_000)).unwrap();
-        engine.prune(None).unwrap();
-        engine.begin_pruning(retention, Timestamp(14_400_000)).unwrap();
-        while engine.is_pruning() {
-            engine.prune(None).unwrap();
-        }
-        let left: i64 = conn.query_row("SELECT count(*) FROM event", [], |row| row.get(0)).unwrap();
-        assert_eq!(left, 0);
-    }
 
     #[test]
     fn an_event_that_is_still_being_numbered_stays_whatever_its_age() {
@@ -216,11 +156,9 @@ mod tests {
             let mut statement = conn.prepare("SELECT event_id FROM event ORDER BY event_id").unwrap();
             statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
         };
-        let day = Duration::from_secs(86_400);
-        let retention =
-            Retention { attempts: day, bodies: day, bytes_max: 0, webhook_log_bytes_max: 0, merchant_log_bytes_max: 0 };
         let prune = |kept_from: Option<EventId>| {
-            let mut pass = begin(&conn, retention, None, Timestamp(1_000_000_000)).unwrap();
+            let before = CutOff { attempts: Timestamp(1_000), bodies: Timestamp(1_000) };
+            let mut pass = Some(Pass::new(before));
             while let Some(under_way) = pass {
                 (pass, _) = step(&conn, under_way, kept_from).unwrap();
             }

@@ -10,7 +10,6 @@ mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::table::Table;
 use super::bulk::Job;
@@ -19,7 +18,7 @@ use super::decision::Rows;
 use super::jobs::ENDED_FOR_MS;
 use super::logs::LogRow;
 use super::notice::{Gathered, Notice};
-use super::terms::Retention;
+use super::pruning::CutOff;
 use super::wants::{FirstHeard, Found, Loaded, Remembered, Wants};
 use super::work::Engine;
 use crate::domain::catalogue::CatalogueEntry;
@@ -32,9 +31,6 @@ use crate::domain::time::Timestamp;
 use crate::domain::user::Permissions;
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::StoreError;
-
-/// How long after a pass of pruning there is another.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// A webhook.
 #[derive(Clone, Debug)]
@@ -219,8 +215,8 @@ pub struct Before {
 /// A pass of pruning.
 #[derive(Clone, Copy, Debug)]
 enum Pass {
-    Attempts { before: Timestamp, bodies_before: Timestamp },
-    Events { bodies_before: Timestamp },
+    Attempts(CutOff),
+    Events(CutOff),
 }
 
 /// An engine in memory.
@@ -233,7 +229,6 @@ pub struct Memory {
     pub fault: Option<(Fault, u32)>,
     is_open: bool,
     pass: Option<Pass>,
-    pass_began_at: Option<Timestamp>,
     /// What a commit has changed that failed and stands.
     untold: Option<Before>,
 }
@@ -281,7 +276,7 @@ impl Memory {
     /// only it knew is lost.
     pub fn reopen(&mut self) {
         self.roll_back();
-        (self.pass, self.pass_began_at) = (None, None);
+        self.pass = None;
     }
 
     /// What a commit has changed that failed and stands.
@@ -405,19 +400,8 @@ impl Engine for Memory {
         Ok(removed.into_iter().any(|removed| removed >= max as usize))
     }
 
-    fn begin_pruning(&mut self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
-        let max = retention.bytes_max;
-        let is_short = max > 0 && self.used_bytes() >= max / 10 * 9;
-        let is_time = self.pass_began_at.is_none_or(|last| last > now || now.since(last) >= PRUNE_INTERVAL);
-        if self.pass.is_none() && (is_short || is_time) {
-            let before = |age: Duration| match is_short {
-                true => Timestamp(now.0 + 1),
-                false => Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))),
-            };
-            self.pass =
-                Some(Pass::Attempts { before: before(retention.attempts), bodies_before: before(retention.bodies) });
-            self.pass_began_at = Some(now);
-        }
+    fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {
+        self.pass = Some(Pass::Attempts(before));
         Ok(())
     }
 
@@ -428,12 +412,12 @@ impl Engine for Memory {
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>, StoreError> {
         match self.pass.take() {
             None => Ok(Vec::new()),
-            Some(Pass::Attempts { before, bodies_before }) => {
-                self.pass = Some(Pass::Events { bodies_before });
-                Ok(self.prune_attempts(before))
+            Some(Pass::Attempts(before)) => {
+                self.pass = Some(Pass::Events(before));
+                Ok(self.prune_attempts(before.attempts))
             }
-            Some(Pass::Events { bodies_before }) => {
-                self.prune_events(bodies_before, kept_from);
+            Some(Pass::Events(before)) => {
+                self.prune_events(before.bodies, kept_from);
                 Ok(Vec::new())
             }
         }
