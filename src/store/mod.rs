@@ -26,6 +26,7 @@ pub mod mailbox;
 pub mod outbox;
 mod parcel;
 pub mod resending;
+mod sql;
 pub mod sqlite;
 mod upkeep;
 pub mod watched;

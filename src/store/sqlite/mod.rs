@@ -8,6 +8,7 @@ pub mod admin;
 mod attempt_log;
 mod catalogue;
 mod config;
+mod db;
 mod deliveries;
 mod engine;
 mod events;
