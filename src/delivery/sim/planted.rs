@@ -109,7 +109,7 @@ impl Engine for Bent<'_> {
         Ok(loaded)
     }
 
-    fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
+    fn write(&mut self, rows: Rows, now: Timestamp) -> Result<(), StoreError> {
         self.memory.write(rows, now)
     }
 

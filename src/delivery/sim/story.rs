@@ -111,6 +111,7 @@ impl Story {
             definition_bytes_max: 100_000,
             disable_after: Duration::from_secs(if rng.bool() { 600 } else { 5 * 86_400 }),
             retention,
+            is_shared: false,
         };
         let mut world = World::new(rng, terms, merchants, bug);
         world.topics = TOPICS.into_iter().chain(["tallyhook:delivery_abandoned"]).map(topic).collect();

@@ -72,8 +72,8 @@ pub struct Stock {
     pub fanouts: Vec<(i64, Fanout)>,
     /// Replays and backfills that are not done.
     pub jobs: Vec<Job>,
-    /// Events that are to be forgotten.
-    pub to_forget: Vec<EventId>,
+    /// Events that are to be forgotten, and whose they are.
+    pub to_forget: Vec<(MerchantId, EventId)>,
     /// How large the logs are.
     pub logs: Vec<LogRow>,
     /// The last ids.
@@ -170,7 +170,7 @@ impl Book {
                 self.logs.grow(merchant, webhook_id, place, bytes, &self.terms.retention);
             }
             Learned::LogShrunk(id, bytes) => self.logs.shrink(id, bytes),
-            Learned::ToForget(event) => self.forgetting.add(event),
+            Learned::ToForget(merchant, event) => self.forgetting.add(merchant, event),
             Learned::Sweep => self.wants_sweep = true,
         }
     }
@@ -263,6 +263,34 @@ impl Book {
         self.index.matching(merchant, topic)
     }
 
+    /// Learns of a webhook that somebody else has made or changed.
+    pub fn learn_webhook(&mut self, webhook: Arc<Webhook>) {
+        self.put_webhook(webhook);
+    }
+
+    /// Learns of one that somebody else has deleted.
+    pub fn learn_deleted(&mut self, id: WebhookId) {
+        self.delete_webhook(id);
+    }
+
+    /// Notes what was read of a webhook that others count, too: nothing of it goes
+    /// back, and what its receiver did stays as whoever sends to it knows it.
+    pub fn learn_counters(&mut self, id: WebhookId, read: Counters) {
+        let Some(Entry { counters, .. }) = self.webhooks.get_mut(&id) else { return };
+        self.numbers += read.last.0 - counters.last.0;
+        counters.last = read.last;
+        counters.settled_through = counters.settled_through.max(read.settled_through);
+        counters.acknowledged_through = counters.acknowledged_through.max(read.acknowledged_through);
+        counters.pulled_through = counters.pulled_through.max(read.pulled_through);
+    }
+
+    /// Asks how a webhook is counted, if others count, too.
+    pub fn want_counters(&self, id: WebhookId, wants: &mut Wants) {
+        if self.terms.is_shared {
+            wants.counters.push(id);
+        }
+    }
+
     fn counters_mut(&mut self, id: WebhookId) -> Option<&mut Counters> {
         let entry = self.webhooks.get_mut(&id)?;
         self.dirty.insert(id);
@@ -270,9 +298,9 @@ impl Book {
     }
 
     /// The counters that have changed since they were last taken, to be written.
-    pub fn take_changed(&mut self) -> Vec<(WebhookId, Counters)> {
-        let changed = self.dirty.drain();
-        changed.filter_map(|id| Some((id, self.webhooks.get(&id)?.counters))).collect()
+    pub fn take_changed(&mut self) -> Vec<(MerchantId, WebhookId, Counters)> {
+        let entry = |id| self.webhooks.get(&id).map(|entry| (entry.webhook.merchant_id, id, entry.counters));
+        self.dirty.drain().filter_map(entry).collect()
     }
 
     /// The merchant's code, if it has been read.
@@ -299,7 +327,7 @@ impl Book {
 
     /// Marks a webhook whose lowest open number has ended, or that is deleted:
     /// the next step finds out how far it is settled.
-    fn add_chore(&mut self, id: WebhookId) {
+    pub fn add_chore(&mut self, id: WebhookId) {
         if let Some(entry) = self.webhooks.get(&id) {
             self.chores.push(entry.webhook.merchant_id, id);
         }
@@ -320,9 +348,14 @@ impl Book {
         self.chores.len() + self.fanouts.orphans() + self.jobs.waiting() + self.logs.too_large()
     }
 
-    /// Takes the next chore.
-    pub fn pop_chore(&mut self) -> Option<WebhookId> {
-        self.chores.pop().map(|(_, id)| id)
+    /// True while there is a webhook that may be settled further.
+    pub fn has_settling(&self) -> bool {
+        !self.chores.is_empty()
+    }
+
+    /// Takes the next chore, and whose it is.
+    pub fn pop_chore(&mut self) -> Option<(MerchantId, WebhookId)> {
+        self.chores.pop()
     }
 
     /// Forgets a deleted webhook whose deliveries have all ended.

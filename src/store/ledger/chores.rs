@@ -2,6 +2,8 @@
 //! that it never stalls them: settling, cancelling what a deleted webhook
 //! left behind, replays and backfills, sweeping out what has expired, pruning.
 
+use std::collections::HashSet;
+
 use super::book::{Book, Counters, Entry};
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other, StandingRow};
@@ -11,7 +13,7 @@ use super::wants::{Found, Pending, Wants};
 use super::work::Work;
 use super::{notices, spreading};
 use crate::domain::delivery::EndReason;
-use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::Standing;
 use crate::store::error::StoreError;
 
@@ -53,21 +55,32 @@ fn done<C: Change>(work: &mut Work<'_>, mut change: C) -> Result<C::Answer> {
 
 /// Moves `settled_through` of some webhooks on.
 fn settle_some(work: &mut Work<'_>) -> Result<bool> {
-    let before = work.written();
-    for count in 0..WEBHOOKS_PER_STEP {
+    if !work.book.has_settling() {
+        return Ok(false);
+    }
+    let (before, mut put_off) = (work.written(), Vec::new());
+    for _ in 0..WEBHOOKS_PER_STEP {
         if work.written() - before >= ROWS_PER_STEP {
             break;
         }
-        let Some(id) = work.book.pop_chore() else { return Ok(count > 0) };
-        done(work, Settle(id))?;
+        let Some((merchant, id)) = work.book.pop_chore() else { break };
+        if work.hold(merchant)? {
+            done(work, Settle(id))?;
+        } else {
+            put_off.push(id);
+        }
     }
+    put_off.into_iter().for_each(|id| work.book.add_chore(id));
     Ok(true)
 }
 
 /// Numbers what was accepted and is not numbered everywhere. One that fails
 /// takes nothing else of the commit with it.
 fn finish_fanouts(work: &mut Work<'_>) -> Result<bool> {
-    let Some(fanout_id) = work.book.fanouts.next_orphan() else { return Ok(false) };
+    let Some((merchant, fanout_id)) = work.book.fanouts.next_orphan() else { return Ok(false) };
+    if !work.hold(merchant)? {
+        return Ok(true);
+    }
     if let Err(cause) = done(work, FinishFanout(fanout_id)) {
         work.check()?;
         if !cause.is_logged() {
@@ -82,6 +95,10 @@ fn finish_fanouts(work: &mut Work<'_>) -> Result<bool> {
 /// put aside until it is swept, so that it costs nothing meanwhile.
 fn work_on_jobs(work: &mut Work<'_>) -> Result<bool> {
     let Some(job) = work.book.jobs.take_next() else { return Ok(false) };
+    if !work.hold(job.merchant_id)? {
+        work.book.jobs.put_back(job);
+        return Ok(true);
+    }
     match done(work, JobStep::of(job))? {
         Stepped::GoesOn(job) => work.book.jobs.put_back(job),
         Stepped::NoRoom(job) => work.book.jobs.park(job),
@@ -95,8 +112,15 @@ fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
     if !std::mem::take(&mut work.book.wants_sweep) {
         return Ok(false);
     }
-    let mut are_left = done(work, PublishDue)?;
-    let events = work.book.forgetting.take_some();
+    let due = due_notices(work)?;
+    let mut are_left = done(work, PublishDue(due))?;
+    let mut events = work.book.forgetting.take_some();
+    let mut put_off = Vec::new();
+    for (merchant, event) in std::mem::take(&mut events) {
+        let those = if work.hold(merchant)? { &mut events } else { &mut put_off };
+        those.push((merchant, event));
+    }
+    put_off.into_iter().for_each(|(merchant, event)| work.book.forgetting.add(merchant, event));
     done(work, ForgetEvents(events))?;
     let now = work.now;
     are_left |= work.engine().sweep(now, ROWS_PER_SWEEP)?;
@@ -106,6 +130,21 @@ fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
     work.book.fanouts.try_again();
     begin_pruning(work)?;
     Ok(true)
+}
+
+/// The webhooks of which there is something to say, as far as their merchants can
+/// be held.
+fn due_notices(work: &mut Work<'_>) -> Result<HashSet<WebhookId>> {
+    let (wants, now) = (Wants { due_notices: Some(notices::PER_STEP), ..Wants::default() }, work.now);
+    let mut due = HashSet::new();
+    for (id, ..) in work.engine().load(&wants, now)?.due_notices {
+        let merchant = work.book.entry(id).map(|entry| entry.webhook.merchant_id);
+        // Of one that is gone there is nothing to say, but that has to be noted, too.
+        if merchant.map_or(Ok(true), |merchant| work.hold(merchant))? {
+            due.insert(id);
+        }
+    }
+    Ok(due)
 }
 
 /// Begins a pass of pruning, if it is time for one.
@@ -162,6 +201,7 @@ impl Change for Settle {
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
         let Some(Entry { counters, is_deleted, .. }) = book.entry(self.0) else { return };
+        book.want_counters(self.0, wants);
         let is_taken = counters.acknowledged_through > counters.settled_through;
         let max = if *is_deleted || is_taken { NUMBERS_PER_STEP } else { 1 };
         let (after, through) = (counters.settled_through, horizon(*counters));
@@ -174,7 +214,8 @@ impl Change for Settle {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        let Some(Entry { counters, is_deleted, .. }) = view.book.entry(self.0) else { return Ok(Step::Done(())) };
+        let Some(Entry { webhook, counters, is_deleted }) = view.book.entry(self.0) else { return Ok(Step::Done(())) };
+        let merchant = webhook.merchant_id;
         let (id, horizon) = (self.0, horizon(*counters));
         let mut put = |number, standing: Option<Standing>| {
             out.rows.standings.extend(standing.map(|standing| StandingRow { webhook_id: id, number, standing }));
@@ -208,7 +249,7 @@ impl Change for Settle {
         let counters = Counters { settled_through: settled.max(counters.settled_through), ..*counters };
         let is_done = settled == counters.last && !are_left;
         if is_done && *is_deleted {
-            out.rows.counters.push((id, counters));
+            out.rows.counters.push((merchant, id, counters));
             out.rows.others.push(Other::WebhookBlotted(id));
             out.learned.push(Learned::Gone(id));
             return Ok(Step::Done(()));
@@ -240,41 +281,51 @@ struct FinishFanout(i64);
 impl Change for FinishFanout {
     type Answer = ();
 
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        spreading::wants(book, wants, self.0);
+    }
+
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         spreading::finish(view, out, self.0);
         Ok(Step::Done(()))
     }
 }
 
-/// Publishes what there is to say; true if there is more.
-struct PublishDue;
+/// Publishes what there is to say of these webhooks; true if there is more.
+struct PublishDue(HashSet<WebhookId>);
 
 impl Change for PublishDue {
     type Answer = bool;
 
-    fn wants(&self, _: &Book, wants: &mut Wants) {
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        if self.0.is_empty() {
+            return;
+        }
         wants.due_notices = Some(notices::PER_STEP);
+        for entry in self.0.iter().filter_map(|id| book.entry(*id)) {
+            notices::want(book, wants, entry.webhook.merchant_id);
+        }
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<bool>> {
-        notices::publish_due(view, out).map(Step::Done)
+        notices::publish_due(view, out, &self.0).map(Step::Done)
     }
 }
 
 /// Forgets those of these events of which nothing is to be sent.
-struct ForgetEvents(Vec<EventId>);
+struct ForgetEvents(Vec<(MerchantId, EventId)>);
 
 impl Change for ForgetEvents {
     type Answer = ();
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.needed.clone_from(&self.0);
+        wants.needed.extend(self.0.iter().map(|(_, event)| *event));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        for event in &self.0 {
+        for (merchant, event) in &self.0 {
             if view.loaded.needed.contains(event) || view.book.fanouts.has(*event) {
-                out.learned.push(Learned::ToForget(*event));
+                out.learned.push(Learned::ToForget(*merchant, *event));
             } else {
                 out.rows.others.push(Other::EventForgotten(*event));
             }

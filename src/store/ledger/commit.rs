@@ -2,48 +2,168 @@
 //! the queue, each step of them run in the transaction, and what becomes of
 //! them once the commit's fate is known.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::book::Book;
 use super::news::Announcement;
 use super::queue::{Cost, Queue, Spent, Taken};
-use super::queued::{Changed, Queued, begun};
+use super::queued::{self, Changed, Queued, begun};
+use super::wants::Loaded;
 use super::work::Work;
+use crate::domain::id::{MerchantId, Span};
 use crate::store::error::StoreError;
+use crate::store::feed::Committed;
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 
-/// Runs a change and what else finds room beside it in a commit. Whose each
-/// was, and what has come of it.
-pub fn run_changes(
-    queue: &Queue<Queued>,
-    work: &mut Work<'_>,
-    first: Option<Taken<Queued>>,
-) -> Vec<(Option<Account>, Changed)> {
+/// What has come of changes, and whose each was.
+pub type AllChanged = Vec<(Option<Account>, Changed)>;
+
+/// Runs a change and what else finds room beside it in a commit.
+pub fn run_changes(queue: &Queue<Queued>, work: &mut Work<'_>, first: Option<Taken<Queued>>) -> AllChanged {
     let (mut spent, mut changed, mut next) = (Spent::default(), Vec::new(), first);
-    while let Some(Taken { entry: change, cost, account }) = next {
-        let written = work.written();
-        let may_change = work.check().map(|()| &mut *work);
-        // Kept outside the step: an answer that a step gives back and then
-        // panics is never dropped, and whoever waits for it would wait for ever.
-        work::step("a change", || changed.push((account, change(may_change))));
-        // How far an event spreads shows only here.
-        let really = cost.max(Cost::of(work.written() - written, 0));
-        queue.charge(account, cost, really);
-        spent.add(account, really);
-        next = match changed.pop() {
-            Some((Some(account), Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest)))
-                if queue.may_go_on(account, cost, spent) =>
-            {
-                queue.charge(Some(account), Cost::default(), cost);
-                Some(Taken { entry: rest, cost, account: Some(account) })
-            }
-            last => {
-                // What comes behind one that goes on waits for all of it.
-                let goes_on = matches!(last, Some((_, Changed::Goes(..) | Changed::GoesFurther(..))));
-                changed.extend(last);
-                if goes_on { None } else { queue.take(spent) }
-            }
+    while let Some(taken) = next {
+        run(queue, work, taken, None, (&mut spent, &mut changed));
+        next = match goes_on(queue, &mut changed, spent) {
+            Next::Same(taken) => Some(taken),
+            // What comes behind one that goes on waits for all of it.
+            Next::Waits => None,
+            Next::Other => queue.take(spent),
         };
     }
     changed
+}
+
+/// The same with an engine that reads ahead: changes are taken by rounds, as many
+/// as are expected to find room. Returns those, too, of which nothing was done since
+/// others hold their merchants.
+pub fn run_in_rounds(
+    queue: &Queue<Queued>,
+    work: &mut Work<'_>,
+    first: Vec<Taken<Queued>>,
+) -> (AllChanged, Vec<HeldUp>) {
+    let (mut spent, mut changed, mut held_up, mut round) = (Spent::default(), Vec::new(), Vec::new(), first);
+    while !round.is_empty() {
+        let mut expected = spent;
+        round.iter().for_each(|taken| expected.add(taken.account, taken.cost));
+        round.extend(std::iter::from_fn(|| {
+            let taken = queue.take(expected)?;
+            expected.add(taken.account, taken.cost);
+            Some(taken)
+        }));
+        let (ready, others) = hold(work, round);
+        held_up.extend(others);
+        let wants: Vec<_> = ready.iter().map(|taken| taken.entry.wants(work.book)).collect();
+        // If it fails, so has the transaction, and each is told so.
+        let ahead = work.read_ahead(&wants).unwrap_or_default();
+        let mut ahead = ahead.into_iter();
+        for taken in ready {
+            run(queue, work, taken, ahead.next().flatten(), (&mut spent, &mut changed));
+        }
+        round = match goes_on(queue, &mut changed, spent) {
+            Next::Same(taken) => vec![taken],
+            Next::Waits => Vec::new(),
+            Next::Other => queue.take(spent).into_iter().collect(),
+        };
+    }
+    (changed, held_up)
+}
+
+/// A change, and one of its merchants whom somebody else holds.
+pub type HeldUp = (MerchantId, Taken<Queued>);
+
+/// Holds the merchants of changes; parts those whose merchants are held, in their
+/// order, from the others.
+fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, Vec<HeldUp>) {
+    let all: BTreeSet<MerchantId> = round.iter().flat_map(|taken| merchants(work, taken)).collect();
+    let all: Vec<_> = all.into_iter().collect();
+    // If it fails, so has the transaction, and each is told so.
+    let held = work.hold_all(&all).unwrap_or_else(|_| all.clone());
+    let mut free: BTreeSet<MerchantId> = held.into_iter().collect();
+    let (mut ready, mut held_up) = (Vec::with_capacity(round.len()), Vec::new());
+    for taken in round {
+        let own = merchants(work, &taken);
+        match own.iter().find(|merchant| !free.contains(merchant)) {
+            None => ready.push(taken),
+            Some(missing) => {
+                held_up.push((*missing, taken));
+                // What comes behind one that has to wait waits with it.
+                own.iter().for_each(|merchant| drop(free.remove(merchant)));
+            }
+        }
+    }
+    (ready, held_up)
+}
+
+/// Whose data a change changes.
+fn merchants(work: &Work<'_>, taken: &Taken<Queued>) -> Vec<MerchantId> {
+    match taken.account {
+        Some(Account::Merchant(merchant)) => vec![merchant],
+        Some(_) => Vec::new(),
+        None => {
+            let wants = taken.entry.wants(work.book);
+            let heard = wants.first_heard.iter().map(|heard| heard.webhook_id);
+            let webhooks = heard.chain(wants.deliveries.iter().map(|(id, _)| *id));
+            let own = webhooks.filter_map(|id| work.book.entry(id)).map(|entry| entry.webhook.merchant_id);
+            own.collect::<BTreeSet<_>>().into_iter().collect()
+        }
+    }
+}
+
+/// Does a step of a change.
+fn run(
+    queue: &Queue<Queued>,
+    work: &mut Work<'_>,
+    Taken { entry: change, cost, account }: Taken<Queued>,
+    loaded: Option<Loaded>,
+    (spent, changed): (&mut Spent, &mut AllChanged),
+) {
+    let written = work.written();
+    let may_change = work.check().map(|()| &mut *work);
+    // Kept outside the step: an answer that a step gives back and then
+    // panics is never dropped, and whoever waits for it would wait for ever.
+    work::step("a change", || changed.push((account, change.step(may_change, loaded))));
+    // How far an event spreads shows only here.
+    let really = cost.max(Cost::of(work.written() - written, 0));
+    queue.charge(account, cost, really);
+    spent.add(account, really);
+}
+
+/// What comes after a step.
+enum Next {
+    /// The next step of the same change, in the same commit.
+    Same(Taken<Queued>),
+    /// Nothing: the change goes on in a later commit.
+    Waits,
+    /// Another change, if there is room.
+    Other,
+}
+
+fn goes_on(queue: &Queue<Queued>, changed: &mut AllChanged, spent: Spent) -> Next {
+    match changed.pop() {
+        Some((Some(account), Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest)))
+            if queue.may_go_on(account, cost, spent) =>
+        {
+            queue.charge(Some(account), Cost::default(), cost);
+            Next::Same(Taken { entry: rest, cost, account: Some(account) })
+        }
+        last => {
+            let goes_on = matches!(last, Some((_, Changed::Goes(..) | Changed::GoesFurther(..))));
+            changed.extend(last);
+            if goes_on { Next::Waits } else { Next::Other }
+        }
+    }
+}
+
+/// Tells all that a commit would have had room for that there is none.
+pub fn refuse(queue: &Queue<Queued>, first: Option<Taken<Queued>>, cause: &StoreError) {
+    let (mut spent, mut next) = (Spent::default(), first);
+    while let Some(Taken { entry, cost, account }) = next {
+        queued::refuse(entry, cause);
+        spent.add(account, cost);
+        next = queue.take(spent);
+    }
 }
 
 /// Answers everyone, now that all is on disk; what goes on joins its line again.
@@ -75,4 +195,33 @@ pub fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     }
     mailbox.announce_parcels(parcels);
     mailbox.announce_attempts(&attempted);
+}
+
+/// The news, as those who watch are told.
+pub fn committed(news: &[Announcement], book: &Book) -> Committed {
+    let mut committed = Committed::default();
+    for item in news {
+        let (id, span) = match item {
+            Announcement::Parcel(id, parcel) => (*id, parcel.numbers()),
+            Announcement::Attempted(id, number) => (*id, Span::one(*number)),
+            Announcement::Changed(id, span) => (*id, *span),
+            Announcement::Published(event) => {
+                committed.events.push(Arc::clone(event));
+                continue;
+            }
+            Announcement::Webhook(id, None) => {
+                committed.deleted.push(*id);
+                continue;
+            }
+            Announcement::Webhook(..)
+            | Announcement::Through(..)
+            | Announcement::Test(..)
+            | Announcement::Now(..)
+            | Announcement::Reread(..) => continue,
+        };
+        if let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) {
+            committed.deliveries.push((entry.webhook.merchant_id, id, span));
+        }
+    }
+    committed
 }

@@ -1,5 +1,6 @@
 //! What a change comes to, before any of it is done.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::bulk::Job;
@@ -20,8 +21,12 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::Permissions;
 use crate::domain::webhook::{Format, Webhook};
+use crate::store::error::StoreError;
 
-/// The last ids that were given out.
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A number for each kind of id that the store gives out: the last one, or how
+/// many are needed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ids {
     /// To events.
@@ -34,6 +39,20 @@ pub struct Ids {
     pub fanout: i64,
 }
 
+/// Ids that an engine has drawn for a change, where several nodes give them out
+/// at once and none knows which is the next.
+#[derive(Debug, Default)]
+pub struct Drawn {
+    /// For events.
+    pub events: VecDeque<i64>,
+    /// For webhooks.
+    pub webhooks: VecDeque<i64>,
+    /// For pieces of bulk work.
+    pub jobs: VecDeque<i64>,
+    /// For events that are numbered in shares.
+    pub fanouts: VecDeque<i64>,
+}
+
 /// What a change comes to.
 #[derive(Debug, Default)]
 pub struct Decision {
@@ -43,39 +62,46 @@ pub struct Decision {
     pub learned: Vec<Learned>,
     /// What is announced once it is committed.
     pub news: Vec<Announcement>,
-    /// The ids that it has given out are behind these.
+    /// The last ids that it or others before it have given out.
     pub ids: Ids,
+    /// Where new ones come from; `None`: they follow the last.
+    drawn: Option<Drawn>,
 }
 
 impl Decision {
-    /// Of nothing yet; new ids follow these.
-    pub fn after(ids: Ids) -> Self {
-        Self { ids, ..Self::default() }
+    /// Of nothing yet; new ids are those that were drawn, or follow these.
+    pub fn new(ids: Ids, drawn: Option<Drawn>) -> Self {
+        Self { ids, drawn, ..Self::default() }
     }
 
-    /// The id of a new event.
-    pub fn next_event(&mut self) -> EventId {
-        self.ids.event += 1;
-        EventId(self.ids.event)
+    /// The id of a new event. Like those below, fails if more are needed than the
+    /// change has wanted.
+    pub fn next_event(&mut self) -> Result<EventId> {
+        next(&mut self.ids.event, self.drawn.as_mut().map(|drawn| &mut drawn.events)).map(EventId)
     }
 
     /// The id of a new webhook.
-    pub fn next_webhook(&mut self) -> WebhookId {
-        self.ids.webhook += 1;
-        WebhookId(self.ids.webhook)
+    pub fn next_webhook(&mut self) -> Result<WebhookId> {
+        next(&mut self.ids.webhook, self.drawn.as_mut().map(|drawn| &mut drawn.webhooks)).map(WebhookId)
     }
 
     /// The id of a new piece of bulk work.
-    pub fn next_job(&mut self) -> JobId {
-        self.ids.job += 1;
-        JobId(self.ids.job)
+    pub fn next_job(&mut self) -> Result<JobId> {
+        next(&mut self.ids.job, self.drawn.as_mut().map(|drawn| &mut drawn.jobs)).map(JobId)
     }
 
     /// The id of events that are numbered in shares.
-    pub fn next_fanout(&mut self) -> i64 {
-        self.ids.fanout += 1;
-        self.ids.fanout
+    pub fn next_fanout(&mut self) -> Result<i64> {
+        next(&mut self.ids.fanout, self.drawn.as_mut().map(|drawn| &mut drawn.fanouts))
     }
+}
+
+fn next(last: &mut i64, drawn: Option<&mut VecDeque<i64>>) -> Result<i64> {
+    *last = match drawn {
+        None => *last + 1,
+        Some(drawn) => drawn.pop_front().ok_or_else(|| StoreError::failed("a change needs more ids than it wanted"))?,
+    };
+    Ok(*last)
 }
 
 /// Rows to be written, each kind in the order given: first what is new.
@@ -89,8 +115,8 @@ pub struct Rows {
     pub standings: Vec<StandingRow>,
     /// Attempts at deliveries.
     pub attempts: Vec<AttemptRow>,
-    /// Counters of webhooks.
-    pub counters: Vec<(WebhookId, Counters)>,
+    /// Counters of merchants' webhooks.
+    pub counters: Vec<(MerchantId, WebhookId, Counters)>,
     /// How large the logs of webhooks are; `None`: there is none any more.
     pub logs: Vec<(WebhookId, Option<LogRow>)>,
     /// What is rarer.
@@ -318,7 +344,7 @@ pub enum Learned {
     /// The log of a webhook has become smaller.
     LogShrunk(WebhookId, u64),
     /// An event is to be forgotten once nothing of it is to be sent.
-    ToForget(EventId),
+    ToForget(MerchantId, EventId),
     /// There is something to sweep out.
     Sweep,
 }

@@ -152,7 +152,7 @@ impl Fanouts {
     }
 
     /// The first that nobody goes on with, of the merchant whose turn it is.
-    pub fn next_orphan(&mut self) -> Option<i64> {
+    pub fn next_orphan(&mut self) -> Option<(MerchantId, i64)> {
         if self.rest {
             return None;
         }
@@ -160,7 +160,7 @@ impl Fanouts {
         let orphans = self.all.iter().filter(|(_, fanout)| fanout.is_orphan());
         let (id, fanout) = orphans.min_by_key(|(_, fanout)| turn(fanout))?;
         self.last = Some(fanout.merchant);
-        Some(*id)
+        Some((fanout.merchant, *id))
     }
 
     /// One of them failed: they rest, lest they fail again and again.

@@ -4,7 +4,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use crate::domain::id::EventId;
+use crate::domain::id::{EventId, MerchantId};
 
 /// Events looked at in a sweep.
 const EVENTS_PER_SWEEP: usize = 100;
@@ -12,22 +12,22 @@ const EVENTS_PER_SWEEP: usize = 100;
 /// Events that are to be forgotten, and of which another delivery is to be sent.
 #[derive(Default)]
 pub struct Forgetting {
-    turns: VecDeque<EventId>,
+    turns: VecDeque<(MerchantId, EventId)>,
     waiting: HashSet<EventId>,
 }
 
 impl Forgetting {
     /// What an earlier life left.
-    pub fn of(events: Vec<EventId>) -> Self {
+    pub fn of(events: Vec<(MerchantId, EventId)>) -> Self {
         let mut forgetting = Self::default();
-        events.into_iter().for_each(|event| forgetting.add(event));
+        events.into_iter().for_each(|(merchant, event)| forgetting.add(merchant, event));
         forgetting
     }
 
     /// Another one, unless it waits already.
-    pub fn add(&mut self, event: EventId) {
+    pub fn add(&mut self, merchant: MerchantId, event: EventId) {
         if self.waiting.insert(event) {
-            self.turns.push_back(event);
+            self.turns.push_back((merchant, event));
         }
     }
 
@@ -38,9 +38,9 @@ impl Forgetting {
     }
 
     /// Takes those that are looked at in a sweep.
-    pub fn take_some(&mut self) -> Vec<EventId> {
+    pub fn take_some(&mut self) -> Vec<(MerchantId, EventId)> {
         let some: Vec<_> = self.turns.drain(..EVENTS_PER_SWEEP.min(self.turns.len())).collect();
-        for event in &some {
+        for (_, event) in &some {
             self.waiting.remove(event);
         }
         some

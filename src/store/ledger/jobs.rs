@@ -2,7 +2,7 @@
 //! asked for, done in small steps between other changes, and gone on with after
 //! a crash. What has ended stays for a day, so that it can be looked at.
 
-use super::book::Book;
+use super::book::{Book, Entry};
 pub use super::bulk::Job;
 use super::change::{Change, Result, Step, View};
 use super::choosing::{Bounds, choose, scan};
@@ -54,6 +54,11 @@ pub struct Replay {
 impl Change for Replay {
     type Answer = (JobId, Span);
 
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        wants.ids.job = 1;
+        book.want_counters(self.webhook_id, wants);
+    }
+
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {
         let last = webhooks::find(view, self.by.merchant, self.webhook_id)?.counters.last;
         let span = Span { first: self.span.first.max(IncrementId(1)), last: self.span.last.min(last) };
@@ -74,15 +79,28 @@ pub struct RetryMany {
     pub filter: DeliveryFilter,
 }
 
+impl RetryMany {
+    /// The first webhook that it is of.
+    fn first<'a>(&self, book: &'a Book) -> Option<&'a Entry> {
+        match self.webhook_id {
+            Some(id) => book.webhook_of(self.by.merchant, id),
+            None => book.webhooks_behind(self.by.merchant, WebhookId(0)).next(),
+        }
+    }
+}
+
 impl Change for RetryMany {
     type Answer = Shown;
 
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        wants.ids.job = 1;
+        if let Some(first) = self.first(book) {
+            book.want_counters(first.webhook.webhook_id, wants);
+        }
+    }
+
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Shown>> {
-        let first = match self.webhook_id {
-            Some(id) => view.book.webhook_of(self.by.merchant, id),
-            None => view.book.webhooks_behind(self.by.merchant, WebhookId(0)).next(),
-        };
-        let first = first.ok_or(StoreError::NoWebhook)?;
+        let first = self.first(view.book).ok_or(StoreError::NoWebhook)?;
         // What is numbered later is not meant.
         let now = Timestamp(view.now.0 + 1);
         let until = Some(self.filter.until.map_or(now, |until| until.min(now)));
@@ -116,9 +134,14 @@ pub struct Backfill {
 impl Change for Backfill {
     type Answer = Backfilled;
 
+    fn wants(&self, _: &Book, wants: &mut Wants) {
+        wants.ids.job = 1;
+        wants.last_event = true;
+    }
+
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Backfilled>> {
         let entry = webhooks::find(view, self.by.merchant, self.webhook_id)?;
-        let last = view.book.ids.event;
+        let last = view.loaded.last_event.map_or(view.book.ids.event, |last| last.0);
         let EventFilter { topics, since, until, only: _ } = self.filter.clone();
         let topics = Some(topics.unwrap_or_else(|| entry.webhook.spec.topics.clone()));
         let filter = DeliveryFilter { state: None, topics, since, until, without_forgotten: false };
@@ -139,7 +162,7 @@ fn add(view: &View<'_>, out: &mut Decision, job: Job) -> Result<Shown> {
     out.rows.others.push(Other::TrimJobs { merchant, keep: ENDED_MAX - 1, max: FORGOTTEN_AT_ONCE });
     // There may be nothing to look at.
     let ended_at = (!job.is_of_all && job.next > job.last).then_some(view.now);
-    let job = Job { job_id: out.next_job(), created_at: view.now, ..job };
+    let job = Job { job_id: out.next_job()?, created_at: view.now, ..job };
     let shown = job.shown(ended_at);
     if ended_at.is_none() {
         out.learned.push(Learned::Job(job.clone()));
@@ -212,6 +235,7 @@ impl Change for JobStep {
             return;
         }
         book.want_room(wants);
+        book.want_counters(self.job.webhook_id, wants);
         let Job { kind, webhook_id, merchant_id: merchant, next: first, last, .. } = self.job;
         match kind {
             JobKind::Replay | JobKind::RetryMany => wants.scan = Some(scan(webhook_id, IncrementId(first), BOUNDS)),
@@ -225,6 +249,10 @@ impl Change for JobStep {
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Stepped>> {
         let is_idle = self.is_idle(view.book);
         let mut job = self.job.clone();
+        if view.book.terms.is_shared && !is_idle && job.is_of_all && job.next == 1 {
+            // It came to this webhook by what was known of it then.
+            job.last = view.book.entry(job.webhook_id).map_or(job.last, |entry| entry.counters.last.0);
+        }
         if !is_idle {
             let (max, used) = (view.book.terms.retention.bytes_max, view.loaded.used_bytes.unwrap_or(0));
             let is_short = max > 0
@@ -258,8 +286,10 @@ impl Change for JobStep {
 fn next_webhook(book: &Book, job: &Job) -> Option<(WebhookId, IncrementId)> {
     let mut looked_at = None;
     for entry in book.webhooks_behind(job.merchant_id, job.webhook_id).take(LOOKED_AT_PER_STEP) {
-        looked_at = Some((entry.webhook.webhook_id, entry.counters.last));
-        if entry.counters.last > IncrementId::ZERO {
+        // Where others number, too, whether it has numbers shows when it is read.
+        let last = entry.counters.last.max(IncrementId(book.terms.is_shared.into()));
+        looked_at = Some((entry.webhook.webhook_id, last));
+        if last > IncrementId::ZERO {
             break;
         }
     }

@@ -2,19 +2,21 @@
 //! its merchant like any other event. The first of a kind goes out at once;
 //! those that follow within a minute gather, and go out as one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::book::Book;
 use super::change::{Result, View};
 use super::decision::{Decision, Learned, Other};
 use super::fanout::{Fanout, Spread};
 pub use super::notice::{Gathered, Notice};
 use super::numbering::Numbering;
 use super::spreading::{self, SHARE};
+use super::wants::Wants;
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{Span, WebhookId};
+use crate::domain::id::{MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
 use crate::store::error::StoreError;
 
@@ -22,6 +24,18 @@ use crate::store::error::StoreError;
 const GATHER_FOR: Duration = Duration::from_secs(60);
 /// Notices published in a step.
 pub const PER_STEP: u32 = 100;
+
+/// Asks for what has to be read before each kind of notice can go out once to a
+/// merchant.
+pub fn want(book: &Book, wants: &mut Wants, merchant: MerchantId) {
+    book.want_code(merchant, wants);
+    wants.ids.event += Notice::ALL.len() as i64;
+    if book.terms.is_shared {
+        wants.ids.fanout += Notice::ALL.len() as i64;
+        let receivers = |notice: Notice| book.matching(merchant, &Topic::operational(notice.name()));
+        wants.counters.extend(Notice::ALL.into_iter().flat_map(receivers));
+    }
+}
 
 /// What is said of webhooks in one change.
 #[derive(Default)]
@@ -69,11 +83,11 @@ impl Notices {
     }
 }
 
-/// Publishes what was due; true if there may be more of it.
-pub fn publish_due(view: &View<'_>, out: &mut Decision) -> Result<bool> {
+/// Publishes what was due of these webhooks; true if there may be more of it.
+pub fn publish_due(view: &View<'_>, out: &mut Decision, due: &HashSet<WebhookId>) -> Result<bool> {
     let mut numbering = Numbering::default();
     let mut are_left = view.loaded.due_notices.len() == PER_STEP as usize;
-    for (id, notice, gathered) in &view.loaded.due_notices {
+    for (id, notice, gathered) in view.loaded.due_notices.iter().filter(|(id, ..)| due.contains(id)) {
         if numbering.made() >= SHARE {
             are_left = true;
             break;
@@ -116,6 +130,6 @@ fn publish(
     let event = numbering.accept(view, out, merchant, event)?;
     let webhooks = view.book.matching(merchant, &event.topic);
     // What is left of it nobody waits for.
-    spreading::begin(Fanout::new(merchant, [Spread::new(event, None, webhooks)]), view, out, numbering);
+    spreading::begin(Fanout::new(merchant, [Spread::new(event, None, webhooks)]), view, out, numbering)?;
     Ok(())
 }

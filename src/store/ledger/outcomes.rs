@@ -10,7 +10,7 @@ use super::book::{Book, Counters};
 use super::change::{Change, Result, Step, View};
 use super::decision::{AttemptRow, Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
-use super::notices::{Notice, Notices};
+use super::notices::{self, Notice, Notices};
 use super::numbering::Numbering;
 use super::queue::Cost;
 use super::wants::{FirstHeard, Wants};
@@ -142,7 +142,7 @@ impl Change for Record {
             if may_tell {
                 wants.topics.push((id, numbers));
                 wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
-                book.want_code(entry.webhook.merchant_id, wants);
+                notices::want(book, wants, entry.webhook.merchant_id);
             }
         }
     }

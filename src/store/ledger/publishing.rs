@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use rustc_hash::FxHashSet;
 use sha2::{Digest, Sha256};
 
 use super::book::Book;
@@ -130,7 +131,7 @@ impl Publish {
             };
             receipts.receipts.push(receipt);
         }
-        let (share, rest) = spreading::begin(Fanout::new(merchant, spreads), view, out, &mut numbering);
+        let (share, rest) = spreading::begin(Fanout::new(merchant, spreads), view, out, &mut numbering)?;
         receipts.fill(share);
         let expires_at = view.now.after(view.book.terms.key_ttl);
         out.rows.others.extend(keys.into_iter().map(|(key, content_hash, place)| {
@@ -156,11 +157,20 @@ impl Change for Publish {
     type Answer = Vec<Receipt>;
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
-        if self.begun.is_some() {
+        if let Some(Begun { rest, .. }) = &self.begun {
+            rest.wants(book, wants);
             return;
         }
         book.want_code(self.by.merchant, wants);
         book.want_room(wants);
+        wants.ids.event = self.events.len() as i64;
+        if book.terms.is_shared {
+            // What it goes to is found again when it is decided, by what is known then.
+            let of = |hashed: &Hashed| book.matching(self.by.merchant, &hashed.event.topic);
+            let matching: Vec<_> = self.events.iter().flat_map(of).collect();
+            wants.ids.fanout = i64::from(matching.len() > SHARE);
+            wants.counters.extend(matching.into_iter().collect::<FxHashSet<_>>());
+        }
         let keys = self.events.iter().filter_map(|hashed| hashed.event.idempotency_key.clone());
         wants.keys.extend(keys.map(|key| (self.by.merchant, key)));
     }

@@ -1,14 +1,26 @@
 //! A change that waits for its commit, whatever it is and whoever writes.
 
+use super::book::Book;
 use super::queue::Cost;
+use super::wants::{Loaded, Wants};
 use super::work::Work;
-use super::{Change, Step};
+use super::{Change, Result, Step};
 use crate::store::error::StoreError;
 
-/// A step of a change. It gets the transaction, or why there is none.
-pub type Queued = Box<dyn FnOnce(Result<&mut Work<'_>, StoreError>) -> Changed + Send>;
+/// A change that waits.
+pub type Queued = Box<dyn Waiting>;
 /// Tells whoever asked for a change.
-pub type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// A change that waits, and who is to be told of it.
+pub trait Waiting: Send {
+    /// What its next step has to have read.
+    fn wants(&self, book: &Book) -> Wants;
+
+    /// Does its next step. It gets the transaction, or why there is none, and what
+    /// it wants if that was read already.
+    fn step(self: Box<Self>, work: Result<&mut Work<'_>>, loaded: Option<Loaded>) -> Changed;
+}
 
 /// What has come of a change.
 pub enum Changed {
@@ -26,26 +38,65 @@ impl Changed {
     pub fn fail(self, cause: StoreError) {
         match self {
             Self::Whole(answer) => answer(Err(cause)),
-            Self::Goes(_, change) | Self::GoesFurther(_, change) => change(Err(cause.clone())).fail(cause),
+            Self::Goes(_, change) | Self::GoesFurther(_, change) => refuse(change, &cause),
         }
     }
 }
 
+/// Tells a change that waits that there is no transaction for it.
+pub fn refuse(change: Queued, cause: &StoreError) {
+    change.step(Err(cause.clone()), None).fail(cause.clone());
+}
+
 /// A change, step by step, whose result goes to `reply` once the commit's fate
 /// is known.
-pub fn queued<C: Change>(mut change: C, reply: impl FnOnce(Result<C::Answer, StoreError>) + Send + 'static) -> Queued {
-    Box::new(move |work| match work.and_then(|work| work.run(&mut change)) {
-        Ok(Step::More(cost)) => Changed::Goes(cost, queued(change, reply)),
-        Ok(Step::Done(answer)) => Changed::Whole(Box::new(move |committed| reply(committed.map(|()| answer)))),
-        Err(cause) => Changed::Whole(Box::new(move |_| reply(Err(cause)))),
-    })
+pub fn queued<C: Change>(change: C, reply: impl FnOnce(Result<C::Answer>) + Send + 'static) -> Queued {
+    Box::new(Asked { change, reply })
+}
+
+/// A change, and who is told what has come of it.
+struct Asked<C, R> {
+    change: C,
+    reply: R,
+}
+
+impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked<C, R> {
+    fn wants(&self, book: &Book) -> Wants {
+        let mut wants = Wants::default();
+        self.change.wants(book, &mut wants);
+        wants
+    }
+
+    fn step(mut self: Box<Self>, work: Result<&mut Work<'_>>, loaded: Option<Loaded>) -> Changed {
+        match work.and_then(|work| work.run_with(&mut self.change, loaded)) {
+            Ok(Step::More(cost)) => Changed::Goes(cost, self),
+            Ok(Step::Done(answer)) => {
+                Changed::Whole(Box::new(move |committed| (self.reply)(committed.map(|()| answer))))
+            }
+            Err(cause) => Changed::Whole(Box::new(move |_| (self.reply)(Err(cause)))),
+        }
+    }
 }
 
 /// The rest of a change of which a part is committed: whatever becomes of it,
 /// nobody may be told that nothing was done.
 pub fn begun(rest: Queued) -> Queued {
-    Box::new(|work| match rest(work.map_err(StoreError::failed)) {
-        Changed::Whole(answer) => Changed::Whole(Box::new(|committed| answer(committed.map_err(StoreError::failed)))),
-        Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest) => Changed::GoesFurther(cost, begun(rest)),
-    })
+    Box::new(Begun(rest))
+}
+
+struct Begun(Queued);
+
+impl Waiting for Begun {
+    fn wants(&self, book: &Book) -> Wants {
+        self.0.wants(book)
+    }
+
+    fn step(self: Box<Self>, work: Result<&mut Work<'_>>, loaded: Option<Loaded>) -> Changed {
+        match self.0.step(work.map_err(StoreError::failed), loaded) {
+            Changed::Whole(answer) => {
+                Changed::Whole(Box::new(|committed| answer(committed.map_err(StoreError::failed))))
+            }
+            Changed::Goes(cost, rest) | Changed::GoesFurther(cost, rest) => Changed::GoesFurther(cost, begun(rest)),
+        }
+    }
 }

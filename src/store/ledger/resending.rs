@@ -145,6 +145,8 @@ impl Change for Test {
     fn wants(&self, book: &Book, wants: &mut Wants) {
         book.want_code(self.by.merchant, wants);
         book.want_room(wants);
+        wants.ids.event = 1;
+        book.want_counters(self.webhook_id, wants);
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<IncrementId>> {
@@ -228,7 +230,7 @@ impl Change for Forget {
         if !own.standing.is_forgotten {
             out.rows.others.push(Other::Forgotten(id, number));
             if view.loaded.needed.contains(&own.event_id) || view.book.fanouts.has(own.event_id) {
-                out.learned.push(Learned::ToForget(own.event_id));
+                out.learned.push(Learned::ToForget(self.target.by.merchant, own.event_id));
             } else {
                 out.rows.others.push(Other::EventForgotten(own.event_id));
             }

@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 
+use super::book::Book;
 use super::change::{Result, View};
 use super::decision::{Decision, Learned, Other};
 use super::fanout::Fanout;
 use super::numbering::Numbering;
+use super::wants::Wants;
 use crate::domain::event::IdempotencyKey;
 use crate::domain::id::{EventId, IncrementId, WebhookId};
 use crate::domain::standing::Standing;
@@ -44,16 +46,16 @@ pub fn begin(
     view: &View<'_>,
     out: &mut Decision,
     numbering: &mut Numbering,
-) -> (Vec<Numbered>, Option<Rest>) {
+) -> Result<(Vec<Numbered>, Option<Rest>)> {
     let share = share(&mut fanout, view, out, numbering);
     if fanout.left.is_empty() {
-        return (share, None);
+        return Ok((share, None));
     }
-    let rest = Rest { fanout_id: out.next_fanout(), owner: Arc::default() };
+    let rest = Rest { fanout_id: out.next_fanout()?, owner: Arc::default() };
     fanout.owner = Arc::downgrade(&rest.owner);
     out.rows.others.push(Other::Fanout(rest.fanout_id, fanout.clone()));
     numbering.leave(rest.fanout_id, fanout);
-    (share, Some(rest))
+    Ok((share, Some(rest)))
 }
 
 fn share(fanout: &mut Fanout, view: &View<'_>, out: &mut Decision, numbering: &mut Numbering) -> Vec<Numbered> {
@@ -104,6 +106,11 @@ fn step(mut fanout: Fanout, fanout_id: i64, view: &View<'_>, out: &mut Decision)
 }
 
 impl Rest {
+    /// Asks for what has to be read for the next numbers.
+    pub fn wants(&self, book: &Book, wants: &mut Wants) {
+        self::wants(book, wants, self.fanout_id);
+    }
+
     /// Gives out the next numbers; false if those were the last. Fails if the
     /// store had to be read again meanwhile: then it is unknown what came of
     /// the numbers before.
@@ -114,6 +121,14 @@ impl Rest {
             return Err(StoreError::failed("the store was read again while an event was being numbered"));
         };
         Ok(step(fanout, self.fanout_id, view, out))
+    }
+}
+
+/// Asks for what has to be read before the next numbers are given out.
+pub fn wants(book: &Book, wants: &mut Wants, fanout_id: i64) {
+    let left = book.fanouts.get(fanout_id).into_iter().flat_map(|fanout| &fanout.left);
+    for id in left.flat_map(|spread| &spread.webhooks).take(SHARE) {
+        book.want_counters(*id, wants);
     }
 }
 

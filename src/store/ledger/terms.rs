@@ -31,4 +31,7 @@ pub struct Terms {
     pub disable_after: Duration,
     /// What is kept.
     pub retention: Retention,
+    /// Other nodes change the same store: what is known by heart of a merchant is
+    /// as it was when this node last held him.
+    pub is_shared: bool,
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::counters::Counters;
+use super::decision::{Drawn, Ids};
 use super::notice::{Gathered, Notice};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::{IdempotencyKey, Receipt};
@@ -55,6 +57,13 @@ pub struct Wants {
     pub attempts: Option<Attempts>,
     /// How much the store holds.
     pub used_bytes: bool,
+    /// New ids: of each kind so many at the most.
+    pub ids: Ids,
+    /// Webhooks whose last numbers and counters matter. Only a store that is
+    /// shared is asked: elsewhere they are known by heart.
+    pub counters: Vec<WebhookId>,
+    /// The last event that was accepted; asked only of a store that is shared.
+    pub last_event: bool,
 }
 
 /// A delivery that was heard of for the first time.
@@ -171,6 +180,12 @@ pub struct Loaded {
     pub used_bytes: Option<u64>,
     /// Codes of merchants.
     pub codes: Vec<(MerchantId, Arc<str>)>,
+    /// New ids, if they are drawn.
+    pub drawn: Option<Drawn>,
+    /// Webhooks as they are counted.
+    pub counters: Vec<(WebhookId, Counters)>,
+    /// The last event.
+    pub last_event: Option<EventId>,
 }
 
 /// What an idempotency key stands for.

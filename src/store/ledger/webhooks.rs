@@ -38,6 +38,7 @@ impl Change for Create {
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
         book.want_room(wants);
+        wants.ids.webhook = 1;
         // What the server has to say of it will be published.
         book.want_code(self.by.merchant, wants);
     }
@@ -49,7 +50,7 @@ impl Change for Create {
         check_length(view, self.by.merchant, 0, &self.spec)?;
         view.check_room()?;
         let webhook = Webhook {
-            webhook_id: out.next_webhook(),
+            webhook_id: out.next_webhook()?,
             merchant_id: self.by.merchant,
             created_by: self.by.user,
             spec: self.spec.clone(),
@@ -100,6 +101,10 @@ pub enum Alteration {
 
 impl Change for Alter {
     type Answer = Webhook;
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        book.want_counters(self.webhook_id, wants);
+    }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
         let entry = find(view, self.by.merchant, self.webhook_id)?;
@@ -240,6 +245,10 @@ pub struct Acknowledge {
 impl Change for Acknowledge {
     type Answer = ();
 
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        book.want_counters(self.webhook_id, wants);
+    }
+
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let (id, through) = (self.webhook_id, self.through);
         let entry = find(view, self.by.merchant, id)?;
@@ -268,6 +277,10 @@ pub struct HandOut {
 
 impl Change for HandOut {
     type Answer = ();
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        book.want_counters(self.webhook_id, wants);
+    }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let entry = find(view, self.by.merchant, self.webhook_id)?;

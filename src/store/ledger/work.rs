@@ -6,7 +6,7 @@ use super::decision::{Decision, Rows};
 use super::news::Announcement;
 use super::pruning::CutOff;
 use super::wants::{Loaded, Wants};
-use crate::domain::id::{EventId, WebhookId};
+use crate::domain::id::{EventId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 
@@ -16,9 +16,23 @@ pub trait Engine {
     /// it fails, nothing is done, or the transaction has failed.
     fn load(&mut self, wants: &Wants, now: Timestamp) -> Result<Loaded>;
 
-    /// Writes rows, all or none. If it fails and that can't be had, the
-    /// transaction has failed.
-    fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<()>;
+    /// Reads ahead, in one go, what several changes want that follow one another:
+    /// those of which that can be had.
+    fn read_ahead(&mut self, all: &[Wants], _now: Timestamp) -> Result<Vec<Option<Loaded>>> {
+        Ok(all.iter().map(|_| None).collect())
+    }
+
+    /// Makes sure that nobody else changes what belongs to merchants until the end
+    /// of the transaction, and that the book knows what others have changed before.
+    /// Those that others are at are left out: nothing of theirs may be changed.
+    /// Where there is one writer, it holds all of them.
+    fn hold(&mut self, _book: &mut Book, merchants: &[MerchantId]) -> Result<Held> {
+        Ok(Held { merchants: merchants.to_vec(), news: Vec::new() })
+    }
+
+    /// Writes rows, all or none, now or before the commit. If it fails and that
+    /// can't be had, the transaction has failed.
+    fn write(&mut self, rows: Rows, now: Timestamp) -> Result<()>;
 
     /// True while the transaction is open, so that it can be committed.
     fn is_open(&self) -> bool;
@@ -38,6 +52,14 @@ pub trait Engine {
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>>;
 }
 
+/// Merchants whose data nobody else changes until the end of a transaction.
+pub struct Held {
+    /// Which.
+    pub merchants: Vec<MerchantId>,
+    /// What others have changed, for whoever follows the news.
+    pub news: Vec<Announcement>,
+}
+
 /// A transaction, what is known by heart, and the news to announce after the
 /// commit.
 pub struct Work<'a> {
@@ -49,6 +71,7 @@ pub struct Work<'a> {
     news: Vec<Announcement>,
     /// Rows that were written.
     written: usize,
+    is_held_up: bool,
     /// Why the transaction can't be committed any more.
     failed: Option<StoreError>,
 }
@@ -56,20 +79,31 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// In the transaction that the engine has begun.
     pub fn new(engine: &'a mut dyn Engine, book: &'a mut Book, now: Timestamp) -> Self {
-        Self { engine, book, now, news: Vec::new(), written: 0, failed: None }
+        Self { engine, book, now, news: Vec::new(), written: 0, is_held_up: false, failed: None }
     }
 
     /// Does a step of a change. If it fails, nothing of the change is done, or
     /// nothing of the whole transaction.
     pub fn run<C: Change>(&mut self, change: &mut C) -> Result<Step<C::Answer>> {
+        self.run_with(change, None)
+    }
+
+    /// The same, if what it wants was read already.
+    pub fn run_with<C: Change>(&mut self, change: &mut C, loaded: Option<Loaded>) -> Result<Step<C::Answer>> {
         self.check()?;
-        let mut wants = Wants::default();
-        change.wants(self.book, &mut wants);
-        let loaded = self.engine.load(&wants, self.now);
-        self.written += wants.first_heard.len();
+        // What was heard of for the first time is written when it is read.
+        let (heard, loaded) = match loaded {
+            Some(loaded) => (loaded.first_heard.len(), Ok(loaded)),
+            None => {
+                let mut wants = Wants::default();
+                change.wants(self.book, &mut wants);
+                (wants.first_heard.len(), self.engine.load(&wants, self.now))
+            }
+        };
+        self.written += heard;
         let step = loaded.and_then(|loaded| self.decide(change, loaded));
         if let Err(cause) = &step
-            && (!wants.first_heard.is_empty() || !self.engine.is_open())
+            && (heard > 0 || !self.engine.is_open())
         {
             // A part of it may be written.
             self.failed = Some(cause.clone());
@@ -81,11 +115,15 @@ impl<'a> Work<'a> {
         for (merchant, code) in std::mem::take(&mut loaded.codes) {
             self.book.learn_code(merchant, code);
         }
-        let mut out = Decision::after(self.book.ids);
+        for (id, counters) in std::mem::take(&mut loaded.counters) {
+            self.book.learn_counters(id, counters);
+        }
+        let mut out = Decision::new(self.book.ids, loaded.drawn.take());
         let view = View { book: self.book, loaded: &loaded, now: self.now };
         let step = change.decide(&view, &mut out)?;
-        self.written += out.rows.count();
-        self.engine.write(&out.rows, self.now)?;
+        let rows = std::mem::take(&mut out.rows);
+        self.written += rows.count();
+        self.engine.write(rows, self.now)?;
         self.news.extend(self.book.learn(out));
         Ok(step)
     }
@@ -96,13 +134,18 @@ impl<'a> Work<'a> {
         self.check()?;
         let mut rows = Rows { counters: self.book.take_changed(), ..Rows::default() };
         rows.logs = self.book.logs.take_changed();
-        self.engine.write(&rows, self.now)?;
+        self.engine.write(rows, self.now)?;
         Ok(self.news)
     }
 
     /// True while a step of the chores would find something to do.
     pub fn has_chores(&self) -> bool {
         self.book.has_chores() || self.engine.is_pruning()
+    }
+
+    /// True if somebody else held a merchant that was to be held.
+    pub fn is_held_up(&self) -> bool {
+        self.is_held_up
     }
 
     /// Rows that were written so far.
@@ -113,6 +156,28 @@ impl<'a> Work<'a> {
     /// Fails if the transaction has.
     pub fn check(&self) -> Result<()> {
         self.failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// Makes sure that nobody else changes what is these merchants', as
+    /// [`Engine::hold`] says; returns those that are held.
+    pub fn hold_all(&mut self, merchants: &[MerchantId]) -> Result<Vec<MerchantId>> {
+        let (held, wanted) = (self.engine.hold(self.book, merchants), merchants.len());
+        let Held { merchants, news } = self.note(held)?;
+        self.news.extend(news);
+        self.is_held_up |= merchants.len() < wanted;
+        Ok(merchants)
+    }
+
+    /// The same of one; true if it is held.
+    pub fn hold(&mut self, merchant: MerchantId) -> Result<bool> {
+        Ok(!self.hold_all(&[merchant])?.is_empty())
+    }
+
+    /// Reads ahead what changes want, as [`Engine::read_ahead`] says.
+    pub fn read_ahead(&mut self, all: &[Wants]) -> Result<Vec<Option<Loaded>>> {
+        let now = self.now;
+        let read = self.engine.read_ahead(all, now);
+        self.note(read)
     }
 
     /// What keeps the rows, for what is no change.

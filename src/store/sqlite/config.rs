@@ -51,6 +51,7 @@ impl Config {
             definition_bytes_max: self.merchant_webhook_bytes_max,
             disable_after: self.disable_after,
             retention: self.retention,
+            is_shared: false,
         }
     }
 }

@@ -67,14 +67,14 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
         load::load(self.conn.borrow(), wants, now)
     }
 
-    fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
+    fn write(&mut self, rows: Rows, now: Timestamp) -> Result<(), StoreError> {
         // Some failures (a full disk, say) undo the whole transaction, and what
         // came after would each be a transaction of its own.
         if self.conn.borrow().is_autocommit() {
             return Err(StoreError::failed("an earlier failure undid the transaction"));
         }
         self.run("SAVEPOINT change")?;
-        let written = self.write_all(rows, now);
+        let written = self.write_all(&rows, now);
         let undone = if written.is_err() { self.run("ROLLBACK TO change") } else { Ok(()) };
         if let Err(cause) = undone.and_then(|()| self.run("RELEASE change")) {
             // Fails only if there is no transaction any more, which is what is wanted.

@@ -55,6 +55,7 @@ const TERMS: Terms = Terms {
         webhook_log_bytes_max: 0,
         merchant_log_bytes_max: 0,
     },
+    is_shared: false,
 };
 
 /// Neighbouring rows, what is between them if they are a batch, and the one

@@ -326,10 +326,10 @@ pub fn stock(conn: &Connection) -> Result<Stock> {
         .prepare("SELECT merchant_id, code FROM merchant")?
         .query_map([], |row| Ok((MerchantId(row.get(0)?), row.get::<_, String>(1)?.into())))?
         .collect::<rusqlite::Result<_>>()?;
-    let sql = "SELECT DISTINCT -d.event_id FROM delivery d
-        WHERE d.event_id < 0 AND EXISTS (SELECT 1 FROM event e WHERE e.event_id = -d.event_id)";
-    let to_forget =
-        conn.prepare(sql)?.query_map([], |row| row.get(0).map(EventId))?.collect::<rusqlite::Result<_>>()?;
+    let sql = "SELECT DISTINCT e.merchant_id, e.event_id FROM delivery d JOIN event e ON e.event_id = -d.event_id
+        WHERE d.event_id < 0";
+    let whose = |row: &Row<'_>| Ok((MerchantId(row.get(0)?), EventId(row.get(1)?)));
+    let to_forget = conn.prepare(sql)?.query_map([], whose)?.collect::<rusqlite::Result<_>>()?;
     let numbers = conn.query_row("SELECT coalesce(sum(last_increment_id), 0) FROM webhook", [], |row| row.get(0))?;
     Ok(Stock {
         webhooks: read(&webhooks)?,

@@ -150,7 +150,7 @@ fn attempts(conn: &Connection, attempts: &[AttemptRow]) -> Result<()> {
     Ok(())
 }
 
-fn counters(conn: &Connection, all: &[(WebhookId, Counters)]) -> Result<()> {
+fn counters(conn: &Connection, all: &[(MerchantId, WebhookId, Counters)]) -> Result<()> {
     if all.is_empty() {
         return Ok(());
     }
@@ -159,7 +159,7 @@ fn counters(conn: &Connection, all: &[(WebhookId, Counters)]) -> Result<()> {
             failing_since = ?5, acknowledged_through = ?6, pulled_through = ?7, paused_until = ?8,
             pause_reason = ?9 WHERE webhook_id = ?1",
     )?;
-    for (id, counters) in all {
+    for (_, id, counters) in all {
         statement.execute(params![
             id.0,
             counters.last.0,

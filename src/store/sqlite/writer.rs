@@ -25,15 +25,15 @@ use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
 use super::place::Place;
 use super::readers::Readers;
 use super::trouble::{Trouble, Troubles};
-use crate::domain::id::{Span, StoreId};
+use crate::domain::id::StoreId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::counts::CommitCounts;
 use crate::store::error::StoreError;
-use crate::store::feed::{Committed, Feed};
+use crate::store::feed::Feed;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{announce, answer, run_changes};
+use crate::store::ledger::commit::{announce, answer, committed, refuse, run_changes};
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
 use crate::store::ledger::queued::{Changed, Queued};
@@ -243,7 +243,7 @@ impl Writer {
         let (Ok(()), Some(engine)) = (&begun, &mut self.engine) else {
             let cause = begun.err().unwrap_or_else(|| StoreError::failed("the store is closed"));
             self.counts.failed();
-            self.refuse(first, &cause);
+            refuse(&self.queue, first, &cause);
             return;
         };
 
@@ -357,16 +357,6 @@ impl Writer {
         changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
     }
 
-    /// Tells all that a commit would have had room for.
-    fn refuse(&self, first: Option<Taken<Queued>>, cause: &StoreError) {
-        let (mut spent, mut next) = (Spent::default(), first);
-        while let Some(Taken { entry: change, cost, account }) = next {
-            change(Err(cause.clone())).fail(cause.clone());
-            spent.add(account, cost);
-            next = self.queue.take(spent);
-        }
-    }
-
     /// Opens the file again and forgets whatever only memory knew.
     fn reopen(&mut self) {
         let opened = reopen(&self.config, self.mark.store_id(), &self.place).map_err(|cause| cause.to_string());
@@ -426,35 +416,6 @@ fn empty_log(engine: &mut Sqlite, config: &Config) {
     }
 }
 
-/// The news, as those who watch are told.
-fn committed(news: &[Announcement], book: &Book) -> Committed {
-    let mut committed = Committed::default();
-    for item in news {
-        let (id, span) = match item {
-            Announcement::Parcel(id, parcel) => (*id, parcel.numbers()),
-            Announcement::Attempted(id, number) => (*id, Span::one(*number)),
-            Announcement::Changed(id, span) => (*id, *span),
-            Announcement::Published(event) => {
-                committed.events.push(Arc::clone(event));
-                continue;
-            }
-            Announcement::Webhook(id, None) => {
-                committed.deleted.push(*id);
-                continue;
-            }
-            Announcement::Webhook(..)
-            | Announcement::Through(..)
-            | Announcement::Test(..)
-            | Announcement::Now(..)
-            | Announcement::Reread(..) => continue,
-        };
-        if let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) {
-            committed.deliveries.push((entry.webhook.merchant_id, id, span));
-        }
-    }
-    committed
-}
-
 #[cfg(test)]
 pub mod tests {
     use std::path::PathBuf;
@@ -485,6 +446,20 @@ pub mod tests {
             let _ = self.0.recv();
             self.1();
             Ok(Step::Done(()))
+        }
+    }
+
+    /// A change of two steps, of which the second finds no room in the same commit.
+    struct Long(bool);
+
+    impl Change for Long {
+        type Answer = ();
+
+        fn decide(&mut self, _: &View<'_>, _: &mut Decision) -> Result<Step<()>, StoreError> {
+            match std::mem::replace(&mut self.0, true) {
+                false => Ok(Step::More(Cost::of(1_000_000, 0))),
+                true => Ok(Step::Done(())),
+            }
         }
     }
 
@@ -541,14 +516,7 @@ pub mod tests {
         let store = SqliteStore::open(config(path.clone()), clock, Arc::default(), &Metrics::default()).unwrap();
         let push = |change| store.queue.push(MERCHANT.into(), Cost::SMALL, change).unwrap();
         let (told, hears) = oneshot::channel();
-        let goes_on: Queued = Box::new(move |_| {
-            let rest: Queued = Box::new(move |tx| {
-                let tx = tx.map(|_| ());
-                Changed::Whole(Box::new(move |committed| drop(told.send(tx.and(committed)))))
-            });
-            // At this cost it finds no room in the same commit.
-            Changed::Goes(Cost::of(1_000_000, 0), rest)
-        });
+        let goes_on = queued(Long(false), move |result| drop(told.send(result)));
         let (go_on, held) = mpsc::channel::<()>();
         push(queued(Waits(held, || {}), |_| {}));
         push(queued(nothing(), move |_| std::fs::rename(path, aside).unwrap()));

@@ -8,7 +8,7 @@ use super::{Inside, World};
 use crate::store::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{announce, answer, run_changes};
+use crate::store::ledger::commit::{announce, answer, refuse, run_changes};
 use crate::store::ledger::memory::Fault;
 use crate::store::ledger::queue::{Spent, Taken};
 use crate::store::ledger::queued::{Changed, Queued};
@@ -52,7 +52,7 @@ impl World {
             false => self.memory.begin(),
         };
         if let Err(cause) = begun {
-            return self.refuse(first, &cause);
+            return refuse(&self.inside.queue, first, &cause);
         }
         let (now, bug) = (self.now, self.bug);
         let mut engine = Bent { memory: &mut self.memory, bug };
@@ -102,15 +102,6 @@ impl World {
                     }
                 }
             }
-        }
-    }
-
-    fn refuse(&self, first: Option<Taken<Queued>>, cause: &StoreError) {
-        let (mut spent, mut next) = (Spent::default(), first);
-        while let Some(Taken { entry: change, cost, account }) = next {
-            change(Err(cause.clone())).fail(cause.clone());
-            spent.add(account, cost);
-            next = self.inside.queue.take(spent);
         }
     }
 

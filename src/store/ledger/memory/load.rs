@@ -193,7 +193,8 @@ impl Memory {
         let jobs = self.tables.jobs.iter().filter(|(_, row)| row.ended_at.is_none());
         stock.jobs = jobs.map(|(_, row)| row.job.clone()).collect();
         let forgotten = self.tables.deliveries.iter().filter(|(_, row)| row.standing.is_forgotten);
-        stock.to_forget = forgotten.map(|(_, row)| row.event_id).filter(|id| self.tables.events.has(id)).collect();
+        let kept = |id: EventId| Some((self.tables.events.get(&id)?.event.merchant_id, id));
+        stock.to_forget = forgotten.filter_map(|(_, row)| kept(row.event_id)).collect();
         stock.to_forget.sort_unstable();
         stock.to_forget.dedup();
         for (id, log) in self.tables.logs.iter() {

@@ -366,7 +366,7 @@ impl Engine for Memory {
         Ok(Loaded { first_heard, ..loaded })
     }
 
-    fn write(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
+    fn write(&mut self, rows: Rows, now: Timestamp) -> Result<(), StoreError> {
         if !self.is_open {
             return Err(StoreError::failed("an earlier failure undid the transaction"));
         }
@@ -375,7 +375,7 @@ impl Engine for Memory {
             return Err(StoreError::DiskFull);
         }
         let marks = self.tables.marks();
-        let mut written = self.write_all(rows, now);
+        let mut written = self.write_all(&rows, now);
         if self.strikes(Fault::Write) {
             written = Err(StoreError::failed("rows that can't be written"));
         }

@@ -38,7 +38,7 @@ impl Memory {
         }
         let is_last = |other: &&Other| matches!(other, Other::AttemptsForgotten(_) | Other::EventForgotten(_));
         rows.others.iter().filter(|other| !is_last(other)).try_for_each(|other| self.other(other, now))?;
-        for (id, counters) in &rows.counters {
+        for (_, id, counters) in &rows.counters {
             self.tables.hooks.change(id, |hook| hook.counters = *counters);
         }
         for (id, log) in &rows.logs {

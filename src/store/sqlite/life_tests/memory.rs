@@ -59,6 +59,7 @@ const TERMS: Terms = Terms {
         webhook_log_bytes_max: 300,
         merchant_log_bytes_max: 500,
     },
+    is_shared: false,
 };
 
 const fn by(merchant: MerchantId) -> By {
