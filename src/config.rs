@@ -25,6 +25,7 @@ use self::keys::{Settings, origin};
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
 pub use self::names::{CONFIG_VARIABLE, KEY_VARIABLE, SECRET_VARIABLE, URL_VARIABLE, USER_VARIABLE};
 pub use self::rule::{Rule, Unit};
+use self::setting::StoreAddress;
 use crate::{api, delivery, service, store};
 
 /// The store of a server in dev mode, unless one is named.
@@ -113,32 +114,51 @@ impl Settings {
         if dev {
             allow_targets.extend(DEV_TARGETS);
         }
-        let path = self.store?.0;
+        let address = match self.store? {
+            StoreAddress::File(_) if dev && !named_store => StoreAddress::File(DEV_STORE.into()),
+            address => address,
+        };
+        let terms = store::Terms {
+            key_ttl: self.idempotency_ttl_s?,
+            deliveries_max: self.publish_deliveries_max?,
+            definition_bytes_max: self.merchant_webhook_bytes_max?,
+            disable_after: self.disable_after_s?,
+            retention: store::Retention {
+                attempts: self.retention_days?,
+                bodies: self.body_retention_days?,
+                bytes_max: self.store_bytes_max?,
+                webhook_log_bytes_max: self.webhook_log_bytes_max?,
+                merchant_log_bytes_max: self.merchant_log_bytes_max?,
+            },
+            is_shared: matches!(address, StoreAddress::Database(_)),
+        };
+        let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
+        let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);
+        let store = match address {
+            StoreAddress::File(path) => store::Config::File(store::FileConfig {
+                path,
+                durability,
+                busy_timeout,
+                readers_max,
+                write_queue_max,
+                is_paused,
+                terms,
+            }),
+            StoreAddress::Database(database) => store::Config::Database(Box::new(store::DatabaseConfig {
+                database: *database,
+                readers_max,
+                write_queue_max,
+                is_paused,
+                terms,
+            })),
+        };
         let trusted_proxies = self.trusted_proxies?.0;
         Some(Config {
             listen: self.listen?,
             dev,
             log: self.log?.0,
             grace: self.grace_ms?,
-            store: store::Config {
-                path: if dev && !named_store { DEV_STORE.into() } else { path },
-                durability: self.durability?,
-                busy_timeout: self.busy_timeout_ms?,
-                readers_max: self.readers_max?,
-                write_queue_max: self.write_queue_max?,
-                idempotency_ttl: self.idempotency_ttl_s?,
-                merchant_webhook_bytes_max: self.merchant_webhook_bytes_max?,
-                publish_deliveries_max: self.publish_deliveries_max?,
-                disable_after: self.disable_after_s?,
-                is_paused: self.paused?,
-                retention: store::Retention {
-                    attempts: self.retention_days?,
-                    bodies: self.body_retention_days?,
-                    bytes_max: self.store_bytes_max?,
-                    webhook_log_bytes_max: self.webhook_log_bytes_max?,
-                    merchant_log_bytes_max: self.merchant_log_bytes_max?,
-                },
-            },
+            store,
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
                 sessions_max: self.sessions_max?,

@@ -61,9 +61,13 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let folder = Folder::make("demo")?;
     let store = folder.path().join("tallyhook.db");
-    let flags = [("listen", "127.0.0.1:0".to_owned()), ("dev", "true".to_owned()), ("log", "warn".to_owned())];
-    let mut config = Config::load(&Sources { flags: flags.into(), ..Sources::default() }).map_err(Failure::failed)?;
-    config.store.path = store;
+    let flags = [
+        ("listen", "127.0.0.1:0".to_owned()),
+        ("dev", "true".to_owned()),
+        ("log", "warn".to_owned()),
+        ("store", format!("sqlite:{}", store.display())),
+    ];
+    let config = Config::load(&Sources { flags: flags.into(), ..Sources::default() }).map_err(Failure::failed)?;
     telemetry::init(&config.log).map_err(Failure::usage)?;
     make_demo_user(&config)?;
     block_on(demo(config, args.exit))

@@ -1,7 +1,6 @@
 //! `tallyhook serve`: the server, until a signal stops it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 
 use super::flags::ServeFlags;
 use super::signals::Signals;
@@ -12,8 +11,8 @@ use crate::app::{Hooks, Server};
 use crate::config::Config;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
-use crate::store::Trouble;
 use crate::store::admin::{Admin, Found};
+use crate::store::{self, Trouble};
 use crate::telemetry;
 
 /// What its help ends with.
@@ -86,8 +85,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let address = server.local_addr();
     tell(&format!("tallyhook listening on http://{address}"))?;
     // Beside the running server, which has the store for itself by now.
-    match Admin::open(&store).map_err(Failure::failed).and_then(|admin| admin.found().map_err(Failure::failed)) {
-        Ok(found) => say(&greeting(&store.path, found, address)),
+    let look = || Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed);
+    match tokio::task::block_in_place(look) {
+        Ok(found) => say(&greeting(&store, found, address)),
         Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
     }
     if dev {
@@ -99,7 +99,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
 }
 
 /// What runs here, on what, and where to read of it.
-fn greeting(store: &Path, found: Found, address: SocketAddr) -> String {
+fn greeting(store: &store::Config, found: Found, address: SocketAddr) -> String {
     let Found { users, webhooks, unsettled, last_event } = found;
     let last_event = last_event.map_or_else(|| "no event".to_owned(), |id| format!("the last event is {id}"));
     let hint = match users {
@@ -110,7 +110,7 @@ fn greeting(store: &Path, found: Found, address: SocketAddr) -> String {
         "tallyhook {} with the store {}: users {users}, webhooks {webhooks}, deliveries that have yet to end \
          {unsettled} at the most, {last_event}\nHow to call it: http://{address}/docs{hint}",
         env!("CARGO_PKG_VERSION"),
-        store.display()
+        store
     )
 }
 

@@ -36,6 +36,6 @@ fn new_id(store: &StoreFlags) -> Result<(), Failure> {
     let config = store.load()?.store;
     check_exists(&config)?;
     let (old, new) = admin::renew_store_id(&config, Clock::system().now()).map_err(Failure::failed)?;
-    say(&format!("tallyhook: the id of {} was {old}. Receivers will notice the new one:", config.path.display()));
+    say(&format!("tallyhook: the id of {} was {old}. Receivers will notice the new one:", config));
     print(&new.to_string())
 }

@@ -88,7 +88,7 @@ fn load(args: &LoadArgs) -> Result<(), Failure> {
 }
 
 fn list(args: &ListArgs) -> Result<(), Failure> {
-    let admin = open_existing(&args.store.load()?.store)?;
+    let mut admin = open_existing(&args.store.load()?.store)?;
     let entries = admin.topics(&args.merchant).map_err(Failure::failed)?;
     let text = catalogue::write(entries).map_err(Failure::failed)?;
     print(&text.lines().map(on_a_line).collect::<Vec<_>>().join("\n"))

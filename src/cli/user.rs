@@ -13,7 +13,7 @@ use crate::domain::secret::{KeyHash, generate_api_key};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::user::{Permissions, Profile, User, check_name};
 use crate::store;
-use crate::store::admin::{Admin, AdminError, NewUser};
+use crate::store::admin::{self, Admin, AdminError, NewUser};
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -282,11 +282,10 @@ pub fn open_existing(config: &store::Config) -> Result<Admin, Failure> {
 /// Fails if there is no such store: making an empty one would hide that its
 /// name was mistyped.
 pub fn check_exists(config: &store::Config) -> Result<(), Failure> {
-    if config.path.exists() {
+    if admin::is_there(config).map_err(Failure::failed)? {
         return Ok(());
     }
-    let path = config.path.display();
-    Err(Failure::failed(format!("{path}: there is no such store; name it with --store sqlite:PATH")))
+    Err(Failure::failed(format!("{config}: there is no such store; name it with --store")))
 }
 
 const COLUMNS: [&str; 7] = ["ID", "NAME", "MERCHANT", "PERMISSIONS", "CREATED", "DISABLED", "REVOKED"];

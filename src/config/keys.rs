@@ -7,7 +7,7 @@ use ::config::{Map, Value};
 
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
-use super::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StorePath};
+use super::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StoreAddress};
 use crate::store::Durability;
 
 /// Where a value comes from that nobody set.
@@ -91,7 +91,8 @@ keys! {
     /// listens, if that is not said.
     public_url: PublicUrl = "", Rule::Url;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
-    store: StorePath = "sqlite:tallyhook.db", Rule::Store;
+    /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, is for one server in this version.
+    store: StoreAddress = "sqlite:tallyhook.db", Rule::Store;
     /// What an answer promises: with full, what was accepted survives a power cut;
     /// with normal, a crash of the process.
     durability: Durability = "full", Rule::Durability;

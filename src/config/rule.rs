@@ -52,7 +52,7 @@ impl Rule {
     pub fn allowed(self) -> String {
         match self {
             Self::Address => "ADDRESS:PORT".to_owned(),
-            Self::Store => "sqlite:PATH".to_owned(),
+            Self::Store => "sqlite:PATH or postgres://…".to_owned(),
             Self::Durability => "full or normal".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::Networks => "networks or addresses".to_owned(),

@@ -12,7 +12,10 @@ use url::Url;
 
 use super::rule::{Rule, Unit};
 use crate::delivery::trust::Trusted;
-use crate::store::Durability;
+use crate::store::{Database, Durability};
+
+/// How a database is named.
+const FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
 
 /// A value that can be read from what an operator wrote. The error says what
 /// was wrong and what would be right.
@@ -21,8 +24,13 @@ pub trait Setting: Sized {
     fn read(rule: Rule, value: &Value) -> Result<Self, String>;
 }
 
-/// The file of a `sqlite:` store.
-pub struct StorePath(pub PathBuf);
+/// Where a store is.
+pub enum StoreAddress {
+    /// The file of a `sqlite:` store.
+    File(PathBuf),
+    /// A database.
+    Database(Box<Database>),
+}
 /// Networks, each without bits beyond its prefix.
 pub struct Networks(pub Vec<IpNet>);
 /// Ports, as ranges.
@@ -46,15 +54,17 @@ impl Setting for SocketAddr {
     }
 }
 
-impl Setting for StorePath {
+impl Setting for StoreAddress {
     fn read(_: Rule, value: &Value) -> Result<Self, String> {
         let problem = |problem: &str| Err(format!("{} {problem}", shown(value)));
-        let Some(text) = text(value) else { return problem("is no store; write sqlite:PATH") };
+        let Some(text) = text(value) else { return problem("is no store; write sqlite:PATH or postgres://…") };
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            return Err("PostgreSQL is not supported in this version; write sqlite:PATH".to_owned());
+            // The text may hold a password, so it is not shown.
+            let wrong = |cause| format!("is no address of a database ({cause}); write {FORM}");
+            return Database::parse(text).map(|database| Self::Database(Box::new(database))).map_err(wrong);
         }
         match text.strip_prefix("sqlite:") {
-            None => problem("is no store; write sqlite:PATH, such as sqlite:tallyhook.db"),
+            None => problem("is no store; write sqlite:PATH, such as sqlite:tallyhook.db, or postgres://…"),
             Some("") => problem("names no file; write sqlite:PATH, such as sqlite:tallyhook.db"),
             Some(path) if path.starts_with("//") => {
                 problem("has two slashes; write sqlite:name.db, or sqlite:/a/name.db for an absolute path")
@@ -63,7 +73,7 @@ impl Setting for StorePath {
             Some(path) if path.starts_with(':') || path.starts_with("file:") => {
                 problem("is no plain path; write sqlite:PATH")
             }
-            Some(path) => Ok(Self(path.into())),
+            Some(path) => Ok(Self::File(path.into())),
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::io::Write;
 
 use super::*;
-use crate::store::Durability;
+use crate::store::{self, Durability, FileConfig};
 
 fn flags(flags: &[(&'static str, &str)]) -> Sources {
     let flags = flags.iter().map(|(key, text)| (*key, (*text).to_owned())).collect();
@@ -24,12 +24,19 @@ fn mistakes(sources: &Sources) -> Vec<String> {
     Config::load(sources).unwrap_err().0
 }
 
+fn in_file(config: &Config) -> &FileConfig {
+    match &config.store {
+        store::Config::File(config) => config,
+        store::Config::Database(_) => panic!("{} is no file", config.store),
+    }
+}
+
 #[test]
 fn nothing_set_is_right() {
     let config = Config::load(&Sources::default()).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.store.path, PathBuf::from("tallyhook.db"));
-    assert_eq!(config.store.durability, Durability::Full);
+    assert_eq!(config.store.to_string(), "tallyhook.db");
+    assert_eq!(in_file(&config).durability, Durability::Full);
     assert_eq!(config.service.session_ttl, Duration::from_secs(3_600));
     assert_eq!(config.grace, Duration::from_secs(10));
     assert!(!config.dev && !config.service.dev && config.delivery.targets.allow.is_empty());
@@ -45,7 +52,7 @@ fn flags_go_before_variables_before_the_file() {
         ..flags(&[("webhooks_max", "7")])
     };
     let config = Config::load(&sources).unwrap();
-    assert_eq!((config.store.readers_max, config.service.events_max, config.service.webhooks_max), (5, 6, 7));
+    assert_eq!((in_file(&config).readers_max, config.service.events_max, config.service.webhooks_max), (5, 6, 7));
     assert_eq!(
         config.delivery.targets.allow,
         ["10.0.0.0/8".parse().unwrap(), "192.0.2.1/32".parse::<IpNet>().unwrap()]
@@ -66,7 +73,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
         file: path,
         ..flags(&[
             ("listen", "localhost:80"),
-            ("store", "postgres://a/b"),
+            ("store", "postgres://a:secret@b:x/c"),
             ("log", "inof"),
             ("allow_target", "10.0.0.1/8"),
         ])
@@ -78,7 +85,7 @@ fn every_mistake_is_told_at_once_with_its_place() {
         ("variable TALLYHOOK_LISTN:", "did you mean TALLYHOOK_LISTEN?"),
         ("variable TALLYHOOK_GRACE:", "did you mean TALLYHOOK_GRACE_MS?"),
         ("listen (flag --listen)", "127.0.0.1:8080"),
-        ("store (flag --store)", "not supported in this version"),
+        ("store (flag --store)", "postgres://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("durability (variable TALLYHOOK_DURABILITY)", "full or normal"),
         ("allow_target (flag --allow-target)", "10.0.0.0/8"),
         ("log (flag --log)", "debug"),
@@ -113,7 +120,8 @@ fn what_the_platform_sets_is_passed_over_and_what_is_mistyped_is_not() {
     let config = Config::load(&Sources { variables: variables(&platform), ..flags(&[("readers_max", "5")]) }).unwrap();
     let mut names: Vec<_> = platform.iter().map(|(name, _)| *name).collect();
     names.sort();
-    assert_eq!((config.passed_over, config.store.readers_max), (names.into_iter().map(str::to_owned).collect(), 5));
+    let readers_max = in_file(&config).readers_max;
+    assert_eq!((config.passed_over, readers_max), (names.into_iter().map(str::to_owned).collect(), 5));
 
     for own in
         [("TALLYHOOK_PORT", "8080"), ("TALLYHOOK_NAME", "shop"), ("TALLYHOOK_PORT_X_TCP", "1"), ("TALLYHOOK_HOST", "h")]
@@ -137,10 +145,10 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 fn dev_has_its_own_store_and_stays_on_loopback() {
     let config = Config::load(&flags(&[("dev", "true")])).unwrap();
     assert!(config.dev && config.service.dev);
-    assert_eq!(config.store.path, PathBuf::from("tallyhook-dev.db"));
+    assert_eq!(config.store.to_string(), "tallyhook-dev.db");
     assert_eq!(config.delivery.targets.allow.len(), 2);
     let named = Config::load(&flags(&[("dev", "true"), ("store", "sqlite:mine.db"), ("listen", "[::1]:0")])).unwrap();
-    assert_eq!(named.store.path, PathBuf::from("mine.db"));
+    assert_eq!(named.store.to_string(), "mine.db");
     for listen in ["0.0.0.0:8080", "192.0.2.1:80", "[::]:80"] {
         let all = mistakes(&flags(&[("dev", "true"), ("listen", listen), ("log", "?")]));
         assert!(all.len() == 2 && all.iter().any(|mistake| mistake.contains("loopback")), "{all:?}");
@@ -163,6 +171,16 @@ fn a_flaw_in_the_file_of_certificates_is_told_with_path_and_line() {
 }
 
 #[test]
+fn a_database_is_named_without_its_password() {
+    let named = |store| Config::load(&flags(&[("store", store)])).unwrap().store;
+    let store = named("postgresql://hook:secret@db-1,db-2:6432/hooks");
+    assert_eq!(store.to_string(), "postgres://hook@db-1:5432,db-2:6432/hooks");
+    assert!(matches!(store, store::Config::Database(database) if database.terms.is_shared));
+    let all = mistakes(&flags(&[("store", "postgres://hook:secret@h:port/x")]));
+    assert!(all.len() == 1 && !all[0].contains("secret"), "{all:?}");
+}
+
+#[test]
 fn stores_are_plain_files() {
     for bad in
         ["", "tallyhook.db", "sqlite:", "sqlite://a.db", "sqlite::memory:", "sqlite:file:a.db?mode=memory", "mysql://a"]
@@ -170,7 +188,7 @@ fn stores_are_plain_files() {
         let all = mistakes(&flags(&[("store", bad)]));
         assert!(all.len() == 1 && all[0].contains("sqlite:"), "{bad}: {all:?}");
     }
-    assert_eq!(Config::load(&flags(&[("store", "sqlite:/a/b.db")])).unwrap().store.path, PathBuf::from("/a/b.db"));
+    assert_eq!(Config::load(&flags(&[("store", "sqlite:/a/b.db")])).unwrap().store.to_string(), "/a/b.db");
 }
 
 #[test]

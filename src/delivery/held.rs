@@ -92,6 +92,11 @@ impl HeldNumbers {
         self.0.contains_key(&number)
     }
 
+    /// True if it waits or is in flight, and an outcome of it is not on record.
+    pub fn is_claimed_again(&self, number: IncrementId) -> bool {
+        self.0.get(&number).is_some_and(|hold| hold.claims > 1)
+    }
+
     /// All of them.
     pub fn numbers(&self) -> impl Iterator<Item = IncrementId> {
         self.0.keys().copied()

@@ -7,7 +7,8 @@
 //!
 //! A parallel lane sends whatever is ready, and reads retries when they are
 //! due. An ordered lane has one request in flight and sends nothing before
-//! the number in front has ended: a failed one goes back to the front.
+//! the number in front has ended: a failed one goes back to the front, and is
+//! sent again once its last outcome is on record.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -279,7 +280,7 @@ impl Lane {
     pub fn is_ready(&self, now: Timestamp, share: Share) -> bool {
         let (Some(front), Some(Head::Whole(_))) = (self.waiting.front(), self.head(now)) else { return false };
         let is_ordered = self.is_ordered();
-        if self.is_resting(now) || (is_ordered && (self.in_flight > 0 || !self.barriers.is_empty())) {
+        if self.is_resting(now) || (is_ordered && self.is_held_back(front)) {
             return false;
         }
         if self.is_urgent(front) {
@@ -290,6 +291,13 @@ impl Lane {
         let is_paused = self.pause_of(front, now).is_some();
         let is_in_rate = self.rate_opens_at(now).is_none();
         self.webhook.is_delivering() && is_due && has_place && !is_paused && is_in_rate
+    }
+
+    /// True if an ordered lane sends nothing before something else is known: while
+    /// a request is under way, and while the last outcome of what is in front is
+    /// not on record, for one that came to the store before it would not count.
+    fn is_held_back(&self, front: &Parcel) -> bool {
+        self.in_flight > 0 || !self.barriers.is_empty() || self.held.is_claimed_again(front.increment_id)
     }
 
     /// Until when a delivery waits because of how its receiver is doing. An

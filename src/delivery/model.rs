@@ -12,6 +12,7 @@ use proptest::prelude::*;
 
 use super::health::Feedback;
 use super::load::Load;
+use super::scheduler::comparison::{Compared, Comparison};
 use super::scheduler::{Action, Scheduler};
 use super::{Config, PAGE_BYTES_MAX};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
@@ -324,13 +325,11 @@ impl World {
         let before = std::mem::replace(&mut self.glimpses, now.clone());
         let seen = if is_old && !before.is_empty() { before } else { now };
         let mut news = News::default();
-        for Glimpse { webhook_id, last_increment_id, .. } in &seen {
-            if self.scheduler.has_more(*webhook_id, *last_increment_id) {
-                news.committed_through.insert(*webhook_id, *last_increment_id);
-            }
-        }
+        let compared =
+            self.scheduler.compare(Comparison::new(seen), |id, last| news.committed_through.extend([(id, last)]));
         self.scheduler.absorb(news);
-        for redefine in self.scheduler.compare(&seen) {
+        let Compared::Whole(stale) = compared else { panic!("there are few webhooks") };
+        for redefine in stale {
             let webhook = self.hooks[redefine.webhook_id.0 as usize - 1].webhook.clone();
             self.scheduler.redefine(redefine, Some(Arc::new(webhook)));
         }

@@ -8,8 +8,10 @@
 //! may have as much as is left free, so a single one has half, two have a third
 //! each, and there is always something left for whoever comes next.
 
+pub mod comparison;
+
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,9 +23,9 @@ use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{Pause, Version, Webhook};
+use crate::domain::webhook::{Pause, Webhook};
 use crate::store::mailbox::News;
-use crate::store::{Glimpse, Loaded, PageLimit, Parcel, Want};
+use crate::store::{Loaded, PageLimit, Parcel, Want};
 use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
@@ -44,10 +46,6 @@ const SUSPECTS_PART: usize = 4;
 /// Merchants that wait for room and are looked at again when some gets free.
 /// Each gives back what it takes, so the next ones are looked at then.
 const UNBLOCKED_AT_ONCE: usize = 2;
-
-/// Definitions that are read after one look at the store, at most; the next look
-/// finds the others.
-const REDEFINED_MAX: usize = 256;
 
 /// The most requests at once that one webhook may have, of so many in all.
 pub fn webhook_requests_max(in_flight_max: usize) -> usize {
@@ -75,17 +73,6 @@ pub enum Action {
     },
 }
 
-/// A webhook whose definition is to be read.
-#[derive(Clone, Copy, Debug)]
-pub struct Redefine {
-    /// Which.
-    pub webhook_id: WebhookId,
-    /// Whose.
-    pub merchant_id: MerchantId,
-    /// Which definition was known, if any.
-    known: Option<Version>,
-}
-
 /// What there is to share.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
@@ -108,6 +95,8 @@ pub struct Scheduler {
     bounds: Bounds,
     share: Share,
     lanes: HashMap<WebhookId, Lane>,
+    /// Whose lanes there are, so that all can be looked at in parts.
+    ids: BTreeSet<WebhookId>,
     tenants: HashMap<MerchantId, Tenant>,
     /// Merchants that may have something to do, in the order of their turns.
     turns: VecDeque<MerchantId>,
@@ -142,6 +131,7 @@ impl Scheduler {
                 requests_max: webhook_requests_max(config.in_flight_max),
             },
             lanes: HashMap::new(),
+            ids: BTreeSet::new(),
             tenants: HashMap::new(),
             turns: VecDeque::new(),
             blocked: VecDeque::new(),
@@ -182,6 +172,10 @@ impl Scheduler {
 
     /// Takes in what the store has committed.
     pub fn absorb(&mut self, news: News) {
+        if let Some(present) = news.present {
+            let gone: Vec<_> = self.ids.iter().filter(|id| !present.contains(id)).copied().collect();
+            gone.into_iter().for_each(|id| self.remove(id));
+        }
         for (id, webhook) in news.changed {
             match webhook {
                 Some(webhook) => self.put_webhook(id, webhook),
@@ -207,56 +201,6 @@ impl Scheduler {
         }
         for (id, number) in news.now {
             self.with_lane(id, |lane| lane.send_now(number));
-        }
-    }
-
-    /// True if a number of the webhook is committed that its lane does not know
-    /// of.
-    pub fn has_more(&self, id: WebhookId, through: IncrementId) -> bool {
-        self.lanes.get(&id).is_some_and(|lane| lane.committed_through() < through)
-    }
-
-    /// Compares the lanes with how the store says that they stand, in the order
-    /// of their ids. What falls due and nobody has told of is taken in; of these
-    /// webhooks the definitions are to be read and given to [`Self::redefine`].
-    pub fn compare(&mut self, glimpses: &[Glimpse]) -> Vec<Redefine> {
-        let mut stale = Vec::new();
-        for glimpse in glimpses {
-            let (webhook_id, merchant_id) = (glimpse.webhook_id, glimpse.merchant_id);
-            let lane = self.lanes.get(&webhook_id);
-            let known = lane.map(|lane| lane.webhook.version());
-            if known != Some(glimpse.version) {
-                stale.push(Redefine { webhook_id, merchant_id, known });
-            }
-            if let Some(first) = glimpse.first_due
-                && lane.is_some_and(|lane| !lane.knows_due(first))
-            {
-                self.with_lane(webhook_id, |lane| lane.heed_due(first));
-            }
-        }
-        let is_missing =
-            |id: &WebhookId| glimpses.binary_search_by_key(id, |glimpse: &Glimpse| glimpse.webhook_id).is_err();
-        let missing = self.lanes.iter().filter(|(id, _)| is_missing(id)).map(|(id, lane)| Redefine {
-            webhook_id: *id,
-            merchant_id: lane.webhook.merchant_id,
-            known: Some(lane.webhook.version()),
-        });
-        stale.extend(missing);
-        stale.truncate(REDEFINED_MAX);
-        stale
-    }
-
-    /// Takes a definition in as it was read (`None`: it is deleted), unless
-    /// another has been announced meanwhile.
-    pub fn redefine(&mut self, redefine: Redefine, webhook: Option<Arc<Webhook>>) {
-        let Redefine { webhook_id, known, .. } = redefine;
-        if self.lanes.get(&webhook_id).map(|lane| lane.webhook.version()) != known {
-            return;
-        }
-        match webhook {
-            Some(webhook) if Some(webhook.version()) != known => self.put_webhook(webhook_id, webhook),
-            Some(_) => {}
-            None => self.remove(webhook_id),
         }
     }
 
@@ -573,6 +517,7 @@ impl Scheduler {
         let lane = Lane::new(webhook);
         self.states.add(lane.state());
         self.lanes.insert(id, lane);
+        self.ids.insert(id);
     }
 
     fn put_webhook(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
@@ -584,6 +529,7 @@ impl Scheduler {
 
     fn remove(&mut self, id: WebhookId) {
         let Some(lane) = self.lanes.remove(&id) else { return };
+        self.ids.remove(&id);
         let merchant = lane.webhook.merchant_id;
         self.states.remove(lane.state());
         self.weigh(merchant, (lane.load(), lane.is_trusted()), (Load::default(), true));

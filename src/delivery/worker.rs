@@ -23,7 +23,8 @@ use super::gauges::Gauges;
 use super::health::Feedback;
 use super::pace::Pace;
 use super::poll::Poll;
-use super::scheduler::{Action, Redefine, Scheduler};
+use super::scheduler::comparison::{Compared, Comparison, Redefine};
+use super::scheduler::{Action, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
@@ -125,7 +126,7 @@ impl Worker {
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
             let (outcomes, record_by, recording) = (VecDeque::new(), None, 0);
-            let run = Run { scheduler, pace, gauges, poll, context, outcomes, record_by, recording };
+            let run = Run { scheduler, pace, gauges, poll, comparison: None, context, outcomes, record_by, recording };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -206,6 +207,8 @@ struct Run {
     pace: Pace,
     gauges: Gauges,
     poll: Poll,
+    /// How all webhooks stood, as far as the lanes were not compared with it yet.
+    comparison: Option<Comparison>,
     context: Context,
     /// Ended, and to be recorded with the next batch; with the room that their
     /// answers take up.
@@ -226,6 +229,7 @@ impl Run {
         let deadline = loop {
             self.keep_pace();
             self.glance();
+            self.compare_some(&mailbox);
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
                 let now = self.context.clock.now();
@@ -254,7 +258,7 @@ impl Run {
                 }
                 () = mailbox.arrived() => {}
                 // Those that have been started are heard first.
-                () = tokio::task::yield_now(), if !is_done => {}
+                () = tokio::task::yield_now(), if !is_done || self.comparison.is_some() => {}
                 () = self.context.clock.wait_until(alarm) => {}
                 () = until(record_by) => {}
                 () = until(look_at) => {}
@@ -330,7 +334,7 @@ impl Run {
                     self.scheduler.recorded(outcome);
                 }
             }
-            Report::Glanced(glimpses) => self.hear_glanced(glimpses, mailbox),
+            Report::Glanced(glimpses) => self.hear_glanced(glimpses),
             Report::Redefined(redefine, webhook) => self.scheduler.redefine(redefine, webhook),
         }
     }
@@ -348,18 +352,34 @@ impl Run {
         });
     }
 
-    fn hear_glanced(&mut self, glimpses: Result<Vec<Glimpse>, StoreError>, mailbox: &Mailbox) {
-        self.poll.end();
-        let glimpses = match glimpses {
-            Ok(glimpses) => glimpses,
+    fn hear_glanced(&mut self, glimpses: Result<Vec<Glimpse>, StoreError>) {
+        match glimpses {
+            Ok(glimpses) => self.comparison = Some(Comparison::new(glimpses)),
             Err(cause) => {
                 if !cause.is_logged() {
                     error!(%cause, "the store could not be looked at for what was not announced; trying again");
                 }
-                return;
+                self.poll.end();
             }
-        };
-        let stale = work::step("a comparison with the store", || self.compare(&glimpses, mailbox));
+        }
+    }
+
+    /// Compares a part of the last look with the lanes, and has everybody know
+    /// what nobody has told of: the lanes, and receivers that pull.
+    fn compare_some(&mut self, mailbox: &Mailbox) {
+        let Some(comparison) = self.comparison.take() else { return };
+        let ahead = |id, through| mailbox.announce_through(id, through);
+        match work::step("a comparison with the store", || self.scheduler.compare(comparison, ahead)) {
+            Compared::Goes(comparison) => self.comparison = Some(comparison),
+            Compared::Whole(stale) => {
+                self.poll.end();
+                self.read_again(stale);
+            }
+        }
+    }
+
+    /// Reads definitions that are not as they were announced.
+    fn read_again(&self, stale: Vec<Redefine>) {
         if stale.is_empty() {
             return;
         }
@@ -375,17 +395,6 @@ impl Run {
                 }
             }
         });
-    }
-
-    /// Has everybody know what nobody has told of: the lanes, and receivers that
-    /// pull. Which definitions are to be read.
-    fn compare(&mut self, glimpses: &[Glimpse], mailbox: &Mailbox) -> Vec<Redefine> {
-        for Glimpse { webhook_id, last_increment_id, .. } in glimpses {
-            if self.scheduler.has_more(*webhook_id, *last_increment_id) {
-                mailbox.announce_through(*webhook_id, *last_increment_id);
-            }
-        }
-        self.scheduler.compare(glimpses)
     }
 
     /// Has as many requests under way as the thread keeps up with.

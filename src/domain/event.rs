@@ -44,7 +44,7 @@ impl Message {
     }
 
     /// What a store gives back: it went in through [`Self::try_new`].
-    pub fn from_store(text: String) -> Self {
+    pub fn from_store(text: &str) -> Self {
         Self(text.into())
     }
 

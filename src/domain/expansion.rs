@@ -83,7 +83,7 @@ impl Expansion {
             text += member.value.get();
         }
         text.push('}');
-        Message::from_store(text)
+        Message::from_store(&text)
     }
 }
 

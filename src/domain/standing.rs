@@ -12,11 +12,11 @@
 //! pending   -> delivered  heard, acknowledged
 //! pending   -> abandoned  heard
 //! pending   -> cancelled  cancelled, forgotten
-//! delivered -> delivered  heard, sent_again, cancelled, released, forgotten
-//! abandoned -> abandoned  (heard), (cancelled), released, forgotten
+//! delivered -> delivered  heard, sent_again, cancelled, acknowledged, released, forgotten
+//! abandoned -> abandoned  (heard), (cancelled), (acknowledged), released, forgotten
 //! abandoned -> delivered  (heard)
 //! abandoned -> pending    sent_again
-//! cancelled -> cancelled  heard, (cancelled), released, forgotten
+//! cancelled -> cancelled  heard, (cancelled), (acknowledged), released, forgotten
 //! cancelled -> delivered  heard
 //! cancelled -> pending    sent_again
 //! ```
@@ -263,10 +263,14 @@ impl Standing {
         }
     }
 
-    /// Once its receiver has pulled it; `None` if it has ended otherwise.
+    /// Once its receiver has pulled it, also what was to be sent to it again;
+    /// `None` if it has ended otherwise.
     pub fn acknowledged(self, now: Timestamp) -> Option<Self> {
-        let taken = Self { next_attempt_at: None, ended_at: Some(now), ..self.arrived() };
-        self.is_pending().then_some(taken)
+        let taken = Self { next_attempt_at: None, ..self };
+        match self.is_pending() {
+            true => Some(Self { ended_at: Some(now), ..taken.arrived() }),
+            false => self.is_to_be_sent().then_some(taken),
+        }
     }
 
     /// Once it goes out with others, which were asked to be sent again so often

@@ -34,6 +34,9 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 const TALLYHOOK_INCREMENT_ID: HeaderName = HeaderName::from_static("tallyhook-increment-id");
 const TALLYHOOK_EVENT_ID: HeaderName = HeaderName::from_static("tallyhook-event-id");
 const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-sha256");
+/// Headers that are not the owner's, at the most: ours, the vendor's, and those
+/// that the client adds, `host` and `content-length`.
+const OWN_HEADERS: usize = 12;
 
 /// A body would be longer than it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,9 +141,8 @@ pub fn event_name(store_id: &StoreId, parcel: &Parcel) -> String {
 pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Timestamp, body: &[u8]) -> HeaderMap {
     let extra = webhook.spec.extra_headers.list();
     let id = message_id(store_id, webhook.webhook_id, parcel);
-    let timestamp = now.unix_seconds();
 
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(OWN_HEADERS + extra.len());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(parcel.format.encoding())));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -153,13 +155,17 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     for (name, value) in extra {
         headers.append(name, value.clone());
     }
-    headers.insert(WEBHOOK_ID, plain(&id));
-    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(WEBHOOK_SIGNATURE, plain(&signatures(webhook, &id, now, body)));
-    headers.insert(TALLYHOOK_INCREMENT_ID, plain(&parcel.numbers().to_string()));
-    headers.insert(TALLYHOOK_EVENT_ID, plain(&event_name(store_id, parcel)));
+    let timestamp = now.unix_seconds().to_string();
+    let signatures = signatures(webhook, &id, now, body);
+    let values: [&str; 5] =
+        [&id, &timestamp, &signatures, &parcel.numbers().to_string(), &event_name(store_id, parcel)];
+    let names = [WEBHOOK_ID, WEBHOOK_TIMESTAMP, WEBHOOK_SIGNATURE, TALLYHOOK_INCREMENT_ID, TALLYHOOK_EVENT_ID];
+    for (name, value) in names.into_iter().zip(plain(values)) {
+        headers.insert(name, value);
+    }
     if parcel.format == Format::Shipstream {
-        headers.insert(X_PLUGIN_HMAC_SHA256, plain(&signature::shipstream(&webhook.spec.secret_key, body)));
+        let [signature] = plain([&signature::shipstream(&webhook.spec.secret_key, body)]);
+        headers.insert(X_PLUGIN_HMAC_SHA256, signature);
     }
     headers
 }
@@ -240,8 +246,14 @@ fn quoted(text: &str) -> serde_json::Value {
     text.into()
 }
 
-fn plain(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("ids and signatures are of letters, digits and -_,+/=")
+/// Values that share their memory: neither they nor those of a copy of the
+/// headers take some of their own.
+fn plain<const COUNT: usize>(texts: [&str; COUNT]) -> [HeaderValue; COUNT] {
+    let mut all = Bytes::from(texts.concat());
+    texts.map(|text| {
+        HeaderValue::from_maybe_shared(all.split_to(text.len()))
+            .expect("ids and signatures are of letters, digits and -_,+/=")
+    })
 }
 
 #[cfg(test)]

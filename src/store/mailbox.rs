@@ -4,7 +4,7 @@
 //! wait here, too: receivers that pull for numbers they do not have, and
 //! whoever tests a webhook for the first attempt.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
@@ -28,6 +28,9 @@ const NOW_MAX: usize = 1_024;
 /// What has been committed since the worker last looked.
 #[derive(Debug, Default)]
 pub struct News {
+    /// Which webhooks there are, once all were read again; the lanes of others
+    /// end, before all else that is told here.
+    pub present: Option<HashSet<WebhookId>>,
     /// Webhooks that are new or changed, as they are now; `None`: deleted.
     pub changed: HashMap<WebhookId, Option<Arc<Webhook>>>,
     /// The last number committed for each webhook that got any.
@@ -153,6 +156,15 @@ impl Mailbox {
             self.waits.state().latest.remove(&id);
         }
         self.untaken().news.changed.insert(id, webhook);
+        self.arrived.notify_one();
+    }
+
+    /// Announces that there are these webhooks and no others.
+    pub fn announce_present(&self, ids: HashSet<WebhookId>) {
+        let mut untaken = self.untaken();
+        untaken.news.changed.retain(|id, _| ids.contains(id));
+        untaken.news.present = Some(ids);
+        drop(untaken);
         self.arrived.notify_one();
     }
 

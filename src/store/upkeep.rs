@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::sqlite::trouble::Trouble;
+use super::trouble::Trouble;
 
 /// A store in the hands of whoever opened it.
 pub trait Upkeep: Send + Sync + 'static {

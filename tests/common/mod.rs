@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod log;
 pub mod manual;
 pub mod openapi;
+pub mod postgres;
 pub mod socket;
 
 use std::convert::Infallible;
@@ -120,7 +121,7 @@ impl TestServer {
 
     /// Another connection to the store, as another process may have one.
     pub fn database(&self) -> Connection {
-        let conn = Connection::open(&self.config.store.path).unwrap();
+        let conn = Connection::open(self.dir.path().join("store.db")).unwrap();
         conn.busy_timeout(PATIENCE).unwrap();
         conn
     }

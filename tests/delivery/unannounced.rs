@@ -17,9 +17,9 @@ use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::{By, Permissions, Profile};
 use tallyhook::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::metrics::Metrics;
+use tallyhook::store::admin::{Admin, NewUser};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
-use tallyhook::store::sqlite::admin::{Admin, NewUser};
 use tallyhook::store::{
     Alteration, Deliveries as _, DeliveryAlteration, Events as _, Resending as _, Upkeep as _, Webhooks as _,
 };
@@ -54,8 +54,8 @@ impl Bench {
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
         let merchant = Admin::open(&config.store).unwrap().create_user(&user, START).unwrap().merchant_id;
         let (clock, hand) = Clock::manual(START);
-        let store =
-            Arc::new(SqliteStore::open(config.store, clock.clone(), Arc::default(), &Metrics::default()).unwrap());
+        let tallyhook::store::Config::File(file) = config.store else { panic!("a file was named") };
+        let store = Arc::new(SqliteStore::open(file, clock.clone(), Arc::default(), &Metrics::default()).unwrap());
         let (mailbox, metrics) = (Arc::new(Mailbox::default()), Arc::new(Metrics::default()));
         let parts = Parts {
             store: Arc::clone(&store) as _,
@@ -196,7 +196,6 @@ async fn webhooks_that_were_changed_are_read_again() {
     assert_eq!(bench.lanes("stopped"), 1, "it is paused");
 
     bench.store.delete_webhook(bench.by(), id).await.unwrap();
-    // Those that are gone are read after those that are new.
     bench.newcomer("order:reopened", &receiver).await;
     bench.newcomer("order:refunded", &receiver).await;
     assert_eq!(bench.lanes("stopped"), 0, "it is deleted");

@@ -9,6 +9,7 @@ mod disk;
 mod tools;
 
 mod crash;
+mod postgres;
 mod power;
 mod sqlite;
 mod suite;

@@ -19,17 +19,16 @@ use tallyhook::metrics::Metrics;
 use tallyhook::store::admin::{Admin, AdminError, NewUser};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::sqlite::SqliteStore;
+use tallyhook::store::sqlite::open::OpenError;
 use tallyhook::store::{
-    Accounts, Base, Config, Deliveries, DeliveryAlteration, Durability, Events, OpenError, Outbox, Resending,
-    Retention, StoreError, Trouble, Upkeep, Webhooks,
+    Accounts, Base, Config, Deliveries, DeliveryAlteration, Durability, Events, FileConfig, Outbox, Resending,
+    StoreError, Trouble, Upkeep, Webhooks,
 };
 use tempfile::TempDir;
 
 use crate::suite::{Engine, QUOTA, START, Settings, by, event, large, numbers, since, spec, suite};
 
 type Bench = crate::suite::Bench<SqliteStore>;
-
-const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 suite!(SqliteStore);
 
@@ -39,7 +38,7 @@ impl Engine for SqliteStore {
 
     fn make(names: [&str; 2]) -> (TempDir, [MerchantId; 2]) {
         let folder = tempfile::tempdir().unwrap();
-        let mut admin = Admin::open(&config(folder.path(), &Settings::default())).unwrap();
+        let mut admin = Admin::open(&Config::File(config(folder.path(), &Settings::default()))).unwrap();
         let merchants = names.map(|name| {
             let (permissions, key, profile) = (Permissions::all(), KeyHash::of(name), Profile::default());
             let user = NewUser { name, merchant: name, permissions, key, is_demo: false, profile };
@@ -51,6 +50,8 @@ impl Engine for SqliteStore {
     fn open(folder: &TempDir, settings: &Settings, clock: Clock, mailbox: Arc<Mailbox>) -> Self {
         Self::open(config(folder.path(), settings), clock, mailbox, &Metrics::default()).unwrap()
     }
+
+    fn give_back(_: &TempDir) {}
 
     fn unfinished(folder: &TempDir) -> i64 {
         count(&file(folder), "SELECT (SELECT count(*) FROM fanout) + (SELECT count(*) FROM notice WHERE count > 0)")
@@ -64,25 +65,15 @@ impl Bench {
     }
 }
 
-fn config(folder: &Path, settings: &Settings) -> Config {
-    Config {
+fn config(folder: &Path, settings: &Settings) -> FileConfig {
+    FileConfig {
         path: folder.join("store.db"),
         durability: Durability::Full,
         busy_timeout: Duration::from_secs(5),
         readers_max: 2,
         write_queue_max: 100,
-        idempotency_ttl: Duration::from_secs(3_600),
-        merchant_webhook_bytes_max: 16 * 1_024 * 1_024,
-        publish_deliveries_max: settings.publish_deliveries_max,
-        disable_after: Duration::from_secs(432_000),
         is_paused: false,
-        retention: Retention {
-            attempts: MONTH,
-            bodies: MONTH,
-            bytes_max: settings.bytes_max,
-            webhook_log_bytes_max: settings.webhook_log_bytes_max,
-            merchant_log_bytes_max: settings.merchant_log_bytes_max,
-        },
+        terms: settings.terms(),
     }
 }
 
@@ -178,7 +169,7 @@ async fn a_deleted_webhook_leaves_its_tombstones_and_no_secret() {
 #[tokio::test]
 async fn profiles_are_those_of_the_merchants_users() {
     let bench = Bench::new();
-    let mut admin = Admin::open(&config(bench.place.path(), &Settings::default())).unwrap();
+    let mut admin = Admin::open(&Config::File(config(bench.place.path(), &Settings::default()))).unwrap();
     let name = |name: &str| Profile { application_name: Some(name.to_owned()), ..Profile::default() };
     let maker = Profile { developer_name: Some("Ann".to_owned()), ..Profile::default() };
     assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), []);

@@ -254,3 +254,18 @@ fn what_was_read_before_it_is_known_to_be_wanted_now_goes_first() {
     assert_eq!(send(&mut lane).increment_id, IncrementId(3));
     assert!(take(&mut lane, NOW).is_none());
 }
+
+/// The store counts an outcome only if it follows those on record.
+#[test]
+fn an_ordered_retry_waits_until_its_last_outcome_is_on_record() {
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+    lane.offer(parcel(1, 0, None));
+    lane.offer(parcel(2, 0, None));
+    let sent = send(&mut lane);
+    end(&mut lane, sent, Verdict::Retry(LATER));
+    assert!(take(&mut lane, MUCH_LATER).is_none());
+    lane.recorded(one(1), 1, Verdict::Retry(LATER));
+    assert!(take(&mut lane, NOW).is_none(), "it is not due");
+    let again = take(&mut lane, MUCH_LATER).map(|parcel| (parcel.increment_id, parcel.attempts));
+    assert_eq!(again, Some((IncrementId(1), 1)));
+}

@@ -219,3 +219,41 @@ fn a_test_that_may_be_cancelled_is_not_sent_before_it_is_read_again() {
         assert_eq!((scheduler.in_flight(), scheduler.tests_bytes), (0, 0));
     }
 }
+
+#[test]
+fn a_look_goes_in_parts_and_finds_what_is_new_ahead_due_and_gone() {
+    use super::comparison::{Compared, Comparison, PER_PART};
+    use crate::store::{DueKey, Glimpse};
+    let count = 2 * PER_PART as i64 + 10;
+    let mut scheduler = scheduler(count);
+    let version = webhook(1, DeliveryMode::Parallel, 0, 0).version();
+    let (gone, ahead, due, new) = ([5, PER_PART as i64, count], [7, count - 1], [8, count - 2], count + 1);
+    let glimpse = |id: i64| Glimpse {
+        webhook_id: WebhookId(id),
+        merchant_id: merchant_of(id),
+        version,
+        last_increment_id: IncrementId(if ahead.contains(&id) { 3 } else { 0 }),
+        first_due: due.contains(&id).then_some(DueKey { due_at: NOW, increment_id: IncrementId(1) }),
+    };
+    let seen = (1..=new).filter(|id| !gone.contains(id)).map(glimpse).collect();
+    let (mut told, mut parts, mut look) = (Vec::new(), 0, Comparison::new(seen));
+    let stale = loop {
+        parts += 1;
+        match scheduler.compare(look, |id, through| told.push((id.0, through.0))) {
+            Compared::Goes(further) => look = further,
+            Compared::Whole(stale) => break stale,
+        }
+    };
+    assert_eq!(parts, 3);
+    assert_eq!(told, ahead.map(|id| (id, 3)));
+    let stale: Vec<_> = stale.into_iter().map(|redefine| redefine.webhook_id.0).collect();
+    assert_eq!(stale, [gone.as_slice(), &[new]].concat());
+    let mut read: Vec<_> = std::iter::from_fn(|| scheduler.next(NOW))
+        .map(|action| match action {
+            Action::Read { webhook_id, want: Want::Due(_), .. } => webhook_id.0,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    read.sort();
+    assert_eq!(read, due);
+}

@@ -9,6 +9,8 @@
 //! as many, from the seed in `TALLYHOOK_SIM_FROM` on. One that fails is told
 //! with its seed; `TALLYHOOK_SIM_SEED` plays that one alone, step by step.
 
+mod failed_commit;
+mod kept;
 mod outside;
 mod planted;
 mod receivers;

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::kept::Kept;
 use crate::domain::delivery::{DeliveryState, EndReason};
 use crate::domain::event::Receipt;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
@@ -11,6 +12,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::store::StoreError;
 use crate::store::ledger::memory::{Before, DeliveryRow, EventRow, Hook, Memory};
+use crate::store::ledger::terms::Retention;
 use crate::store::{Parcel, Pulled};
 
 /// A number of a webhook.
@@ -49,7 +51,6 @@ struct Answered {
 }
 
 /// What is known.
-#[derive(Default)]
 pub struct Outside {
     /// Counts what happens.
     clock: u64,
@@ -71,6 +72,10 @@ pub struct Outside {
     pub called_off: BTreeSet<Key>,
     /// Webhooks that owners wanted to be deleted.
     pub deleted: BTreeSet<WebhookId>,
+    /// Webhooks that are pulled, or once were.
+    pulled: BTreeSet<WebhookId>,
+    /// What is kept, and what finds room.
+    pub kept: Kept,
     /// Changed since the worker was last told of anything.
     pub unheard: BTreeSet<Key>,
     /// The same of webhooks.
@@ -91,6 +96,33 @@ pub struct Outside {
 }
 
 impl Outside {
+    /// Of a server that keeps things so long.
+    pub fn new(retention: Retention) -> Self {
+        Self {
+            kept: Kept::new(retention),
+            clock: 0,
+            touches: 0,
+            seen: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            sends: BTreeMap::new(),
+            owed: BTreeMap::new(),
+            called_off: BTreeSet::new(),
+            deleted: BTreeSet::new(),
+            pulled: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            unheard_hooks: BTreeSet::new(),
+            urgent: BTreeSet::new(),
+            accepted: BTreeMap::new(),
+            answered: BTreeMap::new(),
+            doubtful: Vec::new(),
+            refused: Vec::new(),
+            last_event: None,
+            latest: None,
+        }
+    }
+
     /// Notes that something happens, and when.
     pub fn tick(&mut self) -> u64 {
         self.clock += 1;
@@ -108,6 +140,9 @@ impl Outside {
     /// What a commit has changed was allowed to change so.
     pub fn check_commit(&mut self, before: &Before, memory: &Memory, now: Timestamp) {
         self.latest = self.latest.max(Some(now));
+        self.kept.check_commit(before, memory, now);
+        let are_pulled = memory.tables.hooks.iter().filter(|(_, hook)| hook.webhook.spec.url.is_none());
+        self.pulled.extend(are_pulled.map(|(id, _)| *id));
         for (id, old) in &before.events {
             let new = memory.tables.events.get(id);
             if let (None, Some(row)) = (old, new.or(before.passed.get(id))) {
@@ -132,7 +167,7 @@ impl Outside {
                     let event = event.unwrap_or_else(|| panic!("{key:?} has no event"));
                     self.note(*key, new.event_id, event.event.message.as_str());
                 }
-                Some(old) if old != new => self.check_change(*key, old, new, memory),
+                Some(old) if old != new => self.check_change(*key, old, new),
                 Some(_) => {}
             }
         }
@@ -156,7 +191,7 @@ impl Outside {
         assert!(!is_repeated, "{message} was accepted twice: {known:?} and {id}");
     }
 
-    fn check_change(&mut self, key: Key, old: &DeliveryRow, new: &DeliveryRow, memory: &Memory) {
+    fn check_change(&mut self, key: Key, old: &DeliveryRow, new: &DeliveryRow) {
         let what = || format!("{key:?} was {old:?} and is {new:?}");
         let pinned = |row: &DeliveryRow| (row.event_id, row.format, row.created_at, row.expansion.clone());
         assert!(pinned(old) == pinned(new), "{}", what());
@@ -178,7 +213,7 @@ impl Outside {
         }
         let is_lost = before.is_due(Timestamp(i64::MAX)) && after.is_pending() && after.next_attempt_at.is_none();
         assert!(!is_lost, "it is tried again no more: {}", what());
-        let is_pulled = memory.tables.hooks.get(&key.0).is_some_and(|hook| hook.webhook.spec.url.is_none());
+        let is_pulled = self.pulled.contains(&key.0);
         let is_sealed = before.batch.is_none() && before.is_fresh();
         assert!(before.batch == after.batch || is_sealed || is_pulled, "another batch: {}", what());
         if is_asked && after.is_to_be_sent() {

@@ -2,8 +2,10 @@
 //! at a seam is bent there: what the engine reads, what pages hold, what the
 //! worker hears and tells, what a crash leaves.
 
+use std::time::Duration;
+
 use crate::domain::delivery::Outcome;
-use crate::domain::id::{EventId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::Page;
 use crate::store::StoreError;
@@ -13,6 +15,8 @@ use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
 use crate::store::mailbox::News;
+
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,18 @@ pub enum Bug {
     BatchChanged,
     /// The worker is not told that something was cancelled.
     CancelledSent,
+    /// The worker is not told that a commit which failed may stand.
+    FailureUnheard,
+    /// What was numbered last of an event is not remembered under its key.
+    KeyCutShort,
+    /// A pass of pruning keeps its cut-off though the clock goes back.
+    CutOffKept,
+    /// What ended lately is pruned.
+    PrunedTooEarly,
+    /// What the store holds is not looked at.
+    Overfull,
+    /// What the receiver pulled stays as it was.
+    PullUnheard,
     /// Idempotency keys do not outlive a crash.
     KeyForgotten,
     /// Callers are told, and a crash takes what they were told of.
@@ -45,7 +61,7 @@ pub enum Bug {
 
 impl Bug {
     /// Each.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::ResendSwallowed,
         Self::StaleBook,
         Self::Overtaken,
@@ -54,6 +70,12 @@ impl Bug {
         Self::CountsTwice,
         Self::BatchChanged,
         Self::CancelledSent,
+        Self::FailureUnheard,
+        Self::KeyCutShort,
+        Self::CutOffKept,
+        Self::PrunedTooEarly,
+        Self::Overfull,
+        Self::PullUnheard,
         Self::KeyForgotten,
         Self::CommitLost,
         Self::AnsweredTooEarly,
@@ -65,6 +87,7 @@ impl Bug {
         match self {
             Self::ChangeUnheard => news.changed.retain(|_, webhook| webhook.is_none()),
             Self::CancelledSent => news.reread.clear(),
+            Self::FailureUnheard => news.reread.retain(|_, from| *from > IncrementId(1)),
             _ => {}
         }
     }
@@ -106,6 +129,14 @@ impl Engine for Bent<'_> {
         if self.bug == Some(Bug::SettledTooFar) && !loaded.pending.is_empty() {
             loaded.pending.remove(0);
         }
+        match self.bug {
+            Some(Bug::Overfull) => loaded.used_bytes = loaded.used_bytes.map(|_| 0),
+            Some(Bug::PullUnheard) => loaded.again.clear(),
+            Some(Bug::KeyCutShort) => {
+                loaded.keys.values_mut().for_each(|known| known.receipt.deliveries.truncate(1));
+            }
+            _ => {}
+        }
         Ok(loaded)
     }
 
@@ -122,6 +153,13 @@ impl Engine for Bent<'_> {
     }
 
     fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {
+        let before = match self.bug {
+            Some(Bug::CutOffKept) if self.memory.is_pruning() => return Ok(()),
+            Some(Bug::PrunedTooEarly) => {
+                CutOff { attempts: before.attempts.after(HOUR), bodies: before.bodies.after(HOUR) }
+            }
+            _ => before,
+        };
         self.memory.begin_pruning(before)
     }
 

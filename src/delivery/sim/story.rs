@@ -101,7 +101,7 @@ impl Story {
         let retention = Retention {
             attempts: Duration::from_secs(if rng.bool() { 3_600 } else { 90 * 86_400 }),
             bodies: Duration::from_secs(if rng.bool() { 3_600 } else { 90 * 86_400 }),
-            bytes_max: 0,
+            bytes_max: if rng.u8(..) < 90 { rng.u64(3_000..15_000) } else { 0 },
             webhook_log_bytes_max: log_max,
             merchant_log_bytes_max: 2 * log_max,
         };
@@ -222,7 +222,7 @@ impl Story {
         let merchant = MerchantId(rng.i64(1..=self.merchants));
         let count = match rng.u8(..) {
             0..170 => 1,
-            170..245 => rng.usize(2..6),
+            170..235 => rng.usize(2..6),
             _ => rng.usize(20..60),
         };
         let mut events = Vec::new();
@@ -256,7 +256,22 @@ impl Story {
         self.tell(|| format!("publish by {merchant}: {events:?}"));
         let asked = Asked { merchant, events, touches: self.world.outside.touches };
         let cost = publishing::cost(&all);
+        let again = self.is_repeated_at_once(&asked).then(|| {
+            let (events, all): (Vec<_>, Vec<_>) =
+                asked.events.iter().cloned().zip(all.clone()).filter(|(event, _)| event.key.is_some()).unzip();
+            (Asked { events, ..asked.clone() }, all)
+        });
         self.world.push(merchant, cost, Publish::new(by(merchant), all), move |result| Told::Published(asked, result));
+        if let Some((asked, all)) = again {
+            let cost = publishing::cost(&all);
+            let publish = Publish::new(by(merchant), all);
+            self.world.push(merchant, cost, publish, move |result| Told::Published(asked, result));
+        }
+    }
+
+    /// Some ask for what is long once more, before it is numbered everywhere.
+    fn is_repeated_at_once(&mut self, asked: &Asked) -> bool {
+        asked.events.len() > 6 && asked.events.iter().any(|event| event.key.is_some()) && self.world.rng.bool()
     }
 
     // Owners.
@@ -272,7 +287,7 @@ impl Story {
         let mut said = changes(rng, is_pulled);
         said.topics = Some(Patterns::try_new(PATTERNS[rng.usize(..PATTERNS.len())]).unwrap());
         said.is_active = Some(true);
-        said.url = (!is_pulled).then(|| TargetUrl::try_new("https://example.com/").unwrap());
+        said.url = (!is_pulled).then(url);
         let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
         let Ok(spec) = WebhookSpec::try_new(said, defaults) else { return };
         self.tell(|| {
@@ -296,7 +311,13 @@ impl Story {
         match which {
             0..2 => self.create(),
             2..8 => {
-                let mut said = changes(&mut self.world.rng, is_pulled);
+                // Now and then its receiver pulls from now on, or does no longer.
+                let is_switched = self.world.rng.u8(..) < 60;
+                let mut said = changes(&mut self.world.rng, is_pulled != is_switched);
+                if is_switched {
+                    said.url = is_pulled.then(url);
+                    said.batch = if is_pulled { said.batch } else { Some(None) };
+                }
                 said.is_active = (self.world.rng.bool()).then(|| self.world.rng.u8(..) < 170);
                 self.alter(id, merchant, Alteration::Update(Box::new(said)));
             }
@@ -317,7 +338,7 @@ impl Story {
                 self.world.outside.deleted.insert(id);
                 self.world.push(merchant, Cost::SMALL, Delete { by: by(merchant), webhook_id: id }, |_| Told::Touched);
             }
-            18..30 if !is_pulled => {
+            18..30 => {
                 let span = self.world.span_of(id, number);
                 self.world.outside.urgent.extend(span.numbers().map(|number| (id, number)));
                 self.world.push(merchant, Cost::SMALL, Retry(target), |_| Told::Other);
@@ -335,7 +356,7 @@ impl Story {
                 self.world
                     .push(merchant, Cost::SMALL, Test { by: by(merchant), webhook_id: id, message }, |_| Told::Other);
             }
-            46..60 if !is_pulled => self.bulk(id, merchant, number),
+            46..60 => self.bulk(id, merchant, number),
             60..62 => {
                 let backfill = Backfill { by: by(merchant), webhook_id: id, filter: EventFilter::default() };
                 self.world.push(merchant, Cost::SMALL, backfill, |_| Told::Other);
@@ -422,11 +443,34 @@ impl Story {
             if self.world.is_at_rest() {
                 return self.world.check_rest();
             }
+            if self.world.waits_for_room() {
+                self.world.give_room();
+            }
+            self.have_acknowledged();
             let (now, soon) = (self.world.now, Timestamp(self.world.now.0 + 61_000));
             self.world.now = self.world.alarm().filter(|alarm| *alarm > now).unwrap_or(soon);
             self.sweep();
         }
         panic!("this never ends: {}", self.world.left());
+    }
+
+    /// Receivers that pull get something new where something old is to be sent
+    /// again: they say that they have it with the next number.
+    fn have_acknowledged(&mut self) {
+        let tables = &self.world.memory.tables;
+        let is_open = |id: WebhookId, through: IncrementId| {
+            let mut all = tables.deliveries.range((id, IncrementId::ZERO)..=(id, through));
+            all.any(|(_, row)| row.standing.is_to_be_sent())
+        };
+        let pulled = tables.hooks.iter().filter(|(id, hook)| {
+            let is_pulled = hook.deleted_at.is_none() && hook.webhook.spec.delivery_mode == DeliveryMode::Pull;
+            is_pulled && is_open(**id, hook.counters.acknowledged_through)
+        });
+        let all: Vec<_> = pulled.map(|(id, hook)| (*id, hook.webhook.merchant_id)).collect();
+        for (webhook_id, merchant) in all {
+            let message = Message::try_new(&format!("{}{}}}", super::PLAIN, self.next())).unwrap();
+            self.world.push(merchant, Cost::SMALL, Test { by: by(merchant), webhook_id, message }, |_| Told::Other);
+        }
     }
 
     /// All webhooks are on, for those of which something is left.
@@ -446,6 +490,10 @@ impl Story {
 
 fn topic(text: &str) -> Topic {
     Topic::try_new(text).unwrap()
+}
+
+fn url() -> TargetUrl {
+    TargetUrl::try_new("https://example.com/").unwrap()
 }
 
 /// Something else than before, or not.

@@ -25,7 +25,7 @@ use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::metrics::Gauge;
 use crate::store::ledger::Change;
 use crate::store::ledger::book::Book;
-use crate::store::ledger::memory::Memory;
+use crate::store::ledger::memory::{Memory, Tables};
 use crate::store::ledger::outcomes::Record;
 use crate::store::ledger::queue::{Cost, Queue};
 use crate::store::ledger::queued::{Queued, queued};
@@ -176,7 +176,7 @@ impl World {
         Self {
             rng,
             now: super::START,
-            outside: Outside::default(),
+            outside: Outside::new(terms.retention),
             memory,
             tempers: Default::default(),
             pullers: Default::default(),
@@ -268,8 +268,9 @@ impl World {
         if let Some(bug) = self.bug {
             bug.bend_news(&mut news);
         }
-        let News { changed, committed_through, parcels, tests, now, reread } = news;
+        let News { present, changed, committed_through, parcels, tests, now, reread } = news;
         let mut absorb = |news: News| self.inside.scheduler.absorb(news);
+        absorb(News { present, ..News::default() });
         for one in sorted(changed) {
             absorb(News { changed: [one].into(), ..News::default() });
         }
@@ -479,6 +480,22 @@ impl World {
     }
 
     // A crash.
+
+    /// True if nothing is left but what the store has no room for.
+    pub fn waits_for_room(&self) -> bool {
+        let Tables { deliveries, hooks, .. } = &self.memory.tables;
+        let is_pulled = |id| hooks.get(id).is_some_and(|hook| hook.webhook.spec.url.is_none());
+        let mut sent = deliveries.iter().filter(|((id, _), _)| !is_pulled(id));
+        self.terms.retention.bytes_max > 0 && sent.all(|(_, row)| row.standing.has_ended())
+    }
+
+    /// The operator gives the store all the room that there is, and starts the
+    /// process again.
+    pub fn give_room(&mut self) {
+        self.terms.retention.bytes_max = 0;
+        self.outside.kept.unbound();
+        self.crash();
+    }
 
     /// The process is gone, and starts again. What was on its way may arrive.
     pub fn crash(&mut self) {

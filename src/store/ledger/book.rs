@@ -13,9 +13,10 @@ use rustc_hash::FxHashMap;
 
 use super::bulk::Job;
 pub use super::counters::Counters;
-use super::decision::{Decision, Ids, Learned};
+use super::decision::{Decision, Learned};
 use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
+use super::ids::Ids;
 use super::logs::{LogRow, LogSizes};
 use super::news::Announcement;
 use super::pruning::Pruning;

@@ -164,6 +164,10 @@ fn prune_some(work: &mut Work<'_>) -> Result<bool> {
     if !work.engine().is_pruning() {
         return Ok(false);
     }
+    let (now, retention) = (work.now, work.book.terms.retention);
+    if let Some(before) = work.book.pruning.begin_again(retention, now) {
+        work.engine().begin_pruning(before)?;
+    }
     // An event that is still being numbered has deliveries to come.
     let kept_from = work.book.fanouts.first_event();
     for (id, bytes) in work.engine().prune(kept_from)? {
@@ -183,7 +187,7 @@ fn trim_logs(work: &mut Work<'_>) -> Result<bool> {
     let wants = Wants { attempts: Some(attempts), ..Wants::default() };
     let found = work.engine().load(&wants, now)?.attempts;
     let emptied = work.book.logs.step(id, &found, &retention);
-    done(work, EmptyAttempts(emptied))?;
+    done(work, EmptyAttempts(id, emptied))?;
     Ok(true)
 }
 
@@ -206,9 +210,10 @@ impl Change for Settle {
         let max = if *is_deleted || is_taken { NUMBERS_PER_STEP } else { 1 };
         let (after, through) = (counters.settled_through, horizon(*counters));
         wants.pending = Some(Pending { webhook_id: self.0, after, through, max });
-        if *is_deleted {
+        if *is_deleted || is_taken {
             wants.again = Some((self.0, NUMBERS_PER_STEP));
-        } else if is_taken {
+        }
+        if is_taken && !*is_deleted {
             wants.batches.push((self.0, through.min(counters.acknowledged_through)));
         }
     }
@@ -221,7 +226,7 @@ impl Change for Settle {
             out.rows.standings.extend(standing.map(|standing| StandingRow { webhook_id: id, number, standing }));
         };
         let mut first_pending = view.loaded.pending.first().map(|(number, _)| *number);
-        let mut are_left = false;
+        let (mut are_left, mut out_of_turn) = (false, Vec::new());
         if *is_deleted {
             for (number, standing) in view.loaded.pending.iter().chain(&view.loaded.again) {
                 put(*number, standing.cancelled(EndReason::WebhookDeleted, view.now));
@@ -231,10 +236,16 @@ impl Change for Settle {
         } else if counters.acknowledged_through > counters.settled_through {
             let through = horizon.min(counters.acknowledged_through);
             let batch = &view.loaded.deliveries;
-            for (number, standing) in view.loaded.pending.iter().filter(|(number, _)| *number <= through) {
+            let again = view.loaded.again.iter().filter(|(number, _)| *number <= through);
+            // The others of these are pending ones.
+            let again =
+                again.filter(|(number, standing)| *number <= counters.settled_through || !standing.is_pending());
+            let pending = view.loaded.pending.iter().filter(|(number, _)| *number <= through);
+            for (number, standing) in pending.chain(again.clone()) {
                 let taken = standing.acknowledged(view.now).filter(|_| !batch.contains_key(&(id, *number)));
                 put(*number, taken);
             }
+            out_of_turn.extend(again.map(|(number, _)| *number));
             // What remains of a batch that was taken in part goes out by itself.
             for ((_, number), Found { standing, .. }) in batch {
                 let taken = standing.acknowledged(view.now).unwrap_or(*standing);
@@ -242,8 +253,14 @@ impl Change for Settle {
                 put(*number, if *number <= through { Some(cut) } else { released });
             }
             first_pending = view.loaded.pending.iter().map(|(number, _)| *number).find(|number| *number > through);
+            let last = view.loaded.again.get(NUMBERS_PER_STEP as usize - 1);
+            if last.is_some_and(|(number, _)| *number <= through) {
+                // There may be more of it, which nobody would come back for.
+                (first_pending, are_left) = (Some(counters.settled_through.next()), true);
+            }
             let span = Span { first: counters.settled_through.next(), last: through };
-            out.news.push(Announcement::Changed(id, span));
+            let changed = out_of_turn.into_iter().map(Span::one).chain([span]);
+            out.news.extend(changed.map(|span| Announcement::Changed(id, span)));
         }
         let settled = first_pending.map_or(horizon, |pending| IncrementId(pending.0 - 1));
         let counters = Counters { settled_through: settled.max(counters.settled_through), ..*counters };
@@ -335,13 +352,13 @@ impl Change for ForgetEvents {
 }
 
 /// Takes headers and bodies out of these attempts.
-struct EmptyAttempts(Vec<i64>);
+struct EmptyAttempts(WebhookId, Vec<(IncrementId, u32)>);
 
 impl Change for EmptyAttempts {
     type Answer = ();
 
     fn decide(&mut self, _: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        out.rows.others.push(Other::AttemptsEmptied(std::mem::take(&mut self.0)));
+        out.rows.others.push(Other::AttemptsEmptied(self.0, std::mem::take(&mut self.1)));
         Ok(Step::Done(()))
     }
 }

@@ -2,7 +2,7 @@
 //! the queue, each step of them run in the transaction, and what becomes of
 //! them once the commit's fate is known.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::book::Book;
@@ -11,7 +11,7 @@ use super::queue::{Cost, Queue, Spent, Taken};
 use super::queued::{self, Changed, Queued, begun};
 use super::wants::Loaded;
 use super::work::Work;
-use crate::domain::id::{MerchantId, Span};
+use crate::domain::id::{IncrementId, MerchantId, Span};
 use crate::store::error::StoreError;
 use crate::store::feed::Committed;
 use crate::store::mailbox::Mailbox;
@@ -57,9 +57,22 @@ pub fn run_in_rounds(
         let wants: Vec<_> = ready.iter().map(|taken| taken.entry.wants(work.book)).collect();
         // If it fails, so has the transaction, and each is told so.
         let ahead = work.read_ahead(&wants).unwrap_or_default();
-        let mut ahead = ahead.into_iter();
-        for taken in ready {
-            run(queue, work, taken, ahead.next().flatten(), (&mut spent, &mut changed));
+        let ahead = ahead.into_iter().chain(std::iter::repeat_with(|| None));
+        let (mut ready, mut one_goes_on): (VecDeque<_>, _) = (ready.into_iter().zip(ahead).collect(), false);
+        while let Some((taken, loaded)) = ready.pop_front() {
+            let account = taken.account;
+            run(queue, work, taken, loaded, (&mut spent, &mut changed));
+            if matches!(changed.last(), Some((_, Changed::Goes(..) | Changed::GoesFurther(..)))) {
+                // What comes behind one that goes on waits for all of it.
+                let (behind, others): (Vec<_>, Vec<_>) =
+                    ready.into_iter().partition(|(taken, _)| taken.account == account);
+                put_back(queue, behind);
+                (ready, one_goes_on) = (others.into(), true);
+            }
+        }
+        let is_last = matches!(changed.last(), Some((_, Changed::Goes(..) | Changed::GoesFurther(..))));
+        if one_goes_on && !is_last {
+            break;
         }
         round = match goes_on(queue, &mut changed, spent) {
             Next::Same(taken) => vec![taken],
@@ -68,6 +81,15 @@ pub fn run_in_rounds(
         };
     }
     (changed, held_up)
+}
+
+/// Puts changes of one account back in front of its line, in their order.
+fn put_back(queue: &Queue<Queued>, taken: Vec<(Taken<Queued>, Option<Loaded>)>) {
+    for (Taken { entry, cost, account }, _) in taken.into_iter().rev() {
+        if let Some(account) = account {
+            queue.go_on(account, cost, entry);
+        }
+    }
 }
 
 /// A change, and one of its merchants whom somebody else holds.
@@ -89,7 +111,7 @@ fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, 
             Some(missing) => {
                 held_up.push((*missing, taken));
                 // What comes behind one that has to wait waits with it.
-                own.iter().for_each(|merchant| drop(free.remove(merchant)));
+                free.retain(|merchant| !own.contains(merchant));
             }
         }
     }
@@ -224,4 +246,17 @@ pub fn committed(news: &[Announcement], book: &Book) -> Committed {
         }
     }
     committed
+}
+
+/// Tells the delivery worker all there is, once the book was read again after a
+/// commit that failed: what that did stands or does not, and nobody has told of
+/// it. What lanes have loaded may be cancelled, or others may come before it.
+pub fn announce_all(mailbox: &Mailbox, book: &Book) {
+    for (webhook, through) in book.webhooks() {
+        let id = webhook.webhook_id;
+        mailbox.announce_webhook(id, Some(Arc::clone(webhook)));
+        mailbox.announce_through(id, through);
+        mailbox.announce_reread(id, IncrementId(1));
+    }
+    mailbox.announce_present(book.webhooks().map(|(webhook, _)| webhook.webhook_id).collect());
 }

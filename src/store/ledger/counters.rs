@@ -37,6 +37,11 @@ impl Counters {
         }
     }
 
+    /// True if nothing but the last number is other than there.
+    pub fn is_but_for_last(&self, other: Option<&Self>) -> bool {
+        other.is_some_and(|other| Self { last: other.last, ..*self } == *other)
+    }
+
     /// The webhook with these counters in place of its own.
     pub fn in_webhook(self, webhook: Webhook) -> Webhook {
         Webhook {

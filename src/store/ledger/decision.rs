@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::bulk::Job;
 use super::counters::Counters;
 use super::fanout::Fanout;
+use super::ids::{Drawn, Ids};
 use super::logs::LogRow;
 use super::news::Announcement;
 use super::notice::{Gathered, Notice};
@@ -24,34 +25,6 @@ use crate::domain::webhook::{Format, Webhook};
 use crate::store::error::StoreError;
 
 type Result<T> = std::result::Result<T, StoreError>;
-
-/// A number for each kind of id that the store gives out: the last one, or how
-/// many are needed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ids {
-    /// To events.
-    pub event: i64,
-    /// To webhooks.
-    pub webhook: i64,
-    /// To pieces of bulk work.
-    pub job: i64,
-    /// To events that are numbered in shares.
-    pub fanout: i64,
-}
-
-/// Ids that an engine has drawn for a change, where several nodes give them out
-/// at once and none knows which is the next.
-#[derive(Debug, Default)]
-pub struct Drawn {
-    /// For events.
-    pub events: VecDeque<i64>,
-    /// For webhooks.
-    pub webhooks: VecDeque<i64>,
-    /// For pieces of bulk work.
-    pub jobs: VecDeque<i64>,
-    /// For events that are numbered in shares.
-    pub fanouts: VecDeque<i64>,
-}
 
 /// What a change comes to.
 #[derive(Debug, Default)]
@@ -299,11 +272,11 @@ pub enum Other {
     /// A delivery has forgotten its event.
     Forgotten(WebhookId, IncrementId),
     /// Attempts are deleted, and what they were overwritten.
-    AttemptsForgotten(Vec<i64>),
+    AttemptsForgotten(WebhookId, Vec<(IncrementId, u32)>),
     /// An event is deleted, and overwritten.
     EventForgotten(EventId),
     /// Headers and bodies of these attempts go.
-    AttemptsEmptied(Vec<i64>),
+    AttemptsEmptied(WebhookId, Vec<(IncrementId, u32)>),
 }
 
 /// What the book learns of a change.

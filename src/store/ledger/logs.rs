@@ -227,11 +227,11 @@ impl LogSizes {
 
     /// Which of these attempts, the next ones of the log, are to lose headers and
     /// bodies.
-    pub fn step(&mut self, id: WebhookId, found: &[AttemptFound], bounds: &Retention) -> Vec<i64> {
+    pub fn step(&mut self, id: WebhookId, found: &[AttemptFound], bounds: &Retention) -> Vec<(IncrementId, u32)> {
         let (mut is_at_end, mut gone, mut emptied) = ((found.len() as u32) < PER_STEP, 0, Vec::new());
-        for AttemptFound { attempt_id, place, bytes } in found {
+        for AttemptFound { place, bytes } in found {
             if *bytes > 0 {
-                emptied.push(*attempt_id);
+                emptied.push(*place);
             }
             self.pass(id, *place, *bytes);
             gone += bytes;

@@ -19,6 +19,7 @@ pub mod counters;
 pub mod decision;
 pub mod fanout;
 pub mod forgetting;
+pub mod ids;
 pub mod jobs;
 pub mod logs;
 #[cfg(test)]

@@ -17,10 +17,24 @@ pub struct CutOff {
     pub bodies: Timestamp,
 }
 
+impl CutOff {
+    /// Of a pass that begins. If space is short, what has ended goes whatever its
+    /// age: so little is left.
+    fn new(retention: Retention, is_short: bool, now: Timestamp) -> Self {
+        let before = |age: Duration| match is_short {
+            true => Timestamp(now.0 + 1),
+            false => Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))),
+        };
+        Self { attempts: before(retention.attempts), bodies: before(retention.bodies) }
+    }
+}
+
 /// When passes begin.
 #[derive(Debug, Default)]
 pub struct Pruning {
     began_at: Option<Timestamp>,
+    /// Space was short when the last one began.
+    is_short: bool,
     /// It was time for another while one was under way.
     is_awaited: bool,
 }
@@ -38,7 +52,6 @@ impl Pruning {
     ) -> Option<CutOff> {
         // One that lies in the future was before the clock went back.
         let is_time = self.began_at.is_none_or(|last| last > now || now.since(last) >= INTERVAL);
-        // So little is left that what has ended goes, whatever its age.
         let max = retention.bytes_max;
         let is_short = max > 0 && used_bytes.is_some_and(|used| used >= max / 10 * 9);
         if is_under_way {
@@ -48,12 +61,16 @@ impl Pruning {
         if !is_time && !is_short {
             return None;
         }
+        (self.began_at, self.is_short) = (Some(now), is_short);
+        Some(CutOff::new(retention, is_short, now))
+    }
+
+    /// What the pass that is under way takes from its beginning on, if the clock
+    /// went back since: by what it was begun with it would take what is young now.
+    pub fn begin_again(&mut self, retention: Retention, now: Timestamp) -> Option<CutOff> {
+        self.began_at.filter(|began_at| *began_at > now)?;
         self.began_at = Some(now);
-        let before = |age: Duration| match is_short {
-            true => Timestamp(now.0 + 1),
-            false => Timestamp(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX))),
-        };
-        Some(CutOff { attempts: before(retention.attempts), bodies: before(retention.bodies) })
+        Some(CutOff::new(retention, self.is_short, now))
     }
 
     /// A pass has ended: true if another one is awaited.
@@ -86,6 +103,22 @@ mod tests {
         assert_eq!(begin(10, 90), Some(CutOff { attempts: all, bodies: all }), "whatever its age");
         assert!(begin(11, 0).is_some());
         assert!(begin(5, 0).is_some(), "the clock went back");
+    }
+
+    #[test]
+    fn a_pass_takes_nothing_that_is_young_once_the_clock_went_back() {
+        let mut pruning = Pruning::default();
+        let mut at = |hours: i64, used| pruning.begin(RETENTION, Some(used), false, Timestamp(hours * HOUR_MS));
+        assert!(at(10, 0).is_some());
+        assert_eq!(pruning.begin_again(RETENTION, Timestamp(10 * HOUR_MS)), None);
+        assert_eq!(pruning.begin_again(RETENTION, Timestamp(11 * HOUR_MS)), None);
+        let aged = CutOff { attempts: Timestamp(8 * HOUR_MS), bodies: Timestamp(7 * HOUR_MS) };
+        assert_eq!(pruning.begin_again(RETENTION, Timestamp(9 * HOUR_MS)), Some(aged));
+        assert_eq!(pruning.begin_again(RETENTION, Timestamp(9 * HOUR_MS)), None, "once");
+        assert!(pruning.begin(RETENTION, Some(90), false, Timestamp(9 * HOUR_MS)).is_some());
+        let all = Timestamp(8 * HOUR_MS + 1);
+        let again = pruning.begin_again(RETENTION, Timestamp(8 * HOUR_MS));
+        assert_eq!(again, Some(CutOff { attempts: all, bodies: all }), "space is as short as it was");
     }
 
     /// Nobody else would come before the next hour.

@@ -217,7 +217,7 @@ impl Change for Forget {
                 are_left = true;
                 break;
             }
-            gone.push(attempt.attempt_id);
+            gone.push(attempt.place);
             bytes += attempt.bytes;
         }
         // What was begun and broken off is done now.
@@ -235,7 +235,7 @@ impl Change for Forget {
                 out.rows.others.push(Other::EventForgotten(own.event_id));
             }
         }
-        out.rows.others.push(Other::AttemptsForgotten(gone));
+        out.rows.others.push(Other::AttemptsForgotten(id, gone));
         out.learned.push(Learned::LogShrunk(id, bytes));
         Ok(Step::Done(are_left))
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::counters::Counters;
-use super::decision::{Drawn, Ids};
+use super::ids::{Drawn, Ids};
 use super::notice::{Gathered, Notice};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::{IdempotencyKey, Receipt};
@@ -248,9 +248,7 @@ pub struct TopicFound {
 /// An attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptFound {
-    /// By which it is deleted.
-    pub attempt_id: i64,
-    /// Which it is.
+    /// Which of its webhook's it is: the number, and which attempt at it.
     pub place: (IncrementId, u32),
     /// What headers and bodies weigh.
     pub bytes: u64,

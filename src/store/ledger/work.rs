@@ -115,9 +115,7 @@ impl<'a> Work<'a> {
         for (merchant, code) in std::mem::take(&mut loaded.codes) {
             self.book.learn_code(merchant, code);
         }
-        for (id, counters) in std::mem::take(&mut loaded.counters) {
-            self.book.learn_counters(id, counters);
-        }
+        self.learn_counters(&mut loaded);
         let mut out = Decision::new(self.book.ids, loaded.drawn.take());
         let view = View { book: self.book, loaded: &loaded, now: self.now };
         let step = change.decide(&view, &mut out)?;
@@ -177,7 +175,18 @@ impl<'a> Work<'a> {
     pub fn read_ahead(&mut self, all: &[Wants]) -> Result<Vec<Option<Loaded>>> {
         let now = self.now;
         let read = self.engine.read_ahead(all, now);
-        self.note(read)
+        let mut read = self.note(read)?;
+        // Whoever is the first that wants them, all go by them from now on.
+        for loaded in read.iter_mut().flatten() {
+            self.learn_counters(loaded);
+        }
+        Ok(read)
+    }
+
+    fn learn_counters(&mut self, loaded: &mut Loaded) {
+        for (id, counters) in std::mem::take(&mut loaded.counters) {
+            self.book.learn_counters(id, counters);
+        }
     }
 
     /// What keeps the rows, for what is no change.

@@ -29,8 +29,8 @@ pub trait Row {
     /// A text, if there is one.
     fn text_if(&self, column: usize) -> Result<Option<&str>>;
 
-    /// Bytes.
-    fn bytes(&self, column: usize) -> Result<&[u8]>;
+    /// Bytes, if there are any.
+    fn bytes_if(&self, column: usize) -> Result<Option<&[u8]>>;
 
     /// True or false.
     fn flag(&self, column: usize) -> Result<bool>;
@@ -47,9 +47,44 @@ impl dyn Row + '_ {
         u32::try_from(self.int(column)?).map_err(|_| damaged("bad number"))
     }
 
+    /// The same, if there is one.
+    pub fn count_if(&self, column: usize) -> Result<Option<u32>> {
+        self.int_if(column)?.map(|value| u32::try_from(value).map_err(|_| damaged("bad number"))).transpose()
+    }
+
+    /// A number of bytes or rows.
+    pub fn amount(&self, column: usize) -> Result<u64> {
+        self.int(column).map(i64::unsigned_abs)
+    }
+
     /// A text.
     pub fn text(&self, column: usize) -> Result<&str> {
         self.text_if(column)?.ok_or_else(|| damaged("a text is missing"))
+    }
+
+    /// The same as one of its own.
+    pub fn string(&self, column: usize) -> Result<String> {
+        self.text(column).map(str::to_owned)
+    }
+
+    /// The same, if there is one.
+    pub fn string_if(&self, column: usize) -> Result<Option<String>> {
+        Ok(self.text_if(column)?.map(str::to_owned))
+    }
+
+    /// Bytes.
+    pub fn bytes(&self, column: usize) -> Result<&[u8]> {
+        self.bytes_if(column)?.ok_or_else(|| damaged("bytes are missing"))
+    }
+
+    /// The hash of a secret, if there is one.
+    pub fn hash_if(&self, column: usize) -> Result<Option<[u8; 32]>> {
+        self.bytes_if(column)?.map(|bytes| bytes.try_into().map_err(|_| damaged("bad hash"))).transpose()
+    }
+
+    /// The hash of a secret.
+    pub fn hash(&self, column: usize) -> Result<[u8; 32]> {
+        self.hash_if(column)?.ok_or_else(|| damaged("a hash is missing"))
     }
 
     /// A time.
@@ -84,6 +119,31 @@ impl Dialect {
         match self {
             Self::Sqlite => format!("INDEXED BY {index}"),
             Self::Postgres => String::new(),
+        }
+    }
+
+    /// The events of merchant `$1` with ids from `$2` to `$3` in their order, `ASC` or
+    /// `DESC`; takes a LIMIT behind it. Said so that their own index is used: it may
+    /// take for ever to pass over the events of all others.
+    pub fn events_of_merchant(self, direction: &str) -> String {
+        match self {
+            Self::Sqlite => format!(
+                "FROM event INDEXED BY event_by_merchant WHERE merchant_id = $1 AND event_id BETWEEN $2 AND $3
+                    ORDER BY event_id {direction}"
+            ),
+            Self::Postgres => format!(
+                "FROM event WHERE (merchant_id, event_id) >= ($1, $2) AND (merchant_id, event_id) <= ($1, $3)
+                    ORDER BY merchant_id {direction}, event_id {direction}"
+            ),
+        }
+    }
+
+    /// How many keys a statement asks for. PostgreSQL is asked for many, since each
+    /// statement is a way there and back; SQLite is quickest with one.
+    pub fn keys_at_once(self) -> usize {
+        match self {
+            Self::Sqlite => 1,
+            Self::Postgres => 16,
         }
     }
 
@@ -139,9 +199,9 @@ from! {
 
 /// Values for a statement, each of a type that [`Value`] can be made from.
 macro_rules! values {
-    ($($value:expr),* $(,)?) => { &[$($crate::store::sql::Value::from($value)),*] };
+    ($($value:expr),* $(,)?) => { &[$($crate::store::sql::db::Value::from($value)),*] };
 }
-pub(in crate::store) use values;
+pub(crate) use values;
 
 /// Reads all rows that a statement gives.
 pub fn all<T>(
@@ -171,4 +231,28 @@ pub fn one<T>(
         Ok(false)
     })?;
     Ok(found)
+}
+
+/// Rows that are read at once of what may be long: each of these rows is short.
+pub const ROWS_AT_ONCE: u32 = 1_000;
+
+/// Reads all rows of a statement that gives `$2` of those with ids behind `$1`, by
+/// their ids, so many at once.
+pub fn in_parts<T>(
+    db: &mut dyn Db,
+    sql: &str,
+    at_once: u32,
+    read: impl Fn(&dyn Row) -> Result<T>,
+    id_of: impl Fn(&T) -> i64,
+) -> Result<Vec<T>> {
+    let mut found = Vec::new();
+    loop {
+        let after = found.last().map_or(i64::MIN, &id_of);
+        let part = all(db, sql, values![after, at_once], &read)?;
+        let is_last = part.len() < at_once as usize;
+        found.extend(part);
+        if is_last {
+            return Ok(found);
+        }
+    }
 }

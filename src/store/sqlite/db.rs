@@ -1,10 +1,21 @@
 //! A connection to SQLite, as what is said in SQL knows it.
 
+use std::io::Write;
+
+use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement, ToSql};
 
+use super::{glance, pages};
+use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::time::Timestamp;
+use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
-use crate::store::sql::db::damaged;
+use crate::store::glance::Glimpse;
+use crate::store::outbox::{Page, PageLimit, Want};
+use crate::store::sql::conn::{Conn, Manager};
+use crate::store::sql::db::{damaged, one};
+use crate::store::sql::steps::Step;
 use crate::store::sql::{Db, Dialect, Row, Value};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -33,16 +44,82 @@ impl Db for &Connection {
     }
 }
 
+impl Db for Connection {
+    fn dialect(&self) -> Dialect {
+        Dialect::Sqlite
+    }
+
+    fn run(&mut self, sql: &str, values: &[Value<'_>]) -> Result<u64> {
+        (&*self).run(sql, values)
+    }
+
+    fn rows(&mut self, sql: &str, values: &[Value<'_>], each: &mut dyn FnMut(&dyn Row) -> Result<bool>) -> Result<()> {
+        (&*self).rows(sql, values, each)
+    }
+}
+
+impl Conn for Connection {
+    fn page(&mut self, id: WebhookId, want: Want, now: Timestamp, limit: PageLimit) -> Result<Page> {
+        match want {
+            Want::Fresh(after) => pages::fresh(self, id, after, limit),
+            Want::Due(after) => pages::due(self, id, after, now, limit),
+            Want::Pending(after) => pages::pending(self, id, after, limit),
+            Want::One(number) => pages::one(self, id, number, limit),
+        }
+    }
+
+    fn next_due(&mut self, id: WebhookId, at: Timestamp) -> Result<Option<Timestamp>> {
+        pages::next_due(self, id, at)
+    }
+
+    fn pull(&mut self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Vec<Pulled>> {
+        pages::pull(self, id, after, limit)
+    }
+
+    fn glimpses(&mut self, after: Option<WebhookId>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
+        glance::glimpses(self, after)
+    }
+
+    fn last_event(&mut self) -> Result<EventId> {
+        // Where AUTOINCREMENT notes it; empty until the first.
+        let sql = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'";
+        Ok(EventId(one(self, sql, &[], |row| row.int_if(0))?.flatten().unwrap_or(0)))
+    }
+}
+
+impl Manager for SqliteConnectionManager {
+    const IS_NEAR: bool = true;
+
+    fn with<T>(conn: &mut Connection, look: impl FnOnce(&mut dyn Conn) -> T) -> T {
+        look(conn)
+    }
+
+    fn close(conn: &mut Connection) {
+        match Connection::open_in_memory() {
+            Ok(nothing) => drop(std::mem::replace(conn, nothing)),
+            Err(cause) => tracing::error!(%cause, "a connection that reads the store could not be closed"),
+        }
+    }
+}
+
 /// `$1` is a name to SQLite: those that come first in the text are its first
 /// parameters.
 fn bind(statement: &mut Statement<'_>, values: &[Value<'_>]) -> Result<()> {
+    let mut buffer = [0; 8];
     for (index, value) in values.iter().enumerate() {
-        let name = format!("${}", index + 1);
-        if let Some(place) = statement.parameter_index(&name)? {
+        if let Some(place) = statement.parameter_index(name(index + 1, &mut buffer)?)? {
             statement.raw_bind_parameter(place, value)?;
         }
     }
     Ok(())
+}
+
+/// `$1` for 1. Look-ups by key are so many that nothing is allocated for it.
+fn name(number: usize, buffer: &mut [u8; 8]) -> Result<&str> {
+    let mut rest = &mut buffer[..];
+    write!(rest, "${number}").map_err(StoreError::failed)?;
+    let left = rest.len();
+    std::str::from_utf8(&buffer[..buffer.len() - left]).map_err(StoreError::failed)
 }
 
 impl ToSql for Value<'_> {
@@ -70,8 +147,8 @@ impl Row for rusqlite::Row<'_> {
         self.get_ref(column)?.as_str_or_null().map_err(StoreError::failed)
     }
 
-    fn bytes(&self, column: usize) -> Result<&[u8]> {
-        self.get_ref(column)?.as_blob().map_err(StoreError::failed)
+    fn bytes_if(&self, column: usize) -> Result<Option<&[u8]>> {
+        self.get_ref(column)?.as_blob_or_null().map_err(StoreError::failed)
     }
 
     fn flag(&self, column: usize) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::prune::{self, Pass};
-use super::{jobs, load, write};
+use super::{load, write};
 use crate::domain::id::{EventId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
@@ -13,8 +13,10 @@ use crate::store::ledger::decision::Rows;
 use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
+use crate::store::sql::write::sweep;
 
 /// A connection that writes, and what it is about besides the changes.
+#[derive(Debug)]
 pub struct Sqlite<C = Connection> {
     pub conn: C,
     /// What was deleted to be forgotten may still be read in the log that lies
@@ -89,15 +91,8 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
     }
 
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
-        let mut removed = vec![jobs::forget_old(self.conn.borrow(), now, max)?];
-        for sql in [
-            "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= ?1 LIMIT ?2)",
-            "DELETE FROM idempotency WHERE (merchant_id, key) IN
-                (SELECT merchant_id, key FROM idempotency WHERE expires_at <= ?1 LIMIT ?2)",
-        ] {
-            removed.push(self.conn.borrow().prepare_cached(sql)?.execute([now.0, i64::from(max)])?);
-        }
-        Ok(removed.into_iter().any(|removed| removed >= max as usize))
+        let mut conn: &Connection = self.conn.borrow();
+        sweep(&mut conn, now, max)
     }
 
     fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {

@@ -1,84 +1,53 @@
 //! The store in one SQLite file.
 //!
 //! One thread writes ([`writer`]), a pool of connections reads. In WAL mode
-//! neither waits for the other.
+//! neither waits for the other. What is read for callers is said in
+//! [`sql`](super::sql), as for every engine.
 
-mod accounts;
 pub mod admin;
-mod attempt_log;
-mod catalogue;
 mod config;
 mod db;
-mod deliveries;
+#[cfg(test)]
+mod dialect_tests;
 mod engine;
-mod events;
 mod extent;
 mod glance;
-mod jobs;
 #[cfg(test)]
 mod life_tests;
-mod live;
 mod load;
 mod mark;
 pub mod open;
-mod outbox;
 mod pages;
 mod place;
 mod prune;
-mod readers;
-mod reads;
-mod resending;
-mod rows;
-mod standings;
-pub(super) mod trouble;
-mod webhooks;
 mod write;
 mod writer;
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
+use r2d2_sqlite::SqliteConnectionManager;
 
 pub use self::config::{Config, Durability};
 use self::open::{OpenError, ServeLock};
-use self::readers::Readers;
-pub use self::trouble::Trouble;
 use self::writer::{Parts, Serving, Writer};
-use super::base::Base;
-use super::feed::Feed;
-use super::ledger::chores::Sweep;
-use super::ledger::queue::{Cost, Queue};
-use super::ledger::queued::{Queued, queued};
-use super::mailbox::{Mailbox, Waits};
-use super::upkeep::Upkeep;
-use crate::domain::id::StoreId;
+use super::ledger::queue::Queue;
+use super::mailbox::Mailbox;
+use super::sql::readers::Readers;
+use super::sql::store::{Backend, COMPRESSING_MAX, LANE_READERS, SqlStore};
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
-use crate::work::Account;
 use crate::work::apart::Apart;
 
-/// Connections on which the delivery worker reads what is pending.
-const LANE_READERS: u32 = 2;
-/// Changes that may wait for their answers to be compressed.
-const COMPRESSING_MAX: usize = 64;
-
 /// A store in one SQLite file, served by this process alone.
-pub struct SqliteStore {
-    store_id: StoreId,
-    clock: Clock,
-    queue: Arc<Queue<Queued>>,
-    /// For whoever calls.
-    readers: Readers,
-    /// For the delivery worker alone, which therefore waits for no caller.
-    lane_readers: Readers,
-    /// For what is to be compressed.
-    apart: Apart,
-    mailbox: Arc<Mailbox>,
-    feed: Arc<Feed>,
-    is_paused: bool,
-    commits: watch::Receiver<u64>,
-    trouble: watch::Receiver<Option<Trouble>>,
-    serving: Mutex<Option<Serving>>,
+pub type SqliteStore = SqlStore<SqliteConnectionManager>;
+
+impl Backend for SqliteConnectionManager {
+    type Serving = Serving;
+
+    /// The file is all there is of the store then.
+    fn end(serving: Serving, readers: [&Readers<Self>; 2]) {
+        serving.end(readers);
+    }
 }
 
 impl SqliteStore {
@@ -114,58 +83,5 @@ impl SqliteStore {
             is_paused: config.is_paused,
             serving: Mutex::new(Some(serving)),
         })
-    }
-
-    /// What says when deliveries go out, besides their webhooks.
-    fn outlook(&self) -> rows::Outlook {
-        rows::Outlook { now: self.clock.now(), is_paused: self.is_paused }
-    }
-}
-
-impl Base for SqliteStore {
-    fn store_id(&self) -> &StoreId {
-        &self.store_id
-    }
-
-    fn queue(&self) -> &Queue<Queued> {
-        &self.queue
-    }
-
-    fn waits(&self) -> &Waits {
-        self.mailbox.waits()
-    }
-
-    fn feed(&self) -> &Arc<Feed> {
-        &self.feed
-    }
-}
-
-impl Upkeep for SqliteStore {
-    fn commits(&self) -> watch::Receiver<u64> {
-        self.commits.clone()
-    }
-
-    fn trouble(&self) -> Option<Trouble> {
-        self.trouble.borrow().clone()
-    }
-
-    fn sweep(&self) {
-        // If the queue is full, the next one will do.
-        let _ = self.queue.push(Account::Server, Cost::SMALL, queued(Sweep, |_| {}));
-    }
-
-    /// The file is all there is of the store then.
-    fn close(&self) {
-        self.queue.close();
-        let serving = self.serving.lock().expect("nothing panics while it holds the handle").take();
-        if let Some(serving) = serving {
-            serving.end([&self.readers, &self.lane_readers]);
-        }
-    }
-}
-
-impl Drop for SqliteStore {
-    fn drop(&mut self) {
-        self.close();
     }
 }

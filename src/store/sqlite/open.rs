@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::config::{Config, Durability};
@@ -266,9 +267,16 @@ fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
     tx.commit()
 }
 
+/// Has statements stay prepared. Without the guarantee of one plan, SQLite
+/// prepares a statement with `LIMIT ?` anew for each value, to plan for that.
+fn keep_statements(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
+}
+
 /// Settings belong to every connection, not to the file.
 fn set_up(conn: &Connection, config: &Config) -> rusqlite::Result<()> {
-    conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    keep_statements(conn)?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match config.durability {
         Durability::Full => "FULL",
@@ -294,7 +302,7 @@ pub fn open_readers(
     let manager = r2d2_sqlite::SqliteConnectionManager::file(&config.path)
         .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .with_init(move |conn| {
-            conn.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+            keep_statements(conn)?;
             conn.busy_timeout(busy_timeout)?;
             // From its first look on it has the log open, which therefore stays while the writer reopens the file.
             read_version(conn).map(drop)
@@ -310,6 +318,8 @@ pub fn open_readers(
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
 
     /// What there is, with the words of its definition: what is added to a table
@@ -341,7 +351,7 @@ mod tests {
 
     #[test]
     fn jobs_of_older_stores_go_on() {
-        let conn = Connection::open_in_memory().unwrap();
+        let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS[..4].iter().for_each(|step| conn.execute_batch(step).unwrap());
         conn.execute_batch(
             "PRAGMA foreign_keys = OFF;
@@ -353,9 +363,21 @@ mod tests {
         )
         .unwrap();
         conn.execute_batch(MIGRATIONS[4]).unwrap();
-        let jobs = crate::store::sqlite::jobs::load(&conn).unwrap();
+        let jobs = crate::store::sql::jobs::load(&mut conn).unwrap();
         let known: Vec<_> = jobs.iter().map(|job| (job.webhook_id.0, job.merchant_id.0)).collect();
         assert_eq!(known, [(7, 3), (7, 3)]);
+    }
+
+    #[test]
+    fn statements_stay_prepared_whatever_they_are_given() {
+        let conn = Connection::open_in_memory().unwrap();
+        keep_statements(&conn).unwrap();
+        conn.execute_batch("CREATE TABLE t (n INTEGER PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)").unwrap();
+        let mut statement = conn.prepare("SELECT n FROM t WHERE n > ?1 ORDER BY n LIMIT ?2").unwrap();
+        for (after, max) in [(0_i64, 1), (0, 2), (1, 2)] {
+            assert_eq!(statement.query([after, max]).unwrap().mapped(|row| row.get::<_, i64>(0)).count() as i64, max);
+        }
+        assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::Connection;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -23,8 +24,6 @@ use super::load;
 use super::mark::Mark;
 use super::open::{OpenError, ServeLock, checkpoint, has_other_names, reopen};
 use super::place::Place;
-use super::readers::Readers;
-use super::trouble::{Trouble, Troubles};
 use crate::domain::id::StoreId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
@@ -33,12 +32,14 @@ use crate::store::error::StoreError;
 use crate::store::feed::Feed;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{announce, answer, committed, refuse, run_changes};
+use crate::store::ledger::commit::{announce, announce_all, answer, committed, refuse, run_changes};
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
 use crate::store::ledger::queued::{Changed, Queued};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::mailbox::Mailbox;
+use crate::store::sql::readers::Readers;
+use crate::store::trouble::{Trouble, Troubles};
 use crate::work::{self, Account};
 
 /// How long to wait before a file that could not be reopened is tried again.
@@ -66,7 +67,7 @@ impl Serving {
     /// Waits until the queue, which is closed by now, is empty, and closes the
     /// file. The connections that read go before the one that writes: the last
     /// one takes the log beside the file away, and they may not. Blocks.
-    pub fn end(self, readers: [&Readers; 2]) {
+    pub fn end(self, readers: [&Readers<SqliteConnectionManager>; 2]) {
         let writer = self.thread.join();
         readers.into_iter().for_each(Readers::close);
         match writer {
@@ -367,10 +368,7 @@ impl Writer {
         match loaded {
             Ok((engine, book, extent)) => {
                 (self.engine, self.book, self.extent) = (Some(engine), book, extent);
-                for (webhook, through) in self.book.webhooks() {
-                    self.mailbox.announce_webhook(webhook.webhook_id, Some(Arc::clone(webhook)));
-                    self.mailbox.announce_through(webhook.webhook_id, through);
-                }
+                announce_all(&self.mailbox, &self.book);
             }
             Err(cause) => self.troubles.begin(Trouble::Closed(cause.into()), self.clock.now()),
         }
@@ -391,7 +389,7 @@ fn tell_what_is_there(config: &Config, store_id: &StoreId, book: &Book, extent: 
 
 /// What is known by heart, and how far the store has come.
 fn read(config: &Config, conn: &Connection) -> Result<(Book, Extent), StoreError> {
-    let book = Book::new(config.terms(), load::stock(conn)?);
+    let book = Book::new(config.terms, load::stock(conn)?);
     let extent = Extent::of(conn, book.numbers)?;
     Ok((book, extent))
 }
@@ -430,7 +428,7 @@ pub mod tests {
     use crate::store::ledger::decision::Decision;
     use crate::store::ledger::queue::Cost;
     use crate::store::ledger::queued::queued;
-    use crate::store::ledger::terms::Retention;
+    use crate::store::ledger::terms::{Retention, Terms};
     use crate::store::ledger::{Change, Step, View};
     use crate::store::sqlite::{Durability, SqliteStore};
 
@@ -475,17 +473,20 @@ pub mod tests {
             busy_timeout: Duration::from_secs(5),
             readers_max: 1,
             write_queue_max: 10,
-            idempotency_ttl: Duration::from_secs(60),
-            merchant_webhook_bytes_max: 1_024,
-            publish_deliveries_max: 10,
-            disable_after: Duration::from_secs(60),
             is_paused: false,
-            retention: Retention {
-                attempts: Duration::MAX,
-                bodies: Duration::MAX,
-                bytes_max: 0,
-                webhook_log_bytes_max: 0,
-                merchant_log_bytes_max: 0,
+            terms: Terms {
+                key_ttl: Duration::from_secs(60),
+                deliveries_max: 10,
+                definition_bytes_max: 1_024,
+                disable_after: Duration::from_secs(60),
+                retention: Retention {
+                    attempts: Duration::MAX,
+                    bodies: Duration::MAX,
+                    bytes_max: 0,
+                    webhook_log_bytes_max: 0,
+                    merchant_log_bytes_max: 0,
+                },
+                is_shared: false,
             },
         }
     }

@@ -295,7 +295,7 @@ async fn what_is_deleted_is_gone_from_the_bytes_of_the_file_too() {
     client.subscription(json!({"eventType": "*", "url": first.url()})).await;
     client.subscription(json!({"eventType": "late:*", "url": second.url()})).await;
     let is_in_file = || {
-        let bytes = |ending: &str| std::fs::read(format!("{}{ending}", server.config.store.path.display())).unwrap();
+        let bytes = |ending: &str| std::fs::read(format!("{}{ending}", server.config.store)).unwrap();
         let is_in = |bytes: Vec<u8>| bytes.windows(WORDS.len()).any(|some| some == WORDS.as_bytes());
         is_in(bytes("")) || is_in(bytes("-wal"))
     };

@@ -1,6 +1,5 @@
 //! The writer, as it works on the other engine.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::planted::{Bent, Bug};
@@ -8,7 +7,7 @@ use super::{Inside, World};
 use crate::store::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{announce, answer, refuse, run_changes};
+use crate::store::ledger::commit::{announce, announce_all, answer, refuse, run_changes};
 use crate::store::ledger::memory::Fault;
 use crate::store::ledger::queue::{Spent, Taken};
 use crate::store::ledger::queued::{Changed, Queued};
@@ -112,10 +111,7 @@ impl World {
         }
         let stock = self.memory.stock().expect("what was committed can be read");
         self.inside.book = Book::new(self.terms, stock);
-        for (webhook, through) in self.inside.book.webhooks() {
-            self.inside.mailbox.announce_webhook(webhook.webhook_id, Some(Arc::clone(webhook)));
-            self.inside.mailbox.announce_through(webhook.webhook_id, through);
-        }
+        announce_all(&self.inside.mailbox, &self.inside.book);
     }
 
     pub fn check_book(&self) {

@@ -7,8 +7,8 @@ use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::ledger::book::Stock;
-use crate::store::ledger::decision::Ids;
 use crate::store::ledger::fanout::Fanout;
+use crate::store::ledger::ids::Ids;
 use crate::store::ledger::logs::LogRow;
 use crate::store::ledger::wants::{
     AttemptFound, Attempts, EventFound, Events, Found, Loaded, Pending, Scan, Scanned, TopicFound, TopicWant, Wants,
@@ -161,13 +161,10 @@ impl Memory {
 
     fn some_attempts(&self, Attempts { webhook_id: id, after, only, max }: Attempts) -> Vec<AttemptFound> {
         let through = only.unwrap_or(IncrementId(i64::MAX));
-        let all = self.tables.attempts_by_number.range((id, after.0, after.1)..=(id, through, u32::MAX));
-        let behind = all.filter(|((_, number, attempt), _)| (*number, *attempt) > after);
-        let found = behind.filter_map(|((_, number, attempt), attempt_id)| {
-            let bytes = self.tables.attempts.get(attempt_id)?.bytes;
-            Some(AttemptFound { attempt_id: *attempt_id, place: (*number, *attempt), bytes })
-        });
-        found.take(max as usize).collect()
+        let all = self.tables.attempts.range((id, after.0, after.1)..=(id, through, u32::MAX));
+        let found =
+            all.map(|((_, number, attempt), tried)| AttemptFound { place: (*number, *attempt), bytes: tried.bytes });
+        found.filter(|found| found.place > after).take(max as usize).collect()
     }
 
     /// All that is known by heart.

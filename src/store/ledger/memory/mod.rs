@@ -70,13 +70,8 @@ pub struct DeliveryRow {
 /// An attempt.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried {
-    /// Whose.
-    pub webhook_id: WebhookId,
-    /// The number that it is logged under.
-    pub number: IncrementId,
-    /// Which, from 1.
-    pub attempt: u32,
-    started_at: Timestamp,
+    /// When it began.
+    pub started_at: Timestamp,
     /// What is kept of headers and bodies.
     pub bytes: u64,
 }
@@ -153,10 +148,8 @@ tables! {
     events: EventId => EventRow,
     /// By number.
     deliveries: (WebhookId, IncrementId) => DeliveryRow,
-    /// In the order of recording.
-    attempts: i64 => Tried,
-    /// The same by number.
-    attempts_by_number: (WebhookId, IncrementId, u32) => i64,
+    /// By number.
+    attempts: (WebhookId, IncrementId, u32) => Tried,
     /// By id.
     hooks: WebhookId => Hook,
     /// By merchant.
@@ -207,6 +200,8 @@ pub struct Before {
     pub hooks: BTreeMap<WebhookId, Option<Hook>>,
     /// Events.
     pub events: BTreeMap<EventId, Option<EventRow>>,
+    /// Attempts.
+    pub attempts: BTreeMap<(WebhookId, IncrementId, u32), Option<Tried>>,
     /// Events that the commit has brought, and that were gone by its end: forgotten
     /// or pruned at once.
     pub passed: BTreeMap<EventId, EventRow>,
@@ -261,6 +256,7 @@ impl Memory {
             deliveries: self.tables.deliveries.before(),
             hooks: self.tables.hooks.before(),
             events: self.tables.events.before(),
+            attempts: self.tables.attempts.before(),
             passed: self.tables.events.passed(),
         };
         self.tables.keep();
@@ -322,20 +318,15 @@ impl Memory {
 
     fn prune_attempts(&mut self, before: Timestamp) -> Vec<(WebhookId, u64)> {
         let Tables { attempts, deliveries, .. } = &self.tables;
-        let is_old = |tried: &Tried| {
-            let standing = deliveries.get(&(tried.webhook_id, tried.number)).map(|row| row.standing);
+        let is_old = |(id, number, _): &(WebhookId, IncrementId, u32), tried: &Tried| {
+            let standing = deliveries.get(&(*id, *number)).map(|row| row.standing);
             let has_ended = |row: Standing| row.has_ended() && row.ended_at.is_some_and(|at| at < before);
             tried.started_at < before && standing.is_some_and(has_ended)
         };
-        let gone: Vec<_> = attempts.iter().filter(|(_, tried)| is_old(tried)).map(|(id, _)| *id).collect();
-        gone.into_iter().filter_map(|id| self.remove_attempt(id)).collect()
-    }
-
-    fn remove_attempt(&mut self, id: i64) -> Option<(WebhookId, u64)> {
-        let Tried { webhook_id, number, attempt, bytes, .. } = *self.tables.attempts.get(&id)?;
-        self.tables.attempts.remove(&id);
-        self.tables.attempts_by_number.remove(&(webhook_id, number, attempt));
-        Some((webhook_id, bytes))
+        let old = attempts.iter().filter(|(key, tried)| is_old(key, tried));
+        let gone: Vec<_> = old.map(|(key, tried)| (*key, tried.bytes)).collect();
+        gone.iter().for_each(|(key, _)| self.tables.attempts.remove(key));
+        gone.into_iter().map(|((id, ..), bytes)| (id, bytes)).collect()
     }
 
     fn prune_events(&mut self, before: Timestamp, kept_from: Option<EventId>) {

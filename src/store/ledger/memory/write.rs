@@ -36,7 +36,7 @@ impl Memory {
         for row in &rows.attempts {
             self.attempt(row)?;
         }
-        let is_last = |other: &&Other| matches!(other, Other::AttemptsForgotten(_) | Other::EventForgotten(_));
+        let is_last = |other: &&Other| matches!(other, Other::AttemptsForgotten(..) | Other::EventForgotten(_));
         rows.others.iter().filter(|other| !is_last(other)).try_for_each(|other| self.other(other, now))?;
         for (_, id, counters) in &rows.counters {
             self.tables.hooks.change(id, |hook| hook.counters = *counters);
@@ -88,11 +88,8 @@ impl Memory {
         let outcome = row.outcome();
         let (webhook_id, number, attempt) = (outcome.webhook_id, outcome.numbers.first, outcome.attempt.attempt);
         let key = (webhook_id, number, attempt);
-        check_new(!self.tables.attempts_by_number.has(&key), "attempt")?;
-        let id = self.tables.attempts.iter().next_back().map_or(1, |(last, _)| last + 1);
-        let started_at = outcome.attempt.started_at;
-        self.tables.attempts.put(id, Tried { webhook_id, number, attempt, started_at, bytes: row.bytes() });
-        self.tables.attempts_by_number.put(key, id);
+        check_new(!self.tables.attempts.has(&key), "attempt")?;
+        self.tables.attempts.put(key, Tried { started_at: outcome.attempt.started_at, bytes: row.bytes() });
         Ok(())
     }
 
@@ -150,11 +147,13 @@ impl Memory {
             Other::Forgotten(id, number) => {
                 tables.deliveries.change(&(*id, *number), |row| row.standing.is_forgotten = true);
             }
-            Other::AttemptsForgotten(ids) => ids.iter().for_each(|id| {
-                self.remove_attempt(*id);
-            }),
+            Other::AttemptsForgotten(id, places) => {
+                places.iter().for_each(|(number, attempt)| tables.attempts.remove(&(*id, *number, *attempt)));
+            }
             Other::EventForgotten(event) => tables.events.remove(event),
-            Other::AttemptsEmptied(ids) => ids.iter().for_each(|id| tables.attempts.change(id, |row| row.bytes = 0)),
+            Other::AttemptsEmptied(id, places) => places.iter().for_each(|(number, attempt)| {
+                tables.attempts.change(&(*id, *number, *attempt), |row| row.bytes = 0);
+            }),
             Other::Session { .. }
             | Other::SessionRenewed(..)
             | Other::SessionEnded(_)

@@ -9,7 +9,7 @@ use super::{Answer, Case};
 use crate::domain::delivery::EndReason;
 use crate::domain::id::IncrementId;
 use crate::domain::standing::Standing;
-use crate::store::sqlite::rows::state_code;
+use crate::store::sql::codes::state_code;
 
 /// What the record says of a verb.
 #[derive(Default)]

@@ -7,7 +7,7 @@ use crate::domain::delivery::EndReason;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
-use crate::store::sqlite::rows::{state_code, state_from_code};
+use crate::store::sql::codes::{state_code, state_from_code};
 
 /// A store in memory with one webhook, and the rows of all cases.
 pub struct Store(pub Connection);

@@ -3,29 +3,44 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rusqlite::Connection;
 
-use super::{SqliteStore, pages, rows};
+use super::bodies;
+use super::conn::Conn;
+use super::db::{Db, all, values};
+use super::definition::{webhook, webhook_sql};
+use super::steps::Step;
+use super::store::{Backend, SqlStore};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::page::{Order, Slice};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::base::change_first;
 use crate::store::error::StoreError;
+use crate::store::glance::{Glance, Glimpse};
 use crate::store::ledger::outcomes::Record;
 use crate::store::outbox::{Loaded, Outbox, PageLimit, Want};
 use crate::work::Account;
 use crate::work::apart::Apart;
 
+/// Webhooks that one step reads.
+const WEBHOOKS_PER_STEP: u32 = 1_000;
+
 #[async_trait]
-impl Outbox for SqliteStore {
+impl<B: Backend> Glance for SqlStore<B> {
+    async fn glance(&self) -> Result<Vec<Glimpse>, StoreError> {
+        let look = |conn: &mut dyn Conn, part: &Slice<WebhookId>| conn.glimpses(part.after);
+        self.lane_readers.in_steps(Account::Server, ALL, look).await
+    }
+}
+
+/// All webhooks by their ids.
+const ALL: Slice<WebhookId> = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
+
+#[async_trait]
+impl<B: Backend> Outbox for SqlStore<B> {
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
-        self.lane_readers
-            .read(Account::Server, |conn| {
-                let sql = format!("{} WHERE deleted_at IS NULL ORDER BY webhook_id", rows::WEBHOOK);
-                Ok(conn.prepare_cached(&sql)?.query_map([], rows::webhook)?.collect::<Result<_, _>>()?)
-            })
-            .await
+        self.lane_readers.in_steps(Account::Server, ALL, |conn, part| webhooks(conn, part.after)).await
     }
 
     async fn load(
@@ -36,16 +51,10 @@ impl Outbox for SqliteStore {
         now: Timestamp,
         limit: PageLimit,
     ) -> Result<Loaded, StoreError> {
-        let read = move |conn: &Connection| match want {
-            Want::Fresh(after) => pages::fresh(conn, id, after, limit),
-            Want::Due(after) => pages::due(conn, id, after, now, limit),
-            Want::Pending(after) => pages::pending(conn, id, after, limit),
-            Want::One(number) => pages::one(conn, id, number, limit),
-        };
-        let page = self.lane_readers.read(merchant, read).await?;
+        let page = self.lane_readers.read(merchant, move |conn| conn.page(id, want, now, limit)).await?;
         // Both look at the same `now`: what is not due in one is to come in the other.
         let next_due = match want {
-            Want::Due(_) => self.lane_readers.read(merchant, move |conn| pages::next_due(conn, id, now)).await?,
+            Want::Due(_) => self.lane_readers.read(merchant, move |conn| conn.next_due(id, now)).await?,
             Want::Fresh(_) | Want::Pending(_) | Want::One(_) => None,
         };
         Ok(Loaded { page, next_due })
@@ -58,12 +67,23 @@ impl Outbox for SqliteStore {
     }
 }
 
+/// Every webhook that there is, those of one step.
+fn webhooks(db: &mut dyn Db, after: Option<WebhookId>) -> Result<Step<Vec<Webhook>, WebhookId>, StoreError> {
+    let sql = format!(
+        "{} WHERE w.deleted_at IS NULL AND w.webhook_id > $1 ORDER BY w.webhook_id LIMIT $2",
+        webhook_sql(db.dialect())
+    );
+    let found = all(db, &sql, values![after.map_or(0, |after| after.0), WEBHOOKS_PER_STEP], webhook)?;
+    let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP as usize);
+    Ok(Step { found, next })
+}
+
 /// The compressed bodies of attempts, where that is worth it. A large one
 /// takes longer than a thread may be held up that others wait for.
 async fn deflated(apart: &Apart, outcomes: &Arc<[Outcome]>) -> Vec<Option<Vec<u8>>> {
     const AT_ONCE_BYTES_MAX: usize = 16 * 1024;
     let deflate =
-        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| rows::deflate(&outcome.attempt.response_body)).collect();
+        |outcomes: &[Outcome]| outcomes.iter().map(|outcome| bodies::deflate(&outcome.attempt.response_body)).collect();
     if outcomes.iter().map(|outcome| outcome.attempt.response_body.len()).sum::<usize>() <= AT_ONCE_BYTES_MAX {
         return deflate(outcomes);
     }

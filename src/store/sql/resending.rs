@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::{SqliteStore, jobs};
+use super::jobs;
+use super::store::{Backend, SqlStore};
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::id::{JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job, Unavailable};
@@ -11,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::resending::Resending;
 
 #[async_trait]
-impl Resending for SqliteStore {
+impl<B: Backend> Resending for SqlStore<B> {
     async fn unavailable(
         &self,
         merchant: MerchantId,

@@ -3,10 +3,8 @@
 use std::ops::Add;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::Connection;
-
-use super::reads::Step;
+use super::conn::{Conn, Manager};
+use super::steps::Step;
 use crate::domain::page::Slice;
 use crate::metrics::{Gauge, Present};
 use crate::store::error::StoreError;
@@ -18,13 +16,11 @@ use crate::work::{self, Account};
 const WAITING_MAX: usize = 4_096;
 
 /// The pool, until the store is closed.
-struct Connections(RwLock<Option<Pool>>);
-
-type Pool = r2d2::Pool<SqliteConnectionManager>;
+struct Connections<M: Manager>(RwLock<Option<r2d2::Pool<M>>>);
 
 /// Some connections that read, which accounts use by turns, a step at a time.
-pub struct Readers {
-    connections: Arc<Connections>,
+pub struct Readers<M: Manager> {
+    connections: Arc<Connections<M>>,
     /// As many places as there are connections, so that a thread which has one
     /// finds a connection free.
     places: Apart,
@@ -32,9 +28,9 @@ pub struct Readers {
     in_use: Gauge,
 }
 
-impl Readers {
+impl<M: Manager> Readers<M> {
     /// Reads through these; how many are in use is shown there.
-    pub fn new(connections: Pool, in_use: Gauge) -> Self {
+    pub fn new(connections: r2d2::Pool<M>, in_use: Gauge) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
         Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places, in_use }
     }
@@ -49,19 +45,20 @@ impl Readers {
     /// catalogue says of the topics of a publish. That touches a few pages
     /// which are in memory as a rule, and handing it to another thread takes
     /// several times as long. Not for what scans, or reads messages. If no
-    /// place or no connection is free, it waits for one off the async threads,
-    /// as [`Self::read`] does.
+    /// place or no connection is free, or the store is not near, it waits off
+    /// the async threads, as [`Self::read`] does.
     pub async fn by_key<T: Send + 'static>(
         &self,
         account: impl Into<Account>,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&mut dyn Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let account = account.into();
-        if let Some(_place) = self.places.try_place(account)
-            && let Some(conn) = self.connections.pool()?.try_get()
+        if M::IS_NEAR
+            && let Some(_place) = self.places.try_place(account)
+            && let Some(mut conn) = self.connections.pool()?.try_get()
         {
             let _in_use = Present::new(&self.in_use);
-            return work::step("a look into the store", || work(&conn));
+            return work::step("a look into the store", || M::with(&mut conn, work));
         }
         self.read(account, work).await
     }
@@ -71,13 +68,13 @@ impl Readers {
     pub async fn read<T: Send + 'static>(
         &self,
         account: impl Into<Account>,
-        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&mut dyn Conn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (connections, in_use) = (Arc::clone(&self.connections), self.in_use.clone());
         let look = move || {
-            let conn = connections.pool()?.get().map_err(StoreError::failed)?;
+            let mut conn = connections.pool()?.get().map_err(StoreError::failed)?;
             let _in_use = Present::new(&in_use);
-            work::step("a reader of the store", || work(&conn))
+            work::step("a reader of the store", || M::with(&mut conn, work))
         };
         self.places.run(account, look).await.map_err(|cause| match cause {
             ApartError::Crowded => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
@@ -90,7 +87,7 @@ impl Readers {
         &self,
         account: impl Into<Account>,
         mut slice: Slice<K>,
-        look: impl Fn(&Connection, &Slice<K>) -> Result<Step<Vec<T>, K>, StoreError> + Send + Sync + 'static,
+        look: impl Fn(&mut dyn Conn, &Slice<K>) -> Result<Step<Vec<T>, K>, StoreError> + Send + Sync + 'static,
     ) -> Result<Vec<T>, StoreError> {
         let (account, look, mut found) = (account.into(), Arc::new(look), Vec::new());
         loop {
@@ -106,10 +103,10 @@ impl Readers {
     }
 
     /// Counts step by step, likewise.
-    pub async fn summed<T: Add<Output = T> + Default + Send + 'static, K: Copy + Send + 'static>(
+    pub async fn summed<T: Add<Output = T> + Default + Send + 'static, K: Clone + Send + 'static>(
         &self,
         account: impl Into<Account>,
-        count: impl Fn(&Connection, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,
+        count: impl Fn(&mut dyn Conn, Option<K>) -> Result<Step<T, K>, StoreError> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         let (account, count, mut sum, mut after) = (account.into(), Arc::new(count), T::default(), None);
         loop {
@@ -124,8 +121,8 @@ impl Readers {
     }
 }
 
-impl Connections {
-    fn pool(&self) -> Result<Pool, StoreError> {
+impl<M: Manager> Connections<M> {
+    fn pool(&self) -> Result<r2d2::Pool<M>, StoreError> {
         let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
         pool.clone().ok_or(StoreError::ShuttingDown)
     }
@@ -136,11 +133,6 @@ impl Connections {
     fn close(&self) {
         let Some(pool) = self.0.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let taken: Vec<_> = (0..pool.max_size()).map_while(|_| pool.get().ok()).collect();
-        for mut conn in taken {
-            match Connection::open_in_memory() {
-                Ok(nothing) => drop(std::mem::replace(&mut *conn, nothing)),
-                Err(cause) => tracing::error!(%cause, "a connection that reads the store could not be closed"),
-            }
-        }
+        taken.into_iter().for_each(|mut conn| M::close(&mut conn));
     }
 }

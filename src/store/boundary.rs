@@ -1,0 +1,32 @@
+//! The boundary as a whole: all that a store does for the floors above.
+
+use super::accounts::Accounts;
+use super::attempt_log::AttemptLog;
+use super::catalogue::Catalogue;
+use super::deliveries::Deliveries;
+#[cfg(doc)]
+use super::error::StoreError;
+use super::events::Events;
+use super::outbox::Outbox;
+use super::resending::Resending;
+use super::watched::Watched;
+use super::webhooks::Webhooks;
+
+/// What the floors above need to know and to have changed. Every caller's
+/// look-up happens within a merchant, so nobody sees another's data.
+///
+/// Any method fails with [`StoreError::Failed`] if the store can't be read or
+/// written, with [`StoreError::Busy`] if too much waits in its line, and with
+/// [`StoreError::ShuttingDown`]. Those that change something fail with
+/// [`StoreError::DiskFull`] and [`StoreError::TakenAway`] besides. `Busy`,
+/// `ShuttingDown` and `DiskFull` say that nothing was done. When one that
+/// changes something has answered, the change is on disk.
+pub trait Store:
+    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
+{
+}
+
+impl<T> Store for T where
+    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
+{
+}

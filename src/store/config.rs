@@ -1,0 +1,24 @@
+//! Where a store is, and what the operator decides about it.
+
+use std::fmt;
+
+use super::{postgres, sqlite};
+
+/// Where a store is, and what the operator decides about it.
+#[derive(Clone, Debug)]
+pub enum Config {
+    /// In a file of this machine, which one server has for itself.
+    File(sqlite::Config),
+    /// In a database, which several nodes may share.
+    Database(Box<postgres::Config>),
+}
+
+/// Where it is, without a password.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(config) => config.path.display().fmt(f),
+            Self::Database(config) => config.database.fmt(f),
+        }
+    }
+}

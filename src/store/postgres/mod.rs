@@ -1,0 +1,139 @@
+//! The store in a PostgreSQL database, which several nodes may share.
+//!
+//! One thread of each node writes ([`writer`]), a pool of connections reads. What
+//! the nodes know of one another they know from the database.
+
+pub(super) mod admin;
+mod bulk;
+mod catching_up;
+mod config;
+mod engine;
+mod lazily;
+mod migrating;
+mod pages;
+mod prune;
+mod reading;
+mod session;
+mod settings;
+mod stock;
+mod values;
+mod writer;
+
+use std::sync::{Arc, Mutex};
+
+pub use self::config::Config;
+use self::engine::Postgres;
+use self::session::Session;
+pub use self::settings::Settings;
+use self::writer::{Parts, Serving, Writer};
+use super::error::StoreError;
+use super::ledger::queue::Queue;
+use super::mailbox::Mailbox;
+use super::sql::conn::{Conn, Manager};
+use super::sql::readers::Readers;
+use super::sql::store::{Backend, COMPRESSING_MAX, LANE_READERS, SqlStore};
+use crate::domain::time::Clock;
+use crate::metrics::Metrics;
+use crate::work::apart::Apart;
+
+/// A store in a PostgreSQL database.
+pub type PostgresStore = SqlStore<Connections>;
+
+/// Makes connections that read.
+#[derive(Clone)]
+pub struct Connections(Settings);
+
+impl r2d2::ManageConnection for Connections {
+    type Connection = Session;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Session, StoreError> {
+        Session::open(&self.0)
+    }
+
+    fn is_valid(&self, session: &mut Session) -> Result<(), StoreError> {
+        if session.is_alive() { Ok(()) } else { Err(StoreError::failed("the connection has ended")) }
+    }
+
+    fn has_broken(&self, session: &mut Session) -> bool {
+        !session.is_alive()
+    }
+}
+
+impl Manager for Connections {
+    const IS_NEAR: bool = false;
+
+    fn with<T>(session: &mut Session, look: impl FnOnce(&mut dyn Conn) -> T) -> T {
+        look(session)
+    }
+
+    fn close(_: &mut Session) {}
+}
+
+impl Backend for Connections {
+    type Serving = Serving;
+
+    fn end(serving: Serving, readers: [&Readers<Self>; 2]) {
+        serving.end();
+        // Whoever calls may be on a thread that drives other connections.
+        std::thread::scope(|scope| {
+            scope.spawn(|| readers.into_iter().for_each(Readers::close));
+        });
+    }
+}
+
+impl PostgresStore {
+    /// Makes the tables, if there are none.
+    pub fn prepare(database: &Settings) -> Result<(), StoreError> {
+        std::thread::scope(|scope| {
+            let preparing = scope.spawn(|| migrating::migrate(database));
+            preparing.join().unwrap_or_else(|_| Err(StoreError::failed("preparing the store panicked")))
+        })?;
+        Ok(())
+    }
+
+    /// Connects to the database, makes the tables if there are none, and starts the
+    /// writer, which announces in `mailbox` what it commits.
+    pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, StoreError> {
+        // Whoever calls may be on a thread that drives other connections.
+        std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Self::open_here(config, clock, mailbox, metrics));
+            opening.join().unwrap_or_else(|_| Err(StoreError::failed("opening the store panicked")))
+        })
+    }
+
+    fn open_here(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, StoreError> {
+        let store_id = migrating::migrate(&config.database)?;
+        let engine = Postgres::serve(&config.database)?;
+        let in_use = |user| metrics.readers_in_use.child(&[user]);
+        let pool = |size: u32| {
+            let manager = Connections(config.database.clone());
+            let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true).build(manager);
+            pool.map_err(StoreError::failed)
+        };
+        let readers = Readers::new(pool(config.readers_max)?, in_use("calls"));
+        let lane_readers = Readers::new(pool(LANE_READERS)?, in_use("lanes"));
+        let queue = Arc::new(Queue::new(config.write_queue_max, metrics.changes_waiting.clone()));
+        let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
+        let is_paused = config.is_paused;
+        let writer = Writer::new(config, clock.clone(), parts, engine)?;
+        let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
+        tracing::info!(%store_id, webhooks, pending_at_most, "the store is open");
+        let (trouble, commits, feed) = (writer.trouble(), writer.commits(), writer.feed());
+        let serving = writer.start().map_err(StoreError::failed)?;
+        Ok(Self {
+            store_id,
+            clock,
+            queue,
+            readers,
+            lane_readers,
+            apart: Apart::for_processors(COMPRESSING_MAX),
+            mailbox,
+            feed,
+            commits,
+            trouble,
+            is_paused,
+            serving: Mutex::new(Some(serving)),
+        })
+    }
+}

@@ -1,0 +1,97 @@
+//! Where the database is, and how it is talked to.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use tokio_postgres::config::Host;
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::error::StoreError;
+
+/// Where the database is, and how it is talked to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where, and as whom.
+    pub database: Config,
+    /// How connections are encrypted, unless they are not.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+    /// How long another transaction is waited for.
+    pub lock_timeout: Duration,
+    /// Whether statements are prepared.
+    pub prepares: bool,
+}
+
+/// Where it is, without a password.
+impl fmt::Display for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("postgres://")?;
+        if let Some(user) = self.database.get_user() {
+            write!(f, "{user}@")?;
+        }
+        let ports = self.database.get_ports();
+        for (place, host) in self.database.get_hosts().iter().enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            match host {
+                Host::Tcp(name) => write!(f, "{comma}{name}")?,
+                Host::Unix(path) => write!(f, "{comma}{}", path.display())?,
+            }
+            if let Some(port) = ports.get(place).or(ports.last()) {
+                write!(f, ":{port}")?;
+            }
+        }
+        write!(f, "/{}", self.database.get_dbname().unwrap_or_default())
+    }
+}
+
+impl Settings {
+    /// From a URL such as `postgres://user:password@host:5432/database`, or the
+    /// form `host=… user=…`.
+    pub fn parse(url: &str) -> Result<Self, StoreError> {
+        let database: Config = url.parse().map_err(StoreError::failed)?;
+        Ok(Self {
+            database,
+            tls: None,
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(2),
+            prepares: true,
+        })
+    }
+
+    /// Connects, and has the connection driven by the runtime that this runs on.
+    pub async fn connect(&self) -> Result<Client, StoreError> {
+        let connected = tokio::time::timeout(self.connect_timeout, async {
+            match &self.tls {
+                None => {
+                    let (client, connection) = self.database.connect(NoTls).await?;
+                    tokio::spawn(connection);
+                    Ok::<_, StoreError>(client)
+                }
+                Some(tls) => {
+                    let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
+                    let (client, connection) = self.database.connect(tls).await?;
+                    tokio::spawn(connection);
+                    Ok(client)
+                }
+            }
+        });
+        connected.await.map_err(|_| StoreError::failed("the database does not answer"))?
+    }
+
+    /// What a session begins with.
+    pub fn session_sql(&self) -> String {
+        let (statement, lock) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
+        format!(
+            "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
+             SET idle_in_transaction_session_timeout = {statement}; SET synchronous_commit = on; \
+             SET client_min_messages = warning"
+        )
+    }
+}

@@ -1,0 +1,299 @@
+//! The one thread of a node that writes.
+//!
+//! As with SQLite, it takes what waits as far as a commit's budget goes, runs it as
+//! one transaction, and only then answers everyone and announces the news. What
+//! belongs to a merchant whom another node holds is put aside, and gets a
+//! transaction of its own, which waits. A COMMIT that fails leaves it unknown what
+//! the database holds: what is known by heart is read again, and everyone gets a
+//! fault.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::config::Config;
+use super::engine::Postgres;
+use super::stock;
+use crate::domain::id::MerchantId;
+use crate::domain::time::{Clock, Timestamp};
+use crate::metrics::Metrics;
+use crate::store::counts::CommitCounts;
+use crate::store::error::StoreError;
+use crate::store::feed::Feed;
+use crate::store::ledger::book::Book;
+use crate::store::ledger::chores;
+use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, committed, refuse, run_in_rounds};
+use crate::store::ledger::news::Announcement;
+use crate::store::ledger::queue::{Queue, Spent, Taken};
+use crate::store::ledger::queued::Queued;
+use crate::store::ledger::work::{Engine, Work};
+use crate::store::mailbox::Mailbox;
+use crate::store::trouble::Trouble;
+use crate::work;
+
+/// How long to wait before a database that could not be reached is tried again.
+const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long the chores rest after one of them has failed, and the commit with it.
+const CHORES_REST: Duration = Duration::from_secs(60);
+/// How long those rest that are of merchants whom others hold.
+const LITTLE_REST: Duration = Duration::from_millis(100);
+
+/// However the thread ends, nobody waits for it any longer.
+struct End(Arc<Queue<Queued>>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// A thread that writes.
+pub struct Serving(JoinHandle<()>);
+
+impl Serving {
+    /// Waits until the queue, which is closed by now, is empty. Blocks.
+    pub fn end(self) {
+        if self.0.join().is_err() {
+            error!("the writer thread panicked");
+        }
+    }
+}
+
+/// What a writer works with besides the database.
+pub struct Parts<'a> {
+    /// What waits for it.
+    pub queue: Arc<Queue<Queued>>,
+    /// Where it announces what it has committed.
+    pub mailbox: Arc<Mailbox>,
+    /// Where it counts that.
+    pub metrics: &'a Metrics,
+}
+
+/// The writer thread's own state.
+pub struct Writer {
+    config: Config,
+    clock: Clock,
+    queue: Arc<Queue<Queued>>,
+    mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
+    book: Book,
+    /// `None` while the database can't be reached.
+    engine: Option<Postgres>,
+    /// Changes of merchants whom others held, in the order in which they came.
+    put_aside: BTreeMap<MerchantId, Vec<Taken<Queued>>>,
+    /// The last transaction failed as a whole: the chores wait a little.
+    is_stuck: bool,
+    /// The chores rest until then.
+    chores_rest_until: Option<Timestamp>,
+    commits: watch::Sender<u64>,
+    trouble: watch::Sender<Option<Trouble>>,
+    counts: CommitCounts,
+}
+
+impl Writer {
+    /// Reads what is to be known by heart.
+    pub fn new(
+        config: Config,
+        clock: Clock,
+        Parts { queue, mailbox, metrics }: Parts<'_>,
+        mut engine: Postgres,
+    ) -> Result<Self, StoreError> {
+        let book = stock::read(&mut engine, config.terms)?;
+        Ok(Self {
+            config,
+            clock,
+            queue,
+            mailbox,
+            feed: Arc::new(Feed::new(metrics.subscribers.clone())),
+            book,
+            engine: Some(engine),
+            put_aside: BTreeMap::new(),
+            is_stuck: false,
+            chores_rest_until: None,
+            commits: watch::Sender::new(0),
+            trouble: watch::Sender::new(None),
+            counts: CommitCounts::new(metrics),
+        })
+    }
+
+    /// What is known by heart.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// What keeps it from taking changes, at present.
+    pub fn trouble(&self) -> watch::Receiver<Option<Trouble>> {
+        self.trouble.subscribe()
+    }
+
+    /// Counts its commits.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
+    }
+
+    /// Tells of its commits.
+    pub fn feed(&self) -> Arc<Feed> {
+        Arc::clone(&self.feed)
+    }
+
+    /// Starts its thread, which works until the queue is closed and empty.
+    pub fn start(self) -> std::io::Result<Serving> {
+        let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run())?;
+        Ok(Serving(thread))
+    }
+
+    fn run(mut self) {
+        let _end = End(Arc::clone(&self.queue));
+        while self.queue.wait(self.patience()) || !self.put_aside.is_empty() {
+            if self.engine.is_none() {
+                self.reconnect();
+            }
+            if let Some((merchant, waiting)) = self.put_aside.pop_first() {
+                self.commit(waiting, Some(merchant), false);
+            }
+            let are_chores_due = self.chores_wait().is_some_and(|wait| wait.is_zero());
+            let first: Vec<_> = self.queue.take(Spent::default()).into_iter().collect();
+            if !first.is_empty() || are_chores_due {
+                self.commit(first, None, are_chores_due);
+            }
+        }
+        info!(commits = *self.commits.borrow(), "the store is closed");
+    }
+
+    /// How long it may wait for changes before there is something else to do.
+    fn patience(&self) -> Duration {
+        match self.chores_wait() {
+            _ if !self.put_aside.is_empty() => Duration::ZERO,
+            _ if self.engine.is_none() || self.is_stuck => RECONNECT_INTERVAL,
+            Some(wait) => wait,
+            None => Duration::MAX,
+        }
+    }
+
+    /// How long the chores are to wait; `None` if there are none.
+    fn chores_wait(&self) -> Option<Duration> {
+        let rest = self.chores_rest_until.map_or(Duration::ZERO, |until| until.since(self.clock.now()));
+        // One that is further away was set before the clock went back.
+        let wait = if rest > CHORES_REST { Duration::ZERO } else { rest };
+        let engine = self.engine.as_ref();
+        if self.book.has_chores() || engine.is_some_and(Engine::is_pruning) {
+            return Some(wait);
+        }
+        engine.and_then(Postgres::wait)
+    }
+
+    /// Runs changes and what else finds room beside them, and maybe a bounded step
+    /// of the chores, as one transaction; or those of one merchant, who is waited
+    /// for.
+    fn commit(&mut self, first: Vec<Taken<Queued>>, waits_for: Option<MerchantId>, does_chores: bool) {
+        let (began, now) = (Instant::now(), self.clock.now());
+        if let Err(cause) = self.begin(waits_for, now) {
+            self.counts.failed();
+            self.is_stuck = true;
+            first.into_iter().for_each(|taken| refuse(&self.queue, Some(taken), &cause));
+            return;
+        }
+        self.is_stuck = false;
+        let Some(engine) = &mut self.engine else { return };
+        let due = engine.due();
+        let mut work = Work::new(engine, &mut self.book, now);
+        let (changed, put_aside) = run_in_rounds(&self.queue, &mut work, first);
+        let mut finished = work.check().and_then(|()| work.hold_all(&due).map(drop));
+        if finished.is_ok() && does_chores {
+            // Has what the changes have come to written, which is no part of the housekeeping.
+            finished = work.read_ahead(&[]).map(drop);
+        }
+        if finished.is_ok() && does_chores {
+            finished = work::step("housekeeping", || chores::step(&mut work));
+        }
+        let rests = match &finished {
+            Err(_) if does_chores => Some(CHORES_REST),
+            _ if does_chores && work.is_held_up() => Some(LITTLE_REST),
+            _ => None,
+        };
+        if does_chores {
+            self.chores_rest_until = rests.map(|rest| now.after(rest));
+        }
+        let rows = work.written();
+        let news = finished.and_then(|()| work.finish());
+        let committed = news.and_then(|news| engine.commit().map(|()| news));
+        for (merchant, taken) in put_aside {
+            self.put_aside.entry(merchant).or_default().push(taken);
+        }
+        match committed {
+            Ok(news) => {
+                self.counts.committed(changed.len(), rows, began.elapsed());
+                self.tell(news, changed);
+            }
+            Err(cause) => self.fail(&cause, changed),
+        }
+        self.counts.has_chores(self.book.chores());
+    }
+
+    fn begin(&mut self, waits_for: Option<MerchantId>, now: Timestamp) -> Result<(), StoreError> {
+        let Some(engine) = self.engine.as_mut().filter(|engine| engine.is_alive()) else {
+            self.engine = None;
+            return Err(StoreError::failed("the database can't be reached"));
+        };
+        let begun = engine.begin(now).and_then(|()| waits_for.map_or(Ok(()), |merchant| engine.wait_for(merchant)));
+        if begun.is_err() {
+            engine.roll_back();
+        }
+        begun
+    }
+
+    /// Announces what is committed, and answers.
+    fn tell(&mut self, news: Vec<Announcement>, changed: AllChanged) {
+        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+        self.commits.send_modify(|count| *count += 1);
+        if self.feed.is_watched() {
+            self.feed.tell(&committed(&news, &self.book));
+        }
+        announce(&self.mailbox, news);
+        answer(&self.queue, changed);
+    }
+
+    /// Finds out what the database holds after a commit that failed.
+    fn fail(&mut self, cause: &StoreError, changed: AllChanged) {
+        self.counts.failed();
+        error!(%cause, "a commit failed; reading the store again");
+        if let Some(engine) = &mut self.engine {
+            engine.roll_back();
+        }
+        self.engine = None;
+        self.reconnect();
+        self.feed.tell_unknown();
+        self.is_stuck = true;
+        changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
+    }
+
+    /// Connects anew, and forgets whatever only memory knew.
+    fn reconnect(&mut self) {
+        let opened = Postgres::serve(&self.config.database).and_then(|mut engine| {
+            let book = stock::read(&mut engine, self.config.terms)?;
+            Ok((engine, book))
+        });
+        match opened {
+            Ok((engine, book)) => {
+                (self.engine, self.book) = (Some(engine), book);
+                info!("the store is open again");
+                self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                announce_all(&self.mailbox, &self.book);
+            }
+            Err(cause) => {
+                let is_new = self.trouble.borrow().is_none();
+                if is_new {
+                    warn!(%cause, "the database can't be reached; trying on");
+                }
+                self.trouble.send_if_modified(|trouble| {
+                    trouble.get_or_insert(Trouble::Closed(cause.to_string().into()));
+                    is_new
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Users and sessions, as they are read.
+
+use async_trait::async_trait;
+
+use super::codes::{bad, checked};
+use super::db::{Db, Row, all, one, values};
+use super::steps::{ROWS_PER_STEP, Step};
+use super::store::{Backend, SqlStore};
+use crate::domain::id::{MerchantId, UserId};
+use crate::domain::page::{Order, Slice};
+use crate::domain::secret::KeyHash;
+use crate::domain::user::{Keys, OldKey, Permissions, Profile, User};
+use crate::store::accounts::{Accounts, Session, UserBy};
+use crate::store::error::StoreError;
+use crate::work::Account;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// The columns that [`user`] reads, of a user `u` and its merchant `m`.
+const USER: &str = "u.user_id, u.merchant_id, m.code, u.name, u.permissions, u.is_demo, u.created_at, u.disabled_at,
+    u.revoked_at, u.key_hash, u.old_key_hash, u.old_key_until";
+
+/// What [`user`] reads; takes a WHERE behind it.
+pub fn user_sql() -> String {
+    format!("SELECT {USER} FROM \"user\" u JOIN merchant m ON m.merchant_id = u.merchant_id")
+}
+
+/// What [`profile`] reads; takes a WHERE behind it.
+pub const PROFILE: &str = "SELECT user_id, application_name, application_description, application_logo_url,
+    developer_name, developer_website FROM \"user\"";
+
+#[async_trait]
+impl<B: Backend> Accounts for SqlStore<B> {
+    async fn user(&self, by: UserBy<'_>, asker: Account) -> Result<Option<User>> {
+        match by {
+            UserBy::Name(name) => {
+                let name = name.to_owned();
+                self.readers.by_key(asker, move |conn| named(conn, &name)).await
+            }
+            UserBy::Key(key) => {
+                let sql = format!("{} WHERE u.key_hash = $1 OR u.old_key_hash = $1", user_sql());
+                self.readers.by_key(asker, move |conn| one(conn, &sql, values![&key.0], user)).await
+            }
+        }
+    }
+
+    async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>> {
+        let all = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
+        self.readers.in_steps(merchant, all, move |conn, part| profiles(conn, merchant, part.after)).await
+    }
+
+    async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>> {
+        self.readers.by_key(asker, move |conn| session(conn, key)).await
+    }
+}
+
+/// A user, from [`USER`].
+pub fn user(row: &dyn Row) -> Result<User> {
+    let permissions = u8::try_from(row.int(4)?).map_err(|_| bad("permissions"))?;
+    let old = row.hash_if(10)?.map(KeyHash).zip(row.time_if(11)?);
+    Ok(User {
+        user_id: UserId(row.int(0)?),
+        merchant_id: MerchantId(row.int(1)?),
+        merchant_code: row.string(2)?,
+        name: row.string(3)?,
+        permissions: Permissions::from_bits(permissions),
+        is_demo: row.flag(5)?,
+        created_at: row.time(6)?,
+        disabled_at: row.time_if(7)?,
+        revoked_at: row.time_if(8)?,
+        keys: Keys { current: KeyHash(row.hash(9)?), old: old.map(|(hash, until)| OldKey { hash, until }) },
+    })
+}
+
+/// A user's profile, empty or not, from [`PROFILE`].
+pub fn profile(row: &dyn Row) -> Result<(UserId, Profile)> {
+    let profile = Profile {
+        application_name: row.string_if(1)?,
+        application_description: row.string_if(2)?,
+        application_logo_url: row.string_if(3)?,
+        developer_name: row.string_if(4)?,
+        developer_website: row.string_if(5)?,
+    };
+    Ok((UserId(row.int(0)?), checked(Profile::default().changed(profile))?))
+}
+
+/// The profiles of a merchant's users that have one, those of one step.
+fn profiles(
+    db: &mut dyn Db,
+    merchant: MerchantId,
+    after: Option<UserId>,
+) -> Result<Step<Vec<(UserId, Profile)>, UserId>> {
+    let sql = format!("{PROFILE} WHERE merchant_id = $1 AND user_id > $2 ORDER BY user_id LIMIT $3");
+    let values = values![merchant.0, after.map_or(0, |after| after.0), ROWS_PER_STEP];
+    let mut found = all(db, &sql, values, profile)?;
+    let next = found.last().map(|(id, _)| *id).filter(|_| found.len() == ROWS_PER_STEP as usize);
+    found.retain(|(_, profile)| *profile != Profile::default());
+    Ok(Step { found, next })
+}
+
+/// The user of that name.
+pub fn named(db: &mut dyn Db, name: &str) -> Result<Option<User>> {
+    one(db, &format!("{} WHERE u.name = $1", user_sql()), values![name], user)
+}
+
+/// A session, and whose it is.
+fn session(db: &mut dyn Db, key: KeyHash) -> Result<Option<Session>> {
+    let sql = format!(
+        "SELECT {USER}, s.expires_at, s.ends_at FROM session s JOIN \"user\" u ON u.user_id = s.user_id
+            JOIN merchant m ON m.merchant_id = u.merchant_id WHERE s.key_hash = $1"
+    );
+    one(db, &sql, values![&key.0], |row| {
+        Ok(Session { user: user(row)?, expires_at: row.time(12)?, ends_at: row.time_if(13)? })
+    })
+}

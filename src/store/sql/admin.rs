@@ -1,0 +1,389 @@
+//! What an operator does at the command line, on a connection of its own
+//! beside a running server, which reads users afresh at every call and so
+//! notices at once.
+
+use std::fmt;
+
+use super::accounts::{PROFILE, named, profile, user, user_sql};
+use super::catalogue::{TOPIC, find_topic, topic};
+use super::db::{Db, ROWS_AT_ONCE, all, in_parts, one, values};
+use super::write;
+use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
+use crate::domain::fault::Violation;
+use crate::domain::id::{EventId, MerchantId};
+use crate::domain::secret::KeyHash;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Topic;
+use crate::domain::user::{Permissions, Profile, User};
+use crate::store::error::StoreError;
+use crate::store::ledger::book::{Book, Stock};
+use crate::store::ledger::terms::Terms;
+use crate::store::ledger::topics::{Register, Update};
+use crate::store::ledger::work::{Engine, Work};
+use crate::store::ledger::{Change, Step};
+
+/// Why an operator's command did nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Names are given once in a store.
+    #[error("there is a user {0} already (perhaps a revoked one); take another name")]
+    NameTaken(String),
+    /// No such user.
+    #[error("there is no user {0}")]
+    NoUser(String),
+    /// What is revoked stays so.
+    #[error("the user {0} was revoked, which is for ever; make another")]
+    Revoked(String),
+    /// Whoever reads the documents knows its key.
+    #[error("the key of the demo user {0} can't be replaced; make another user")]
+    Demo(String),
+    /// The profile breaks a rule.
+    #[error("{}: {}", .0.field, .0.problem)]
+    Profile(Violation),
+    /// No such merchant.
+    #[error("there is no merchant {0}; tallyhook user create makes one with its first user")]
+    NoMerchant(String),
+    /// A topic can't be put into the catalogue as it is said to be.
+    #[error("{0}: {1}")]
+    Topic(Topic, String),
+    /// The store refused.
+    #[error("the store said: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// A user to be made.
+#[derive(Clone, Debug)]
+pub struct NewUser<'a> {
+    /// What it logs in as.
+    pub name: &'a str,
+    /// The merchant it acts for, by its code.
+    pub merchant: &'a str,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Its API key.
+    pub key: KeyHash,
+    /// Whether it is the demo user, which only a server in dev mode lets in.
+    pub is_demo: bool,
+    /// What its application is.
+    pub profile: Profile,
+}
+
+/// A connection of an operator's own, on which it begins transactions.
+pub trait OperatorConn: fmt::Debug + Send {
+    /// What is said on it.
+    fn db(&mut self) -> &mut dyn Db;
+
+    /// What the changes of a server are made by, within a transaction.
+    fn engine(&mut self) -> &mut dyn Engine;
+
+    /// Begins a transaction, before which others that write have ended.
+    fn begin(&mut self) -> Result<(), StoreError>;
+
+    /// Commits it.
+    fn commit(&mut self) -> Result<(), StoreError>;
+
+    /// Undoes it, or ends the connection if that can't be had.
+    fn roll_back(&mut self);
+}
+
+/// An operator at the store.
+#[derive(Debug)]
+pub struct Admin {
+    conn: Box<dyn OperatorConn>,
+    terms: Terms,
+}
+
+impl Admin {
+    /// On such a connection.
+    pub fn on(conn: impl OperatorConn + 'static, terms: Terms) -> Self {
+        Self { conn: Box::new(conn), terms }
+    }
+
+    /// Does something in one transaction, or nothing of it.
+    fn transact<T>(
+        &mut self,
+        act: impl FnOnce(&mut dyn OperatorConn, Terms) -> Result<T, AdminError>,
+    ) -> Result<T, AdminError> {
+        self.conn.begin()?;
+        let done = act(&mut *self.conn, self.terms).and_then(|done| Ok(self.conn.commit().map(|()| done)?));
+        if done.is_err() {
+            self.conn.roll_back();
+        }
+        done
+    }
+
+    /// What there is, at the cost of a look at each user and webhook.
+    pub fn found(&mut self) -> Result<Found, AdminError> {
+        let db = self.conn.db();
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM \"user\" WHERE revoked_at IS NULL), count(*),
+                CAST(coalesce(sum(last_increment_id - settled_through), 0) AS BIGINT), (SELECT max(event_id) FROM event)
+                FROM {} WHERE deleted_at IS NULL",
+            db.dialect().webhooks()
+        );
+        let found = one(db, &sql, &[], |row| {
+            let last_event = row.int_if(3)?.map(EventId);
+            Ok(Found { users: row.int(0)?, webhooks: row.int(1)?, unsettled: row.int(2)?, last_event })
+        })?;
+        Ok(found.ok_or_else(|| StoreError::failed("a sum is missing"))?)
+    }
+
+    /// Makes a user, and its merchant if that is missing. Fails with
+    /// [`AdminError::NameTaken`], also if the user of that name was revoked:
+    /// its name stands in logs, and must not come to mean somebody else.
+    pub fn create_user(&mut self, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
+        self.transact(|conn, _| create_user(conn.db(), user, now))
+    }
+
+    /// Changes a user's profile, and returns it as it is then. Fails with
+    /// [`AdminError::NoUser`] or [`AdminError::Profile`].
+    pub fn change_profile(&mut self, name: &str, said: Profile) -> Result<Profile, AdminError> {
+        self.transact(|conn, _| {
+            let old = one(conn.db(), &format!("{PROFILE} WHERE name = $1"), values![name], profile)?;
+            let (_, old) = old.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+            let profile = old.changed(said).map_err(AdminError::Profile)?;
+            write_profile(conn.db(), name, &profile)?;
+            Ok(profile)
+        })
+    }
+
+    /// Changes what a user may do, and returns it as it is then. Fails with
+    /// [`AdminError::NoUser`] or [`AdminError::Revoked`].
+    pub fn change_permissions(&mut self, name: &str, permissions: Permissions) -> Result<User, AdminError> {
+        self.transact(|conn, _| {
+            let user = find_standing(conn.db(), name)?;
+            write::permissions(conn.db(), user.user_id, permissions)?;
+            Ok(User { permissions, ..user })
+        })
+    }
+
+    /// Replaces a user's key. The one it had counts until `until`, and so do its
+    /// sessions; one before that is worthless. Fails with [`AdminError::NoUser`],
+    /// [`AdminError::Revoked`] or, since everybody knows its key,
+    /// [`AdminError::Demo`].
+    pub fn rotate_key(&mut self, name: &str, key: KeyHash, until: Timestamp) -> Result<(), AdminError> {
+        self.transact(|conn, _| {
+            let user = find_standing(conn.db(), name)?;
+            if user.is_demo {
+                return Err(AdminError::Demo(user.name));
+            }
+            Ok(write::user_key(conn.db(), user.user_id, key, until)?)
+        })
+    }
+
+    /// All users, revoked ones too, by name.
+    pub fn users(&mut self) -> Result<Vec<User>, AdminError> {
+        let sql = format!("{} WHERE u.user_id > $1 ORDER BY u.user_id LIMIT $2", user_sql());
+        let mut users = in_parts(self.conn.db(), &sql, ROWS_AT_ONCE, user, |user| user.user_id.0)?;
+        users.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(users)
+    }
+
+    /// Makes a user's key worthless and ends its sessions. Fails with
+    /// [`AdminError::NoUser`].
+    pub fn revoke_user(&mut self, name: &str, now: Timestamp) -> Result<(), AdminError> {
+        self.transact(|conn, _| {
+            let sql = "UPDATE \"user\" SET revoked_at = coalesce(revoked_at, $2) WHERE name = $1";
+            if conn.db().run(sql, values![name, now])? == 0 {
+                return Err(AdminError::NoUser(name.to_owned()));
+            }
+            let sql = "DELETE FROM session WHERE user_id = (SELECT user_id FROM \"user\" WHERE name = $1)";
+            conn.db().run(sql, values![name])?;
+            Ok(())
+        })
+    }
+
+    /// Has a user refused, or let in again; its key and its sessions stay. Fails
+    /// with [`AdminError::NoUser`] or [`AdminError::Revoked`].
+    pub fn set_enabled(&mut self, name: &str, enabled: bool, now: Timestamp) -> Result<(), AdminError> {
+        self.transact(|conn, _| {
+            let user = find_standing(conn.db(), name)?;
+            let disabled_at = (!enabled).then(|| user.disabled_at.unwrap_or(now));
+            conn.db().run("UPDATE \"user\" SET disabled_at = $2 WHERE name = $1", values![name, disabled_at])?;
+            Ok(())
+        })
+    }
+
+    /// Makes the demo user with all permissions, and the merchant's catalogue
+    /// with it, unless there is one.
+    pub fn ensure_demo(
+        &mut self,
+        name: &str,
+        merchant: &str,
+        key: KeyHash,
+        topics: Vec<(Topic, TopicChanges)>,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
+        self.transact(|conn, terms| {
+            if named(conn.db(), name)?.is_none() {
+                let (permissions, profile) = (Permissions::all(), Profile::default());
+                let user = NewUser { name, merchant, permissions, key, is_demo: true, profile };
+                let user = create_user(conn.db(), &user, now)?;
+                // What belongs to the demo counts towards no quota.
+                load_topics(conn, terms, user.merchant_id, topics, u32::MAX, now)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts topics into a merchant's catalogue, all or none; what is said of
+    /// those that stand there changes them. Fails with
+    /// [`AdminError::NoMerchant`] or [`AdminError::Topic`].
+    pub fn load_topics(
+        &mut self,
+        merchant: &str,
+        said: Vec<(Topic, TopicChanges)>,
+        quota: u32,
+        now: Timestamp,
+    ) -> Result<Loaded, AdminError> {
+        self.transact(|conn, terms| {
+            let merchant = find_merchant(conn.db(), merchant)?;
+            load_topics(conn, terms, merchant, said, quota, now)
+        })
+    }
+
+    /// A merchant's catalogue, by topic. Fails with [`AdminError::NoMerchant`].
+    pub fn topics(&mut self, merchant: &str) -> Result<Vec<CatalogueEntry>, AdminError> {
+        let merchant = find_merchant(self.conn.db(), merchant)?;
+        let sql = format!("{TOPIC} WHERE merchant_id = $1 AND topic > $2 ORDER BY topic LIMIT $3");
+        let mut topics: Vec<CatalogueEntry> = Vec::new();
+        loop {
+            let after = topics.last().map_or("", |last| last.spec.topic.as_str());
+            let part = all(self.conn.db(), &sql, values![merchant.0, after, TOPICS_AT_ONCE], topic)?;
+            let is_last = part.len() < TOPICS_AT_ONCE as usize;
+            topics.extend(part);
+            if is_last {
+                return Ok(topics);
+            }
+        }
+    }
+}
+
+/// Topics that are read at once, each with its schema.
+const TOPICS_AT_ONCE: u32 = 100;
+
+/// What lies in a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Users that were not revoked.
+    pub users: i64,
+    /// Webhooks that were not deleted.
+    pub webhooks: i64,
+    /// Deliveries behind the numbers up to which all have ended: those that are
+    /// pending, and what has overtaken them.
+    pub unsettled: i64,
+    /// The last event, if there was one and it has not been pruned.
+    pub last_event: Option<EventId>,
+}
+
+/// What became of topics that were loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Loaded {
+    /// How many are new.
+    pub registered: u32,
+    /// How many were changed.
+    pub changed: u32,
+    /// How many stood there as they were said to be.
+    pub same: u32,
+}
+
+fn create_user(db: &mut dyn Db, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
+    let NewUser { name, merchant, permissions, key, is_demo, profile } = user;
+    if named(db, name)?.is_some() {
+        return Err(AdminError::NameTaken((*name).to_owned()));
+    }
+    let sql = "INSERT INTO merchant (code, created_at) VALUES ($1, $2) ON CONFLICT (code) DO NOTHING";
+    db.run(sql, values![*merchant, now])?;
+    let sql = "INSERT INTO \"user\" (merchant_id, name, key_hash, permissions, is_demo, created_at)
+         SELECT merchant_id, $2, $3, $4, $5, $6 FROM merchant WHERE code = $1";
+    db.run(sql, values![*merchant, *name, &key.0, i64::from(permissions.bits()), *is_demo, now])?;
+    write_profile(db, name, profile)?;
+    named(db, name)?.ok_or_else(|| AdminError::NoUser((*name).to_owned()))
+}
+
+fn write_profile(db: &mut dyn Db, name: &str, profile: &Profile) -> Result<(), StoreError> {
+    let sql = "UPDATE \"user\" SET application_name = $2, application_description = $3, application_logo_url = $4,
+            developer_name = $5, developer_website = $6 WHERE name = $1";
+    let values = values![
+        name,
+        profile.application_name.as_deref(),
+        profile.application_description.as_deref(),
+        profile.application_logo_url.as_deref(),
+        profile.developer_name.as_deref(),
+        profile.developer_website.as_deref(),
+    ];
+    db.run(sql, values).map(drop)
+}
+
+/// Does what the server would do, in the transaction that is open.
+fn change<C: Change>(
+    engine: &mut dyn Engine,
+    terms: Terms,
+    now: Timestamp,
+    mut change: C,
+) -> Result<C::Answer, StoreError> {
+    // What an operator changes is not known by heart.
+    let mut book = Book::new(terms, Stock::default());
+    match Work::new(engine, &mut book, now).run(&mut change)? {
+        Step::Done(answer) => Ok(answer),
+        Step::More(_) => Err(StoreError::failed("a change of an operator is done in one step")),
+    }
+}
+
+/// Lets go of a number that is about to change, so that another topic can have
+/// it within the same transaction.
+fn release_event_type(db: &mut dyn Db, merchant: MerchantId, topic: &Topic) -> Result<(), StoreError> {
+    let sql = "UPDATE topic SET event_type = -topic_id WHERE merchant_id = $1 AND topic = $2";
+    db.run(sql, values![merchant.0, topic.as_str()]).map(drop)
+}
+
+fn load_topics(
+    conn: &mut dyn OperatorConn,
+    terms: Terms,
+    merchant: MerchantId,
+    mut said: Vec<(Topic, TopicChanges)>,
+    quota: u32,
+    now: Timestamp,
+) -> Result<Loaded, AdminError> {
+    // Numbers that are said come before those that are given, and may be swapped.
+    said.sort_by_key(|(_, said)| said.event_type.is_none());
+    let about = |topic: &Topic, cause: StoreError| AdminError::Topic(topic.clone(), cause.to_string());
+    let mut olds = Vec::with_capacity(said.len());
+    for (topic, said) in &said {
+        let old = find_topic(conn.db(), merchant, topic)?;
+        if old.as_ref().is_some_and(|old| said.event_type.is_some_and(|number| number != old.event_type)) {
+            release_event_type(conn.db(), merchant, topic)?;
+        }
+        olds.push(old);
+    }
+    let mut loaded = Loaded::default();
+    for ((topic, said), old) in said.into_iter().zip(olds) {
+        let wrong = |violation| about(&topic, StoreError::Violation(violation));
+        let Some(old) = old else {
+            let spec = TopicSpec::try_new(topic.clone(), said).map_err(wrong)?;
+            let register = Register { merchant, by: None, spec, quota };
+            change(conn.engine(), terms, now, register).map_err(|cause| about(&topic, cause))?;
+            loaded.registered += 1;
+            continue;
+        };
+        if old.spec.clone().changed(said.clone()).map_err(wrong)? == old.spec {
+            loaded.same += 1;
+        } else {
+            let update = Update { merchant, by: None, topic: topic.clone(), changes: said };
+            change(conn.engine(), terms, now, update).map_err(|cause| about(&topic, cause))?;
+            loaded.changed += 1;
+        }
+    }
+    Ok(loaded)
+}
+
+fn find_merchant(db: &mut dyn Db, code: &str) -> Result<MerchantId, AdminError> {
+    let found = one(db, "SELECT merchant_id FROM merchant WHERE code = $1", values![code], |row| row.int(0))?;
+    found.map(MerchantId).ok_or_else(|| AdminError::NoMerchant(code.to_owned()))
+}
+
+/// The user of that name, who was not revoked.
+fn find_standing(db: &mut dyn Db, name: &str) -> Result<User, AdminError> {
+    let user = named(db, name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
+    if user.revoked_at.is_some() { Err(AdminError::Revoked(user.name)) } else { Ok(user) }
+}

@@ -1,0 +1,173 @@
+//! Webhooks in rows: what is said of them, and their counters.
+
+use std::collections::BTreeMap;
+
+use super::codes::{bad, checked, format_from_words, format_words, named, patterns};
+use super::db::{Dialect, Row, Value};
+use crate::domain::expansion::{Expansion, Expansions};
+use crate::domain::headers::ExtraHeaders;
+use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
+use crate::domain::secret::SecretKey;
+use crate::domain::target::TargetUrl;
+use crate::domain::time::Timestamp;
+use crate::domain::topic::Topic;
+use crate::domain::webhook::{DeliveryMode, DisabledReason, OldSecret, Pause, PauseReason, Webhook, WebhookSpec};
+use crate::store::error::StoreError;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// What a webhook's owner and the server say of it, apart from its counters:
+/// the columns that a [`Definition`] has the values for.
+pub const DEFINITION: &str =
+    "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
+    delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
+    basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
+    updated_at, is_paused";
+
+/// The number of its columns.
+const DEFINED: usize = 26;
+
+/// What else [`webhook`] reads, behind them.
+const COUNTERS: &str =
+    "webhook_id, merchant_id, user_id, created_at, last_increment_id, settled_through, acknowledged_through,
+    pulled_through, consecutive_failures, failing_since, paused_until, pause_reason";
+
+/// What [`webhook`] reads, of a webhook `w`; takes a WHERE behind it.
+pub fn webhook_sql(dialect: Dialect) -> String {
+    format!("SELECT {DEFINITION}, {COUNTERS} FROM {} w", dialect.webhooks())
+}
+
+/// A webhook, from [`webhook_sql`].
+pub fn webhook(row: &dyn Row) -> Result<Webhook> {
+    let counter = |column: usize| DEFINED + column;
+    Ok(Webhook {
+        spec: spec(row)?,
+        old_secrets: old_secrets(row.text(7)?)?,
+        disabled: named(row, 22, DisabledReason::from_name)?,
+        is_recovering: row.flag(23)?,
+        updated_at: row.time(24)?,
+        is_paused: row.flag(25)?,
+        webhook_id: WebhookId(row.int(counter(0))?),
+        merchant_id: MerchantId(row.int(counter(1))?),
+        created_by: UserId(row.int(counter(2))?),
+        created_at: row.time(counter(3))?,
+        last_increment_id: IncrementId(row.int(counter(4))?),
+        settled_through: IncrementId(row.int(counter(5))?),
+        acknowledged_through: IncrementId(row.int(counter(6))?),
+        pulled_through: IncrementId(row.int(counter(7))?),
+        consecutive_failures: row.count(counter(8))?,
+        failing_since: row.time_if(counter(9))?,
+        pause: pause_at(row, counter(10))?,
+    })
+}
+
+fn spec(row: &dyn Row) -> Result<WebhookSpec> {
+    let (url, concurrency, rate, burst) = (row.text_if(4)?, row.count_if(11)?, row.count_if(12)?, row.count_if(13)?);
+    let (username, password) = (row.text_if(16)?, row.text_if(17)?);
+    let (batch_events, batch_bytes, batch_wait_ms) = (row.count_if(18)?, row.count_if(19)?, row.count_if(20)?);
+    Ok(WebhookSpec {
+        name: row.string(0)?,
+        description: row.string(1)?,
+        is_active: row.flag(2)?,
+        topics: patterns(row.text(3)?)?,
+        url: checked(url.map(TargetUrl::stored).transpose())?,
+        extra_headers: checked(ExtraHeaders::stored(row.text(5)?))?,
+        secret_key: checked(SecretKey::stored(row.text(6)?))?,
+        format: format_from_words(row.text(8)?).ok_or_else(|| bad("format"))?,
+        retry: checked(row.text(9)?.parse())?,
+        delivery_mode: DeliveryMode::from_name(row.text(10)?).ok_or_else(|| bad("delivery_mode"))?,
+        max_concurrency: checked(concurrency.map(Concurrency::try_new).transpose())?,
+        rate_limit: checked(rate.map(|rate| RateLimit::try_new(rate, burst)).transpose())?,
+        timeouts: checked(OwnTimeouts::try_new(row.count_if(14)?, row.count_if(15)?))?,
+        basic_auth: checked(
+            username.zip(password).map(|(name, password)| BasicAuth::try_new(name, password)).transpose(),
+        )?,
+        batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
+        expansions: expansions(row.text(21)?)?,
+    })
+}
+
+/// A pause, from the columns of its end and its reason.
+pub fn pause_at(row: &dyn Row, first: usize) -> Result<Option<Pause>> {
+    let until = row.time_if(first)?;
+    Ok(until.zip(named(row, first + 1, PauseReason::from_name)?).map(|(until, reason)| Pause { until, reason }))
+}
+
+/// What a webhook's owner and the server say of it, to be written.
+pub struct Definition<'a> {
+    webhook: &'a Webhook,
+    old_secrets: String,
+    retry: String,
+    expansions: String,
+}
+
+impl<'a> Definition<'a> {
+    /// Of a webhook.
+    pub fn of(webhook: &'a Webhook) -> Self {
+        let old_secrets = webhook.old_secrets.iter();
+        let old_secrets = serde_json::Value::from_iter(
+            old_secrets.map(|old| serde_json::json!([old.expires_at.0, old.secret_key.expose()])),
+        );
+        Self {
+            webhook,
+            old_secrets: old_secrets.to_string(),
+            retry: webhook.spec.retry.to_string(),
+            expansions: expansions_text(&webhook.spec.expansions),
+        }
+    }
+
+    /// The values for the columns of [`DEFINITION`].
+    pub fn values(&self) -> [Value<'_>; DEFINED] {
+        let Webhook { spec, disabled, is_recovering, updated_at, is_paused, .. } = self.webhook;
+        [
+            (&spec.name).into(),
+            (&spec.description).into(),
+            spec.is_active.into(),
+            spec.topics.as_str().into(),
+            spec.url.as_ref().map(TargetUrl::as_str).into(),
+            spec.extra_headers.as_str().into(),
+            spec.secret_key.expose().into(),
+            (&self.old_secrets).into(),
+            format_words(spec.format).into(),
+            (&self.retry).into(),
+            spec.delivery_mode.name().into(),
+            spec.max_concurrency.map(Concurrency::get).into(),
+            spec.rate_limit.map(RateLimit::per_second).into(),
+            spec.rate_limit.map(RateLimit::burst).into(),
+            spec.timeouts.connect_ms().into(),
+            spec.timeouts.total_ms().into(),
+            spec.basic_auth.as_ref().map(BasicAuth::username).into(),
+            spec.basic_auth.as_ref().map(BasicAuth::expose_password).into(),
+            spec.batch.map(Batching::max_events).into(),
+            spec.batch.map(Batching::max_bytes).into(),
+            spec.batch.map(Batching::wait_ms).into(),
+            (&self.expansions).into(),
+            disabled.map(DisabledReason::name).into(),
+            (*is_recovering).into(),
+            (*updated_at).into(),
+            (*is_paused).into(),
+        ]
+    }
+}
+
+/// As `[[expires_at, "secret"], …]`.
+fn old_secrets(text: &str) -> Result<Vec<OldSecret>> {
+    let pairs: Vec<(i64, String)> = serde_json::from_str(text).map_err(|_| bad("old_secrets"))?;
+    let read = |(expires_at, secret): (i64, String)| {
+        Ok(OldSecret { secret_key: checked(SecretKey::stored(&secret))?, expires_at: Timestamp(expires_at) })
+    };
+    pairs.into_iter().map(read).collect()
+}
+
+/// As `{"order:created": "billing,items", …}`.
+fn expansions_text(expansions: &Expansions) -> String {
+    let pairs = expansions.list().iter().map(|(topic, own)| (topic.as_str(), own.as_str().into()));
+    serde_json::Value::Object(pairs.map(|(topic, own)| (topic.to_owned(), own)).collect()).to_string()
+}
+
+fn expansions(text: &str) -> Result<Expansions> {
+    let pairs: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| bad("expansions"))?;
+    let read = |(topic, own): (String, String)| Ok((checked(Topic::try_new(&topic))?, Expansion::from_store(&own)));
+    checked(Expansions::try_new(pairs.into_iter().map(read).collect::<Result<_>>()?))
+}
