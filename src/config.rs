@@ -107,18 +107,9 @@ impl Config {
 }
 
 impl Settings {
-    /// Hands each floor its own; `None` if there was a mistake.
-    fn into_config(self, named_store: bool, passed_over: Vec<String>) -> Option<Config> {
-        let dev = self.dev?;
-        let mut allow_targets = self.allow_target?.0;
-        if dev {
-            allow_targets.extend(DEV_TARGETS);
-        }
-        let address = match self.store? {
-            StoreAddress::File(_) if dev && !named_store => StoreAddress::File(DEV_STORE.into()),
-            address => address,
-        };
-        let terms = store::Terms {
+    /// What bounds a change to the store.
+    fn terms(&self, is_shared: bool) -> Option<store::Terms> {
+        Some(store::Terms {
             key_ttl: self.idempotency_ttl_s?,
             deliveries_max: self.publish_deliveries_max?,
             definition_bytes_max: self.merchant_webhook_bytes_max?,
@@ -130,7 +121,21 @@ impl Settings {
                 webhook_log_bytes_max: self.webhook_log_bytes_max?,
                 merchant_log_bytes_max: self.merchant_log_bytes_max?,
             },
-            is_shared: matches!(address, StoreAddress::Database(_)),
+            is_shared,
+        })
+    }
+
+    /// Hands each floor its own; `None` if there was a mistake.
+    fn into_config(self, named_store: bool, passed_over: Vec<String>) -> Option<Config> {
+        let terms = self.terms(matches!(self.store, Some(StoreAddress::Database(_))))?;
+        let dev = self.dev?;
+        let mut allow_targets = self.allow_target?.0;
+        if dev {
+            allow_targets.extend(DEV_TARGETS);
+        }
+        let address = match self.store? {
+            StoreAddress::File(_) if dev && !named_store => StoreAddress::File(DEV_STORE.into()),
+            address => address,
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
         let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);

@@ -47,7 +47,9 @@ impl Lazily {
                 self.counters.remove(&id);
                 self.written.insert(id, counters);
                 now.push((id, counters));
-            } else if !counters.is_but_for_last(self.written.get(&id)) {
+            } else if counters.is_but_for_last(self.written.get(&id)) {
+                self.counters.remove(&id);
+            } else {
                 self.counters.insert(id, (merchant, counters));
                 self.since.get_or_insert_with(Instant::now);
             }

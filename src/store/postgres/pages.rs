@@ -4,17 +4,17 @@
 //! statement itself leaves out what would weigh too much.
 
 use super::session::Session;
-use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
-use crate::domain::webhook::{DisabledReason, Version};
 use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
 use crate::store::glance::{DueKey, Glimpse};
 use crate::store::outbox::{Page, PageLimit, Want};
 use crate::store::parcel::{Content, Parcel};
-use crate::store::sql::codes::{bad, named};
+use crate::store::sql::codes::bad;
 use crate::store::sql::conn::Conn;
 use crate::store::sql::db::{Value, all, one, values};
+use crate::store::sql::definition::glimpse;
 use crate::store::sql::rows::{PARCEL, PARCEL_EVENT, batch_last, content, parcel, pulled};
 use crate::store::sql::steps::Step;
 
@@ -139,19 +139,8 @@ impl Conn for Session {
         let after = after.map_or(0, |after| after.0);
         let found = all(self, SQL, values![after, WEBHOOKS_PER_STEP as i64], |row| {
             let due = row.time_if(8)?.zip(row.int_if(9)?);
-            Ok(Glimpse {
-                webhook_id: WebhookId(row.int(0)?),
-                merchant_id: MerchantId(row.int(1)?),
-                last_increment_id: IncrementId(row.int(2)?),
-                version: Version {
-                    updated_at: row.time(3)?,
-                    is_active: row.flag(4)?,
-                    is_paused: row.flag(5)?,
-                    disabled: named(row, 6, DisabledReason::from_name)?,
-                    is_recovering: row.flag(7)?,
-                },
-                first_due: due.map(|(due_at, number)| DueKey { due_at, increment_id: IncrementId(number) }),
-            })
+            let first_due = due.map(|(due_at, number)| DueKey { due_at, increment_id: IncrementId(number) });
+            Ok(Glimpse { first_due, ..glimpse(row)? })
         })?;
         let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP);
         Ok(Step { found, next })

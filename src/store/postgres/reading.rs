@@ -115,11 +115,10 @@ pub fn plan(all: &[Wants]) -> Vec<bool> {
             && wants.keys.iter().all(|key| !keys.contains(key))
             && wants.notices.iter().all(|(id, _)| !notices.contains(id) && !apart.contains(id))
             && own.iter().all(|(id, number)| !apart.contains(id) && !numbers.contains(&(*id, *number)));
-        if is_free {
-            keys.extend(&wants.keys);
-            numbers.extend(own);
-            notices.extend(wants.notices.iter().map(|(id, _)| *id));
-        } else {
+        keys.extend(&wants.keys);
+        numbers.extend(own);
+        notices.extend(wants.notices.iter().map(|(id, _)| *id));
+        if !is_free {
             // What it comes to may be anything of these webhooks.
             match webhooks(wants) {
                 Some(webhooks) => apart.extend(webhooks),
@@ -374,4 +373,35 @@ pub fn statements() -> Vec<(String, Vec<Type>)> {
         (NOTICES.to_owned(), vec![Type::INT8_ARRAY, Type::TEXT_ARRAY]),
     ];
     others.into_iter().chain(draws).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::Span;
+
+    fn of_keys(keys: &[&str]) -> Wants {
+        let key = |key: &&str| (MerchantId(1), IdempotencyKey::try_new(key).unwrap());
+        Wants { keys: keys.iter().map(key).collect(), ..Wants::default() }
+    }
+
+    fn of_numbers(id: i64, first: i64, last: i64) -> Wants {
+        let span = Span { first: IncrementId(first), last: IncrementId(last) };
+        Wants { deliveries: vec![(WebhookId(id), span)], ..Wants::default() }
+    }
+
+    #[test]
+    fn nothing_is_read_ahead_that_one_before_may_change() {
+        assert_eq!(plan(&[of_keys(&["a"]), of_keys(&["b"]), of_keys(&["a"])]), [true, true, false]);
+        // The key of one that is read apart counts, too.
+        assert_eq!(plan(&[of_keys(&["a"]), of_keys(&["a", "b"]), of_keys(&["b"])]), [true, false, false]);
+        assert_eq!(plan(&[of_numbers(1, 1, 5), of_numbers(1, 5, 6), of_numbers(2, 5, 6)]), [true, false, true]);
+        let retry = Wants { batches: vec![(WebhookId(1), IncrementId(9))], ..Wants::default() };
+        assert_eq!(
+            plan(&[of_numbers(1, 1, 1), retry, of_numbers(1, 2, 2), of_numbers(2, 2, 2)]),
+            [true, false, false, true]
+        );
+        let any = Wants { job: Some((MerchantId(1), crate::domain::id::JobId(1))), ..Wants::default() };
+        assert_eq!(plan(&[any, of_numbers(1, 1, 1)]), [false, false]);
+    }
 }

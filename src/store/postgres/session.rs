@@ -53,9 +53,6 @@ pub struct Session {
     patience: Duration,
     /// It did not answer, so it is unknown what it is at.
     is_lost: Cell<bool>,
-    /// Whether statements are prepared: behind a pooler, the next one may be
-    /// another connection's.
-    prepares: bool,
     statements: HashMap<String, Statement>,
 }
 
@@ -70,7 +67,6 @@ impl Session {
             client,
             patience: settings.statement_timeout.saturating_add(GRACE),
             is_lost: Cell::new(false),
-            prepares: settings.prepares,
             statements: HashMap::new(),
         };
         session.batch(&settings.session_sql())?;
@@ -107,9 +103,9 @@ impl Session {
         Ok(self.client.batch_execute(sql).await?)
     }
 
-    /// Keeps a statement prepared, if that is possible here.
+    /// Keeps a statement prepared.
     pub fn prepare(&mut self, sql: &str, types: &[Type]) -> Result<()> {
-        if !self.prepares || self.statements.contains_key(sql) {
+        if self.statements.contains_key(sql) {
             return Ok(());
         }
         if self.statements.len() >= STATEMENTS_MAX {
@@ -143,7 +139,7 @@ impl Session {
     }
 
     fn prepare_for(&mut self, sql: &str, values: &[Parameter<'_>]) -> Result<()> {
-        if !self.prepares || self.statements.contains_key(sql) {
+        if self.statements.contains_key(sql) {
             return Ok(());
         }
         let types: Vec<_> = values.iter().map(|(_, kind)| kind.clone()).collect();

@@ -1,13 +1,10 @@
 //! Where the database is, and how it is talked to.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ClientConfig;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
-use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::error::StoreError;
 
@@ -16,16 +13,12 @@ use crate::store::error::StoreError;
 pub struct Settings {
     /// Where, and as whom.
     pub database: Config,
-    /// How connections are encrypted, unless they are not.
-    pub tls: Option<Arc<ClientConfig>>,
     /// How long connecting may take.
     pub connect_timeout: Duration,
     /// How long one statement may take.
     pub statement_timeout: Duration,
     /// How long another transaction is waited for.
     pub lock_timeout: Duration,
-    /// Whether statements are prepared.
-    pub prepares: bool,
 }
 
 /// Where it is, without a password.
@@ -57,30 +50,18 @@ impl Settings {
         let database: Config = url.parse().map_err(StoreError::failed)?;
         Ok(Self {
             database,
-            tls: None,
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),
-            prepares: true,
         })
     }
 
     /// Connects, and has the connection driven by the runtime that this runs on.
     pub async fn connect(&self) -> Result<Client, StoreError> {
         let connected = tokio::time::timeout(self.connect_timeout, async {
-            match &self.tls {
-                None => {
-                    let (client, connection) = self.database.connect(NoTls).await?;
-                    tokio::spawn(connection);
-                    Ok::<_, StoreError>(client)
-                }
-                Some(tls) => {
-                    let tls = MakeRustlsConnect::new(ClientConfig::clone(tls));
-                    let (client, connection) = self.database.connect(tls).await?;
-                    tokio::spawn(connection);
-                    Ok(client)
-                }
-            }
+            let (client, connection) = self.database.connect(NoTls).await?;
+            tokio::spawn(connection);
+            Ok::<_, StoreError>(client)
         });
         connected.await.map_err(|_| StoreError::failed("the database does not answer"))?
     }

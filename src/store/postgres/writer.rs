@@ -29,7 +29,7 @@ use crate::store::ledger::chores;
 use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, committed, refuse, run_in_rounds};
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
-use crate::store::ledger::queued::Queued;
+use crate::store::ledger::queued::{self, Queued};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::mailbox::Mailbox;
 use crate::store::trouble::Trouble;
@@ -194,7 +194,11 @@ impl Writer {
         if let Err(cause) = self.begin(waits_for, now) {
             self.counts.failed();
             self.is_stuck = true;
-            first.into_iter().for_each(|taken| refuse(&self.queue, Some(taken), &cause));
+            match waits_for {
+                // What others have asked for is not held up by this merchant.
+                Some(_) => first.into_iter().for_each(|taken| queued::refuse(taken.entry, &cause)),
+                None => first.into_iter().for_each(|taken| refuse(&self.queue, Some(taken), &cause)),
+            }
             return;
         }
         self.is_stuck = false;

@@ -12,8 +12,11 @@ use crate::domain::secret::SecretKey;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::webhook::{DeliveryMode, DisabledReason, OldSecret, Pause, PauseReason, Webhook, WebhookSpec};
+use crate::domain::webhook::{
+    DeliveryMode, DisabledReason, OldSecret, Pause, PauseReason, Version, Webhook, WebhookSpec,
+};
 use crate::store::error::StoreError;
+use crate::store::glance::Glimpse;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -170,4 +173,22 @@ fn expansions(text: &str) -> Result<Expansions> {
     let pairs: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| bad("expansions"))?;
     let read = |(topic, own): (String, String)| Ok((checked(Topic::try_new(&topic))?, Expansion::from_store(&own)));
     checked(Expansions::try_new(pairs.into_iter().map(read).collect::<Result<_>>()?))
+}
+
+/// How a webhook stands, but for what is due: from its id, its merchant, its last
+/// number, and what makes up the version of its definition.
+pub fn glimpse(row: &dyn Row) -> Result<Glimpse> {
+    Ok(Glimpse {
+        webhook_id: WebhookId(row.int(0)?),
+        merchant_id: MerchantId(row.int(1)?),
+        last_increment_id: IncrementId(row.int(2)?),
+        version: Version {
+            updated_at: row.time(3)?,
+            is_active: row.flag(4)?,
+            is_paused: row.flag(5)?,
+            disabled: named(row, 6, DisabledReason::from_name)?,
+            is_recovering: row.flag(7)?,
+        },
+        first_due: None,
+    })
 }

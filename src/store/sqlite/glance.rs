@@ -2,13 +2,12 @@
 
 use rusqlite::Connection;
 
-use crate::domain::id::{IncrementId, MerchantId, WebhookId};
-use crate::domain::webhook::{DisabledReason, Version};
+use crate::domain::id::{IncrementId, WebhookId};
 use crate::store::error::StoreError;
 use crate::store::glance::{DueKey, Glimpse};
 use crate::store::sql::Row;
-use crate::store::sql::codes::named;
 use crate::store::sql::db::{all, one, values};
+use crate::store::sql::definition::glimpse;
 use crate::store::sql::steps::Step;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -32,22 +31,6 @@ pub fn glimpses(mut conn: &Connection, after: Option<WebhookId>) -> Result<Step<
     }
     let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP as usize);
     Ok(Step { found, next })
-}
-
-fn glimpse(row: &dyn Row) -> Result<Glimpse> {
-    Ok(Glimpse {
-        webhook_id: WebhookId(row.int(0)?),
-        merchant_id: MerchantId(row.int(1)?),
-        last_increment_id: IncrementId(row.int(2)?),
-        version: Version {
-            updated_at: row.time(3)?,
-            is_active: row.flag(4)?,
-            is_paused: row.flag(5)?,
-            disabled: named(row, 6, DisabledReason::from_name)?,
-            is_recovering: row.flag(7)?,
-        },
-        first_due: None,
-    })
 }
 
 fn due(row: &dyn Row) -> Result<DueKey> {
