@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::book::{Book, Counters};
 use super::change::{Change, Result, Step, View};
@@ -123,6 +123,7 @@ impl Change for Record {
     type Answer = ();
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
+        let mut told_of = FxHashSet::default();
         for outcome in &*self.outcomes {
             let (id, numbers) = (outcome.webhook_id, outcome.numbers);
             match first_heard_of(outcome) {
@@ -141,8 +142,11 @@ impl Change for Record {
                 || entry.counters.consecutive_failures + 1 >= DISABLE_FAILURES_MIN;
             if may_tell {
                 wants.topics.push((id, numbers));
-                wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
-                notices::want(book, wants, entry.webhook.merchant_id);
+                // Each kind goes out once for a webhook; what follows in the same change gathers.
+                if told_of.insert(id) {
+                    wants.notices.extend(Notice::ALL.map(|notice| (id, notice)));
+                    notices::want(book, wants, entry.webhook.merchant_id);
+                }
             }
         }
     }
