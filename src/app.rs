@@ -111,7 +111,12 @@ impl Server {
         service.close();
         sweeper.abort();
         let worker = worker.stop(deadline);
+        let upkeep = Arc::clone(&store);
+        let handing_over = tokio::task::spawn_blocking(move || upkeep.hand_over());
         listener.shutdown(deadline).await;
+        if handing_over.await.is_err() {
+            tracing::error!("handing over to other nodes panicked");
+        }
         let stopping = tokio::task::spawn_blocking(move || {
             worker.join();
             store.close();

@@ -139,6 +139,15 @@ impl Settings {
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
         let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);
+        let roles = self.roles?;
+        let node = store::NodeSettings {
+            name: node_name(self.node_name?.0),
+            takes_calls: roles.takes_calls,
+            sends: roles.sends,
+            lease_ttl: self.lease_ttl_ms?,
+            notifies: self.store_notify?,
+        };
+        let node_name = node.name.clone();
         let store = match address {
             StoreAddress::File(path) => store::Config::File(store::FileConfig {
                 path,
@@ -151,6 +160,7 @@ impl Settings {
             }),
             StoreAddress::Database(database) => store::Config::Database(Box::new(store::DatabaseConfig {
                 database: *database,
+                node,
                 readers_max,
                 write_queue_max,
                 is_paused,
@@ -191,6 +201,7 @@ impl Settings {
                 backlog_max: self.subscription_backlog_max?,
                 delivery_bytes_max: self.delivery_bytes_max?,
                 webhook_requests_max: delivery::scheduler::webhook_requests_max(self.in_flight_max?),
+                node_name,
                 is_paused: self.paused?,
                 dev,
             },
@@ -230,6 +241,14 @@ impl Settings {
             },
             passed_over,
         })
+    }
+}
+
+/// What a node is called: as its operator says, or as its machine is.
+fn node_name(said: String) -> String {
+    match said.is_empty() {
+        true => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        false => said,
     }
 }
 

@@ -31,6 +31,12 @@ impl<const EVERY: bool> Flags<EVERY> {
     }
 }
 
+/// The store of that address, and what else the environment and a file say of it.
+pub fn load_store(address: &str, file: Option<&PathBuf>) -> Result<crate::store::Config, Failure> {
+    let store = Flags::<false> { flags: vec![("store", address.to_owned())], file: file.cloned() };
+    Ok(store.load()?.store)
+}
+
 impl<const EVERY: bool> clap::Args for Flags<EVERY> {
     fn augment_args(command: Command) -> Command {
         let file = Arg::new("config")
@@ -73,7 +79,14 @@ fn flag(key: &'static Key) -> Arg {
         Rule::Switch => flag.num_args(0..=1).require_equals(true).default_missing_value("true"),
         Rule::Networks | Rule::Ports => flag.action(ArgAction::Append),
         Rule::Number { .. } => flag.help_heading("Limits and times"),
-        Rule::Address | Rule::Store | Rule::Durability | Rule::Filter | Rule::Url | Rule::File => flag,
+        Rule::Address
+        | Rule::Store
+        | Rule::Durability
+        | Rule::Filter
+        | Rule::Url
+        | Rule::File
+        | Rule::Name
+        | Rule::Roles => flag,
     }
 }
 
@@ -88,6 +101,8 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Filter => "FILTER",
         Rule::Url => "URL",
         Rule::File => "PATH",
+        Rule::Name => "NAME",
+        Rule::Roles => "ROLES",
         Rule::Number { unit: Unit::Count, .. } => "N",
         Rule::Number { unit: Unit::Bytes, .. } => "BYTES",
         Rule::Number { unit: Unit::Seconds, .. } => "SECONDS",

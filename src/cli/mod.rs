@@ -4,6 +4,7 @@
 
 mod bench;
 mod call;
+mod check;
 mod client;
 mod colour;
 mod demo;
@@ -13,6 +14,8 @@ mod folder;
 mod json;
 mod listen;
 mod method_help;
+mod migrate;
+mod node;
 mod number_log;
 mod openrpc;
 mod receiver;
@@ -75,9 +78,18 @@ enum Command {
     /// Load and print catalogues of topics, beside a running server or without one.
     #[command(subcommand, after_help = topic::EXAMPLES)]
     Topic(topic::TopicCommand),
+    /// List the servers that share a store, beside them or without one.
+    #[command(subcommand, after_help = node::EXAMPLES)]
+    Node(node::NodeCommand),
     /// Give a store that was put back from an older copy a new id.
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::StoreCommand),
+    /// Look whether a store is as it has to be, beside a running server or without one.
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::CheckArgs),
+    /// Copy a whole store from a file into PostgreSQL, or back.
+    #[command(after_help = migrate::EXAMPLES)]
+    Migrate(migrate::MigrateArgs),
     /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
@@ -133,6 +145,11 @@ impl Failure {
         Self { message: self.message.map(|message| format!("{what}: {message}")), ..self }
     }
 
+    /// Something is wrong, and stdout says what.
+    fn told() -> Self {
+        Self { code: 1, message: None }
+    }
+
     /// The reader of stdout has seen enough, as `head` does. There is nothing
     /// left to do, and nothing wrong.
     fn seen_enough() -> Self {
@@ -155,7 +172,10 @@ pub fn main() -> ExitCode {
         Command::Serve(flags) => serve::run(&flags),
         Command::User(command) => user::run(command),
         Command::Topic(command) => topic::run(command),
+        Command::Node(command) => node::run(command),
         Command::Store(command) => store::run(command),
+        Command::Check(args) => check::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Tail(args) => tail::run(args),

@@ -7,7 +7,7 @@ use ::config::{Map, Value};
 
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
-use super::setting::{CaFile, Filter, Networks, Ports, PublicUrl, Setting, StoreAddress};
+use super::setting::{CaFile, Filter, Networks, NodeName, Ports, PublicUrl, Roles, Setting, StoreAddress};
 use crate::store::Durability;
 
 /// Where a value comes from that nobody set.
@@ -91,7 +91,7 @@ keys! {
     /// listens, if that is not said.
     public_url: PublicUrl = "", Rule::Url;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
-    /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, is for one server in this version.
+    /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, may be shared by several servers.
     store: StoreAddress = "sqlite:tallyhook.db", Rule::Store;
     /// What an answer promises: with full, what was accepted survives a power cut;
     /// with normal, a crash of the process.
@@ -224,6 +224,18 @@ keys! {
     write_queue_max: usize = "4096", count(1, 1_000_000);
     /// How long to wait for another process that writes to the store.
     busy_timeout_ms: Duration = "5000", millis(0, 600_000);
+    /// What this server is called among the nodes that share a store; the name of its
+    /// machine, if that is not said.
+    node_name: NodeName = "", Rule::Name;
+    /// What this node does, of those that share a store: take calls, send, or both.
+    roles: Roles = "api,send", Rule::Roles;
+    /// How long nodes that share a store take one of them to be there that does not say so. It
+    /// says so four times as often; if it stops without a word, others send for it after this.
+    lease_ttl_ms: Duration = "8000", millis(1_000, 600_000);
+    /// Nodes that share a store tell one another at once what they have committed, by NOTIFY.
+    /// Without it they find that out by store_poll_ms. A pooler that pools transactions can't
+    /// pass it on.
+    store_notify: bool = "true", Rule::Switch;
     /// Connections that read the store.
     readers_max: u32 = "4", count(1, 256);
     /// How long an idempotency key counts.

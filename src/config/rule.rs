@@ -21,6 +21,10 @@ pub enum Rule {
     Url,
     /// A file that is read at the start.
     File,
+    /// A name for people.
+    Name,
+    /// What a node does.
+    Roles,
     /// A whole number.
     Number {
         /// What it counts.
@@ -60,6 +64,8 @@ impl Rule {
             Self::Filter => "a filter of tracing".to_owned(),
             Self::Url => "an http or https URL".to_owned(),
             Self::File => "a path".to_owned(),
+            Self::Name => "a name".to_owned(),
+            Self::Roles => "api, send or api,send".to_owned(),
             Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
         }
     }

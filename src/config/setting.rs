@@ -31,6 +31,15 @@ pub enum StoreAddress {
     /// A database.
     Database(Box<Database>),
 }
+/// What a node is called.
+pub struct NodeName(pub String);
+/// What a node does.
+pub struct Roles {
+    /// It takes calls.
+    pub takes_calls: bool,
+    /// It sends.
+    pub sends: bool,
+}
 /// Networks, each without bits beyond its prefix.
 pub struct Networks(pub Vec<IpNet>);
 /// Ports, as ranges.
@@ -75,6 +84,35 @@ impl Setting for StoreAddress {
             }
             Some(path) => Ok(Self::File(path.into())),
         }
+    }
+}
+
+impl Setting for NodeName {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        /// Longer ones would only be in the way.
+        const CHARS_MAX: usize = 100;
+        let name = text(value).map(str::trim).ok_or_else(|| format!("{} is no name", shown(value)))?;
+        if name.chars().count() > CHARS_MAX || name.chars().any(char::is_control) {
+            return Err(format!("{} is no name; write up to {CHARS_MAX} characters in one line", shown(value)));
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl Setting for Roles {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        let mut roles = Self { takes_calls: false, sends: false };
+        let wrong = || format!("{} is no list of roles; write {}", shown(value), rule.allowed());
+        for item in items(value) {
+            for role in text(item).ok_or_else(wrong)?.split(',').map(str::trim).filter(|role| !role.is_empty()) {
+                match role {
+                    "api" => roles.takes_calls = true,
+                    "send" => roles.sends = true,
+                    _ => return Err(wrong()),
+                }
+            }
+        }
+        if !roles.takes_calls && !roles.sends { Err(wrong()) } else { Ok(roles) }
     }
 }
 

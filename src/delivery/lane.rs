@@ -17,7 +17,7 @@ use std::time::Duration;
 use super::PAGE_BYTES_MAX;
 use super::health::{Feedback, ReceiverHealth};
 use super::held::{HeldNumbers, Taken};
-use super::load::{LaneState, Load, Share};
+use super::load::{LaneState, Load, Share, Term};
 use super::reading::{NextDue, PendingRead, Retries};
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
@@ -43,6 +43,8 @@ const URGENT_MAX: usize = 64;
 /// One webhook's deliveries.
 #[derive(Debug)]
 pub struct Lane {
+    /// Which of its webhook's lanes it is.
+    pub term: Term,
     /// As the store last announced it.
     pub webhook: Arc<Webhook>,
     /// Requests under way.
@@ -81,11 +83,12 @@ pub struct Lane {
 
 impl Lane {
     /// A lane with nothing in memory.
-    pub fn new(webhook: Arc<Webhook>) -> Self {
+    pub fn new(webhook: Arc<Webhook>, term: Term) -> Self {
         let committed_through = webhook.last_increment_id;
         // What never had a number has nothing to be sent again.
         let next = if committed_through == IncrementId::ZERO { NextDue::Never } else { NextDue::Unknown };
         Self {
+            term,
             in_flight: 0,
             health: ReceiverHealth::new(webhook.consecutive_failures, webhook.pause),
             rate: RateGate::default(),

@@ -84,3 +84,15 @@ impl LaneStates {
         self.0[state as usize]
     }
 }
+
+/// Which of the lanes that a webhook had, one after the other: what an earlier one
+/// had begun is nothing to the next, which began with what the store had then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term(u64);
+
+impl Term {
+    /// That of the lane that is made next.
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}

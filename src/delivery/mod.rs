@@ -9,6 +9,7 @@ pub mod guard;
 mod health;
 mod held;
 mod insecure;
+mod judging;
 mod lane;
 mod load;
 #[cfg(test)]

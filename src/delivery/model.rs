@@ -245,7 +245,7 @@ impl World {
             Step::Hear => {
                 if !self.committed.is_empty() {
                     let outcome = self.committed.remove(0);
-                    self.scheduler.recorded(&outcome);
+                    self.scheduler.recorded(self.scheduler.term(outcome.webhook_id), &outcome);
                 }
             }
             Step::Read { pick, is_old, has_failed } => self.read(pick, is_old, has_failed),
@@ -277,7 +277,7 @@ impl World {
                 let at_start = self.hooks[hook].page(want, self.now, limit);
                 self.looks.push(Look { hook, want, through, limit, at_start });
             }
-            Action::Send(webhook, parcel) => {
+            Action::Send(webhook, parcel, _) => {
                 let hook = webhook.webhook_id.0 as usize - 1;
                 self.check_send(hook, &parcel);
                 for number in parcel.numbers().numbers() {
@@ -393,6 +393,7 @@ impl World {
         };
         let (webhook_id, resends_asked) = (self.hooks[hook].id(), parcel.resends_asked);
         let outcome = Outcome {
+            merchant_id: MerchantId(1),
             webhook_id,
             numbers: parcel.numbers(),
             attempt,
@@ -401,7 +402,7 @@ impl World {
             pause: None,
             resends_asked,
         };
-        self.scheduler.sent(parcel, &outcome, feedback, self.now);
+        self.scheduler.sent(self.scheduler.term(outcome.webhook_id), parcel, &outcome, feedback, self.now);
         self.ended.push(outcome);
     }
 
@@ -448,7 +449,8 @@ impl World {
         let hook = &self.hooks[look.hook];
         let fresh = || hook.page(look.want, self.now, look.limit);
         let reading = (!has_failed).then(|| if is_old { look.at_start } else { fresh() });
-        self.scheduler.read(hook.id(), look.want, look.through, reading, self.now);
+        let term = self.scheduler.term(hook.id());
+        self.scheduler.read(term, (hook.id(), look.want, look.through), reading, self.now);
     }
 
     fn seal(&mut self, pick: usize, has_failed: bool) {
@@ -459,7 +461,7 @@ impl World {
         let (hook, numbers, now) = (&mut self.hooks[id], parcel.numbers(), self.now);
         let is_whole = numbers.numbers().all(|number| hook.rows[&number.0].is_fresh());
         if has_failed || !is_whole {
-            self.scheduler.unsent(hook.id(), &parcel, has_failed, now);
+            self.scheduler.unsent(self.scheduler.term(hook.id()), hook.id(), &parcel, has_failed, now);
             return;
         }
         let asked = numbers.numbers().map(|number| hook.rows[&number.0].resends_asked).sum();

@@ -18,10 +18,11 @@ use std::time::Duration;
 use super::Config;
 use super::health::Feedback;
 use super::lane::Lane;
-use super::load::{LaneStates, Load, Share};
+use super::load::{LaneStates, Load, Share, Term};
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Pause, Webhook};
 use crate::store::mailbox::News;
@@ -57,7 +58,7 @@ pub fn webhook_requests_max(in_flight_max: usize) -> usize {
 pub enum Action {
     /// Post this; then call [`Scheduler::sent`], or [`Scheduler::unsent`] if it
     /// is a batch that the store won't seal.
-    Send(Arc<Webhook>, Parcel),
+    Send(Arc<Webhook>, Parcel, Term),
     /// Read this; then call [`Scheduler::read`].
     Read {
         /// Whose deliveries.
@@ -70,6 +71,8 @@ pub enum Action {
         through: IncrementId,
         /// How much.
         limit: PageLimit,
+        /// On behalf of which lane.
+        term: Term,
     },
 }
 
@@ -95,6 +98,8 @@ pub struct Scheduler {
     bounds: Bounds,
     share: Share,
     lanes: HashMap<WebhookId, Lane>,
+    /// The term of the last lane that was made.
+    term: Term,
     /// Whose lanes there are, so that all can be looked at in parts.
     ids: BTreeSet<WebhookId>,
     tenants: HashMap<MerchantId, Tenant>,
@@ -131,6 +136,7 @@ impl Scheduler {
                 requests_max: webhook_requests_max(config.in_flight_max),
             },
             lanes: HashMap::new(),
+            term: Term::default(),
             ids: BTreeSet::new(),
             tenants: HashMap::new(),
             turns: VecDeque::new(),
@@ -175,6 +181,11 @@ impl Scheduler {
         if let Some(present) = news.present {
             let gone: Vec<_> = self.ids.iter().filter(|id| !present.contains(id)).copied().collect();
             gone.into_iter().for_each(|id| self.remove(id));
+        }
+        if !news.lost.is_empty() {
+            let is_lost = |lane: &Lane| news.lost.contains(&Bucket::of(lane.webhook.merchant_id));
+            let lost: Vec<_> = self.lanes.iter().filter(|(_, lane)| is_lost(lane)).map(|(id, _)| *id).collect();
+            lost.into_iter().for_each(|id| self.remove(id));
         }
         for (id, webhook) in news.changed {
             match webhook {
@@ -353,7 +364,7 @@ impl Scheduler {
             if let Some(webhook) = webhook {
                 self.in_flight += 1;
                 self.unrecorded += 1;
-                return Some(Action::Send(webhook, parcel));
+                return self.lanes.get(&id).map(|lane| Action::Send(webhook, parcel, lane.term));
             }
         }
     }
@@ -363,7 +374,7 @@ impl Scheduler {
         self.with_lane(id, |lane| {
             let (through, limit) = (lane.committed_through(), lane.begin_reading());
             let merchant_id = lane.webhook.merchant_id;
-            action = Some(Action::Read { webhook_id: id, merchant_id, want, through, limit });
+            action = Some(Action::Read { webhook_id: id, merchant_id, want, through, limit, term: lane.term });
         });
         action
     }
@@ -371,7 +382,7 @@ impl Scheduler {
     fn send_from(&mut self, id: WebhookId, now: Timestamp) -> Option<Action> {
         let mut action = None;
         self.with_lane(id, |lane| {
-            action = lane.take(now).map(|parcel| Action::Send(Arc::clone(&lane.webhook), parcel));
+            action = lane.take(now).map(|parcel| Action::Send(Arc::clone(&lane.webhook), parcel, lane.term));
         });
         self.in_flight += 1;
         self.unrecorded += 1;
@@ -428,11 +439,18 @@ impl Scheduler {
 
     /// A request has ended; its number is held until [`Self::recorded`]. Returns
     /// until when its receiver is left alone.
-    pub fn sent(&mut self, parcel: Parcel, outcome: &Outcome, feedback: Feedback, now: Timestamp) -> Option<Pause> {
+    pub fn sent(
+        &mut self,
+        term: Term,
+        parcel: Parcel,
+        outcome: &Outcome,
+        feedback: Feedback,
+        now: Timestamp,
+    ) -> Option<Pause> {
         self.in_flight -= 1;
         let share = self.share;
         let mut pause = None;
-        self.with_lane(outcome.webhook_id, |lane| {
+        self.with_lane_of(term, outcome.webhook_id, |lane| {
             lane.sent(parcel, outcome.verdict, feedback, share, now);
             pause = lane.pause(now);
         });
@@ -441,23 +459,29 @@ impl Scheduler {
 
     /// A batch was not sent: it is no longer what it was, or the store could
     /// not be written (`is_failed`).
-    pub fn unsent(&mut self, id: WebhookId, parcel: &Parcel, is_failed: bool, now: Timestamp) {
+    pub fn unsent(&mut self, term: Term, id: WebhookId, parcel: &Parcel, is_failed: bool, now: Timestamp) {
         self.in_flight -= 1;
         self.unrecorded -= 1;
-        self.with_lane(id, |lane| lane.unsent(parcel, is_failed.then(|| now.after(REST))));
+        self.with_lane_of(term, id, |lane| lane.unsent(parcel, is_failed.then(|| now.after(REST))));
     }
 
     /// An outcome is committed.
-    pub fn recorded(&mut self, outcome: &Outcome) {
+    pub fn recorded(&mut self, term: Term, outcome: &Outcome) {
         self.unrecorded -= 1;
-        self.with_lane(outcome.webhook_id, |lane| {
+        self.with_lane_of(term, outcome.webhook_id, |lane| {
             lane.recorded(outcome.numbers, outcome.attempt.attempt, outcome.verdict)
         });
     }
 
     /// What a lane wanted was read, or could not be.
-    pub fn read(&mut self, id: WebhookId, want: Want, through: IncrementId, reading: Option<Loaded>, now: Timestamp) {
-        self.with_lane(id, |lane| match reading {
+    pub fn read(
+        &mut self,
+        term: Term,
+        (id, want, through): (WebhookId, Want, IncrementId),
+        reading: Option<Loaded>,
+        now: Timestamp,
+    ) {
+        self.with_lane_of(term, id, |lane| match reading {
             None => lane.reading_failed(now.after(REST)),
             Some(Loaded { page, next_due }) => lane.read(want, page, next_due, through, now),
         });
@@ -500,6 +524,19 @@ impl Scheduler {
         }
     }
 
+    /// The same with the lane of that term, if it is still there.
+    fn with_lane_of(&mut self, term: Term, id: WebhookId, act: impl FnOnce(&mut Lane)) {
+        if self.lanes.get(&id).is_some_and(|lane| lane.term == term) {
+            self.with_lane(id, act);
+        }
+    }
+
+    /// The term of a webhook's lane.
+    #[cfg(test)]
+    pub fn term(&self, id: WebhookId) -> Term {
+        self.lanes.get(&id).map_or(Term::default(), |lane| lane.term)
+    }
+
     /// Has the sums follow a lane.
     fn weigh(&mut self, merchant: MerchantId, before: (Load, bool), after: (Load, bool)) {
         let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
@@ -514,7 +551,8 @@ impl Scheduler {
 
     fn add(&mut self, id: WebhookId, webhook: Arc<Webhook>) {
         self.tenants.entry(webhook.merchant_id).or_default().lanes += 1;
-        let lane = Lane::new(webhook);
+        self.term = self.term.next();
+        let lane = Lane::new(webhook, self.term);
         self.states.add(lane.state());
         self.lanes.insert(id, lane);
         self.ids.insert(id);

@@ -10,23 +10,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::Config;
 use super::answers::Kept;
 use super::blot::Credentials;
-use super::client::{self, Client, PostRequest, PostResult};
+use super::client::{Client, PostRequest, PostResult};
 use super::connect::{Resolve, SharedLookups};
 use super::gauges::Gauges;
 use super::health::Feedback;
+use super::judging::judge;
+use super::load::Term;
 use super::pace::Pace;
 use super::poll::Poll;
 use super::scheduler::comparison::{Compared, Comparison, Redefine};
 use super::scheduler::{Action, Scheduler};
-use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome, Verdict};
-use crate::domain::id::{IncrementId, StoreId, WebhookId};
+use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome};
+use crate::domain::id::{IncrementId, MerchantId, StoreId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
 use crate::render::{self, TooLarge};
 use crate::store::mailbox::Mailbox;
+use crate::store::tending::Tending;
 use crate::store::{Glimpse, Loaded, Outbox, Parcel, StoreError, Want};
 use crate::work;
 use crate::work::apart::Apart;
@@ -126,7 +129,10 @@ impl Worker {
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
             let (outcomes, record_by, recording) = (VecDeque::new(), None, 0);
-            let run = Run { scheduler, pace, gauges, poll, comparison: None, context, outcomes, record_by, recording };
+            let tending = Arc::clone(parts.mailbox.tending());
+            let comparison = None;
+            let run =
+                Run { scheduler, tending, pace, gauges, poll, comparison, context, outcomes, record_by, recording };
             runtime.block_on(run.run(parts.mailbox, reported, stopped));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -163,16 +169,19 @@ enum Report {
     /// The store would not seal the batch, or could not.
     Unsent {
         webhook_id: WebhookId,
+        merchant_id: MerchantId,
         parcel: Box<Parcel>,
         is_failed: bool,
+        term: Term,
     },
     Read {
         webhook_id: WebhookId,
         want: Want,
         through: IncrementId,
         reading: Result<Loaded, StoreError>,
+        term: Term,
     },
-    Recorded(Arc<[Outcome]>),
+    Recorded(Arc<[Outcome]>, Vec<Term>),
     /// How all webhooks stand in the store.
     Glanced(Result<Vec<Glimpse>, StoreError>),
     /// The definition of a webhook; `None`: it is deleted.
@@ -186,6 +195,15 @@ struct Sent {
     parcel: Parcel,
     kept: Option<Kept>,
     ended_at: Instant,
+    term: Term,
+}
+
+/// An attempt that has ended, and is to be recorded.
+struct Ended {
+    outcome: Outcome,
+    /// The room that its answer takes up.
+    kept: Option<Kept>,
+    term: Term,
 }
 
 /// What tasks work with.
@@ -204,15 +222,15 @@ struct Context {
 /// The loop's own state.
 struct Run {
     scheduler: Scheduler,
+    tending: Arc<Tending>,
     pace: Pace,
     gauges: Gauges,
     poll: Poll,
     /// How all webhooks stood, as far as the lanes were not compared with it yet.
     comparison: Option<Comparison>,
     context: Context,
-    /// Ended, and to be recorded with the next batch; with the room that their
-    /// answers take up.
-    outcomes: VecDeque<(Outcome, Option<Kept>)>,
+    /// Ended, and to be recorded with the next batch.
+    outcomes: VecDeque<Ended>,
     /// When the first of them has waited long enough.
     record_by: Option<Instant>,
     /// Changes that wait to be recorded.
@@ -233,9 +251,10 @@ impl Run {
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
                 let now = self.context.clock.now();
-                let actions = std::iter::from_fn(|| self.scheduler.next(now)).take(ACTIONS_PER_STEP);
-                let actions: Vec<_> = actions.collect();
-                let is_done = actions.len() < ACTIONS_PER_STEP;
+                // Others may be sending already, unless the leases can be relied on.
+                let max = if self.tending.is_sure() { ACTIONS_PER_STEP } else { 0 };
+                let actions: Vec<_> = std::iter::from_fn(|| self.scheduler.next(now)).take(max).collect();
+                let is_done = max == 0 || actions.len() < max;
                 actions.into_iter().for_each(|action| self.act(action));
                 is_done
             });
@@ -288,20 +307,27 @@ impl Run {
     fn act(&self, action: Action) {
         let context = self.context.clone();
         match action {
-            Action::Send(webhook, parcel) => tokio::spawn(work::guarded("a delivery", async move {
-                let webhook_id = webhook.webhook_id;
-                if let Err(is_failed) = context.seal(webhook_id, &parcel).await {
-                    let parcel = Box::new(parcel);
-                    return context.report(Report::Unsent { webhook_id, parcel, is_failed }).await;
-                }
-                let (outcome, feedback, kept) = context.deliver(&webhook, &parcel).await;
-                let ended_at = Instant::now();
-                context.report(Report::Sent(Box::new(Sent { outcome, feedback, parcel, kept, ended_at }))).await;
-            })),
-            Action::Read { webhook_id, merchant_id, want, through, limit } => tokio::spawn(async move {
+            Action::Send(webhook, parcel, term) => {
+                self.tending.begin(webhook.merchant_id);
+                tokio::spawn(work::guarded("a delivery", async move {
+                    let Webhook { webhook_id, merchant_id, .. } = *webhook;
+                    if let Err(is_failed) = context.seal(&webhook, &parcel).await {
+                        let parcel = Box::new(parcel);
+                        return context
+                            .report(Report::Unsent { webhook_id, merchant_id, parcel, is_failed, term })
+                            .await;
+                    }
+                    let (outcome, feedback, kept) = context.deliver(&webhook, &parcel).await;
+                    let ended_at = Instant::now();
+                    context
+                        .report(Report::Sent(Box::new(Sent { outcome, feedback, parcel, kept, ended_at, term })))
+                        .await;
+                }))
+            }
+            Action::Read { webhook_id, merchant_id, want, through, limit, term } => tokio::spawn(async move {
                 let now = context.clock.now();
                 let reading = context.store.load(merchant_id, webhook_id, want, now, limit).await;
-                context.report(Report::Read { webhook_id, want, through, reading }).await;
+                context.report(Report::Read { webhook_id, want, through, reading, term }).await;
             }),
         };
     }
@@ -309,33 +335,39 @@ impl Run {
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
-                let Sent { mut outcome, feedback, parcel, kept, ended_at } = *sent;
+                let Sent { mut outcome, feedback, parcel, kept, ended_at, term } = *sent;
                 self.pace.heard(ended_at, Instant::now());
                 self.gauges.ended(outcome.attempt.error.as_ref());
-                outcome.pause = self.scheduler.sent(parcel, &outcome, feedback, self.context.clock.now());
+                outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
-                self.outcomes.push_back((outcome, kept));
+                self.outcomes.push_back(Ended { outcome, kept, term });
             }
-            Report::Unsent { webhook_id, parcel, is_failed } => {
-                self.scheduler.unsent(webhook_id, &parcel, is_failed, self.context.clock.now());
+            Report::Unsent { webhook_id, merchant_id, parcel, is_failed, term } => {
+                self.tending.end(merchant_id);
+                self.scheduler.unsent(term, webhook_id, &parcel, is_failed, self.context.clock.now());
             }
-            Report::Read { webhook_id, want, through, reading } => {
+            Report::Read { webhook_id, want, through, reading, term } => {
                 if let Err(cause) = &reading {
                     error!(%cause, %webhook_id, "pending deliveries could not be read; trying again");
                 }
-                self.scheduler.read(webhook_id, want, through, reading.ok(), self.context.clock.now());
+                let now = self.context.clock.now();
+                self.scheduler.read(term, (webhook_id, want, through), reading.ok(), now);
             }
-            Report::Recorded(outcomes) => {
+            Report::Recorded(outcomes, terms) => {
                 self.recording -= 1;
                 // What the commit changed was announced before it was answered:
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
-                for outcome in outcomes.iter() {
-                    self.scheduler.recorded(outcome);
+                for (outcome, term) in outcomes.iter().zip(terms) {
+                    self.tending.end(outcome.merchant_id);
+                    self.scheduler.recorded(term, outcome);
                 }
             }
             Report::Glanced(glimpses) => self.hear_glanced(glimpses),
-            Report::Redefined(redefine, webhook) => self.scheduler.redefine(redefine, webhook),
+            Report::Redefined(redefine, webhook) => {
+                let is_own = self.tending.has(redefine.merchant_id);
+                self.scheduler.redefine(redefine, webhook.filter(|_| is_own));
+            }
         }
     }
 
@@ -422,14 +454,19 @@ impl Run {
     fn record_some(&mut self) {
         self.recording += 1;
         let (mut bytes, mut numbers) = (0, 0);
-        let fits = |(outcome, _): &&(Outcome, _)| {
+        let fits = |Ended { outcome, .. }: &&Ended| {
             let is_first = numbers == 0;
             bytes += outcome.attempt.weight();
             numbers += outcome.numbers.numbers().count();
             is_first || (bytes <= RECORD_BYTES_MAX && numbers <= RECORD_NUMBERS_MAX)
         };
         let count = self.outcomes.iter().take_while(fits).count();
-        let (outcomes, kept): (Vec<_>, Vec<_>) = self.outcomes.drain(..count).unzip();
+        let (mut outcomes, mut kept, mut terms) = (Vec::new(), Vec::new(), Vec::new());
+        for ended in self.outcomes.drain(..count) {
+            outcomes.push(ended.outcome);
+            kept.push(ended.kept);
+            terms.push(ended.term);
+        }
         let outcomes: Arc<[Outcome]> = outcomes.into();
         let context = self.context.clone();
         tokio::spawn(async move {
@@ -440,7 +477,7 @@ impl Run {
                 tokio::time::sleep(RECORD_INTERVAL).await;
             }
             drop(kept);
-            context.report(Report::Recorded(outcomes)).await;
+            context.report(Report::Recorded(outcomes, terms)).await;
         });
     }
 }
@@ -457,12 +494,13 @@ impl Context {
     /// Has the store remember a batch before it is sent for the first time, so
     /// that whatever happens it is the same batch again. Fails with whether
     /// the store failed; if not, the batch is no longer what it was.
-    async fn seal(&self, webhook_id: WebhookId, parcel: &Parcel) -> Result<(), bool> {
+    async fn seal(&self, webhook: &Webhook, parcel: &Parcel) -> Result<(), bool> {
+        let Webhook { webhook_id, merchant_id, .. } = *webhook;
         let is_new = parcel.batch.is_some() && parcel.attempts == 0 && parcel.due_at.is_none();
         if !is_new {
             return Ok(());
         }
-        match self.store.seal(webhook_id, parcel.numbers()).await {
+        match self.store.seal(merchant_id, webhook_id, parcel.numbers()).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(false),
             Err(cause) => {
@@ -513,6 +551,7 @@ impl Context {
         let ended_at = self.clock.now();
         let (verdict, feedback) = judge(webhook, parcel, &result, ended_at, (self.random)());
         let outcome = Outcome {
+            merchant_id: webhook.merchant_id,
             webhook_id: webhook.webhook_id,
             numbers: parcel.numbers(),
             attempt: Attempt {
@@ -583,38 +622,5 @@ impl Prepared {
         let spelling = render::spelling(webhook, parcel);
         let logged = log_headers(&headers, &spelling, LOG_HEADERS_CHARS_MAX);
         Ok(Self { headers, spelling, body, logged })
-    }
-}
-
-/// What becomes of a delivery after an attempt, and what that says of its
-/// receiver.
-fn judge(webhook: &Webhook, parcel: &Parcel, result: &PostResult, now: Timestamp, random: f64) -> (Verdict, Feedback) {
-    let Some(error) = &result.error else {
-        return (Verdict::Delivered, Feedback::Good(result.answered_in.unwrap_or(result.duration)));
-    };
-    if error.class == ErrorClass::BodyTooLarge {
-        return (Verdict::Abandoned, Feedback::Nothing);
-    }
-    let status = result.status.and_then(|status| StatusCode::from_u16(status).ok());
-    if status == Some(StatusCode::GONE) {
-        return (Verdict::Gone, Feedback::Bad);
-    }
-    let asked = client::retry_after(&result.response_headers, now);
-    let feedback = match status {
-        Some(
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT,
-        ) => Feedback::TooMuch(asked),
-        _ if asked.is_some() => Feedback::TooMuch(asked),
-        _ if matches!(error.class, ErrorClass::Timeout | ErrorClass::Connect) => Feedback::Lost,
-        _ => Feedback::Bad,
-    };
-    // From 1, since the policy last began anew.
-    let attempt = (parcel.attempts + 1).saturating_sub(parcel.policy_start);
-    match webhook.spec.retry.next_attempt(attempt, now, asked, random) {
-        Some(at) => (Verdict::Retry(at), feedback),
-        None => (Verdict::Abandoned, feedback),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::id::{EventId, IncrementId, Span, WebhookId};
+use super::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use super::pause::Pause;
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
@@ -319,6 +319,8 @@ pub enum Verdict {
 /// An attempt and its verdict, on the way to the store.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// Whose webhook.
+    pub merchant_id: MerchantId,
     /// The webhook.
     pub webhook_id: WebhookId,
     /// The delivery's number, or those of its batch.

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod catalogue;
+pub mod cluster;
 pub mod delivery;
 pub mod event;
 pub mod expansion;
@@ -15,6 +16,7 @@ pub mod id;
 pub mod job;
 pub mod message_schema;
 pub mod nearest;
+pub mod node;
 pub mod page;
 pub mod pause;
 pub mod policy;

@@ -26,16 +26,9 @@
 //! pending, and also while it has a `next_attempt_at`, whatever its state: so
 //! what was delivered can be sent again and stay delivered.
 //!
-//! Of whatever can be, as a test makes sure by trying all there can be:
-//!
-//! - it has an `ended_at` unless it is pending;
-//! - it has a `reason` if it was abandoned or cancelled, and then it is not to
-//!   be sent;
-//! - once it was tried, it has a `next_attempt_at` while it is pending;
-//! - what was forgotten is not to be sent.
-//!
-//! The functions ask for none of this, and say of the rest what the store
-//! always did.
+//! Of whatever can be, some things hold ([`RULES`]), as a test makes sure by
+//! trying all there can be. The functions ask for none of them, and say of the
+//! rest what the store always did.
 //!
 //! Nothing here says that a request is under way, nor needs to: each asking to
 //! send again is counted, and an outcome that knows of fewer than the row was
@@ -68,6 +61,39 @@ pub struct Standing {
     /// Its owner had what was sent forgotten.
     pub is_forgotten: bool,
 }
+
+/// Something that holds of whatever can be.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// In words, of a delivery.
+    pub words: &'static str,
+    /// Whether it holds.
+    pub holds: fn(Standing) -> bool,
+}
+
+/// What holds of whatever can be; a row of which something else is true was not
+/// written by these functions.
+pub const RULES: [Rule; 7] = [
+    Rule { words: "ended_at is set unless it is pending", holds: |it| it.ended_at.is_none() == it.is_pending() },
+    Rule {
+        words: "a reason is set if it was abandoned or cancelled, and else not",
+        holds: |it| it.reason.is_some() == it.has_failed(),
+    },
+    Rule {
+        words: "next_attempt_at is not set if it was abandoned or cancelled",
+        holds: |it| it.next_attempt_at.is_none() || !it.has_failed(),
+    },
+    Rule {
+        words: "next_attempt_at is set if it is pending and was tried",
+        holds: |it| it.next_attempt_at.is_some() || it.attempts == 0 || !it.is_pending(),
+    },
+    Rule { words: "policy_start is at most attempts", holds: |it| it.policy_start <= it.attempts },
+    Rule { words: "it is not to be sent if it was forgotten", holds: |it| !(it.is_to_be_sent() && it.is_forgotten) },
+    Rule {
+        words: "it is alone in its batch if it was forgotten",
+        holds: |it| it.shared_batch().is_none() || !it.is_forgotten,
+    },
+];
 
 /// Why a delivery is not changed as its owner wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +162,22 @@ impl Standing {
     /// again. Who names no state does not mean what was cancelled.
     pub fn is_meant_by(self, state: Option<DeliveryState>) -> bool {
         state.map_or(self.state != DeliveryState::Cancelled, |state| self.state == state)
+    }
+
+    /// True if it has ended undelivered.
+    fn has_failed(self) -> bool {
+        matches!(self.state, DeliveryState::Abandoned | DeliveryState::Cancelled)
+    }
+
+    /// True if it was ever asked to be sent again. Only so can it be pending though
+    /// it had ended.
+    pub fn was_sent_again(self) -> bool {
+        self.resends_asked > 0 || self.policy_start > 0
+    }
+
+    /// What is true of it and can't be.
+    pub fn broken_rules(self) -> impl Iterator<Item = &'static Rule> {
+        RULES.iter().filter(move |rule| !(rule.holds)(self))
     }
 
     /// Its batch, if there are others in it.

@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod event;
 pub mod job;
 pub mod live;
+pub mod node;
 mod places;
 mod rate;
 pub mod request;
@@ -108,6 +109,8 @@ pub struct Config {
     pub waiting_pulls_max: usize,
     /// The most news that wait for one who watches, before more are missed.
     pub backlog_max: usize,
+    /// What this server is called where it has its store for itself; nodes of a shared one say so there.
+    pub node_name: String,
     /// Whether nothing is sent.
     pub is_paused: bool,
     /// Whether the demo user may log in.
@@ -124,6 +127,7 @@ pub struct Service {
     store: Arc<dyn Store>,
     guard: Arc<Guard>,
     clock: Clock,
+    started_at: Timestamp,
     failed_logins: FailedLogins,
     call_rate: Option<CallRate<UserId>>,
     stranger_rate: Option<CallRate<Origin>>,
@@ -159,6 +163,7 @@ impl Service {
             config,
             store,
             guard,
+            started_at: clock.now(),
             clock,
             failed_logins,
             call_rate,

@@ -4,6 +4,7 @@ use super::config::Config;
 use super::opening::OpenError;
 pub use super::sql::admin::{Admin, AdminError, Found, Loaded, NewUser};
 use super::{postgres, sqlite};
+use crate::domain::cluster::Cluster;
 use crate::domain::id::StoreId;
 use crate::domain::time::Timestamp;
 
@@ -40,6 +41,19 @@ pub fn renew_store_id(config: &Config, now: Timestamp) -> Result<(StoreId, Store
         Config::Database(config) => {
             let database = || config.database.to_string();
             postgres::admin::renew_store_id(config).map_err(|cause| OpenError::Database { database: database(), cause })
+        }
+    }
+}
+
+/// The nodes that share the store, from beside them; `None`: it is in a file, which
+/// one server has for itself.
+pub fn nodes(config: &Config) -> Result<Option<Cluster>, OpenError> {
+    match config {
+        Config::File(_) => Ok(None),
+        Config::Database(config) => {
+            let database = || config.database.to_string();
+            let seen = postgres::nodes::look(config);
+            seen.map(Some).map_err(|cause| OpenError::Database { database: database(), cause })
         }
     }
 }

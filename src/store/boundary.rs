@@ -7,6 +7,7 @@ use super::deliveries::Deliveries;
 #[cfg(doc)]
 use super::error::StoreError;
 use super::events::Events;
+use super::nodes::Nodes;
 use super::outbox::Outbox;
 use super::resending::Resending;
 use super::watched::Watched;
@@ -22,11 +23,11 @@ use super::webhooks::Webhooks;
 /// `ShuttingDown` and `DiskFull` say that nothing was done. When one that
 /// changes something has answered, the change is on disk.
 pub trait Store:
-    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
+    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes
 {
 }
 
 impl<T> Store for T where
-    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched
+    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes
 {
 }

@@ -41,7 +41,7 @@ pub struct Glimpse {
 /// What the delivery worker looks at now and then, whatever it was told.
 #[async_trait]
 pub trait Glance: Send + Sync + 'static {
-    /// Every webhook, in the order of their ids. They are read in parts, so one
+    /// Every webhook that this node sends to, in the order of their ids. They are read in parts, so one
     /// may have changed since the others were. Fails as [`super::Store`]'s
     /// methods do.
     async fn glance(&self) -> Result<Vec<Glimpse>, StoreError>;

@@ -11,8 +11,10 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::webhook::Webhook;
 use crate::store::parcel::Parcel;
+use crate::store::tending::Tending;
 use crate::work::may_take;
 
 /// The most deliveries that wait in the mailbox.
@@ -31,6 +33,8 @@ pub struct News {
     /// Which webhooks there are, once all were read again; the lanes of others
     /// end, before all else that is told here.
     pub present: Option<HashSet<WebhookId>>,
+    /// Buckets for whose merchants others send; the lanes of those end, too.
+    pub lost: HashSet<Bucket>,
     /// Webhooks that are new or changed, as they are now; `None`: deleted.
     pub changed: HashMap<WebhookId, Option<Arc<Webhook>>>,
     /// The last number committed for each webhook that got any.
@@ -48,6 +52,8 @@ pub struct News {
 /// Holds the news until the worker takes them.
 #[derive(Debug, Default)]
 pub struct Mailbox {
+    /// For whom this node sends: of others the worker is told nothing.
+    tending: Arc<Tending>,
     untaken: Mutex<Untaken>,
     arrived: Notify,
     waits: Waits,
@@ -150,6 +156,27 @@ impl Waits {
 }
 
 impl Mailbox {
+    /// For a worker who sends for these merchants.
+    pub fn new(tending: Arc<Tending>) -> Self {
+        Self { tending, ..Self::default() }
+    }
+
+    /// For whom the worker sends.
+    pub fn tending(&self) -> &Arc<Tending> {
+        &self.tending
+    }
+
+    /// Has the worker look whether it may go on.
+    pub fn nudge(&self) {
+        self.arrived.notify_one();
+    }
+
+    /// Announces that another node sends for the merchants of a bucket.
+    pub fn announce_lost(&self, bucket: Bucket) {
+        self.untaken().news.lost.insert(bucket);
+        self.arrived.notify_one();
+    }
+
     /// Announces a new, changed or deleted webhook.
     pub fn announce_webhook(&self, id: WebhookId, webhook: Option<Arc<Webhook>>) {
         if webhook.is_none() {
@@ -186,7 +213,7 @@ impl Mailbox {
         }
         drop(waits);
         let mut untaken = self.untaken();
-        for (id, parcel) in parcels {
+        for (id, parcel) in parcels.into_iter().filter(|(_, parcel)| self.tending.has(parcel.event.merchant_id)) {
             untaken.news.note_through(id, parcel.increment_id);
             untaken.take(id, parcel);
         }
@@ -241,7 +268,12 @@ impl Mailbox {
 
     /// Takes all there is.
     pub fn take(&self) -> News {
-        std::mem::take(&mut *self.untaken()).news
+        let mut news = std::mem::take(&mut *self.untaken()).news;
+        let is_own = |webhook: &Option<Arc<Webhook>>| {
+            webhook.as_ref().is_none_or(|webhook| self.tending.has(webhook.merchant_id))
+        };
+        news.changed.retain(|_, webhook| is_own(webhook));
+        news
     }
 
     fn untaken(&self) -> MutexGuard<'_, Untaken> {

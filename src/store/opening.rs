@@ -9,6 +9,7 @@ use super::mailbox::Mailbox;
 use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::sqlite::open::OpenError as FileError;
+use super::tending::Tending;
 use super::upkeep::Upkeep;
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
@@ -42,7 +43,11 @@ pub struct Opened {
 /// Opens the store, and makes it if it is missing. Fails if what lies there is
 /// not ours, is newer than this program, or is a file that another process serves.
 pub fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Opened, OpenError> {
-    let mailbox = Arc::new(Mailbox::default());
+    let tending = match &config {
+        Config::File(_) => Tending::default(),
+        Config::Database(_) => Tending::by_leases(),
+    };
+    let mailbox = Arc::new(Mailbox::new(Arc::new(tending)));
     let own = Arc::clone(&mailbox);
     Ok(match config {
         Config::File(config) => {

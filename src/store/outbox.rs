@@ -64,7 +64,7 @@ pub struct Loaded {
 /// What sending needs of a store.
 #[async_trait]
 pub trait Outbox: Glance + Webhooks {
-    /// Every webhook there is, for the lanes at the start.
+    /// Every webhook that this node sends to, for the lanes at the start.
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError>;
 
     /// A page of what is wanted of a webhook, as it is at `now`.
@@ -79,13 +79,16 @@ pub trait Outbox: Glance + Webhooks {
 
     /// Has these numbers go out as one from now on: every attempt, retry and
     /// replay of one of them is one of all. False, with nothing done, unless
-    /// all are pending, were never tried, and are in no batch yet.
-    async fn seal(&self, id: WebhookId, batch: Span) -> Result<bool, StoreError> {
-        change_first(self, Cost::of(batch.numbers().count(), 0), Seal { webhook_id: id, batch }).await
+    /// all are pending, were never tried, and are in no batch yet, and unless this
+    /// node is the one that sends for the merchant.
+    async fn seal(&self, merchant: MerchantId, id: WebhookId, batch: Span) -> Result<bool, StoreError> {
+        let seal = Seal { merchant_id: merchant, webhook_id: id, batch: Some(batch) };
+        change_first(self, Cost::of(batch.numbers().count(), 0), seal).await
     }
 
     /// Records attempts, and disables webhooks that are gone or have failed
     /// for long. Each counts only if it is the attempt that follows those on
-    /// record, so recording twice is recording once.
+    /// record, so recording twice is recording once. What was sent for merchants
+    /// that another node sends for by now is left out.
     async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError>;
 }

@@ -18,6 +18,10 @@ pub trait Upkeep: Send + Sync + 'static {
     /// be called every minute or so.
     fn sweep(&self);
 
+    /// Has others who share the store send from now on, of what is not under way.
+    /// Blocks.
+    fn hand_over(&self);
+
     /// Commits what waits, refuses what comes, and closes the store. Blocks.
     fn close(&self);
 }

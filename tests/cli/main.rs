@@ -7,6 +7,9 @@ mod tools;
 
 mod bench;
 mod calling;
+mod check;
+mod migrate;
+mod nodes;
 mod store;
 mod tail;
 mod users;
@@ -252,6 +255,8 @@ fn help_teaches() {
         &["serve", "--help"],
         &["user", "--help"],
         &["listen", "--help"],
+        &["check", "--help"],
+        &["migrate", "--help"],
         &["call", "--help"],
         &["tail", "--help"],
         &["demo", "--help"],

@@ -146,7 +146,7 @@ fn commands_and_their_flags_are_there() {
     for (page, line) in commands {
         let line = line.split(" #").next().unwrap_or_default();
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
-        let depth = if matches!(words.first(), Some(&("user" | "topic" | "store" | "sdk"))) { 2 } else { 1 };
+        let depth = if matches!(words.first(), Some(&("user" | "topic" | "node" | "store" | "sdk"))) { 2 } else { 1 };
         let named: Vec<String> =
             words.iter().take(depth).take_while(|word| !word.starts_with('-')).map(|word| (*word).to_owned()).collect();
         let own = named.clone();

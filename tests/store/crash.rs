@@ -3,9 +3,8 @@
 //! used for another event.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,75 +16,12 @@ use tokio::sync::watch;
 
 use crate::common::accounts::{Accepted as Books, audit, entries};
 use crate::common::{self, Arrived, Http, PATIENCE, Receiver, Reply, basic};
+use crate::process::{PROGRAM, Process};
 use crate::tools;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 const EVENTS: usize = 5_000;
 const PUBLISHERS: usize = 16;
 const KILLS: usize = 20;
-
-/// A server in a process of its own, which can be killed.
-struct Process {
-    child: Child,
-    url: String,
-    log: PathBuf,
-}
-
-impl Process {
-    fn start(folder: &Path) -> Self {
-        Self::start_with(folder, &[])
-    }
-
-    fn start_with(folder: &Path, more: &[&str]) -> Self {
-        let log = folder.join("server.log");
-        let stderr = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let mut child = tools::command(PROGRAM)
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "error", "--store"])
-            .arg(format!("sqlite:{}", folder.join("store.db").display()))
-            .args(more)
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("tallyhook listening on ").unwrap_or_else(|| panic!("{line:?}"));
-        Self { url: url.to_owned(), child, log }
-    }
-
-    /// The names of its threads, and where in the kernel each waits; as far as the system tells.
-    fn threads(&self) -> Vec<(String, String)> {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        let read = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        tasks.map(|task| (read(task.path().join("comm")), read(task.path().join("wchan")))).collect()
-    }
-
-    /// SIGTERM: what is in flight ends and is recorded.
-    fn stop(&mut self) {
-        let id = self.child.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
-    }
-
-    /// SIGKILL: nothing of it runs any more when this returns.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("the server at {} (ended: {:?}) said: {log}", self.url, self.child.try_wait());
-            eprintln!("what its threads wait for: {:?}", self.threads());
-        }
-        // Gone already, if it was stopped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// One call as the demo user; `None` if the server was killed meanwhile, and
 /// null if it refuses events because its store is full, or a replay or backfill
@@ -202,6 +138,7 @@ async fn tell(kills: usize) -> Story {
         };
         tokio::time::timeout(PATIENCE, reached).await.expect("events are accepted");
         process.kill();
+        check(folder.path());
         process = Process::start(folder.path());
         // All may have been published before it was killed.
         moved.send_replace(process.url.clone());
@@ -383,6 +320,7 @@ async fn chores_that_are_killed_go_on() {
         process.kill();
         let rotated = meddling.await.unwrap();
         answered += rotated.len();
+        check(folder.path());
         let store = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
         audit(&store, &accepted).unwrap_or_else(|problem| panic!("round {round}: {problem}"));
         let verdict: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -412,6 +350,14 @@ async fn chores_that_are_killed_go_on() {
         "killed {ROUNDS} times in the middle of chores; {answered} rotations answered, {pruned} deliveries without their attempts, {books:?}"
     );
     assert!(answered > 0);
+}
+
+/// The store is as it has to be, whatever has just happened to its server.
+fn check(folder: &Path) {
+    let store = format!("sqlite:{}", folder.join("store.db").display());
+    let checked = tools::command(PROGRAM).args(["check", "--store", &store]).output().unwrap();
+    let told = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
+    assert!(checked.status.success(), "{told:?}");
 }
 
 /// Counts the deliveries that have lost their attempts.

@@ -8,8 +8,10 @@ mod disk;
 #[path = "../tools/mod.rs"]
 mod tools;
 
+mod cluster;
 mod crash;
 mod postgres;
 mod power;
+mod process;
 mod sqlite;
 mod suite;

@@ -1,8 +1,11 @@
 //! PostgreSQL, by the suite.
 
-use std::sync::Arc;
+mod nodes;
 
-use tallyhook::domain::delivery::DeliveryFilter;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tallyhook::domain::delivery::{DeliveryFilter, DeliveryState, Verdict};
 use tallyhook::domain::id::MerchantId;
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::secret::KeyHash;
@@ -11,7 +14,8 @@ use tallyhook::domain::webhook::WebhookSpec;
 use tallyhook::metrics::Metrics;
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::postgres::{Config, PostgresStore, Settings as Database};
-use tallyhook::store::{Deliveries, Events, Terms, Webhooks};
+use tallyhook::store::tending::Tending;
+use tallyhook::store::{Deliveries, Events, NodeSettings, Terms, Upkeep, Webhooks};
 
 use crate::common::postgres::Postgres;
 use crate::suite::{Engine, QUOTA, START, Settings, by, event, spec, suite};
@@ -56,6 +60,10 @@ impl Engine for PostgresStore {
         Self::open(config(url, settings), clock, mailbox, &Metrics::default()).unwrap()
     }
 
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::new(Mailbox::new(Arc::new(Tending::by_leases())))
+    }
+
     /// As the database does some time by itself, for others to use it again.
     fn give_back(url: &String) {
         Postgres::shared().expect("PostgreSQL is installed").run_in(url, "VACUUM FULL event");
@@ -67,13 +75,32 @@ impl Engine for PostgresStore {
     }
 }
 
+impl crate::suite::Place for String {
+    fn config(&self) -> tallyhook::store::Config {
+        tallyhook::store::Config::Database(Box::new(config(self, &Settings::default())))
+    }
+}
+
 fn database(url: &str) -> Database {
     Database::parse(url).unwrap()
+}
+
+/// For an operator.
+pub fn admin_config(url: &str) -> tallyhook::store::Config {
+    tallyhook::store::Config::Database(Box::new(config(url, &Settings::default())))
 }
 
 fn config(url: &str, settings: &Settings) -> Config {
     Config {
         database: database(url),
+        node: NodeSettings {
+            name: "test".to_owned(),
+            takes_calls: true,
+            sends: true,
+            // Many servers start at once, and are slow then.
+            lease_ttl: Duration::from_secs(60),
+            notifies: true,
+        },
         readers_max: 2,
         write_queue_max: 100,
         is_paused: false,
@@ -81,21 +108,193 @@ fn config(url: &str, settings: &Settings) -> Config {
     }
 }
 
+/// A store in the same place as another's, of a node of its own.
+struct Node {
+    store: PostgresStore,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Node {
+    fn beside(bench: &Bench) -> Self {
+        Self::with(bench, |_| {})
+    }
+
+    fn with(bench: &Bench, change: impl FnOnce(&mut NodeSettings)) -> Self {
+        let (clock, _hand) = Clock::manual(START);
+        let mailbox = PostgresStore::mailbox();
+        let mut config = config(&bench.place, &Settings::default());
+        change(&mut config.node);
+        let store = PostgresStore::open(config, clock, Arc::clone(&mailbox), &Metrics::default()).unwrap();
+        Self { store, mailbox }
+    }
+}
+
+/// How many leases a node has.
+fn leases(mailbox: &Mailbox) -> usize {
+    mailbox.tending().leases().unwrap().len()
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
-async fn one_server_serves_a_database() {
+async fn nodes_share_the_leases_and_hand_them_over() {
     if !PostgresStore::is_there() {
         return;
     }
     let bench = Bench::new();
-    let open = || {
-        let (clock, _hand) = Clock::manual(START);
-        PostgresStore::open(config(&bench.place, &Settings::default()), clock, Arc::default(), &Metrics::default())
-    };
-    let refused = open().map(drop).unwrap_err().to_string();
-    assert!(refused.contains("is being served by another process"), "{refused}");
     bench.webhook("*").await;
-    let bench = bench.reopen();
-    assert_eq!(bench.store.webhook_ids(bench.acme).await.unwrap().len(), 1, "and the next one has it");
+    assert_eq!(leases(&bench.mailbox), 256, "the only one has all");
+    let other = Node::beside(&bench);
+    until("the leases are shared", || {
+        leases(&bench.mailbox) + leases(&other.mailbox) == 256 && leases(&other.mailbox) > 0
+    })
+    .await;
+    let own: Vec<_> = bench.mailbox.tending().leases().unwrap().into_iter().map(|(bucket, _)| bucket).collect();
+    let theirs = other.mailbox.tending().leases().unwrap();
+    assert!(theirs.iter().all(|(bucket, _)| !own.contains(bucket)), "each has one node");
+    assert!((80..=176).contains(&own.len()), "{} of 256", own.len());
+
+    let begun = Instant::now();
+    other.store.close();
+    until("the other takes all back", || leases(&bench.mailbox) == 256).await;
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?} is a long pause", begun.elapsed());
+    let api_only = Node::with(&bench, |node| node.sends = false);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((leases(&bench.mailbox), leases(&api_only.mailbox)), (256, 0), "one that does not send gets none");
+}
+
+/// Both publish to the same webhook at once.
+#[tokio::test]
+async fn nodes_number_without_holes_and_in_the_order_of_events() {
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    let other = Node::beside(&bench);
+    let many = |store| publish_many(store, bench.acme, 100);
+    let (ours, theirs) = tokio::join!(many(&*bench.store), many(&other.store));
+    let mut all: Vec<_> = ours.into_iter().chain(theirs).collect();
+    all.sort();
+    let numbers: Vec<_> = all.iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, (1..=200).collect::<Vec<_>>(), "in the order of events");
+    let list = other.store.deliveries(bench.acme, id, DeliveryFilter::default(), everything()).await.unwrap();
+    assert_eq!(list.len(), 200);
+}
+
+/// Events, and the numbers that they got of the only webhook.
+async fn publish_many(store: &PostgresStore, merchant: MerchantId, count: usize) -> Vec<(i64, i64)> {
+    let mut all = Vec::with_capacity(count);
+    for _ in 0..count {
+        let receipt = store.publish(by(merchant), vec![event("order:created", "{}", None)]).await.unwrap().remove(0);
+        all.push((receipt.event_id.0, receipt.deliveries[0].1.0));
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_one_node_changes_of_webhooks_others_know_at_once() {
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let other = Node::beside(&bench);
+    for round in 0..20 {
+        let id = bench.webhook("order:*").await;
+        let receipt =
+            other.store.publish(by(bench.acme), vec![event("order:paid", "{}", None)]).await.unwrap().remove(0);
+        assert!(receipt.deliveries.iter().any(|(to, _)| *to == id), "round {round}: the new one gets it");
+        bench.store.delete_webhook(by(bench.acme), id).await.unwrap();
+        let receipt =
+            other.store.publish(by(bench.acme), vec![event("order:paid", "{}", None)]).await.unwrap().remove(0);
+        assert_eq!(receipt.deliveries, [], "round {round}: the deleted one gets none");
+    }
+}
+
+/// What others have numbered meanwhile has not ended.
+#[tokio::test]
+async fn a_node_settles_no_further_than_it_has_looked() {
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let other = Node::with(&bench, |node| node.sends = false);
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    publish_many(&other.store, bench.acme, 2).await;
+    bench.record(id, 1, 1, Verdict::Delivered).await;
+    bench.settles_at(id, 1).await;
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    bench.record(id, 3, 1, Verdict::Delivered).await;
+    bench.settles_at(id, 3).await;
+}
+
+/// A node that has lost a lease without knowing.
+#[tokio::test]
+async fn what_was_sent_by_a_lease_that_others_have_does_not_count() {
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    bench.publish("order:created").await;
+    bench.record(id, 1, 1, Verdict::Delivered).await;
+    let server = Postgres::shared().expect("it is there");
+    server.run_in(&bench.place, "UPDATE lease SET node_id = 0, epoch = epoch + 1 WHERE bucket = 1");
+    bench.record(id, 2, 1, Verdict::Delivered).await;
+    assert_eq!(bench.states(id).await, [DeliveryState::Delivered, DeliveryState::Pending]);
+    assert!(!bench.mailbox.tending().has(bench.acme), "it notices");
+    assert_eq!(leases(&bench.mailbox), 255, "and has the others");
+}
+
+/// Whoever takes a lease over waits for what is being recorded by it.
+#[tokio::test]
+async fn a_lease_is_not_taken_over_in_the_middle_of_a_record() {
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    let server = Postgres::shared().expect("it is there");
+    let place = bench.place.clone();
+    let recording = std::thread::spawn(move || {
+        let sql = "BEGIN; SELECT epoch FROM lease WHERE bucket = 1 FOR SHARE; SELECT pg_sleep(1); COMMIT";
+        Postgres::shared().expect("it is there").run_in(&place, sql)
+    });
+    let is_recording = || {
+        server.run_in(
+            &bench.place,
+            "SELECT count(*) FROM pg_locks WHERE relation = 'lease'::regclass AND mode = 'RowShareLock'",
+        ) != "0"
+    };
+    until("it is recording", is_recording).await;
+    let begun = Instant::now();
+    server.run_in(&bench.place, "UPDATE lease SET epoch = epoch + 1 WHERE bucket = 1");
+    assert!(begun.elapsed() > Duration::from_millis(300), "it did not wait");
+    recording.join().unwrap();
+
+    // And the other way round: what is recorded meanwhile waits, and sees that it is too late.
+    let id = bench.webhook("*").await;
+    bench.publish("order:created").await;
+    let place = bench.place.clone();
+    let taking = std::thread::spawn(move || {
+        let sql = "BEGIN; UPDATE lease SET epoch = epoch + 1 WHERE bucket = 1; SELECT pg_sleep(1); COMMIT";
+        Postgres::shared().expect("it is there").run_in(&place, sql)
+    });
+    let is_taking = || {
+        let sql = "SELECT count(*) FROM pg_locks WHERE relation = 'lease'::regclass AND mode = 'RowExclusiveLock'";
+        server.run_in(&bench.place, sql) != "0"
+    };
+    until("it is being taken", is_taking).await;
+    bench.record(id, 1, 1, Verdict::Delivered).await;
+    taking.join().unwrap();
+    assert_eq!(bench.states(id).await, [DeliveryState::Pending]);
 }
 
 /// The connection that writes is cut; numbers go on where they were.
@@ -110,8 +309,8 @@ async fn a_server_connects_again() {
         bench.publish("order:created").await;
         let ended = Postgres::shared().expect("it is there").run_in(
             &bench.place,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE locktype = 'advisory'
-                AND objid = current_schema()::regnamespace::oid",
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE application_name = 'tallyhook writer in ' || current_schema()",
         );
         assert_eq!(ended, "1");
         while bench.store.publish(by(bench.acme), vec![event("order:paid", "{}", None)]).await.is_err() {

@@ -58,6 +58,12 @@ impl Engine for SqliteStore {
     }
 }
 
+impl crate::suite::Place for TempDir {
+    fn config(&self) -> Config {
+        Config::File(config(self.path(), &Settings::default()))
+    }
+}
+
 impl Bench {
     /// The store's file, beside the store.
     fn file(&self) -> rusqlite::Connection {

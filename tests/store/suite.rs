@@ -28,10 +28,11 @@ use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
 use tallyhook::domain::user::By;
 use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSpec};
+use tallyhook::store::check::{Checker, News};
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::{
-    DeliveryAlteration, DueKey, Loaded, NewSession, Page, PageLimit, Parcel, Retention, Store, StoreError, Terms,
-    Upkeep, UserBy, Want, WebhookSelector,
+    Config, DeliveryAlteration, DueKey, Loaded, NewSession, OpenError, Page, PageLimit, Parcel, Retention, Store,
+    StoreError, Terms, Upkeep, UserBy, Want, WebhookSelector,
 };
 use tallyhook::work::Account;
 use tokio::sync::watch;
@@ -43,7 +44,7 @@ pub const QUOTA: u32 = 10;
 /// What the suite asks of an engine beside the boundary.
 pub trait Engine: Store + Upkeep + Sized + 'static {
     /// Where a store lies, until this is dropped.
-    type Place;
+    type Place: Place;
 
     /// False, and says so, if this machine does not have the engine.
     fn is_there() -> bool {
@@ -56,6 +57,11 @@ pub trait Engine: Store + Upkeep + Sized + 'static {
 
     /// Opens it as a server does.
     fn open(place: &Self::Place, settings: &Settings, clock: Clock, mailbox: Arc<Mailbox>) -> Self;
+
+    /// Where a store tells whom it is to be sent for.
+    fn mailbox() -> Arc<Mailbox> {
+        Arc::default()
+    }
 
     /// How much is noted as yet to be numbered, or to be told of.
     fn unfinished(place: &Self::Place) -> i64;
@@ -175,7 +181,51 @@ pub struct Bench<E: Engine> {
     pub hand: watch::Sender<Timestamp>,
     pub acme: MerchantId,
     pub other: MerchantId,
-    pub place: E::Place,
+    pub place: Proved<E::Place>,
+}
+
+/// Where a store lies.
+pub trait Place {
+    /// The store there.
+    fn config(&self) -> Config;
+}
+
+/// Where a store lies that is looked through at the end of its test: whatever was
+/// done to it, it is as a store has to be.
+pub struct Proved<P: Place>(P);
+
+impl<P: Place> std::ops::Deref for Proved<P> {
+    type Target = P;
+
+    fn deref(&self) -> &P {
+        &self.0
+    }
+}
+
+impl<P: Place> Drop for Proved<P> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let config = self.config();
+        // A connection can't be driven by a thread that drives others.
+        let checked = std::thread::spawn(move || {
+            let mut checker = match Checker::open(&config) {
+                Ok(checker) => checker,
+                // Some tests have the file taken away, or replaced by what is no store.
+                Err(OpenError::File(_)) => return (Vec::new(), None),
+                Err(cause) => panic!("{cause}"),
+            };
+            let mut faults = Vec::new();
+            let checked = checker.run(|news| match news {
+                News::Fault(fault) => faults.push(fault.to_string()),
+                News::Progress(..) => {}
+            });
+            (faults, checked.err())
+        });
+        let (faults, failed) = checked.join().unwrap();
+        assert!(faults.is_empty() && failed.is_none(), "{faults:#?} {failed:?}");
+    }
 }
 
 impl<E: Engine> Bench<E> {
@@ -186,7 +236,7 @@ impl<E: Engine> Bench<E> {
     /// With other settings.
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let (place, [acme, other]) = E::make(["acme", "other"]);
-        Self::open(place, START, [acme, other], change)
+        Self::open(Proved(place), START, [acme, other], change)
     }
 
     /// Closes the store and opens it again, as the next process does.
@@ -202,7 +252,7 @@ impl<E: Engine> Bench<E> {
     }
 
     fn open(
-        place: E::Place,
+        place: Proved<E::Place>,
         now: Timestamp,
         [acme, other]: [MerchantId; 2],
         change: impl FnOnce(&mut Settings),
@@ -210,7 +260,7 @@ impl<E: Engine> Bench<E> {
         let mut settings = Settings::default();
         change(&mut settings);
         let (clock, hand) = Clock::manual(now);
-        let mailbox = Arc::new(Mailbox::default());
+        let mailbox = E::mailbox();
         let store = Arc::new(E::open(&place, &settings, clock, Arc::clone(&mailbox)));
         Self { store, mailbox, hand, acme, other, place }
     }
@@ -356,6 +406,7 @@ pub fn outcome(id: WebhookId, number: i64, attempt: u32, verdict: Verdict) -> Ou
         response_body: b"\xffbody".to_vec(),
     };
     Outcome {
+        merchant_id: MerchantId(1),
         webhook_id: id,
         numbers: Span::one(IncrementId(number)),
         attempt,

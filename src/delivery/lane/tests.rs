@@ -15,7 +15,7 @@ fn page(parcels: Vec<Parcel>) -> Page {
 
 /// A parallel lane that has read all there is, which is nothing.
 fn idle() -> Lane {
-    Lane::new(webhook(1, DeliveryMode::Parallel, 0, 0))
+    Lane::new(webhook(1, DeliveryMode::Parallel, 0, 0), Term::default())
 }
 
 fn one(number: i64) -> Span {
@@ -87,7 +87,7 @@ fn a_rest_ends_before_the_next_retry() {
 #[test]
 fn gone_and_enabled_in_one_breath_is_tried_again() {
     for mode in [DeliveryMode::Parallel, DeliveryMode::Ordered] {
-        let mut lane = Lane::new(webhook(1, mode, 0, 0));
+        let mut lane = Lane::new(webhook(1, mode, 0, 0), Term::default());
         lane.offer(parcel(1, 0, None));
         let sent = send(&mut lane);
         end(&mut lane, sent, Verdict::Gone);
@@ -100,7 +100,7 @@ fn gone_and_enabled_in_one_breath_is_tried_again() {
 
 #[test]
 fn nothing_overtakes_a_number_that_was_answered_410() {
-    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0), Term::default());
     lane.offer(parcel(1, 0, None));
     lane.offer(parcel(2, 0, None));
     let sent = send(&mut lane);
@@ -115,7 +115,7 @@ fn nothing_overtakes_a_number_that_was_answered_410() {
 
 #[test]
 fn an_ordered_lane_keeps_its_order_whatever_is_read_again() {
-    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 3));
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 3), Term::default());
     let want = asked(&mut lane, NOW);
     lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
     let sent = send(&mut lane);
@@ -159,7 +159,7 @@ fn what_is_let_go_of_before_its_outcome_is_heard_is_read_once_it_is() {
         }
     };
     for ordered_again in [false, true] {
-        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+        let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0), Term::default());
         lane.offer(parcel(1, 0, None));
         let sent = send(&mut lane);
         end(&mut lane, sent, Verdict::Retry(LATER));
@@ -187,7 +187,7 @@ fn a_batch_that_was_not_sealed_is_read_again() {
     for (mode, again) in
         [(DeliveryMode::Parallel, Want::Fresh(IncrementId(0))), (DeliveryMode::Ordered, Want::Pending(IncrementId(0)))]
     {
-        let mut lane = Lane::new(spec_with(mode));
+        let mut lane = Lane::new(spec_with(mode), Term::default());
         lane.retries.next = NextDue::Never;
         let want = asked(&mut lane, NOW);
         lane.read(want, page((1..=3).map(|n| parcel(n, 0, None)).collect()), None, IncrementId(3), NOW);
@@ -215,7 +215,7 @@ fn what_is_to_be_sent_now_waits_for_no_pause_no_rate_and_no_switch() {
     };
     for (mode, on) in [DeliveryMode::Parallel, DeliveryMode::Ordered].map(|mode| [(mode, true), (mode, false)]).concat()
     {
-        let mut lane = Lane::new(off(true, mode));
+        let mut lane = Lane::new(off(true, mode), Term::default());
         lane.offer(parcel(1, 0, None));
         let sent = send(&mut lane);
         lane.sent(sent, Verdict::Retry(MUCH_LATER), asks, SHARE, NOW);
@@ -258,7 +258,7 @@ fn what_was_read_before_it_is_known_to_be_wanted_now_goes_first() {
 /// The store counts an outcome only if it follows those on record.
 #[test]
 fn an_ordered_retry_waits_until_its_last_outcome_is_on_record() {
-    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0));
+    let mut lane = Lane::new(webhook(1, DeliveryMode::Ordered, 0, 0), Term::default());
     lane.offer(parcel(1, 0, None));
     lane.offer(parcel(2, 0, None));
     let sent = send(&mut lane);

@@ -23,7 +23,7 @@ fn publish(scheduler: &mut Scheduler, id: i64, number: i64) {
 fn sends(scheduler: &mut Scheduler) -> Vec<(WebhookId, Parcel)> {
     std::iter::from_fn(|| scheduler.next(NOW))
         .map(|action| match action {
-            Action::Send(webhook, parcel) => (webhook.webhook_id, parcel),
+            Action::Send(webhook, parcel, _) => (webhook.webhook_id, parcel),
             Action::Read { .. } => panic!("everything was handed over"),
         })
         .collect()
@@ -43,6 +43,7 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         response_body: Vec::new(),
     };
     let outcome = Outcome {
+        merchant_id: MerchantId(1),
         webhook_id: id,
         numbers: parcel.numbers(),
         attempt,
@@ -51,8 +52,9 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         pause: None,
         resends_asked: 0,
     };
-    scheduler.sent(parcel, &outcome, Feedback::Good(Duration::from_millis(1)), NOW);
-    scheduler.recorded(&outcome);
+    let term = scheduler.term(id);
+    scheduler.sent(term, parcel, &outcome, Feedback::Good(Duration::from_millis(1)), NOW);
+    scheduler.recorded(term, &outcome);
 }
 
 /// Webhooks 1 to 9 are one merchant's, 10 to 19 the next one's, and so on.
@@ -162,7 +164,8 @@ fn loaded_bytes_are_shared_by_merchant() {
     assert_eq!(readings(&mut scheduler), 1, "half of what is left to them");
     // What was read is nothing, so that the next may read.
     let reading = Loaded { page: Page { parcels: Vec::new(), is_last: true }, next_due: None };
-    scheduler.read(WebhookId(1), Want::Fresh(IncrementId::ZERO), IncrementId(5), Some(reading), NOW);
+    let read = (WebhookId(1), Want::Fresh(IncrementId::ZERO), IncrementId(5));
+    scheduler.read(scheduler.term(WebhookId(1)), read, Some(reading), NOW);
     assert_eq!(readings(&mut scheduler), 1);
 }
 

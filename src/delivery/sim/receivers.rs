@@ -98,6 +98,7 @@ impl Answer {
         let class = if self.status.is_some() { ErrorClass::Status } else { ErrorClass::Timeout };
         let error = || AttemptError { class, detail: String::new() };
         let outcome = Outcome {
+            merchant_id: webhook.merchant_id,
             webhook_id: webhook.webhook_id,
             numbers: parcel.numbers(),
             attempt: Attempt {

@@ -268,9 +268,9 @@ impl World {
         if let Some(bug) = self.bug {
             bug.bend_news(&mut news);
         }
-        let News { present, changed, committed_through, parcels, tests, now, reread } = news;
+        let News { present, lost, changed, committed_through, parcels, tests, now, reread } = news;
         let mut absorb = |news: News| self.inside.scheduler.absorb(news);
-        absorb(News { present, ..News::default() });
+        absorb(News { present, lost, ..News::default() });
         for one in sorted(changed) {
             absorb(News { changed: [one].into(), ..News::default() });
         }
@@ -291,7 +291,7 @@ impl World {
                 let seen = self.rng.bool().then(|| self.look(id, want, limit));
                 self.inside.looks.push(Look { id, want, through, limit, seen });
             }
-            Action::Send(webhook, parcel) => {
+            Action::Send(webhook, parcel, _) => {
                 self.check_send(&webhook, &parcel);
                 self.requests += 1;
                 let is_new_batch = parcel.batch.is_some() && parcel.attempts == 0 && parcel.due_at.is_none();
@@ -299,10 +299,13 @@ impl World {
                 let (id, started_at) = (self.requests, self.now);
                 let mut request = Request { id, begun_at: 0, started_at, webhook, parcel, has_arrived: false };
                 if is_new_batch {
-                    let (webhook_id, batch) = (request.webhook.webhook_id, request.parcel.numbers());
+                    let Webhook { webhook_id, merchant_id, .. } = *request.webhook;
+                    let batch = request.parcel.numbers();
                     self.inside.sealing.push(request);
                     let cost = Cost::of(batch.numbers().count(), 0);
-                    self.push_first(cost, Seal { webhook_id, batch }, move |result| Told::Sealed(id, result));
+                    self.push_first(cost, Seal { merchant_id, webhook_id, batch: Some(batch) }, move |result| {
+                        Told::Sealed(id, result)
+                    });
                 } else {
                     request.begun_at = self.outside.send(request.webhook.webhook_id, &request.parcel);
                     self.inside.in_flight.push(request);
@@ -320,7 +323,8 @@ impl World {
             self.inside.in_flight.push(request);
         } else {
             let id = request.webhook.webhook_id;
-            self.inside.scheduler.unsent(id, &request.parcel, result.is_err(), self.now);
+            let term = self.inside.scheduler.term(id);
+            self.inside.scheduler.unsent(term, id, &request.parcel, result.is_err(), self.now);
         }
     }
 
@@ -389,7 +393,8 @@ impl World {
         }
         let Look { id, want, through, limit, seen } = self.inside.looks.remove(self.rng.usize(..count));
         let reading = (!has_failed).then(|| seen.unwrap_or_else(|| self.look(id, want, limit)));
-        self.inside.scheduler.read(id, want, through, reading, self.now);
+        let term = self.inside.scheduler.term(id);
+        self.inside.scheduler.read(term, (id, want, through), reading, self.now);
         true
     }
 
@@ -427,7 +432,8 @@ impl World {
             Verdict::Abandoned => self.outside.give_up(id, numbers, begun_at),
             Verdict::Retry(_) | Verdict::Gone => {}
         }
-        outcome.pause = self.inside.scheduler.sent(parcel, &outcome, feedback, self.now);
+        let term = self.inside.scheduler.term(outcome.webhook_id);
+        outcome.pause = self.inside.scheduler.sent(term, parcel, &outcome, feedback, self.now);
         if let Some(bug) = self.bug {
             bug.bend_outcome(&mut outcome, false);
         }
@@ -475,7 +481,10 @@ impl World {
         let outcomes = self.inside.recorded.remove(self.rng.usize(..count));
         // What the commit changed was announced before.
         self.absorb();
-        outcomes.iter().for_each(|outcome| self.inside.scheduler.recorded(outcome));
+        for outcome in outcomes.iter() {
+            let term = self.inside.scheduler.term(outcome.webhook_id);
+            self.inside.scheduler.recorded(term, outcome);
+        }
         true
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::delivery::{Attempt, AttemptError};
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 
 // In the order of time.
 pub const ENDED_BEFORE: Timestamp = Timestamp(100);
@@ -50,6 +50,7 @@ pub fn every_standing() -> Vec<Standing> {
 pub fn outcome(verdict: Verdict, is_too_large: bool, attempt: u32, resends_asked: u32) -> Outcome {
     let class = if is_too_large { ErrorClass::BodyTooLarge } else { ErrorClass::Status };
     Outcome {
+        merchant_id: MerchantId(1),
         webhook_id: WebhookId(1),
         numbers: Span::one(IncrementId(1)),
         attempt: Attempt {
@@ -159,16 +160,30 @@ fn the_diagram_is_what_the_functions_do() {
 }
 
 #[test]
-fn what_is_said_of_all_rows_holds_for_all_there_can_be() {
+fn the_rules_hold_for_all_there_can_be_and_each_says_something() {
     let (all, _) = all_there_can_be();
     assert!(all.len() > 100, "only {} were found", all.len());
     for row in all {
-        let is_undelivered = matches!(row.state, DeliveryState::Abandoned | DeliveryState::Cancelled);
-        assert_eq!(row.ended_at.is_none(), row.is_pending(), "{row:?}");
-        assert_eq!(row.reason.is_some(), is_undelivered, "{row:?}");
-        assert!(row.has_ended() || !is_undelivered, "{row:?}");
-        assert!(row.next_attempt_at.is_some() || row.attempts == 0 || !row.is_pending(), "{row:?}");
-        assert!(row.policy_start <= row.attempts, "{row:?}");
-        assert!(row.has_ended() || !row.is_forgotten, "{row:?}");
+        assert_eq!(row.broken_rules().map(|rule| rule.words).collect::<Vec<_>>(), [""; 0], "{row:?}");
+    }
+    let batches = [None, Some(BATCH)];
+    let every = || every_standing().into_iter().flat_map(|row| batches.map(|batch| Standing { batch, ..row }));
+    let rows = every().chain([Standing { policy_start: 1, ..Standing::NEW }]);
+    let broken: BTreeSet<_> = rows.flat_map(Standing::broken_rules).map(|rule| rule.words).collect();
+    assert_eq!(broken, RULES.iter().map(|rule| rule.words).collect());
+}
+
+#[test]
+fn what_had_ended_is_pending_only_if_it_was_sent_again() {
+    let (all, _) = all_there_can_be();
+    for from in all {
+        let heard = VERDICTS.into_iter().flat_map(|(verdict, is_too_large)| {
+            let heard = move |asked| from.heard(&outcome(verdict, is_too_large, from.attempts + 1, asked), NOW);
+            [0, 1].into_iter().filter_map(heard)
+        });
+        for to in changes(from).into_iter().map(|(_, to)| to).chain(heard) {
+            assert!(to.was_sent_again() || !from.was_sent_again(), "it stays so: {from:?} {to:?}");
+            assert!(to.was_sent_again() || !to.is_pending() || from.is_pending(), "{from:?} {to:?}");
+        }
     }
 }

@@ -17,6 +17,7 @@ use super::decision::{Decision, Learned};
 use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
 use super::ids::Ids;
+use super::leases::Leases;
 use super::logs::{LogRow, LogSizes};
 use super::news::Announcement;
 use super::pruning::Pruning;
@@ -32,6 +33,8 @@ use crate::domain::webhook::Webhook;
 pub struct Book {
     /// What bounds a change.
     pub terms: Terms,
+    /// For whom this node sends.
+    pub leases: Leases,
     webhooks: FxHashMap<WebhookId, Entry>,
     /// Those that were enabled again, and have had no success since.
     recovering: HashSet<WebhookId>,
@@ -83,6 +86,19 @@ pub struct Stock {
     pub numbers: i64,
 }
 
+/// What is to be gone on with for merchants, by a node that begins to send for them.
+#[derive(Default)]
+pub struct Left {
+    /// Deleted webhooks of which something is left to be cancelled.
+    pub deleted: Vec<Webhook>,
+    /// Events that are not numbered everywhere, of nodes that are no more.
+    pub fanouts: Vec<(i64, Fanout)>,
+    /// Replays and backfills, likewise.
+    pub jobs: Vec<Job>,
+    /// Events that are to be forgotten.
+    pub to_forget: Vec<(MerchantId, EventId)>,
+}
+
 /// The webhooks of a merchant that are not deleted.
 #[derive(Default)]
 struct Own {
@@ -107,6 +123,7 @@ impl Book {
     pub fn new(terms: Terms, stock: Stock) -> Self {
         let mut book = Self {
             terms,
+            leases: if terms.is_shared { Leases::none() } else { Leases::Unshared },
             webhooks: FxHashMap::default(),
             recovering: HashSet::new(),
             by_merchant: HashMap::new(),
@@ -205,7 +222,7 @@ impl Book {
         if webhook.spec.is_active {
             self.index.insert(merchant, id, &webhook.spec.topics);
         }
-        if counters.settled_through < counters.last {
+        if counters.settled_through < counters.last && self.leases.cover(merchant) {
             // Whatever ended while nobody counted is found by the next step.
             self.chores.push(merchant, id);
         }
@@ -224,7 +241,10 @@ impl Book {
         {
             own.bytes = own.bytes.saturating_sub(entry.webhook.spec.weight());
         }
-        self.chores.push(merchant, id);
+        // Elsewhere, whoever sends for the merchant cancels what is left.
+        if self.leases.cover(merchant) {
+            self.chores.push(merchant, id);
+        }
     }
 
     /// How many webhooks the merchant has.
@@ -277,12 +297,45 @@ impl Book {
     /// Notes what was read of a webhook that others count, too: nothing of it goes
     /// back, and what its receiver did stays as whoever sends to it knows it.
     pub fn learn_counters(&mut self, id: WebhookId, read: Counters) {
-        let Some(Entry { counters, .. }) = self.webhooks.get_mut(&id) else { return };
+        let Some(Entry { counters, webhook, .. }) = self.webhooks.get_mut(&id) else { return };
         self.numbers += read.last.0 - counters.last.0;
+        if !self.leases.cover(webhook.merchant_id) {
+            let Counters { consecutive_failures, failing_since, pause, .. } = read;
+            *counters = Counters { consecutive_failures, failing_since, pause, ..*counters };
+        }
         counters.last = read.last;
         counters.settled_through = counters.settled_through.max(read.settled_through);
         counters.acknowledged_through = counters.acknowledged_through.max(read.acknowledged_through);
         counters.pulled_through = counters.pulled_through.max(read.pulled_through);
+    }
+
+    /// Notes the same of one that this node begins to send to: others have counted it
+    /// until now.
+    pub fn take_over_counters(&mut self, id: WebhookId, read: Counters) {
+        let Some(Entry { counters, webhook, .. }) = self.webhooks.get_mut(&id) else { return };
+        self.numbers += read.last.0 - counters.last.0;
+        *counters = read;
+        if counters.settled_through < counters.last {
+            self.chores.push(webhook.merchant_id, id);
+        }
+    }
+
+    /// Adds what another node has begun, or left.
+    pub fn take_over_work(&mut self, left: Left) {
+        for webhook in left.deleted {
+            let id = webhook.webhook_id;
+            self.put_webhook(Arc::new(webhook));
+            self.delete_webhook(id);
+        }
+        left.fanouts.into_iter().for_each(|(id, fanout)| self.fanouts.put(id, fanout));
+        left.jobs.into_iter().for_each(|job| self.jobs.add(job));
+        left.to_forget.into_iter().for_each(|(merchant, event)| self.forgetting.add(merchant, event));
+    }
+
+    /// Forgets what it has begun: others go on with it.
+    pub fn abandon_work(&mut self) {
+        (self.fanouts, self.jobs) = (Fanouts::default(), Jobs::default());
+        self.leases = Leases::none();
     }
 
     /// Asks how a webhook is counted, if others count, too.

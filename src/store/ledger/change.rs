@@ -7,6 +7,7 @@ use super::book::Book;
 use super::decision::Decision;
 use super::queue::Cost;
 use super::wants::{Loaded, Wants};
+use crate::domain::id::MerchantId;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 
@@ -20,6 +21,16 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub trait Change: Send + 'static {
     /// What whoever asked for it is told.
     type Answer: Send + 'static;
+
+    /// For whom it says what sending has come to. It counts only as long as this
+    /// node is the one that sends for them: before a step, [`Change::leave_out`] says
+    /// for whom it is not.
+    fn sent_for(&self) -> Vec<MerchantId> {
+        Vec::new()
+    }
+
+    /// Leaves out what was sent for merchants that others send for by now.
+    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
 
     /// Asks for what has to be read before its next step is decided.
     fn wants(&self, _book: &Book, _wants: &mut Wants) {}

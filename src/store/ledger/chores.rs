@@ -65,6 +65,10 @@ fn settle_some(work: &mut Work<'_>) -> Result<bool> {
         }
         let Some((merchant, id)) = work.book.pop_chore() else { break };
         if work.hold(merchant)? {
+            if work.book.terms.is_shared {
+                // How far it is to look follows from how far others have numbered.
+                done(work, Count(id))?;
+            }
             done(work, Settle(id))?;
         } else {
             put_off.push(id);
@@ -191,6 +195,21 @@ fn trim_logs(work: &mut Work<'_>) -> Result<bool> {
     Ok(true)
 }
 
+/// Has the book know how a webhook is counted, since others count, too.
+struct Count(WebhookId);
+
+impl Change for Count {
+    type Answer = ();
+
+    fn wants(&self, book: &Book, wants: &mut Wants) {
+        book.want_counters(self.0, wants);
+    }
+
+    fn decide(&mut self, _: &View<'_>, _: &mut Decision) -> Result<Step<()>> {
+        Ok(Step::Done(()))
+    }
+}
+
 /// Moves `settled_through` on, ending on the way what a deleted webhook left
 /// behind, and what the receiver of one that is pulled has taken.
 struct Settle(WebhookId);
@@ -205,7 +224,6 @@ impl Change for Settle {
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
         let Some(Entry { counters, is_deleted, .. }) = book.entry(self.0) else { return };
-        book.want_counters(self.0, wants);
         let is_taken = counters.acknowledged_through > counters.settled_through;
         let max = if *is_deleted || is_taken { NUMBERS_PER_STEP } else { 1 };
         let (after, through) = (counters.settled_through, horizon(*counters));

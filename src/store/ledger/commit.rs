@@ -12,6 +12,7 @@ use super::queued::{self, Changed, Queued, begun};
 use super::wants::Loaded;
 use super::work::Work;
 use crate::domain::id::{IncrementId, MerchantId, Span};
+use crate::domain::node::Bucket;
 use crate::store::error::StoreError;
 use crate::store::feed::Committed;
 use crate::store::mailbox::Mailbox;
@@ -98,14 +99,17 @@ pub type HeldUp = (MerchantId, Taken<Queued>);
 /// Holds the merchants of changes; parts those whose merchants are held, in their
 /// order, from the others.
 fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, Vec<HeldUp>) {
-    let all: BTreeSet<MerchantId> = round.iter().flat_map(|taken| merchants(work, taken)).collect();
+    let all: BTreeSet<MerchantId> = round.iter().flat_map(merchants).collect();
     let all: Vec<_> = all.into_iter().collect();
+    let sent_for = round.iter().flat_map(|taken| taken.entry.sent_for()).map(Bucket::of);
+    let sent_for: Vec<_> = sent_for.collect::<BTreeSet<_>>().into_iter().collect();
     // If it fails, so has the transaction, and each is told so.
-    let held = work.hold_all(&all).unwrap_or_else(|_| all.clone());
+    let held = work.hold_to_record(&all, &sent_for).unwrap_or_else(|_| all.clone());
     let mut free: BTreeSet<MerchantId> = held.into_iter().collect();
     let (mut ready, mut held_up) = (Vec::with_capacity(round.len()), Vec::new());
-    for taken in round {
-        let own = merchants(work, &taken);
+    for mut taken in round {
+        taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
+        let own = merchants(&taken);
         match own.iter().find(|merchant| !free.contains(merchant)) {
             None => ready.push(taken),
             Some(missing) => {
@@ -119,17 +123,11 @@ fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, 
 }
 
 /// Whose data a change changes.
-fn merchants(work: &Work<'_>, taken: &Taken<Queued>) -> Vec<MerchantId> {
+fn merchants(taken: &Taken<Queued>) -> Vec<MerchantId> {
     match taken.account {
         Some(Account::Merchant(merchant)) => vec![merchant],
         Some(_) => Vec::new(),
-        None => {
-            let wants = taken.entry.wants(work.book);
-            let heard = wants.first_heard.iter().map(|heard| heard.webhook_id);
-            let webhooks = heard.chain(wants.deliveries.iter().map(|(id, _)| *id));
-            let own = webhooks.filter_map(|id| work.book.entry(id)).map(|entry| entry.webhook.merchant_id);
-            own.collect::<BTreeSet<_>>().into_iter().collect()
-        }
+        None => taken.entry.sent_for(),
     }
 }
 
@@ -212,6 +210,7 @@ pub fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
             Announcement::Now(id, number) => mailbox.announce_now(id, number),
             Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
             Announcement::Attempted(id, number) => attempted.push((id, number)),
+            Announcement::LeaseLost(bucket) => mailbox.announce_lost(bucket),
             Announcement::Changed(..) | Announcement::Published(_) => {}
         }
     }
@@ -239,6 +238,7 @@ pub fn committed(news: &[Announcement], book: &Book) -> Committed {
             | Announcement::Through(..)
             | Announcement::Test(..)
             | Announcement::Now(..)
+            | Announcement::LeaseLost(_)
             | Announcement::Reread(..) => continue,
         };
         if let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) {

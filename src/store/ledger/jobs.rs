@@ -236,6 +236,10 @@ impl Change for JobStep {
         }
         book.want_room(wants);
         book.want_counters(self.job.webhook_id, wants);
+        if book.terms.is_shared {
+            // Somebody else may have cancelled it.
+            wants.job = Some((self.job.merchant_id, self.job.job_id));
+        }
         let Job { kind, webhook_id, merchant_id: merchant, next: first, last, .. } = self.job;
         match kind {
             JobKind::Replay | JobKind::RetryMany => wants.scan = Some(scan(webhook_id, IncrementId(first), BOUNDS)),
@@ -249,6 +253,9 @@ impl Change for JobStep {
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Stepped>> {
         let is_idle = self.is_idle(view.book);
         let mut job = self.job.clone();
+        if view.loaded.job.as_ref().is_some_and(|(found, _)| found.state != JobState::Running) {
+            return Ok(Step::Done(Stepped::Done(job)));
+        }
         if view.book.terms.is_shared && !is_idle && job.is_of_all && job.next == 1 {
             // It came to this webhook by what was known of it then.
             job.last = view.book.entry(job.webhook_id).map_or(job.last, |entry| entry.counters.last.0);

@@ -70,15 +70,20 @@ impl LogSizes {
     /// Of what a store holds.
     pub fn of(rows: impl IntoIterator<Item = LogRow>) -> Self {
         let mut sizes = Self::default();
+        sizes.take_over(rows);
+        sizes
+    }
+
+    /// Adds logs that others have written until now.
+    pub fn take_over(&mut self, rows: impl IntoIterator<Item = LogRow>) {
         for LogRow { webhook_id: id, merchant, bytes, emptied, is_deleted } in rows {
             let log = Log { merchant, bytes: 0, emptied, is_fruitless: false, is_abandoned: is_deleted };
-            sizes.logs.insert(id, log);
-            sizes.resize(id, bytes);
+            self.logs.entry(id).or_insert(log);
+            self.resize(id, bytes);
+            self.dirty.remove(&id);
             // Whether it is too large for the bounds of today is looked at once.
-            sizes.too_large.push(merchant, id);
+            self.too_large.push(merchant, id);
         }
-        sizes.dirty.clear();
-        sizes
     }
 
     /// How large those are that hold anything.

@@ -21,6 +21,7 @@ pub mod fanout;
 pub mod forgetting;
 pub mod ids;
 pub mod jobs;
+pub mod leases;
 pub mod logs;
 #[cfg(test)]
 pub mod memory;
@@ -36,6 +37,7 @@ pub mod queued;
 pub mod resending;
 pub mod session;
 pub mod spreading;
+pub mod taking_over;
 pub mod terms;
 pub mod topics;
 pub mod turns;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::webhook::Webhook;
 use crate::store::parcel::Parcel;
 
@@ -28,6 +29,8 @@ pub enum Announcement {
     /// Deliveries of a webhook are new or changed, other than those of which a
     /// parcel or an attempt says so.
     Changed(WebhookId, Span),
+    /// Another node sends for the merchants of that bucket.
+    LeaseLost(Bucket),
     /// An event was published.
     Published(Arc<Event>),
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
+use tracing::warn;
 
 use super::book::{Book, Counters};
 use super::change::{Change, Result, Step, View};
@@ -16,7 +17,7 @@ use super::queue::Cost;
 use super::wants::{FirstHeard, Wants};
 use super::webhooks::announced;
 use crate::domain::delivery::{ErrorClass, Outcome, Verdict};
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::{Heard, Standing, heard_together};
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{DisabledReason, Webhook};
@@ -121,6 +122,26 @@ impl Record {
 
 impl Change for Record {
     type Answer = ();
+
+    fn sent_for(&self) -> Vec<MerchantId> {
+        let mut merchants: Vec<_> = self.outcomes.iter().map(|outcome| outcome.merchant_id).collect();
+        merchants.sort_unstable();
+        merchants.dedup();
+        merchants
+    }
+
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+        let is_kept: Vec<_> = self.outcomes.iter().map(|outcome| !is_lost(outcome.merchant_id)).collect();
+        let lost = is_kept.iter().filter(|is_kept| !**is_kept).count();
+        if lost == 0 {
+            return;
+        }
+        warn!(lost, "what came of deliveries is not recorded: another node sends for their merchants by now");
+        let (mut outcomes, mut bodies) = (is_kept.iter(), is_kept.iter());
+        let kept = self.outcomes.iter().filter(|_| outcomes.next() == Some(&true));
+        self.outcomes = kept.cloned().collect();
+        self.compressed.retain(|_| bodies.next() == Some(&true));
+    }
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
         let mut told_of = FxHashSet::default();

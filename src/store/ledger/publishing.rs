@@ -224,9 +224,9 @@ fn earlier<'a>(
 ) -> Result<Option<&'a Known>> {
     let Loaded { keys, .. } = view.loaded;
     if !known.contains_key(key)
-        && let Some(Remembered { content_hash, receipt }) = keys.get(&(merchant, key.clone()))
+        && let Some(Remembered { is_under_way, content_hash, receipt }) = keys.get(&(merchant, key.clone()))
     {
-        if view.book.fanouts.is_under_way(merchant, receipt.event_id) {
+        if *is_under_way || view.book.fanouts.is_under_way(merchant, receipt.event_id) {
             return Err(StoreError::Busy { retry_after: BUSY_RETRY_AFTER });
         }
         let (made, answer) = (receipt.deliveries.len(), KeyAnswer::Earlier(receipt.clone()));

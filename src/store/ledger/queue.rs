@@ -346,14 +346,17 @@ impl<T> Lines<T> {
         let account = line.account;
         self.count -= 1;
         self.now = self.now.max(turn.cost);
-        self.served = match self.served {
-            Some((of, times)) if of == account => Some((of, times.saturating_add(1))),
-            before => {
-                self.is_shared = before.is_some();
-                Some((account, 1))
-            }
-        };
-        self.is_shared &= self.served.is_some_and(|(_, times)| times < ALONE_AFTER);
+        // What the server does for itself is little, and nobody waits for it.
+        if account != Account::Server {
+            self.served = match self.served {
+                Some((of, times)) if of == account => Some((of, times.saturating_add(1))),
+                before => {
+                    self.is_shared = before.is_some();
+                    Some((account, 1))
+                }
+            };
+            self.is_shared &= self.served.is_some_and(|(_, times)| times < ALONE_AFTER);
+        }
         self.queue_up(turn.cost.saturating_add(cost.0.into()), line);
         if self.second.is_empty() {
             self.now = self.gone.last_key_value().map_or(self.now, |(turn, _)| turn.cost);

@@ -5,6 +5,7 @@ use super::queue::Cost;
 use super::wants::{Loaded, Wants};
 use super::work::Work;
 use super::{Change, Result, Step};
+use crate::domain::id::MerchantId;
 use crate::store::error::StoreError;
 
 /// A change that waits.
@@ -14,8 +15,18 @@ pub type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 
 /// A change that waits, and who is to be told of it.
 pub trait Waiting: Send {
+    /// For whom it says what sending has come to, as [`Change::sent_for`] says.
+    fn sent_for(&self) -> Vec<MerchantId> {
+        Vec::new()
+    }
+
+    /// Leaves out what was sent for those whom others send for by now.
+    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
+
     /// What its next step has to have read.
-    fn wants(&self, book: &Book) -> Wants;
+    fn wants(&self, _book: &Book) -> Wants {
+        Wants::default()
+    }
 
     /// Does its next step. It gets the transaction, or why there is none, and what
     /// it wants if that was read already.
@@ -61,6 +72,14 @@ struct Asked<C, R> {
 }
 
 impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked<C, R> {
+    fn sent_for(&self) -> Vec<MerchantId> {
+        self.change.sent_for()
+    }
+
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+        self.change.leave_out(is_lost);
+    }
+
     fn wants(&self, book: &Book) -> Wants {
         let mut wants = Wants::default();
         self.change.wants(book, &mut wants);

@@ -12,7 +12,7 @@ use super::wants::{Attempts, Found, Wants};
 use super::webhooks;
 use crate::domain::delivery::EndReason;
 use crate::domain::event::{Message, NewEvent};
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::{Refusal, Standing, seal};
 use crate::domain::topic::Topic;
 use crate::domain::user::By;
@@ -244,25 +244,36 @@ impl Change for Forget {
 /// Has fresh deliveries go out as one from now on; false, with nothing done,
 /// unless all are.
 pub struct Seal {
+    /// Whose webhook.
+    pub merchant_id: MerchantId,
     /// Whose.
     pub webhook_id: WebhookId,
-    /// Which.
-    pub batch: Span,
+    /// Which; `None`: another node sends for the webhook by now.
+    pub batch: Option<Span>,
 }
 
 impl Change for Seal {
     type Answer = bool;
 
+    fn sent_for(&self) -> Vec<MerchantId> {
+        vec![self.merchant_id]
+    }
+
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+        self.batch = self.batch.filter(|_| !is_lost(self.merchant_id));
+    }
+
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.deliveries.push((self.webhook_id, self.batch));
+        wants.deliveries.extend(self.batch.map(|batch| (self.webhook_id, batch)));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<bool>> {
+        let Some(batch) = self.batch else { return Ok(Step::Done(false)) };
         let find = |number| view.loaded.deliveries.get(&(self.webhook_id, number)).map(|found| found.standing);
-        let mut standings: Vec<Standing> = self.batch.numbers().filter_map(find).collect();
-        let is_sealed = seal(&mut standings, self.batch, view.now);
+        let mut standings: Vec<Standing> = batch.numbers().filter_map(find).collect();
+        let is_sealed = seal(&mut standings, batch, view.now);
         if is_sealed {
-            for (number, standing) in self.batch.numbers().zip(standings) {
+            for (number, standing) in batch.numbers().zip(standings) {
                 put(out, self.webhook_id, number, standing);
             }
         }

@@ -191,6 +191,8 @@ pub struct Loaded {
 /// What an idempotency key stands for.
 #[derive(Clone, Debug)]
 pub struct Remembered {
+    /// Another node is still numbering its event, as far as the store says.
+    pub is_under_way: bool,
     /// SHA-256 of topic and message.
     pub content_hash: [u8; 32],
     /// What was answered.

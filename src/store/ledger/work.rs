@@ -1,12 +1,14 @@
 //! A transaction in which changes are decided and written.
 
-use super::book::Book;
+use super::book::{Book, Counters};
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Rows};
+use super::logs::LogRow;
 use super::news::Announcement;
 use super::pruning::CutOff;
 use super::wants::{Loaded, Wants};
 use crate::domain::id::{EventId, MerchantId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 
@@ -26,9 +28,33 @@ pub trait Engine {
     /// of the transaction, and that the book knows what others have changed before.
     /// Those that others are at are left out: nothing of theirs may be changed.
     /// Where there is one writer, it holds all of them.
-    fn hold(&mut self, _book: &mut Book, merchants: &[MerchantId]) -> Result<Held> {
+    ///
+    /// Makes sure besides, until the end of the transaction, that this node is the one
+    /// that sends for the merchants of these buckets; leases of others that the book
+    /// still has are taken out of it.
+    fn hold(&mut self, _book: &mut Book, merchants: &[MerchantId], _sent_for: &[Bucket]) -> Result<Held> {
         Ok(Held { merchants: merchants.to_vec(), news: Vec::new() })
     }
+
+    /// Has the book learn what others have changed of webhooks, and what nobody goes
+    /// on with any more that is for this node to go on with, in these buckets; the
+    /// news.
+    fn catch_up(&mut self, _book: &mut Book, _buckets: &[Bucket], _now: Timestamp) -> Result<Vec<Announcement>> {
+        Ok(Vec::new())
+    }
+
+    /// How webhooks of these buckets are counted, some of those behind one, in the
+    /// order of their ids, and how large their logs are; none if there are no more.
+    fn counters_of(&mut self, _buckets: &[Bucket], _after: WebhookId) -> Result<Counted> {
+        Ok(Counted::default())
+    }
+
+    /// Notes that this node sends for a bucket's merchants, by a lease of that epoch.
+    fn tend(&mut self, _bucket: Bucket, _epoch: i64) {}
+
+    /// Notes that it does not any more, and writes nothing more of how their webhooks
+    /// are doing.
+    fn let_go(&mut self, _buckets: &[Bucket]) {}
 
     /// Writes rows, all or none, now or before the commit. If it fails and that
     /// can't be had, the transaction has failed.
@@ -50,6 +76,15 @@ pub trait Engine {
     /// Prunes a little, but no event from `kept_from` on; whose log became
     /// smaller, and by how much.
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>>;
+}
+
+/// How webhooks are counted, and how large their logs are.
+#[derive(Default)]
+pub struct Counted {
+    /// In the order of their ids.
+    pub counters: Vec<(WebhookId, Counters)>,
+    /// Of those that have any.
+    pub logs: Vec<LogRow>,
 }
 
 /// Merchants whose data nobody else changes until the end of a transaction.
@@ -159,11 +194,63 @@ impl<'a> Work<'a> {
     /// Makes sure that nobody else changes what is these merchants', as
     /// [`Engine::hold`] says; returns those that are held.
     pub fn hold_all(&mut self, merchants: &[MerchantId]) -> Result<Vec<MerchantId>> {
-        let (held, wanted) = (self.engine.hold(self.book, merchants), merchants.len());
+        self.hold_to_record(merchants, &[])
+    }
+
+    /// The same for what says what sending has come to: for these buckets it is made
+    /// sure that this node is the one that sends. Those for which it is not are not
+    /// covered by the book's leases any more.
+    pub fn hold_to_record(&mut self, merchants: &[MerchantId], sent_for: &[Bucket]) -> Result<Vec<MerchantId>> {
+        let (held, wanted) = (self.engine.hold(self.book, merchants, sent_for), merchants.len());
         let Held { merchants, news } = self.note(held)?;
         self.news.extend(news);
         self.is_held_up |= merchants.len() < wanted;
         Ok(merchants)
+    }
+
+    /// Has the book learn what others have changed, as [`Engine::catch_up`] says.
+    pub fn catch_up(&mut self, buckets: &[Bucket]) -> Result<()> {
+        let news = self.engine.catch_up(self.book, buckets, self.now);
+        let news = self.note(news)?;
+        self.news.extend(news);
+        Ok(())
+    }
+
+    /// Tells of some of the webhooks of these buckets behind one; the last of them,
+    /// unless there are no more.
+    pub fn look_at_webhooks(&mut self, buckets: &[Bucket], after: WebhookId) -> Result<Option<WebhookId>> {
+        let counters = self.engine.counters_of(buckets, after);
+        let Counted { counters, logs } = self.note(counters)?;
+        self.book.logs.take_over(logs);
+        for (id, counters) in &counters {
+            self.book.take_over_counters(*id, *counters);
+            self.tell_of(*id);
+        }
+        Ok(counters.last().map(|(id, _)| *id))
+    }
+
+    /// Has the delivery worker begin with a webhook, or go on with it.
+    fn tell_of(&mut self, id: WebhookId) {
+        let Some(entry) = self.book.entry(id).filter(|entry| !entry.is_deleted) else { return };
+        let webhook = entry.counters.in_webhook(entry.webhook.as_ref().clone());
+        let through = entry.counters.last;
+        self.news.push(Announcement::Webhook(id, Some(webhook.into())));
+        self.news.push(Announcement::Through(id, through));
+    }
+
+    /// Begins to send for a bucket's merchants.
+    pub fn tend(&mut self, bucket: Bucket, epoch: i64) {
+        self.book.leases.set(bucket, Some(epoch));
+        self.engine.tend(bucket, epoch);
+    }
+
+    /// Lets go of leases.
+    pub fn let_go(&mut self, buckets: &[Bucket]) {
+        for bucket in buckets {
+            self.book.leases.set(*bucket, None);
+        }
+        self.engine.let_go(buckets);
+        self.news.extend(buckets.iter().map(|bucket| Announcement::LeaseLost(*bucket)));
     }
 
     /// The same of one; true if it is held.

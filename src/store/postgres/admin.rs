@@ -2,12 +2,14 @@
 //! blocks, and must not come from a thread that drives others.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::config::Config;
 use super::engine::Postgres;
 use super::migrating;
 use super::session::Session;
 use crate::domain::id::StoreId;
+use crate::domain::node::NodeId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::store::error::StoreError;
 use crate::store::ledger::work::Engine;
@@ -47,7 +49,7 @@ impl OperatorConn for Postgres {
 /// Connects to the database, and makes the tables if there are none.
 pub fn open(config: &Config) -> Result<Admin, StoreError> {
     migrating::migrate(&config.database)?;
-    Ok(Admin::on(Postgres::open(&config.database)?, config.terms))
+    Ok(Admin::on(Postgres::open(&config.database, NodeId(0), Arc::default())?, config.terms))
 }
 
 /// True if the database holds a store.

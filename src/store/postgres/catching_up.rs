@@ -1,9 +1,10 @@
 //! What other nodes have changed of a merchant's webhooks since this one last held
 //! him.
 //!
-//! With each change of a webhook, its merchant's generation goes up, and the
-//! webhook notes which one that was. So who holds the merchant sees at once
-//! whether there is anything to read, and what.
+//! Each change of a webhook gets a number, in the order of commits, which it and its
+//! merchant note. So who holds the merchant sees at once whether there is anything
+//! to read, and what; and who looks around asks for the merchants with higher numbers
+//! than the last that he has seen.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,21 @@ use crate::store::sql::definition::{webhook, webhook_sql};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// Merchants that are asked for in one go by who looks around.
+const MERCHANTS_PER_LOOK: i64 = 1_000;
+/// Held to the end of a transaction that counts a change of webhooks, so that they are
+/// counted in the order of commits.
+const COUNTING: i32 = 0x6765_6e65;
+
+/// Up to which change everything is known by heart.
+#[derive(Default)]
+pub struct Generations {
+    /// Of each merchant.
+    pub of_merchants: HashMap<MerchantId, i64>,
+    /// Of all of them.
+    pub of_all: i64,
+}
+
 /// Behind the locks, as a statement of its own, so that it sees what was committed
 /// while they were waited for.
 pub const MERCHANTS: &str = "SELECT merchant_id, generation, code FROM merchant WHERE merchant_id = ANY($1)";
@@ -30,19 +46,47 @@ pub const MERCHANTS: &str = "SELECT merchant_id, generation, code FROM merchant 
 /// Brings the book up to date for merchants that are held; what there is to tell.
 pub fn catch_up(
     session: &mut Session,
-    generations: &mut HashMap<MerchantId, i64>,
+    generations: &mut Generations,
     book: &mut Book,
     held: &[MerchantId],
 ) -> Result<Vec<Announcement>> {
+    if held.is_empty() {
+        return Ok(Vec::new());
+    }
     let ids: Vec<_> = held.iter().map(|merchant| merchant.0).collect();
     let values: [Parameter<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
+    let rows = session.together(session.ask(MERCHANTS, &values))?;
+    learn(session, generations, book, &rows)
+}
+
+/// Brings the book up to date for all merchants.
+pub fn look_around(session: &mut Session, generations: &mut Generations, book: &mut Book) -> Result<Vec<Announcement>> {
+    const CHANGED: &str = "SELECT merchant_id, generation, code FROM merchant WHERE generation > $1
+        ORDER BY generation LIMIT $2";
     let mut news = Vec::new();
-    for row in session.together(session.ask(MERCHANTS, &values))? {
+    loop {
+        let values: [Parameter<'_>; 2] = [(&generations.of_all, Type::INT8), (&MERCHANTS_PER_LOOK, Type::INT8)];
+        let rows = session.together(session.ask(CHANGED, &values))?;
+        news.extend(learn(session, generations, book, &rows)?);
+        let Some(last) = rows.last() else { return Ok(news) };
+        generations.of_all = last.try_get(1)?;
+    }
+}
+
+/// Learns of merchants what has changed beyond what is known.
+fn learn(
+    session: &mut Session,
+    generations: &mut Generations,
+    book: &mut Book,
+    merchants: &[tokio_postgres::Row],
+) -> Result<Vec<Announcement>> {
+    let mut news = Vec::new();
+    for row in merchants {
         let (merchant, generation) = (MerchantId(row.try_get(0)?), row.try_get::<_, i64>(1)?);
         if book.code(merchant).is_none() {
             book.learn_code(merchant, row.try_get::<_, &str>(2)?.into());
         }
-        let known = generations.insert(merchant, generation).unwrap_or(0);
+        let known = generations.of_merchants.insert(merchant, generation).unwrap_or(0);
         if known == generation {
             continue;
         }
@@ -77,17 +121,23 @@ fn webhooks_since(
 }
 
 /// Has other nodes notice that these webhooks, whose merchants are held, have
-/// changed; the generations from then on.
-pub fn raise(session: &Session, webhooks: &Vec<i64>) -> Result<Vec<(MerchantId, i64)>> {
-    const MERCHANT: &str = "UPDATE merchant SET generation = generation + 1
+/// changed.
+pub fn raise(session: &Session, generations: &mut Generations, webhooks: &Vec<i64>) -> Result<()> {
+    const COUNT: &str = "SELECT pg_advisory_xact_lock($1, current_schema()::regnamespace::oid::int4)";
+    const MERCHANT: &str = "UPDATE merchant SET generation = nextval('generation')
         WHERE merchant_id IN (SELECT merchant_id FROM webhook WHERE webhook_id = ANY($1))
         RETURNING merchant_id, generation";
     const WEBHOOK: &str = "UPDATE webhook w SET generation = m.generation FROM merchant m
         WHERE m.merchant_id = w.merchant_id AND w.webhook_id = ANY($1)";
-    let values: [Parameter<'_>; 1] = [(webhooks, Type::INT8_ARRAY)];
+    let (counting, values): ([Parameter<'_>; 1], [Parameter<'_>; 1]) =
+        ([(&COUNTING, Type::INT4)], [(webhooks, Type::INT8_ARRAY)]);
     let raised = session.together(async {
-        let (raised, noted) = tokio::join!(biased; session.ask(MERCHANT, &values), session.tell(WEBHOOK, &values));
-        noted.and(raised)
+        let (counted, raised, noted) = tokio::join!(biased; session.ask(COUNT, &counting), session.ask(MERCHANT, &values),
+            session.tell(WEBHOOK, &values));
+        counted.and(noted).and(raised)
     })?;
-    raised.iter().map(|row| Ok((MerchantId(row.try_get(0)?), row.try_get(1)?))).collect()
+    for row in raised {
+        generations.of_merchants.insert(MerchantId(row.try_get(0)?), row.try_get(1)?);
+    }
+    Ok(())
 }

@@ -10,28 +10,34 @@
 //! the newest (READ COMMITTED), and stays so to the end.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use tokio_postgres::types::Type;
 
+use super::catching_up::Generations;
 use super::lazily::{Due, Lazily};
 use super::prune::{self, Pass};
 use super::reading::{self, Common};
 use super::session::Session;
 use super::settings::Settings;
 use super::values::Parameter;
-use super::{bulk, catching_up};
-use crate::domain::id::{EventId, MerchantId, WebhookId};
+use super::{bulk, catching_up, taking_over};
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::node::{Bucket, NodeId};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::decision::{KeyRow, Other, Rows};
+use crate::store::ledger::news::Announcement;
 use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
-use crate::store::ledger::work::{Engine, Held};
+use crate::store::ledger::work::{Counted, Engine, Held};
 use crate::store::sql;
+use crate::store::sql::codes::bad;
+use crate::store::tending::Tending;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -47,10 +53,9 @@ const LOCK_AT_ONCE: &str = "SELECT merchant_id FROM merchant WHERE merchant_id =
 const LOCK: &str = "SELECT merchant_id FROM merchant WHERE merchant_id = ANY($1)
     ORDER BY merchant_id FOR NO KEY UPDATE";
 
-/// Held by the server that has the store for itself, as long as its connection is
-/// there; one that has just gone is waited for.
-const SERVE: &str = "SELECT pg_advisory_lock($1, current_schema()::regnamespace::oid::int4)";
-const SERVED: i32 = 0x7461_6c6c;
+/// The leases of buckets. Whoever takes one over changes its row, and waits for this;
+/// who renews one does not.
+const FENCE: &str = "SELECT bucket, epoch FROM lease WHERE bucket = ANY($1) ORDER BY bucket FOR SHARE";
 
 /// What the tables and their indexes take on disk.
 const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
@@ -64,11 +69,15 @@ pub struct Postgres {
     /// The transaction that is open.
     open: Option<Open>,
     /// Up to which change of each merchant everything is known by heart.
-    generations: HashMap<MerchantId, i64>,
+    generations: Generations,
     /// What is not written with every commit.
     lazily: Lazily,
     /// The pass of pruning that is under way.
     pass: Option<Pass>,
+    /// For which node it writes.
+    node: NodeId,
+    /// For whom that sends.
+    tending: Arc<Tending>,
     /// How large the store is: as it was found a moment ago, and what was added since.
     size: Option<(u64, Instant)>,
 }
@@ -78,6 +87,8 @@ struct Open {
     /// A statement failed, so nothing of it can be committed.
     has_failed: bool,
     held: HashSet<MerchantId>,
+    /// Leases that stay as they are.
+    fenced: HashSet<Bucket>,
     /// Webhooks of which the counters were read.
     counted: FxHashSet<WebhookId>,
     /// What is to be written.
@@ -92,6 +103,7 @@ impl Open {
         Self {
             has_failed: false,
             held: HashSet::new(),
+            fenced: HashSet::new(),
             counted: FxHashSet::default(),
             rows: Rows::default(),
             keys: Vec::new(),
@@ -113,30 +125,20 @@ fn no_transaction() -> StoreError {
 }
 
 impl Postgres {
-    /// Connects. Blocks.
-    pub fn open(settings: &Settings) -> Result<Self> {
+    /// Connects, to write for that node. Blocks.
+    pub fn open(settings: &Settings, node: NodeId, tending: Arc<Tending>) -> Result<Self> {
         let mut session = Session::open(settings)?;
         session.batch(BY_KEY_ALONE)?;
+        session.batch("SELECT set_config('application_name', 'tallyhook writer in ' || current_schema(), false)")?;
         for (sql, types) in bulk::statements().into_iter().chain(reading::statements()) {
             session.prepare(&sql, &types)?;
         }
-        for sql in [LOCK_AT_ONCE, LOCK, catching_up::MERCHANTS] {
+        for sql in [LOCK_AT_ONCE, LOCK, FENCE, catching_up::MERCHANTS] {
             session.prepare(sql, &[Type::INT8_ARRAY])?;
         }
         let lazily = Lazily::default();
-        Ok(Self { session, open: None, generations: HashMap::new(), lazily, pass: None, size: None })
-    }
-
-    /// The same, as the one server that has the store for itself. Fails if another
-    /// has it, and keeps it.
-    pub fn serve(settings: &Settings) -> Result<Self> {
-        let engine = Self::open(settings)?;
-        let locked = engine.session.together(engine.session.ask(SERVE, &[(&SERVED, Type::INT4)]));
-        locked.map_err(|cause| match cause {
-            StoreError::Busy { .. } => StoreError::failed("is being served by another process; stop it first"),
-            cause => cause,
-        })?;
-        Ok(engine)
+        let generations = Generations::default();
+        Ok(Self { session, open: None, generations, lazily, pass: None, node, tending, size: None })
     }
 
     /// Its connection, for what is read at the start.
@@ -150,13 +152,25 @@ impl Postgres {
     }
 
     /// Notes up to which change of each merchant the book knows everything.
-    pub fn knows(&mut self, generations: HashMap<MerchantId, i64>) {
+    pub fn knows(&mut self, generations: Generations) {
         self.generations = generations;
+    }
+
+    /// For which node it writes.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// From now on it writes for that one, which has none of the leases of the one
+    /// before.
+    pub fn write_for(&mut self, node: NodeId) {
+        self.node = node;
+        self.lazily = Lazily::default();
     }
 
     /// Begins a transaction.
     pub fn begin(&mut self, now: Timestamp) -> Result<()> {
-        self.session.batch("BEGIN")?;
+        self.session.batch(&format!("BEGIN; SET LOCAL tallyhook.node = '{}'", self.node))?;
         self.open = Some(Open::at(now));
         Ok(())
     }
@@ -227,7 +241,7 @@ impl Postgres {
         }
         let changed: Vec<i64> = others.iter().filter_map(changed_webhook).map(|id| id.0).collect();
         if !changed.is_empty() {
-            self.generations.extend(catching_up::raise(&self.session, &changed)?);
+            catching_up::raise(&self.session, &mut self.generations, &changed)?;
         }
         sql::write::logs(&mut self.session, &logs)
     }
@@ -262,6 +276,7 @@ impl Postgres {
         let mut loaded = common.read(&self.session, now)?.share(wants);
         if !reading::is_common(wants) {
             sql::load::rare(&mut self.session, wants, now, &mut loaded)?;
+            loaded.needed.extend(under_way(&self.session, wants)?);
         }
         if wants.used_bytes {
             loaded.used_bytes = Some(self.used_bytes()?);
@@ -283,22 +298,56 @@ impl Postgres {
         Ok(all.iter().zip(are_ahead).map(share).collect())
     }
 
-    fn lock(&mut self, book: &mut Book, merchants: &[MerchantId]) -> Result<Held> {
+    fn lock(&mut self, book: &mut Book, merchants: &[MerchantId], sent_for: &[Bucket]) -> Result<Held> {
         let Some(open) = &self.open else { return Err(no_transaction()) };
         let others: Vec<i64> = merchants.iter().filter(|one| !open.held.contains(one)).map(|one| one.0).collect();
+        let buckets: Vec<Bucket> = sent_for
+            .iter()
+            .copied()
+            .filter(|one| !open.fenced.contains(one) && book.leases.epoch(*one).is_some())
+            .collect();
         let mut news = Vec::new();
-        if !others.is_empty() {
-            let values: [Parameter<'_>; 1] = [(&others, Type::INT8_ARRAY)];
-            let locked = self.session.together(self.session.ask(LOCK_AT_ONCE, &values))?;
-            let locked: Vec<MerchantId> =
-                locked.iter().map(|row| Ok(MerchantId(row.try_get(0)?))).collect::<Result<_>>()?;
-            news = catching_up::catch_up(&mut self.session, &mut self.generations, book, &locked)?;
+        if !others.is_empty() || !buckets.is_empty() {
+            let (locked, leases) = self.lock_rows(&others, &buckets)?;
+            for bucket in &buckets {
+                if leases.get(bucket).copied() != book.leases.epoch(*bucket) {
+                    book.leases.set(*bucket, None);
+                    self.tending.set(*bucket, None);
+                    self.lazily.forget_all(&[*bucket]);
+                    news.push(Announcement::LeaseLost(*bucket));
+                }
+            }
+            news.extend(catching_up::catch_up(&mut self.session, &mut self.generations, book, &locked)?);
             if let Some(open) = &mut self.open {
                 open.held.extend(locked);
+                open.fenced.extend(buckets);
             }
         }
         let Some(open) = &self.open else { return Err(no_transaction()) };
         Ok(Held { merchants: merchants.iter().copied().filter(|one| open.held.contains(one)).collect(), news })
+    }
+}
+
+impl Postgres {
+    /// Locks those merchants that can be had at once, and these leases; the merchants,
+    /// and the epochs.
+    fn lock_rows(&self, merchants: &Vec<i64>, leases: &[Bucket]) -> Result<(Vec<MerchantId>, HashMap<Bucket, i64>)> {
+        let (session, numbers) = (&self.session, taking_over::numbers(leases));
+        let ids: [Parameter<'_>; 1] = [(merchants, Type::INT8_ARRAY)];
+        let buckets: [Parameter<'_>; 1] = [(&numbers, Type::INT8_ARRAY)];
+        let (locked, fenced) = session.together(async {
+            let fence = async { if numbers.is_empty() { Ok(Vec::new()) } else { session.ask(FENCE, &buckets).await } };
+            let lock =
+                async { if merchants.is_empty() { Ok(Vec::new()) } else { session.ask(LOCK_AT_ONCE, &ids).await } };
+            let (fenced, locked) = tokio::join!(biased; fence, lock);
+            Ok((locked?, fenced?))
+        })?;
+        let locked = locked.iter().map(|row| Ok(MerchantId(row.try_get(0)?))).collect::<Result<_>>()?;
+        let epoch = |row: &tokio_postgres::Row| {
+            let bucket = u8::try_from(row.try_get::<_, i64>(0)?).map_err(|_| bad("bucket"))?;
+            Ok((Bucket(bucket), row.try_get(1)?))
+        };
+        Ok((locked, fenced.iter().map(epoch).collect::<Result<_>>()?))
     }
 }
 
@@ -315,9 +364,31 @@ impl Engine for Postgres {
         self.heed(read)
     }
 
-    fn hold(&mut self, book: &mut Book, merchants: &[MerchantId]) -> Result<Held> {
-        let held = self.lock(book, merchants);
+    fn hold(&mut self, book: &mut Book, merchants: &[MerchantId], sent_for: &[Bucket]) -> Result<Held> {
+        let held = self.lock(book, merchants, sent_for);
         self.heed(held)
+    }
+
+    fn catch_up(&mut self, book: &mut Book, buckets: &[Bucket], _now: Timestamp) -> Result<Vec<Announcement>> {
+        let news = catching_up::look_around(&mut self.session, &mut self.generations, book);
+        let left = news.and_then(|news| Ok((news, taking_over::left(&mut self.session, buckets, self.node)?)));
+        let (news, left) = self.heed(left)?;
+        book.take_over_work(left);
+        Ok(news)
+    }
+
+    fn counters_of(&mut self, buckets: &[Bucket], after: WebhookId) -> Result<Counted> {
+        let found = taking_over::webhooks(&self.session, buckets, after);
+        self.heed(found)
+    }
+
+    fn tend(&mut self, bucket: Bucket, epoch: i64) {
+        self.tending.set(bucket, Some(epoch));
+    }
+
+    fn let_go(&mut self, buckets: &[Bucket]) {
+        self.lazily.forget_all(buckets);
+        buckets.iter().for_each(|bucket| self.tending.set(*bucket, None));
     }
 
     fn write(&mut self, rows: Rows, _now: Timestamp) -> Result<()> {
@@ -345,7 +416,7 @@ impl Engine for Postgres {
             self.lazily.forget(id);
             open.counters.push((id, counters));
         }
-        open.counters.extend(self.lazily.counters(counters));
+        open.counters.extend(self.lazily.counters(counters, |merchant| self.tending.has(merchant)));
         open.rows.logs.extend(self.lazily.logs(logs));
         let held = &open.held;
         let Due { counters, logs } = self.lazily.take(|merchant| held.contains(&merchant));
@@ -378,11 +449,28 @@ impl Engine for Postgres {
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>> {
         self.write_all()?;
         let Some(pass) = self.pass.take() else { return Ok(Vec::new()) };
-        let pruned = prune::step(&mut self.session, pass, kept_from);
+        let own = self.tending.leases().unwrap_or_default().into_iter().map(|(bucket, _)| bucket);
+        let own = taking_over::numbers(&own.collect::<Vec<_>>());
+        let pruned = prune::step(&mut self.session, pass, kept_from, &own);
         let (next, shrunk) = self.heed(pruned)?;
         self.pass = next;
         Ok(shrunk)
     }
+}
+
+/// Events of those that are asked for which are still being numbered, by whatever node.
+fn under_way(session: &Session, wants: &Wants) -> Result<Vec<EventId>> {
+    const SQL: &str = "SELECT e.id FROM (SELECT unnest($1) UNION SELECT abs(event_id) FROM delivery
+            WHERE webhook_id = $2 AND increment_id = $3) AS e (id)
+        WHERE EXISTS (SELECT 1 FROM fanout f WHERE f.events::jsonb @> jsonb_build_array(jsonb_build_array(e.id)))";
+    if wants.needed.is_empty() && wants.needed_beside.is_none() {
+        return Ok(Vec::new());
+    }
+    let events: Vec<_> = wants.needed.iter().map(|event| event.0).collect();
+    let (id, number) = wants.needed_beside.unwrap_or((WebhookId(0), IncrementId(0)));
+    let values: [Parameter<'_>; 3] = [(&events, Type::INT8_ARRAY), (&id.0, Type::INT8), (&number.0, Type::INT8)];
+    let rows = session.together(session.ask(SQL, &values))?;
+    rows.iter().map(|row| Ok(EventId(row.try_get(0)?))).collect()
 }
 
 /// Writes the rows that were gathered, each kind in one statement.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::logs::LogRow;
 
@@ -21,8 +22,8 @@ const AT_ONCE: usize = 500;
 /// What is yet to be written.
 #[derive(Default)]
 pub struct Lazily {
-    /// As each was written last.
-    written: HashMap<WebhookId, Counters>,
+    /// As each was written last, and whose it is.
+    written: HashMap<WebhookId, (MerchantId, Counters)>,
     counters: HashMap<WebhookId, (MerchantId, Counters)>,
     logs: HashMap<WebhookId, LogRow>,
     /// Since when something waits.
@@ -40,14 +41,22 @@ pub struct Due {
 
 impl Lazily {
     /// Takes what has changed; returns what is to be written now.
-    pub fn counters(&mut self, changed: Vec<(MerchantId, WebhookId, Counters)>) -> Vec<(WebhookId, Counters)> {
+    pub fn counters(
+        &mut self,
+        changed: Vec<(MerchantId, WebhookId, Counters)>,
+        sends: impl Fn(MerchantId) -> bool,
+    ) -> Vec<(WebhookId, Counters)> {
         let mut now = Vec::new();
         for (merchant, id, counters) in changed {
-            if self.has_other_meaning(id, &counters) {
-                self.counters.remove(&id);
-                self.written.insert(id, counters);
+            if !sends(merchant) {
+                // Whoever does reads it, and goes on from there.
+                self.forget(id);
                 now.push((id, counters));
-            } else if counters.is_but_for_last(self.written.get(&id)) {
+            } else if self.has_other_meaning(id, &counters) {
+                self.counters.remove(&id);
+                self.written.insert(id, (merchant, counters));
+                now.push((id, counters));
+            } else if counters.is_but_for_last(self.written.get(&id).map(|(_, counters)| counters)) {
                 self.counters.remove(&id);
             } else {
                 self.counters.insert(id, (merchant, counters));
@@ -63,8 +72,19 @@ impl Lazily {
         self.counters.remove(&id);
     }
 
+    /// Forgets the webhooks of these buckets, for others write them from now on.
+    pub fn forget_all(&mut self, buckets: &[Bucket]) {
+        let gone = |merchant: MerchantId| buckets.contains(&Bucket::of(merchant));
+        let of_webhooks: Vec<_> =
+            self.written.iter().filter(|(_, (merchant, _))| gone(*merchant)).map(|(id, _)| *id).collect();
+        for id in of_webhooks {
+            self.forget(id);
+            self.logs.remove(&id);
+        }
+    }
+
     fn has_other_meaning(&self, id: WebhookId, counters: &Counters) -> bool {
-        self.written.get(&id).is_none_or(|before| {
+        self.written.get(&id).is_none_or(|(_, before)| {
             before.acknowledged_through != counters.acknowledged_through
                 || before.pulled_through != counters.pulled_through
                 || before.failing_since != counters.failing_since
@@ -98,7 +118,7 @@ impl Lazily {
             let is_taken = taken.len() < AT_ONCE && is_held(*merchant);
             if is_taken {
                 taken.push((*id, *counters));
-                self.written.insert(*id, *counters);
+                self.written.insert(*id, (*merchant, *counters));
             }
             !is_taken
         });

@@ -7,6 +7,7 @@ use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
 use crate::store::error::StoreError;
 use crate::store::sql::Db;
+use crate::store::sql::copying::{COPIED_FROM, fact};
 use crate::store::sql::db::{one, values};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -21,30 +22,66 @@ const LOCK: i64 = 0x7461_6c6c_7968_6f6b;
 /// of the store. Fails if they are newer, or if something else lies there.
 pub fn migrate(settings: &Settings) -> Result<StoreId> {
     let mut session = Session::open(settings)?;
+    make(&mut session, &[("store_id", generate_store_id())])?;
+    check_version(&mut session)?;
+    check_not_copied(&mut session)?;
+    let store_id = fact(&mut session, "store_id")?;
+    session.batch("COMMIT")?;
+    store_id.map(StoreId).ok_or_else(|| StoreError::failed("the database has no store id"))
+}
+
+/// Makes the tables if there are none, in a transaction that is left open. A store that
+/// is made now begins with these facts about itself.
+pub fn make(session: &mut Session, facts: &[(&str, String)]) -> Result<()> {
     session.batch("BEGIN")?;
     session.run("SELECT pg_advisory_xact_lock($1)", values![LOCK])?;
-    let has_meta = one(&mut session, "SELECT to_regclass('meta') IS NOT NULL", &[], |row| row.flag(0))?;
+    let has_meta = one(session, "SELECT to_regclass('meta') IS NOT NULL", &[], |row| row.flag(0))?;
     if has_meta != Some(true) {
-        check_empty(&mut session)?;
+        check_empty(session)?;
         session.batch(SCHEMA)?;
         let meta = "INSERT INTO meta (key, value) VALUES ($1, $2)";
         session.run(meta, values!["schema_version", &VERSION.to_string()])?;
-        session.run(meta, values!["store_id", &generate_store_id()])?;
-    }
-    let found = read(&mut session, "schema_version")?;
-    match found.as_deref().and_then(|text| text.parse::<i64>().ok()) {
-        Some(VERSION) => {}
-        Some(found) if found > VERSION => {
-            return Err(StoreError::failed(format!(
-                "the database was written by a newer tallyhook (schema {found}; this one knows up to {VERSION}); \
-                 upgrade the program"
-            )));
+        for (key, value) in facts {
+            session.run(meta, values![*key, value])?;
         }
-        _ => return Err(StoreError::failed("the database holds tables, but no tallyhook store; name another one")),
     }
-    let store_id = read(&mut session, "store_id")?;
-    session.batch("COMMIT")?;
-    store_id.map(StoreId).ok_or_else(|| StoreError::failed("the database has no store id"))
+    Ok(())
+}
+
+/// Fails unless the tables are those that this program writes, and hold a whole store.
+pub fn check_version(session: &mut Session) -> Result<()> {
+    check_schema(session)?;
+    match fact(session, COPIED_FROM)? {
+        None => Ok(()),
+        Some(from) => Err(StoreError::failed(format!(
+            "the database holds no whole store yet, but the beginnings of a copy of {from}; the same tallyhook migrate \
+             goes on with it, or empty the database"
+        ))),
+    }
+}
+
+/// Fails while it is being copied to another store: what was written meanwhile would be
+/// lost. Whoever copies it holds a lock ([`super::copying`]) that nobody else takes.
+fn check_not_copied(session: &mut Session) -> Result<()> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+        WHERE d.datname = current_database() AND l.relation = 'node'::regclass AND l.mode = 'ExclusiveLock' AND l.granted)";
+    match one(session, sql, &[], |row| row.flag(0))? {
+        Some(true) => Err(StoreError::failed("the database is being copied by tallyhook migrate; wait for its end")),
+        _ => Ok(()),
+    }
+}
+
+/// Fails unless the tables are those that this program writes.
+pub fn check_schema(session: &mut Session) -> Result<()> {
+    let found = fact(session, "schema_version")?;
+    match found.as_deref().and_then(|text| text.parse::<i64>().ok()) {
+        Some(VERSION) => Ok(()),
+        Some(found) if found > VERSION => Err(StoreError::failed(format!(
+            "the database was written by a newer tallyhook (schema {found}; this one knows up to {VERSION}); \
+                 upgrade the program"
+        ))),
+        _ => Err(StoreError::failed("the database holds tables, but no tallyhook store; name another one")),
+    }
 }
 
 /// Gives the store a new id; the old one, and the new one.
@@ -65,8 +102,4 @@ fn check_empty(session: &mut Session) -> Result<()> {
             Err(StoreError::failed("the database holds other tables; name one that is empty, or another schema of it"))
         }
     }
-}
-
-fn read(session: &mut Session, key: &str) -> Result<Option<String>> {
-    one(session, "SELECT value FROM meta WHERE key = $1", values![key], |row| Ok(row.text(0)?.to_owned()))
 }

@@ -6,23 +6,31 @@
 pub(super) mod admin;
 mod bulk;
 mod catching_up;
+pub(super) mod check;
 mod config;
+pub(super) mod copying;
 mod engine;
+mod hints;
+mod keeper;
 mod lazily;
+mod link;
 mod migrating;
+pub(super) mod nodes;
 mod pages;
 mod prune;
 mod reading;
 mod session;
 mod settings;
 mod stock;
+mod taking_over;
 mod values;
 mod writer;
 
 use std::sync::{Arc, Mutex};
 
-pub use self::config::Config;
+pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
+use self::keeper::Keeping;
 use self::session::Session;
 pub use self::settings::Settings;
 use self::writer::{Parts, Serving, Writer};
@@ -73,6 +81,10 @@ impl Manager for Connections {
 impl Backend for Connections {
     type Serving = Serving;
 
+    fn hand_over(serving: &Serving) {
+        serving.hand_over();
+    }
+
     fn end(serving: Serving, readers: [&Readers<Self>; 2]) {
         serving.end();
         // Whoever calls may be on a thread that drives other connections.
@@ -104,7 +116,14 @@ impl PostgresStore {
 
     fn open_here(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, StoreError> {
         let store_id = migrating::migrate(&config.database)?;
-        let engine = Postgres::serve(&config.database)?;
+        let in_queue = metrics.changes_waiting.clone();
+        let queue = Arc::new(Queue::new(config.write_queue_max, in_queue));
+        let tending = Arc::clone(mailbox.tending());
+        let for_keeper =
+            keeper::Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), tending: Arc::clone(&tending) };
+        let keeping = Keeping::start(config.database.clone(), config.node.clone(), for_keeper)?;
+        let mut engine = Postgres::open(&config.database, keeping.node, Arc::clone(&tending))?;
+        let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
         let in_use = |user| metrics.readers_in_use.child(&[user]);
         let pool = |size: u32| {
             let manager = Connections(config.database.clone());
@@ -113,14 +132,14 @@ impl PostgresStore {
         };
         let readers = Readers::new(pool(config.readers_max)?, in_use("calls"));
         let lane_readers = Readers::new(pool(LANE_READERS)?, in_use("lanes"));
-        let queue = Arc::new(Queue::new(config.write_queue_max, metrics.changes_waiting.clone()));
         let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
         let is_paused = config.is_paused;
-        let writer = Writer::new(config, clock.clone(), parts, engine)?;
+        let node = keeping.node;
+        let writer = Writer::new(config, clock.clone(), parts, (engine, book, keeping.desk.clone()));
         let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
-        tracing::info!(%store_id, webhooks, pending_at_most, "the store is open");
+        tracing::info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
         let (trouble, commits, feed) = (writer.trouble(), writer.commits(), writer.feed());
-        let serving = writer.start().map_err(StoreError::failed)?;
+        let serving = writer.start(keeping).map_err(StoreError::failed)?;
         Ok(Self {
             store_id,
             clock,

@@ -3,14 +3,22 @@
 //! All rows that a statement gives are read before the first is looked at, so the
 //! statement itself leaves out what would weigh too much.
 
+use tokio_postgres::types::Type;
+
+use super::nodes;
 use super::session::Session;
+use super::taking_over;
+use super::values::Parameter;
+use crate::domain::cluster::Cluster;
 use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::node::{Bucket, NodeId};
 use crate::domain::time::Timestamp;
 use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
 use crate::store::glance::{DueKey, Glimpse};
 use crate::store::outbox::{Page, PageLimit, Want};
 use crate::store::parcel::{Content, Parcel};
+use crate::store::sql::Row;
 use crate::store::sql::codes::bad;
 use crate::store::sql::conn::Conn;
 use crate::store::sql::db::{Value, all, one, values};
@@ -126,10 +134,14 @@ impl Conn for Session {
         Ok(found)
     }
 
-    fn glimpses(&mut self, after: Option<WebhookId>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
+    fn glimpses(
+        &mut self,
+        after: Option<WebhookId>,
+        buckets: Option<&[Bucket]>,
+    ) -> Result<Step<Vec<Glimpse>, WebhookId>> {
         const SQL: &str = "SELECT w.webhook_id, w.merchant_id, w.last_increment_id, w.updated_at, w.is_active,
                 w.is_paused, w.disabled_reason, w.is_recovering, due.next_attempt_at, due.increment_id
-            FROM (SELECT * FROM webhook_now WHERE webhook_id > $1 AND deleted_at IS NULL
+            FROM (SELECT * FROM webhook_now WHERE webhook_id > $1 AND (merchant_id & 255) = ANY($3) AND deleted_at IS NULL
                 ORDER BY webhook_id LIMIT $2) w
             LEFT JOIN LATERAL (SELECT d.next_attempt_at, d.increment_id FROM delivery d
                 WHERE d.webhook_id = w.webhook_id AND d.next_attempt_at IS NOT NULL
@@ -137,11 +149,17 @@ impl Conn for Session {
                 ORDER BY d.next_attempt_at, d.increment_id LIMIT 1) due ON TRUE
             ORDER BY w.webhook_id";
         let after = after.map_or(0, |after| after.0);
-        let found = all(self, SQL, values![after, WEBHOOKS_PER_STEP as i64], |row| {
+        let buckets = buckets.map_or_else(|| (0..=255).collect(), taking_over::numbers);
+        let values: [Parameter<'_>; 3] =
+            [(&after, Type::INT8), (&(WEBHOOKS_PER_STEP as i64), Type::INT8), (&buckets, Type::INT8_ARRAY)];
+        self.prepare(SQL, &[Type::INT8, Type::INT8, Type::INT8_ARRAY])?;
+        let rows = self.together(self.ask(SQL, &values))?;
+        let seen = |row: &dyn Row| {
             let due = row.time_if(8)?.zip(row.int_if(9)?);
             let first_due = due.map(|(due_at, number)| DueKey { due_at, increment_id: IncrementId(number) });
             Ok(Glimpse { first_due, ..glimpse(row)? })
-        })?;
+        };
+        let found = rows.iter().map(|row| seen(row)).collect::<Result<Vec<_>>>()?;
         let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP);
         Ok(Step { found, next })
     }
@@ -149,6 +167,10 @@ impl Conn for Session {
     fn last_event(&mut self) -> Result<EventId> {
         let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_id";
         Ok(EventId(one(self, sql, &[], |row| row.int(0))?.unwrap_or(0)))
+    }
+
+    fn nodes(&mut self, own: Option<NodeId>) -> Result<Option<Cluster>> {
+        nodes::cluster(self, own).map(Some)
     }
 }
 

@@ -17,21 +17,26 @@ use crate::store::ledger::counters::Counters;
 use crate::store::ledger::ids::{Drawn, Ids};
 use crate::store::ledger::notice::{Gathered, Notice};
 use crate::store::ledger::wants::{FirstHeard, Found, Loaded, Remembered, Wants};
+use crate::store::sql::Row;
 use crate::store::sql::codes::{read_pairs, topic_at};
 use crate::store::sql::db::damaged;
+use crate::store::sql::definition::pause_at;
 use crate::store::sql::load::read_notice;
 use crate::store::sql::standings::{STANDING, event_of, standing};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-const KEYS: &str = "SELECT i.merchant_id, i.key, i.content_hash, i.event_id, i.receipt
+const KEYS: &str = "SELECT i.merchant_id, i.key, i.content_hash, i.event_id, i.receipt,
+        EXISTS (SELECT 1 FROM fanout f WHERE f.merchant_id = i.merchant_id
+            AND f.events::jsonb @> jsonb_build_array(jsonb_build_array(i.event_id)))
     FROM unnest($1, $2) AS k (merchant_id, key) JOIN idempotency i USING (merchant_id, key) WHERE i.expires_at > $3";
 
 /// The last number is the head of the key, which is read backwards.
 const COUNTERS: &str = "SELECT w.webhook_id,
         coalesce((SELECT d.increment_id FROM delivery d WHERE d.webhook_id = w.webhook_id
             ORDER BY d.increment_id DESC LIMIT 1), 0),
-        w.settled_through, w.acknowledged_through, w.pulled_through
+        w.settled_through, w.acknowledged_through, w.pulled_through, w.consecutive_failures, w.failing_since,
+        w.paused_until, w.pause_reason
     FROM unnest($1) AS k (webhook_id) JOIN webhook w USING (webhook_id)";
 
 const DRAW_EVENTS: &str = "SELECT nextval('event_id') FROM generate_series(1, $1)";
@@ -259,7 +264,8 @@ async fn keys(
             let hash: &[u8] = row.try_get(2)?;
             let content_hash = hash.try_into().map_err(|_| damaged("bad content_hash"))?;
             let receipt = Receipt { event_id: EventId(row.try_get(3)?), deliveries: read_pairs(row.try_get(4)?)? };
-            read.insert((*key).clone(), Remembered { content_hash, receipt });
+            let is_under_way = row.try_get(5)?;
+            read.insert((*key).clone(), Remembered { is_under_way, content_hash, receipt });
         }
     }
     Ok(read)
@@ -317,20 +323,22 @@ async fn counters(session: &Session, webhooks: &[WebhookId]) -> Result<HashMap<W
     }
     let ids: Vec<_> = webhooks.iter().map(|id| id.0).collect();
     let values: [Parameter<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
-    let read = |row: &tokio_postgres::Row| {
-        let number = |column| row.try_get(column).map(IncrementId);
-        let counters = Counters {
-            last: number(1)?,
-            settled_through: number(2)?,
-            acknowledged_through: number(3)?,
-            pulled_through: number(4)?,
-            consecutive_failures: 0,
-            failing_since: None,
-            pause: None,
-        };
-        Ok((WebhookId(row.try_get(0)?), counters))
+    session.ask(COUNTERS, &values).await?.iter().map(|row| read_counters(row)).collect()
+}
+
+/// A webhook's id and counters, from the first eight columns and the next.
+pub fn read_counters(row: &dyn Row) -> Result<(WebhookId, Counters)> {
+    let number = |column| row.int(column).map(IncrementId);
+    let counters = Counters {
+        last: number(1)?,
+        settled_through: number(2)?,
+        acknowledged_through: number(3)?,
+        pulled_through: number(4)?,
+        consecutive_failures: row.count(5)?,
+        failing_since: row.time_if(6)?,
+        pause: pause_at(row, 7)?,
     };
-    session.ask(COUNTERS, &values).await?.iter().map(read).collect()
+    Ok((WebhookId(row.int(0)?), counters))
 }
 
 async fn drawn(session: &Session, ids: Ids) -> Result<Drawn> {

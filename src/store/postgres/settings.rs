@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio_postgres::config::Host;
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 
 use crate::store::error::StoreError;
 
@@ -19,6 +20,9 @@ pub struct Settings {
     pub statement_timeout: Duration,
     /// How long another transaction is waited for.
     pub lock_timeout: Duration,
+    /// How long a transaction may stand still, in which others may be waiting for what
+    /// it holds.
+    pub idle_timeout: Duration,
 }
 
 /// Where it is, without a password.
@@ -53,25 +57,30 @@ impl Settings {
             connect_timeout: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(5),
         })
+    }
+
+    /// Connects; whoever asks drives the connection.
+    pub async fn link(&self) -> Result<(Client, Connection<Socket, NoTlsStream>), StoreError> {
+        let connected = tokio::time::timeout(self.connect_timeout, self.database.connect(NoTls)).await;
+        Ok(connected.map_err(|_| StoreError::failed("the database does not answer"))??)
     }
 
     /// Connects, and has the connection driven by the runtime that this runs on.
     pub async fn connect(&self) -> Result<Client, StoreError> {
-        let connected = tokio::time::timeout(self.connect_timeout, async {
-            let (client, connection) = self.database.connect(NoTls).await?;
-            tokio::spawn(connection);
-            Ok::<_, StoreError>(client)
-        });
-        connected.await.map_err(|_| StoreError::failed("the database does not answer"))?
+        let (client, connection) = self.link().await?;
+        tokio::spawn(connection);
+        Ok(client)
     }
 
     /// What a session begins with.
     pub fn session_sql(&self) -> String {
         let (statement, lock) = (self.statement_timeout.as_millis(), self.lock_timeout.as_millis());
+        let idle = self.idle_timeout.as_millis();
         format!(
             "SET statement_timeout = {statement}; SET lock_timeout = {lock}; \
-             SET idle_in_transaction_session_timeout = {statement}; SET synchronous_commit = on; \
+             SET idle_in_transaction_session_timeout = {idle}; SET synchronous_commit = on; \
              SET client_min_messages = warning"
         )
     }

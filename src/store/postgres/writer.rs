@@ -17,21 +17,27 @@ use tracing::{error, info, warn};
 
 use super::config::Config;
 use super::engine::Postgres;
+use super::hints::Hint;
+use super::keeper::{Desk, Keeping};
 use super::stock;
-use crate::domain::id::MerchantId;
+use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::node::NodeId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::counts::CommitCounts;
 use crate::store::error::StoreError;
 use crate::store::feed::Feed;
+use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
 use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, committed, refuse, run_in_rounds};
+use crate::store::ledger::leases::Leases;
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
 use crate::store::ledger::queued::{self, Queued};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::mailbox::Mailbox;
+use crate::store::tending::Tending;
 use crate::store::trouble::Trouble;
 use crate::work;
 
@@ -51,13 +57,22 @@ impl Drop for End {
     }
 }
 
-/// A thread that writes.
-pub struct Serving(JoinHandle<()>);
+/// A thread that writes, and the leases by which it does.
+pub struct Serving {
+    thread: JoinHandle<()>,
+    keeping: Keeping,
+}
 
 impl Serving {
+    /// Gives the leases back, so that others go on with what is to be sent. Blocks.
+    pub fn hand_over(&self) {
+        self.keeping.desk.leave();
+    }
+
     /// Waits until the queue, which is closed by now, is empty. Blocks.
     pub fn end(self) {
-        if self.0.join().is_err() {
+        self.keeping.end();
+        if self.thread.join().is_err() {
             error!("the writer thread panicked");
         }
     }
@@ -89,21 +104,22 @@ pub struct Writer {
     is_stuck: bool,
     /// The chores rest until then.
     chores_rest_until: Option<Timestamp>,
+    desk: Desk,
     commits: watch::Sender<u64>,
     trouble: watch::Sender<Option<Trouble>>,
     counts: CommitCounts,
 }
 
 impl Writer {
-    /// Reads what is to be known by heart.
+    /// With what is known by heart, and whoever keeps the leases.
     pub fn new(
         config: Config,
         clock: Clock,
         Parts { queue, mailbox, metrics }: Parts<'_>,
-        mut engine: Postgres,
-    ) -> Result<Self, StoreError> {
-        let book = stock::read(&mut engine, config.terms)?;
-        Ok(Self {
+        (engine, book, desk): (Postgres, Book, Desk),
+    ) -> Self {
+        Self {
+            desk,
             config,
             clock,
             queue,
@@ -117,7 +133,7 @@ impl Writer {
             commits: watch::Sender::new(0),
             trouble: watch::Sender::new(None),
             counts: CommitCounts::new(metrics),
-        })
+        }
     }
 
     /// What is known by heart.
@@ -141,9 +157,9 @@ impl Writer {
     }
 
     /// Starts its thread, which works until the queue is closed and empty.
-    pub fn start(self) -> std::io::Result<Serving> {
+    pub fn start(self, keeping: Keeping) -> std::io::Result<Serving> {
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run())?;
-        Ok(Serving(thread))
+        Ok(Serving { thread, keeping })
     }
 
     fn run(mut self) {
@@ -243,6 +259,17 @@ impl Writer {
             self.engine = None;
             return Err(StoreError::failed("the database can't be reached"));
         };
+        if !self.mailbox.tending().is_sure() {
+            // Others may have taken over what it had begun.
+            return Err(StoreError::Busy { retry_after: BUSY_RETRY_AFTER });
+        }
+        if let Some(node) = self.mailbox.tending().node()
+            && engine.node() != node
+        {
+            // Others have taken this node to be gone: what it had begun is theirs.
+            engine.write_for(node);
+            self.book.abandon_work();
+        }
         let begun = engine.begin(now).and_then(|()| waits_for.map_or(Ok(()), |merchant| engine.wait_for(merchant)));
         if begun.is_err() {
             engine.roll_back();
@@ -256,6 +283,9 @@ impl Writer {
         self.commits.send_modify(|count| *count += 1);
         if self.feed.is_watched() {
             self.feed.tell(&committed(&news, &self.book));
+        }
+        if self.desk.has_others() {
+            self.desk.tell(hints(&news, &self.book, self.mailbox.tending()));
         }
         announce(&self.mailbox, news);
         answer(&self.queue, changed);
@@ -277,8 +307,11 @@ impl Writer {
 
     /// Connects anew, and forgets whatever only memory knew.
     fn reconnect(&mut self) {
-        let opened = Postgres::serve(&self.config.database).and_then(|mut engine| {
-            let book = stock::read(&mut engine, self.config.terms)?;
+        let tending = self.mailbox.tending();
+        let leases = tending.leases().unwrap_or_default();
+        let node = tending.node().unwrap_or(NodeId(0));
+        let opened = Postgres::open(&self.config.database, node, Arc::clone(tending)).and_then(|mut engine| {
+            let book = stock::read_again(&mut engine, self.config.terms, Leases::of(leases.iter().copied()))?;
             Ok((engine, book))
         });
         match opened {
@@ -287,6 +320,7 @@ impl Writer {
                 info!("the store is open again");
                 self.trouble.send_if_modified(|trouble| trouble.take().is_some());
                 announce_all(&self.mailbox, &self.book);
+                self.desk.take_over(leases);
             }
             Err(cause) => {
                 let is_new = self.trouble.borrow().is_none();
@@ -300,4 +334,24 @@ impl Writer {
             }
         }
     }
+}
+
+/// What others may want to look at: who sends for a merchant, what is to be sent for
+/// him; and everybody, which numbers there are, for receivers that wait for them.
+fn hints(news: &[Announcement], book: &Book, tending: &Tending) -> Vec<Hint> {
+    let is_sent_here = |id: &WebhookId| book.entry(*id).is_none_or(|entry| tending.has(entry.webhook.merchant_id));
+    let elsewhere = |id: &WebhookId, hint: Hint| (!is_sent_here(id)).then_some(hint);
+    let hint = |item: &Announcement| match item {
+        Announcement::Webhook(..) => Some(Hint::Webhooks),
+        Announcement::Through(id, number) => Some(Hint::Through(*id, *number)),
+        Announcement::Parcel(id, parcel) => Some(Hint::Through(*id, parcel.increment_id)),
+        Announcement::Test(id, parcel) => elsewhere(id, Hint::Now(*id, parcel.increment_id)),
+        Announcement::Now(id, number) => elsewhere(id, Hint::Now(*id, *number)),
+        Announcement::Reread(id, from) => elsewhere(id, Hint::Reread(*id, *from)),
+        Announcement::Attempted(..)
+        | Announcement::Changed(..)
+        | Announcement::LeaseLost(_)
+        | Announcement::Published(_) => None,
+    };
+    news.iter().filter_map(hint).collect()
 }

@@ -2,7 +2,9 @@
 
 use super::db::Db;
 use super::steps::Step;
+use crate::domain::cluster::Cluster;
 use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::node::{Bucket, NodeId};
 use crate::domain::time::Timestamp;
 use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
@@ -24,11 +26,22 @@ pub trait Conn: Db {
     /// A webhook's numbers above `after` in their order, whatever their state.
     fn pull(&mut self, id: WebhookId, after: IncrementId, limit: PageLimit) -> Result<Vec<Pulled>>;
 
-    /// How webhooks stand, in the order of their ids: some of those behind `after`.
-    fn glimpses(&mut self, after: Option<WebhookId>) -> Result<Step<Vec<Glimpse>, WebhookId>>;
+    /// How webhooks stand, in the order of their ids: some of those behind `after`, of
+    /// the merchants of these buckets, or of all.
+    fn glimpses(
+        &mut self,
+        after: Option<WebhookId>,
+        buckets: Option<&[Bucket]>,
+    ) -> Result<Step<Vec<Glimpse>, WebhookId>>;
 
     /// The last event that was accepted, stored or not any more; 0: none.
     fn last_event(&mut self) -> Result<EventId>;
+
+    /// The nodes that share the store, as `own` sees them; `None`: the engine lets one
+    /// server alone have it.
+    fn nodes(&mut self, _own: Option<NodeId>) -> Result<Option<Cluster>> {
+        Ok(None)
+    }
 }
 
 /// What makes an engine's connections that read.

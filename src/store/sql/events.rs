@@ -93,7 +93,7 @@ pub fn remembered(
 /// The same from the first columns of a row: its hash, its event and its receipt.
 pub fn read_remembered(row: &dyn Row) -> Result<Remembered> {
     let receipt = Receipt { event_id: EventId(row.int(1)?), deliveries: read_pairs(row.text(2)?)? };
-    Ok(Remembered { content_hash: row.hash(0)?, receipt })
+    Ok(Remembered { is_under_way: false, content_hash: row.hash(0)?, receipt })
 }
 
 /// Which events to look at.

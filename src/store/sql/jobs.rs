@@ -20,6 +20,10 @@ type Result<T> = std::result::Result<T, StoreError>;
 const COLUMNS: &str = "job_id, merchant_id, kind, webhook_id, is_of_all, looked_at, queued, unavailable,
     unavailable_webhook_id, unavailable_increment_id, created_at";
 
+/// The columns that [`job`] reads.
+pub const UNFINISHED: &str = "job_id, merchant_id, kind, webhook_id, is_of_all, looked_at, queued, unavailable,
+    unavailable_webhook_id, unavailable_increment_id, created_at, next_id, last_id, since, until, topics, state";
+
 fn kind(row: &dyn Row) -> Result<JobKind> {
     JobKind::from_name(row.text(2)?).ok_or_else(|| bad("job"))
 }
@@ -32,14 +36,12 @@ fn progress(row: &dyn Row) -> Result<Progress> {
 
 /// The jobs that are not done.
 pub fn load(db: &mut dyn Db) -> Result<Vec<Job>> {
-    let sql = format!(
-        "SELECT {COLUMNS}, next_id, last_id, since, until, topics, state FROM job
-            WHERE ended_at IS NULL AND job_id > $1 ORDER BY job_id LIMIT $2"
-    );
+    let sql = format!("SELECT {UNFINISHED} FROM job WHERE ended_at IS NULL AND job_id > $1 ORDER BY job_id LIMIT $2");
     in_parts(db, &sql, ROWS_AT_ONCE, job, |job| job.job_id.0)
 }
 
-fn job(row: &dyn Row) -> Result<Job> {
+/// A job that is not done, from [`UNFINISHED`].
+pub fn job(row: &dyn Row) -> Result<Job> {
     let topics = row.text(15)?;
     let state = row.int_if(16)?.map(|code| state_from_code(code).ok_or_else(|| bad("state")));
     let filter = DeliveryFilter {

@@ -1,5 +1,7 @@
 //! Reading what changes want, and what is known by heart.
 
+use std::sync::Arc;
+
 use super::codes::{bad, topic_at};
 use super::db::{Db, ROWS_AT_ONCE, Row, Value, all, in_parts, one, values};
 use super::definition::{webhook, webhook_sql};
@@ -224,8 +226,6 @@ pub fn stock(db: &mut dyn Db, ids: Ids) -> Result<Stock> {
     // Deleted in an earlier life, with deliveries still to be cancelled.
     let deleted = "w.deleted_at IS NOT NULL AND (w.settled_through < w.last_increment_id OR EXISTS
         (SELECT 1 FROM delivery d WHERE d.webhook_id = w.webhook_id AND d.next_attempt_at IS NOT NULL))";
-    let codes = "SELECT merchant_id, code FROM merchant WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2";
-    let code = |row: &dyn Row| Ok((MerchantId(row.int(0)?), row.text(1)?.into()));
     let to_forget = "SELECT DISTINCT e.event_id, e.merchant_id FROM delivery d JOIN event e ON e.event_id = -d.event_id
         WHERE d.event_id < 0 AND -d.event_id > $1 ORDER BY e.event_id LIMIT $2";
     let whose = |row: &dyn Row| Ok((MerchantId(row.int(1)?), EventId(row.int(0)?)));
@@ -234,7 +234,7 @@ pub fn stock(db: &mut dyn Db, ids: Ids) -> Result<Stock> {
     Ok(Stock {
         webhooks: webhooks(db, "w.deleted_at IS NULL")?,
         deleted: webhooks(db, deleted)?,
-        codes: in_parts(db, codes, ROWS_AT_ONCE, code, |(merchant, _)| merchant.0)?,
+        codes: codes(db)?,
         fanouts: fanouts(db)?,
         jobs: jobs::load(db)?,
         to_forget: in_parts(db, to_forget, ROWS_AT_ONCE, whose, |(_, event)| event.0)?,
@@ -244,7 +244,15 @@ pub fn stock(db: &mut dyn Db, ids: Ids) -> Result<Stock> {
     })
 }
 
-fn webhooks(db: &mut dyn Db, condition: &str) -> Result<Vec<Webhook>> {
+/// The codes of all merchants.
+pub fn codes(db: &mut dyn Db) -> Result<Vec<(MerchantId, Arc<str>)>> {
+    let sql = "SELECT merchant_id, code FROM merchant WHERE merchant_id > $1 ORDER BY merchant_id LIMIT $2";
+    let code = |row: &dyn Row| Ok((MerchantId(row.int(0)?), row.text(1)?.into()));
+    in_parts(db, sql, ROWS_AT_ONCE, code, |(merchant, _)| merchant.0)
+}
+
+/// Those webhooks.
+pub fn webhooks(db: &mut dyn Db, condition: &str) -> Result<Vec<Webhook>> {
     let sql =
         format!("{} WHERE w.webhook_id > $1 AND {condition} ORDER BY w.webhook_id LIMIT $2", webhook_sql(db.dialect()));
     in_parts(db, &sql, ROWS_AT_ONCE, webhook, |webhook| webhook.webhook_id.0)

@@ -29,7 +29,9 @@ const WEBHOOKS_PER_STEP: u32 = 1_000;
 #[async_trait]
 impl<B: Backend> Glance for SqlStore<B> {
     async fn glance(&self) -> Result<Vec<Glimpse>, StoreError> {
-        let look = |conn: &mut dyn Conn, part: &Slice<WebhookId>| conn.glimpses(part.after);
+        let leases = self.mailbox.tending().leases();
+        let buckets = leases.map(|held| held.into_iter().map(|(bucket, _)| bucket).collect::<Vec<_>>());
+        let look = move |conn: &mut dyn Conn, part: &Slice<WebhookId>| conn.glimpses(part.after, buckets.as_deref());
         self.lane_readers.in_steps(Account::Server, ALL, look).await
     }
 }
@@ -40,7 +42,10 @@ const ALL: Slice<WebhookId> = Slice { after: None, order: Order::Ascending, limi
 #[async_trait]
 impl<B: Backend> Outbox for SqlStore<B> {
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
-        self.lane_readers.in_steps(Account::Server, ALL, |conn, part| webhooks(conn, part.after)).await
+        let read = |conn: &mut dyn Conn, part: &Slice<WebhookId>| webhooks(conn, part.after);
+        let mut all: Vec<Webhook> = self.lane_readers.in_steps(Account::Server, ALL, read).await?;
+        all.retain(|webhook| self.mailbox.tending().has(webhook.merchant_id));
+        Ok(all)
     }
 
     async fn load(

@@ -30,6 +30,9 @@ pub trait Backend: Manager + Sized {
     /// The one who writes, at work.
     type Serving: Send + 'static;
 
+    /// Has others who share the store send from now on. Blocks.
+    fn hand_over(_serving: &Self::Serving) {}
+
     /// Waits until all that waits is written, for no more comes, and closes the
     /// store, with these readers. Blocks.
     fn end(serving: Self::Serving, readers: [&Readers<Self>; 2]);
@@ -91,6 +94,12 @@ impl<B: Backend> Upkeep for SqlStore<B> {
     fn sweep(&self) {
         // If the queue is full, the next one will do.
         let _ = self.queue.push(Account::Server, Cost::SMALL, queued(Sweep, |_| {}));
+    }
+
+    fn hand_over(&self) {
+        if let Some(serving) = &*self.serving.lock().expect("nothing panics while it holds the handle") {
+            B::hand_over(serving);
+        }
     }
 
     fn close(&self) {

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Statement, ToSql};
 
 use super::{glance, pages};
 use crate::domain::id::{EventId, IncrementId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::time::Timestamp;
 use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
@@ -76,7 +77,7 @@ impl Conn for Connection {
         pages::pull(self, id, after, limit)
     }
 
-    fn glimpses(&mut self, after: Option<WebhookId>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
+    fn glimpses(&mut self, after: Option<WebhookId>, _: Option<&[Bucket]>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
         glance::glimpses(self, after)
     }
 

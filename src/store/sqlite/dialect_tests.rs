@@ -17,6 +17,7 @@ use crate::domain::catalogue::TopicFilter;
 use crate::domain::delivery::{AttemptFilter, AttemptKey, DeliveryFilter};
 use crate::domain::event::{EventFilter, IdempotencyKey};
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, StoreId, WebhookId};
+use crate::domain::node::Bucket;
 use crate::domain::page::{Order, Slice};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::{Clock, Timestamp};
@@ -79,7 +80,7 @@ impl Conn for OtherWords<Connection> {
         pages::pull(&self.0, id, after, limit)
     }
 
-    fn glimpses(&mut self, after: Option<WebhookId>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
+    fn glimpses(&mut self, after: Option<WebhookId>, _: Option<&[Bucket]>) -> Result<Step<Vec<Glimpse>, WebhookId>> {
         glance::glimpses(&self.0, after)
     }
 

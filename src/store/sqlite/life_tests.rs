@@ -270,7 +270,9 @@ impl Verb {
                         Self::Cancelled { is_whole } => {
                             done(&mut work, Cancel { target, whole_batch: is_whole }).map(|()| true)
                         }
-                        Self::Sealed => done(&mut work, Seal { webhook_id: HOOK, batch: case.span() }),
+                        Self::Sealed => {
+                            done(&mut work, Seal { merchant_id: MERCHANT, webhook_id: HOOK, batch: Some(case.span()) })
+                        }
                         _ => {
                             let goes_on = self == Self::Forgotten { goes_on: true };
                             done(&mut work, Forget { target, goes_on }).map(|_| true)

@@ -72,6 +72,12 @@ impl Mark {
         Ok((old, new))
     }
 
+    /// Makes a mark of a store that is new here, in place of one that another may have left.
+    pub fn make(store: &Path, conn: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        Self::start(beside(store, "-mark"), read_store_id(conn)?, &Extent::read(conn)?, now);
+        Ok(())
+    }
+
     fn start(path: PathBuf, store_id: StoreId, extent: &Extent, now: Timestamp) -> Self {
         let mut mark = Self { path, file: None, store_id, synced_at: now, is_failing: false };
         mark.sync(extent, now);

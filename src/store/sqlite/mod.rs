@@ -5,7 +5,9 @@
 //! [`sql`](super::sql), as for every engine.
 
 pub mod admin;
+pub(super) mod check;
 mod config;
+pub(super) mod copying;
 mod db;
 #[cfg(test)]
 mod dialect_tests;

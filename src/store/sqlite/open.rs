@@ -13,6 +13,7 @@ use super::place::{Place, beside};
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
 use crate::store::error::StoreError;
+use crate::store::sql::copying::{COPIED_FROM, fact};
 
 /// Marks a SQLite file as a tallyhook store: "tlyh" (`PRAGMA application_id`).
 const APPLICATION_ID: i32 = 0x746c_7968;
@@ -66,6 +67,24 @@ pub enum OpenError {
         found: usize,
         /// The newest schema that this program knows.
         known: usize,
+    },
+    /// An older program has been here, and the file is not to be changed.
+    #[error("{path}: was written by an older tallyhook (schema {found}; this one reads {known}); serving it once brings it up to date", path = path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: usize,
+        /// The schema that this program reads.
+        known: usize,
+    },
+    /// It is yet to be copied.
+    #[error("{path}: is no whole store yet, but the beginnings of a copy of {from}; the same tallyhook migrate goes on with it, or delete the file", path = path.display())]
+    NotWhole {
+        /// The file.
+        path: PathBuf,
+        /// What it is to become a copy of.
+        from: String,
     },
     /// One server a store.
     #[error("{path}: is being served by another process; stop it first, or name another file with --store", path = path.display())]
@@ -156,6 +175,18 @@ pub fn has_other_names(store: &Path) -> bool {
 /// Opens the store for writing, makes it if there is none, and brings an
 /// older one up to date. What isn't ours is left as it was.
 pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
+    let conn = open_or_make(config, &[("store_id", generate_store_id())], true)?;
+    check_whole(&conn, &config.path)?;
+    Ok(conn)
+}
+
+/// The same for whoever copies another store into it, which may have begun already. One
+/// that is made now begins with these facts about itself; an older one is left as it was.
+pub fn open_to_copy_into(config: &Config, facts: &[(&str, String)]) -> Result<Connection, OpenError> {
+    open_or_make(config, facts, false)
+}
+
+fn open_or_make(config: &Config, facts: &[(&str, String)], updates: bool) -> Result<Connection, OpenError> {
     let path = &config.path;
     check_magic(path)?;
     make_private(path)?;
@@ -163,11 +194,23 @@ pub fn open_current(config: &Config) -> Result<Connection, OpenError> {
     let mut conn = Connection::open(path).map_err(failed)?;
     conn.busy_timeout(config.busy_timeout).map_err(failed)?;
     let version = check_owner(&conn, path)?;
+    if !updates && (1..SCHEMA_VERSION).contains(&version) {
+        return Err(OpenError::Older { path: path.clone(), found: version, known: SCHEMA_VERSION });
+    }
     if version < SCHEMA_VERSION {
-        migrate(&mut conn).map_err(failed)?;
+        migrate(&mut conn, facts).map_err(failed)?;
     }
     set_up(&conn, config).map_err(failed)?;
     Ok(conn)
+}
+
+/// Fails with [`OpenError::NotWhole`] if another store is still being copied into it.
+fn check_whole(mut conn: &Connection, path: &Path) -> Result<(), OpenError> {
+    match fact(&mut conn, COPIED_FROM) {
+        Ok(None) => Ok(()),
+        Ok(Some(from)) => Err(OpenError::NotWhole { path: path.to_owned(), from }),
+        Err(cause) => Err(OpenError::Unreadable { path: path.to_owned(), cause }),
+    }
 }
 
 /// Opens the store again that this process has served. A file that is gone, or
@@ -185,6 +228,24 @@ pub fn reopen(config: &Config, store_id: &StoreId, place: &Place) -> Result<Conn
         return Err(OpenError::Foreign { path: path.clone(), what: "another one than was served" });
     }
     set_up(&conn, config).map_err(failed)?;
+    Ok(conn)
+}
+
+/// Opens a store that is there to be looked at, and changes nothing of it. Fails
+/// with [`OpenError::Older`] if it would have to be brought up to date first.
+pub fn open_to_look(config: &Config) -> Result<Connection, OpenError> {
+    let path = &config.path;
+    check_magic(path)?;
+    let failed = |cause| OpenError::Sqlite { path: path.clone(), cause };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags).map_err(failed)?;
+    conn.busy_timeout(config.busy_timeout).map_err(failed)?;
+    let found = check_owner(&conn, path)?;
+    if found < SCHEMA_VERSION {
+        return Err(OpenError::Older { path: path.clone(), found, known: SCHEMA_VERSION });
+    }
+    check_whole(&conn, path)?;
+    keep_statements(&conn).map_err(failed)?;
     Ok(conn)
 }
 
@@ -247,16 +308,18 @@ fn read_version(conn: &Connection) -> rusqlite::Result<usize> {
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
-/// Brings the schema up to date in one transaction. Two processes may try at
+/// Brings the schema up to date in one transaction; a new store begins with these facts. Two processes may try at
 /// once, so the version is read again inside it.
-fn migrate(conn: &mut Connection) -> rusqlite::Result<()> {
+fn migrate(conn: &mut Connection, facts: &[(&str, String)]) -> rusqlite::Result<()> {
     // Before the first table, or it has no effect: lets later versions give space back in steps.
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = read_version(&tx)?;
     if version == 0 {
         tx.execute_batch(SCHEMA)?;
-        tx.execute("INSERT INTO meta (key, value) VALUES ('store_id', ?1)", [generate_store_id()])?;
+        for (key, value) in facts {
+            tx.execute("INSERT INTO meta (key, value) VALUES (?1, ?2)", [key, value.as_str()])?;
+        }
     } else {
         for step in MIGRATIONS.iter().skip(version) {
             tx.execute_batch(step)?;

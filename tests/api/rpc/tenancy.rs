@@ -90,6 +90,8 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "event.subscribe" => vec![(json!([topic]), Fault(4))],
         "user.update" => vec![(json!(["theirs", {"permissions": ["admin"]}]), Fault(121))],
         "user.rotate_key" => vec![(json!(["theirs", 0]), Fault(121))],
+        // Of the server, which is everybody's.
+        "node.list" => vec![(json!([]), Own)],
         _ => panic!("{method} is new: say what it takes"),
     }
 }
@@ -269,7 +271,7 @@ async fn a_user_without_permissions_is_refused_everything() {
 async fn each_permission_opens_its_own_methods() {
     let needs = |method: &str| match method {
         "event.publish" | "event.publish_many" => "event_write",
-        "topic.register" | "topic.update" | "topic.remove" | "user.update" | "user.rotate_key" => "admin",
+        "topic.register" | "topic.update" | "topic.remove" | "user.update" | "user.rotate_key" | "node.list" => "admin",
         "delivery.retry" | "delivery.retry_many" | "delivery.cancel" | "job.cancel" => "webhook_write",
         "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" => "webhook_read",
         method if method.starts_with("webhook.") => "webhook_write",

@@ -1,5 +1,7 @@
 //! Opening a store: one server at a time, and nothing that is not ours.
 
+use tallyhook::store::{Nodes, admin};
+
 use super::*;
 
 #[test]
@@ -11,6 +13,14 @@ fn one_server_a_store() {
     assert!(refused.to_string().contains("served by another process"), "{refused}");
     drop(first);
     open(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_is_shared_with_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.nodes(MerchantId(1).into()).await.unwrap(), None);
+    assert_eq!(admin::nodes(&Config::File(config(dir.path(), &Settings::default()))).unwrap(), None);
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub async fn a_batch_is_sealed_once_and_read_as_one<E: Engine>() {
         bench.publish("order:created").await;
     }
     let span = |first, last| Span { first: IncrementId(first), last: IncrementId(last) };
-    let seal = |first, last| bench.store.seal(id, span(first, last));
+    let seal = |first, last| bench.store.seal(bench.acme, id, span(first, last));
     assert!(seal(2, 4).await.unwrap());
     assert!(!seal(4, 5).await.unwrap(), "4 is in a batch");
     assert!(!seal(6, 7).await.unwrap(), "7 was not given out");

@@ -4,6 +4,7 @@ mod delivery;
 mod event;
 mod job;
 mod live;
+mod node;
 mod session;
 mod topic;
 mod user;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(job::methods());
     methods.extend(topic::methods());
     methods.extend(user::methods());
+    methods.extend(node::methods());
     methods
 }
 

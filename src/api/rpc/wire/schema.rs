@@ -9,6 +9,7 @@ use super::breaker::BREAKERS;
 use super::values::{Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
+use crate::domain::cluster::SnapshotHolder;
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
@@ -290,6 +291,11 @@ pub fn health_wanted(_: &mut SchemaGenerator) -> Schema {
 /// How webhooks are doing.
 pub fn health(_: &mut SchemaGenerator) -> Schema {
     one_of(Health::ALL.map(Health::name))
+}
+
+/// Who may hold a snapshot.
+pub fn snapshot_holders(_: &mut SchemaGenerator) -> Schema {
+    one_of(SnapshotHolder::ALL.map(SnapshotHolder::name))
 }
 
 /// The policies of ours.

@@ -165,7 +165,7 @@ impl Memory {
 
     fn key(&mut self, row: &KeyRow) {
         let receipt = Receipt { event_id: row.event_id, deliveries: row.deliveries.clone() };
-        let remembered = Remembered { content_hash: row.content_hash, receipt };
+        let remembered = Remembered { is_under_way: false, content_hash: row.content_hash, receipt };
         let stood = KeyStood { remembered, expires_at: row.expires_at };
         self.tables.keys.put((row.merchant, row.key.as_str().to_owned()), stood);
     }

@@ -161,7 +161,7 @@ impl Both {
             }),
             11 => {
                 let span = Span { first: number, last: IncrementId(number.0 + i64::from(high % 4)) };
-                self.run(|| Seal { webhook_id: id, batch: span });
+                self.run(|| Seal { merchant_id: ANN, webhook_id: id, batch: Some(span) });
             }
             12 => self.run(|| Delete { by, webhook_id: if high % 4 == 0 { id } else { WebhookId(9) } }),
             13 => {
@@ -222,6 +222,7 @@ impl Both {
         let verdict = verdicts[dice as usize % 6];
         let error = AttemptError { class: ErrorClass::Status, detail: "no".to_owned() };
         let outcome = Outcome {
+            merchant_id: ANN,
             webhook_id: id,
             numbers: found.standing.batch.unwrap_or(Span::one(number)),
             attempt: Attempt {

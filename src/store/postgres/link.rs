@@ -1,0 +1,184 @@
+//! The connection on which a node says that it is there, takes leases, and tells the
+//! others.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_postgres::types::Type;
+use tokio_postgres::{AsyncMessage, Client};
+
+use super::config::NodeSettings;
+use super::settings::Settings;
+use super::taking_over::{NOW, numbers};
+use super::values::Parameter;
+use crate::domain::node::{Bucket, NodeId};
+use crate::store::error::StoreError;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A connection, and what is heard on it.
+pub struct Link {
+    client: Client,
+    heard: mpsc::UnboundedReceiver<String>,
+    channel: String,
+    /// How long it waits for an answer.
+    patience: Duration,
+}
+
+/// What there is, as a node sees it when it says that it is there.
+pub struct Seen {
+    /// This node is.
+    pub is_there: bool,
+    /// Nodes were taken out.
+    pub are_gone: bool,
+    /// The nodes that send, this one left out.
+    pub senders: Vec<NodeId>,
+    /// When the next of the others has to say that it is there.
+    pub next_expiry: Option<Duration>,
+    /// There are other nodes.
+    pub has_others: bool,
+    /// Who holds each lease, and its epoch.
+    pub leases: Vec<(Option<NodeId>, i64)>,
+}
+
+impl Link {
+    /// Connects, and listens if others tell something.
+    pub async fn open(database: &Settings, notifies: bool) -> Result<Self> {
+        let opened = tokio::time::timeout(database.statement_timeout, Self::open_at_leisure(database, notifies)).await;
+        opened.map_err(|_| StoreError::failed("the database did not answer"))?
+    }
+
+    async fn open_at_leisure(database: &Settings, notifies: bool) -> Result<Self> {
+        let (client, mut connection) = database.link().await?;
+        let (told, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if let AsyncMessage::Notification(notification) = message
+                    && told.send(notification.payload().to_owned()).is_err()
+                {
+                    break;
+                }
+            }
+        });
+        client.batch_execute(&database.session_sql()).await?;
+        // Notifications go to all of a database, which may hold several stores.
+        const SCHEMA: &str = "SELECT current_schema()::regnamespace::oid::int8";
+        let rows = client.query_typed(SCHEMA, &[]).await?;
+        let schema: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
+        let channel = format!("tallyhook_{schema}");
+        if notifies {
+            client.batch_execute(&format!("LISTEN {channel}")).await?;
+        }
+        Ok(Self { client, heard, channel, patience: database.statement_timeout })
+    }
+
+    /// What a statement gives. A database that does not answer has the connection be
+    /// lost.
+    async fn query(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>> {
+        let answer = tokio::time::timeout(self.patience, self.client.query_typed(sql, values)).await;
+        Ok(answer.map_err(|_| StoreError::failed("the database did not answer"))??)
+    }
+
+    /// What is heard next; `None`: the connection has ended.
+    pub async fn hear(link: Option<&mut Self>) -> Option<String> {
+        match link {
+            Some(link) => link.heard.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Says that there is another node; its number.
+    pub async fn register(&self, own: &NodeSettings) -> Result<NodeId> {
+        let sql = format!(
+            "INSERT INTO node (name, version, roles, sends, started_at, expires_at)
+                VALUES ($1, $2, $3, $4, {NOW}, {NOW} + $5) RETURNING node_id"
+        );
+        let (roles, ttl) = (own.roles(), millis(own.lease_ttl));
+        let values: [Parameter<'_>; 5] = [
+            (&own.name, Type::TEXT),
+            (&env!("CARGO_PKG_VERSION"), Type::TEXT),
+            (&roles, Type::TEXT),
+            (&own.sends, Type::BOOL),
+            (&ttl, Type::INT8),
+        ];
+        let rows = self.query(&sql, &values).await?;
+        let row = rows.first().ok_or_else(|| StoreError::failed("the node has got no number"))?;
+        Ok(NodeId(row.try_get(0)?))
+    }
+
+    /// Says that the node is there, and takes those out that have not said so in time.
+    pub async fn say(&self, node: NodeId, ttl: Duration, sends: bool) -> Result<Seen> {
+        let sql = format!(
+            "WITH clock AS MATERIALIZED (SELECT {NOW} AS now),
+                gone AS (DELETE FROM node USING clock WHERE expires_at < clock.now AND node_id <> $1 RETURNING node_id),
+                own AS (UPDATE node SET expires_at = clock.now + $2, sends = $3 FROM clock WHERE node_id = $1
+                    RETURNING node_id),
+                other AS (SELECT node.*, clock.now FROM node, clock WHERE node_id <> $1 AND expires_at >= clock.now)
+            SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM gone),
+                ARRAY(SELECT node_id FROM other WHERE sends), (SELECT min(expires_at - now) + 1 FROM other),
+                (SELECT count(*) FROM other),
+                ARRAY(SELECT coalesce(node_id, 0) FROM lease ORDER BY bucket), ARRAY(SELECT epoch FROM lease ORDER BY bucket)"
+        );
+        let ttl = millis(ttl);
+        let values: [Parameter<'_>; 3] = [(&node.0, Type::INT8), (&ttl, Type::INT8), (&sends, Type::BOOL)];
+        let rows = self.query(&sql, &values).await?;
+        let row = rows.first().ok_or_else(|| StoreError::failed("the database did not say what nodes there are"))?;
+        let (own, gone, others): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
+        let (senders, nodes, epochs): (Vec<i64>, Vec<i64>, Vec<i64>) =
+            (row.try_get(2)?, row.try_get(5)?, row.try_get(6)?);
+        let expiry: Option<i64> = row.try_get(3)?;
+        let holder = |node: i64| (node > 0).then_some(NodeId(node));
+        Ok(Seen {
+            is_there: own > 0,
+            are_gone: gone > 0,
+            senders: senders.into_iter().map(NodeId).collect(),
+            next_expiry: expiry.map(|millis| Duration::from_millis(millis.unsigned_abs())),
+            has_others: others > 0,
+            leases: nodes.into_iter().map(holder).zip(epochs).collect(),
+        })
+    }
+
+    /// Takes those of these leases that are free, or whose node is gone; with their
+    /// epochs.
+    pub async fn take(&self, node: NodeId, buckets: &[Bucket]) -> Result<Vec<(Bucket, i64)>> {
+        const SQL: &str = "UPDATE lease SET node_id = $1, epoch = epoch + 1
+            WHERE bucket IN (SELECT l.bucket FROM lease l WHERE l.bucket = ANY($2)
+                    AND (l.node_id IS NULL OR NOT EXISTS (SELECT 1 FROM node n WHERE n.node_id = l.node_id))
+                    ORDER BY l.bucket FOR UPDATE)
+                AND (node_id IS NULL OR NOT EXISTS (SELECT 1 FROM node n WHERE n.node_id = lease.node_id))
+                AND EXISTS (SELECT 1 FROM node n WHERE n.node_id = $1)
+            RETURNING bucket, epoch";
+        let buckets = numbers(buckets);
+        let rows = self.query(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
+        let lease = |row: &tokio_postgres::Row| {
+            let bucket: i64 = row.try_get(0)?;
+            Ok((Bucket(bucket.to_le_bytes()[0]), row.try_get(1)?))
+        };
+        rows.iter().map(lease).collect()
+    }
+
+    /// Takes a node out.
+    pub async fn sign_off(&self, node: NodeId) -> Result<()> {
+        self.query("DELETE FROM node WHERE node_id = $1", &[(&node.0, Type::INT8)]).await.map(drop)
+    }
+
+    /// Gives leases back.
+    pub async fn release(&self, node: NodeId, buckets: &[Bucket]) -> Result<()> {
+        const SQL: &str = "UPDATE lease SET node_id = NULL, epoch = epoch + 1 WHERE bucket = ANY($2) AND node_id = $1";
+        let buckets = numbers(buckets);
+        self.query(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
+        Ok(())
+    }
+
+    /// Tells all others.
+    pub async fn tell(&self, payloads: &Vec<String>) -> Result<()> {
+        const SQL: &str = "SELECT pg_notify($1, payload) FROM unnest($2) AS payload";
+        self.query(SQL, &[(&self.channel, Type::TEXT), (payloads, Type::TEXT_ARRAY)]).await?;
+        Ok(())
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    duration.as_millis().try_into().unwrap_or(i64::MAX)
+}
