@@ -308,6 +308,12 @@ impl Failures {
                     .detail(format!("The write queue is full. Retry in {wait_ms} ms."))
                     .retry_after(retry_after)
             }
+            StoreError::OutOfTouch { retry_after } => {
+                let wait_ms = retry_after.as_millis();
+                Fault::new(self.refused)
+                    .detail(format!("The server has lost touch with its database. Retry in {wait_ms} ms."))
+                    .retry_after(retry_after)
+            }
             StoreError::ShuttingDown => {
                 Fault::new(self.refused).detail("The server is shutting down. Retry once it is back.")
             }

@@ -20,7 +20,7 @@ use super::webhooks::Webhooks;
 /// written, with [`StoreError::Busy`] if too much waits in its line, and with
 /// [`StoreError::ShuttingDown`]. Those that change something fail with
 /// [`StoreError::DiskFull`] and [`StoreError::TakenAway`] besides. `Busy`,
-/// `ShuttingDown` and `DiskFull` say that nothing was done. When one that
+/// `OutOfTouch`, `ShuttingDown` and `DiskFull` say that nothing was done. When one that
 /// changes something has answered, the change is on disk.
 pub trait Store:
     Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes

@@ -16,6 +16,13 @@ pub enum StoreError {
         /// When trying again makes sense.
         retry_after: Duration,
     },
+    /// This server may have been taken to be gone by others that share the store, and is
+    /// yet to hear of that; nothing was done.
+    #[error("this server has lost touch with the database")]
+    OutOfTouch {
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
     /// The store is closing; nothing was done.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -1,6 +1,6 @@
 //! A PostgreSQL server of the test program's own, which ends with it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -94,9 +94,31 @@ impl Postgres {
         String::from_utf8(psql.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Begins a transaction in one of its schemas, with a statement.
+    pub fn begin(&self, url: &str, sql: &str) -> Transaction {
+        let mut psql = Command::new("psql");
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1"]).arg(url).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut psql = psql.spawn().unwrap();
+        write!(psql.stdin.as_mut().unwrap(), "BEGIN;\n{sql};\n\\echo begun\n").unwrap();
+        let said = BufReader::new(psql.stdout.take().unwrap());
+        assert!(said.lines().any(|line| line.unwrap() == "begun"), "{sql} did not work");
+        Transaction(psql)
+    }
+
     fn url(&self) -> String {
         let folder = self.folder.path().join("data");
         format!("postgres://hook@{}/postgres", folder.to_str().unwrap().replace('/', "%2F"))
+    }
+}
+
+/// A transaction that somebody has open.
+pub struct Transaction(Child);
+
+impl Transaction {
+    /// Commits it.
+    pub fn commit(mut self) {
+        writeln!(self.0.stdin.take().unwrap(), "COMMIT;").unwrap();
+        assert!(self.0.wait().unwrap().success());
     }
 }
 

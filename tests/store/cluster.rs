@@ -3,7 +3,7 @@
 //! accepted is lost, each webhook's numbers have no hole, ordered webhooks get
 //! theirs in order, and no webhook waits for longer than it takes to notice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::store::admin::{Admin, NewUser};
+use tokio::sync::watch;
 
 use crate::common::postgres::Postgres;
 use crate::common::{self, Http, PATIENCE, Receiver, Reply, basic};
@@ -115,14 +116,13 @@ async fn call(
 async fn publish_all(
     urls: Vec<String>,
     events: usize,
-    count: Arc<AtomicUsize>,
+    count: watch::Sender<usize>,
     seed: u64,
 ) -> BTreeMap<(i64, i64), i64> {
     let accepted = Arc::new(Mutex::new(BTreeMap::new()));
     let next = Arc::new(AtomicUsize::new(1));
     let publishers = (0..PUBLISHERS).map(|publisher| {
-        let (urls, accepted, count, next) =
-            (urls.clone(), Arc::clone(&accepted), Arc::clone(&count), Arc::clone(&next));
+        let (urls, accepted, count, next) = (urls.clone(), Arc::clone(&accepted), count.clone(), Arc::clone(&next));
         let mut random = fastrand::Rng::with_seed(seed ^ publisher as u64);
         tokio::spawn(async move {
             let client = common::http_client();
@@ -148,7 +148,7 @@ async fn publish_all(
                     let earlier = accepted.lock().unwrap().insert(key, event as i64);
                     assert!(earlier.is_none_or(|earlier| earlier == event as i64), "{key:?} was given out twice");
                 }
-                count.fetch_add(1, Ordering::SeqCst);
+                count.send_modify(|count| *count += 1);
             }
         })
     });
@@ -158,20 +158,13 @@ async fn publish_all(
     Arc::try_unwrap(accepted).unwrap().into_inner().unwrap()
 }
 
-async fn until(what: &str, patience: Duration, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 async fn tell(seed: u64, events: usize) {
     let server = Postgres::shared().expect("PostgreSQL is installed");
     let mut random = fastrand::Rng::with_seed(seed);
     let mut cluster = tokio::task::spawn_blocking(move || Cluster::start(server)).await.unwrap();
     let arrivals = Arc::new(Mutex::new(Arrivals::new()));
-    let (kept, fails) = (Arc::clone(&arrivals), fastrand::u64(20..60));
+    let (kept, fails) = (Arc::clone(&arrivals), random.u64(20..60));
+    let (seen, mut is_seen) = watch::channel(BTreeSet::new());
     let receiver = Receiver::start(move |place, arrived| {
         if place as u64 % fails == fails - 1 {
             return Reply::status(503);
@@ -181,6 +174,7 @@ async fn tell(seed: u64, events: usize) {
         let mut kept = kept.lock().unwrap();
         for (number, message) in arrived.events() {
             kept.entry(id).or_default().push((now, number, message["n"].as_i64().unwrap()));
+            seen.send_if_modified(|seen| seen.insert((id, number)));
         }
         Reply::status(204)
     })
@@ -203,15 +197,18 @@ async fn tell(seed: u64, events: usize) {
         }
     }
 
-    let count = Arc::new(AtomicUsize::new(0));
-    let publishing = tokio::spawn(publish_all(cluster.urls(), events, Arc::clone(&count), seed));
+    let (counted, count) = watch::channel(0);
+    let publishing = tokio::spawn(publish_all(cluster.urls(), events, counted, seed));
     let mut order = [0, 1, 2];
     random.shuffle(&mut order);
     let [killed, stopped, _] = order;
     let part = events / 5;
     let reached = |point: usize| {
-        let count = Arc::clone(&count);
-        async move { until("events are accepted", PATIENCE, || count.load(Ordering::SeqCst) >= point).await }
+        let mut count = count.clone();
+        async move {
+            let reached = count.wait_for(|count| *count >= point);
+            tokio::time::timeout(PATIENCE, reached).await.expect("events are accepted").unwrap();
+        }
     };
     reached(part + random.usize(..part)).await;
     cluster.nodes[killed].kill();
@@ -222,16 +219,9 @@ async fn tell(seed: u64, events: usize) {
     let accepted = publishing.await.unwrap();
 
     let expected = accepted.len();
-    let numbers = |arrivals: &Arrivals| -> usize {
-        let distinct = |all: &Vec<(Instant, i64, i64)>| {
-            all.iter().map(|(_, number, _)| number).collect::<std::collections::BTreeSet<_>>().len()
-        };
-        arrivals.values().map(distinct).sum()
-    };
-    let begun = Instant::now();
-    while numbers(&arrivals.lock().unwrap()) < expected && begun.elapsed() < PATIENCE {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    // If they do not all come, what is missing is told below.
+    let all = is_seen.wait_for(|seen| seen.len() >= expected);
+    let _ = tokio::time::timeout(PATIENCE, all).await;
     let arrivals = std::mem::take(&mut *arrivals.lock().unwrap());
     let (mut longest, mut repeated) = (Duration::ZERO, 0);
     for (id, all) in &arrivals {

@@ -29,7 +29,7 @@ fn sends(scheduler: &mut Scheduler) -> Vec<(WebhookId, Parcel)> {
         .collect()
 }
 
-fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
+fn delivered(id: WebhookId, parcel: &Parcel) -> Outcome {
     let attempt = Attempt {
         attempt: 1,
         started_at: NOW,
@@ -42,7 +42,7 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         response_headers: String::new(),
         response_body: Vec::new(),
     };
-    let outcome = Outcome {
+    Outcome {
         merchant_id: MerchantId(1),
         webhook_id: id,
         numbers: parcel.numbers(),
@@ -51,10 +51,35 @@ fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
         ended_at: NOW,
         pause: None,
         resends_asked: 0,
-    };
+    }
+}
+
+fn end(scheduler: &mut Scheduler, (id, parcel): (WebhookId, Parcel)) {
+    let outcome = delivered(id, &parcel);
     let term = scheduler.term(id);
     scheduler.sent(term, parcel, &outcome, Feedback::Good(Duration::from_millis(1)), NOW);
     scheduler.recorded(term, &outcome);
+}
+
+/// The merchant's lanes end, and begin anew with what the store has.
+#[test]
+fn what_an_earlier_lane_had_begun_is_nothing_to_the_next() {
+    let mut scheduler = scheduler(1);
+    let (id, merchant) = (WebhookId(1), merchant_of(1));
+    publish(&mut scheduler, 1, 1);
+    let Some(Action::Send(own, sent, term)) = scheduler.next(NOW) else { panic!("it is sent") };
+    let lost = [Bucket::of(merchant)].into();
+    let again = Webhook { last_increment_id: IncrementId(1), ..Webhook::clone(&own) };
+    scheduler.absorb(News { lost, changed: [(id, Some(again.into()))].into(), ..News::default() });
+    let (outcome, feedback) = (delivered(id, &sent), Feedback::Good(Duration::from_millis(1)));
+    scheduler.sent(term, sent.clone(), &outcome, feedback, NOW);
+    scheduler.recorded(term, &outcome);
+    assert_eq!((scheduler.in_flight(), scheduler.unrecorded()), (0, 0));
+    let Some(Action::Read { want, through, term, .. }) = scheduler.next(NOW) else { panic!("it is looked up") };
+    let page = Page { parcels: vec![sent], is_last: true };
+    scheduler.read(term, (id, want, through), Some(Loaded { page, next_due: None }), NOW);
+    let Some(Action::Send(_, sent, _)) = scheduler.next(NOW) else { panic!("it is sent by the lane that is there") };
+    assert_eq!(sent.increment_id, IncrementId(1));
 }
 
 /// Webhooks 1 to 9 are one merchant's, 10 to 19 the next one's, and so on.

@@ -116,6 +116,10 @@ fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
     if !std::mem::take(&mut work.book.wants_sweep) {
         return Ok(false);
     }
+    if work.book.terms.is_shared {
+        // What could not be had before, or was not told.
+        work.catch_up(&work.book.leases.held())?;
+    }
     let due = due_notices(work)?;
     let mut are_left = done(work, PublishDue(due))?;
     let mut events = work.book.forgetting.take_some();

@@ -63,8 +63,10 @@ enum Command {
     Tell(Vec<Hint>),
     /// Take these leases over once more: the store had to be read again.
     TakeOver(Vec<(Bucket, i64)>),
-    /// Give all leases back, and be gone.
-    Leave(blocking::Sender<()>),
+    /// Give all leases back.
+    HandOver(blocking::Sender<()>),
+    /// Be gone.
+    Leave,
 }
 
 /// For those who have something for the keeper to do.
@@ -92,11 +94,12 @@ impl Desk {
         self.command(Command::TakeOver(leases));
     }
 
-    /// Gives all leases back. Blocks until that is done, or the keeper is gone.
-    pub fn leave(&self) {
+    /// Gives all leases back, and takes none any more. Blocks until that is done, or
+    /// the keeper is gone.
+    pub fn hand_over(&self) {
         let (done, is_done) = blocking::channel();
-        self.command(Command::Leave(done));
-        // If it is gone, it has left.
+        self.command(Command::HandOver(done));
+        // If it is gone, it has none.
         let _ = is_done.recv();
     }
 
@@ -144,9 +147,10 @@ impl Keeping {
         Ok(Self { desk, node, thread })
     }
 
-    /// Gives all leases back, and ends. Blocks.
+    /// Gives all leases back, and says that this node is no more: what it has begun,
+    /// others go on with, so it does nothing any more. Blocks.
     pub fn end(self) {
-        self.desk.leave();
+        self.desk.command(Command::Leave);
         if self.thread.join().is_err() {
             error!("the keeper of leases panicked");
         }
@@ -222,12 +226,12 @@ impl Keeper {
                 command = asked.recv() => match command {
                     Some(Command::Tell(hints)) => hints.into_iter().for_each(|hint| self.add_hint(hint)),
                     Some(Command::TakeOver(leases)) => self.take_over_again(leases),
-                    Some(Command::Leave(done)) => {
-                        self.leave().await;
+                    Some(Command::HandOver(done)) => {
+                        self.hand_all_over().await;
+                        // Whoever waited may have gone.
                         let _ = done.send(());
-                        return;
                     }
-                    None => return,
+                    Some(Command::Leave) | None => return self.leave().await,
                 },
                 payload = Link::hear(self.link.as_mut()) => match payload {
                     Some(payload) => heard(&payload, self.node).into_iter().for_each(|hint| self.heed(hint)),
@@ -264,6 +268,7 @@ impl Keeper {
             self.next_at = self.next_at.min(asked_at + expiry.max(LOOK_INTERVAL));
         }
         self.note_lost(&seen);
+        self.note_astray(&seen);
         if seen.are_gone {
             self.push(Box::new(LookAround));
         }
@@ -293,6 +298,17 @@ impl Keeper {
         warn!(leases = lost.len(), "others have taken leases over: this node had not said in time that it is there");
         self.stop_sending(&lost);
         self.push(Box::new(LetGo { buckets: lost, done: Box::new(|| {}) }));
+    }
+
+    /// Notes which leases it has without knowing: the answer was lost.
+    fn note_astray(&mut self, seen: &Seen) {
+        let held = Bucket::all().zip(&seen.leases).filter(|(_, (node, _))| *node == Some(self.node));
+        let astray: Vec<_> = held
+            .filter(|(bucket, _)| !self.held.contains_key(bucket))
+            .map(|(bucket, (_, epoch))| (bucket, *epoch))
+            .collect();
+        self.held.extend(astray.iter().copied());
+        self.to_take_over.extend(astray);
     }
 
     fn stop_sending(&mut self, buckets: &[Bucket]) {
@@ -359,7 +375,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn leave(&mut self) {
+    async fn hand_all_over(&mut self) {
         self.is_leaving = true;
         // First the others learn that no leases are for it any more.
         if let Some(link) = &self.link {
@@ -371,6 +387,10 @@ impl Keeper {
         {
             warn!(%cause, "leases could not be given back; others take them when they expire");
         }
+    }
+
+    async fn leave(mut self) {
+        self.hand_all_over().await;
         if let Some(link) = &self.link
             && link.sign_off(self.node).await.is_ok()
         {

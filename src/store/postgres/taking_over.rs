@@ -62,21 +62,22 @@ pub fn webhooks(session: &Session, buckets: &[Bucket], after: WebhookId) -> Resu
 }
 
 /// What is to be gone on with in these buckets: what was begun by nodes that are no
-/// more is this node's from now on.
+/// more is this node's from now on. A merchant whom somebody holds is left for later:
+/// it may be such a node's last transaction.
 pub fn left(session: &mut Session, buckets: &[Bucket], node: NodeId) -> Result<Left> {
-    let is_gone = |of: &str| {
+    let take = |table: &str, and: &str, columns: &str| {
+        let is_gone = format!(
+            "(merchant_id & 255) = ANY($1) AND node_id <> $2 {and}
+                AND NOT EXISTS (SELECT 1 FROM node n WHERE n.node_id = {table}.node_id)"
+        );
         format!(
-            "(merchant_id & 255) = ANY($1) AND node_id <> $2 AND NOT EXISTS (SELECT 1 FROM node n
-                WHERE n.node_id = {of}.node_id AND n.expires_at > {NOW})"
+            "UPDATE {table} SET node_id = $2 WHERE {is_gone} AND merchant_id IN (SELECT merchant_id FROM merchant
+                WHERE merchant_id IN (SELECT merchant_id FROM {table} WHERE {is_gone})
+                ORDER BY merchant_id FOR NO KEY UPDATE SKIP LOCKED) RETURNING {columns}"
         )
     };
-    let fanouts =
-        format!("UPDATE fanout SET node_id = $2 WHERE {} RETURNING fanout_id, merchant_id, events", is_gone("fanout"));
-    let jobs = format!(
-        "UPDATE job SET node_id = $2 WHERE ended_at IS NULL AND {} RETURNING {}",
-        is_gone("job"),
-        jobs::UNFINISHED
-    );
+    let fanouts = take("fanout", "", "fanout_id, merchant_id, events");
+    let jobs = take("job", "AND ended_at IS NULL", jobs::UNFINISHED);
     let deleted = format!(
         "{} WHERE (w.merchant_id & 255) = ANY($1) AND w.deleted_at IS NOT NULL AND (w.settled_through < w.last_increment_id
             OR EXISTS (SELECT 1 FROM delivery d WHERE d.webhook_id = w.webhook_id AND d.next_attempt_at IS NOT NULL))",
@@ -104,7 +105,7 @@ pub fn left(session: &mut Session, buckets: &[Bucket], node: NodeId) -> Result<L
         to_forget: to_forget
             .iter()
             .map(|row| row as &dyn Row)
-            .map(|row: &dyn Row| Ok((MerchantId(row.int(0)?), EventId(row.int(1)?))))
+            .map(|row| Ok((MerchantId(row.int(0)?), EventId(row.int(1)?))))
             .collect::<Result<_>>()?,
     })
 }

@@ -66,15 +66,15 @@ pub struct Serving {
 impl Serving {
     /// Gives the leases back, so that others go on with what is to be sent. Blocks.
     pub fn hand_over(&self) {
-        self.keeping.desk.leave();
+        self.keeping.desk.hand_over();
     }
 
     /// Waits until the queue, which is closed by now, is empty. Blocks.
     pub fn end(self) {
-        self.keeping.end();
         if self.thread.join().is_err() {
             error!("the writer thread panicked");
         }
+        self.keeping.end();
     }
 }
 
@@ -261,7 +261,7 @@ impl Writer {
         };
         if !self.mailbox.tending().is_sure() {
             // Others may have taken over what it had begun.
-            return Err(StoreError::Busy { retry_after: BUSY_RETRY_AFTER });
+            return Err(StoreError::OutOfTouch { retry_after: BUSY_RETRY_AFTER });
         }
         if let Some(node) = self.mailbox.tending().node()
             && engine.node() != node
