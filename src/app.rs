@@ -16,6 +16,7 @@ use crate::delivery::worker::{self, Worker};
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
 use crate::service::Service;
+use crate::service::health::Health;
 use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
 
 /// What a server takes from the world; tests bring their own.
@@ -38,10 +39,12 @@ impl Default for Hooks {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address can't be listened on.
-    #[error("can't listen on {address}: {cause}; name another with --listen")]
+    #[error("can't listen on {address}: {cause}; name another with --{flag}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Which flag named it.
+        flag: &'static str,
         /// What the system said.
         cause: std::io::Error,
     },
@@ -56,6 +59,9 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     listener: Listener,
+    /// For those who run it, if that is another.
+    ops: Option<Listener>,
+    health: Arc<Health>,
     service: Arc<Service>,
     worker: Worker,
     store: Arc<dyn Upkeep>,
@@ -70,9 +76,11 @@ impl Server {
     /// Opens the store, resumes what is pending, and listens.
     pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
         let Hooks { clock, resolver, random } = hooks;
-        let socket = TcpListener::bind(config.listen)
-            .await
-            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
+        let socket = bind(config.listen, "listen").await?;
+        let ops_socket = match config.ops_listen {
+            Some(address) => Some(bind(address, "ops-listen").await?),
+            None => None,
+        };
         let metrics = Arc::new(Metrics::default());
         let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
@@ -81,14 +89,29 @@ impl Server {
         let worker = Worker::start(config.delivery, parts).await?;
         let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), clock.clone()));
         let service = Arc::new(Service::new(config.service, store, guard, clock, metrics));
-        let listener = api::listen(config.api, socket, Arc::clone(&service))
-            .map_err(|cause| StartError::Listen { address: config.listen, cause })?;
-        Ok(Self { listener, service, worker, store: upkeep, sweeper, grace: config.grace })
+        let health = Arc::new(Health::new(Arc::clone(&upkeep), worker.pulse().clone()));
+        let failed = |address, flag| move |cause| StartError::Listen { address, flag, cause };
+        let ops = match (ops_socket, config.ops_listen) {
+            (Some(socket), Some(address)) => {
+                let listened = api::listen_to_ops(config.api.clone(), socket, &service, &health);
+                Some(listened.map_err(failed(address, "ops-listen"))?)
+            }
+            _ => None,
+        };
+        let own_health = ops.is_none().then_some(&health);
+        let listener = api::listen(config.api, socket, Arc::clone(&service), own_health)
+            .map_err(failed(config.listen, "listen"))?;
+        Ok(Self { listener, ops, health, service, worker, store: upkeep, sweeper, grace: config.grace })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.listener.local_addr()
+    }
+
+    /// Where it says how it is doing.
+    pub fn ops_addr(&self) -> SocketAddr {
+        self.ops.as_ref().unwrap_or(&self.listener).local_addr()
     }
 
     /// What it counts of itself.
@@ -106,8 +129,9 @@ impl Server {
     /// end within the grace period, and closes the store. What kept the store
     /// from taking changes, if anything did at the end.
     pub async fn shutdown(self) -> Option<Trouble> {
-        let Self { listener, service, worker, store, sweeper, grace } = self;
+        let Self { listener, ops, health, service, worker, store, sweeper, grace } = self;
         let deadline = Instant::now() + grace;
+        health.stop();
         service.close();
         sweeper.abort();
         let worker = worker.stop(deadline);
@@ -122,11 +146,20 @@ impl Server {
             store.close();
             store.trouble()
         });
-        stopping.await.unwrap_or_else(|_| {
+        let trouble = stopping.await.unwrap_or_else(|_| {
             tracing::error!("stopping the delivery worker panicked");
             None
-        })
+        });
+        // Whoever watches is told to the end.
+        if let Some(ops) = ops {
+            ops.shutdown(Instant::now()).await;
+        }
+        trouble
     }
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, flag, cause })
 }
 
 /// Has the store swept now and every minute.

@@ -40,6 +40,8 @@ const DEV_TARGETS: [IpNet; 2] = [
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where whoever runs the server asks how it is doing; `None`: there, too.
+    pub ops_listen: Option<SocketAddr>,
     /// Whether this is a server for trying things out, with a user and a key
     /// that everybody knows.
     pub dev: bool,
@@ -170,6 +172,7 @@ impl Settings {
         let trusted_proxies = self.trusted_proxies?.0;
         Some(Config {
             listen: self.listen?,
+            ops_listen: self.ops_listen?.0,
             dev,
             log: self.log?.0,
             grace: self.grace_ms?,

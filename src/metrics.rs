@@ -7,6 +7,7 @@
 
 mod histogram;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
@@ -20,6 +21,9 @@ use prometheus_client::registry::{Metric, Registry};
 use self::histogram::Bound;
 pub use self::histogram::Histogram;
 
+/// What all names begin with.
+const PREFIX: &str = "tallyhook";
+
 /// The names of labels, each with its value.
 type Labels = Vec<(&'static str, &'static str)>;
 
@@ -31,8 +35,13 @@ pub struct Metrics {
     pub outcomes_unrecorded: Gauge,
     /// Attempts that have ended, by `outcome`: `delivered`, or the class of the error.
     pub attempts: Labelled<Counter>,
+    /// How long a delivery takes from when it is numbered to when it is taken.
+    pub delivery_seconds: Histogram,
     /// Lanes, by `state`.
     pub lanes: Labelled<Gauge>,
+    /// Events whose publishers were told that they are accepted; those that are said
+    /// again with an idempotency key among them.
+    pub events: Counter,
     /// Changes that wait for the store's writer.
     pub changes_waiting: Gauge,
     /// Commits of the store, by `outcome`: `committed` or `failed`.
@@ -42,7 +51,7 @@ pub struct Metrics {
     /// Rows that a commit writes, about.
     pub commit_rows: Histogram,
     /// How long a commit takes, from when it is begun to when it is on disk.
-    pub commit_microseconds: Histogram,
+    pub commit_seconds: Histogram,
     /// Webhooks, events, jobs and logs for which the store has something to do
     /// besides the changes.
     pub chores_waiting: Gauge,
@@ -121,13 +130,30 @@ impl Limit {
 const COMMIT_SIZES: &[Bound] = &[(1, "1.0"), (4, "4.0"), (16, "16.0"), (64, "64.0"), (256, "256.0"), (1_200, "1200.0")];
 /// How long a commit takes, in microseconds.
 const COMMIT_TIMES: &[Bound] = &[
-    (300, "300.0"),
-    (1_000, "1000.0"),
-    (3_000, "3000.0"),
-    (10_000, "10000.0"),
-    (30_000, "30000.0"),
-    (100_000, "100000.0"),
-    (1_000_000, "1000000.0"),
+    (300, "0.0003"),
+    (1_000, "0.001"),
+    (3_000, "0.003"),
+    (10_000, "0.01"),
+    (30_000, "0.03"),
+    (100_000, "0.1"),
+    (1_000_000, "1.0"),
+];
+/// How long a delivery takes from when it is numbered, in microseconds: from what is
+/// sent at once to the end of the retries.
+const DELIVERY_TIMES: &[Bound] = &[
+    (1_000, "0.001"),
+    (3_000, "0.003"),
+    (10_000, "0.01"),
+    (30_000, "0.03"),
+    (100_000, "0.1"),
+    (300_000, "0.3"),
+    (1_000_000, "1.0"),
+    (3_000_000, "3.0"),
+    (10_000_000, "10.0"),
+    (60_000_000, "60.0"),
+    (600_000_000, "600.0"),
+    (3_600_000_000, "3600.0"),
+    (86_400_000_000, "86400.0"),
 ];
 
 /// Whether a value only grows.
@@ -158,6 +184,21 @@ pub struct Sample {
     pub value: i64,
 }
 
+/// A metric, whatever its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name, as those who scrape it write it.
+    pub name: String,
+    /// Whether it only grows.
+    pub kind: Kind,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
+    /// What there is so many of.
+    pub unit: &'static str,
+    /// What it says, for people.
+    pub help: &'static str,
+}
+
 /// A metric as it is listed.
 struct Described {
     name: &'static str,
@@ -168,9 +209,12 @@ struct Described {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut list = List { registry: Registry::with_prefix("tallyhook"), described: Vec::new() };
-        let of = |labels| Labelled::new(labels);
-        let refused = list.add("refusals", "calls", "What was refused, by the limit it met.", of(&["limit"]));
+        let mut list = List { registry: Registry::with_prefix(PREFIX), described: Vec::new() };
+        let counters = Labelled::<Counter>::new;
+        let built: Labelled<Gauge> =
+            list.add("build_info", "builds", "Which version this is; always 1.", Labelled::new(&["version"]));
+        built.child(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let refused = list.add("refusals", "calls", "What was refused, by the limit it met.", counters(&["limit"]));
         Self {
             requests_in_flight: list.add(
                 "requests_in_flight",
@@ -184,15 +228,27 @@ impl Default for Metrics {
                 "Outcomes of attempts that are not yet committed.",
                 Gauge::default(),
             ),
-            attempts: list.add("attempts", "attempts", "Attempts that have ended, by outcome.", of(&["outcome"])),
+            attempts: list.add("attempts", "attempts", "Attempts that have ended, by outcome.", counters(&["outcome"])),
+            delivery_seconds: list.add(
+                "delivery_seconds",
+                "seconds",
+                "From when a delivery gets its number to when its receiver has taken it.",
+                Histogram::of_times(DELIVERY_TIMES),
+            ),
             lanes: list.add("lanes", "webhooks", "Webhooks by what their lane is doing.", Labelled::new(&["state"])),
+            events: list.add(
+                "events",
+                "events",
+                "Events whose publishers were told that they are accepted.",
+                Counter::default(),
+            ),
             changes_waiting: list.add(
                 "changes_waiting",
                 "changes",
                 "Changes that wait for the store's writer.",
                 Gauge::default(),
             ),
-            commits: list.add("commits", "commits", "Commits of the store, by outcome.", of(&["outcome"])),
+            commits: list.add("commits", "commits", "Commits of the store, by outcome.", counters(&["outcome"])),
             commit_changes: list.add("commit_changes", "changes", "Changes in a commit.", Histogram::new(COMMIT_SIZES)),
             commit_rows: list.add(
                 "commit_rows",
@@ -200,11 +256,11 @@ impl Default for Metrics {
                 "Rows that a commit writes, about.",
                 Histogram::new(COMMIT_SIZES),
             ),
-            commit_microseconds: list.add(
-                "commit_microseconds",
-                "microseconds",
+            commit_seconds: list.add(
+                "commit_seconds",
+                "seconds",
                 "How long a commit takes until it is on disk.",
-                Histogram::new(COMMIT_TIMES),
+                Histogram::of_times(COMMIT_TIMES),
             ),
             chores_waiting: list.add(
                 "chores_waiting",
@@ -244,6 +300,17 @@ impl Metrics {
         self.refusals[limit as usize].inc();
     }
 
+    /// Every metric there is.
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |described: &Described| {
+            let Described { name, help, unit, ref metric } = *described;
+            let kind = metric.kind();
+            let suffix = if kind == Kind::Counter { "_total" } else { "" };
+            Listed { name: format!("{PREFIX}_{name}{suffix}"), kind, labels: metric.labels(), unit, help }
+        };
+        self.described.iter().map(listed).collect()
+    }
+
     /// Every value there is now, metric by metric.
     pub fn snapshot(&self) -> Vec<Sample> {
         let samples = |described: &Described| {
@@ -255,10 +322,28 @@ impl Metrics {
     }
 
     /// The same as OpenMetrics has it.
-    pub fn text(&self) -> String {
+    pub fn open_metrics(&self) -> String {
         let mut text = String::new();
         text::encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
+    }
+
+    /// The same in Prometheus' own format, version 0.0.4: a counter is called there by
+    /// the name of its samples, and there is no last line.
+    pub fn prometheus(&self) -> String {
+        let text = self.open_metrics();
+        let counters: HashSet<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+        let line = |line: &str| {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(word), Some(name), Some(rest)) if counters.contains(name) => {
+                    format!("# {word} {name}_total {rest}\n")
+                }
+                _ => format!("{line}\n"),
+            }
+        };
+        text.lines().filter(|line| *line != "# EOF").map(line).collect()
     }
 }
 
@@ -329,6 +414,12 @@ impl<M: EncodeMetric + TypedMetric> EncodeMetric for Labelled<M> {
 /// What can be listed.
 trait Read: Send + Sync {
     fn kind(&self) -> Kind;
+
+    /// The names of its labels.
+    fn labels(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     fn read(&self) -> Vec<(Labels, i64)>;
 }
 
@@ -368,6 +459,10 @@ impl<M: Read + Default> Read for Labelled<M> {
         M::default().kind()
     }
 
+    fn labels(&self) -> &'static [&'static str] {
+        self.names
+    }
+
     fn read(&self) -> Vec<(Labels, i64)> {
         let children = self.children.lock().expect("nothing panics while it holds the children");
         let values = |(labels, child): &(Labels, M)| {
@@ -398,8 +493,6 @@ impl Drop for Present {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::*;
 
     fn value(metrics: &Metrics, name: &str, labels: &[(&str, &str)]) -> i64 {
@@ -418,10 +511,12 @@ mod tests {
         metrics.requests_in_flight.set(7);
         metrics.outcomes_unrecorded.set(2);
         metrics.attempts.child(&["delivered"]).inc_by(3);
+        metrics.events.inc_by(9);
         metrics.lanes.child(&["open"]).set(4);
         metrics.changes_waiting.set(5);
         metrics.commits.child(&["committed"]).inc();
-        for histogram in [&metrics.commit_changes, &metrics.commit_rows, &metrics.commit_microseconds] {
+        let times = [&metrics.commit_seconds, &metrics.delivery_seconds];
+        for histogram in [&metrics.commit_changes, &metrics.commit_rows].into_iter().chain(times) {
             histogram.observe(1);
         }
         metrics.chores_waiting.set(6);
@@ -443,6 +538,8 @@ mod tests {
         assert_eq!(value(&metrics, "changes_waiting", &[]), 5);
         assert_eq!(value(&metrics, "commits", &[("outcome", "committed")]), 1);
         assert_eq!(value(&metrics, "commit_rows", &[("le", "4.0")]), 1);
+        assert_eq!(value(&metrics, "events", &[]), 9);
+        assert_eq!(value(&metrics, "build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
         assert_eq!(value(&metrics, "chores_waiting", &[]), 6);
         assert_eq!(value(&metrics, "readers_in_use", &[("user", "lanes")]), 2);
         assert_eq!(value(&metrics, "subscribers", &[]), 8);
@@ -454,7 +551,13 @@ mod tests {
 
         let samples = metrics.snapshot();
         assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len());
-        let text = metrics.text();
+        let (text, prometheus) = (metrics.open_metrics(), metrics.prometheus());
+        assert!(text.ends_with("\n# EOF\n") && !prometheus.contains("EOF"), "{prometheus}");
+        assert!(
+            text.contains("tallyhook_commit_seconds_sum 1e-6\n")
+                || text.contains("tallyhook_commit_seconds_sum 0.000001\n"),
+            "{text}"
+        );
         for Sample { name, help, kind, labels, value, .. } in samples {
             assert!(value > 0, "{name} {labels:?} is not moved by this test");
             let (kind, suffix) = match kind {
@@ -470,6 +573,13 @@ mod tests {
                 format!("tallyhook_{name}{suffix}{labels} {value}\n"),
             ] {
                 assert!(text.contains(&line), "{line} is missing in {text}");
+                // The samples are the same; only a counter is called by their name.
+                let own = if line.starts_with('#') && kind == "counter" {
+                    line.replacen(&format!("tallyhook_{name}"), &format!("tallyhook_{name}_total"), 1)
+                } else {
+                    line
+                };
+                assert!(prometheus.contains(&own), "{own} is missing in {prometheus}");
             }
         }
         drop(connection);

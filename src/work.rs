@@ -22,6 +22,7 @@
 pub mod apart;
 pub mod budget;
 mod guard;
+pub mod pulse;
 pub mod turns;
 
 use std::net::IpAddr;

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use tallyhook::domain::fault::FAULTS;
+use tallyhook::metrics::{Kind, Listed, Metrics};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use common::{PATIENCE, TestServer};
@@ -72,6 +73,24 @@ fn their_faults_are_those_of_the_table() {
     let known: Vec<_> =
         FAULTS.iter().map(|entry| (entry.code.number().to_string(), entry.message.to_owned())).collect();
     assert_eq!(shown, known);
+}
+
+#[test]
+fn their_metrics_are_those_that_are_counted() {
+    let kind = |kind| match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    };
+    let quoted = |name: &&str| format!("`{name}`");
+    let row = |metric: Listed| {
+        let labels = metric.labels.iter().map(quoted).collect::<Vec<_>>().join(", ");
+        let (name, help) = (quoted(&&*metric.name), metric.help.trim_end_matches('.'));
+        vec![name, kind(metric.kind).to_owned(), labels, metric.unit.to_owned(), help.to_owned()]
+    };
+    let known: Vec<_> = Metrics::default().list().into_iter().map(row).collect();
+    let lines: Vec<_> = known.iter().map(|row| format!("| {} |", row.join(" | "))).collect();
+    assert_eq!(table("docs/operating.md", "Metrics"), known, "the table has to be:\n{}", lines.join("\n"));
 }
 
 #[test]

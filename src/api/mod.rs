@@ -27,6 +27,7 @@ mod intake;
 mod lenient;
 pub mod linger;
 mod list;
+mod ops;
 mod places;
 pub mod rest;
 pub mod rpc;
@@ -54,6 +55,7 @@ use self::linger::{Bounds, Lingering, Unread};
 use self::places::{Place, Places, Standing};
 use crate::metrics::{Limit, Metrics, Present};
 use crate::service::Service;
+use crate::service::health::Health;
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
 
@@ -168,18 +170,47 @@ impl Listener {
     }
 }
 
-/// Answers on `socket` from now on.
-pub fn listen(config: Config, socket: TcpListener, service: Arc<Service>) -> std::io::Result<Listener> {
+/// Answers on `socket` from now on, whoever asks how the server is doing, too, if its
+/// health is given.
+pub fn listen(
+    config: Config,
+    socket: TcpListener,
+    service: Arc<Service>,
+    health: Option<&Arc<Health>>,
+) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
     let url = config.public_url.as_ref().map_or_else(|| format!("http://{address}/"), Url::to_string);
     let (is_dev, metrics) = (service.is_dev(), Arc::clone(service.metrics()));
     // Whatever others leave untaken, everybody may have an answer.
     let unsent = Budget::for_everybody(config.unsent_bytes_max);
+    let ops = health.map(|health| rpc::paced(ops::router(health, &metrics), &service)).unwrap_or_default();
     let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
-    let router = hosts::guarded(router, is_dev, config.public_url.as_ref());
+    let router = hosts::guarded(router.merge(ops), is_dev, config.public_url.as_ref());
+    Ok(listen_with(config, socket, address, router, metrics))
+}
+
+/// Answers on `socket` those alone who ask how the server is doing.
+pub fn listen_to_ops(
+    config: Config,
+    socket: TcpListener,
+    service: &Arc<Service>,
+    health: &Arc<Health>,
+) -> std::io::Result<Listener> {
+    let address = socket.local_addr()?;
+    let router = ops::router(health, service.metrics()).fallback(ops::refuse_path);
+    Ok(listen_with(config, socket, address, router, Arc::clone(service.metrics())))
+}
+
+fn listen_with(
+    config: Config,
+    socket: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    metrics: Arc<Metrics>,
+) -> Listener {
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(accept(config, socket, router, metrics, stopped));
-    Ok(Listener { address, stop, task })
+    Listener { address, stop, task }
 }
 
 async fn accept(

@@ -7,7 +7,7 @@ use ::config::{Map, Value};
 
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
-use super::setting::{CaFile, Filter, Networks, NodeName, Ports, PublicUrl, Roles, Setting, StoreAddress};
+use super::setting::{CaFile, Filter, Networks, NodeName, OpsAddress, Ports, PublicUrl, Roles, Setting, StoreAddress};
 use crate::store::Durability;
 
 /// Where a value comes from that nobody set.
@@ -87,6 +87,9 @@ macro_rules! keys {
 keys! {
     /// Where to listen; port 0 takes a free one.
     listen: SocketAddr = "127.0.0.1:8080", Rule::Address;
+    /// Where /healthz, /readyz, /metrics and /version are answered; where all else is, if that is
+    /// not said. It is for those who run the server: anybody who reaches it is answered.
+    ops_listen: OpsAddress = "", Rule::Address;
     /// Where clients reach the server, which its OpenRPC document tells them; where it
     /// listens, if that is not said.
     public_url: PublicUrl = "", Rule::Url;

@@ -48,6 +48,8 @@ pub struct Ports(pub Vec<RangeInclusive<u16>>);
 pub struct Filter(pub String);
 /// What a file of certificates has one trust; nothing if there is no file.
 pub struct CaFile(pub Trusted);
+/// An address with a port, or none.
+pub struct OpsAddress(pub Option<SocketAddr>);
 /// A URL, or none.
 pub struct PublicUrl(pub Option<Url>);
 
@@ -60,6 +62,15 @@ impl Setting for SocketAddr {
                 rule.allowed()
             )
         })
+    }
+}
+
+impl Setting for OpsAddress {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(None)),
+            _ => SocketAddr::read(rule, value).map(|address| Self(Some(address))),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the worker says of itself, for whoever watches the server.
 
+use std::time::Duration;
+
 use super::load::LaneState;
 use super::scheduler::Scheduler;
 use crate::domain::delivery::{AttemptError, ErrorClass};
-use crate::metrics::{Counter, Gauge, Metrics};
+use crate::metrics::{Counter, Gauge, Histogram, Metrics};
 
 /// The worker's part of the metrics.
 pub struct Gauges {
@@ -12,6 +14,7 @@ pub struct Gauges {
     lanes: [Gauge; LaneState::ALL.len()],
     delivered: Counter,
     failed: [Counter; ErrorClass::ALL.len()],
+    took: Histogram,
 }
 
 impl Gauges {
@@ -23,15 +26,19 @@ impl Gauges {
             lanes: LaneState::ALL.map(|state| metrics.lanes.child(&[state.name()])),
             delivered: metrics.attempts.child(&["delivered"]),
             failed: ErrorClass::ALL.map(|class| metrics.attempts.child(&[class.name()])),
+            took: metrics.delivery_seconds.clone(),
         }
     }
 
-    /// Counts an attempt that has ended.
-    pub fn ended(&self, error: Option<&AttemptError>) {
+    /// Counts an attempt that has ended so long after the delivery got its number.
+    pub fn ended(&self, error: Option<&AttemptError>, took: Duration) {
         match error {
-            None => self.delivered.inc(),
-            Some(error) => self.failed[error.class as usize].inc(),
-        };
+            None => {
+                self.delivered.inc();
+                self.took.observe(took.as_micros().try_into().unwrap_or(u64::MAX));
+            }
+            Some(error) => drop(self.failed[error.class as usize].inc()),
+        }
     }
 
     /// Shows how things stand.
@@ -65,12 +72,13 @@ mod tests {
         assert!(LaneState::ALL.iter().enumerate().all(|(place, state)| *state as usize == place));
         let metrics = Metrics::default();
         let gauges = Gauges::new(&metrics);
-        gauges.ended(None);
+        gauges.ended(None, Duration::from_millis(2));
         for (count, class) in (2..).zip(ErrorClass::ALL) {
             let error = AttemptError { class, detail: String::new() };
-            (0..count).for_each(|_| gauges.ended(Some(&error)));
+            (0..count).for_each(|_| gauges.ended(Some(&error), Duration::ZERO));
         }
         assert_eq!(metrics.attempts.child(&["delivered"]).get(), 1);
+        assert_eq!(metrics.delivery_seconds.up_to()[..3], [("0.001", 0), ("0.003", 1), ("0.01", 1)]);
         for (count, class) in (2..).zip(ErrorClass::ALL) {
             assert_eq!(metrics.attempts.child(&[class.name()]).get(), count, "{}", class.name());
         }

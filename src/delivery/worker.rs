@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use super::Config;
@@ -40,6 +41,7 @@ use crate::store::tending::Tending;
 use crate::store::{Glimpse, Loaded, Outbox, Parcel, StoreError, Want};
 use crate::work;
 use crate::work::apart::Apart;
+use crate::work::pulse::Pulse;
 
 /// How long to wait before outcomes that could not be recorded are tried again.
 const RECORD_INTERVAL: Duration = Duration::from_millis(500);
@@ -98,6 +100,7 @@ pub enum StartError {
 pub struct Worker {
     stop: oneshot::Sender<Instant>,
     thread: JoinHandle<()>,
+    pulse: Pulse,
 }
 
 impl Worker {
@@ -114,6 +117,8 @@ impl Worker {
         let mut scheduler = Scheduler::new(&config, webhooks);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let pulse = Pulse::default();
+        let beating = pulse.clone();
         let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
             let (reports, reported) = mpsc::channel(REPORTS_MAX);
             let context = Context {
@@ -133,11 +138,16 @@ impl Worker {
             let comparison = None;
             let run =
                 Run { scheduler, tending, pace, gauges, poll, comparison, context, outcomes, record_by, recording };
-            runtime.block_on(run.run(parts.mailbox, reported, stopped));
+            runtime.block_on(run.run(parts.mailbox, reported, stopped, beating));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
         })?;
-        Ok(Self { stop, thread })
+        Ok(Self { stop, thread, pulse })
+    }
+
+    /// Beats as often as it goes round, and once a second at least, until it drains.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Starts nothing more from now on, and lets what is in flight end until
@@ -243,8 +253,12 @@ impl Run {
         mailbox: Arc<Mailbox>,
         mut reported: mpsc::Receiver<Report>,
         mut stopped: oneshot::Receiver<Instant>,
+        pulse: Pulse,
     ) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = loop {
+            pulse.beat();
             self.keep_pace();
             self.glance();
             self.compare_some(&mailbox);
@@ -281,6 +295,7 @@ impl Run {
                 () = self.context.clock.wait_until(alarm) => {}
                 () = until(record_by) => {}
                 () = until(look_at) => {}
+                _ = second.tick() => {}
             }
         };
         self.drain(&mailbox, &mut reported, deadline).await;
@@ -337,7 +352,8 @@ impl Run {
             Report::Sent(sent) => {
                 let Sent { mut outcome, feedback, parcel, kept, ended_at, term } = *sent;
                 self.pace.heard(ended_at, Instant::now());
-                self.gauges.ended(outcome.attempt.error.as_ref());
+                let took = self.context.clock.now().since(parcel.numbered_at);
+                self.gauges.ended(outcome.attempt.error.as_ref(), took);
                 outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back(Ended { outcome, kept, term });

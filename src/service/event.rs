@@ -86,6 +86,7 @@ impl Service {
         }
         let (events, mismatches) = self.check_events(caller.merchant_id, events).await?;
         let receipts = self.store.publish(caller.by(), events).await.map_err(|cause| PUBLISH.fault(cause))?;
+        self.metrics.events.inc_by(receipts.len() as u64);
         let published = receipts.into_iter().zip(mismatches);
         Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())
     }

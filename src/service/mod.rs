@@ -5,6 +5,7 @@ mod attempts;
 pub mod auth;
 pub mod delivery;
 pub mod event;
+pub mod health;
 pub mod job;
 pub mod live;
 pub mod node;

@@ -22,7 +22,7 @@ impl CommitCounts {
             failed: metrics.commits.child(&["failed"]),
             changes: metrics.commit_changes.clone(),
             rows: metrics.commit_rows.clone(),
-            time: metrics.commit_microseconds.clone(),
+            time: metrics.commit_seconds.clone(),
             chores: metrics.chores_waiting.clone(),
         }
     }

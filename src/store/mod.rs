@@ -4,9 +4,9 @@
 //! in one transaction before [`Events::publish`] answers, and whatever is
 //! pending after a crash is found here again. [`Store`] is what the floors above
 //! know, a trait for each who uses it; [`open`] is where one comes from. Behind
-//! the boundary the [`ledger`] decides what a change comes to, and SQLite
-//! ([`sqlite`]) reads and writes rows; PostgreSQL is to follow. What is read for
-//! callers, and what is rare, is said once for both ([`sql`]).
+//! the boundary the [`ledger`] decides what a change comes to, and an engine reads
+//! and writes rows: SQLite ([`sqlite`]) or PostgreSQL ([`postgres`]). What is read
+//! for callers, and what is rare, is said once for both ([`sql`]).
 //!
 //! An engine brings what is read, and [`Base`], the line before its writer. What
 //! changes something is the same for all: each such verb stands in its trait,
@@ -58,6 +58,7 @@ pub use self::nodes::Nodes;
 pub use self::opening::{OpenError, Opened, open};
 pub use self::outbox::{DueKey, Loaded, Outbox, Page, PageLimit, Want};
 pub use self::parcel::{Content, Parcel};
+pub use self::postgres::scratch::{Scratch, Work as DatabaseWork};
 pub use self::postgres::{Config as DatabaseConfig, NodeSettings, Settings as Database};
 pub use self::resending::{DeliveryAlteration, Resending};
 pub use self::sqlite::{Config as FileConfig, Durability};

@@ -14,6 +14,7 @@ mod auth;
 mod http;
 mod load;
 mod openrpc;
+mod ops;
 mod rest;
 mod rest_documents;
 mod rpc;

@@ -95,3 +95,29 @@ fn a_store_in_a_file_has_one_server_which_knows_of_itself() {
     });
     assert_eq!(asked, json!({"nodes": [alone], "free_leases": 0, "database": null}));
 }
+
+#[test]
+fn the_example_of_a_cluster_loses_nothing_and_leaves_nothing_behind() {
+    if Postgres::shared().is_none() {
+        tools::left_out("the example of a cluster: PostgreSQL is not installed; tests/run installs it");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let example = |argument| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/run");
+        let mut example = Command::new(path);
+        example.arg(argument).env("TALLYHOOK", env!("CARGO_BIN_EXE_tallyhook")).env("TMPDIR", folder.path());
+        example.output().unwrap()
+    };
+    let said = example("--once");
+    let told = stdout(&said);
+    assert!(said.status.success(), "{told}{}", stderr(&said));
+    let numbers: Vec<_> = told.lines().filter(|line| line.ends_with("signature ok")).collect();
+    for number in 1..=6 {
+        assert!(numbers.iter().any(|line| line.contains(&format!("  number {number}  "))), "{told}");
+    }
+    assert!(told.contains("faults 0"), "{told}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "its folder is gone");
+    assert!(stdout(&example("--help")).contains("until Ctrl-C"));
+    assert_eq!(example("--twice").status.code(), Some(2));
+}

@@ -107,6 +107,11 @@ impl TestServer {
         format!("http://{}", self.server.as_ref().expect("the server runs").local_addr())
     }
 
+    /// Where it says how it is doing.
+    pub fn ops_url(&self) -> String {
+        format!("http://{}", self.server.as_ref().expect("the server runs").ops_addr())
+    }
+
     /// Makes a user beside the running server, and returns its API key.
     pub fn user(&self, name: &str, merchant: &str, permissions: &str) -> String {
         let key = format!("tk_test_{name}");

@@ -90,7 +90,7 @@ pub fn router(config: &Config, service: Arc<Service>, url: String, unsent: &Arc<
     let document = get(async move || json(StatusCode::OK, Body::from(table.document().await)));
     let reference = get(async move || Html(described.reference().await));
     let router = Router::new().route(DOCUMENT_PATH, document).route(REFERENCE_PATH, reference).fallback(refuse_path);
-    let mut router = router.layer(from_fn_with_state(Arc::clone(&service), paused));
+    let mut router = paced(router, &service);
     for (paths, codes) in [(NATIVE_PATHS, Codes::Native), (VENDOR_PATHS, Codes::Vendor)] {
         let (dispatcher, service, unsent) = (Arc::clone(&dispatcher), Arc::clone(&service), Arc::clone(unsent));
         let endpoint = Endpoint { dispatcher, codes, config: config.clone(), service, unsent };
@@ -186,6 +186,11 @@ async fn pause(service: &Service, peer: IpAddr, count: u32) {
     if is_too_much {
         tokio::time::sleep(STRANGER_PAUSE).await;
     }
+}
+
+/// The same routes, where those who are not logged in ask no faster than they may.
+pub(super) fn paced(router: Router, service: &Arc<Service>) -> Router {
+    router.layer(from_fn_with_state(Arc::clone(service), paused))
 }
 
 /// The same for a request without a call.

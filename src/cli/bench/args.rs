@@ -60,6 +60,12 @@ pub struct BenchArgs {
     /// Start this program as the server, such as that of another version
     #[arg(long, value_name = "PATH", conflicts_with = "url")]
     pub server: Option<PathBuf>,
+    /// Keep what is published in this database of PostgreSQL instead of a file; each run makes a schema of its own there
+    #[arg(long, value_name = "postgres://…", conflicts_with = "url")]
+    pub store: Option<String>,
+    /// Start so many servers that share the store
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "url", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub nodes: u16,
     /// Print what tenants measured as rows of a table in Markdown
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,

@@ -18,10 +18,12 @@ use super::pace::Capacity;
 use super::process::{Process, Usage, ourselves};
 use super::runs::{MESSAGE_BYTES, Run, Tls, runs};
 use super::scenario::Scenario;
+use super::serving::Servers;
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
 use super::{ceiling, hostile, sink, tls};
 use crate::cli::Failure;
 use crate::cli::client::{RpcClient, Session, Target};
+use crate::store::DatabaseWork;
 
 /// How long nothing may arrive before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -68,12 +70,34 @@ pub struct Figures {
     pub slowed: Option<Slowed>,
     /// From publish to arrival, in microseconds, at the webhooks that are measured.
     pub way_us: Percentiles,
-    /// The server's peak memory, in bytes.
+    /// The servers' peak memory, in bytes.
     pub peak_rss: Option<u64>,
-    /// The server's processor seconds per 1,000 deliveries.
+    /// The servers' processor seconds per 1,000 deliveries.
     pub cpu_s_per_1000: Option<f64>,
-    /// Commits over the server's whole life, each with an `fdatasync`.
+    /// Commits over the servers' whole lives, each with an `fdatasync`.
     pub commits: Option<u64>,
+    /// What it cost the database, if the store is in one.
+    pub database: Option<Database>,
+}
+
+/// What deliveries cost a database, which is asked before the load and after it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Database {
+    /// Bytes of its log for each.
+    pub wal_bytes_a_delivery: f64,
+    /// Statements for each, if it counts them.
+    pub statements_a_delivery: Option<f64>,
+}
+
+impl Database {
+    fn between(before: &DatabaseWork, after: &DatabaseWork, deliveries: u64) -> Self {
+        let each = |before: u64, after: u64| after.saturating_sub(before) as f64 / deliveries as f64;
+        let statements = before.statements.zip(after.statements);
+        Self {
+            wal_bytes_a_delivery: each(before.wal_bytes, after.wal_bytes),
+            statements_a_delivery: statements.map(|(before, after)| each(before, after)),
+        }
+    }
 }
 
 /// How a receiver fared that slows down.
@@ -89,7 +113,7 @@ pub struct Slowed {
     pub given_up: u64,
 }
 
-/// Who serves: a process of ours, or a server that runs already.
+/// Who serves: processes of ours, or a server that runs already.
 pub struct Theirs {
     /// Where.
     pub address: String,
@@ -208,22 +232,24 @@ async fn carry_out(
     theirs: Option<&Theirs>,
 ) -> Result<Figures, Failure> {
     let receiver = Receiver::start(run, folder, args)?;
-    let log = folder.join("server.log");
-    let server = match theirs {
+    let mut servers = match theirs {
         Some(_) => None,
-        None => Some(start_server(&receiver, folder, &log, args)?),
+        None => Some(start_servers(&receiver, folder, args)?),
     };
-    let (address, user, key) = match (&server, theirs) {
-        (_, Some(Theirs { address, user, key })) => (address.as_str(), user.as_str(), key.as_str()),
-        (Some(server), None) => (server.address.as_str(), crate::cli::DEMO_USER, crate::cli::DEMO_KEY),
+    let (addresses, user, key) = match (&servers, theirs) {
+        (_, Some(Theirs { address, user, key })) => (vec![address.clone()], user.as_str(), key.as_str()),
+        (Some(servers), None) => (servers.addresses(), crate::cli::DEMO_USER, crate::cli::DEMO_KEY),
         (None, None) => return Err(Failure::failed("there is no server")),
     };
-    let target = Target::try_new(&format!("http://{address}/")).map_err(Failure::failed)?;
+    let first = addresses.first().ok_or_else(|| Failure::failed("there is no server"))?;
+    let target = Target::try_new(&format!("http://{first}/")).map_err(Failure::failed)?;
     let client = RpcClient::new(target).map_err(Failure::failed)?;
     let session = client.login(user, key).await.map_err(Failure::failed)?;
     let webhooks = register(run, &session, &receiver).await?;
-    let usage = || server.as_ref().map(Process::usage).unwrap_or_default();
-    let measured = load(run, name, address, session.key(), &receiver.process.address, usage).await;
+    let before = servers.as_mut().map(|servers| servers.room.work()).transpose()?.flatten();
+    let usage = || servers.as_ref().map(Servers::usage).unwrap_or_default();
+    let measured = load(run, name, &addresses, session.key(), &receiver.process.address, usage).await;
+    let after = servers.as_mut().map(|servers| servers.room.work()).transpose()?.flatten();
     if theirs.is_some() {
         for webhook in webhooks {
             session.call("webhook.delete", (webhook,)).await.map_err(Failure::failed)?;
@@ -231,21 +257,15 @@ async fn carry_out(
     }
     session.end().await;
     let figures = measured?;
-    // Without its last word, how often it committed stays unknown.
-    let is_stopped = server.is_some_and(Process::stop);
-    let commits = is_stopped.then(|| std::fs::read_to_string(&log).ok()).flatten().as_deref().and_then(commits);
-    Ok(Figures { commits, ..figures })
+    let commits = servers.and_then(Servers::stop);
+    let database = before.zip(after).map(|(before, after)| Database::between(&before, &after, figures.deliveries));
+    Ok(Figures { commits, database, ..figures })
 }
 
-fn start_server(receiver: &Receiver, folder: &Path, log: &Path, args: &BenchArgs) -> Result<Process, Failure> {
-    let store = format!("sqlite:{}", folder.join("store.db").display());
-    let mut serve = vec!["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "warn,tallyhook::store=info"];
-    serve.extend(["--store", &store]);
+fn start_servers(receiver: &Receiver, folder: &Path, args: &BenchArgs) -> Result<Servers, Failure> {
     let authority = receiver.tls.as_ref().map(|files| files.authority.display().to_string());
-    if let Some(authority) = &authority {
-        serve.extend(["--ca-file", authority]);
-    }
-    Process::start(Command::new(args.server()?), &serve, Some(log))
+    let more = authority.as_ref().map(|authority| ["--ca-file", authority]);
+    Servers::start(folder, args, more.as_ref().map_or(&[], |more| &more[..]))
 }
 
 /// Registers the webhooks of a run; their ids.
@@ -270,7 +290,7 @@ async fn register(run: &Run, session: &Session<'_>, receiver: &Receiver) -> Resu
 async fn load(
     run: &Run,
     name: &str,
-    address: &str,
+    addresses: &[String],
     session: &str,
     receiver: &str,
     usage: impl Fn() -> Usage,
@@ -278,14 +298,14 @@ async fn load(
     let mut accepting = None;
     if let Some(before) = &run.before {
         let bar = spinner(format!("{name}: publishing {} events to be pending", before.events));
-        accepting = Some(publish(address, session, before).await?);
+        accepting = Some(publish(addresses, session, before).await?);
         bar.finish_and_clear();
     }
     let bar = progress_bar(name, run.expected());
     let (before, began_ns) = (usage(), now_ns());
     let publishing = run.plan.clone().map(|plan| {
-        let (address, session) = (address.to_owned(), session.to_owned());
-        tokio::spawn(async move { publish(&address, &session, &plan).await })
+        let (addresses, session) = (addresses.to_vec(), session.to_owned());
+        tokio::spawn(async move { publish(&addresses, &session, &plan).await })
     });
     if publishing.is_none() {
         Wire::open(receiver).await?.post(UP_PATH, &HeaderMap::new(), Bytes::new()).await?;
@@ -326,6 +346,7 @@ async fn load(
         peak_rss: after.peak_rss,
         cpu_s_per_1000: cpu.map(|cpu| cpu * 1_000.0 / deliveries as f64),
         commits: None,
+        database: None,
     })
 }
 
@@ -370,12 +391,6 @@ async fn wait_for_arrivals(address: &str, run: &Run, bar: &ProgressBar) -> Resul
 fn worst(series: &[&Series]) -> Percentiles {
     let of = |pick: fn(&Percentiles) -> u64| series.iter().map(|series| pick(&series.way_us)).max().unwrap_or(0);
     Percentiles { p50: of(|p| p.p50), p90: of(|p| p.p90), p99: of(|p| p.p99), max: of(|p| p.max) }
-}
-
-/// What the server's log says at its end.
-fn commits(log: &str) -> Option<u64> {
-    let (_, rest) = log.rsplit_once("commits=")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 /// Shows that something goes on.

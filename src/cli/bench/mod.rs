@@ -10,6 +10,7 @@ mod process;
 mod report;
 mod runs;
 mod scenario;
+mod serving;
 mod sink;
 mod tenants;
 mod tls;
@@ -35,6 +36,7 @@ Examples:
   tallyhook bench --url http://127.0.0.1:8080 --scenario steady
   tallyhook bench --scenario distant --latency-ms 300
   tallyhook bench --scenario fanout --tls --hosts 20
+  tallyhook bench --scenario burst --store postgres://hook@db/measure --nodes 3
   tallyhook bench --scenario tenants                  the ten worst attacks
   tallyhook bench --scenario tenants --attack all --markdown
   tallyhook bench --scenario tenants --attack together      all at one server, at once
@@ -77,6 +79,13 @@ together is all of them at once at one server, each by a merchant, a process
 and an address of its own: so many take the processors from the neighbour's
 own client, too, and it is the server's memory that counts there.
 
+With --store the servers keep what they are told in that database of PostgreSQL,
+each run in a schema of its own, which goes at the end; the user needs the right
+to make one. --nodes starts several servers on it, and the load is spread over
+them; their memory and processor time are added up. What a delivery cost the
+database is told, too: bytes of its log, of which nobody else may write
+meanwhile, and statements, if the extension pg_stat_statements counts them.
+
 With --url the load goes to a server that runs already. It must reach the
 receiver (--receive-on; for loopback it has to be in dev mode, or be told
 --allow-target), and is left with the events, but without the webhooks.";
@@ -87,6 +96,11 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if args.url.is_some() && scenarios.contains(&Scenario::Tenants) {
         return Err(Failure::usage(
             "tenants makes users of its own, and so needs a server of its own; leave out --url",
+        ));
+    }
+    if args.nodes > 1 && args.store.is_none() {
+        return Err(Failure::usage(
+            "--nodes: a store that several servers share is in a database; name it with --store",
         ));
     }
     let theirs = args.url.as_deref().map(|url| theirs(url, args)).transpose()?;

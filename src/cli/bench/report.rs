@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::measure::{Ceiling, Figures};
+use super::measure::{Ceiling, Database, Figures};
 use super::scenario::Scenario;
 use super::tenants::{self, Row};
 
@@ -141,6 +141,17 @@ impl Report {
                     "{name}: {:.2} of the {:.0} requests/s that its receiver can answer; {} were under way at most, \
                      {} were given up before they were answered",
                     slowed.share_of_best, slowed.best_per_s, slowed.under_way_max, slowed.given_up
+                );
+            }
+        }
+        for Line { figures, .. } in &self.scenarios {
+            if let Some(Database { wal_bytes_a_delivery, statements_a_delivery }) = figures.database {
+                let name = name(figures);
+                let statements = statements_a_delivery.map_or("n/a".to_owned(), |count| format!("{count:.3}"));
+                let _ = writeln!(
+                    text,
+                    "{name}: a delivery cost the database {wal_bytes_a_delivery:.0} bytes of its log and {statements} \
+                     statements"
                 );
             }
         }

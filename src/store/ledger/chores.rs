@@ -9,7 +9,7 @@ use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::jobs::{JobStep, Stepped};
 use super::news::Announcement;
-use super::wants::{Found, Pending, Wants};
+use super::wants::{Found, Loaded, Pending, Wants};
 use super::work::Work;
 use super::{notices, spreading};
 use crate::domain::delivery::EndReason;
@@ -46,8 +46,13 @@ pub fn step(work: &mut Work<'_>) -> Result<()> {
 }
 
 /// Does a step of something that has no further ones.
-fn done<C: Change>(work: &mut Work<'_>, mut change: C) -> Result<C::Answer> {
-    match work.run(&mut change)? {
+fn done<C: Change>(work: &mut Work<'_>, change: C) -> Result<C::Answer> {
+    done_with(work, change, None)
+}
+
+/// The same, if what it wants was read already.
+fn done_with<C: Change>(work: &mut Work<'_>, mut change: C, loaded: Option<Loaded>) -> Result<C::Answer> {
+    match work.run_with(&mut change, loaded)? {
         Step::Done(answer) => Ok(answer),
         Step::More(_) => Err(StoreError::failed("a chore is done in one step")),
     }
@@ -58,24 +63,37 @@ fn settle_some(work: &mut Work<'_>) -> Result<bool> {
     if !work.book.has_settling() {
         return Ok(false);
     }
-    let (before, mut put_off) = (work.written(), Vec::new());
-    for _ in 0..WEBHOOKS_PER_STEP {
+    let chosen: Vec<_> = std::iter::from_fn(|| work.book.pop_chore()).take(WEBHOOKS_PER_STEP).collect();
+    let mut merchants: Vec<_> = chosen.iter().map(|(merchant, _)| *merchant).collect();
+    merchants.sort_unstable();
+    merchants.dedup();
+    let held = work.hold_all(&merchants)?;
+    let (chosen, put_off): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|(merchant, _)| held.contains(merchant));
+    let chosen: Vec<_> = chosen.into_iter().map(|(_, id)| id).collect();
+    if work.book.terms.is_shared {
+        // How far it is to look follows from how far others have numbered.
+        done(work, Count(chosen.clone()))?;
+    }
+    let wants: Vec<_> = chosen.iter().map(|id| wanted(&Settle(*id), work.book)).collect();
+    let read = work.read_ahead(&wants)?;
+    let before = work.written();
+    let mut put_off: Vec<_> = put_off.into_iter().map(|(_, id)| id).collect();
+    for (id, loaded) in chosen.into_iter().zip(read) {
         if work.written() - before >= ROWS_PER_STEP {
-            break;
-        }
-        let Some((merchant, id)) = work.book.pop_chore() else { break };
-        if work.hold(merchant)? {
-            if work.book.terms.is_shared {
-                // How far it is to look follows from how far others have numbered.
-                done(work, Count(id))?;
-            }
-            done(work, Settle(id))?;
-        } else {
             put_off.push(id);
+        } else {
+            done_with(work, Settle(id), loaded)?;
         }
     }
     put_off.into_iter().for_each(|id| work.book.add_chore(id));
     Ok(true)
+}
+
+/// What a change wants.
+fn wanted(change: &impl Change, book: &Book) -> Wants {
+    let mut wants = Wants::default();
+    change.wants(book, &mut wants);
+    wants
 }
 
 /// Numbers what was accepted and is not numbered everywhere. One that fails
@@ -199,14 +217,14 @@ fn trim_logs(work: &mut Work<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// Has the book know how a webhook is counted, since others count, too.
-struct Count(WebhookId);
+/// Has the book know how webhooks are counted, since others count, too.
+struct Count(Vec<WebhookId>);
 
 impl Change for Count {
     type Answer = ();
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
-        book.want_counters(self.0, wants);
+        self.0.iter().for_each(|id| book.want_counters(*id, wants));
     }
 
     fn decide(&mut self, _: &View<'_>, _: &mut Decision) -> Result<Step<()>> {

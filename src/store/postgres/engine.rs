@@ -41,11 +41,6 @@ use crate::store::tending::Tending;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// All that this connection does goes by key. Before the tables have statistics,
-/// the planner might think otherwise, and keep the plan while they grow.
-const BY_KEY_ALONE: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET plan_cache_mode = force_generic_plan; SET jit = off";
-
 /// The locks that can be had at once, and those that are waited for. They are
 /// taken in the order of ids.
 const LOCK_AT_ONCE: &str = "SELECT merchant_id FROM merchant WHERE merchant_id = ANY($1)
@@ -128,7 +123,8 @@ impl Postgres {
     /// Connects, to write for that node. Blocks.
     pub fn open(settings: &Settings, node: NodeId, tending: Arc<Tending>) -> Result<Self> {
         let mut session = Session::open(settings)?;
-        session.batch(BY_KEY_ALONE)?;
+        session.go_by_key()?;
+        session.plan_once()?;
         session.batch("SELECT set_config('application_name', 'tallyhook writer in ' || current_schema(), false)")?;
         for (sql, types) in bulk::statements().into_iter().chain(reading::statements()) {
             session.prepare(&sql, &types)?;

@@ -19,6 +19,7 @@ pub(super) mod nodes;
 mod pages;
 mod prune;
 mod reading;
+pub mod scratch;
 mod session;
 mod settings;
 mod stock;
@@ -26,7 +27,7 @@ mod taking_over;
 mod values;
 mod writer;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
@@ -39,24 +40,32 @@ use super::ledger::queue::Queue;
 use super::mailbox::Mailbox;
 use super::sql::conn::{Conn, Manager};
 use super::sql::readers::Readers;
-use super::sql::store::{Backend, COMPRESSING_MAX, LANE_READERS, SqlStore};
+use super::sql::store::{Backend, LANE_READERS, Made, SqlStore};
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
-use crate::work::apart::Apart;
 
 /// A store in a PostgreSQL database.
 pub type PostgresStore = SqlStore<Connections>;
 
 /// Makes connections that read.
 #[derive(Clone)]
-pub struct Connections(Settings);
+pub struct Connections {
+    database: Settings,
+    /// What they are asked is the same again and again but for the values.
+    plan_once: bool,
+}
 
 impl r2d2::ManageConnection for Connections {
     type Connection = Session;
     type Error = StoreError;
 
     fn connect(&self) -> Result<Session, StoreError> {
-        Session::open(&self.0)
+        let session = Session::open(&self.database)?;
+        session.go_by_key()?;
+        if self.plan_once {
+            session.plan_once()?;
+        }
+        Ok(session)
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), StoreError> {
@@ -87,31 +96,29 @@ impl Backend for Connections {
 
     fn end(serving: Serving, readers: [&Readers<Self>; 2]) {
         serving.end();
-        // Whoever calls may be on a thread that drives other connections.
-        std::thread::scope(|scope| {
-            scope.spawn(|| readers.into_iter().for_each(Readers::close));
-        });
+        aside(|| readers.into_iter().for_each(Readers::close));
     }
+}
+
+/// Does what blocks on a connection: whoever calls may be on a thread that drives
+/// other connections.
+fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
 }
 
 impl PostgresStore {
     /// Makes the tables, if there are none.
     pub fn prepare(database: &Settings) -> Result<(), StoreError> {
-        std::thread::scope(|scope| {
-            let preparing = scope.spawn(|| migrating::migrate(database));
-            preparing.join().unwrap_or_else(|_| Err(StoreError::failed("preparing the store panicked")))
-        })?;
-        Ok(())
+        aside(|| migrating::migrate(database)).map(drop)
     }
 
     /// Connects to the database, makes the tables if there are none, and starts the
     /// writer, which announces in `mailbox` what it commits.
     pub fn open(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, StoreError> {
-        // Whoever calls may be on a thread that drives other connections.
-        std::thread::scope(|scope| {
-            let opening = scope.spawn(|| Self::open_here(config, clock, mailbox, metrics));
-            opening.join().unwrap_or_else(|_| Err(StoreError::failed("opening the store panicked")))
-        })
+        aside(|| Self::open_here(config, clock, mailbox, metrics))
     }
 
     fn open_here(config: Config, clock: Clock, mailbox: Arc<Mailbox>, metrics: &Metrics) -> Result<Self, StoreError> {
@@ -125,13 +132,13 @@ impl PostgresStore {
         let mut engine = Postgres::open(&config.database, keeping.node, Arc::clone(&tending))?;
         let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
         let in_use = |user| metrics.readers_in_use.child(&[user]);
-        let pool = |size: u32| {
-            let manager = Connections(config.database.clone());
+        let pool = |size: u32, plan_once| {
+            let manager = Connections { database: config.database.clone(), plan_once };
             let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true).build(manager);
             pool.map_err(StoreError::failed)
         };
-        let readers = Readers::new(pool(config.readers_max)?, in_use("calls"));
-        let lane_readers = Readers::new(pool(LANE_READERS)?, in_use("lanes"));
+        let readers = Readers::new(pool(config.readers_max, false)?, in_use("calls"));
+        let lane_readers = Readers::new(pool(LANE_READERS, true)?, in_use("lanes"));
         let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
         let is_paused = config.is_paused;
         let node = keeping.node;
@@ -140,19 +147,8 @@ impl PostgresStore {
         tracing::info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
         let (trouble, commits, feed) = (writer.trouble(), writer.commits(), writer.feed());
         let serving = writer.start(keeping).map_err(StoreError::failed)?;
-        Ok(Self {
-            store_id,
-            clock,
-            queue,
-            readers,
-            lane_readers,
-            apart: Apart::for_processors(COMPRESSING_MAX),
-            mailbox,
-            feed,
-            commits,
-            trouble,
-            is_paused,
-            serving: Mutex::new(Some(serving)),
-        })
+        let readers = [readers, lane_readers];
+        let made = Made { store_id, queue, readers, feed, commits, trouble, serving: Some(serving) };
+        Ok(Self::new(made, clock, mailbox, is_paused))
     }
 }

@@ -77,36 +77,39 @@ const PULLED: Chosen = Chosen {
     order: "d.increment_id",
 };
 
+/// [`PARCEL`] of what was chosen with its event, of which the columns have names of
+/// their own where both have one.
+const PARCEL_CHOSEN: &str =
+    "d.increment_id, d.attempts, d.format, d.of_event, d.merchant_id, m.code, d.topic, d.message,
+    d.happened_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last, d.expansion,
+    d.resends_asked";
+
 impl Chosen {
     /// The statement: of the deliveries, those before which messages weigh less than
-    /// `$4`, and behind their columns, how many there were to choose from.
+    /// `$4`.
     fn sql(&self) -> String {
         let Self { from, order } = self;
         format!(
-            "SELECT {PARCEL}, d.found FROM (
-                SELECT d.*, count(*) OVER () AS found, sum(octet_length(e.message)) OVER (ORDER BY {order}
-                    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-                FROM ({from}) d LEFT JOIN event e ON e.event_id = d.event_id) d {PARCEL_EVENT}
+            "SELECT {PARCEL_CHOSEN} FROM (
+                SELECT d.*, e.event_id AS of_event, e.merchant_id, e.topic, e.message, e.created_at AS happened_at,
+                    sum(octet_length(e.message)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
+                        - octet_length(e.message) AS before
+                FROM ({from}) d LEFT JOIN event e ON e.event_id = d.event_id) d
+            LEFT JOIN merchant m ON m.merchant_id = d.merchant_id
             WHERE d.before IS NULL OR d.before < $4 ORDER BY {order}"
         )
     }
 }
 
-/// The column behind those of a parcel.
-const FOUND: usize = 16;
-
 impl Conn for Session {
     fn page(&mut self, id: WebhookId, want: Want, now: Timestamp, limit: PageLimit) -> Result<Page> {
         let read = |session: &mut Self, chosen: &Chosen, after: IncrementId, others: &[Value<'_>]| {
             let first: &[Value<'_>] = values![id.0, after.0, count(limit), bytes(limit)];
-            let mut found = 0;
             let rows = all(session, &chosen.sql(), &[first, others].concat(), |row| {
-                found = row.amount(FOUND)?;
                 // What is to be sent was not pruned.
                 Ok((parcel(row)?.ok_or_else(|| bad("event"))?, batch_last(row)?))
             })?;
-            let is_whole = rows.len() as u64 == found;
-            session.with_batches(id, rows, limit, is_whole)
+            session.with_batches(id, rows, limit)
         };
         match want {
             Want::Fresh(after) => read(self, &FRESH, after, &[]),
@@ -182,7 +185,6 @@ impl Session {
         id: WebhookId,
         rows: Vec<(Parcel, Option<IncrementId>)>,
         limit: PageLimit,
-        is_whole: bool,
     ) -> Result<Page> {
         let (mut parcels, mut bytes, count) = (Vec::new(), 0, rows.len());
         for (parcel, last) in rows {
@@ -196,7 +198,8 @@ impl Session {
             }
             parcels.push(parcel);
         }
-        let is_last = is_whole && parcels.len() == count;
+        // The statement leaves out only what comes after as much as may be.
+        let is_last = parcels.len() == count && bytes <= limit.bytes;
         Ok(Page { parcels, is_last })
     }
 

@@ -10,13 +10,14 @@ use super::session::Session;
 use super::values::Parameter;
 use crate::domain::event::{IdempotencyKey, Receipt};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::store::error::StoreError;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::ids::{Drawn, Ids};
 use crate::store::ledger::notice::{Gathered, Notice};
-use crate::store::ledger::wants::{FirstHeard, Found, Loaded, Remembered, Wants};
+use crate::store::ledger::wants::{FirstHeard, Found, Loaded, Pending, Remembered, Wants};
 use crate::store::sql::Row;
 use crate::store::sql::codes::{read_pairs, topic_at};
 use crate::store::sql::db::damaged;
@@ -55,6 +56,16 @@ fn deliveries_sql() -> String {
     )
 }
 
+/// The first that is pending of each webhook within its bounds.
+fn pending_sql() -> String {
+    format!(
+        "SELECT {STANDING}, k.webhook_id FROM unnest($1, $2, $3) AS k (webhook_id, after, through)
+            CROSS JOIN LATERAL (SELECT * FROM delivery d WHERE d.webhook_id = k.webhook_id
+                AND d.increment_id > k.after AND d.increment_id <= k.through AND d.state = 0
+                ORDER BY d.increment_id LIMIT 1) d"
+    )
+}
+
 const TOPICS: &str = "SELECT d.webhook_id, d.increment_id, e.topic
     FROM unnest($1, $2) AS k (webhook_id, increment_id) JOIN delivery d USING (webhook_id, increment_id)
     JOIN event e ON e.event_id = d.event_id";
@@ -71,6 +82,7 @@ pub struct Common {
     topics: Vec<(WebhookId, IncrementId)>,
     notices: Vec<(WebhookId, Notice)>,
     counters: Vec<WebhookId>,
+    pending: Vec<Pending>,
     ids: Ids,
     last_event: bool,
 }
@@ -83,6 +95,7 @@ pub struct Read {
     topics: HashMap<(WebhookId, IncrementId), Topic>,
     notices: HashMap<(WebhookId, Notice), Gathered>,
     counters: HashMap<WebhookId, Counters>,
+    pending: HashMap<WebhookId, (IncrementId, Standing)>,
     drawn: Drawn,
     last_event: Option<EventId>,
 }
@@ -92,7 +105,7 @@ pub fn is_common(wants: &Wants) -> bool {
     let Wants { codes, batches, needed, .. } = wants;
     let Wants { scan, pending, again, events, due_notices, job, topic, user, needed_beside, attempts, .. } = wants;
     let is_rare = scan.is_some()
-        || pending.is_some()
+        || pending.is_some_and(|pending| pending.max > 1)
         || again.is_some()
         || events.is_some()
         || due_notices.is_some()
@@ -108,7 +121,7 @@ pub fn is_common(wants: &Wants) -> bool {
 /// wanted that an earlier one may change.
 pub fn plan(all: &[Wants]) -> Vec<bool> {
     let (mut keys, mut numbers, mut apart) = (HashSet::new(), FxHashSet::default(), FxHashSet::default());
-    let mut notices = FxHashSet::default();
+    let (mut notices, mut changed) = (FxHashSet::default(), FxHashSet::default());
     let mut is_all_apart = false;
     let mut is_ahead = Vec::with_capacity(all.len());
     for wants in all {
@@ -119,10 +132,14 @@ pub fn plan(all: &[Wants]) -> Vec<bool> {
             && is_common(wants)
             && wants.keys.iter().all(|key| !keys.contains(key))
             && wants.notices.iter().all(|(id, _)| !notices.contains(id) && !apart.contains(id))
+            && wants.pending.iter().all(|one| !changed.contains(&one.webhook_id) && !apart.contains(&one.webhook_id))
             && own.iter().all(|(id, number)| !apart.contains(id) && !numbers.contains(&(*id, *number)));
+        changed.extend(own.iter().map(|(id, _)| *id));
         keys.extend(&wants.keys);
         numbers.extend(own);
         notices.extend(wants.notices.iter().map(|(id, _)| *id));
+        // Which of its numbers may change is not said.
+        apart.extend(wants.pending.map(|pending| pending.webhook_id));
         if !is_free {
             // What it comes to may be anything of these webhooks.
             match webhooks(wants) {
@@ -162,6 +179,7 @@ impl Common {
         self.topics.extend(wants.topics.iter().flat_map(|(id, span)| span.numbers().map(|number| (*id, number))));
         self.notices.extend(&wants.notices);
         self.counters.extend(wants.counters.iter().filter(|id| counted.insert(**id)));
+        self.pending.extend(wants.pending);
         self.ids.event += wants.ids.event;
         self.ids.webhook += wants.ids.webhook;
         self.ids.job += wants.ids.job;
@@ -172,7 +190,7 @@ impl Common {
     /// Reads it.
     pub fn read(&self, session: &Session, now: Timestamp) -> Result<Read> {
         let mut read = session.together(async {
-            let (heard, keys, deliveries, topics, notices, counters, drawn, last_event) = tokio::join!(
+            let (heard, keys, deliveries, topics, notices, counters, pending, drawn, last_event) = tokio::join!(
                 biased;
                 bulk::first_heard(session, &self.first_heard),
                 keys(session, &self.keys, now),
@@ -180,6 +198,7 @@ impl Common {
                 topics(session, &self.topics),
                 notices(session, &self.notices),
                 counters(session, &self.counters),
+                pending(session, &self.pending),
                 drawn(session, self.ids),
                 last_event(session, self.last_event),
             );
@@ -190,6 +209,7 @@ impl Common {
                 topics: topics?,
                 notices: notices?,
                 counters: counters?,
+                pending: pending?,
                 drawn: drawn?,
                 last_event: last_event?,
             })
@@ -232,6 +252,9 @@ impl Read {
         }
         for id in &wants.counters {
             loaded.counters.extend(self.counters.remove(id).map(|counters| (*id, counters)));
+        }
+        if let Some(one) = wants.pending {
+            loaded.pending.extend(self.pending.remove(&one.webhook_id));
         }
         let take = |drawn: &mut VecDeque<i64>, count: i64| drawn.drain(..(count as usize).min(drawn.len())).collect();
         loaded.drawn = Some(Drawn {
@@ -326,6 +349,19 @@ async fn counters(session: &Session, webhooks: &[WebhookId]) -> Result<HashMap<W
     session.ask(COUNTERS, &values).await?.iter().map(|row| read_counters(row)).collect()
 }
 
+async fn pending(session: &Session, pending: &[Pending]) -> Result<HashMap<WebhookId, (IncrementId, Standing)>> {
+    if pending.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<_> = pending.iter().map(|one| one.webhook_id.0).collect();
+    let after: Vec<_> = pending.iter().map(|one| one.after.0).collect();
+    let through: Vec<_> = pending.iter().map(|one| one.through.0).collect();
+    let values: [Parameter<'_>; 3] =
+        [(&ids, Type::INT8_ARRAY), (&after, Type::INT8_ARRAY), (&through, Type::INT8_ARRAY)];
+    let read = |row: &tokio_postgres::Row| Ok((WebhookId(row.try_get(11)?), standing(row)?));
+    session.ask(&pending_sql(), &values).await?.iter().map(read).collect()
+}
+
 /// A webhook's id and counters, from the first eight columns and the next.
 pub fn read_counters(row: &dyn Row) -> Result<(WebhookId, Counters)> {
     let number = |column| row.int(column).map(IncrementId);
@@ -376,6 +412,7 @@ pub fn statements() -> Vec<(String, Vec<Type>)> {
         (KEYS.to_owned(), keys),
         (deliveries_sql(), vec![Type::INT8_ARRAY, Type::INT8_ARRAY]),
         (COUNTERS.to_owned(), vec![Type::INT8_ARRAY]),
+        (pending_sql(), vec![Type::INT8_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY]),
         (LAST_EVENT.to_owned(), Vec::new()),
         (TOPICS.to_owned(), vec![Type::INT8_ARRAY, Type::INT8_ARRAY]),
         (NOTICES.to_owned(), vec![Type::INT8_ARRAY, Type::TEXT_ARRAY]),
@@ -409,6 +446,12 @@ mod tests {
             plan(&[of_numbers(1, 1, 1), retry, of_numbers(1, 2, 2), of_numbers(2, 2, 2)]),
             [true, false, false, true]
         );
+        let of_pending = |id| {
+            let (webhook_id, after, through) = (WebhookId(id), IncrementId(0), IncrementId(9));
+            Wants { pending: Some(Pending { webhook_id, after, through, max: 1 }), ..Wants::default() }
+        };
+        assert_eq!(plan(&[of_pending(1), of_pending(2), of_numbers(1, 3, 3)]), [true, true, false]);
+        assert_eq!(plan(&[of_numbers(1, 3, 3), of_pending(1), of_pending(2)]), [true, false, true]);
         let any = Wants { job: Some((MerchantId(1), crate::domain::id::JobId(1))), ..Wants::default() };
         assert_eq!(plan(&[any, of_numbers(1, 1, 1)]), [false, false]);
     }

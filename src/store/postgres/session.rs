@@ -23,6 +23,14 @@ use crate::store::sql::{Db, Dialect, Row, Value};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
+/// All that is asked of large tables goes by key, or a bounded step at a time. As
+/// long as the tables have no statistics, the planner might think otherwise, and keep
+/// the plan while they grow.
+const BY_KEY: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+/// A plan is made once for all values, which is right where the values do not say
+/// which way to go.
+const ONE_PLAN: &str = "SET plan_cache_mode = force_generic_plan";
+
 /// Statements that a connection keeps prepared; beyond, it forgets all of them.
 const STATEMENTS_MAX: usize = 256;
 /// How much longer than the database itself a statement is waited for.
@@ -91,6 +99,16 @@ impl Session {
             self.is_lost.set(true);
             Err(StoreError::failed("the database did not answer"))
         })
+    }
+
+    /// Has statements planned to go by key.
+    pub fn go_by_key(&self) -> Result<()> {
+        self.batch(BY_KEY)
+    }
+
+    /// Has each statement planned but once, whatever its values.
+    pub fn plan_once(&self) -> Result<()> {
+        self.batch(ONE_PLAN)
     }
 
     /// Runs statements that have no values.

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::codes::{bad, checked};
-use super::db::{Db, Row, all, one, values};
+use super::conn::Conn;
+use super::db::{Db, Row, Value, all, one, values};
+use super::keys::{Asked, each};
 use super::steps::{ROWS_PER_STEP, Step};
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{MerchantId, UserId};
@@ -50,7 +52,7 @@ impl<B: Backend> Accounts for SqlStore<B> {
     }
 
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>> {
-        self.readers.by_key(asker, move |conn| session(conn, key)).await
+        self.sessions.look_up(asker, key).await
     }
 }
 
@@ -103,13 +105,19 @@ pub fn named(db: &mut dyn Db, name: &str) -> Result<Option<User>> {
     one(db, &format!("{} WHERE u.name = $1", user_sql()), values![name], user)
 }
 
-/// A session, and whose it is.
-fn session(db: &mut dyn Db, key: KeyHash) -> Result<Option<Session>> {
-    let sql = format!(
-        "SELECT {USER}, s.expires_at, s.ends_at FROM session s JOIN \"user\" u ON u.user_id = s.user_id
-            JOIN merchant m ON m.merchant_id = u.merchant_id WHERE s.key_hash = $1"
-    );
-    one(db, &sql, values![&key.0], |row| {
-        Ok(Session { user: user(row)?, expires_at: row.time(12)?, ends_at: row.time_if(13)? })
+/// Sessions, and whose they are.
+pub fn sessions(conn: &mut dyn Conn, keys: &[KeyHash]) -> Result<Vec<Option<Session>>> {
+    let keys: Vec<_> = keys.iter().map(|key| key.0).collect();
+    each(conn, &keys, |db, keys| {
+        let asked = Asked::of(db.dialect(), &[], ["s.key_hash"], keys.iter().map(|key| [Value::from(key)]));
+        let sql = format!(
+            "SELECT {USER}, s.expires_at, s.ends_at, s.key_hash FROM session s JOIN \"user\" u ON u.user_id = s.user_id
+                JOIN merchant m ON m.merchant_id = u.merchant_id WHERE {}",
+            asked.condition
+        );
+        all(db, &sql, &asked.values, |row| {
+            let session = Session { user: user(row)?, expires_at: row.time(12)?, ends_at: row.time_if(13)? };
+            Ok((row.hash(14)?, session))
+        })
     })
 }

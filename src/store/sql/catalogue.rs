@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 
 use super::codes::{bad, named, topic_at};
+use super::conn::Conn;
 use super::db::{Db, Row, Value, all, one, values};
 use super::keys::{Asked, each};
 use super::steps::{ROWS_PER_STEP, Step, words};
@@ -41,7 +42,12 @@ impl<B: Backend> Catalogue for SqlStore<B> {
     }
 
     async fn topic_rules(&self, merchant: MerchantId, topics: Vec<Topic>) -> Result<Vec<Option<TopicRule>>> {
-        self.readers.by_key(merchant, move |conn| topic_rules(conn, merchant, &topics)).await
+        if let [topic] = topics.as_slice() {
+            let key = (merchant, topic.clone());
+            return Ok(vec![self.topic_rules.look_up(merchant.into(), key).await?]);
+        }
+        let keys: Vec<_> = topics.into_iter().map(|topic| (merchant, topic)).collect();
+        self.readers.by_key(merchant, move |conn| topic_rules(conn, &keys)).await
     }
 
     async fn topic_schema(&self, merchant: MerchantId, id: TopicId) -> Result<Option<SchemaText>> {
@@ -159,32 +165,35 @@ fn count_topics(
     Ok(Step { found, next })
 }
 
-/// What the catalogue demands of events of each of these topics, if it has them.
+/// What catalogues demand of events of each of these topics, where they have them.
 /// Every publish asks.
-fn topic_rules(db: &mut dyn Db, merchant: MerchantId, topics: &[Topic]) -> Result<Vec<Option<TopicRule>>> {
+pub fn topic_rules(conn: &mut dyn Conn, topics: &[(MerchantId, Topic)]) -> Result<Vec<Option<TopicRule>>> {
     macro_rules! rules {
         ($those:literal) => {
             concat!(
-                "SELECT topic_id, version, validation, is_discontinued, message_schema IS NOT NULL, topic
-                    FROM topic WHERE merchant_id = $1 AND ",
+                "SELECT topic_id, version, validation, is_discontinued, message_schema IS NOT NULL, merchant_id, topic
+                    FROM topic WHERE ",
                 $those
             )
         };
     }
-    let mut rules = Vec::with_capacity(topics.len());
-    for group in topics.chunks(db.dialect().keys_at_once()) {
-        if let [topic] = group {
-            rules.push(one(db, rules!("topic = $2"), values![merchant.0, topic.as_str()], topic_rule)?);
-            continue;
-        }
-        let keys = group.iter().map(|topic| [Value::from(topic.as_str())]);
-        let asked = Asked::of(db.dialect(), values![merchant.0], ["topic"], keys);
-        let sql = [rules!(""), &asked.condition].concat();
-        let found = all(db, &sql, &asked.values, |row| Ok((topic_at(row, 5)?, topic_rule(row)?)))?;
-        let rule = |topic| found.iter().find(|(own, _)| own == topic).map(|(_, rule)| *rule);
-        rules.extend(group.iter().map(rule));
+    if let [(merchant, topic)] = topics {
+        let sql = rules!("merchant_id = $1 AND topic = $2");
+        return Ok(vec![one(conn, sql, values![merchant.0, topic.as_str()], topic_rule)?]);
     }
-    Ok(rules)
+    let topics: Vec<_> = topics.iter().collect();
+    each(conn, &topics, |db, topics| {
+        let keys = topics.iter().map(|(merchant, topic)| [Value::from(merchant.0), Value::from(topic.as_str())]);
+        let asked = Asked::of(db.dialect(), &[], ["merchant_id", "topic"], keys);
+        let mut found = Vec::with_capacity(topics.len());
+        db.rows(&[rules!(""), &asked.condition].concat(), &asked.values, &mut |row| {
+            let (merchant, topic, rule) = (MerchantId(row.int(5)?), topic_at(row, 6)?, topic_rule(row)?);
+            let key = topics.iter().find(|(own, name)| *own == merchant && *name == topic);
+            found.extend(key.map(|key| (*key, rule)));
+            Ok(true)
+        })?;
+        Ok(found)
+    })
 }
 
 /// What the catalogue demands.

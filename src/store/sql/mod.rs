@@ -35,6 +35,7 @@ pub mod sending;
 pub mod standings;
 pub mod steps;
 pub mod store;
+mod together;
 mod watched;
 mod webhooks;
 pub mod write;

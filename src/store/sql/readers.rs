@@ -18,7 +18,8 @@ const WAITING_MAX: usize = 4_096;
 /// The pool, until the store is closed.
 struct Connections<M: Manager>(RwLock<Option<r2d2::Pool<M>>>);
 
-/// Some connections that read, which accounts use by turns, a step at a time.
+/// Some connections that read, which accounts use by turns, a step at a time. Its
+/// clones are the same.
 pub struct Readers<M: Manager> {
     connections: Arc<Connections<M>>,
     /// As many places as there are connections, so that a thread which has one
@@ -26,6 +27,13 @@ pub struct Readers<M: Manager> {
     places: Apart,
     /// How many are in use, for whoever watches the server.
     in_use: Gauge,
+}
+
+impl<M: Manager> Clone for Readers<M> {
+    fn clone(&self) -> Self {
+        let Self { connections, places, in_use } = self;
+        Self { connections: Arc::clone(connections), places: places.clone(), in_use: in_use.clone() }
+    }
 }
 
 impl<M: Manager> Readers<M> {

@@ -4,11 +4,18 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
+use super::accounts::sessions;
+use super::catalogue::topic_rules;
 use super::conn::Manager;
 use super::readers::Readers;
 use super::sending::Outlook;
-use crate::domain::id::StoreId;
+use super::together::Together;
+use crate::domain::catalogue::TopicRule;
+use crate::domain::id::{MerchantId, StoreId};
+use crate::domain::secret::KeyHash;
 use crate::domain::time::Clock;
+use crate::domain::topic::Topic;
+use crate::store::accounts::Session;
 use crate::store::base::Base;
 use crate::store::feed::Feed;
 use crate::store::ledger::chores::Sweep;
@@ -23,7 +30,7 @@ use crate::work::apart::Apart;
 /// Connections on which the delivery worker reads what is pending.
 pub const LANE_READERS: u32 = 2;
 /// Changes that may wait for their answers to be compressed.
-pub const COMPRESSING_MAX: usize = 64;
+const COMPRESSING_MAX: usize = 64;
 
 /// An engine: what makes its connections, and the one who writes.
 pub trait Backend: Manager + Sized {
@@ -40,24 +47,66 @@ pub trait Backend: Manager + Sized {
 
 /// A store in a database.
 pub struct SqlStore<B: Backend> {
-    pub(crate) store_id: StoreId,
-    pub(crate) clock: Clock,
-    pub(crate) queue: Arc<Queue<Queued>>,
+    store_id: StoreId,
+    pub(super) clock: Clock,
+    queue: Arc<Queue<Queued>>,
     /// For whoever calls.
-    pub(crate) readers: Readers<B>,
+    pub(super) readers: Readers<B>,
     /// For the delivery worker alone, which therefore waits for no caller.
-    pub(crate) lane_readers: Readers<B>,
+    pub(super) lane_readers: Readers<B>,
+    /// Whose each call is, and what is demanded of each event.
+    pub(super) sessions: Arc<Together<B, KeyHash, Option<Session>>>,
+    pub(super) topic_rules: Arc<Together<B, (MerchantId, Topic), Option<TopicRule>>>,
     /// For what is to be compressed.
-    pub(crate) apart: Apart,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) feed: Arc<Feed>,
-    pub(crate) is_paused: bool,
-    pub(crate) commits: watch::Receiver<u64>,
-    pub(crate) trouble: watch::Receiver<Option<Trouble>>,
-    pub(crate) serving: Mutex<Option<B::Serving>>,
+    pub(super) apart: Apart,
+    pub(super) mailbox: Arc<Mailbox>,
+    feed: Arc<Feed>,
+    pub(super) is_paused: bool,
+    commits: watch::Receiver<u64>,
+    trouble: watch::Receiver<Option<Trouble>>,
+    serving: Mutex<Option<B::Serving>>,
+}
+
+/// What an engine makes of a store that is opened.
+pub struct Made<B: Backend> {
+    /// Which store it is.
+    pub store_id: StoreId,
+    /// What waits for its writer.
+    pub queue: Arc<Queue<Queued>>,
+    /// For whoever calls, and for the delivery worker.
+    pub readers: [Readers<B>; 2],
+    /// Tells of its writer's commits.
+    pub feed: Arc<Feed>,
+    /// Counts them.
+    pub commits: watch::Receiver<u64>,
+    /// What keeps its writer from taking changes.
+    pub trouble: watch::Receiver<Option<Trouble>>,
+    /// Its writer, at work; a store that is only read has none.
+    pub serving: Option<B::Serving>,
 }
 
 impl<B: Backend> SqlStore<B> {
+    /// Puts together what an engine has made.
+    pub fn new(made: Made<B>, clock: Clock, mailbox: Arc<Mailbox>, is_paused: bool) -> Self {
+        let Made { store_id, queue, readers: [readers, lane_readers], feed, commits, trouble, serving } = made;
+        Self {
+            store_id,
+            clock,
+            queue,
+            sessions: Together::new(readers.clone(), sessions),
+            topic_rules: Together::new(readers.clone(), topic_rules),
+            readers,
+            lane_readers,
+            apart: Apart::for_processors(COMPRESSING_MAX),
+            mailbox,
+            feed,
+            is_paused,
+            commits,
+            trouble,
+            serving: Mutex::new(serving),
+        }
+    }
+
     /// What says when deliveries go out, besides their webhooks.
     pub(super) fn outlook(&self) -> Outlook {
         Outlook { now: self.clock.now(), is_paused: self.is_paused }

@@ -4,7 +4,7 @@
 use std::borrow::Borrow;
 use std::fmt::Debug;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use r2d2::ManageConnection;
 use r2d2_sqlite::SqliteConnectionManager;
@@ -37,10 +37,9 @@ use crate::store::outbox::{Page, PageLimit, Want};
 use crate::store::sql::conn::{Conn, Manager};
 use crate::store::sql::readers::Readers;
 use crate::store::sql::steps::Step;
-use crate::store::sql::store::{Backend, SqlStore};
+use crate::store::sql::store::{Backend, Made, SqlStore};
 use crate::store::sql::{Db, Dialect, Row, Value, load, write};
 use crate::work::Account;
-use crate::work::apart::Apart;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -130,20 +129,16 @@ impl Backend for OtherWordsManager {
 /// A store that is only read.
 fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
     let readers = || Readers::new(pool.clone(), Gauge::default());
-    SqlStore {
+    let made = Made {
         store_id: StoreId("a1b2c3d4".to_owned()),
-        clock: Clock::manual(NOW).0,
         queue: Arc::new(Queue::new(1, Gauge::default())),
-        readers: readers(),
-        lane_readers: readers(),
-        apart: Apart::for_processors(1),
-        mailbox: Arc::default(),
+        readers: [readers(), readers()],
         feed: Arc::new(Feed::new(Metrics::default().subscribers.clone())),
-        is_paused: false,
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),
-        serving: Mutex::new(None),
-    }
+        serving: None,
+    };
+    SqlStore::new(made, Clock::manual(NOW).0, Arc::default(), false)
 }
 
 /// Two merchants with webhooks; some of their numbers went out in batches.

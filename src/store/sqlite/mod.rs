@@ -25,7 +25,7 @@ mod prune;
 mod write;
 mod writer;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use r2d2_sqlite::SqliteConnectionManager;
 
@@ -35,10 +35,9 @@ use self::writer::{Parts, Serving, Writer};
 use super::ledger::queue::Queue;
 use super::mailbox::Mailbox;
 use super::sql::readers::Readers;
-use super::sql::store::{Backend, COMPRESSING_MAX, LANE_READERS, SqlStore};
+use super::sql::store::{Backend, LANE_READERS, Made, SqlStore};
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
-use crate::work::apart::Apart;
 
 /// A store in one SQLite file, served by this process alone.
 pub type SqliteStore = SqlStore<SqliteConnectionManager>;
@@ -71,19 +70,8 @@ impl SqliteStore {
         let (store_id, trouble) = (writer.store_id().clone(), writer.trouble());
         let (commits, feed) = (writer.commits(), writer.feed());
         let serving = writer.start(lock).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
-        Ok(Self {
-            store_id,
-            clock,
-            queue,
-            readers,
-            lane_readers,
-            apart: Apart::for_processors(COMPRESSING_MAX),
-            mailbox,
-            feed,
-            commits,
-            trouble,
-            is_paused: config.is_paused,
-            serving: Mutex::new(Some(serving)),
-        })
+        let readers = [readers, lane_readers];
+        let made = Made { store_id, queue, readers, feed, commits, trouble, serving: Some(serving) };
+        Ok(Self::new(made, clock, mailbox, config.is_paused))
     }
 }

@@ -424,7 +424,7 @@ pub mod tests {
     use super::*;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
-    use crate::store::base::change;
+    use crate::store::base::{Base, change};
     use crate::store::ledger::decision::Decision;
     use crate::store::ledger::queue::Cost;
     use crate::store::ledger::queued::queued;
@@ -515,7 +515,7 @@ pub mod tests {
         let (path, aside) = (dir.path().join("store.db"), dir.path().join("aside"));
         let (clock, _hand) = Clock::manual(Timestamp(0));
         let store = SqliteStore::open(config(path.clone()), clock, Arc::default(), &Metrics::default()).unwrap();
-        let push = |change| store.queue.push(MERCHANT.into(), Cost::SMALL, change).unwrap();
+        let push = |change| store.queue().push(MERCHANT.into(), Cost::SMALL, change).unwrap();
         let (told, hears) = oneshot::channel();
         let goes_on = queued(Long(false), move |result| drop(told.send(result)));
         let (go_on, held) = mpsc::channel::<()>();

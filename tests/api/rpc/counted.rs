@@ -65,7 +65,7 @@ async fn commits_and_what_waits_for_them_are_counted() {
     assert_eq!(before.0, before.1);
     server.publish("a:b", json!({})).await;
     assert!(commits("committed") > before.0);
-    for name in ["commit_changes", "commit_rows", "commit_microseconds"] {
+    for name in ["commit_changes", "commit_rows", "commit_seconds"] {
         assert_eq!(value(&metrics, name, &["le=+Inf"]), commits("committed"), "{name}");
     }
     assert!(value(&metrics, "commit_rows", &["le=4.0"]) > 0);

@@ -31,6 +31,7 @@ use self::tally::Tally;
 use self::trial::{Trial, asked_for};
 use super::args::BenchArgs;
 use super::process::{Process, ourselves, polite};
+use super::serving::Room;
 use crate::cli::Failure;
 
 /// What a user may be allowed who publishes.
@@ -106,29 +107,29 @@ async fn suffer_in(trial: Trial, folder: &Path, args: &BenchArgs) -> Result<Noti
 /// Where a trial takes place.
 struct Site {
     program: PathBuf,
-    store: String,
     server: Process,
     /// The attackers' receiver.
     receiver: Process,
+    room: Room,
 }
 
 impl Site {
     /// Starts the processes; and the neighbour's key.
     fn open(folder: &Path, args: &BenchArgs) -> Result<(Self, String), Failure> {
         let program = args.server()?;
-        let store = format!("sqlite:{}", folder.join("store.db").display());
-        let key = make_user(&program, &store, "neighbour", "neighbour", ALL_PERMISSIONS)?;
+        let room = Room::make(folder, args)?;
+        let key = make_user(&program, &room.store, "neighbour", "neighbour", ALL_PERMISSIONS)?;
         let serve = ["serve", "--listen", "127.0.0.1:0", "--allow-target", "127.0.0.0/8", "--log", "error", "--store"];
-        let server = Process::start(Command::new(&program), &[&serve[..], &[&store]].concat(), None)?;
+        let server = Process::start(Command::new(&program), &[&serve[..], &[&room.store]].concat(), None)?;
         let receive = ["bench-receiver", "--bind", "127.0.0.1:0"];
         let receiver = Process::start(polite(&ourselves()?), &receive, None)?;
-        Ok((Self { program, store, server, receiver }, key))
+        Ok((Self { program, server, receiver, room }, key))
     }
 
     /// Starts an attacker, who has a merchant and an address of his own.
     fn attacker(&self, attack: &Attack, number: u8, seconds: u64) -> Result<AttackerProcess, Failure> {
         let (user, reader) = (format!("attacker-{number}"), format!("reader-{number}"));
-        let make = |name: &str, permissions| make_user(&self.program, &self.store, name, &user, permissions);
+        let make = |name: &str, permissions| make_user(&self.program, &self.room.store, name, &user, permissions);
         AttackerProcess::start(&[
             ["--attack", attack.name],
             ["--from", &Ipv4Addr::new(127, 0, 0, FIRST_ATTACKER + number).to_string()],
