@@ -25,6 +25,7 @@ pub mod deliveries;
 pub mod error;
 pub mod events;
 pub mod feed;
+pub mod following;
 pub mod glance;
 pub mod ledger;
 pub mod mailbox;

@@ -11,6 +11,7 @@ use crate::domain::id::StoreId;
 use crate::domain::time::Clock;
 use crate::store::base::Base;
 use crate::store::feed::Feed;
+use crate::store::following::Following;
 use crate::store::ledger::chores::Sweep;
 use crate::store::ledger::queue::{Cost, Queue};
 use crate::store::ledger::queued::{Queued, queued};
@@ -51,6 +52,8 @@ pub struct SqlStore<B: Backend> {
     pub(crate) apart: Apart,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) feed: Arc<Feed>,
+    /// Has the feed hear of what others commit, where there may be others.
+    pub(crate) following: Option<Following>,
     pub(crate) is_paused: bool,
     pub(crate) commits: watch::Receiver<u64>,
     pub(crate) trouble: watch::Receiver<Option<Trouble>>,

@@ -23,6 +23,13 @@ const EVENTS_PER_LOOK: u32 = 1_000;
 
 #[async_trait]
 impl<B: Backend> Watched for SqlStore<B> {
+    async fn hear(&self, merchant: MerchantId) -> Result<()> {
+        match &self.following {
+            Some(following) => following.hear(merchant).await,
+            None => Ok(()),
+        }
+    }
+
     async fn statuses(&self, merchant: MerchantId, keys: Vec<(WebhookId, IncrementId)>) -> Result<Vec<DeliveryStatus>> {
         let outlook = self.outlook();
         self.readers.read(merchant, move |conn| statuses(conn, merchant, &keys, outlook)).await

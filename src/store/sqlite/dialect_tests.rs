@@ -139,6 +139,7 @@ fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
         apart: Apart::for_processors(1),
         mailbox: Arc::default(),
         feed: Arc::new(Feed::new(Metrics::default().subscribers.clone())),
+        following: None,
         is_paused: false,
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),

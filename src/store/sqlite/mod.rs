@@ -80,6 +80,7 @@ impl SqliteStore {
             apart: Apart::for_processors(COMPRESSING_MAX),
             mailbox,
             feed,
+            following: None,
             commits,
             trouble,
             is_paused: config.is_paused,
