@@ -12,54 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use crate::domain::event::Event;
+use super::committed::{Accepted, Committed, EventIds};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
-use crate::domain::topic::{Patterns, Topic};
+use crate::domain::topic::Patterns;
 use crate::metrics::Gauge;
 
 /// The most webhooks of which a watcher is told what it missed; beyond, it is
 /// told that it missed something of any.
 const WEBHOOKS_MISSED_MAX: usize = 1_000;
-
-/// Some of what is stored.
-#[derive(Clone, Debug)]
-pub struct EventIds {
-    /// Those that were asked for.
-    pub ids: Vec<EventId>,
-    /// The last that was looked at.
-    pub through: EventId,
-    /// True if there were no more behind it.
-    pub is_last: bool,
-}
-
-/// What a commit changed.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Deliveries that are new or changed.
-    pub deliveries: Vec<(MerchantId, WebhookId, Span)>,
-    /// Events that were published.
-    pub events: Vec<Accepted>,
-    /// Webhooks that were deleted.
-    pub deleted: Vec<WebhookId>,
-}
-
-/// An event that was published, for those who watch.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// Which.
-    pub event_id: EventId,
-    /// Whose.
-    pub merchant_id: MerchantId,
-    /// What it is about.
-    pub topic: Topic,
-}
-
-impl Accepted {
-    /// In short.
-    pub fn of(event: &Event) -> Self {
-        Self { event_id: event.event_id, merchant_id: event.merchant_id, topic: event.topic.clone() }
-    }
-}
 
 /// Everybody who watches.
 #[derive(Debug, Default)]
@@ -500,8 +460,9 @@ impl Drop for EventWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Message;
+    use crate::domain::event::{Event, Message};
     use crate::domain::time::Timestamp;
+    use crate::domain::topic::Topic;
 
     const ACME: MerchantId = MerchantId(1);
     const HOOK: WebhookId = WebhookId(7);

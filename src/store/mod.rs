@@ -19,6 +19,7 @@ pub mod base;
 mod boundary;
 pub mod catalogue;
 pub mod check;
+pub mod committed;
 mod config;
 pub mod counts;
 pub mod deliveries;

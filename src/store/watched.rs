@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::base::Base;
-use super::feed::EventIds;
+use super::committed::EventIds;
 use crate::domain::delivery::{AttemptError, Delivery};
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};

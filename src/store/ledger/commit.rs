@@ -13,8 +13,8 @@ use super::wants::Loaded;
 use super::work::Work;
 use crate::domain::id::{IncrementId, MerchantId, Span};
 use crate::domain::node::Bucket;
+use crate::store::committed::{Accepted, Committed};
 use crate::store::error::StoreError;
-use crate::store::feed::{Accepted, Committed};
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 

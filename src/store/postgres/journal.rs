@@ -16,8 +16,9 @@ use super::session::Session;
 use super::settings::Settings;
 use super::values::Parameter;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
+use crate::domain::topic::Topic;
+use crate::store::committed::{Accepted, Committed};
 use crate::store::error::StoreError;
-use crate::store::feed::{Accepted, Committed};
 use crate::store::sql::codes::{bad, checked};
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -204,7 +205,7 @@ fn read(row: &Row) -> Result<Read> {
         _ => Err(bad("deliveries")),
     };
     let event = |(id, topic): (i64, &str)| {
-        let topic = checked(crate::domain::topic::Topic::try_new(topic))?;
+        let topic = checked(Topic::try_new(topic))?;
         Ok(Accepted { event_id: EventId(id), merchant_id: merchant, topic })
     };
     Ok(Read {

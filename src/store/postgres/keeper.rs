@@ -12,7 +12,6 @@
 //! it back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::config::NodeSettings;
+use super::desk::{Command, Desk};
 use super::hints::{Hint, Hints, heard};
 use super::link::{Link, Seen};
 use super::notes::Note;
@@ -64,62 +64,6 @@ pub struct Parts {
     pub following: Following,
 }
 
-/// Something for the keeper to do.
-enum Command {
-    /// Tell others.
-    Tell(Vec<Hint>),
-    /// Take these leases over once more: the store had to be read again.
-    TakeOver(Vec<(Bucket, i64)>),
-    /// The writer has taken these over.
-    TakenOver(Vec<(Bucket, i64)>),
-    /// The writer has looked what others have changed of webhooks, or could not.
-    LookedAround(bool),
-    /// Give all leases back.
-    HandOver(blocking::Sender<()>),
-    /// Be gone.
-    Leave,
-}
-
-/// For those who have something for the keeper to do.
-#[derive(Clone)]
-pub struct Desk {
-    commands: mpsc::UnboundedSender<Command>,
-    has_others: Arc<AtomicBool>,
-}
-
-impl Desk {
-    /// True if there are nodes to be told.
-    pub fn has_others(&self) -> bool {
-        self.has_others.load(Ordering::Relaxed)
-    }
-
-    /// Tells the others, soon.
-    pub fn tell(&self, hints: Vec<Hint>) {
-        if !hints.is_empty() {
-            self.command(Command::Tell(hints));
-        }
-    }
-
-    /// Has leases taken over once more, since the store had to be read again.
-    pub fn take_over(&self, leases: Vec<(Bucket, i64)>) {
-        self.command(Command::TakeOver(leases));
-    }
-
-    /// Gives all leases back, and takes none any more. Blocks until that is done, or
-    /// the keeper is gone.
-    pub fn hand_over(&self) {
-        let (done, is_done) = blocking::channel();
-        self.command(Command::HandOver(done));
-        // If it is gone, it has none.
-        let _ = is_done.recv();
-    }
-
-    fn command(&self, command: Command) {
-        // Without a keeper there are no leases either.
-        let _ = self.commands.send(command);
-    }
-}
-
 /// The keeper's thread.
 pub struct Keeping {
     /// Where it is told what to do.
@@ -133,8 +77,7 @@ impl Keeping {
     /// Says that this node is there, and takes the leases that are free and are for
     /// it. Blocks.
     pub fn start(database: Settings, own: NodeSettings, parts: Parts) -> Result<Self> {
-        let (commands, asked) = mpsc::unbounded_channel();
-        let desk = Desk { commands, has_others: Arc::new(AtomicBool::new(false)) };
+        let (desk, asked) = Desk::new();
         let (told, is_there) = blocking::channel();
         let for_keeper = desk.clone();
         let run = move || {
@@ -298,7 +241,7 @@ impl Keeper {
         if !was_sure {
             self.parts.mailbox.nudge();
         }
-        self.desk.has_others.store(seen.has_others, Ordering::Relaxed);
+        self.desk.note_others(seen.has_others);
         if seen.has_others {
             self.others_at = asked_at;
         }

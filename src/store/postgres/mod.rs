@@ -9,6 +9,7 @@ mod catching_up;
 pub(super) mod check;
 mod config;
 pub(super) mod copying;
+mod desk;
 mod engine;
 mod follower;
 mod hints;

@@ -16,9 +16,10 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::config::Config;
+use super::desk::Desk;
 use super::engine::Postgres;
 use super::follower::Follower;
-use super::keeper::{Desk, Keeping};
+use super::keeper::Keeping;
 use super::stock;
 use super::telling::{self, ForOthers};
 use crate::domain::id::MerchantId;

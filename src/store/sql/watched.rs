@@ -11,8 +11,8 @@ use super::sending::{DELIVERY_COLUMNS, DELIVERY_FROM, Outlook, delivery, deliver
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::topic::{Patterns, Topic};
+use crate::store::committed::EventIds;
 use crate::store::error::StoreError;
-use crate::store::feed::EventIds;
 use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent, Watched};
 use crate::work::Account;
 
