@@ -242,13 +242,16 @@ async fn tests_and_pulls(notifies: bool) {
     }
     // A retry of what has ended, of a webhook that is off.
     let id = pair.webhook(&receiver, json!({})).await;
-    pair.publish(1, 1).await;
-    soon("a delivery", async {
-        while pair.call(1, "delivery.list", json!([id])).await[0]["state"] != "delivered" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    for number in 0..2 {
+        // The second one comes when nothing else is to be looked for.
+        pair.publish(1, 1).await;
+        soon("a delivery", async {
+            while pair.call(1, "delivery.list", json!([id])).await[number]["state"] != "delivered" {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    }
     pair.call(1, "webhook.pause", json!([id])).await;
     pair.call(1, "delivery.retry", json!([id, 1])).await;
     soon("a retry", async {
