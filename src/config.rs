@@ -30,6 +30,10 @@ use crate::{api, delivery, service, store};
 
 /// The store of a server in dev mode, unless one is named.
 const DEV_STORE: &str = "tallyhook-dev.db";
+/// How often what others have committed is looked for, where that is not said.
+const SHARED_POLL: Duration = Duration::from_secs(1);
+/// How often all webhooks are looked at where the store says when there is something new.
+const SHARED_GLANCE: Duration = Duration::from_secs(30);
 /// What a server in dev mode may deliver to besides.
 const DEV_TARGETS: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
@@ -100,8 +104,8 @@ impl Config {
                  listen on loopback, such as 127.0.0.1:8080"
             ));
         }
-        let named_store = origin("store", &values) != keys::DEFAULT_ORIGIN;
-        match settings.into_config(named_store, passed_over) {
+        let is_named = |key| origin(key, &values) != keys::DEFAULT_ORIGIN;
+        match settings.into_config([is_named("store"), is_named("store_poll_ms")], passed_over) {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -128,8 +132,9 @@ impl Settings {
     }
 
     /// Hands each floor its own; `None` if there was a mistake.
-    fn into_config(self, named_store: bool, passed_over: Vec<String>) -> Option<Config> {
-        let terms = self.terms(matches!(self.store, Some(StoreAddress::Database(_))))?;
+    fn into_config(self, [named_store, named_poll]: [bool; 2], passed_over: Vec<String>) -> Option<Config> {
+        let is_shared = matches!(self.store, Some(StoreAddress::Database(_)));
+        let terms = self.terms(is_shared)?;
         let dev = self.dev?;
         let mut allow_targets = self.allow_target?.0;
         if dev {
@@ -142,11 +147,17 @@ impl Settings {
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
         let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);
         let roles = self.roles?;
+        let (poll, glance) = match is_shared {
+            true if named_poll => (self.store_poll_ms?, SHARED_GLANCE.max(self.store_poll_ms?)),
+            true => (SHARED_POLL, SHARED_GLANCE),
+            false => (self.store_poll_ms?, self.store_poll_ms?),
+        };
         let node = store::NodeSettings {
             name: node_name(self.node_name?.0),
             takes_calls: roles.takes_calls,
             sends: roles.sends,
             lease_ttl: self.lease_ttl_ms?,
+            poll,
             notifies: self.store_notify?,
         };
         let node_name = node.name.clone();
@@ -219,7 +230,7 @@ impl Settings {
                 answers_bytes_max: self.answers_bytes_max?,
                 kept_connections_max: self.kept_connections_max?,
                 connection_age_max: self.connection_age_max_s?,
-                store_poll: self.store_poll_ms?,
+                store_poll: glance,
                 targets: delivery::guard::Targets {
                     allow: allow_targets,
                     ports: self.target_ports?.0,

@@ -268,7 +268,7 @@ keys! {
     kept_connections_max: usize = "1024", count(0, 100_000);
     /// How long a connection to a receiver is used. For the next one the receiver's name is looked up again, and its address judged.
     connection_age_max_s: Duration = "60", seconds(1, 86_400);
-    /// How often the store is looked at for deliveries and changes of webhooks that nobody has told of. They are told of as a rule; this is for when that goes wrong.
+    /// How often the store is looked at for deliveries and changes of webhooks that nobody has told of. They are told of as a rule; this is for when that goes wrong. Unless it is set, 1000 where the store is a database: a look is cheap there, and what other servers tell may be lost.
     store_poll_ms: Duration = "5000", millis(100, 3_600_000);
     /// Bytes of messages in memory while they wait to be sent.
     loaded_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);

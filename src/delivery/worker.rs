@@ -260,7 +260,7 @@ impl Run {
         let deadline = loop {
             pulse.beat();
             self.keep_pace();
-            self.glance();
+            self.glance(&mailbox);
             self.compare_some(&mailbox);
             let is_done = work::step("the delivery thread", || {
                 self.scheduler.absorb(mailbox.take());
@@ -389,7 +389,10 @@ impl Run {
 
     /// Looks how things stand in the store, if it is time: what was announced is
     /// only a hint, and may have been lost.
-    fn glance(&mut self) {
+    fn glance(&mut self, mailbox: &Mailbox) {
+        if mailbox.is_to_look() {
+            self.poll.ask();
+        }
         if !self.poll.begin(self.context.clock.now()) {
             return;
         }
@@ -407,7 +410,7 @@ impl Run {
                 if !cause.is_logged() {
                     error!(%cause, "the store could not be looked at for what was not announced; trying again");
                 }
-                self.poll.end();
+                self.poll.end(self.context.clock.now(), false);
             }
         }
     }
@@ -420,7 +423,7 @@ impl Run {
         match work::step("a comparison with the store", || self.scheduler.compare(comparison, ahead)) {
             Compared::Goes(comparison) => self.comparison = Some(comparison),
             Compared::Whole(stale) => {
-                self.poll.end();
+                self.poll.end(self.context.clock.now(), stale.is_empty());
                 self.read_again(stale);
             }
         }

@@ -87,6 +87,8 @@ impl Service {
         }
         // First the watch, then the look: what is committed between is in both.
         let watch = self.store.feed().watch_deliveries(caller.merchant_id, webhook, self.config.backlog_max);
+        self.hear(caller).await?;
+        let _older = watch.take();
         if let Some(id) = webhook {
             let last = self.get_webhook(caller, id).await?.last_increment_id;
             if let Some(after) = after {
@@ -125,7 +127,14 @@ impl Service {
             return Err(invalid(Violation::new("after_event_id", problem)));
         }
         let watch = self.store.feed().watch_events(caller.merchant_id, topics.clone(), after, self.config.backlog_max);
+        self.hear(caller).await?;
+        let _older = watch.take();
         Ok(EventFeed { watcher, watch, topics, waiting: VecDeque::new(), missed: None })
+    }
+
+    /// Has the feed tell of whatever is committed of the caller's merchant.
+    async fn hear(&self, caller: &Caller) -> Result<(), Fault> {
+        self.store.hear(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     fn watcher(self: &Arc<Self>, caller: &Caller) -> Result<Watcher, Fault> {

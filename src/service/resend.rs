@@ -200,6 +200,9 @@ impl Service {
             return Err(Fault::new(FaultCode::WebhookNotChanged)
                 .detail("The server was started with --paused, and sends nothing until it is started without."));
         }
+        // Whichever node sends it, what comes of it is heard here.
+        let _wanted = self.store.feed().want(caller.merchant_id);
+        self.store.hear(caller.merchant_id).await.map_err(|cause| about(id, UPDATE.fault(cause)))?;
         let tested = self.store.test(caller.by(), id, message).await;
         let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
 

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use crate::domain::event::Event;
+use super::committed::{Accepted, Committed, EventIds};
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Patterns;
 use crate::metrics::Gauge;
@@ -20,28 +20,6 @@ use crate::metrics::Gauge;
 /// The most webhooks of which a watcher is told what it missed; beyond, it is
 /// told that it missed something of any.
 const WEBHOOKS_MISSED_MAX: usize = 1_000;
-
-/// Some of what is stored.
-#[derive(Clone, Debug)]
-pub struct EventIds {
-    /// Those that were asked for.
-    pub ids: Vec<EventId>,
-    /// The last that was looked at.
-    pub through: EventId,
-    /// True if there were no more behind it.
-    pub is_last: bool,
-}
-
-/// What a commit changed.
-#[derive(Debug, Default)]
-pub struct Committed {
-    /// Deliveries that are new or changed.
-    pub deliveries: Vec<(MerchantId, WebhookId, Span)>,
-    /// Events that were published.
-    pub events: Vec<Arc<Event>>,
-    /// Webhooks that were deleted.
-    pub deleted: Vec<WebhookId>,
-}
 
 /// Everybody who watches.
 #[derive(Debug, Default)]
@@ -57,6 +35,14 @@ pub struct Feed {
 struct Inboxes {
     deliveries: Vec<Arc<Inbox<Deliveries>>>,
     events: Vec<Arc<Inbox<Events>>>,
+    /// How many others want to hear of him.
+    others: usize,
+}
+
+impl Inboxes {
+    fn is_empty(&self) -> bool {
+        self.deliveries.is_empty() && self.events.is_empty() && self.others == 0
+    }
 }
 
 /// Where the news of one watcher wait for it.
@@ -128,17 +114,26 @@ impl Feed {
     /// Tells that nobody knows what was committed: a commit failed, and the
     /// disk may hold it or not.
     pub fn tell_unknown(&self) {
-        for inboxes in self.inboxes().values() {
-            for inbox in &inboxes.deliveries {
-                inbox.tell(|waiting| waiting.news.is_all_missed = true);
-            }
-            for inbox in &inboxes.events {
-                inbox.tell(|waiting| {
-                    let first = waiting.news.missed.map_or(waiting.latest.next(), |missed| missed.first);
-                    waiting.news.missed = Some(MissedEvents { first, last: None });
-                });
-            }
+        self.inboxes().values().for_each(Inboxes::tell_unknown);
+    }
+
+    /// The same of what is a merchant's: for some time nobody has noted it.
+    pub fn tell_gap(&self, merchant: MerchantId) {
+        if let Some(inboxes) = self.inboxes().get(&merchant) {
+            inboxes.tell_unknown();
         }
+    }
+
+    /// Those of whom somebody wants to hear.
+    pub fn wanted(&self) -> Vec<MerchantId> {
+        self.inboxes().keys().copied().collect()
+    }
+
+    /// Has a merchant be one of those of whom somebody wants to hear, until it is
+    /// dropped.
+    pub fn want(self: &Arc<Self>, merchant: MerchantId) -> Wanted {
+        self.inboxes().entry(merchant).or_default().others += 1;
+        Wanted { feed: Arc::clone(self), merchant }
     }
 
     /// Tells of the merchant's deliveries from now on, or of those of one
@@ -180,19 +175,50 @@ impl Feed {
     }
 
     fn leave(&self, merchant: MerchantId, remove: impl FnOnce(&mut Inboxes)) {
-        let mut inboxes = self.inboxes();
-        if let Some(own) = inboxes.get_mut(&merchant) {
-            remove(own);
-            if own.deliveries.is_empty() && own.events.is_empty() {
-                inboxes.remove(&merchant);
-            }
-        }
+        self.alter(merchant, remove);
         self.count.fetch_sub(1, Ordering::SeqCst);
         self.subscribers.dec();
     }
 
+    fn alter(&self, merchant: MerchantId, alter: impl FnOnce(&mut Inboxes)) {
+        let mut inboxes = self.inboxes();
+        if let Some(own) = inboxes.get_mut(&merchant) {
+            alter(own);
+            if own.is_empty() {
+                inboxes.remove(&merchant);
+            }
+        }
+    }
+
     fn inboxes(&self) -> MutexGuard<'_, HashMap<MerchantId, Inboxes>> {
         self.inboxes.lock().expect("nothing panics while it holds the inboxes")
+    }
+}
+
+impl Inboxes {
+    fn tell_unknown(&self) {
+        for inbox in &self.deliveries {
+            inbox.tell(|waiting| waiting.news.is_all_missed = true);
+        }
+        for inbox in &self.events {
+            inbox.tell(|waiting| {
+                let first = waiting.news.missed.map_or(waiting.latest.next(), |missed| missed.first);
+                waiting.news.missed = Some(MissedEvents { first, last: None });
+            });
+        }
+    }
+}
+
+/// Has a merchant be one of those of whom somebody wants to hear; until it is dropped.
+#[derive(Debug)]
+pub struct Wanted {
+    feed: Arc<Feed>,
+    merchant: MerchantId,
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.feed.alter(self.merchant, |inboxes| inboxes.others -= 1);
     }
 }
 
@@ -352,7 +378,7 @@ pub struct MissedEvents {
 
 impl Events {
     /// Notes an event.
-    fn note(&mut self, event: &Event) {
+    fn note(&mut self, event: &Accepted) {
         let id = event.event_id;
         if id <= self.through || !self.topics.list().iter().any(|pattern| pattern.matches(&event.topic)) {
             return;
@@ -434,7 +460,7 @@ impl Drop for EventWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::Message;
+    use crate::domain::event::{Event, Message};
     use crate::domain::time::Timestamp;
     use crate::domain::topic::Topic;
 
@@ -458,7 +484,7 @@ mod tests {
             message: Message::try_new("{}").unwrap(),
             created_at: Timestamp(0),
         };
-        Committed { events: vec![Arc::new(event)], ..Committed::default() }
+        Committed { events: vec![Accepted::of(&event)], ..Committed::default() }
     }
 
     fn numbers(news: &DeliveryNews) -> Vec<i64> {

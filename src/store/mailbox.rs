@@ -5,12 +5,13 @@
 //! whoever tests a webhook for the first attempt.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::node::Bucket;
 use crate::domain::webhook::Webhook;
 use crate::store::parcel::Parcel;
@@ -57,6 +58,7 @@ pub struct Mailbox {
     untaken: Mutex<Untaken>,
     arrived: Notify,
     waits: Waits,
+    is_look_asked: AtomicBool,
 }
 
 /// What callers wait for: receivers that pull, and who tests a webhook.
@@ -116,8 +118,11 @@ impl News {
 impl WaitState {
     /// Wakes those who wait for numbers of the webhook.
     fn note_number(&mut self, id: WebhookId, through: IncrementId) {
-        let known = self.latest.entry(id).or_insert(through);
-        *known = through.max(*known);
+        let known = self.latest.entry(id).or_insert(IncrementId::ZERO);
+        if through <= *known {
+            return;
+        }
+        *known = through;
         if let Some(waiters) = self.waited_for.remove(&id) {
             waiters.notify_waiters();
         }
@@ -150,6 +155,32 @@ impl Waits {
         }
     }
 
+    /// The webhooks for whose numbers somebody waits.
+    pub fn waited_for(&self) -> Vec<WebhookId> {
+        let mut waits = self.state();
+        // Whoever gave up waiting left only the entry behind.
+        waits.waited_for.retain(|_, waiters| Arc::strong_count(waiters) > 1);
+        waits.waited_for.keys().copied().collect()
+    }
+
+    /// Wakes those who wait for numbers of a webhook up to this one, or before it.
+    pub fn note_number(&self, id: WebhookId, through: IncrementId) {
+        self.state().note_number(id, through);
+    }
+
+    /// Wakes those who wait for an attempt at one of these deliveries: there may have
+    /// been one.
+    pub fn note_changed(&self, id: WebhookId, span: Span) {
+        let is_changed = |key: &(WebhookId, IncrementId)| key.0 == id && span.contains(key.1);
+        self.state().attempts.retain(|key, waiters| {
+            let is_changed = is_changed(key);
+            if is_changed {
+                waiters.notify_waiters();
+            }
+            !is_changed
+        });
+    }
+
     fn state(&self) -> MutexGuard<'_, WaitState> {
         self.state.lock().expect("nothing panics while it holds what is waited for")
     }
@@ -169,6 +200,17 @@ impl Mailbox {
     /// Has the worker look whether it may go on.
     pub fn nudge(&self) {
         self.arrived.notify_one();
+    }
+
+    /// Has the worker look at the store, for there is something new there.
+    pub fn ask_to_look(&self) {
+        self.is_look_asked.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// True if the worker was asked to look since this was called last.
+    pub fn is_to_look(&self) -> bool {
+        self.is_look_asked.swap(false, Ordering::AcqRel)
     }
 
     /// Announces that another node sends for the merchants of a bucket.

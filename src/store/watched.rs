@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::base::Base;
-use super::feed::EventIds;
+use super::committed::EventIds;
 use crate::domain::delivery::{AttemptError, Delivery};
 use crate::domain::event::Event;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
@@ -47,6 +47,12 @@ pub struct PublishedEvent {
 /// What watchers read of a store, once its [feed](super::feed::Feed) has told them of it.
 #[async_trait]
 pub trait Watched: Base {
+    /// Has the [feed](super::feed::Feed) tell of all that is committed of a merchant
+    /// from now on, whoever commits it, as long as he is wanted there: to be called
+    /// once somebody watches him, and before anything is read. What the feed has told
+    /// until then is older.
+    async fn hear(&self, merchant: MerchantId) -> Result<(), StoreError>;
+
     /// What has become of these deliveries, in their order. Those that the
     /// merchant does not have, or whose webhook was deleted, are left out.
     async fn statuses(

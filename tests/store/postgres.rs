@@ -1,5 +1,6 @@
 //! PostgreSQL, by the suite.
 
+mod news;
 mod nodes;
 
 use std::sync::Arc;
@@ -99,6 +100,7 @@ fn config(url: &str, settings: &Settings) -> Config {
             sends: true,
             // Many servers start at once, and are slow then.
             lease_ttl: Duration::from_secs(60),
+            poll: Duration::from_secs(1),
             notifies: true,
         },
         readers_max: 2,

@@ -313,6 +313,9 @@ impl Change for Settle {
         }
         if view.book.entry(id).is_some_and(|entry| entry.counters != counters) {
             out.learned.push(Learned::Counters(id, counters));
+            if !view.book.leases.cover(merchant) {
+                out.news.push(Announcement::Settled(id));
+            }
         }
         if are_left || (settled == horizon && !is_done) {
             out.learned.push(Learned::Chore(id));

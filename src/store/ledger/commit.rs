@@ -13,8 +13,8 @@ use super::wants::Loaded;
 use super::work::Work;
 use crate::domain::id::{IncrementId, MerchantId, Span};
 use crate::domain::node::Bucket;
+use crate::store::committed::{Accepted, Committed};
 use crate::store::error::StoreError;
-use crate::store::feed::Committed;
 use crate::store::mailbox::Mailbox;
 use crate::work::{self, Account};
 
@@ -203,15 +203,19 @@ pub fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
     let (mut parcels, mut attempted) = (Vec::new(), Vec::new());
     for item in news {
         match item {
-            Announcement::Webhook(id, webhook) => mailbox.announce_webhook(id, webhook),
-            Announcement::Through(id, through) => mailbox.announce_through(id, through),
+            Announcement::Webhook(id, webhook) | Announcement::Learned(id, webhook) => {
+                mailbox.announce_webhook(id, webhook)
+            }
+            Announcement::Through(id, through) | Announcement::Found(id, through) => {
+                mailbox.announce_through(id, through);
+            }
             Announcement::Parcel(id, parcel) => parcels.push((id, parcel)),
             Announcement::Test(id, parcel) => mailbox.announce_test(id, parcel),
             Announcement::Now(id, number) => mailbox.announce_now(id, number),
             Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
             Announcement::Attempted(id, number) => attempted.push((id, number)),
             Announcement::LeaseLost(bucket) => mailbox.announce_lost(bucket),
-            Announcement::Changed(..) | Announcement::Published(_) => {}
+            Announcement::Changed(..) | Announcement::Published(_) | Announcement::Settled(_) => {}
         }
     }
     mailbox.announce_parcels(parcels);
@@ -227,7 +231,7 @@ pub fn committed(news: &[Announcement], book: &Book) -> Committed {
             Announcement::Attempted(id, number) => (*id, Span::one(*number)),
             Announcement::Changed(id, span) => (*id, *span),
             Announcement::Published(event) => {
-                committed.events.push(Arc::clone(event));
+                committed.events.push(Accepted::of(event));
                 continue;
             }
             Announcement::Webhook(id, None) => {
@@ -235,7 +239,10 @@ pub fn committed(news: &[Announcement], book: &Book) -> Committed {
                 continue;
             }
             Announcement::Webhook(..)
+            | Announcement::Learned(..)
             | Announcement::Through(..)
+            | Announcement::Found(..)
+            | Announcement::Settled(_)
             | Announcement::Test(..)
             | Announcement::Now(..)
             | Announcement::LeaseLost(_)

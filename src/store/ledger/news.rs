@@ -13,8 +13,13 @@ use crate::store::parcel::Parcel;
 pub enum Announcement {
     /// A webhook is new, changed, or (`None`) deleted.
     Webhook(WebhookId, Option<Arc<Webhook>>),
+    /// A webhook is as another node has made it, or as this one finds it that begins to
+    /// send to it.
+    Learned(WebhookId, Option<Arc<Webhook>>),
     /// All numbers of a webhook up to this one are committed.
     Through(WebhookId, IncrementId),
+    /// The same, as a node finds it that begins to send to it.
+    Found(WebhookId, IncrementId),
     /// A new delivery.
     Parcel(WebhookId, Parcel),
     /// A delivery to be sent at once, whatever the webhook's state.
@@ -29,6 +34,8 @@ pub enum Announcement {
     /// Deliveries of a webhook are new or changed, other than those of which a
     /// parcel or an attempt says so.
     Changed(WebhookId, Span),
+    /// More of the numbers of a webhook have ended, to which another node sends.
+    Settled(WebhookId),
     /// Another node sends for the merchants of that bucket.
     LeaseLost(Bucket),
     /// An event was published.

@@ -22,14 +22,15 @@ pub struct TakeOver {
     left: Vec<(Bucket, i64)>,
     /// Those that were begun with, and up to which of their webhooks all is told.
     under_way: Option<(Vec<Bucket>, WebhookId)>,
-    /// Called if it fails.
-    failed: Box<dyn FnOnce() + Send>,
+    /// Called at the end, with whether all of it is done.
+    ended: Box<dyn FnOnce(bool) + Send>,
 }
 
 impl TakeOver {
-    /// Of these leases, by their epochs; `failed` is called if it has to be tried again.
-    pub fn new(leases: Vec<(Bucket, i64)>, failed: Box<dyn FnOnce() + Send>) -> Self {
-        Self { left: leases, under_way: None, failed }
+    /// Of these leases, by their epochs; `ended` is called with whether it need not be
+    /// tried again.
+    pub fn new(leases: Vec<(Bucket, i64)>, ended: Box<dyn FnOnce(bool) + Send>) -> Self {
+        Self { left: leases, under_way: None, ended }
     }
 
     /// Does all of it at once, before anything else is done.
@@ -69,10 +70,8 @@ impl Waiting for TakeOver {
         match work.and_then(|work| self.take(work)) {
             Ok(()) if !self.is_done() => Changed::Goes(STEP_COST, self),
             taken => Changed::Whole(Box::new(|committed| {
-                if let Err(cause) = taken.and(committed) {
-                    note(&cause);
-                    (self.failed)();
-                }
+                let taken = taken.and(committed).inspect_err(note);
+                (self.ended)(taken.is_ok());
             })),
         }
     }
@@ -101,9 +100,24 @@ impl Waiting for LetGo {
     }
 }
 
+/// Counts webhooks once more, of which others have settled some.
+pub struct Recount(pub Vec<WebhookId>);
+
+impl Waiting for Recount {
+    fn step(self: Box<Self>, work: Result<&mut Work<'_>>, _: Option<Loaded>) -> Changed {
+        if let Ok(work) = work {
+            self.0.iter().for_each(|id| work.book.add_chore(*id));
+        }
+        Changed::Whole(Box::new(|_| {}))
+    }
+}
+
 /// Looks what others have changed of webhooks, and goes on with what a node has
 /// begun that is no more.
-pub struct LookAround;
+pub struct LookAround {
+    /// Called at the end, with whether it is done.
+    pub ended: Box<dyn FnOnce(bool) + Send>,
+}
 
 impl Waiting for LookAround {
     fn step(self: Box<Self>, work: Result<&mut Work<'_>>, _: Option<Loaded>) -> Changed {
@@ -112,6 +126,9 @@ impl Waiting for LookAround {
             work.catch_up(&held)
         });
         // If it fails, whoever next holds a merchant looks what has changed of his.
-        Changed::Whole(Box::new(|committed| drop(looked.and(committed).inspect_err(note))))
+        Changed::Whole(Box::new(|committed| {
+            let looked = looked.and(committed).inspect_err(note);
+            (self.ended)(looked.is_ok());
+        }))
     }
 }

@@ -234,8 +234,8 @@ impl<'a> Work<'a> {
         let Some(entry) = self.book.entry(id).filter(|entry| !entry.is_deleted) else { return };
         let webhook = entry.counters.in_webhook(entry.webhook.as_ref().clone());
         let through = entry.counters.last;
-        self.news.push(Announcement::Webhook(id, Some(webhook.into())));
-        self.news.push(Announcement::Through(id, through));
+        self.news.push(Announcement::Learned(id, Some(webhook.into())));
+        self.news.push(Announcement::Found(id, through));
     }
 
     /// Begins to send for a bucket's merchants.

@@ -6,7 +6,7 @@
 //! to read, and what; and who looks around asks for the merchants with higher numbers
 //! than the last that he has seen.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
@@ -37,11 +37,15 @@ pub struct Generations {
     pub of_merchants: HashMap<MerchantId, i64>,
     /// Of all of them.
     pub of_all: i64,
+    /// Merchants whom somebody watched when they were last held.
+    pub watched: HashSet<MerchantId>,
 }
 
 /// Behind the locks, as a statement of its own, so that it sees what was committed
 /// while they were waited for.
-pub const MERCHANTS: &str = "SELECT merchant_id, generation, code FROM merchant WHERE merchant_id = ANY($1)";
+pub const MERCHANTS: &str = "SELECT merchant_id, generation, code,
+        watched_until > 0 AND watched_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    FROM merchant WHERE merchant_id = ANY($1)";
 
 /// Brings the book up to date for merchants that are held; what there is to tell.
 pub fn catch_up(
@@ -56,6 +60,13 @@ pub fn catch_up(
     let ids: Vec<_> = held.iter().map(|merchant| merchant.0).collect();
     let values: [Parameter<'_>; 1] = [(&ids, Type::INT8_ARRAY)];
     let rows = session.together(session.ask(MERCHANTS, &values))?;
+    for row in &rows {
+        let merchant = MerchantId(row.try_get(0)?);
+        match row.try_get(3)? {
+            true => generations.watched.insert(merchant),
+            false => generations.watched.remove(&merchant),
+        };
+    }
     learn(session, generations, book, &rows)
 }
 
@@ -95,7 +106,7 @@ fn learn(
                 Some(webhook) => book.learn_webhook(Arc::clone(webhook)),
                 None => book.learn_deleted(id),
             }
-            news.push(Announcement::Webhook(id, webhook));
+            news.push(Announcement::Learned(id, webhook));
         }
     }
     Ok(news)

@@ -36,6 +36,8 @@ pub struct NodeSettings {
     pub sends: bool,
     /// How long its word counts.
     pub lease_ttl: Duration,
+    /// How often it looks what others have committed, whatever it was told.
+    pub poll: Duration,
     /// Whether it tells others of what it has committed, and hears of theirs.
     pub notifies: bool,
 }

@@ -22,8 +22,9 @@ use super::prune::{self, Pass};
 use super::reading::{self, Common};
 use super::session::Session;
 use super::settings::Settings;
+use super::telling::{self, ForOthers};
 use super::values::Parameter;
-use super::{bulk, catching_up, taking_over};
+use super::{bulk, catching_up, journal, notes, taking_over};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::node::{Bucket, NodeId};
 use crate::domain::time::Timestamp;
@@ -132,6 +133,9 @@ impl Postgres {
         for sql in [LOCK_AT_ONCE, LOCK, FENCE, catching_up::MERCHANTS] {
             session.prepare(sql, &[Type::INT8_ARRAY])?;
         }
+        let (int8, text) = (Type::INT8_ARRAY, Type::TEXT_ARRAY);
+        session.prepare(journal::WRITE, &[Type::INT8, int8.clone(), int8.clone(), text.clone(), int8.clone()])?;
+        session.prepare(notes::LEAVE, &[int8, text])?;
         let lazily = Lazily::default();
         let generations = Generations::default();
         Ok(Self { session, open: None, generations, lazily, pass: None, node, tending, size: None })
@@ -189,15 +193,32 @@ impl Postgres {
         self.lazily.wait()
     }
 
+    /// Of the merchants that are held, those whom somebody watches.
+    pub fn watched(&self) -> Vec<MerchantId> {
+        let held = self.open.iter().flat_map(|open| &open.held);
+        match self.generations.watched.is_empty() {
+            true => Vec::new(),
+            false => held.filter(|merchant| self.generations.watched.contains(merchant)).copied().collect(),
+        }
+    }
+
     /// Writes what was gathered, and commits. If it fails, what has become of the
     /// transaction is unknown.
     pub fn commit(&mut self) -> Result<()> {
+        self.commit_with(&ForOthers::default())
+    }
+
+    /// The same with what is left to others.
+    pub fn commit_with(&mut self, left: &ForOthers) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
         if open.has_failed {
             return Err(no_transaction());
         }
         self.write_others(&mut open)?;
         let session = &self.session;
+        if !left.is_empty() {
+            session.together(telling::write(session, left))?;
+        }
         session.together(async {
             let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.simply("COMMIT"));
             written.and(committed)

@@ -1,10 +1,10 @@
 //! What nodes tell one another by NOTIFY: hints, which may be lost, and no truths.
 //! Whoever hears one looks at the store, or would have a little later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use crate::domain::id::{IncrementId, WebhookId};
-use crate::domain::node::NodeId;
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::node::{Bucket, NodeId};
 
 /// The most bytes that a notification takes.
 const PAYLOAD_MAX: usize = 7_900;
@@ -14,10 +14,10 @@ const PAYLOAD_MAX: usize = 7_900;
 pub enum Hint {
     /// Numbers of a webhook up to this one are committed.
     Through(WebhookId, IncrementId),
-    /// Deliveries of a webhook from that number on are no longer as they were.
-    Reread(WebhookId, IncrementId),
-    /// A delivery is to be sent now.
-    Now(WebhookId, IncrementId),
+    /// There is something in the journal of a merchant.
+    Journal(MerchantId),
+    /// There are notes for the one who sends for a bucket.
+    Notes(Bucket),
     /// Webhooks were made, changed or deleted.
     Webhooks,
     /// Leases are to be had, or nodes have come or gone.
@@ -28,8 +28,8 @@ pub enum Hint {
 #[derive(Default)]
 pub struct Hints {
     through: HashMap<WebhookId, IncrementId>,
-    reread: HashMap<WebhookId, IncrementId>,
-    now: Vec<(WebhookId, IncrementId)>,
+    journals: BTreeSet<MerchantId>,
+    notes: BTreeSet<Bucket>,
     are_webhooks_changed: bool,
     are_leases_changed: bool,
 }
@@ -42,11 +42,8 @@ impl Hints {
                 let known = self.through.entry(id).or_insert(number);
                 *known = number.max(*known);
             }
-            Hint::Reread(id, number) => {
-                let known = self.reread.entry(id).or_insert(number);
-                *known = number.min(*known);
-            }
-            Hint::Now(id, number) => self.now.push((id, number)),
+            Hint::Journal(merchant) => drop(self.journals.insert(merchant)),
+            Hint::Notes(bucket) => drop(self.notes.insert(bucket)),
             Hint::Webhooks => self.are_webhooks_changed = true,
             Hint::Leases => self.are_leases_changed = true,
         }
@@ -55,8 +52,8 @@ impl Hints {
     /// True if there is nothing to tell.
     pub fn is_empty(&self) -> bool {
         self.through.is_empty()
-            && self.reread.is_empty()
-            && self.now.is_empty()
+            && self.journals.is_empty()
+            && self.notes.is_empty()
             && !self.are_webhooks_changed
             && !self.are_leases_changed
     }
@@ -64,8 +61,8 @@ impl Hints {
     /// All of them, as notifications of that node.
     pub fn payloads(self, node: NodeId) -> Vec<String> {
         let words = self.through.into_iter().map(|(id, number)| format!("t{id}:{number}"));
-        let words = words.chain(self.reread.into_iter().map(|(id, number)| format!("r{id}:{number}")));
-        let words = words.chain(self.now.into_iter().map(|(id, number)| format!("n{id}:{number}")));
+        let words = words.chain(self.journals.into_iter().map(|merchant| format!("j{merchant}")));
+        let words = words.chain(self.notes.into_iter().map(|Bucket(bucket)| format!("b{bucket}")));
         let words = words.chain(self.are_webhooks_changed.then(|| "w".to_owned()));
         let words = words.chain(self.are_leases_changed.then(|| "l".to_owned()));
         let mut payloads: Vec<String> = Vec::new();
@@ -99,12 +96,13 @@ fn hint(word: &str) -> Option<Hint> {
         _ => {}
     }
     let (kind, rest) = word.split_at_checked(1)?;
-    let (id, number) = rest.split_once(':')?;
-    let (id, number) = (WebhookId(id.parse().ok()?), IncrementId(number.parse().ok()?));
     match kind {
-        "t" => Some(Hint::Through(id, number)),
-        "r" => Some(Hint::Reread(id, number)),
-        "n" => Some(Hint::Now(id, number)),
+        "t" => {
+            let (id, number) = rest.split_once(':')?;
+            Some(Hint::Through(WebhookId(id.parse().ok()?), IncrementId(number.parse().ok()?)))
+        }
+        "j" => rest.parse().ok().map(|id| Hint::Journal(MerchantId(id))),
+        "b" => rest.parse().ok().map(|bucket| Hint::Notes(Bucket(bucket))),
         _ => None,
     }
 }
@@ -118,15 +116,15 @@ mod tests {
         let (id, number) = (WebhookId(7), IncrementId(9));
         let all = [
             Hint::Through(id, number),
-            Hint::Reread(id, IncrementId(3)),
-            Hint::Now(id, number),
+            Hint::Journal(MerchantId(5)),
+            Hint::Notes(Bucket(255)),
             Hint::Webhooks,
             Hint::Leases,
         ];
         let mut hints = Hints::default();
         assert!(hints.is_empty());
         hints.add(Hint::Through(id, IncrementId(8)));
-        hints.add(Hint::Reread(id, IncrementId(4)));
+        hints.add(Hint::Notes(Bucket(255)));
         all.into_iter().for_each(|hint| hints.add(hint));
         let payloads = hints.payloads(NodeId(1));
         assert_eq!(payloads.len(), 1);
@@ -141,7 +139,7 @@ mod tests {
         let payloads = hints.payloads(NodeId(1));
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() < 8_000));
         assert_eq!(payloads.iter().flat_map(|payload| heard(payload, NodeId(2))).count(), 1_000);
-        assert_eq!(heard("3 x1:2 t1 t:1 tä1:2 w", NodeId(2)), [Hint::Webhooks]);
+        assert_eq!(heard("3 x1:2 t1 t:1 tä1:2 b256 j w", NodeId(2)), [Hint::Webhooks]);
         assert_eq!(heard("", NodeId(2)), []);
     }
 }

@@ -11,8 +11,7 @@
 //! it and should not stops to send, waits a moment for what is under way, and gives
 //! it back.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc as blocking};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,14 +20,18 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use super::config::NodeSettings;
+use super::desk::{Command, Desk};
 use super::hints::{Hint, Hints, heard};
 use super::link::{Link, Seen};
+use super::notes::Note;
+use super::polling::Gate;
 use super::settings::Settings;
 use crate::domain::node::{Bucket, NodeId};
 use crate::store::error::StoreError;
+use crate::store::following::Following;
 use crate::store::ledger::queue::{Cost, Queue};
 use crate::store::ledger::queued::Queued;
-use crate::store::ledger::taking_over::{LetGo, LookAround, TakeOver};
+use crate::store::ledger::taking_over::{LetGo, LookAround, Recount, TakeOver};
 use crate::store::mailbox::Mailbox;
 use crate::store::tending::Tending;
 use crate::work::Account;
@@ -45,6 +48,8 @@ const HAND_OVER_PATIENCE: Duration = Duration::from_millis(500);
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 /// How long the writer may take to let go of leases.
 const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a node that is alone still looks for what others have left.
+const ALONE_AFTER: Duration = Duration::from_secs(30);
 
 /// What it works with.
 #[derive(Clone)]
@@ -55,58 +60,8 @@ pub struct Parts {
     pub mailbox: Arc<Mailbox>,
     /// For whom the node sends.
     pub tending: Arc<Tending>,
-}
-
-/// Something for the keeper to do.
-enum Command {
-    /// Tell others.
-    Tell(Vec<Hint>),
-    /// Take these leases over once more: the store had to be read again.
-    TakeOver(Vec<(Bucket, i64)>),
-    /// Give all leases back.
-    HandOver(blocking::Sender<()>),
-    /// Be gone.
-    Leave,
-}
-
-/// For those who have something for the keeper to do.
-#[derive(Clone)]
-pub struct Desk {
-    commands: mpsc::UnboundedSender<Command>,
-    has_others: Arc<AtomicBool>,
-}
-
-impl Desk {
-    /// True if there are nodes to be told.
-    pub fn has_others(&self) -> bool {
-        self.has_others.load(Ordering::Relaxed)
-    }
-
-    /// Tells the others, soon.
-    pub fn tell(&self, hints: Vec<Hint>) {
-        if !hints.is_empty() {
-            self.command(Command::Tell(hints));
-        }
-    }
-
-    /// Has leases taken over once more, since the store had to be read again.
-    pub fn take_over(&self, leases: Vec<(Bucket, i64)>) {
-        self.command(Command::TakeOver(leases));
-    }
-
-    /// Gives all leases back, and takes none any more. Blocks until that is done, or
-    /// the keeper is gone.
-    pub fn hand_over(&self) {
-        let (done, is_done) = blocking::channel();
-        self.command(Command::HandOver(done));
-        // If it is gone, it has none.
-        let _ = is_done.recv();
-    }
-
-    fn command(&self, command: Command) {
-        // Without a keeper there are no leases either.
-        let _ = self.commands.send(command);
-    }
+    /// Who tells those who watch.
+    pub following: Following,
 }
 
 /// The keeper's thread.
@@ -122,8 +77,7 @@ impl Keeping {
     /// Says that this node is there, and takes the leases that are free and are for
     /// it. Blocks.
     pub fn start(database: Settings, own: NodeSettings, parts: Parts) -> Result<Self> {
-        let (commands, asked) = mpsc::unbounded_channel();
-        let desk = Desk { commands, has_others: Arc::new(AtomicBool::new(false)) };
+        let (desk, asked) = Desk::new();
         let (told, is_there) = blocking::channel();
         let for_keeper = desk.clone();
         let run = move || {
@@ -166,6 +120,8 @@ struct Keeper {
     link: Option<Link>,
     /// The leases that it has, with their epochs.
     held: BTreeMap<Bucket, i64>,
+    /// Those whose webhooks the delivery worker knows.
+    begun: BTreeSet<Bucket>,
     /// Those of which the writer is yet to know.
     to_take_over: Vec<(Bucket, i64)>,
     /// The writer is not told of them before, since it could not take them.
@@ -173,6 +129,15 @@ struct Keeper {
     hints: Hints,
     tell_at: Option<Instant>,
     next_at: Instant,
+    /// When it looks what others have committed.
+    poll_at: Instant,
+    gate: Gate,
+    /// What others have left to it, and it has yet to heed.
+    notes: Vec<Note>,
+    /// The writer is to look what others have changed of webhooks.
+    is_looking: bool,
+    /// When there were other nodes.
+    others_at: Instant,
     /// It is leaving: no leases are for it any more.
     is_leaving: bool,
 }
@@ -190,17 +155,24 @@ impl Keeper {
             node,
             link: Some(link),
             held: BTreeMap::new(),
+            begun: BTreeSet::new(),
             to_take_over: Vec::new(),
             hand_on_at: Instant::now(),
             hints: Hints::default(),
             tell_at: None,
             next_at: Instant::now(),
+            poll_at: Instant::now(),
+            gate: Gate::default(),
+            notes: Vec::new(),
+            is_looking: false,
+            others_at: Instant::now(),
             is_leaving: false,
         };
         keeper.tick().await?;
         // Whoever opens the store begins with these.
         for (bucket, epoch) in keeper.to_take_over.drain(..) {
             keeper.parts.tending.set(bucket, Some(epoch));
+            keeper.begun.insert(bucket);
         }
         keeper.add_hint(Hint::Leases);
         Ok(keeper)
@@ -214,18 +186,24 @@ impl Keeper {
             if Instant::now() >= self.next_at {
                 self.look().await;
             }
+            if self.is_to_poll() && Instant::now() >= self.poll_at {
+                self.poll().await;
+            }
             self.hand_on();
             if self.tell_at.is_some_and(|at| at <= Instant::now()) {
                 self.tell().await;
             }
             let hand_on_at = (!self.to_take_over.is_empty()).then_some(self.hand_on_at);
-            let others = self.tell_at.into_iter().chain(hand_on_at);
+            let poll_at = self.is_to_poll().then_some(self.poll_at);
+            let others = self.tell_at.into_iter().chain(hand_on_at).chain(poll_at);
             let wake_at = others.fold(self.next_at, Instant::min);
             tokio::select! {
                 biased;
                 command = asked.recv() => match command {
                     Some(Command::Tell(hints)) => hints.into_iter().for_each(|hint| self.add_hint(hint)),
                     Some(Command::TakeOver(leases)) => self.take_over_again(leases),
+                    Some(Command::TakenOver(leases)) => self.note_begun(&leases),
+                    Some(Command::LookedAround(is_done)) => self.looked_around(is_done),
                     Some(Command::HandOver(done)) => {
                         self.hand_all_over().await;
                         // Whoever waited may have gone.
@@ -263,14 +241,17 @@ impl Keeper {
         if !was_sure {
             self.parts.mailbox.nudge();
         }
-        self.desk.has_others.store(seen.has_others, Ordering::Relaxed);
+        self.desk.note_others(seen.has_others);
+        if seen.has_others {
+            self.others_at = asked_at;
+        }
         if let Some(expiry) = seen.next_expiry {
             self.next_at = self.next_at.min(asked_at + expiry.max(LOOK_INTERVAL));
         }
         self.note_lost(&seen);
         self.note_astray(&seen);
         if seen.are_gone {
-            self.push(Box::new(LookAround));
+            self.look_around();
         }
         let nodes: Vec<NodeId> = seen.senders.iter().copied().chain(sends.then_some(self.node)).collect();
         let is_own = |bucket: &Bucket| bucket.holder(&nodes) == Some(self.node);
@@ -314,6 +295,7 @@ impl Keeper {
     fn stop_sending(&mut self, buckets: &[Bucket]) {
         for bucket in buckets {
             self.held.remove(bucket);
+            self.begun.remove(bucket);
             self.parts.tending.set(*bucket, None);
             self.parts.mailbox.announce_lost(*bucket);
         }
@@ -406,8 +388,11 @@ impl Keeper {
         }
         let leases = std::mem::take(&mut self.to_take_over);
         let (desk, again) = (self.desk.clone(), leases.clone());
-        let failed = Box::new(move || desk.take_over(again));
-        if !self.push(Box::new(TakeOver::new(leases.clone(), failed))) {
+        let ended = Box::new(move |is_done| match is_done {
+            true => desk.command(Command::TakenOver(again)),
+            false => desk.take_over(again),
+        });
+        if !self.push(Box::new(TakeOver::new(leases.clone(), ended))) {
             self.take_over_again(leases);
         }
     }
@@ -417,6 +402,83 @@ impl Keeper {
         self.hand_on_at = Instant::now() + RECONNECT_INTERVAL;
         let new: Vec<_> = still.filter(|lease| !self.to_take_over.contains(lease)).collect();
         self.to_take_over.extend(new);
+    }
+
+    /// Has the writer look what others have changed, soon.
+    fn look_around(&self) {
+        self.push(Box::new(LookAround { ended: Box::new(|_| {}) }));
+    }
+
+    /// From now on the delivery worker can do something with notes.
+    fn note_begun(&mut self, leases: &[(Bucket, i64)]) {
+        let still = leases.iter().filter(|(bucket, epoch)| self.held.get(bucket) == Some(epoch));
+        self.begun.extend(still.map(|(bucket, _)| *bucket));
+        self.poll_at = Instant::now();
+    }
+
+    /// True if others may have something for it.
+    fn is_to_poll(&self) -> bool {
+        self.link.is_some() && !self.begun.is_empty() && self.others_at.elapsed() < ALONE_AFTER
+    }
+
+    /// Looks what others have left to it, and whether they have committed anything.
+    async fn poll(&mut self) {
+        let Some(link) = &self.link else { return };
+        self.poll_at = Instant::now() + self.own.poll;
+        let begun: Vec<_> = self.begun.iter().copied().collect();
+        let polled = match link.poll(&begun).await {
+            Ok(polled) => polled,
+            Err(cause) => return self.lose(&cause),
+        };
+        if polled.are_left {
+            self.poll_at = Instant::now();
+        }
+        let new = self.gate.pass(polled.marks);
+        self.notes.extend(polled.notes);
+        if new.numbers {
+            self.parts.mailbox.ask_to_look();
+        }
+        if new.webhooks {
+            let desk = self.desk.clone();
+            let ended = Box::new(move |is_done| desk.command(Command::LookedAround(is_done)));
+            self.is_looking = true;
+            if !self.push(Box::new(LookAround { ended })) {
+                self.gate.forget_webhooks();
+            }
+        }
+        self.heed_notes();
+    }
+
+    /// The writer has looked what others have changed of webhooks, or could not.
+    fn looked_around(&mut self, is_done: bool) {
+        match is_done {
+            true => self.is_looking = false,
+            false => self.gate.forget_webhooks(),
+        }
+        self.heed_notes();
+    }
+
+    /// Has those know whom it concerns. Of a new webhook the delivery worker is told
+    /// first.
+    fn heed_notes(&mut self) {
+        if self.is_looking {
+            return;
+        }
+        let (mailbox, mut settled) = (&self.parts.mailbox, Vec::new());
+        for note in self.notes.drain(..) {
+            match note {
+                Note::Look => mailbox.ask_to_look(),
+                Note::Reread(id, number) => mailbox.announce_reread(id, number),
+                Note::Now(id, number) => {
+                    mailbox.announce_through(id, number);
+                    mailbox.announce_now(id, number);
+                }
+                Note::Settled(id) => settled.push(id),
+            }
+        }
+        if !settled.is_empty() {
+            self.push(Box::new(Recount(settled)));
+        }
     }
 
     fn push(&self, entry: Queued) -> bool {
@@ -449,12 +511,13 @@ impl Keeper {
         let mailbox = &self.parts.mailbox;
         match hint {
             Hint::Through(id, number) => mailbox.announce_through(id, number),
-            Hint::Reread(id, number) => mailbox.announce_reread(id, number),
-            Hint::Now(id, number) => {
-                mailbox.announce_through(id, number);
-                mailbox.announce_now(id, number);
+            Hint::Journal(_) => self.parts.following.look(),
+            Hint::Notes(bucket) => {
+                if self.begun.contains(&bucket) {
+                    self.poll_at = Instant::now();
+                }
             }
-            Hint::Webhooks => drop(self.push(Box::new(LookAround))),
+            Hint::Webhooks => self.look_around(),
             Hint::Leases => self.next_at = Instant::now(),
         }
     }
@@ -471,7 +534,9 @@ impl Keeper {
                 self.link = Some(link);
                 self.next_at = Instant::now();
                 // Whatever was told meanwhile is lost.
-                self.push(Box::new(LookAround));
+                self.poll_at = Instant::now();
+                self.parts.following.look();
+                self.look_around();
             }
             Err(_) => tokio::time::sleep(RECONNECT_INTERVAL).await,
         }

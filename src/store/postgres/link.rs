@@ -9,11 +9,16 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{AsyncMessage, Client};
 
 use super::config::NodeSettings;
+use super::notes::Note;
+use super::polling::Marks;
 use super::settings::Settings;
 use super::taking_over::{NOW, numbers};
 use super::values::Parameter;
 use crate::domain::node::{Bucket, NodeId};
 use crate::store::error::StoreError;
+
+/// Notes that are taken out at once.
+const NOTES_PER_POLL: i64 = 1_000;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -42,6 +47,16 @@ pub struct Seen {
     pub leases: Vec<(Option<NodeId>, i64)>,
 }
 
+/// What there is for one who sends.
+pub struct Polled {
+    /// What others have left to it.
+    pub notes: Vec<Note>,
+    /// There is more of that.
+    pub are_left: bool,
+    /// How far others have come.
+    pub marks: Marks,
+}
+
 impl Link {
     /// Connects, and listens if others tell something.
     pub async fn open(database: &Settings, notifies: bool) -> Result<Self> {
@@ -61,7 +76,8 @@ impl Link {
                 }
             }
         });
-        client.batch_execute(&database.session_sql()).await?;
+        let name = "SELECT set_config('application_name', 'tallyhook keeper in ' || current_schema(), false)";
+        client.batch_execute(&format!("{}; {name}", database.session_sql())).await?;
         // Notifications go to all of a database, which may hold several stores.
         const SCHEMA: &str = "SELECT current_schema()::regnamespace::oid::int8";
         let rows = client.query_typed(SCHEMA, &[]).await?;
@@ -156,6 +172,26 @@ impl Link {
             Ok((Bucket(bucket.to_le_bytes()[0]), row.try_get(1)?))
         };
         rows.iter().map(lease).collect()
+    }
+
+    /// What there is for one who sends for the merchants of these buckets: takes notes
+    /// out, and looks how far others have come. The last event is read after the
+    /// moment as of which all else is seen.
+    pub async fn poll(&self, buckets: &[Bucket]) -> Result<Polled> {
+        const SQL: &str = "WITH taken AS (DELETE FROM note WHERE (bucket, note_id) IN
+                    (SELECT bucket, note_id FROM note WHERE bucket = ANY($1) ORDER BY note_id LIMIT $2)
+                RETURNING note_id, word)
+            SELECT ARRAY(SELECT word FROM taken ORDER BY note_id), (SELECT last_value FROM event_id),
+                (SELECT coalesce(max(generation), 0) FROM merchant), pg_current_snapshot()::text";
+        let buckets = numbers(buckets);
+        let rows = self.query(SQL, &[(&buckets, Type::INT8_ARRAY), (&NOTES_PER_POLL, Type::INT8)]).await?;
+        let row = rows.first().ok_or_else(|| StoreError::failed("the database did not say what there is"))?;
+        let (words, snapshot): (Vec<&str>, &str) = (row.try_get(0)?, row.try_get(3)?);
+        Ok(Polled {
+            are_left: words.len() as i64 == NOTES_PER_POLL,
+            notes: words.into_iter().filter_map(Note::read).collect(),
+            marks: Marks::new(row.try_get(1)?, row.try_get(2)?, snapshot),
+        })
     }
 
     /// Takes a node out.

@@ -9,14 +9,19 @@ mod catching_up;
 pub(super) mod check;
 mod config;
 pub(super) mod copying;
+mod desk;
 mod engine;
+mod follower;
 mod hints;
+mod journal;
 mod keeper;
 mod lazily;
 mod link;
 mod migrating;
 pub(super) mod nodes;
+mod notes;
 mod pages;
+mod polling;
 mod prune;
 mod reading;
 pub mod scratch;
@@ -24,6 +29,7 @@ mod session;
 mod settings;
 mod stock;
 mod taking_over;
+mod telling;
 mod values;
 mod writer;
 
@@ -31,11 +37,13 @@ use std::sync::Arc;
 
 pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
+use self::follower::Follower;
 use self::keeper::Keeping;
 use self::session::Session;
 pub use self::settings::Settings;
 use self::writer::{Parts, Serving, Writer};
 use super::error::StoreError;
+use super::feed::Feed;
 use super::ledger::queue::Queue;
 use super::mailbox::Mailbox;
 use super::sql::conn::{Conn, Manager};
@@ -126,8 +134,16 @@ impl PostgresStore {
         let in_queue = metrics.changes_waiting.clone();
         let queue = Arc::new(Queue::new(config.write_queue_max, in_queue));
         let tending = Arc::clone(mailbox.tending());
-        let for_keeper =
-            keeper::Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), tending: Arc::clone(&tending) };
+        let feed = Arc::new(Feed::new(metrics.subscribers.clone()));
+        let (poll, told) = (config.node.poll, Arc::clone(&mailbox));
+        let follower = Follower::start(config.database.clone(), poll, Arc::clone(&feed), told)?;
+        let following = follower.following();
+        let for_keeper = keeper::Parts {
+            queue: Arc::clone(&queue),
+            mailbox: Arc::clone(&mailbox),
+            tending: Arc::clone(&tending),
+            following: following.clone(),
+        };
         let keeping = Keeping::start(config.database.clone(), config.node.clone(), for_keeper)?;
         let mut engine = Postgres::open(&config.database, keeping.node, Arc::clone(&tending))?;
         let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
@@ -139,16 +155,17 @@ impl PostgresStore {
         };
         let readers = Readers::new(pool(config.readers_max, false)?, in_use("calls"));
         let lane_readers = Readers::new(pool(LANE_READERS, true)?, in_use("lanes"));
-        let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
+        let parts =
+            Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), following: following.clone(), metrics };
         let is_paused = config.is_paused;
         let node = keeping.node;
         let writer = Writer::new(config, clock.clone(), parts, (engine, book, keeping.desk.clone()));
         let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
         tracing::info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
-        let (trouble, commits, feed) = (writer.trouble(), writer.commits(), writer.feed());
-        let serving = writer.start(keeping).map_err(StoreError::failed)?;
-        let readers = [readers, lane_readers];
-        let made = Made { store_id, queue, readers, feed, commits, trouble, serving: Some(serving) };
+        let (trouble, commits) = (writer.trouble(), writer.commits());
+        let serving = Some(writer.start(keeping, follower).map_err(StoreError::failed)?);
+        let (readers, following) = ([readers, lane_readers], Some(following));
+        let made = Made { store_id, queue, readers, feed, following, commits, trouble, serving };
         Ok(Self::new(made, clock, mailbox, is_paused))
     }
 }

@@ -27,7 +27,7 @@ pub fn read(engine: &mut Postgres, terms: Terms) -> Result<Book, StoreError> {
     let codes = load::codes(session)?;
     session.batch("COMMIT")?;
     let of_all = known.iter().map(|(_, generation)| *generation).max().unwrap_or(0);
-    engine.knows(Generations { of_merchants: known.into_iter().collect(), of_all });
+    engine.knows(Generations { of_merchants: known.into_iter().collect(), of_all, ..Generations::default() });
     let numbers = webhooks.iter().map(|webhook| webhook.last_increment_id.0).sum();
     Ok(Book::new(terms, Stock { webhooks, codes, numbers, ..Stock::default() }))
 }
@@ -42,7 +42,7 @@ pub fn read_first(
     let mut book = read(engine, terms)?;
     engine.begin(now)?;
     let mut work = Work::new(engine, &mut book, now);
-    TakeOver::new(leases, Box::new(|| {})).run(&mut work)?;
+    TakeOver::new(leases, Box::new(|_| {})).run(&mut work)?;
     // The delivery worker begins with all webhooks, and needs no news of them.
     work.finish()?;
     engine.commit()?;

@@ -16,28 +16,29 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::config::Config;
+use super::desk::Desk;
 use super::engine::Postgres;
-use super::hints::Hint;
-use super::keeper::{Desk, Keeping};
+use super::follower::Follower;
+use super::keeper::Keeping;
 use super::stock;
-use crate::domain::id::{MerchantId, WebhookId};
+use super::telling::{self, ForOthers};
+use crate::domain::id::MerchantId;
 use crate::domain::node::NodeId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::counts::CommitCounts;
 use crate::store::error::StoreError;
-use crate::store::feed::Feed;
+use crate::store::following::Following;
 use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, committed, refuse, run_in_rounds};
+use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, refuse, run_in_rounds};
 use crate::store::ledger::leases::Leases;
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
 use crate::store::ledger::queued::{self, Queued};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::mailbox::Mailbox;
-use crate::store::tending::Tending;
 use crate::store::trouble::Trouble;
 use crate::work;
 
@@ -61,6 +62,7 @@ impl Drop for End {
 pub struct Serving {
     thread: JoinHandle<()>,
     keeping: Keeping,
+    follower: Follower,
 }
 
 impl Serving {
@@ -74,6 +76,7 @@ impl Serving {
         if self.thread.join().is_err() {
             error!("the writer thread panicked");
         }
+        self.follower.end();
         self.keeping.end();
     }
 }
@@ -84,6 +87,8 @@ pub struct Parts<'a> {
     pub queue: Arc<Queue<Queued>>,
     /// Where it announces what it has committed.
     pub mailbox: Arc<Mailbox>,
+    /// Who tells those who watch.
+    pub following: Following,
     /// Where it counts that.
     pub metrics: &'a Metrics,
 }
@@ -94,7 +99,7 @@ pub struct Writer {
     clock: Clock,
     queue: Arc<Queue<Queued>>,
     mailbox: Arc<Mailbox>,
-    feed: Arc<Feed>,
+    following: Following,
     book: Book,
     /// `None` while the database can't be reached.
     engine: Option<Postgres>,
@@ -115,7 +120,7 @@ impl Writer {
     pub fn new(
         config: Config,
         clock: Clock,
-        Parts { queue, mailbox, metrics }: Parts<'_>,
+        Parts { queue, mailbox, following, metrics }: Parts<'_>,
         (engine, book, desk): (Postgres, Book, Desk),
     ) -> Self {
         Self {
@@ -124,7 +129,7 @@ impl Writer {
             clock,
             queue,
             mailbox,
-            feed: Arc::new(Feed::new(metrics.subscribers.clone())),
+            following,
             book,
             engine: Some(engine),
             put_aside: BTreeMap::new(),
@@ -151,15 +156,10 @@ impl Writer {
         self.commits.subscribe()
     }
 
-    /// Tells of its commits.
-    pub fn feed(&self) -> Arc<Feed> {
-        Arc::clone(&self.feed)
-    }
-
     /// Starts its thread, which works until the queue is closed and empty.
-    pub fn start(self, keeping: Keeping) -> std::io::Result<Serving> {
+    pub fn start(self, keeping: Keeping, follower: Follower) -> std::io::Result<Serving> {
         let thread = std::thread::Builder::new().name("store-writer".to_owned()).spawn(move || self.run())?;
-        Ok(Serving { thread, keeping })
+        Ok(Serving { thread, keeping, follower })
     }
 
     fn run(mut self) {
@@ -240,14 +240,18 @@ impl Writer {
         }
         let rows = work.written();
         let news = finished.and_then(|()| work.finish());
-        let committed = news.and_then(|news| engine.commit().map(|()| news));
+        let tending = self.mailbox.tending();
+        let committed = news.and_then(|news| {
+            let left = telling::left(&news, &self.book, tending, &engine.watched());
+            engine.commit_with(&left).map(|()| (news, left))
+        });
         for (merchant, taken) in put_aside {
             self.put_aside.entry(merchant).or_default().push(taken);
         }
         match committed {
-            Ok(news) => {
+            Ok((news, left)) => {
                 self.counts.committed(changed.len(), rows, began.elapsed());
-                self.tell(news, changed);
+                self.tell(news, &left, changed);
             }
             Err(cause) => self.fail(&cause, changed),
         }
@@ -278,14 +282,14 @@ impl Writer {
     }
 
     /// Announces what is committed, and answers.
-    fn tell(&mut self, news: Vec<Announcement>, changed: AllChanged) {
+    fn tell(&mut self, news: Vec<Announcement>, left: &ForOthers, changed: AllChanged) {
         self.trouble.send_if_modified(|trouble| trouble.take().is_some());
         self.commits.send_modify(|count| *count += 1);
-        if self.feed.is_watched() {
-            self.feed.tell(&committed(&news, &self.book));
+        if !left.journal.is_empty() {
+            self.following.look();
         }
         if self.desk.has_others() {
-            self.desk.tell(hints(&news, &self.book, self.mailbox.tending()));
+            self.desk.tell(telling::hints(&news, left));
         }
         announce(&self.mailbox, news);
         answer(&self.queue, changed);
@@ -300,7 +304,7 @@ impl Writer {
         }
         self.engine = None;
         self.reconnect();
-        self.feed.tell_unknown();
+        self.following.look();
         self.is_stuck = true;
         changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
     }
@@ -334,24 +338,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// What others may want to look at: who sends for a merchant, what is to be sent for
-/// him; and everybody, which numbers there are, for receivers that wait for them.
-fn hints(news: &[Announcement], book: &Book, tending: &Tending) -> Vec<Hint> {
-    let is_sent_here = |id: &WebhookId| book.entry(*id).is_none_or(|entry| tending.has(entry.webhook.merchant_id));
-    let elsewhere = |id: &WebhookId, hint: Hint| (!is_sent_here(id)).then_some(hint);
-    let hint = |item: &Announcement| match item {
-        Announcement::Webhook(..) => Some(Hint::Webhooks),
-        Announcement::Through(id, number) => Some(Hint::Through(*id, *number)),
-        Announcement::Parcel(id, parcel) => Some(Hint::Through(*id, parcel.increment_id)),
-        Announcement::Test(id, parcel) => elsewhere(id, Hint::Now(*id, parcel.increment_id)),
-        Announcement::Now(id, number) => elsewhere(id, Hint::Now(*id, *number)),
-        Announcement::Reread(id, from) => elsewhere(id, Hint::Reread(*id, *from)),
-        Announcement::Attempted(..)
-        | Announcement::Changed(..)
-        | Announcement::LeaseLost(_)
-        | Announcement::Published(_) => None,
-    };
-    news.iter().filter_map(hint).collect()
 }

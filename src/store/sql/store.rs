@@ -18,6 +18,7 @@ use crate::domain::topic::Topic;
 use crate::store::accounts::Session;
 use crate::store::base::Base;
 use crate::store::feed::Feed;
+use crate::store::following::Following;
 use crate::store::ledger::chores::Sweep;
 use crate::store::ledger::queue::{Cost, Queue};
 use crate::store::ledger::queued::{Queued, queued};
@@ -61,6 +62,8 @@ pub struct SqlStore<B: Backend> {
     pub(super) apart: Apart,
     pub(super) mailbox: Arc<Mailbox>,
     feed: Arc<Feed>,
+    /// Has the feed hear of what others commit, where there may be others.
+    pub(super) following: Option<Following>,
     pub(super) is_paused: bool,
     commits: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
@@ -77,6 +80,8 @@ pub struct Made<B: Backend> {
     pub readers: [Readers<B>; 2],
     /// Tells of its writer's commits.
     pub feed: Arc<Feed>,
+    /// Has that hear of what others commit, where there may be others.
+    pub following: Option<Following>,
     /// Counts them.
     pub commits: watch::Receiver<u64>,
     /// What keeps its writer from taking changes.
@@ -88,7 +93,8 @@ pub struct Made<B: Backend> {
 impl<B: Backend> SqlStore<B> {
     /// Puts together what an engine has made.
     pub fn new(made: Made<B>, clock: Clock, mailbox: Arc<Mailbox>, is_paused: bool) -> Self {
-        let Made { store_id, queue, readers: [readers, lane_readers], feed, commits, trouble, serving } = made;
+        let Made { store_id, queue, readers: [readers, lane_readers], feed, following, commits, trouble, serving } =
+            made;
         Self {
             store_id,
             clock,
@@ -100,6 +106,7 @@ impl<B: Backend> SqlStore<B> {
             apart: Apart::for_processors(COMPRESSING_MAX),
             mailbox,
             feed,
+            following,
             is_paused,
             commits,
             trouble,

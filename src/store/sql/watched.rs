@@ -11,8 +11,8 @@ use super::sending::{DELIVERY_COLUMNS, DELIVERY_FROM, Outlook, delivery, deliver
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::topic::{Patterns, Topic};
+use crate::store::committed::EventIds;
 use crate::store::error::StoreError;
-use crate::store::feed::EventIds;
 use crate::store::watched::{DeliveryStatus, LastAttempt, PublishedEvent, Watched};
 use crate::work::Account;
 
@@ -23,6 +23,13 @@ const EVENTS_PER_LOOK: u32 = 1_000;
 
 #[async_trait]
 impl<B: Backend> Watched for SqlStore<B> {
+    async fn hear(&self, merchant: MerchantId) -> Result<()> {
+        match &self.following {
+            Some(following) => following.hear(merchant).await,
+            None => Ok(()),
+        }
+    }
+
     async fn statuses(&self, merchant: MerchantId, keys: Vec<(WebhookId, IncrementId)>) -> Result<Vec<DeliveryStatus>> {
         let outlook = self.outlook();
         self.readers.read(merchant, move |conn| statuses(conn, merchant, &keys, outlook)).await

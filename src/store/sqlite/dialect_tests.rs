@@ -134,6 +134,7 @@ fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
         queue: Arc::new(Queue::new(1, Gauge::default())),
         readers: [readers(), readers()],
         feed: Arc::new(Feed::new(Metrics::default().subscribers.clone())),
+        following: None,
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),
         serving: None,
