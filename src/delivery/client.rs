@@ -28,7 +28,7 @@ use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
 use super::readable::readable;
 use super::sessions::Sessions;
-use super::trust::{self, Trusted};
+use crate::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;

@@ -25,13 +25,12 @@ mod sessions;
 mod sim;
 mod stream;
 mod tenant;
-pub mod trust;
 pub mod worker;
 
 use std::time::Duration;
 
 use self::guard::Targets;
-use self::trust::Trusted;
+use crate::trust::Trusted;
 use crate::render::batch::BATCH_BYTES_MAX;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in

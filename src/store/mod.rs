@@ -58,7 +58,9 @@ pub use self::nodes::Nodes;
 pub use self::opening::{OpenError, Opened, open};
 pub use self::outbox::{DueKey, Loaded, Outbox, Page, PageLimit, Want};
 pub use self::parcel::{Content, Parcel};
-pub use self::postgres::{Config as DatabaseConfig, NodeSettings, Settings as Database};
+pub use self::postgres::{
+    Config as DatabaseConfig, NodeSettings, Prepare, Settings as Database, Timeouts as DatabaseTimeouts,
+};
 pub use self::resending::{DeliveryAlteration, Resending};
 pub use self::sqlite::{Config as FileConfig, Durability};
 pub use self::trouble::Trouble;

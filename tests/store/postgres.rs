@@ -100,9 +100,11 @@ fn config(url: &str, settings: &Settings) -> Config {
             // Many servers start at once, and are slow then.
             lease_ttl: Duration::from_secs(60),
             notifies: true,
+            notify_database: None,
         },
         readers_max: 2,
         write_queue_max: 100,
+        patience: Duration::from_secs(60),
         is_paused: false,
         terms: Terms { is_shared: true, ..settings.terms() },
     }

@@ -43,8 +43,13 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// All that this connection does goes by key. Before the tables have statistics,
 /// the planner might think otherwise, and keep the plan while they grow.
-const BY_KEY_ALONE: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET plan_cache_mode = force_generic_plan; SET jit = off";
+const BY_KEY_ALONE: [&str; 5] = [
+    "enable_seqscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    "plan_cache_mode = force_generic_plan",
+    "jit = off",
+];
 
 /// The locks that can be had at once, and those that are waited for. They are
 /// taken in the order of ids.
@@ -128,8 +133,8 @@ impl Postgres {
     /// Connects, to write for that node. Blocks.
     pub fn open(settings: &Settings, node: NodeId, tending: Arc<Tending>) -> Result<Self> {
         let mut session = Session::open(settings)?;
-        session.batch(BY_KEY_ALONE)?;
-        session.batch("SELECT set_config('application_name', 'tallyhook writer in ' || current_schema(), false)")?;
+        session.set(&BY_KEY_ALONE)?;
+        session.call("tallyhook writer")?;
         for (sql, types) in bulk::statements().into_iter().chain(reading::statements()) {
             session.prepare(&sql, &types)?;
         }
@@ -170,7 +175,7 @@ impl Postgres {
 
     /// Begins a transaction.
     pub fn begin(&mut self, now: Timestamp) -> Result<()> {
-        self.session.batch(&format!("BEGIN; SET LOCAL tallyhook.node = '{}'", self.node))?;
+        self.session.begin("", &[format!("tallyhook.node = '{}'", self.node)])?;
         self.open = Some(Open::at(now));
         Ok(())
     }
@@ -203,7 +208,7 @@ impl Postgres {
         self.write_others(&mut open)?;
         let session = &self.session;
         session.together(async {
-            let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.simply("COMMIT"));
+            let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.commit_with());
             written.and(committed)
         })
     }
@@ -212,7 +217,7 @@ impl Postgres {
     pub fn roll_back(&mut self) {
         if self.open.take().is_some() {
             // A connection on which this fails is not used any more.
-            let _ = self.session.batch("ROLLBACK");
+            let _ = self.session.roll_back();
         }
     }
 

@@ -6,10 +6,14 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+use tracing::warn;
 
 use super::config::NodeSettings;
+use super::faults::no_answer;
+use super::session::begin_sql;
 use super::settings::Settings;
+use super::tls::Stream;
 use super::taking_over::{NOW, numbers};
 use super::values::Parameter;
 use crate::domain::node::{Bucket, NodeId};
@@ -20,10 +24,20 @@ type Result<T> = std::result::Result<T, StoreError>;
 /// A connection, and what is heard on it.
 pub struct Link {
     client: Client,
-    heard: mpsc::UnboundedReceiver<String>,
+    /// What each statement's transaction begins with, if the session keeps nothing.
+    begin: Option<String>,
+    /// The one on which it listens; `None`: it hears nothing.
+    hearing: Option<Hearing>,
     channel: String,
     /// How long it waits for an answer.
     patience: Duration,
+}
+
+/// A connection on which others are heard.
+struct Hearing {
+    /// As long as it is there, so is the connection.
+    _client: Option<Client>,
+    heard: mpsc::UnboundedReceiver<String>,
 }
 
 /// What there is, as a node sees it when it says that it is there.
@@ -44,46 +58,78 @@ pub struct Seen {
 
 impl Link {
     /// Connects, and listens if others tell something.
-    pub async fn open(database: &Settings, notifies: bool) -> Result<Self> {
-        let opened = tokio::time::timeout(database.statement_timeout, Self::open_at_leisure(database, notifies)).await;
-        opened.map_err(|_| StoreError::failed("the database did not answer"))?
+    pub async fn open(database: &Settings, own: &NodeSettings) -> Result<Self> {
+        let opened = tokio::time::timeout(database.timeouts.statement, Self::open_at_leisure(database, own)).await;
+        opened.map_err(|_| no_answer())?
     }
 
-    async fn open_at_leisure(database: &Settings, notifies: bool) -> Result<Self> {
-        let (client, mut connection) = database.link().await?;
-        let (told, heard) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notification(notification) = message
-                    && told.send(notification.payload().to_owned()).is_err()
-                {
-                    break;
-                }
-            }
-        });
-        client.batch_execute(&database.session_sql()).await?;
+    async fn open_at_leisure(database: &Settings, own: &NodeSettings) -> Result<Self> {
+        let (client, connection, way) = database.link().await?;
+        let heard = drive(connection);
+        let set = database.session();
+        let begin = way.is_pooled.then(|| begin_sql("", &set));
+        if !way.is_pooled {
+            client.batch_execute(&set.iter().map(|set| format!("SET {set};")).collect::<String>()).await?;
+        }
+        let mut link =
+            Self { client, begin, hearing: None, channel: String::new(), patience: database.timeouts.statement };
         // Notifications go to all of a database, which may hold several stores.
         const SCHEMA: &str = "SELECT current_schema()::regnamespace::oid::int8";
-        let rows = client.query_typed(SCHEMA, &[]).await?;
+        let rows = link.query(SCHEMA, &[]).await?;
         let schema: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-        let channel = format!("tallyhook_{schema}");
-        if notifies {
-            client.batch_execute(&format!("LISTEN {channel}")).await?;
+        link.channel = format!("tallyhook_{schema}");
+        link.hearing = match &own.notify_database {
+            _ if !own.notifies => None,
+            Some(other) => link.listen_at(other).await,
+            None if way.is_pooled => {
+                warn!("behind a pooler nothing is heard of other nodes but by store_poll_ms; store_notify_url helps");
+                None
+            }
+            None => {
+                link.client.batch_execute(&format!("LISTEN {}", link.channel)).await?;
+                Some(Hearing { _client: None, heard })
+            }
+        };
+        Ok(link)
+    }
+
+    /// Listens at another address of the database. Without it there is still the look at
+    /// the store now and then.
+    async fn listen_at(&self, other: &Settings) -> Option<Hearing> {
+        let listening = async {
+            let (client, connection, _) = other.link().await?;
+            let heard = drive(connection);
+            client.batch_execute(&format!("LISTEN {}", self.channel)).await?;
+            Ok::<_, StoreError>(Hearing { _client: Some(client), heard })
+        };
+        match listening.await {
+            Ok(hearing) => Some(hearing),
+            Err(cause) => {
+                warn!(%cause, database = %other, "nothing is heard of other nodes but by store_poll_ms");
+                None
+            }
         }
-        Ok(Self { client, heard, channel, patience: database.statement_timeout })
     }
 
     /// What a statement gives. A database that does not answer has the connection be
     /// lost.
     async fn query(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>> {
-        let answer = tokio::time::timeout(self.patience, self.client.query_typed(sql, values)).await;
-        Ok(answer.map_err(|_| StoreError::failed("the database did not answer"))??)
+        let asked = async {
+            let Some(begin) = &self.begin else { return Ok(self.client.query_typed(sql, values).await?) };
+            let (begun, answer, ended) = tokio::join!(biased; self.client.batch_execute(begin),
+                self.client.query_typed(sql, values), self.client.batch_execute("COMMIT"));
+            begun?;
+            let answer = answer?;
+            ended?;
+            Ok(answer)
+        };
+        tokio::time::timeout(self.patience, asked).await.map_err(|_| no_answer())?
     }
 
     /// What is heard next; `None`: the connection has ended.
     pub async fn hear(link: Option<&mut Self>) -> Option<String> {
-        match link {
-            Some(link) => link.heard.recv().await,
+        match link.and_then(|link| link.hearing.as_mut()) {
+            Some(hearing) => hearing.heard.recv().await,
             None => std::future::pending().await,
         }
     }
@@ -177,6 +223,20 @@ impl Link {
         self.query(SQL, &[(&self.channel, Type::TEXT), (payloads, Type::TEXT_ARRAY)]).await?;
         Ok(())
     }
+}
+
+/// Drives a connection, as long as it is there; what is told on it.
+fn drive(mut connection: Connection<Socket, Stream>) -> mpsc::UnboundedReceiver<String> {
+    let (told, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                // Whoever does not listen has still something to ask on it.
+                let _ = told.send(notification.payload().to_owned());
+            }
+        }
+    });
+    heard
 }
 
 fn millis(duration: Duration) -> i64 {

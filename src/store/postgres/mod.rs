@@ -3,6 +3,7 @@
 //! One thread of each node writes ([`writer`]), a pool of connections reads. What
 //! the nodes know of one another they know from the database.
 
+mod address;
 pub(super) mod admin;
 mod bulk;
 mod catching_up;
@@ -10,6 +11,7 @@ pub(super) mod check;
 mod config;
 pub(super) mod copying;
 mod engine;
+mod faults;
 mod hints;
 mod keeper;
 mod lazily;
@@ -23,6 +25,7 @@ mod session;
 mod settings;
 mod stock;
 mod taking_over;
+mod tls;
 mod values;
 mod writer;
 
@@ -32,7 +35,7 @@ pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
 use self::keeper::Keeping;
 use self::session::Session;
-pub use self::settings::Settings;
+pub use self::settings::{Prepare, Settings, Timeouts};
 use self::writer::{Parts, Serving, Writer};
 use super::error::StoreError;
 use super::ledger::queue::Queue;
