@@ -7,9 +7,7 @@ use ::config::{Map, Value};
 
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
-use super::setting::{
-    CaFile, Filter, Networks, NodeName, OtherStore, Ports, PublicUrl, Roles, Setting, StoreAddress,
-};
+use super::setting::{CaFile, Filter, Networks, NodeName, OtherStore, Ports, PublicUrl, Roles, Setting, StoreAddress};
 use crate::store::{Durability, Prepare};
 
 /// Where a value comes from that nobody set.

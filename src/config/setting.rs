@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::rule::{Rule, Unit};
-use crate::trust::Trusted;
 use crate::store::{Database, Durability, Prepare};
+use crate::trust::Trusted;
 
 /// How a database is named.
 const FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";

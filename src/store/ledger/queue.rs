@@ -200,6 +200,23 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Puts what was taken, and not begun, back where it was.
+    pub fn put_back(&self, Taken { entry, cost, account }: Taken<T>) {
+        if let Some(account) = account {
+            return self.go_on(account, cost, entry);
+        }
+        let mut lines = self.lines();
+        if lines.state != State::Abandoned {
+            lines.first.push_front((cost, entry));
+            self.show(lines);
+        }
+    }
+
+    /// True if no newcomers are taken.
+    pub fn is_closed(&self) -> bool {
+        self.lines().state != State::Open
+    }
+
     /// Joins the priority line. It has no bound of its own: there is one
     /// sender, the delivery worker, and it has no more than one entry a request
     /// that is in flight, and one for outcomes.

@@ -42,8 +42,8 @@ impl Address {
             // Of several, what is read has to be where it is written.
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
-        let are_near = !config.get_hosts().is_empty()
-            && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        let are_near =
+            !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
         let (mode, check) = mode(&said)?;
         // A socket of the machine itself is never encrypted, whatever is said.
         config.ssl_mode(if are_near { SslMode::Disable } else { mode });
@@ -61,7 +61,8 @@ fn take_tls(url: &str) -> Result<(Said, String), String> {
     let (mut said, place) = (Said::default(), &url[scheme.len()..]);
     // Whoever has an @ or a ? in a password would else see a part of it as a host.
     let after = place.split_once('@').map_or(place, |(_, after)| after);
-    if after.contains('@') || place.split_once('?').is_some_and(|(before, _)| !before.contains('@') && place.contains('@'))
+    if after.contains('@')
+        || place.split_once('?').is_some_and(|(before, _)| !before.contains('@') && place.contains('@'))
     {
         return Err("it has an @ too many; in a name, a password or an option write it %40".to_owned());
     }
@@ -134,7 +135,8 @@ mod tests {
         ] {
             assert_eq!(Address::parse(url).unwrap().config.get_ssl_mode(), expected, "{url}");
         }
-        let Address { config, .. } = Address::parse("postgresql://a:b%40@c,e/d?sslmode=disable&options=-cx%3D1").unwrap();
+        let Address { config, .. } =
+            Address::parse("postgresql://a:b%40@c,e/d?sslmode=disable&options=-cx%3D1").unwrap();
         assert_eq!((config.get_password(), config.get_options()), (Some(&b"b@"[..]), Some("-cx=1")));
         assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
     }

@@ -89,8 +89,8 @@ pub struct Postgres {
 
 /// A transaction.
 struct Open {
-    /// A statement failed, so nothing of it can be committed.
-    has_failed: bool,
+    /// Why a statement failed, so that nothing of it can be committed.
+    failure: Option<StoreError>,
     held: HashSet<MerchantId>,
     /// Leases that stay as they are.
     fenced: HashSet<Bucket>,
@@ -106,7 +106,7 @@ struct Open {
 impl Open {
     fn at(now: Timestamp) -> Self {
         Self {
-            has_failed: false,
+            failure: None,
             held: HashSet::new(),
             fenced: HashSet::new(),
             counted: FxHashSet::default(),
@@ -198,19 +198,22 @@ impl Postgres {
         self.lazily.wait()
     }
 
-    /// Writes what was gathered, and commits. If it fails, what has become of the
-    /// transaction is unknown.
+    /// Writes what was gathered, and commits. Fails with [`StoreError::Unconfirmed`] if it
+    /// is unknown what has become of the transaction; if it fails otherwise, it is undone.
     pub fn commit(&mut self) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
-        if open.has_failed {
-            return Err(no_transaction());
+        if let Some(cause) = open.failure {
+            return Err(cause);
         }
         self.write_others(&mut open)?;
         let session = &self.session;
-        session.together(async {
+        let ended = session.together(async {
             let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.commit_with());
-            written.and(committed)
-        })
+            Ok((written, committed?))
+        });
+        // If what was written was refused, the database has answered the COMMIT by a rollback.
+        let (written, ()) = ended.map_err(|cause| StoreError::Unconfirmed(cause.to_string().into()))?;
+        written
     }
 
     /// Gives up the transaction, if there is one.
@@ -223,7 +226,10 @@ impl Postgres {
 
     /// Writes all that was gathered, so that what is read next is as it was decided.
     fn write_all(&mut self) -> Result<()> {
-        let Some(mut open) = self.open.take().filter(|open| !open.has_failed) else { return Err(no_transaction()) };
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
+        let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
         let written = self.write_others(&mut open).and_then(|()| {
             let session = &self.session;
             session.together(write_gathered(session, &open))
@@ -253,12 +259,15 @@ impl Postgres {
 
     /// Notes a failure: the transaction has failed with it.
     fn heed<T>(&mut self, result: Result<T>) -> Result<T> {
-        if result.is_err()
-            && let Some(open) = &mut self.open
-        {
-            open.has_failed = true;
+        if let (Err(cause), Some(open)) = (&result, &mut self.open) {
+            open.failure.get_or_insert_with(|| cause.clone());
         }
         result
+    }
+
+    /// Why nothing can be done in the transaction, if that is so.
+    fn failure(&self) -> Option<StoreError> {
+        self.open.as_ref().map_or_else(|| Some(no_transaction()), |open| open.failure.clone())
     }
 
     /// How large the store is, about.
@@ -397,7 +406,10 @@ impl Engine for Postgres {
     }
 
     fn write(&mut self, rows: Rows, _now: Timestamp) -> Result<()> {
-        let Some(open) = self.open.as_mut().filter(|open| !open.has_failed) else { return Err(no_transaction()) };
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
+        let Some(open) = &mut self.open else { return Err(no_transaction()) };
         if let Some((size, _)) = &mut self.size {
             *size += weight(&rows);
         }
@@ -431,7 +443,7 @@ impl Engine for Postgres {
     }
 
     fn is_open(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.has_failed)
+        self.failure().is_none()
     }
 
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool> {

@@ -29,7 +29,10 @@ mod tls;
 mod values;
 mod writer;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
@@ -50,16 +53,59 @@ use crate::work::apart::Apart;
 /// A store in a PostgreSQL database.
 pub type PostgresStore = SqlStore<Connections>;
 
+/// How long a look-up waits for a connection before it asks whether there can be one.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long at the most before connecting is tried again: half of it.
+const RECONNECT_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// Makes connections that read.
 #[derive(Clone)]
-pub struct Connections(Settings);
+pub struct Connections {
+    database: Settings,
+    /// Why no connection could be made the last time.
+    trouble: Arc<Mutex<Option<StoreError>>>,
+}
+
+impl Connections {
+    fn to(database: Settings) -> Self {
+        Self { database, trouble: Arc::default() }
+    }
+
+    /// Waits for one of a pool, but not if the database can't be reached.
+    fn get(&self, pool: &r2d2::Pool<Self>) -> Result<r2d2::PooledConnection<Self>, StoreError> {
+        let begun = Instant::now();
+        loop {
+            // To ask has one be made.
+            if let Ok(conn) = pool.get_timeout(LOOK_INTERVAL) {
+                return Ok(conn);
+            }
+            if let Some(cause) = &*self.trouble() {
+                return Err(StoreError::unavailable(cause));
+            }
+            if begun.elapsed() > self.database.timeouts.connect {
+                return Err(StoreError::unavailable("no connection to the database is free"));
+            }
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl r2d2::ManageConnection for Connections {
     type Connection = Session;
     type Error = StoreError;
 
     fn connect(&self) -> Result<Session, StoreError> {
-        Session::open(&self.0)
+        let opened = Session::open(&self.database);
+        let before = std::mem::replace(&mut *self.trouble(), opened.as_ref().err().cloned());
+        match (&opened, before) {
+            (Err(cause), None) => warn!(%cause, "the database can't be reached to read from it; trying on"),
+            (Ok(_), Some(_)) => info!("the database can be read again"),
+            _ => {}
+        }
+        opened
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), StoreError> {
@@ -69,6 +115,14 @@ impl r2d2::ManageConnection for Connections {
     fn has_broken(&self, session: &mut Session) -> bool {
         !session.is_alive()
     }
+}
+
+/// What is wrong with connections, [`Connections`] tells the log, once.
+#[derive(Debug)]
+struct Silent;
+
+impl<E> r2d2::HandleError<E> for Silent {
+    fn handle_error(&self, _: E) {}
 }
 
 impl Manager for Connections {
@@ -124,23 +178,25 @@ impl PostgresStore {
         let tending = Arc::clone(mailbox.tending());
         let for_keeper =
             keeper::Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), tending: Arc::clone(&tending) };
-        let keeping = Keeping::start(config.database.clone(), config.node.clone(), for_keeper)?;
-        let mut engine = Postgres::open(&config.database, keeping.node, Arc::clone(&tending))?;
+        let keeping = Keeping::start(config.database.for_writing(), config.node.clone(), for_keeper)?;
+        let mut engine = Postgres::open(&config.database.for_writing(), keeping.node, Arc::clone(&tending))?;
+        engine.session().bound_transactions(config.patience);
         let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
         let in_use = |user| metrics.readers_in_use.child(&[user]);
-        let pool = |size: u32| {
-            let manager = Connections(config.database.clone());
-            let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true).build(manager);
-            pool.map_err(StoreError::failed)
+        let readers = |size: u32, user| {
+            let manager = Connections::to(config.database.clone());
+            let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true);
+            let pool = pool.connection_timeout(2 * RECONNECT_INTERVAL_MAX).error_handler(Box::new(Silent));
+            let pool = pool.build_unchecked(manager.clone());
+            Readers::getting(pool, in_use(user), Box::new(move |pool| manager.get(pool)))
         };
-        let readers = Readers::new(pool(config.readers_max)?, in_use("calls"));
-        let lane_readers = Readers::new(pool(LANE_READERS)?, in_use("lanes"));
+        let (readers, lane_readers) = (readers(config.readers_max, "calls"), readers(LANE_READERS, "lanes"));
         let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
-        let is_paused = config.is_paused;
+        let (is_paused, patience) = (config.is_paused, Some(config.patience));
         let node = keeping.node;
         let writer = Writer::new(config, clock.clone(), parts, (engine, book, keeping.desk.clone()));
         let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
-        tracing::info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
+        info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
         let (trouble, commits, feed) = (writer.trouble(), writer.commits(), writer.feed());
         let serving = writer.start(keeping).map_err(StoreError::failed)?;
         Ok(Self {
@@ -155,6 +211,7 @@ impl PostgresStore {
             commits,
             trouble,
             is_paused,
+            patience,
             serving: Mutex::new(Some(serving)),
         })
     }

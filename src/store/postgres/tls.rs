@@ -81,7 +81,8 @@ impl TlsConnect<Socket> for Handshake {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let name = self.name.ok_or_else(|| io::Error::other("the host is no name that a certificate could have"))?;
+            let name =
+                self.name.ok_or_else(|| io::Error::other("the host is no name that a certificate could have"))?;
             let stream = TlsConnector::from(self.config).connect(name, socket).await?;
             Ok(Stream(Box::new(stream)))
         })
@@ -125,7 +126,10 @@ fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let read = x509_cert::Certificate::from_der(certificate).ok()?;
     match read.signature_algorithm.oid.to_string().as_str() {
         // RSA and ECDSA, with MD5, SHA-1 or SHA-256.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11" | "1.2.840.10045.4.1"
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
         | "1.2.840.10045.4.3.2" => Some(Sha256::digest(certificate).to_vec()),
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => Some(Sha384::digest(certificate).to_vec()),
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => Some(Sha512::digest(certificate).to_vec()),

@@ -15,8 +15,14 @@ use crate::work::{self, Account};
 /// Look-ups of one account that may wait for a connection.
 const WAITING_MAX: usize = 4_096;
 
+/// Waits for a connection that is free.
+pub type Get<M> = dyn Fn(&r2d2::Pool<M>) -> Result<r2d2::PooledConnection<M>, StoreError> + Send + Sync;
+
 /// The pool, until the store is closed.
-struct Connections<M: Manager>(RwLock<Option<r2d2::Pool<M>>>);
+struct Connections<M: Manager> {
+    pool: RwLock<Option<r2d2::Pool<M>>>,
+    get: Box<Get<M>>,
+}
 
 /// Some connections that read, which accounts use by turns, a step at a time.
 pub struct Readers<M: Manager> {
@@ -31,8 +37,13 @@ pub struct Readers<M: Manager> {
 impl<M: Manager> Readers<M> {
     /// Reads through these; how many are in use is shown there.
     pub fn new(connections: r2d2::Pool<M>, in_use: Gauge) -> Self {
+        Self::getting(connections, in_use, Box::new(|pool| pool.get().map_err(StoreError::failed)))
+    }
+
+    /// The same with an own way to wait for one that is free.
+    pub fn getting(connections: r2d2::Pool<M>, in_use: Gauge, get: Box<Get<M>>) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
-        Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places, in_use }
+        Self { connections: Arc::new(Connections { pool: RwLock::new(Some(connections)), get }), places, in_use }
     }
 
     /// Lets look-ups that are under way end, and closes the connections;
@@ -72,7 +83,7 @@ impl<M: Manager> Readers<M> {
     ) -> Result<T, StoreError> {
         let (connections, in_use) = (Arc::clone(&self.connections), self.in_use.clone());
         let look = move || {
-            let mut conn = connections.pool()?.get().map_err(StoreError::failed)?;
+            let mut conn = (connections.get)(&connections.pool()?)?;
             let _in_use = Present::new(&in_use);
             work::step("a reader of the store", || M::with(&mut conn, work))
         };
@@ -123,7 +134,7 @@ impl<M: Manager> Readers<M> {
 
 impl<M: Manager> Connections<M> {
     fn pool(&self) -> Result<r2d2::Pool<M>, StoreError> {
-        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner);
         pool.clone().ok_or(StoreError::ShuttingDown)
     }
 
@@ -131,8 +142,8 @@ impl<M: Manager> Connections<M> {
     /// whichever thread that happens. So each is taken out when its look-up has
     /// ended, and closed here.
     fn close(&self) {
-        let Some(pool) = self.0.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let taken: Vec<_> = (0..pool.max_size()).map_while(|_| pool.get().ok()).collect();
+        let Some(pool) = self.pool.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let taken: Vec<_> = (0..pool.max_size()).map_while(|_| (self.get)(&pool).ok()).collect();
         taken.into_iter().for_each(|mut conn| M::close(&mut conn));
     }
 }

@@ -1,6 +1,7 @@
 //! A store in a database: what all engines that speak SQL have in common.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -52,6 +53,8 @@ pub struct SqlStore<B: Backend> {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) feed: Arc<Feed>,
     pub(crate) is_paused: bool,
+    /// How long a change may wait for its turn; `None`: as long as it takes.
+    pub(crate) patience: Option<Duration>,
     pub(crate) commits: watch::Receiver<u64>,
     pub(crate) trouble: watch::Receiver<Option<Trouble>>,
     pub(crate) serving: Mutex<Option<B::Serving>>,
@@ -71,6 +74,10 @@ impl<B: Backend> Base for SqlStore<B> {
 
     fn queue(&self) -> &Queue<Queued> {
         &self.queue
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     fn waits(&self) -> &Waits {

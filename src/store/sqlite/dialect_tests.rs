@@ -140,6 +140,7 @@ fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
         mailbox: Arc::default(),
         feed: Arc::new(Feed::new(Metrics::default().subscribers.clone())),
         is_paused: false,
+        patience: None,
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),
         serving: Mutex::new(None),

@@ -83,6 +83,7 @@ impl SqliteStore {
             commits,
             trouble,
             is_paused: config.is_paused,
+            patience: None,
             serving: Mutex::new(Some(serving)),
         })
     }
