@@ -1,5 +1,6 @@
 //! PostgreSQL, by the suite.
 
+mod encrypted;
 mod nodes;
 
 use std::sync::Arc;
