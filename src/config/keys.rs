@@ -254,7 +254,8 @@ keys! {
     /// holds up the merchants for whom it was writing.
     store_idle_timeout_ms: Duration = "5000", millis(100, 600_000);
     /// How long a change, such as a publish, waits for PostgreSQL before it is refused with
-    /// nothing done, and how long its transaction may take once it has begun.
+    /// nothing done, how long its transaction may take once it has begun, and how long a look-up
+    /// of a call may take.
     publish_patience_ms: Duration = "5000", millis(100, 600_000);
     /// Connections that read the store.
     readers_max: u32 = "4", count(1, 256);

@@ -23,7 +23,7 @@ until [ -S "$2/.s.PGSQL.6432" ]; do
 done
 echo ready
 read -r _
-kill -KILL "$pooler"
+kill -TERM "$pooler"
 wait "$pooler"
 "#;
 

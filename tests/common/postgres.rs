@@ -1,6 +1,6 @@
 //! A PostgreSQL server of the test program's own, which ends with it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,8 @@ use std::sync::{Mutex, OnceLock};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::bouncer::Bouncer;
 
 /// PostgreSQL refuses to run as root, so it runs as nobody.
 pub const NOBODY: u32 = 65_534;
@@ -47,6 +49,7 @@ pub struct Postgres {
     folder: TempDir,
     keeper: Child,
     said: Mutex<BufReader<ChildStdout>>,
+    port: String,
     schemas: AtomicU32,
 }
 
@@ -94,15 +97,18 @@ impl Postgres {
         as_nobody(&mut keeper);
         let mut keeper = keeper.spawn().unwrap();
         let said = Mutex::new(BufReader::new(keeper.stdout.take().unwrap()));
-        let server = Self { folder, keeper, said, schemas: AtomicU32::new(0) };
+        let server = Self { folder, keeper, said, port: port.to_owned(), schemas: AtomicU32::new(0) };
         server.await_start();
         server
     }
 
     fn await_start(&self) {
-        let mut said = String::new();
-        self.said.lock().unwrap().read_line(&mut said).unwrap();
-        assert_eq!(said, "ready\n", "PostgreSQL did not start");
+        let (mut said, mut told) = (String::new(), self.said.lock().unwrap());
+        told.read_line(&mut said).unwrap();
+        if said != "ready\n" {
+            told.read_to_string(&mut said).unwrap();
+            panic!("PostgreSQL did not start: {said}");
+        }
     }
 
     /// Its folder, where its socket is, too.
@@ -148,8 +154,14 @@ impl Postgres {
         }
     }
 
-    /// Where an empty schema of the server is.
+    /// Where an empty schema of the server is; or, if `TALLYHOOK_POOLED` is set, an empty
+    /// database of the shared one, behind PgBouncer.
     pub fn schema(&self) -> String {
+        static POOLED: OnceLock<Option<Bouncer>> = OnceLock::new();
+        if std::env::var_os("TALLYHOOK_POOLED").is_some() {
+            let pooled = POOLED.get_or_init(|| Bouncer::start(Self::shared()?));
+            return pooled.as_ref().expect("PgBouncer is installed").database().0;
+        }
         let name = format!("s{}", self.schemas.fetch_add(1, Ordering::Relaxed));
         self.run(&format!("CREATE SCHEMA {name}"));
         format!("{}?options=-csearch_path%3D{name}", self.url())
@@ -181,7 +193,7 @@ impl Postgres {
     /// Where it is, in its first schema.
     pub fn url(&self) -> String {
         let folder = self.data();
-        format!("postgres://hook@{}/postgres", folder.to_str().unwrap().replace('/', "%2F"))
+        format!("postgres://hook@{}:{}/postgres", folder.to_str().unwrap().replace('/', "%2F"), self.port)
     }
 }
 

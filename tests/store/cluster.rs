@@ -80,7 +80,7 @@ impl Cluster {
     fn join(&mut self) {
         let log = self.folder.path().join(format!("node-{}.log", self.nodes.len()));
         let ttl = LEASE_TTL.as_millis().to_string();
-        let mut flags = vec!["--lease-ttl-ms", &ttl, "--store-poll-ms", "1000"];
+        let mut flags = vec!["--lease-ttl-ms", &ttl];
         flags.extend(self.flags.iter().map(String::as_str));
         self.nodes.push(Process::with_store(&self.store, log, &flags));
     }
@@ -332,7 +332,8 @@ impl Scene {
 
 async fn tell(seed: u64, events: usize, server: &'static Postgres, store: String) {
     let mut random = fastrand::Rng::with_seed(seed);
-    let cluster = tokio::task::spawn_blocking(move || Cluster::start(store, NODES, &[])).await.unwrap();
+    let cluster =
+        tokio::task::spawn_blocking(move || Cluster::start(store, NODES, &["--store-poll-ms", "1000"])).await.unwrap();
     let how = Publishing {
         urls: cluster.urls(),
         last: Arc::new(AtomicUsize::new(events)),

@@ -1,5 +1,5 @@
-//! The URL of a database. What it says of TLS is read here, as libpq has it; the rest
-//! is tokio-postgres's.
+//! The URL of a database. What it says of TLS is read here, as libpq has it, and what
+//! sessions begin with, which a pooler may not pass on; the rest is tokio-postgres's.
 
 use std::borrow::Cow;
 
@@ -17,22 +17,25 @@ const SYSTEM: &str = "system";
 pub struct Address {
     /// Where, as whom, and whether they are encrypted at all.
     pub config: Config,
+    /// What its sessions are to be set to from the beginning, such as `-csearch_path=hooks`.
+    pub options: Option<String>,
     /// What is looked at if they are.
     pub tls: Tls,
 }
 
-/// What is said of TLS.
+/// What is read here.
 #[derive(Default)]
 struct Said {
     mode: Option<String>,
     root: Option<String>,
+    options: Option<String>,
 }
 
 impl Address {
     /// From `postgres://USER:PASSWORD@HOST:PORT/DATABASE?sslmode=verify-full` and its like.
     /// The error says what is wrong with which part, and never repeats a password.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let (said, rest) = take_tls(url)?;
+        let (said, rest) = take_own(url)?;
         let mut config: Config = rest.parse().map_err(|cause: tokio_postgres::Error| in_words(&cause))?;
         let hosts = config.get_hosts();
         if hosts.is_empty() && config.get_hostaddrs().is_empty() {
@@ -50,12 +53,12 @@ impl Address {
         let trusted = said.root.as_deref().filter(|root| *root != SYSTEM).map(read_root).transpose()?;
         let tls = Tls::new(check, trusted.as_ref())
             .map_err(|cause| format!("sslrootcert: its certificates can't be used: {cause}"))?;
-        Ok(Self { config, tls })
+        Ok(Self { config, options: said.options, tls })
     }
 }
 
-/// What the URL says of TLS, and the rest of it.
-fn take_tls(url: &str) -> Result<(Said, String), String> {
+/// What is read here of a URL, and the rest of it.
+fn take_own(url: &str) -> Result<(Said, String), String> {
     let scheme = ["postgres://", "postgresql://"].into_iter().find(|scheme| url.starts_with(scheme));
     let Some(scheme) = scheme else { return Err("it does not begin with postgres://".to_owned()) };
     let (mut said, place) = (Said::default(), &url[scheme.len()..]);
@@ -77,6 +80,7 @@ fn take_tls(url: &str) -> Result<(Said, String), String> {
         let value = || form_urlencoded::parse(option.as_bytes()).next().map(|(_, value)| Cow::into_owned(value));
         match key {
             "sslmode" => said.mode = value(),
+            "options" => said.options = value(),
             "sslrootcert" => said.root = value().filter(|root| !root.is_empty()),
             _ => rest.push(option),
         }
@@ -135,9 +139,9 @@ mod tests {
         ] {
             assert_eq!(Address::parse(url).unwrap().config.get_ssl_mode(), expected, "{url}");
         }
-        let Address { config, .. } =
+        let Address { config, options, .. } =
             Address::parse("postgresql://a:b%40@c,e/d?sslmode=disable&options=-cx%3D1").unwrap();
-        assert_eq!((config.get_password(), config.get_options()), (Some(&b"b@"[..]), Some("-cx=1")));
+        assert_eq!((config.get_password(), options.as_deref()), (Some(&b"b@"[..]), Some("-cx=1")));
         assert_eq!(config.get_target_session_attrs(), TargetSessionAttrs::ReadWrite);
     }
 

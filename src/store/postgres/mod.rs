@@ -190,7 +190,8 @@ impl PostgresStore {
             let pool = pool.build_unchecked(manager.clone());
             Readers::getting(pool, in_use(user), Box::new(move |pool| manager.get(pool)))
         };
-        let (readers, lane_readers) = (readers(config.readers_max, "calls"), readers(LANE_READERS, "lanes"));
+        let (lane_readers, readers) = (readers(LANE_READERS, "lanes"), readers(config.readers_max, "calls"));
+        let readers = readers.within(config.patience);
         let parts = Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), metrics };
         let (is_paused, patience) = (config.is_paused, Some(config.patience));
         let node = keeping.node;

@@ -71,6 +71,7 @@ pub struct Way {
 #[derive(Clone, Debug)]
 pub struct Settings {
     database: Config,
+    options: Option<String>,
     tls: Tls,
     /// How long is waited for it.
     pub timeouts: Timeouts,
@@ -105,9 +106,10 @@ impl Settings {
     /// From a URL such as `postgres://user:password@host:5432/database`. The error never
     /// repeats a password.
     pub fn parse(url: &str) -> Result<Self, StoreError> {
-        let Address { config, tls } = Address::parse(url).map_err(StoreError::failed)?;
+        let Address { config, options, tls } = Address::parse(url).map_err(StoreError::failed)?;
         Ok(Self {
             database: config,
+            options,
             tls,
             timeouts: Timeouts::default(),
             prepare: Prepare::default(),
@@ -132,7 +134,9 @@ impl Settings {
         let linking = async {
             let way = self.way().await?;
             let mut database = self.database.clone();
-            database.options(way.options.clone().unwrap_or_default());
+            if let Some(options) = &way.options {
+                database.options(options);
+            }
             let (client, connection) = self.reach(&database).await?;
             Ok((client, connection, way))
         };
@@ -163,8 +167,7 @@ impl Settings {
     }
 
     async fn find_way(&self) -> Result<Way, StoreError> {
-        let own = self.database.get_options().map(str::to_owned);
-        let marked = format!("{} -c {MARK}=on", own.as_deref().unwrap_or_default());
+        let marked = format!("{} -c {MARK}=on", self.options.as_deref().unwrap_or_default());
         let mut database = self.database.clone();
         database.target_session_attrs(TargetSessionAttrs::Any).options(marked.trim());
         let is_marked = match self.reach(&database).await {
@@ -186,7 +189,7 @@ impl Settings {
             Err(cause) => return Err(cause.into()),
         };
         let is_pooled = !is_marked || self.prepare == Prepare::Off;
-        if !is_marked && own.is_some() {
+        if !is_marked && self.options.is_some() {
             return Err(StoreError::failed(
                 "a pooler stands in front of the database and does not pass on what the URL says by options=; leave \
                  that out, and for another schema let the database have it: ALTER ROLE … SET search_path = …",

@@ -226,7 +226,8 @@ impl ServerCertVerifier for AnyHost {
 pub fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
     let tls = find(error)?;
     Some(match tls {
-        TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => {
+        // The latter of an authority that is called as another one.
+        TlsError::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "nobody who is trusted vouches for the database's certificate; name the file of its authority with \
              sslrootcert=FILE in the URL"
                 .to_owned()

@@ -2,6 +2,9 @@
 
 use std::ops::Add;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::conn::{Conn, Manager};
 use super::steps::Step;
@@ -32,6 +35,8 @@ pub struct Readers<M: Manager> {
     places: Apart,
     /// How many are in use, for whoever watches the server.
     in_use: Gauge,
+    /// How long a look-up may take; `None`: as long as it takes.
+    patience: Option<Duration>,
 }
 
 impl<M: Manager> Readers<M> {
@@ -43,7 +48,17 @@ impl<M: Manager> Readers<M> {
     /// The same with an own way to wait for one that is free.
     pub fn getting(connections: r2d2::Pool<M>, in_use: Gauge, get: Box<Get<M>>) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
-        Self { connections: Arc::new(Connections { pool: RwLock::new(Some(connections)), get }), places, in_use }
+        Self {
+            connections: Arc::new(Connections { pool: RwLock::new(Some(connections)), get }),
+            places,
+            in_use,
+            patience: None,
+        }
+    }
+
+    /// Whoever looks something up waits no longer than that.
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Lets look-ups that are under way end, and closes the connections;
@@ -87,7 +102,15 @@ impl<M: Manager> Readers<M> {
             let _in_use = Present::new(&in_use);
             work::step("a reader of the store", || M::with(&mut conn, work))
         };
-        self.places.run(account, look).await.map_err(|cause| match cause {
+        let looked = self.places.run(account, look);
+        let looked = match self.patience {
+            // What is under way ends by itself.
+            Some(patience) => timeout(patience, looked)
+                .await
+                .map_err(|_| StoreError::unavailable("a look-up has waited too long for the database"))?,
+            None => looked.await,
+        };
+        looked.map_err(|cause| match cause {
             ApartError::Crowded => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
             ApartError::Broken => StoreError::failed(cause),
         })?

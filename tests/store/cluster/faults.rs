@@ -9,9 +9,9 @@ use super::*;
 const PATIENCE_MS: u64 = 1_500;
 /// How long a statement may take.
 const STATEMENT_MS: u64 = 2_000;
-/// The longest that anybody waits for a fault: for a place to look up who he is, until that
-/// statement is given up, and then for his turn and his transaction.
-const FAULT_MAX: Duration = Duration::from_millis(2 * (STATEMENT_MS + 1_000) + 2 * PATIENCE_MS + 2_000);
+/// The longest that anybody waits for a fault: while it is looked up who he is, for his turn,
+/// and for his transaction; and a moment.
+const FAULT_MAX: Duration = Duration::from_millis(3 * PATIENCE_MS + 1_500);
 /// Events that have to be accepted after each.
 const EVENTS_BETWEEN: usize = 60;
 
@@ -73,6 +73,8 @@ async fn whatever_becomes_of_the_database_nothing_accepted_is_lost() {
     let (patience, statement) = (PATIENCE_MS.to_string(), STATEMENT_MS.to_string());
     let start = move || {
         let flags = [
+            "--store-poll-ms",
+            "1000",
             "--publish-patience-ms",
             &patience,
             "--store-statement-timeout-ms",

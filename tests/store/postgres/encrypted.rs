@@ -6,9 +6,10 @@ use super::*;
 
 type Issuer = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Issuer {
+fn authority(name: &str) -> Issuer {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
     Issuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
@@ -25,8 +26,8 @@ fn encrypted(by: &Issuer) -> Option<(Postgres, u16)> {
     let port = free_port();
     let set = format!("port={port}");
     let access = "local all all trust\nhost all all all scram-sha-256\n";
-    let files = [("server.crt", &*certificate.pem()), ("server.key", &*key.serialize_pem()), ("hba.conf", access)];
-    let flags = ["-c", &set, "-c", "ssl=on", "-c", "listen_addresses=127.0.0.1", "-c", "hba_file=hba.conf"];
+    let files = [("server.crt", &*certificate.pem()), ("server.key", &*key.serialize_pem()), ("pg_hba.conf", access)];
+    let flags = ["-c", &set, "-c", "ssl=on", "-c", "listen_addresses=127.0.0.1"];
     let server = Postgres::private(&flags, &files)?;
     server.run("ALTER ROLE hook PASSWORD 'over the wire'");
     Some((server, port))
@@ -40,7 +41,7 @@ fn connecting(url: &str) -> Result<(), String> {
 
 #[test]
 fn certificates_count_as_sslmode_says() {
-    let (own, other) = (authority(), authority());
+    let (own, other) = (authority("own"), authority("other"));
     let Some((server, port)) = encrypted(&own) else {
         return left_out("encrypted connections to PostgreSQL: it is not installed; tests/run installs it");
     };
