@@ -240,6 +240,14 @@ impl<T> Queue<T> {
         !lines.is_empty() || lines.state == State::Open
     }
 
+    /// Waits that long, whatever comes, or until the queue is closed meanwhile.
+    pub fn rest(&self, patience: Duration) {
+        let lines = self.lines();
+        let before = lines.state;
+        let rested = self.filled.wait_timeout_while(lines, patience, |lines| lines.state == before);
+        drop(rested.expect("nothing panics while it holds the lines"));
+    }
+
     /// Takes the next entry for a commit that has spent so much; `None` if
     /// there is none that it still has room for. One of each kind has room in
     /// any commit.
@@ -443,6 +451,23 @@ mod tests {
         assert!(queue.wait(Duration::MAX));
         assert_eq!(commit(&queue), ["a4"]);
         assert!(!queue.wait(Duration::MAX));
+    }
+
+    #[test]
+    fn what_is_put_back_is_where_it_was() {
+        let queue = Queue::new(10, Gauge::default());
+        for name in ["o1", "o2"] {
+            queue.push_first(Cost(1), name).unwrap();
+        }
+        for name in ["a1", "a2"] {
+            queue.push(ANN, Cost(1), name).unwrap();
+        }
+        let taken: Vec<_> = std::iter::repeat_with(|| queue.take(Spent::default())).take(3).flatten().collect();
+        taken.into_iter().rev().for_each(|taken| queue.put_back(taken));
+        assert_eq!(commit(&queue), ["o1", "o2", "a1", "a2"]);
+        assert!(!queue.is_closed());
+        queue.close();
+        assert!(queue.is_closed());
     }
 
     #[test]

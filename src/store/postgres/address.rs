@@ -148,21 +148,21 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_a_password() {
         for (url, words) in [
-            ("postgres://a:pass@word@c/d", "%40"),
-            ("postgres://c/d?password=pass@word", "%40"),
-            ("postgres://a:pass@wo?rd@c/d", "%40"),
-            ("postgres://a:word@c/d?word", "no list of options"),
-            ("postgres://a:word@c/d?sslmod=x", "unknown option `sslmod`"),
-            ("postgres://a:word@c:x/d", "invalid value for option `port`"),
-            ("postgres://a:word@/d", "names no host"),
-            ("postgres://a:word@c/d?sslmode=allow", "verify-ca and verify-full"),
-            ("postgres://a:word@c/d?sslrootcert=x", "sslmode=verify-full"),
-            ("postgres://a:word@c/d?sslmode=prefer&sslrootcert=x", "sslmode=verify-full"),
-            ("postgres://a:word@c/d?sslmode=verify-full&sslrootcert=/none.pem", "/none.pem can't be read"),
-            ("postgres://a:word@c/d?sslmode=verify-full&sslrootcert=Cargo.toml", "no certificate up to here"),
+            ("postgres://a:s3@cret@c/d", "%40"),
+            ("postgres://c/d?password=s3@cret", "%40"),
+            ("postgres://a:s3@cr?et@c/d", "%40"),
+            ("postgres://a:s3cret@c/d?s3cret", "no list of options"),
+            ("postgres://a:s3cret@c/d?sslmod=x", "unknown option `sslmod`"),
+            ("postgres://a:s3cret@c:x/d", "invalid value for option `port`"),
+            ("postgres://a:s3cret@/d", "names no host"),
+            ("postgres://a:s3cret@c/d?sslmode=allow", "verify-ca and verify-full"),
+            ("postgres://a:s3cret@c/d?sslrootcert=x", "sslmode=verify-full"),
+            ("postgres://a:s3cret@c/d?sslmode=prefer&sslrootcert=x", "sslmode=verify-full"),
+            ("postgres://a:s3cret@c/d?sslmode=verify-full&sslrootcert=/none.pem", "/none.pem can't be read"),
+            ("postgres://a:s3cret@c/d?sslmode=verify-full&sslrootcert=Cargo.toml", "no certificate up to here"),
         ] {
             let told = Address::parse(url).err().expect(url);
-            assert!(told.contains(words) && !told.contains("word@") && !told.contains("pass"), "{url}: {told}");
+            assert!(told.contains(words) && !told.contains("s3") && !told.contains("cret"), "{url}: {told}");
         }
     }
 }

@@ -225,7 +225,7 @@ impl Writer {
             }
             return;
         }
-        std::thread::sleep(LOOK_INTERVAL);
+        self.queue.rest(LOOK_INTERVAL);
     }
 
     fn rest(&mut self) {
