@@ -27,7 +27,7 @@ use crate::process::{PROGRAM, Process};
 use crate::tools::{self, left_out};
 
 /// Stories that are told; more by `TALLYHOOK_CLUSTER_SEEDS`.
-const SEEDS: u64 = 4;
+const SEEDS: u64 = 3;
 /// Stories that are told at once.
 const AT_ONCE: usize = 2;
 /// Events of one; more by `TALLYHOOK_CLUSTER_EVENTS`.
