@@ -146,6 +146,13 @@ impl Settings {
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
         let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);
+        let (prepare, patience) = (self.store_prepare?, self.publish_patience_ms?);
+        let timeouts = store::DatabaseTimeouts {
+            connect: self.store_connect_timeout_ms?,
+            statement: self.store_statement_timeout_ms?,
+            lock: self.store_lock_timeout_ms?,
+            idle: self.store_idle_timeout_ms?,
+        };
         let roles = self.roles?;
         let (poll, glance) = match is_shared {
             true if named_poll => (self.store_poll_ms?, SHARED_GLANCE.max(self.store_poll_ms?)),
@@ -159,6 +166,7 @@ impl Settings {
             lease_ttl: self.lease_ttl_ms?,
             poll,
             notifies: self.store_notify?,
+            notify_database: self.store_notify_url?.0,
         };
         let node_name = node.name.clone();
         let store = match address {
@@ -172,10 +180,11 @@ impl Settings {
                 terms,
             }),
             StoreAddress::Database(database) => store::Config::Database(Box::new(store::DatabaseConfig {
-                database: *database,
+                database: database.with(timeouts, prepare),
                 node,
                 readers_max,
                 write_queue_max,
+                patience,
                 is_paused,
                 terms,
             })),

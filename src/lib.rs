@@ -17,4 +17,5 @@ pub mod render;
 pub mod service;
 pub mod store;
 pub mod telemetry;
+pub mod trust;
 pub mod work;

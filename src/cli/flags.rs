@@ -81,6 +81,8 @@ fn flag(key: &'static Key) -> Arg {
         Rule::Number { .. } => flag.help_heading("Limits and times"),
         Rule::Address
         | Rule::Store
+        | Rule::Database
+        | Rule::Prepare
         | Rule::Durability
         | Rule::Filter
         | Rule::Url
@@ -94,6 +96,8 @@ fn value_name(rule: Rule) -> &'static str {
     match rule {
         Rule::Address => "ADDRESS:PORT",
         Rule::Store => "sqlite:PATH",
+        Rule::Database => "postgres://…",
+        Rule::Prepare => "auto|on|off",
         Rule::Durability => "full|normal",
         Rule::Switch => "true|false",
         Rule::Networks => "CIDR",

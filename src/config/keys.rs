@@ -7,8 +7,10 @@ use ::config::{Map, Value};
 
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
-use super::setting::{CaFile, Filter, Networks, NodeName, OpsAddress, Ports, PublicUrl, Roles, Setting, StoreAddress};
-use crate::store::Durability;
+use super::setting::{
+    CaFile, Filter, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting, StoreAddress,
+};
+use crate::store::{Durability, Prepare};
 
 /// Where a value comes from that nobody set.
 pub const DEFAULT_ORIGIN: &str = "default";
@@ -95,6 +97,7 @@ keys! {
     public_url: PublicUrl = "", Rule::Url;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
     /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, may be shared by several servers.
+    /// With ?sslmode=verify-full behind it, and &sslrootcert=FILE for an authority of one's own, it is encrypted and known for what it is.
     store: StoreAddress = "sqlite:tallyhook.db", Rule::Store;
     /// What an answer promises: with full, what was accepted survives a power cut;
     /// with normal, a crash of the process.
@@ -239,6 +242,26 @@ keys! {
     /// Without it they find that out by store_poll_ms. A pooler that pools transactions can't
     /// pass it on.
     store_notify: bool = "true", Rule::Switch;
+    /// The address at which a node hears of others, if store names a pooler; PostgreSQL itself,
+    /// written as store is.
+    store_notify_url: OtherStore = "", Rule::Database;
+    /// Whether statements are kept prepared in PostgreSQL: auto does it unless a pooler of
+    /// transactions stands in front of it; on, with one that keeps them, such as PgBouncer from
+    /// 1.21 on with max_prepared_statements; off takes it for granted that there is a pooler.
+    store_prepare: Prepare = "auto", Rule::Prepare;
+    /// How long connecting to PostgreSQL may take.
+    store_connect_timeout_ms: Duration = "5000", millis(100, 600_000);
+    /// How long PostgreSQL may take for one statement.
+    store_statement_timeout_ms: Duration = "10000", millis(100, 600_000);
+    /// How long a change waits in PostgreSQL for another one that holds the same merchant or row.
+    store_lock_timeout_ms: Duration = "2000", millis(10, 600_000);
+    /// How long a transaction may stand still before PostgreSQL ends it: so long a node that hangs
+    /// holds up the merchants for whom it was writing.
+    store_idle_timeout_ms: Duration = "5000", millis(100, 600_000);
+    /// How long a change, such as a publish, waits for PostgreSQL before it is refused with
+    /// nothing done, how long its transaction may take once it has begun, and how long a look-up
+    /// of a call may take.
+    publish_patience_ms: Duration = "5000", millis(100, 600_000);
     /// Connections that read the store.
     readers_max: u32 = "4", count(1, 256);
     /// How long an idempotency key counts.

@@ -7,6 +7,10 @@ pub enum Rule {
     Address,
     /// `sqlite:PATH`.
     Store,
+    /// `postgres://…`.
+    Database,
+    /// `auto`, `on` or `off`.
+    Prepare,
     /// `full` or `normal`.
     Durability,
     /// `true` or `false`.
@@ -57,6 +61,8 @@ impl Rule {
         match self {
             Self::Address => "ADDRESS:PORT".to_owned(),
             Self::Store => "sqlite:PATH or postgres://…".to_owned(),
+            Self::Database => "postgres://…".to_owned(),
+            Self::Prepare => "auto, on or off".to_owned(),
             Self::Durability => "full or normal".to_owned(),
             Self::Switch => "true or false".to_owned(),
             Self::Networks => "networks or addresses".to_owned(),

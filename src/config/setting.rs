@@ -11,8 +11,8 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::rule::{Rule, Unit};
-use crate::delivery::trust::Trusted;
-use crate::store::{Database, Durability};
+use crate::store::{Database, Durability, Prepare};
+use crate::trust::Trusted;
 
 /// How a database is named.
 const FORM: &str = "postgres://USER:PASSWORD@HOST:PORT/DATABASE";
@@ -31,6 +31,8 @@ pub enum StoreAddress {
     /// A database.
     Database(Box<Database>),
 }
+/// Another address of a database, or none.
+pub struct OtherStore(pub Option<Database>);
 /// What a node is called.
 pub struct NodeName(pub String);
 /// What a node does.
@@ -79,9 +81,7 @@ impl Setting for StoreAddress {
         let problem = |problem: &str| Err(format!("{} {problem}", shown(value)));
         let Some(text) = text(value) else { return problem("is no store; write sqlite:PATH or postgres://…") };
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            // The text may hold a password, so it is not shown.
-            let wrong = |cause| format!("is no address of a database ({cause}); write {FORM}");
-            return Database::parse(text).map(|database| Self::Database(Box::new(database))).map_err(wrong);
+            return database(text).map(|database| Self::Database(Box::new(database)));
         }
         match text.strip_prefix("sqlite:") {
             None => problem("is no store; write sqlite:PATH, such as sqlite:tallyhook.db, or postgres://…"),
@@ -94,6 +94,32 @@ impl Setting for StoreAddress {
                 problem("is no plain path; write sqlite:PATH")
             }
             Some(path) => Ok(Self::File(path.into())),
+        }
+    }
+}
+
+/// The text may hold a password, so it is not shown.
+fn database(text: &str) -> Result<Database, String> {
+    Database::parse(text).map_err(|cause| format!("is no address of a database ({cause}); write {FORM}"))
+}
+
+impl Setting for OtherStore {
+    fn read(_: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(None)),
+            Some(text) => database(text).map(|database| Self(Some(database))),
+            None => Err(format!("{} is no address of a database; write {FORM}", shown(value))),
+        }
+    }
+}
+
+impl Setting for Prepare {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match (&value.kind, text(value)) {
+            (_, Some("auto")) => Ok(Self::Auto),
+            (ValueKind::Boolean(true), _) | (_, Some("on" | "true")) => Ok(Self::On),
+            (ValueKind::Boolean(false), _) | (_, Some("off" | "false")) => Ok(Self::Off),
+            _ => Err(format!("{} is none of them; write {}", shown(value), rule.allowed())),
         }
     }
 }

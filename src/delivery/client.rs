@@ -28,13 +28,13 @@ use super::guard::Guard;
 use super::pool::{Keeping, Pool, Wire};
 use super::readable::readable;
 use super::sessions::Sessions;
-use super::trust::{self, Trusted};
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
 use crate::render::log::{LOG_ANSWER_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
+use crate::trust::{self, Trusted};
 
 /// How much of an answer that can't be read is shown.
 const SHOWN_BYTES_MAX: usize = 100;

@@ -25,14 +25,13 @@ mod sessions;
 mod sim;
 mod stream;
 mod tenant;
-pub mod trust;
 pub mod worker;
 
 use std::time::Duration;
 
 use self::guard::Targets;
-use self::trust::Trusted;
 use crate::render::batch::BATCH_BYTES_MAX;
+use crate::trust::Trusted;
 
 /// The most bytes of messages a lane loads at once, and the most that wait in
 /// it before it asks for more; one delivery always fits, and so does a batch.

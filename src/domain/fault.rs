@@ -189,6 +189,17 @@ impl Fault {
         }
     }
 
+    /// The same as a refusal of that code, if nothing was wrong but the moment: what can't
+    /// be looked up now can be a little later.
+    pub fn or_refused(self, code: FaultCode) -> Self {
+        if self.is_for_now() { Self { code, ..self } } else { self }
+    }
+
+    /// True if what failed is the server's, and trying again makes sense.
+    pub fn is_for_now(&self) -> bool {
+        self.code == FaultCode::Internal && self.retry_after.is_some()
+    }
+
     /// Says when trying again makes sense.
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);

@@ -84,7 +84,8 @@ impl Service {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let (events, mismatches) = self.check_events(caller.merchant_id, events).await?;
+        let checked = self.check_events(caller.merchant_id, events).await;
+        let (events, mismatches) = checked.map_err(|fault| fault.or_refused(FaultCode::EventRefused))?;
         let receipts = self.store.publish(caller.by(), events).await.map_err(|cause| PUBLISH.fault(cause))?;
         self.metrics.events.inc_by(receipts.len() as u64);
         let published = receipts.into_iter().zip(mismatches);

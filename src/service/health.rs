@@ -57,6 +57,7 @@ fn in_public(trouble: &Trouble) -> String {
     let what = match trouble {
         Trouble::DiskFull => "its disk is full, or takes no more for another reason",
         Trouble::TakenAway(_) => "its file was deleted, moved or replaced",
+        Trouble::Refused(_) => "its database takes no changes",
         Trouble::Closed(_) => "it can't be reached, or not be opened again",
     };
     format!("{what}; the log has more")
@@ -93,9 +94,12 @@ mod tests {
         let said =
             |health: &Health| health.problems().into_iter().map(|one| (one.part, one.problem)).collect::<Vec<_>>();
         assert_eq!(said(&health(None)), []);
-        for trouble in
-            [Trouble::DiskFull, Trouble::TakenAway("/srv/secret.db".into()), Trouble::Closed("db-1.example".into())]
-        {
+        for trouble in [
+            Trouble::DiskFull,
+            Trouble::TakenAway("/srv/secret.db".into()),
+            Trouble::Closed("db-1.example".into()),
+            Trouble::Refused("db-1.example".into()),
+        ] {
             let said = said(&health(Some(trouble)));
             assert!(said.len() == 1 && said[0].0 == "store", "{said:?}");
             assert!(!said[0].1.contains("secret") && !said[0].1.contains("example"), "{said:?}");

@@ -315,6 +315,18 @@ impl Failures {
                     .detail(format!("The server has lost touch with its database. Retry in {wait_ms} ms."))
                     .retry_after(retry_after)
             }
+            StoreError::Unavailable { retry_after, .. } => {
+                let wait_ms = retry_after.as_millis();
+                Fault::new(self.refused)
+                    .detail(format!(
+                        "The database can't be reached, or takes nothing at present. Retry in {wait_ms} ms."
+                    ))
+                    .retry_after(retry_after)
+            }
+            StoreError::Unconfirmed(_) => Fault::new(self.failed).detail(
+                "Whether it was done is unknown, since the database has not confirmed it. Look, or ask again with \
+                 the same idempotency_key.",
+            ),
             StoreError::ShuttingDown => {
                 Fault::new(self.refused).detail("The server is shutting down. Retry once it is back.")
             }

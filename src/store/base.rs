@@ -2,12 +2,14 @@
 //! and what it tells of its commits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::feed::Feed;
 use super::ledger::queue::{Cost, Queue, Refused};
-use super::ledger::queued::{Queued, queued};
+use super::ledger::queued::{Claim, Queued, claimed, queued};
 use super::ledger::{BUSY_RETRY_AFTER, Change};
 use super::mailbox::Waits;
 use crate::domain::id::StoreId;
@@ -21,6 +23,10 @@ pub trait Base: Send + Sync + 'static {
 
     /// What waits for the one who writes.
     fn queue(&self) -> &Queue<Queued>;
+
+    /// How long a change may wait for its turn before it is refused with nothing done;
+    /// `None`: it waits.
+    fn patience(&self) -> Option<Duration>;
 
     /// For callers who wait until something has been committed.
     fn waits(&self) -> &Waits;
@@ -45,11 +51,18 @@ pub async fn change_much<S: Base + ?Sized, C: Change>(
     cost: Cost,
     change: C,
 ) -> Result<C::Answer, StoreError> {
-    let (reply, answer) = oneshot::channel();
+    let (reply, mut answer) = oneshot::channel();
+    let claim = Arc::<Claim>::default();
     // Whoever asked may have gone; the change stands all the same.
-    let change = queued(change, move |result| drop(reply.send(result)));
+    let change = claimed(change, Arc::clone(&claim), move |result| drop(reply.send(result)));
     store.queue().push(account.into(), cost, change).map_err(refused)?;
-    answered(answer).await
+    let Some(patience) = store.patience() else { return answered(answer).await };
+    match timeout(patience, &mut answer).await {
+        Ok(answer) => answer.unwrap_or_else(|_| Err(writer_is_gone())),
+        Err(_) if claim.take() => Err(StoreError::unavailable("the change has waited too long for its turn")),
+        // It is being made: what has become of it shows soon.
+        Err(_) => answered(answer).await,
+    }
 }
 
 /// The same with one that goes before all others.

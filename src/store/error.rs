@@ -7,6 +7,9 @@ use crate::domain::delivery::DeliveryState;
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, Span};
 
+/// When to try again what the database did not take.
+const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// Why a store did not do what it was asked to.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -23,6 +26,18 @@ pub enum StoreError {
         /// When trying again makes sense.
         retry_after: Duration,
     },
+    /// The database can't be reached, or takes no changes at present; nothing was done.
+    /// The store tells the log itself.
+    #[error("{cause}")]
+    Unavailable {
+        /// What is wrong, for the log.
+        cause: Arc<str>,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// A commit was asked for and not confirmed: it is unknown whether it was done.
+    #[error("it is unknown whether a commit was done: {0}")]
+    Unconfirmed(Arc<str>),
     /// The store is closing; nothing was done.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -136,7 +151,7 @@ pub enum StoreError {
     #[error("{}: {}", .0.field, .0.problem)]
     Violation(Violation),
     /// Anything else; whether it was done is unknown only after a failed
-    /// commit. The text is for the log, not for callers.
+    /// commit of a file. The text is for the log, not for callers.
     #[error("{0}")]
     Failed(Arc<str>),
 }
@@ -147,8 +162,13 @@ impl StoreError {
         Self::Failed(cause.to_string().into())
     }
 
+    /// The database can't be reached, or takes no changes at present.
+    pub fn unavailable(cause: impl ToString) -> Self {
+        Self::Unavailable { cause: cause.to_string().into(), retry_after: UNAVAILABLE_RETRY_AFTER }
+    }
+
     /// True if the log has been told, so that whoever meets it need not.
     pub fn is_logged(&self) -> bool {
-        matches!(self, Self::DiskFull | Self::TakenAway)
+        matches!(self, Self::DiskFull | Self::TakenAway | Self::Unavailable { .. })
     }
 }

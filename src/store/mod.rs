@@ -61,7 +61,9 @@ pub use self::opening::{OpenError, Opened, open};
 pub use self::outbox::{DueKey, Loaded, Outbox, Page, PageLimit, Want};
 pub use self::parcel::{Content, Parcel};
 pub use self::postgres::scratch::{Scratch, Work as DatabaseWork};
-pub use self::postgres::{Config as DatabaseConfig, NodeSettings, Settings as Database};
+pub use self::postgres::{
+    Config as DatabaseConfig, NodeSettings, Prepare, Settings as Database, Timeouts as DatabaseTimeouts,
+};
 pub use self::resending::{DeliveryAlteration, Resending};
 pub use self::sqlite::{Config as FileConfig, Durability};
 pub use self::trouble::Trouble;

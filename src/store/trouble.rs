@@ -24,6 +24,9 @@ pub enum Trouble {
     /// What is committed now would be in no file that is found again.
     #[error("{} was deleted, moved or replaced while it was open; put it back where it was, or stop the server", .0.display())]
     TakenAway(PathBuf),
+    /// Its database is there, and takes nothing.
+    #[error("its database takes nothing: {0}")]
+    Refused(Arc<str>),
     /// It could not be opened again after a failed commit.
     #[error("it can't be opened again: {0}")]
     Closed(Arc<str>),

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod accounts;
+pub mod bouncer;
 pub mod log;
 pub mod manual;
 pub mod openapi;

@@ -1,5 +1,6 @@
 //! PostgreSQL, by the suite.
 
+mod encrypted;
 mod news;
 mod nodes;
 
@@ -82,6 +83,15 @@ impl crate::suite::Place for String {
     }
 }
 
+/// False, and says so, if what a test looks at is not to be seen behind a pooler.
+fn has_own_sessions() -> bool {
+    let is_pooled = std::env::var_os("TALLYHOOK_POOLED").is_some();
+    if is_pooled {
+        left_out("sessions of the store in PostgreSQL: TALLYHOOK_POOLED is set");
+    }
+    PostgresStore::is_there() && !is_pooled
+}
+
 fn database(url: &str) -> Database {
     Database::parse(url).unwrap()
 }
@@ -102,9 +112,11 @@ fn config(url: &str, settings: &Settings) -> Config {
             lease_ttl: Duration::from_secs(60),
             poll: Duration::from_secs(1),
             notifies: true,
+            notify_database: None,
         },
         readers_max: 2,
         write_queue_max: 100,
+        patience: Duration::from_secs(60),
         is_paused: false,
         terms: Terms { is_shared: true, ..settings.terms() },
     }
@@ -146,7 +158,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn nodes_share_the_leases_and_hand_them_over() {
-    if !PostgresStore::is_there() {
+    if !has_own_sessions() {
         return;
     }
     let bench = Bench::new();
@@ -261,7 +273,7 @@ async fn what_was_sent_by_a_lease_that_others_have_does_not_count() {
 /// Whoever takes a lease over waits for what is being recorded by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_not_taken_over_in_the_middle_of_a_record() {
-    if !PostgresStore::is_there() {
+    if !has_own_sessions() {
         return;
     }
     let bench = Bench::new();
@@ -344,7 +356,7 @@ async fn a_lease_that_a_node_has_without_knowing_is_not_lost() {
 /// The connection that writes is cut; numbers go on where they were.
 #[tokio::test]
 async fn a_server_connects_again() {
-    if !PostgresStore::is_there() {
+    if !has_own_sessions() {
         return;
     }
     let bench = Bench::new();

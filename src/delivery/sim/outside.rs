@@ -307,7 +307,9 @@ impl Outside {
                 }
             }
             // It may have been accepted.
-            Err(StoreError::Failed(_) | StoreError::TakenAway) => self.doubtful.push(asked),
+            Err(StoreError::Failed(_) | StoreError::Unconfirmed(_) | StoreError::TakenAway) => {
+                self.doubtful.push(asked)
+            }
             Err(_) => self.refused.push(asked),
         }
     }

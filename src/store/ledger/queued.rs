@@ -1,5 +1,8 @@
 //! A change that waits for its commit, whatever it is and whoever writes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::book::Book;
 use super::queue::Cost;
 use super::wants::{Loaded, Wants};
@@ -59,16 +62,43 @@ pub fn refuse(change: Queued, cause: &StoreError) {
     change.step(Err(cause.clone()), None).fail(cause.clone());
 }
 
+/// Who has a change that waits: whoever makes it, or whoever asked for it and gives it up.
+/// It is had once.
+#[derive(Debug, Default)]
+pub struct Claim(AtomicBool);
+
+impl Claim {
+    /// True if nobody had it before.
+    pub fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// A change, step by step, whose result goes to `reply` once the commit's fate
 /// is known.
 pub fn queued<C: Change>(change: C, reply: impl FnOnce(Result<C::Answer>) + Send + 'static) -> Queued {
-    Box::new(Asked { change, reply })
+    Box::new(Asked { change, reply, claim: None })
+}
+
+/// The same with one that may be given up before its first step.
+pub fn claimed<C: Change>(
+    change: C,
+    claim: Arc<Claim>,
+    reply: impl FnOnce(Result<C::Answer>) + Send + 'static,
+) -> Queued {
+    Box::new(Asked { change, reply, claim: Some(claim) })
 }
 
 /// A change, and who is told what has come of it.
 struct Asked<C, R> {
     change: C,
     reply: R,
+    /// Until its first step.
+    claim: Option<Arc<Claim>>,
 }
 
 impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked<C, R> {
@@ -82,11 +112,17 @@ impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked
 
     fn wants(&self, book: &Book) -> Wants {
         let mut wants = Wants::default();
-        self.change.wants(book, &mut wants);
+        if self.claim.as_ref().is_none_or(|claim| !claim.is_taken()) {
+            self.change.wants(book, &mut wants);
+        }
         wants
     }
 
     fn step(mut self: Box<Self>, work: Result<&mut Work<'_>>, loaded: Option<Loaded>) -> Changed {
+        if self.claim.take().is_some_and(|claim| !claim.take()) {
+            // Whoever asked was told that nothing is done.
+            return Changed::Whole(Box::new(|_| {}));
+        }
         match work.and_then(|work| work.run_with(&mut self.change, loaded)) {
             Ok(Step::More(cost)) => Changed::Goes(cost, self),
             Ok(Step::Done(answer)) => {

@@ -65,8 +65,8 @@ const KEYS: &str = "INSERT INTO idempotency (merchant_id, key, content_hash, eve
 /// written meanwhile of those that only go up stays.
 const COUNTERS: &str = "UPDATE webhook w SET settled_through = greatest(w.settled_through, c.settled_through),
         acknowledged_through = greatest(w.acknowledged_through, c.acknowledged_through),
-        pulled_through = greatest(w.pulled_through, c.pulled_through), consecutive_failures = c.consecutive_failures, failing_since = c.failing_since, paused_until = c.paused_until,
-        pause_reason = c.pause_reason
+        pulled_through = greatest(w.pulled_through, c.pulled_through), consecutive_failures = c.consecutive_failures,
+        failing_since = c.failing_since, paused_until = c.paused_until, pause_reason = c.pause_reason
     FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS c (webhook_id, settled_through, acknowledged_through, pulled_through,
         consecutive_failures, failing_since, paused_until, pause_reason)
     WHERE w.webhook_id = c.webhook_id";

@@ -8,17 +8,23 @@ use crate::store::sql::check::{Checker, Moment};
 use crate::store::sql::conn::Conn;
 
 /// All of it goes by key, whatever the planner thinks of the sizes of tables.
-const BY_KEY_ALONE: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
-    SET enable_mergejoin = off; SET enable_sort = off; SET jit = off; SET default_transaction_read_only = on";
+const BY_KEY_ALONE: [&str; 6] = [
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_hashjoin = off",
+    "enable_mergejoin = off",
+    "enable_sort = off",
+    "jit = off",
+];
 
 /// A connection that only reads.
 struct Reading(Session);
 
 impl Moment for Reading {
     fn look(&mut self, look: &mut dyn FnMut(&mut dyn Conn) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        self.0.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+        self.0.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", &[])?;
         let looked = look(&mut self.0);
-        let ended = self.0.batch("ROLLBACK");
+        let ended = self.0.roll_back();
         looked.and(ended)
     }
 }
@@ -26,7 +32,8 @@ impl Moment for Reading {
 /// Connects to a database that holds a store.
 pub fn open(config: &Config) -> Result<Checker, StoreError> {
     let mut session = Session::open(&config.database)?;
-    session.batch(BY_KEY_ALONE)?;
+    session.set(&BY_KEY_ALONE)?;
+    session.only_read()?;
     migrating::check_version(&mut session)?;
     Ok(Checker::on(Reading(session)))
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub readers_max: u32,
     /// Changes that may wait for the writer before more are refused.
     pub write_queue_max: usize,
+    /// How long a change may wait for its turn, and its transaction may take.
+    pub patience: Duration,
     /// Whether nothing is sent, however much there is to send.
     pub is_paused: bool,
     /// What bounds a change.
@@ -40,6 +42,8 @@ pub struct NodeSettings {
     pub poll: Duration,
     /// Whether it tells others of what it has committed, and hears of theirs.
     pub notifies: bool,
+    /// Where it hears of them, if not where the database is.
+    pub notify_database: Option<Settings>,
 }
 
 impl NodeSettings {

@@ -24,8 +24,13 @@ type Result<T> = std::result::Result<T, StoreError>;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Tables are read by their keys, whatever the planner thinks of their sizes.
-const BY_KEY_ALONE: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; \
-    SET plan_cache_mode = force_generic_plan; SET jit = off";
+const BY_KEY_ALONE: [&str; 5] = [
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
+    "enable_sort = off",
+    "plan_cache_mode = force_generic_plan",
+    "jit = off",
+];
 
 /// What a sequence is called that ids are drawn from, in the order of [`COUNTED`].
 const SEQUENCES: [&str; COUNTED.len()] = [
@@ -43,17 +48,17 @@ const NO_NODE: i64 = 0;
 
 fn connect(config: &Config) -> Result<Session> {
     let mut settings = config.database.clone();
-    settings.statement_timeout = STATEMENT_TIMEOUT;
+    settings.timeouts.statement = STATEMENT_TIMEOUT;
     // Zero is for ever: a lock is held while nothing is said.
-    settings.idle_timeout = Duration::ZERO;
-    let session = Session::open(&settings)?;
-    session.batch(BY_KEY_ALONE)?;
+    settings.timeouts.idle = Duration::ZERO;
+    let mut session = Session::open(&settings)?;
+    session.set(&BY_KEY_ALONE)?;
     Ok(session)
 }
 
 /// Begins a transaction that keeps others from these tables, or fails if they are there.
 fn keep(session: &mut Session, tables: &str) -> Result<()> {
-    session.batch("BEGIN")?;
+    session.begin("", &[])?;
     check_no_nodes(session)?;
     match session.batch(&format!("LOCK TABLE {tables} IN EXCLUSIVE MODE")) {
         Err(StoreError::Busy { .. }) => Err(StoreError::failed(
@@ -91,7 +96,7 @@ pub struct CopiedFrom(Session);
 /// Connects to a database to copy from it. Fails if it is being served.
 pub fn from(config: &Config) -> Result<CopiedFrom> {
     let mut session = connect(config)?;
-    session.batch("SET default_transaction_read_only = on")?;
+    session.only_read()?;
     migrating::check_version(&mut session)?;
     keep(&mut session, "node, merchant")?;
     Ok(CopiedFrom(session))
@@ -101,7 +106,7 @@ pub fn from(config: &Config) -> Result<CopiedFrom> {
 impl Drop for CopiedFrom {
     fn drop(&mut self) {
         // Without a connection there is no lock.
-        let _ = self.0.batch("ROLLBACK");
+        let _ = self.0.roll_back();
     }
 }
 
@@ -134,7 +139,7 @@ pub fn into(config: &Config, facts: &[(&'static str, String)]) -> Result<CopiedI
     migrating::make(&mut session, facts)?;
     migrating::check_schema(&mut session)?;
     check_is_own(&mut session, facts)?;
-    session.batch("COMMIT")?;
+    session.commit()?;
     let mut keeping = connect(config)?;
     keep(&mut keeping, "node")?;
     // Another migrate may have ended before the lock was to be had.
@@ -144,7 +149,7 @@ pub fn into(config: &Config, facts: &[(&'static str, String)]) -> Result<CopiedI
 
 impl Drop for CopiedInto {
     fn drop(&mut self) {
-        let _ = self.keeping.batch("ROLLBACK");
+        let _ = self.keeping.roll_back();
     }
 }
 
@@ -171,11 +176,11 @@ impl Target for CopiedInto {
     }
 
     fn begin(&mut self) -> Result<()> {
-        self.session.batch("BEGIN")
+        self.session.begin("", &[])
     }
 
     fn commit(&mut self) -> Result<()> {
-        self.session.batch("COMMIT")
+        self.session.commit()
     }
 
     /// An array for each column; numbers become as small as the table has them.

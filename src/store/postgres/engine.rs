@@ -80,8 +80,8 @@ pub struct Postgres {
 
 /// A transaction.
 struct Open {
-    /// A statement failed, so nothing of it can be committed.
-    has_failed: bool,
+    /// Why a statement failed, so that nothing of it can be committed.
+    failure: Option<StoreError>,
     held: HashSet<MerchantId>,
     /// Leases that stay as they are.
     fenced: HashSet<Bucket>,
@@ -97,7 +97,7 @@ struct Open {
 impl Open {
     fn at(now: Timestamp) -> Self {
         Self {
-            has_failed: false,
+            failure: None,
             held: HashSet::new(),
             fenced: HashSet::new(),
             counted: FxHashSet::default(),
@@ -126,7 +126,7 @@ impl Postgres {
         let mut session = Session::open(settings)?;
         session.go_by_key()?;
         session.plan_once()?;
-        session.batch("SELECT set_config('application_name', 'tallyhook writer in ' || current_schema(), false)")?;
+        session.call("tallyhook writer")?;
         for (sql, types) in bulk::statements().into_iter().chain(reading::statements()) {
             session.prepare(&sql, &types)?;
         }
@@ -170,7 +170,7 @@ impl Postgres {
 
     /// Begins a transaction.
     pub fn begin(&mut self, now: Timestamp) -> Result<()> {
-        self.session.batch(&format!("BEGIN; SET LOCAL tallyhook.node = '{}'", self.node))?;
+        self.session.begin("", &[format!("tallyhook.node = '{}'", self.node)])?;
         self.open = Some(Open::at(now));
         Ok(())
     }
@@ -202,8 +202,8 @@ impl Postgres {
         }
     }
 
-    /// Writes what was gathered, and commits. If it fails, what has become of the
-    /// transaction is unknown.
+    /// Writes what was gathered, and commits. Fails with [`StoreError::Unconfirmed`] if it
+    /// is unknown what has become of the transaction; if it fails otherwise, it is undone.
     pub fn commit(&mut self) -> Result<()> {
         self.commit_with(&ForOthers::default())
     }
@@ -211,31 +211,37 @@ impl Postgres {
     /// The same with what is left to others.
     pub fn commit_with(&mut self, left: &ForOthers) -> Result<()> {
         let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
-        if open.has_failed {
-            return Err(no_transaction());
+        if let Some(cause) = open.failure {
+            return Err(cause);
         }
         self.write_others(&mut open)?;
         let session = &self.session;
         if !left.is_empty() {
             session.together(telling::write(session, left))?;
         }
-        session.together(async {
-            let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.simply("COMMIT"));
-            written.and(committed)
-        })
+        let ended = session.together(async {
+            let (written, committed) = tokio::join!(biased; write_gathered(session, &open), session.commit_with());
+            Ok((written, committed?))
+        });
+        // If what was written was refused, the database has answered the COMMIT by a rollback.
+        let (written, ()) = ended.map_err(|cause| StoreError::Unconfirmed(cause.to_string().into()))?;
+        written
     }
 
     /// Gives up the transaction, if there is one.
     pub fn roll_back(&mut self) {
         if self.open.take().is_some() {
             // A connection on which this fails is not used any more.
-            let _ = self.session.batch("ROLLBACK");
+            let _ = self.session.roll_back();
         }
     }
 
     /// Writes all that was gathered, so that what is read next is as it was decided.
     fn write_all(&mut self) -> Result<()> {
-        let Some(mut open) = self.open.take().filter(|open| !open.has_failed) else { return Err(no_transaction()) };
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
+        let Some(mut open) = self.open.take() else { return Err(no_transaction()) };
         let written = self.write_others(&mut open).and_then(|()| {
             let session = &self.session;
             session.together(write_gathered(session, &open))
@@ -265,12 +271,15 @@ impl Postgres {
 
     /// Notes a failure: the transaction has failed with it.
     fn heed<T>(&mut self, result: Result<T>) -> Result<T> {
-        if result.is_err()
-            && let Some(open) = &mut self.open
-        {
-            open.has_failed = true;
+        if let (Err(cause), Some(open)) = (&result, &mut self.open) {
+            open.failure.get_or_insert_with(|| cause.clone());
         }
         result
+    }
+
+    /// Why nothing can be done in the transaction, if that is so.
+    fn failure(&self) -> Option<StoreError> {
+        self.open.as_ref().map_or_else(|| Some(no_transaction()), |open| open.failure.clone())
     }
 
     /// How large the store is, about.
@@ -409,7 +418,10 @@ impl Engine for Postgres {
     }
 
     fn write(&mut self, rows: Rows, _now: Timestamp) -> Result<()> {
-        let Some(open) = self.open.as_mut().filter(|open| !open.has_failed) else { return Err(no_transaction()) };
+        if let Some(cause) = self.failure() {
+            return Err(cause);
+        }
+        let Some(open) = &mut self.open else { return Err(no_transaction()) };
         if let Some((size, _)) = &mut self.size {
             *size += weight(&rows);
         }
@@ -443,7 +455,7 @@ impl Engine for Postgres {
     }
 
     fn is_open(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.has_failed)
+        self.failure().is_none()
     }
 
     fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool> {

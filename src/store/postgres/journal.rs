@@ -9,11 +9,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
 
+use super::asking::Asking;
 use super::session::Session;
 use super::settings::Settings;
+use super::taking_over::NOW;
 use super::values::Parameter;
 use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::topic::Topic;
@@ -33,9 +35,6 @@ const KEPT_FOR: Duration = Duration::from_secs(180);
 pub const READ_WITHIN: Duration = Duration::from_secs(120);
 /// Rows of a merchant that are read at once.
 pub const ROWS_PER_READ: usize = 64;
-
-/// The milliseconds since 1970, by the clock of the database.
-const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// Writes a row.
 pub const WRITE: &str = "INSERT INTO journal (merchant_id, deliveries, events, topics, deleted)
@@ -101,11 +100,7 @@ pub async fn write(session: &Session, entries: &[(MerchantId, Entry)]) -> Result
 }
 
 /// A connection of whoever follows.
-pub struct Reader {
-    client: Client,
-    /// How long it waits for an answer.
-    patience: Duration,
-}
+pub struct Reader(Asking);
 
 /// What was read.
 pub struct Read {
@@ -120,24 +115,19 @@ pub struct Read {
 impl Reader {
     /// Connects.
     pub async fn open(database: &Settings) -> Result<Self> {
-        let client = database.connect().await?;
-        let reader = Self { client, patience: database.statement_timeout };
-        let sql = format!(
-            "{}; SET enable_seqscan = off; SET jit = off;
-                SELECT set_config('application_name', 'tallyhook follower in ' || current_schema(), false)",
-            database.session_sql()
-        );
-        reader.within(reader.client.batch_execute(&sql)).await?;
-        Ok(reader)
+        let (client, way) = database.connect().await?;
+        let by_key = ["enable_seqscan = off", "jit = off"].map(str::to_owned);
+        let set = [database.session(), by_key.into()].concat();
+        Ok(Self(Asking::on(client, &way, &set, "tallyhook follower", database.timeouts.statement).await?))
     }
 
     /// Marks a merchant to be written about, and waits for whoever holds him; where
     /// his journal ends then.
     pub async fn mark(&self, merchant: MerchantId) -> Result<i64> {
         let sql = format!("UPDATE merchant SET watched_until = {NOW} + $2 WHERE merchant_id = $1");
-        self.ask(&sql, &[(&merchant.0, Type::INT8), (&millis(MARK_TTL), Type::INT8)]).await?;
+        self.0.ask(&sql, &[(&merchant.0, Type::INT8), (&millis(MARK_TTL), Type::INT8)]).await?;
         const END: &str = "SELECT coalesce(max(journal_id), 0) FROM journal WHERE merchant_id = $1";
-        let rows = self.ask(END, &[(&merchant.0, Type::INT8)]).await?;
+        let rows = self.0.ask(END, &[(&merchant.0, Type::INT8)]).await?;
         rows.first().map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }
 
@@ -152,7 +142,7 @@ impl Reader {
                 WHERE m.merchant_id = before.merchant_id RETURNING m.merchant_id, before.watched_until < {NOW}"
         );
         let ids: Vec<_> = merchants.iter().map(|merchant| merchant.0).collect();
-        let rows = self.ask(&sql, &[(&ids, Type::INT8_ARRAY), (&millis(MARK_TTL), Type::INT8)]).await?;
+        let rows = self.0.ask(&sql, &[(&ids, Type::INT8_ARRAY), (&millis(MARK_TTL), Type::INT8)]).await?;
         rows.iter().map(|row| Ok((MerchantId(row.try_get(0)?), row.try_get(1)?))).collect()
     }
 
@@ -166,7 +156,7 @@ impl Reader {
         let (ids, places): (Vec<i64>, Vec<i64>) = after.iter().map(|(merchant, place)| (merchant.0, *place)).unzip();
         let values: [Parameter<'_>; 3] =
             [(&ids, Type::INT8_ARRAY), (&places, Type::INT8_ARRAY), (&(ROWS_PER_READ as i64), Type::INT8)];
-        self.ask(SQL, &values).await?.iter().map(read).collect()
+        self.0.ask(SQL, &values).await?.iter().map(read).collect()
     }
 
     /// The last numbers of these webhooks.
@@ -174,25 +164,16 @@ impl Reader {
         const SQL: &str = "SELECT w.id, coalesce((SELECT d.increment_id FROM delivery d WHERE d.webhook_id = w.id
             ORDER BY d.increment_id DESC LIMIT 1), 0) FROM unnest($1) AS w (id)";
         let ids: Vec<_> = webhooks.iter().map(|id| id.0).collect();
-        let rows = self.ask(SQL, &[(&ids, Type::INT8_ARRAY)]).await?;
+        let rows = self.0.ask(SQL, &[(&ids, Type::INT8_ARRAY)]).await?;
         rows.iter().map(|row| Ok((WebhookId(row.try_get(0)?), IncrementId(row.try_get(1)?)))).collect()
     }
 
     /// Deletes what is old; true if nothing is left.
     pub async fn clear(&self) -> Result<bool> {
         let sql = format!("DELETE FROM journal WHERE at < {NOW} - $1");
-        self.ask(&sql, &[(&millis(KEPT_FOR), Type::INT8)]).await?;
-        let rows = self.ask("SELECT NOT EXISTS (SELECT FROM journal)", &[]).await?;
+        self.0.ask(&sql, &[(&millis(KEPT_FOR), Type::INT8)]).await?;
+        let rows = self.0.ask("SELECT NOT EXISTS (SELECT FROM journal)", &[]).await?;
         rows.first().map_or(Ok(true), |row| Ok(row.try_get(0)?))
-    }
-
-    async fn ask(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<Row>> {
-        self.within(self.client.query_typed(sql, values)).await
-    }
-
-    async fn within<T>(&self, asked: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>) -> Result<T> {
-        let answer = tokio::time::timeout(self.patience, asked).await;
-        Ok(answer.map_err(|_| StoreError::failed("the database did not answer"))??)
     }
 }
 

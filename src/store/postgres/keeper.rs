@@ -144,7 +144,7 @@ struct Keeper {
 
 impl Keeper {
     async fn new(database: Settings, own: NodeSettings, parts: Parts, desk: Desk) -> Result<Self> {
-        let link = Link::open(&database, own.notifies).await?;
+        let link = Link::open(&database, &own).await?;
         let node = link.register(&own).await?;
         parts.tending.set_node(node);
         let mut keeper = Self {
@@ -529,7 +529,7 @@ impl Keeper {
     }
 
     async fn reconnect(&mut self) {
-        match Link::open(&self.database, self.own.notifies).await {
+        match Link::open(&self.database, &self.own).await {
             Ok(link) => {
                 self.link = Some(link);
                 self.next_at = Instant::now();

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio_postgres::types::Type;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, Connection, Socket};
+use tracing::warn;
 
+use super::asking::Asking;
 use super::config::NodeSettings;
+use super::faults::no_answer;
 use super::notes::Note;
 use super::polling::Marks;
 use super::settings::Settings;
 use super::taking_over::{NOW, numbers};
+use super::tls::Stream;
 use super::values::Parameter;
 use crate::domain::node::{Bucket, NodeId};
 use crate::store::error::StoreError;
@@ -24,11 +28,17 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// A connection, and what is heard on it.
 pub struct Link {
-    client: Client,
-    heard: mpsc::UnboundedReceiver<String>,
+    asking: Asking,
+    /// The one on which it listens; `None`: it hears nothing.
+    hearing: Option<Hearing>,
     channel: String,
-    /// How long it waits for an answer.
-    patience: Duration,
+}
+
+/// A connection on which others are heard.
+struct Hearing {
+    /// As long as it is there, so is the connection.
+    _client: Option<Client>,
+    heard: mpsc::UnboundedReceiver<String>,
 }
 
 /// What there is, as a node sees it when it says that it is there.
@@ -59,47 +69,59 @@ pub struct Polled {
 
 impl Link {
     /// Connects, and listens if others tell something.
-    pub async fn open(database: &Settings, notifies: bool) -> Result<Self> {
-        let opened = tokio::time::timeout(database.statement_timeout, Self::open_at_leisure(database, notifies)).await;
-        opened.map_err(|_| StoreError::failed("the database did not answer"))?
+    pub async fn open(database: &Settings, own: &NodeSettings) -> Result<Self> {
+        let opened = tokio::time::timeout(database.timeouts.statement, Self::open_at_leisure(database, own)).await;
+        opened.map_err(|_| no_answer())?
     }
 
-    async fn open_at_leisure(database: &Settings, notifies: bool) -> Result<Self> {
-        let (client, mut connection) = database.link().await?;
-        let (told, heard) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
-                if let AsyncMessage::Notification(notification) = message
-                    && told.send(notification.payload().to_owned()).is_err()
-                {
-                    break;
-                }
-            }
-        });
-        let name = "SELECT set_config('application_name', 'tallyhook keeper in ' || current_schema(), false)";
-        client.batch_execute(&format!("{}; {name}", database.session_sql())).await?;
+    async fn open_at_leisure(database: &Settings, own: &NodeSettings) -> Result<Self> {
+        let (client, connection, way) = database.link().await?;
+        let heard = drive(connection);
+        let (set, patience) = (database.session(), database.timeouts.statement);
+        let asking = Asking::on(client, &way, &set, "tallyhook keeper", patience).await?;
+        let mut link = Self { asking, hearing: None, channel: String::new() };
         // Notifications go to all of a database, which may hold several stores.
         const SCHEMA: &str = "SELECT current_schema()::regnamespace::oid::int8";
-        let rows = client.query_typed(SCHEMA, &[]).await?;
+        let rows = link.asking.ask(SCHEMA, &[]).await?;
         let schema: i64 = rows.first().map_or(Ok(0), |row| row.try_get(0))?;
-        let channel = format!("tallyhook_{schema}");
-        if notifies {
-            client.batch_execute(&format!("LISTEN {channel}")).await?;
-        }
-        Ok(Self { client, heard, channel, patience: database.statement_timeout })
+        link.channel = format!("tallyhook_{schema}");
+        link.hearing = match &own.notify_database {
+            _ if !own.notifies => None,
+            Some(other) => link.listen_at(other).await,
+            None if way.is_pooled => {
+                warn!("behind a pooler nothing is heard of other nodes but by store_poll_ms; store_notify_url helps");
+                None
+            }
+            None => {
+                link.asking.batch(&format!("LISTEN {}", link.channel)).await?;
+                Some(Hearing { _client: None, heard })
+            }
+        };
+        Ok(link)
     }
 
-    /// What a statement gives. A database that does not answer has the connection be
-    /// lost.
-    async fn query(&self, sql: &str, values: &[Parameter<'_>]) -> Result<Vec<tokio_postgres::Row>> {
-        let answer = tokio::time::timeout(self.patience, self.client.query_typed(sql, values)).await;
-        Ok(answer.map_err(|_| StoreError::failed("the database did not answer"))??)
+    /// Listens at another address of the database. Without it there is still the look at
+    /// the store now and then.
+    async fn listen_at(&self, other: &Settings) -> Option<Hearing> {
+        let listening = async {
+            let (client, connection, _) = other.link().await?;
+            let heard = drive(connection);
+            client.batch_execute(&format!("LISTEN {}", self.channel)).await?;
+            Ok::<_, StoreError>(Hearing { _client: Some(client), heard })
+        };
+        match listening.await {
+            Ok(hearing) => Some(hearing),
+            Err(cause) => {
+                warn!(%cause, database = %other, "nothing is heard of other nodes but by store_poll_ms");
+                None
+            }
+        }
     }
 
     /// What is heard next; `None`: the connection has ended.
     pub async fn hear(link: Option<&mut Self>) -> Option<String> {
-        match link {
-            Some(link) => link.heard.recv().await,
+        match link.and_then(|link| link.hearing.as_mut()) {
+            Some(hearing) => hearing.heard.recv().await,
             None => std::future::pending().await,
         }
     }
@@ -118,7 +140,7 @@ impl Link {
             (&own.sends, Type::BOOL),
             (&ttl, Type::INT8),
         ];
-        let rows = self.query(&sql, &values).await?;
+        let rows = self.asking.ask(&sql, &values).await?;
         let row = rows.first().ok_or_else(|| StoreError::failed("the node has got no number"))?;
         Ok(NodeId(row.try_get(0)?))
     }
@@ -138,7 +160,7 @@ impl Link {
         );
         let ttl = millis(ttl);
         let values: [Parameter<'_>; 3] = [(&node.0, Type::INT8), (&ttl, Type::INT8), (&sends, Type::BOOL)];
-        let rows = self.query(&sql, &values).await?;
+        let rows = self.asking.ask(&sql, &values).await?;
         let row = rows.first().ok_or_else(|| StoreError::failed("the database did not say what nodes there are"))?;
         let (own, gone, others): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(4)?);
         let (senders, nodes, epochs): (Vec<i64>, Vec<i64>, Vec<i64>) =
@@ -166,7 +188,7 @@ impl Link {
                 AND EXISTS (SELECT 1 FROM node n WHERE n.node_id = $1)
             RETURNING bucket, epoch";
         let buckets = numbers(buckets);
-        let rows = self.query(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
+        let rows = self.asking.ask(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
         let lease = |row: &tokio_postgres::Row| {
             let bucket: i64 = row.try_get(0)?;
             Ok((Bucket(bucket.to_le_bytes()[0]), row.try_get(1)?))
@@ -184,7 +206,7 @@ impl Link {
             SELECT ARRAY(SELECT word FROM taken ORDER BY note_id), (SELECT last_value FROM event_id),
                 (SELECT coalesce(max(generation), 0) FROM merchant), pg_current_snapshot()::text";
         let buckets = numbers(buckets);
-        let rows = self.query(SQL, &[(&buckets, Type::INT8_ARRAY), (&NOTES_PER_POLL, Type::INT8)]).await?;
+        let rows = self.asking.ask(SQL, &[(&buckets, Type::INT8_ARRAY), (&NOTES_PER_POLL, Type::INT8)]).await?;
         let row = rows.first().ok_or_else(|| StoreError::failed("the database did not say what there is"))?;
         let (words, snapshot): (Vec<&str>, &str) = (row.try_get(0)?, row.try_get(3)?);
         Ok(Polled {
@@ -196,23 +218,37 @@ impl Link {
 
     /// Takes a node out.
     pub async fn sign_off(&self, node: NodeId) -> Result<()> {
-        self.query("DELETE FROM node WHERE node_id = $1", &[(&node.0, Type::INT8)]).await.map(drop)
+        self.asking.ask("DELETE FROM node WHERE node_id = $1", &[(&node.0, Type::INT8)]).await.map(drop)
     }
 
     /// Gives leases back.
     pub async fn release(&self, node: NodeId, buckets: &[Bucket]) -> Result<()> {
         const SQL: &str = "UPDATE lease SET node_id = NULL, epoch = epoch + 1 WHERE bucket = ANY($2) AND node_id = $1";
         let buckets = numbers(buckets);
-        self.query(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
+        self.asking.ask(SQL, &[(&node.0, Type::INT8), (&buckets, Type::INT8_ARRAY)]).await?;
         Ok(())
     }
 
     /// Tells all others.
     pub async fn tell(&self, payloads: &Vec<String>) -> Result<()> {
         const SQL: &str = "SELECT pg_notify($1, payload) FROM unnest($2) AS payload";
-        self.query(SQL, &[(&self.channel, Type::TEXT), (payloads, Type::TEXT_ARRAY)]).await?;
+        self.asking.ask(SQL, &[(&self.channel, Type::TEXT), (payloads, Type::TEXT_ARRAY)]).await?;
         Ok(())
     }
+}
+
+/// Drives a connection, as long as it is there; what is told on it.
+fn drive(mut connection: Connection<Socket, Stream>) -> mpsc::UnboundedReceiver<String> {
+    let (told, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                // Whoever does not listen has still something to ask on it.
+                let _ = told.send(notification.payload().to_owned());
+            }
+        }
+    });
+    heard
 }
 
 fn millis(duration: Duration) -> i64 {

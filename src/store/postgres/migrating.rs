@@ -26,14 +26,14 @@ pub fn migrate(settings: &Settings) -> Result<StoreId> {
     check_version(&mut session)?;
     check_not_copied(&mut session)?;
     let store_id = fact(&mut session, "store_id")?;
-    session.batch("COMMIT")?;
+    session.commit()?;
     store_id.map(StoreId).ok_or_else(|| StoreError::failed("the database has no store id"))
 }
 
 /// Makes the tables if there are none, in a transaction that is left open. A store that
 /// is made now begins with these facts about itself.
 pub fn make(session: &mut Session, facts: &[(&str, String)]) -> Result<()> {
-    session.batch("BEGIN")?;
+    session.begin("", &[])?;
     session.run("SELECT pg_advisory_xact_lock($1)", values![LOCK])?;
     let has_meta = one(session, "SELECT to_regclass('meta') IS NOT NULL", &[], |row| row.flag(0))?;
     if has_meta != Some(true) {

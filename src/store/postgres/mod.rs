@@ -3,7 +3,9 @@
 //! One thread of each node writes ([`writer`]), a pool of connections reads. What
 //! the nodes know of one another they know from the database.
 
+mod address;
 pub(super) mod admin;
+mod asking;
 mod bulk;
 mod catching_up;
 pub(super) mod check;
@@ -11,6 +13,7 @@ mod config;
 pub(super) mod copying;
 mod desk;
 mod engine;
+mod faults;
 mod follower;
 mod hints;
 mod journal;
@@ -30,17 +33,21 @@ mod settings;
 mod stock;
 mod taking_over;
 mod telling;
+mod tls;
 mod values;
 mod writer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
 
 pub use self::config::{Config, NodeSettings};
 use self::engine::Postgres;
 use self::follower::Follower;
 use self::keeper::Keeping;
 use self::session::Session;
-pub use self::settings::Settings;
+pub use self::settings::{Prepare, Settings, Timeouts};
 use self::writer::{Parts, Serving, Writer};
 use super::error::StoreError;
 use super::feed::Feed;
@@ -55,12 +62,55 @@ use crate::metrics::Metrics;
 /// A store in a PostgreSQL database.
 pub type PostgresStore = SqlStore<Connections>;
 
+/// How long a look-up waits for a connection before it asks whether there can be one.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long at the most before connecting is tried again: half of it.
+const RECONNECT_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// Makes connections that read.
 #[derive(Clone)]
 pub struct Connections {
     database: Settings,
     /// What they are asked is the same again and again but for the values.
     plan_once: bool,
+    /// Why no connection could be made the last time.
+    trouble: Arc<Mutex<Option<StoreError>>>,
+}
+
+impl Connections {
+    fn to(database: Settings, plan_once: bool) -> Self {
+        Self { database, plan_once, trouble: Arc::default() }
+    }
+
+    fn open(&self) -> Result<Session, StoreError> {
+        let mut session = Session::open(&self.database)?;
+        session.go_by_key()?;
+        if self.plan_once {
+            session.plan_once()?;
+        }
+        Ok(session)
+    }
+
+    /// Waits for one of a pool, but not if the database can't be reached.
+    fn get(&self, pool: &r2d2::Pool<Self>) -> Result<r2d2::PooledConnection<Self>, StoreError> {
+        let begun = Instant::now();
+        loop {
+            // To ask has one be made.
+            if let Ok(conn) = pool.get_timeout(LOOK_INTERVAL) {
+                return Ok(conn);
+            }
+            if let Some(cause) = &*self.trouble() {
+                return Err(StoreError::unavailable(cause));
+            }
+            if begun.elapsed() > self.database.timeouts.connect {
+                return Err(StoreError::unavailable("no connection to the database is free"));
+            }
+        }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<StoreError>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl r2d2::ManageConnection for Connections {
@@ -68,12 +118,14 @@ impl r2d2::ManageConnection for Connections {
     type Error = StoreError;
 
     fn connect(&self) -> Result<Session, StoreError> {
-        let session = Session::open(&self.database)?;
-        session.go_by_key()?;
-        if self.plan_once {
-            session.plan_once()?;
+        let opened = self.open();
+        let before = std::mem::replace(&mut *self.trouble(), opened.as_ref().err().cloned());
+        match (&opened, before) {
+            (Err(cause), None) => warn!(%cause, "the database can't be reached to read from it; trying on"),
+            (Ok(_), Some(_)) => info!("the database can be read again"),
+            _ => {}
         }
-        Ok(session)
+        opened
     }
 
     fn is_valid(&self, session: &mut Session) -> Result<(), StoreError> {
@@ -83,6 +135,14 @@ impl r2d2::ManageConnection for Connections {
     fn has_broken(&self, session: &mut Session) -> bool {
         !session.is_alive()
     }
+}
+
+/// What is wrong with connections, [`Connections`] tells the log, once.
+#[derive(Debug)]
+struct Silent;
+
+impl<E> r2d2::HandleError<E> for Silent {
+    fn handle_error(&self, _: E) {}
 }
 
 impl Manager for Connections {
@@ -144,28 +204,30 @@ impl PostgresStore {
             tending: Arc::clone(&tending),
             following: following.clone(),
         };
-        let keeping = Keeping::start(config.database.clone(), config.node.clone(), for_keeper)?;
-        let mut engine = Postgres::open(&config.database, keeping.node, Arc::clone(&tending))?;
+        let keeping = Keeping::start(config.database.for_writing(), config.node.clone(), for_keeper)?;
+        let mut engine = Postgres::open(&config.database.for_writing(), keeping.node, Arc::clone(&tending))?;
+        engine.session().bound_transactions(config.patience);
         let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
         let in_use = |user| metrics.readers_in_use.child(&[user]);
-        let pool = |size: u32, plan_once| {
-            let manager = Connections { database: config.database.clone(), plan_once };
-            let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true).build(manager);
-            pool.map_err(StoreError::failed)
+        let readers = |size: u32, user, plan_once| {
+            let manager = Connections::to(config.database.clone(), plan_once);
+            let pool = r2d2::Pool::builder().max_size(size).min_idle(Some(1)).test_on_check_out(true);
+            let pool = pool.connection_timeout(2 * RECONNECT_INTERVAL_MAX).error_handler(Box::new(Silent));
+            let pool = pool.build_unchecked(manager.clone());
+            Readers::getting(pool, in_use(user), Box::new(move |pool| manager.get(pool)))
         };
-        let readers = Readers::new(pool(config.readers_max, false)?, in_use("calls"));
-        let lane_readers = Readers::new(pool(LANE_READERS, true)?, in_use("lanes"));
+        let readers =
+            [readers(config.readers_max, "calls", false).within(config.patience), readers(LANE_READERS, "lanes", true)];
         let parts =
             Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), following: following.clone(), metrics };
-        let is_paused = config.is_paused;
+        let (is_paused, patience) = (config.is_paused, Some(config.patience));
         let node = keeping.node;
         let writer = Writer::new(config, clock.clone(), parts, (engine, book, keeping.desk.clone()));
         let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
-        tracing::info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
-        let (trouble, commits) = (writer.trouble(), writer.commits());
+        info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
+        let (trouble, commits, following) = (writer.trouble(), writer.commits(), Some(following));
         let serving = Some(writer.start(keeping, follower).map_err(StoreError::failed)?);
-        let (readers, following) = ([readers, lane_readers], Some(following));
-        let made = Made { store_id, queue, readers, feed, following, commits, trouble, serving };
+        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving };
         Ok(Self::new(made, clock, mailbox, is_paused))
     }
 }

@@ -72,7 +72,7 @@ pub fn cluster(db: &mut dyn Db, own: Option<NodeId>) -> Result<Cluster> {
 /// The same beside the servers, of a database that holds a store. Blocks.
 pub fn look(config: &Config) -> Result<Cluster> {
     let mut session = Session::open(&config.database)?;
-    session.batch("SET default_transaction_read_only = on")?;
+    session.only_read()?;
     migrating::check_version(&mut session)?;
     cluster(&mut session, None)
 }

@@ -19,13 +19,13 @@ use crate::store::sql::load;
 /// sends for, it reads when it gets their leases.
 pub fn read(engine: &mut Postgres, terms: Terms) -> Result<Book, StoreError> {
     let session = engine.session();
-    session.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?;
+    session.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", &[])?;
     let known = all(session, "SELECT merchant_id, generation FROM merchant", &[], |row| {
         Ok((MerchantId(row.int(0)?), row.int(1)?))
     })?;
     let webhooks = load::webhooks(session, "w.deleted_at IS NULL")?;
     let codes = load::codes(session)?;
-    session.batch("COMMIT")?;
+    session.commit()?;
     let of_all = known.iter().map(|(_, generation)| *generation).max().unwrap_or(0);
     engine.knows(Generations { of_merchants: known.into_iter().collect(), of_all, ..Generations::default() });
     let numbers = webhooks.iter().map(|webhook| webhook.last_increment_id.0).sum();

@@ -3,9 +3,11 @@
 //! As with SQLite, it takes what waits as far as a commit's budget goes, runs it as
 //! one transaction, and only then answers everyone and announces the news. What
 //! belongs to a merchant whom another node holds is put aside, and gets a
-//! transaction of its own, which waits. A COMMIT that fails leaves it unknown what
-//! the database holds: what is known by heart is read again, and everyone gets a
-//! fault.
+//! transaction of its own, which waits. After a commit that fails, what is known by
+//! heart is read again, and everyone in it gets a fault: that nothing was done, or,
+//! if the COMMIT was sent and not answered, that it is unknown. As long as the database
+//! can't be reached, what waits goes on waiting, and whoever asked for it gives it up
+//! when he has waited long enough.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use tracing::{error, info, warn};
 use super::config::Config;
 use super::desk::Desk;
 use super::engine::Postgres;
+use super::faults::no_answer;
 use super::follower::Follower;
 use super::keeper::Keeping;
 use super::stock;
@@ -29,10 +32,9 @@ use crate::metrics::Metrics;
 use crate::store::counts::CommitCounts;
 use crate::store::error::StoreError;
 use crate::store::following::Following;
-use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
-use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, refuse, run_in_rounds};
+use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, run_in_rounds};
 use crate::store::ledger::leases::Leases;
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::queue::{Queue, Spent, Taken};
@@ -44,6 +46,10 @@ use crate::work;
 
 /// How long to wait before a database that could not be reached is tried again.
 const RECONNECT_INTERVAL: Duration = Duration::from_millis(500);
+/// How long it stands still before it looks again whether the database can be used.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a store that closes waits for a database that can't be used.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the chores rest after one of them has failed, and the commit with it.
 const CHORES_REST: Duration = Duration::from_secs(60);
 /// How long those rest that are of merchants whom others hold.
@@ -107,6 +113,12 @@ pub struct Writer {
     put_aside: BTreeMap<MerchantId, Vec<Taken<Queued>>>,
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
+    /// Transactions that failed since one was committed.
+    failures: u32,
+    /// Nothing is tried before then.
+    rests_until: Option<Instant>,
+    /// Since when it has been closing without a database that it could use.
+    closing_since: Option<Instant>,
     /// The chores rest until then.
     chores_rest_until: Option<Timestamp>,
     desk: Desk,
@@ -134,6 +146,9 @@ impl Writer {
             engine: Some(engine),
             put_aside: BTreeMap::new(),
             is_stuck: false,
+            failures: 0,
+            rests_until: None,
+            closing_since: None,
             chores_rest_until: None,
             commits: watch::Sender::new(0),
             trouble: watch::Sender::new(None),
@@ -165,8 +180,9 @@ impl Writer {
     fn run(mut self) {
         let _end = End(Arc::clone(&self.queue));
         while self.queue.wait(self.patience()) || !self.put_aside.is_empty() {
-            if self.engine.is_none() {
-                self.reconnect();
+            if !self.is_ready() {
+                self.stand_still();
+                continue;
             }
             if let Some((merchant, waiting)) = self.put_aside.pop_first() {
                 self.commit(waiting, Some(merchant), false);
@@ -178,6 +194,43 @@ impl Writer {
             }
         }
         info!(commits = *self.commits.borrow(), "the store is closed");
+    }
+
+    /// True if a transaction can be tried. Connects anew, if it has to.
+    fn is_ready(&mut self) -> bool {
+        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        self.rests_until = None;
+        if self.engine.as_ref().is_none_or(|engine| !engine.is_alive()) {
+            self.engine = None;
+            self.reconnect();
+            if self.engine.is_none() {
+                self.rest();
+                return false;
+            }
+        }
+        // Without, others may have taken over what it had begun.
+        self.mailbox.tending().is_sure()
+    }
+
+    /// Lets what waits go on waiting; when the store closes, not for long.
+    fn stand_still(&mut self) {
+        if self.queue.is_closed() && self.closing_since.get_or_insert_with(Instant::now).elapsed() > CLOSING_PATIENCE {
+            let cause = StoreError::unavailable("the database can't be used, and the server stops");
+            let put_aside = std::mem::take(&mut self.put_aside).into_values().flatten();
+            put_aside.for_each(|taken| queued::refuse(taken.entry, &cause));
+            while let Some(taken) = self.queue.take(Spent::default()) {
+                queued::refuse(taken.entry, &cause);
+            }
+            return;
+        }
+        self.queue.rest(LOOK_INTERVAL);
+    }
+
+    fn rest(&mut self) {
+        self.is_stuck = true;
+        self.rests_until = Some(Instant::now() + RECONNECT_INTERVAL);
     }
 
     /// How long it may wait for changes before there is something else to do.
@@ -209,11 +262,17 @@ impl Writer {
         let (began, now) = (Instant::now(), self.clock.now());
         if let Err(cause) = self.begin(waits_for, now) {
             self.counts.failed();
-            self.is_stuck = true;
-            match waits_for {
+            match (waits_for, &cause) {
                 // What others have asked for is not held up by this merchant.
-                Some(_) => first.into_iter().for_each(|taken| queued::refuse(taken.entry, &cause)),
-                None => first.into_iter().for_each(|taken| refuse(&self.queue, Some(taken), &cause)),
+                (Some(_), StoreError::Busy { .. }) => {
+                    first.into_iter().for_each(|taken| queued::refuse(taken.entry, &cause));
+                }
+                (Some(merchant), _) => drop(self.put_aside.insert(merchant, first)),
+                (None, _) => first.into_iter().rev().for_each(|taken| self.queue.put_back(taken)),
+            }
+            if !matches!(cause, StoreError::Busy { .. }) {
+                self.note(&cause);
+                self.rest();
             }
             return;
         }
@@ -259,14 +318,7 @@ impl Writer {
     }
 
     fn begin(&mut self, waits_for: Option<MerchantId>, now: Timestamp) -> Result<(), StoreError> {
-        let Some(engine) = self.engine.as_mut().filter(|engine| engine.is_alive()) else {
-            self.engine = None;
-            return Err(StoreError::failed("the database can't be reached"));
-        };
-        if !self.mailbox.tending().is_sure() {
-            // Others may have taken over what it had begun.
-            return Err(StoreError::OutOfTouch { retry_after: BUSY_RETRY_AFTER });
-        }
+        let Some(engine) = &mut self.engine else { return Err(no_answer()) };
         if let Some(node) = self.mailbox.tending().node()
             && engine.node() != node
         {
@@ -283,7 +335,10 @@ impl Writer {
 
     /// Announces what is committed, and answers.
     fn tell(&mut self, news: Vec<Announcement>, left: &ForOthers, changed: AllChanged) {
-        self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+        self.failures = 0;
+        if self.trouble.send_if_modified(|trouble| trouble.take().is_some()) {
+            info!("the database takes changes again");
+        }
         self.commits.send_modify(|count| *count += 1);
         if !left.journal.is_empty() {
             self.following.look();
@@ -298,15 +353,41 @@ impl Writer {
     /// Finds out what the database holds after a commit that failed.
     fn fail(&mut self, cause: &StoreError, changed: AllChanged) {
         self.counts.failed();
-        error!(%cause, "a commit failed; reading the store again");
+        self.note(cause);
         if let Some(engine) = &mut self.engine {
             engine.roll_back();
         }
         self.engine = None;
-        self.reconnect();
-        self.following.look();
         self.is_stuck = true;
+        // Whoever asks again waits until the store was read again.
         changed.into_iter().for_each(|(_, changed)| changed.fail(cause.clone()));
+        self.failures = self.failures.saturating_add(1);
+        if self.failures > 1 && is_of_database(cause) {
+            // What it did not take it may not take the next time either.
+            self.rest();
+        }
+        self.is_ready();
+    }
+
+    /// Tells of what has gone wrong: of what the database does not take at present only
+    /// when that begins.
+    fn note(&self, cause: &StoreError) {
+        if !is_of_database(cause) {
+            error!(%cause, "a commit failed; reading the store again");
+            return;
+        }
+        let trouble = match cause {
+            StoreError::DiskFull => Trouble::DiskFull,
+            cause => Trouble::Refused(cause.to_string().into()),
+        };
+        let is_new = self.trouble.borrow().is_none();
+        if is_new || matches!(cause, StoreError::Unconfirmed(_)) {
+            error!(%cause, "a commit failed; reading the store again");
+        }
+        self.trouble.send_if_modified(|known| {
+            known.get_or_insert(trouble);
+            is_new
+        });
     }
 
     /// Connects anew, and forgets whatever only memory knew.
@@ -314,17 +395,19 @@ impl Writer {
         let tending = self.mailbox.tending();
         let leases = tending.leases().unwrap_or_default();
         let node = tending.node().unwrap_or(NodeId(0));
-        let opened = Postgres::open(&self.config.database, node, Arc::clone(tending)).and_then(|mut engine| {
+        let database = self.config.database.for_writing();
+        let opened = Postgres::open(&database, node, Arc::clone(tending)).and_then(|mut engine| {
             let book = stock::read_again(&mut engine, self.config.terms, Leases::of(leases.iter().copied()))?;
+            engine.session().bound_transactions(self.config.patience);
             Ok((engine, book))
         });
         match opened {
             Ok((engine, book)) => {
                 (self.engine, self.book) = (Some(engine), book);
-                info!("the store is open again");
-                self.trouble.send_if_modified(|trouble| trouble.take().is_some());
+                info!("the store was read again");
                 announce_all(&self.mailbox, &self.book);
                 self.desk.take_over(leases);
+                self.following.look();
             }
             Err(cause) => {
                 let is_new = self.trouble.borrow().is_none();
@@ -338,4 +421,9 @@ impl Writer {
             }
         }
     }
+}
+
+/// True for what is wrong with the database, and not with what was to be written.
+fn is_of_database(cause: &StoreError) -> bool {
+    matches!(cause, StoreError::Unavailable { .. } | StoreError::Unconfirmed(_) | StoreError::DiskFull)
 }

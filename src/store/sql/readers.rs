@@ -2,6 +2,9 @@
 
 use std::ops::Add;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::conn::{Conn, Manager};
 use super::steps::Step;
@@ -15,8 +18,14 @@ use crate::work::{self, Account};
 /// Look-ups of one account that may wait for a connection.
 const WAITING_MAX: usize = 4_096;
 
+/// Waits for a connection that is free.
+pub type Get<M> = dyn Fn(&r2d2::Pool<M>) -> Result<r2d2::PooledConnection<M>, StoreError> + Send + Sync;
+
 /// The pool, until the store is closed.
-struct Connections<M: Manager>(RwLock<Option<r2d2::Pool<M>>>);
+struct Connections<M: Manager> {
+    pool: RwLock<Option<r2d2::Pool<M>>>,
+    get: Box<Get<M>>,
+}
 
 /// Some connections that read, which accounts use by turns, a step at a time. Its
 /// clones are the same.
@@ -27,20 +36,42 @@ pub struct Readers<M: Manager> {
     places: Apart,
     /// How many are in use, for whoever watches the server.
     in_use: Gauge,
+    /// How long a look-up may take; `None`: as long as it takes.
+    patience: Option<Duration>,
 }
 
 impl<M: Manager> Clone for Readers<M> {
     fn clone(&self) -> Self {
-        let Self { connections, places, in_use } = self;
-        Self { connections: Arc::clone(connections), places: places.clone(), in_use: in_use.clone() }
+        let Self { connections, places, in_use, patience } = self;
+        Self {
+            connections: Arc::clone(connections),
+            places: places.clone(),
+            in_use: in_use.clone(),
+            patience: *patience,
+        }
     }
 }
 
 impl<M: Manager> Readers<M> {
     /// Reads through these; how many are in use is shown there.
     pub fn new(connections: r2d2::Pool<M>, in_use: Gauge) -> Self {
+        Self::getting(connections, in_use, Box::new(|pool| pool.get().map_err(StoreError::failed)))
+    }
+
+    /// The same with an own way to wait for one that is free.
+    pub fn getting(connections: r2d2::Pool<M>, in_use: Gauge, get: Box<Get<M>>) -> Self {
         let places = Apart::new(connections.max_size() as usize, WAITING_MAX);
-        Self { connections: Arc::new(Connections(RwLock::new(Some(connections)))), places, in_use }
+        Self {
+            connections: Arc::new(Connections { pool: RwLock::new(Some(connections)), get }),
+            places,
+            in_use,
+            patience: None,
+        }
+    }
+
+    /// Whoever looks something up waits no longer than that.
+    pub fn within(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// Lets look-ups that are under way end, and closes the connections;
@@ -80,11 +111,19 @@ impl<M: Manager> Readers<M> {
     ) -> Result<T, StoreError> {
         let (connections, in_use) = (Arc::clone(&self.connections), self.in_use.clone());
         let look = move || {
-            let mut conn = connections.pool()?.get().map_err(StoreError::failed)?;
+            let mut conn = (connections.get)(&connections.pool()?)?;
             let _in_use = Present::new(&in_use);
             work::step("a reader of the store", || M::with(&mut conn, work))
         };
-        self.places.run(account, look).await.map_err(|cause| match cause {
+        let looked = self.places.run(account, look);
+        let looked = match self.patience {
+            // What is under way ends by itself.
+            Some(patience) => timeout(patience, looked)
+                .await
+                .map_err(|_| StoreError::unavailable("a look-up has waited too long for the database"))?,
+            None => looked.await,
+        };
+        looked.map_err(|cause| match cause {
             ApartError::Crowded => StoreError::Busy { retry_after: BUSY_RETRY_AFTER },
             ApartError::Broken => StoreError::failed(cause),
         })?
@@ -131,7 +170,7 @@ impl<M: Manager> Readers<M> {
 
 impl<M: Manager> Connections<M> {
     fn pool(&self) -> Result<r2d2::Pool<M>, StoreError> {
-        let pool = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let pool = self.pool.read().unwrap_or_else(PoisonError::into_inner);
         pool.clone().ok_or(StoreError::ShuttingDown)
     }
 
@@ -139,8 +178,8 @@ impl<M: Manager> Connections<M> {
     /// whichever thread that happens. So each is taken out when its look-up has
     /// ended, and closed here.
     fn close(&self) {
-        let Some(pool) = self.0.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let taken: Vec<_> = (0..pool.max_size()).map_while(|_| pool.get().ok()).collect();
+        let Some(pool) = self.pool.write().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let taken: Vec<_> = (0..pool.max_size()).map_while(|_| (self.get)(&pool).ok()).collect();
         taken.into_iter().for_each(|mut conn| M::close(&mut conn));
     }
 }

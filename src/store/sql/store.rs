@@ -1,6 +1,7 @@
 //! A store in a database: what all engines that speak SQL have in common.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -65,6 +66,8 @@ pub struct SqlStore<B: Backend> {
     /// Has the feed hear of what others commit, where there may be others.
     pub(super) following: Option<Following>,
     pub(super) is_paused: bool,
+    /// How long a change may wait for its turn; `None`: as long as it takes.
+    patience: Option<Duration>,
     commits: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Trouble>>,
     serving: Mutex<Option<B::Serving>>,
@@ -82,6 +85,8 @@ pub struct Made<B: Backend> {
     pub feed: Arc<Feed>,
     /// Has that hear of what others commit, where there may be others.
     pub following: Option<Following>,
+    /// How long a change may wait for its turn; `None`: as long as it takes.
+    pub patience: Option<Duration>,
     /// Counts them.
     pub commits: watch::Receiver<u64>,
     /// What keeps its writer from taking changes.
@@ -93,8 +98,17 @@ pub struct Made<B: Backend> {
 impl<B: Backend> SqlStore<B> {
     /// Puts together what an engine has made.
     pub fn new(made: Made<B>, clock: Clock, mailbox: Arc<Mailbox>, is_paused: bool) -> Self {
-        let Made { store_id, queue, readers: [readers, lane_readers], feed, following, commits, trouble, serving } =
-            made;
+        let Made {
+            store_id,
+            queue,
+            readers: [readers, lane_readers],
+            feed,
+            following,
+            patience,
+            commits,
+            trouble,
+            serving,
+        } = made;
         Self {
             store_id,
             clock,
@@ -108,6 +122,7 @@ impl<B: Backend> SqlStore<B> {
             feed,
             following,
             is_paused,
+            patience,
             commits,
             trouble,
             serving: Mutex::new(serving),
@@ -127,6 +142,10 @@ impl<B: Backend> Base for SqlStore<B> {
 
     fn queue(&self) -> &Queue<Queued> {
         &self.queue
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     fn waits(&self) -> &Waits {

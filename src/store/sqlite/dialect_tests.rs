@@ -135,6 +135,7 @@ fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
         readers: [readers(), readers()],
         feed: Arc::new(Feed::new(Metrics::default().subscribers.clone())),
         following: None,
+        patience: None,
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),
         serving: None,

@@ -70,8 +70,9 @@ impl SqliteStore {
         let (store_id, trouble) = (writer.store_id().clone(), writer.trouble());
         let (commits, feed) = (writer.commits(), writer.feed());
         let serving = writer.start(lock).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
-        let (readers, following, serving) = ([readers, lane_readers], None, Some(serving));
-        let made = Made { store_id, queue, readers, feed, following, commits, trouble, serving };
+        let (readers, serving) = ([readers, lane_readers], Some(serving));
+        let (following, patience) = (None, None);
+        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving };
         Ok(Self::new(made, clock, mailbox, config.is_paused))
     }
 }

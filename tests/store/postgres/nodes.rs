@@ -125,7 +125,7 @@ impl Drop for Open {
 
 #[tokio::test]
 async fn what_holds_vacuum_back_is_told() {
-    if !PostgresStore::is_there() {
+    if !has_own_sessions() {
         return;
     }
     let bench = Bench::new();
@@ -148,7 +148,7 @@ async fn what_holds_vacuum_back_is_told() {
 /// Of others' sessions, who is no superuser is not told since when they are open.
 #[tokio::test]
 async fn who_is_no_superuser_sees_enough() {
-    if !PostgresStore::is_there() {
+    if !has_own_sessions() {
         return;
     }
     let server = Postgres::shared().expect("it is there");

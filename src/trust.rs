@@ -1,5 +1,5 @@
-//! Whose certificates receivers may present: those of the system's
-//! authorities, and what the operator trusts besides.
+//! Whose certificates receivers, and the database, may present: those of the
+//! system's authorities, and what the operator trusts besides, or instead.
 //!
 //! A certificate of the operator's is an authority, which counts as the
 //! system's do, or a receiver's own. That one vouches for itself alone: it
@@ -113,6 +113,19 @@ pub fn client_config(trusted: &Trusted) -> Result<ClientConfig, Error> {
     let verifier = verifier(trusted, system_roots(), Arc::clone(&provider))?;
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// Whether a server of another kind is to be trusted: by the system's authorities, or
+/// by these certificates alone. Fails if they can't be used so.
+pub fn verifier_by(alone: Option<&Trusted>) -> Result<Arc<dyn ServerCertVerifier>, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let Some(trusted) = alone else { return verifier(&Trusted::default(), system_roots(), provider) };
+    let mut roots = RootCertStore::empty();
+    if trusted.authorities.is_empty() {
+        // A server's own, which vouches for itself; without any root nothing can be verified.
+        roots.add_parsable_certificates(trusted.exactly.iter().cloned());
+    }
+    verifier(trusted, roots, provider)
 }
 
 /// The system's authorities, or Mozilla's if the system has none.
