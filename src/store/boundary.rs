@@ -19,7 +19,7 @@ use super::webhooks::Webhooks;
 /// Any method fails with [`StoreError::Failed`] if the store can't be read or
 /// written, with [`StoreError::Busy`] if too much waits in its line, and with
 /// [`StoreError::ShuttingDown`]. Those that change something fail with
-/// [`StoreError::DiskFull`] and [`StoreError::TakenAway`] besides. `Busy`,
+/// [`StoreError::DiskFull`] and [`StoreError::TakenAway`] besides. `Busy`, `Held`,
 /// `OutOfTouch`, `ShuttingDown` and `DiskFull` say that nothing was done. When one that
 /// changes something has answered, the change is on disk.
 pub trait Store:

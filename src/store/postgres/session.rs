@@ -152,7 +152,7 @@ impl From<tokio_postgres::Error> for StoreError {
         match cause.code() {
             Some(&SqlState::DISK_FULL) => Self::DiskFull,
             // Somebody else holds what was to be changed.
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Busy { retry_after: BUSY_RETRY_AFTER },
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Held { retry_after: BUSY_RETRY_AFTER },
             _ => Self::failed(in_words(&cause)),
         }
     }

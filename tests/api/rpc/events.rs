@@ -24,6 +24,13 @@ async fn numbering(user: &User<'_>) -> i64 {
     id_of(&user.webhook(webhook_data()).await)
 }
 
+/// An event that comes after others has the next id. In PostgreSQL, ids that were drawn
+/// for what was refused, or had been published, are left out.
+fn is_next_event(server: &TestServer, receipt: &Value, id: i64) -> bool {
+    let given = receipt["event_id"].as_i64().unwrap();
+    if server.place.is_file() { given == id } else { given >= id }
+}
+
 #[tokio::test]
 async fn the_same_key_and_content_get_the_same_receipt() {
     let server = TestServer::start().await;
@@ -44,7 +51,7 @@ async fn the_same_key_and_content_get_the_same_receipt() {
     let user = User::demo(&server);
     assert_eq!(user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k1")).await, first);
     let second = user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k2")).await;
-    assert_eq!(second["event_id"], 2);
+    assert!(is_next_event(&server, &second, 2), "{second}");
     assert_eq!(second["deliveries"][0], json!({"webhook_id": id, "increment_id": 2}));
     let mut numbers: Vec<_> = receiver.arrivals(2).await.iter().map(|arrived| arrived.number()).collect();
     numbers.sort_unstable();
@@ -86,7 +93,8 @@ async fn keys_count_per_merchant() {
     let event = keyed("order:created", json!({"order_id": 7}), "k");
     let first = user.done("event.publish", event.clone()).await;
     assert_eq!(colleague.done("event.publish", event.clone()).await, first);
-    assert_eq!(stranger.done("event.publish", event).await, json!({"event_id": 2, "deliveries": []}));
+    let theirs = stranger.done("event.publish", event).await;
+    assert!(is_next_event(&server, &theirs, 2) && theirs["deliveries"] == json!([]), "{theirs}");
     let other = keyed("order:created", json!({"order_id": 8}), "k");
     colleague.refused("event.publish", other.clone(), 108).await;
     stranger.refused("event.publish", other, 108).await;
@@ -104,7 +112,7 @@ async fn keys_are_forgotten_when_their_time_is_over() {
     user.refused("event.publish", keyed("a:b", json!({"n": 2}), "k"), 108).await;
     pass(Duration::from_millis(1));
     let second = user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await;
-    assert_eq!(second["event_id"], 2);
+    assert!(is_next_event(&server, &second, 2), "{second}");
     assert_eq!(user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await, second);
     user.refused("event.publish", keyed("a:b", json!({"n": 1}), "k"), 108).await;
 }
@@ -221,14 +229,20 @@ async fn many_events_are_accepted_all_or_none() {
     refused(json!("order:created"), 107, None, "events").await;
     let twice =
         json!([good(), item("order:created", json!({"n": 1}), "k"), item("order:created", json!({"n": 2}), "k")]);
-    refused(twice, 108, Some(2), "idempotency_key").await;
+    let error = user.call("event.publish_many", json!([twice])).await.unwrap_err();
+    assert_eq!((&error["code"], &error["data"]["index"]), (&json!(108), &json!(2)), "{error}");
+    if server.place.is_file() {
+        // In PostgreSQL each try draws ids of its own, and one is named.
+        refused(twice, 108, Some(2), "idempotency_key").await;
+    }
 
     for table in ["event", "delivery", "idempotency"] {
         assert_eq!(rows(&server, table), 0, "{table}");
     }
     // Neither an id nor a number was used up, nor the key taken.
     let receipt = user.done("event.publish", keyed("order:created", json!({"n": 2}), "k")).await;
-    assert_eq!(receipt, json!({"event_id": 1, "deliveries": [{"webhook_id": id, "increment_id": 1}]}));
+    assert!(is_next_event(&server, &receipt, 1), "{receipt}");
+    assert_eq!(receipt["deliveries"], json!([{"webhook_id": id, "increment_id": 1}]));
     refused(json!([good(), item("order:created", json!({"n": 1}), "k")]), 108, Some(1), "idempotency_key").await;
     assert_eq!((rows(&server, "event"), rows(&server, "delivery")), (1, 1));
 }
