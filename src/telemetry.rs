@@ -7,8 +7,9 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Its traces show whole messages, with the keys of those who log in.
-const TELLTALE: &str = "tungstenite";
+/// Who shows too much beyond a level: whole messages, with the keys of those who log in;
+/// the values of statements, which are the rows.
+const TELLTALES: [(&str, Level); 2] = [("tungstenite", Level::DEBUG), ("tokio_postgres", Level::INFO)];
 
 /// Starts logging. `filter` is a level, or a list such as
 /// `info,tallyhook::delivery=debug`; fails with what is wrong about it.
@@ -23,5 +24,5 @@ pub fn init(filter: &str) -> Result<(), String> {
 
 /// False of what no filter may ask for.
 fn is_discreet(metadata: &Metadata<'_>) -> bool {
-    !metadata.target().starts_with(TELLTALE) || *metadata.level() <= Level::DEBUG
+    TELLTALES.iter().all(|(target, most)| !metadata.target().starts_with(target) || metadata.level() <= most)
 }

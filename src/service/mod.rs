@@ -309,6 +309,14 @@ impl Failures {
                     .detail(format!("The write queue is full. Retry in {wait_ms} ms."))
                     .retry_after(retry_after)
             }
+            StoreError::Held { retry_after } => {
+                let wait_ms = retry_after.as_millis();
+                Fault::new(self.refused)
+                    .detail(format!(
+                        "Another server is changing what belongs to the merchant. Retry in {wait_ms} ms."
+                    ))
+                    .retry_after(retry_after)
+            }
             StoreError::OutOfTouch { retry_after } => {
                 let wait_ms = retry_after.as_millis();
                 Fault::new(self.refused)

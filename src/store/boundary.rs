@@ -17,11 +17,12 @@ use super::webhooks::Webhooks;
 /// look-up happens within a merchant, so nobody sees another's data.
 ///
 /// Any method fails with [`StoreError::Failed`] if the store can't be read or
-/// written, with [`StoreError::Unavailable`] if the database can't be reached, with [`StoreError::Busy`] if too much waits in its line, and with
+/// written, with [`StoreError::Unavailable`] if the database can't be reached, with
+/// [`StoreError::Busy`] if too much waits in its line, and with
 /// [`StoreError::ShuttingDown`]. Those that change something fail with
 /// [`StoreError::DiskFull`], [`StoreError::TakenAway`] and [`StoreError::Unconfirmed`]
-/// besides. `Busy`, `OutOfTouch`, `Unavailable`, `ShuttingDown` and `DiskFull` say that
-/// nothing was done. When one that
+/// besides. `Busy`, `Held`, `OutOfTouch`, `Unavailable`, `ShuttingDown` and `DiskFull` say
+/// that nothing was done. When one that
 /// changes something has answered, the change is on disk.
 pub trait Store:
     Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes

@@ -19,6 +19,12 @@ pub enum StoreError {
         /// When trying again makes sense.
         retry_after: Duration,
     },
+    /// Another server holds what was to be changed, and took too long; nothing was done.
+    #[error("another server holds what was to be changed")]
+    Held {
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
     /// This server may have been taken to be gone by others that share the store, and is
     /// yet to hear of that; nothing was done.
     #[error("this server has lost touch with the database")]

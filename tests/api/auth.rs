@@ -10,12 +10,10 @@ use std::time::Duration;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::{Clock, Timestamp};
-use tallyhook::store::admin::Admin;
 use tokio::sync::watch;
 
 use crate::common::{DEMO_KEY, Start, TestServer, basic};
@@ -96,17 +94,18 @@ async fn writes_done(server: &TestServer) {
 /// When a session ends, as the store has it.
 async fn expires_at(server: &TestServer, session: &str) -> Option<Timestamp> {
     writes_done(server).await;
-    let hash = KeyHash::of(session).0;
-    let sql = "SELECT expires_at FROM session WHERE key_hash = ?1";
-    server.database().query_row(sql, [hash], |row| row.get(0).map(Timestamp)).ok()
+    let hash: String = KeyHash::of(session).0.iter().map(|byte| format!("{byte:02x}")).collect();
+    let of_hash = |row: &Vec<String>| row[0] == format!("\\x{hash}");
+    let row = server.place.rows("SELECT key_hash, expires_at FROM session").into_iter().find(of_hash)?;
+    Some(Timestamp(row[1].parse().unwrap()))
 }
 
 fn revoke(server: &TestServer, name: &str) {
-    Admin::open(&server.config.store).unwrap().revoke_user(name, Clock::system().now()).unwrap();
+    server.place.administer(|admin| admin.revoke_user(name, Clock::system().now())).unwrap();
 }
 
 fn set_enabled(server: &TestServer, name: &str, enabled: bool) {
-    Admin::open(&server.config.store).unwrap().set_enabled(name, enabled, START).unwrap();
+    server.place.administer(|admin| admin.set_enabled(name, enabled, START)).unwrap();
 }
 
 /// What is said to a disabled user, if it shows the right credentials.
@@ -142,27 +141,19 @@ async fn login_gives_a_session_of_its_own_each_time() {
 async fn keys_are_stored_hashed() {
     let server = TestServer::start().await;
     let session = server.login().await;
-    let dump = dump(&server.database());
+    let dump = dump(&server);
     assert!(dump.contains("demo"), "{dump}");
-    assert!(!dump.contains(&session) && !dump.contains(DEMO_KEY), "{dump}");
+    for key in [&session, DEMO_KEY] {
+        let hex: String = key.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!dump.contains(key) && !dump.contains(&hex), "{dump}");
+    }
 }
 
 /// All texts and blobs of the tables with keys.
-fn dump(conn: &Connection) -> String {
-    let mut all = String::new();
-    for table in ["user", "session", "merchant", "meta"] {
-        let mut statement = conn.prepare(&format!("SELECT * FROM {table}")).unwrap();
-        let columns = statement.column_count();
-        let mut rows = statement.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            for column in 0..columns {
-                if let Ok(bytes) = row.get_ref(column).unwrap().as_bytes() {
-                    all += &format!("{}\n", String::from_utf8_lossy(bytes));
-                }
-            }
-        }
-    }
-    all
+fn dump(server: &TestServer) -> String {
+    let tables = ["\"user\"", "session", "merchant", "meta"];
+    let rows = tables.into_iter().flat_map(|table| server.place.rows(&format!("SELECT * FROM {table}")));
+    rows.map(|row| row.join("\n") + "\n").collect()
 }
 
 #[tokio::test]
@@ -353,9 +344,17 @@ async fn renewals_are_coalesced_to_one_a_minute() {
 async fn a_call_costs_no_write() {
     let (server, hand) = with_manual_clock(Start::default()).await;
     let session = server.login().await;
-    let conn = server.database();
-    // Changes whenever another connection has changed the file.
-    let version = || conn.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let file = server.place.is_file().then(|| server.place.database());
+    let version = || match &file {
+        // Changes whenever another connection has changed the file.
+        Some(file) => file.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).unwrap().to_string(),
+        // Which transaction has written each row.
+        None => {
+            let sql = r#"SELECT string_agg(xmin::text, ',' ORDER BY 1) FROM
+                (SELECT xmin FROM session UNION ALL SELECT xmin FROM "user" UNION ALL SELECT xmin FROM merchant) AS s (xmin)"#;
+            server.place.value(sql)
+        }
+    };
     let before = version();
     pass(&hand, MINUTE - TICK);
     for _ in 0..20 {
@@ -394,7 +393,7 @@ async fn revoking_ends_sessions_and_keys_at_once() {
     for header in forms("bob", &colleague) {
         assert_eq!(with_header(&server, &header).await, Ok(json!([])));
     }
-    let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+    let server = Start { place: server.stop().await, ..Start::default() }.go().await;
     assert_eq!(login(&server, "ann", &key).await, denied(), "after a restart as well");
     assert!(login(&server, "bob", &colleague).await.is_ok());
 }
@@ -414,7 +413,7 @@ async fn the_demo_user_is_only_let_in_by_a_server_in_dev_mode() {
     let (demo, ann) = (dev.login().await, dev.login_as("ann", &key).await);
     assert_eq!(with_session(&dev, &demo).await, Ok(json!([])));
 
-    let strict = Start { dir: dev.stop().await, ..Start::default() }.strict().go().await;
+    let strict = Start { place: dev.stop().await, ..Start::default() }.strict().go().await;
     assert_eq!(login(&strict, "demo", DEMO_KEY).await, denied());
     assert_eq!(with_session(&strict, &demo).await, expired());
     for header in forms("demo", DEMO_KEY).into_iter().chain([bearer(&demo)]) {
@@ -428,7 +427,7 @@ async fn the_demo_user_is_only_let_in_by_a_server_in_dev_mode() {
         assert_eq!(with_header(&strict, &header).await, Ok(json!([])));
     }
 
-    let dev = Start { dir: strict.stop().await, ..Start::default() }.go().await;
+    let dev = Start { place: strict.stop().await, ..Start::default() }.go().await;
     assert_eq!(with_session(&dev, &demo).await, Ok(json!([])));
 }
 

@@ -66,24 +66,6 @@ async fn a_port_of_their_own_is_the_only_one_then() {
     assert!(gone.is_err(), "{gone:?}");
 }
 
-#[tokio::test]
-async fn a_server_that_can_not_work_says_why_and_is_there_all_the_same() {
-    let server = TestServer::start().await;
-    let (store, aside) = (server.dir.path().join("store.db"), server.dir.path().join("aside"));
-    std::fs::rename(&store, &aside).unwrap();
-    let receiver = Receiver::obliging().await;
-    let data = json!({"topics": "*", "url": receiver.url()});
-    server.call("webhook.create", json!([data])).await.unwrap_err();
-    let (status, said) = asked(&server.url(), "/readyz").await;
-    let problem = "its file was deleted, moved or replaced; the log has more";
-    let expected = json!({"status": "not ready", "problems": [{"part": "store", "problem": problem}]});
-    assert_eq!((status, said), (503, expected));
-    assert_eq!(asked(&server.url(), "/healthz").await.0, 200);
-    std::fs::rename(&aside, &store).unwrap();
-    server.call("webhook.create", json!([data])).await.unwrap();
-    assert_eq!(asked(&server.url(), "/readyz").await.0, 200);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_stops_says_so_to_the_end() {
     let (arrived, release) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
@@ -112,4 +94,26 @@ async fn a_server_that_stops_says_so_to_the_end() {
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), expected);
     release.0.send(()).unwrap();
     stopping.await.unwrap();
+}
+
+mod sqlite_own {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_can_not_work_says_why_and_is_there_all_the_same() {
+        let server = TestServer::start().await;
+        let (store, aside) = (server.place.store_file(), server.place.path().join("aside"));
+        std::fs::rename(&store, &aside).unwrap();
+        let receiver = Receiver::obliging().await;
+        let data = json!({"topics": "*", "url": receiver.url()});
+        server.call("webhook.create", json!([data])).await.unwrap_err();
+        let (status, said) = asked(&server.url(), "/readyz").await;
+        let problem = "its file was deleted, moved or replaced; the log has more";
+        let expected = json!({"status": "not ready", "problems": [{"part": "store", "problem": problem}]});
+        assert_eq!((status, said), (503, expected));
+        assert_eq!(asked(&server.url(), "/healthz").await.0, 200);
+        std::fs::rename(&aside, &store).unwrap();
+        server.call("webhook.create", json!([data])).await.unwrap();
+        assert_eq!(asked(&server.url(), "/readyz").await.0, 200);
+    }
 }

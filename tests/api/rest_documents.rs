@@ -324,8 +324,7 @@ async fn send_what_is_made_up(fuzz: &Fuzz, python: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let (config, path) = (folder.path().join("schemathesis.toml"), folder.path().join("openapi.json"));
     let document = document(&server, fuzz.dialect).await;
-    let store_id = server.database().query_row("SELECT value FROM meta WHERE key = 'store_id'", [], |row| row.get(0));
-    let store_id: String = store_id.unwrap();
+    let store_id = server.place.value("SELECT value FROM meta WHERE key = 'store_id'");
     std::fs::write(&config, fuzz.config().replace("STORE", &store_id)).unwrap();
     std::fs::write(&path, document.to_string()).unwrap();
     let report = folder.path().join("report.ndjson");
@@ -369,10 +368,7 @@ fn check_depth(document: &Value, report: &Path) {
 /// No webhook has an address for a host, so each delivery had to ask the
 /// resolver, which knows nobody.
 fn check_targets(server: &TestServer) {
-    let database = server.database();
-    let mut urls = database.prepare("SELECT url FROM webhook WHERE url IS NOT NULL").unwrap();
-    let urls: Vec<String> = urls.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    for url in &urls {
+    for url in server.place.rows("SELECT url FROM webhook WHERE url IS NOT NULL").iter().flatten() {
         assert!(matches!(Url::parse(url).unwrap().host(), Some(Host::Domain(_))), "{url}");
     }
 }

@@ -4,19 +4,16 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::Duration;
 
 use futures_util::future::select_all;
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use tallyhook::api::rest::dialect_names;
 use tallyhook::domain::fault::{FAULTS, FaultCode};
 use tallyhook::domain::time::Clock;
-use tallyhook::store::admin::Admin;
-use tempfile::TempDir;
 
+use crate::common::store::Place;
 use crate::common::{self, openapi};
 use crate::examples::{self, Bench, Examples, differences, text_of};
 use crate::tools::{self, left_out, runs};
@@ -200,19 +197,17 @@ async fn subscriptions() {
 struct Program {
     child: Child,
     url: String,
-    store: PathBuf,
+    place: Place,
     _stdout: BufReader<ChildStdout>,
-    _folder: TempDir,
 }
 
 impl Program {
     fn start(flags: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let store = folder.path().join("store.db");
+        let place = Place::new();
         let mut command = tools::command(env!("CARGO_BIN_EXE_tallyhook"));
         command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "off", "--store"]);
-        command.arg(format!("sqlite:{}", store.display())).args(flags);
-        let stderr = folder.path().join("stderr");
+        command.arg(place.store()).args(flags);
+        let stderr = place.path().join("stderr");
         let kept = File::create(&stderr).expect("a file for stderr can be made");
         let mut child = command.stdout(Stdio::piped()).stderr(kept).spawn().expect("the program starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -224,15 +219,7 @@ impl Program {
                 break url.to_owned();
             }
         };
-        Self { child, url, store, _stdout: stdout, _folder: folder }
-    }
-
-    /// Keeps the store from being written until the connection is dropped, as another process may.
-    fn hold_store(&self) -> Connection {
-        let conn = Connection::open(&self.store).expect("the store can be opened beside the server");
-        conn.busy_timeout(Duration::from_secs(10)).expect("the timeout can be set");
-        conn.execute_batch("BEGIN IMMEDIATE").expect("the store can be held");
-        conn
+        Self { child, url, place, _stdout: stdout }
     }
 
     fn bench<'a>(&'a self, examples: &'a Examples) -> Bench<'a> {
@@ -259,7 +246,7 @@ async fn a_store_that_cannot_be_written() {
     let program = Program::start(&["--busy-timeout-ms", "0"]);
     let bench = program.bench(&examples);
     make_first_webhook(&bench).await;
-    let _held = program.hold_store();
+    let _held = program.place.refuse_changes();
     for name in with_need(&examples, "store-unwritable") {
         bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
     }
@@ -267,13 +254,14 @@ async fn a_store_that_cannot_be_written() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_queue_that_is_full() {
-    /// One change that the writer has taken, one that fills the queue, and one to spare.
-    const TRIES: usize = 3;
+    /// One change that the writer has taken, one that fills the queue, and some to spare:
+    /// in PostgreSQL the writer puts those aside that come before it begins to wait.
+    const TRIES: usize = 8;
     let examples = examples::load();
     let program = Program::start(&["--busy-timeout-ms", "600000", "--write-queue-max", "1"]);
     let bench = program.bench(&examples);
     make_first_webhook(&bench).await;
-    let _held = program.hold_store();
+    let _held = program.place.hold();
     for name in with_need(&examples, "write-queue-full") {
         // Those that are not refused wait for the store, and make another one be refused.
         let tries = (0..TRIES).map(|_| Box::pin(bench.run(name)));
@@ -298,7 +286,7 @@ async fn as_many_webhooks_as_there_may_be() {
 async fn a_user_that_is_disabled() {
     let examples = examples::load();
     let server = common::TestServer::start().await;
-    Admin::open(&server.config.store).unwrap().set_enabled("demo", false, Clock::system().now()).unwrap();
+    server.place.administer(|admin| admin.set_enabled("demo", false, Clock::system().now())).unwrap();
     let bench =
         Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     for name in with_need(&examples, "user-disabled") {

@@ -14,19 +14,37 @@ mod store;
 mod tail;
 mod users;
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex};
 
+use common::postgres::Postgres;
+use common::store::is_postgres;
 use common::{Receiver, Reply, basic};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
 
+/// With the store of the folder, whatever the run's engine is, unless `args` name another.
 fn tallyhook(folder: &Path, args: &[&str]) -> Command {
     let mut command = tools::command(PROGRAM);
     command.args(args).current_dir(folder).stdin(Stdio::null());
+    if is_postgres() {
+        command.env("TALLYHOOK_STORE", store_of(folder));
+    }
     command
+}
+
+/// A store that a folder has besides that of dev mode.
+fn store_of(folder: &Path) -> String {
+    static SCHEMAS: LazyLock<Mutex<HashMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
+    if !is_postgres() {
+        return format!("sqlite:{}", folder.join("one.db").display());
+    }
+    let make = || Postgres::shared().expect("PostgreSQL is installed").schema();
+    SCHEMAS.lock().unwrap().entry(folder.to_owned()).or_insert_with(make).clone()
 }
 
 fn run(folder: &Path, args: &[&str]) -> Output {
@@ -159,9 +177,9 @@ async fn a_signal_lets_what_is_in_flight_end() {
     server.signal("TERM");
     release.send(()).unwrap();
     assert_eq!(server.code(), Some(0));
-    let store = rusqlite::Connection::open(folder.path().join("tallyhook-dev.db")).unwrap();
-    let state: i64 = store.query_row("SELECT state FROM delivery", [], |row| row.get(0)).unwrap();
-    assert_eq!(state, 1, "delivered, and recorded as such");
+    let server = Running::serve(folder.path(), &["--dev"]);
+    let listed: Value = serde_json::from_str(&stdout(&server.call(&["delivery.list", "1"]))).unwrap();
+    assert_eq!((&listed[0]["state"], &listed[0]["attempts"]), (&json!("delivered"), &json!(1)), "it is recorded");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,7 +204,7 @@ async fn a_second_signal_ends_at_once() {
 #[test]
 fn the_demo_user_works_in_dev_mode_only() {
     let folder = tempfile::tempdir().unwrap();
-    let store = ["--store", "sqlite:one.db"];
+    let store = ["--store", &store_of(folder.path())];
     drop(Running::serve(folder.path(), &[&["--dev"][..], &store].concat()));
     let server = Running::serve(folder.path(), &store);
     let refused = server.call(&["webhook.list", "--user", "demo", "--key", "demo-key"]);
@@ -209,8 +227,10 @@ fn a_server_says_what_it_found() {
         said
     };
     let empty = told(&[], &[]);
-    let start = concat!("tallyhook ", env!("CARGO_PKG_VERSION"), " with the store tallyhook.db: users 0, webhooks 0, ");
+    let start = concat!("tallyhook ", env!("CARGO_PKG_VERSION"), " with the store ");
+    let name = if is_postgres() { "/postgres: " } else { " tallyhook.db: " };
     assert!(empty.starts_with(start) && empty.contains("no event\n"), "{empty}");
+    assert!(empty.contains(&format!("{name}users 0, webhooks 0, ")), "{empty}");
     assert!(empty.contains("Nobody can call it yet"), "{empty}");
     let webhook = json!({"topics": "*", "delivery_mode": "pull"}).to_string();
     let publish = ["event.publish", "order:created", "{}"];

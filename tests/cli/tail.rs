@@ -6,7 +6,6 @@ use std::sync::mpsc::{Receiver as Lines, channel};
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Clock;
-use tallyhook::store::admin::Admin;
 
 use crate::common::socket::Socket;
 use crate::common::{self, Receiver, Reply, TestServer};
@@ -152,8 +151,7 @@ async fn from_a_number_and_events() {
 fn a_lost_connection_is_made_again() {
     let folder = tempfile::tempdir().unwrap();
     let serve = |listen: &str| {
-        let mut command = tools::command(PROGRAM);
-        command.args(["serve", "--dev", "--log", "error", "--listen", listen]).current_dir(folder.path());
+        let mut command = super::tallyhook(folder.path(), &["serve", "--dev", "--log", "error", "--listen", listen]);
         let mut server = Running::start(&mut command);
         let url = server.line().strip_prefix("tallyhook listening on ").unwrap().to_owned();
         (server, url)
@@ -190,53 +188,6 @@ fn a_lost_connection_is_made_again() {
     assert_eq!(server.ends().0, Some(0));
 }
 
-/// An older copy of the store is put back, so that what was shown last is not
-/// there any more.
-#[test]
-fn a_store_that_goes_back_is_said_and_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let serve = |listen: &str| {
-        let mut command = tools::command(PROGRAM);
-        command.args(["serve", "--dev", "--log", "error", "--listen", listen]).current_dir(folder.path());
-        let mut server = Running::start(&mut command);
-        let url = server.line().strip_prefix("tallyhook listening on ").unwrap().to_owned();
-        (server, url)
-    };
-    let stop = |server: Running| {
-        server.signal("TERM");
-        assert_eq!(server.ends().0, Some(0));
-    };
-    let (server, url) = serve("127.0.0.1:0");
-    let listen = url.strip_prefix("http://").unwrap();
-    let call = |args: &[&str]| {
-        let called = tools::command(PROGRAM).arg("call").args(args).env("TALLYHOOK_URL", &url).output().unwrap();
-        assert!(called.status.success(), "{}", String::from_utf8_lossy(&called.stderr));
-    };
-    call(&["webhook.create", r#"{"topics": "*", "delivery_mode": "pull"}"#]);
-    call(&["event.publish", "order:created", "{}"]);
-    stop(server);
-    let (store, copy) = (folder.path().join("tallyhook-dev.db"), folder.path().join("copy"));
-    std::fs::copy(&store, &copy).unwrap();
-
-    let (server, _) = serve(listen);
-    let mut one = Running::tail(&url, &["--webhook", "1"]);
-    let mut events = Running::tail(&url, &["--events"]);
-    for number in 2..=3 {
-        call(&["event.publish", "order:created", "{}"]);
-        assert!(one.line().contains(&format!("number {number} ")));
-        assert!(events.line().contains(&format!("event {number} ")));
-    }
-    stop(server);
-    std::fs::copy(&copy, &store).unwrap();
-    let (_server, _) = serve(listen);
-    for tail in [&mut one, &mut events] {
-        tail.said("OTHER STORE: it has not come to 3");
-    }
-    call(&["event.publish", "order:created", "{}"]);
-    assert!(one.line().contains("number 2 "));
-    assert!(events.line().contains("event 2 "));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_can_not_be_shown_is_said() {
     let server = TestServer::start().await;
@@ -266,8 +217,7 @@ async fn what_can_not_be_shown_is_said() {
     let publish = async || server.rpc_at("/", &authorization, "event.publish", json!([null, "a:b", {}])).await.unwrap();
     publish().await;
     tail.line();
-    let mut admin = Admin::open(&server.config.store).unwrap();
-    admin.revoke_user("ann", Clock::system().now()).unwrap();
+    server.place.administer(|admin| admin.revoke_user("ann", Clock::system().now())).unwrap();
     publish().await;
     assert_eq!(tail.ends(), (Some(1), "tallyhook: fault 2: Access denied. (as ann)".to_owned()));
 }
@@ -277,9 +227,9 @@ async fn what_can_not_be_shown_is_said() {
 async fn secrets_are_not_logged() {
     const SECRET: &str = "to be seen by nobody else";
     let folder = tempfile::tempdir().unwrap();
-    let mut command = tools::command(PROGRAM);
-    command.args(["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "trace,tungstenite::protocol=trace"]);
-    let mut server = Running::start(command.current_dir(folder.path()));
+    let log = "trace,tungstenite::protocol=trace";
+    let mut server = super::tallyhook(folder.path(), &["serve", "--dev", "--listen", "127.0.0.1:0", "--log", log]);
+    let mut server = Running::start(&mut server);
     let url = server.line().strip_prefix("tallyhook listening on ").unwrap().to_owned();
     let authorization = common::basic("demo", common::DEMO_KEY);
     let mut socket = Socket::open(&url, "/", &[("authorization", &authorization)]).await.unwrap();
@@ -304,5 +254,56 @@ async fn secrets_are_not_logged() {
         for form in [text, &hex, list.trim_matches(['[', ']'])] {
             assert!(!logged.contains(form), "{form:?} was logged");
         }
+    }
+}
+
+mod sqlite_own {
+    use super::*;
+
+    /// An older copy of the store is put back, so that what was shown last is not
+    /// there any more.
+    #[test]
+    fn a_store_that_goes_back_is_said_and_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let serve = |listen: &str| {
+            let mut command = tools::command(PROGRAM);
+            command.args(["serve", "--dev", "--log", "error", "--listen", listen]).current_dir(folder.path());
+            let mut server = Running::start(&mut command);
+            let url = server.line().strip_prefix("tallyhook listening on ").unwrap().to_owned();
+            (server, url)
+        };
+        let stop = |server: Running| {
+            server.signal("TERM");
+            assert_eq!(server.ends().0, Some(0));
+        };
+        let (server, url) = serve("127.0.0.1:0");
+        let listen = url.strip_prefix("http://").unwrap();
+        let call = |args: &[&str]| {
+            let called = tools::command(PROGRAM).arg("call").args(args).env("TALLYHOOK_URL", &url).output().unwrap();
+            assert!(called.status.success(), "{}", String::from_utf8_lossy(&called.stderr));
+        };
+        call(&["webhook.create", r#"{"topics": "*", "delivery_mode": "pull"}"#]);
+        call(&["event.publish", "order:created", "{}"]);
+        stop(server);
+        let (store, copy) = (folder.path().join("tallyhook-dev.db"), folder.path().join("copy"));
+        std::fs::copy(&store, &copy).unwrap();
+
+        let (server, _) = serve(listen);
+        let mut one = Running::tail(&url, &["--webhook", "1"]);
+        let mut events = Running::tail(&url, &["--events"]);
+        for number in 2..=3 {
+            call(&["event.publish", "order:created", "{}"]);
+            assert!(one.line().contains(&format!("number {number} ")));
+            assert!(events.line().contains(&format!("event {number} ")));
+        }
+        stop(server);
+        std::fs::copy(&copy, &store).unwrap();
+        let (_server, _) = serve(listen);
+        for tail in [&mut one, &mut events] {
+            tail.said("OTHER STORE: it has not come to 3");
+        }
+        call(&["event.publish", "order:created", "{}"]);
+        assert!(one.line().contains("number 2 "));
+        assert!(events.line().contains("event 2 "));
     }
 }

@@ -45,10 +45,8 @@ fn users_are_made_listed_and_revoked_beside_a_running_server() {
         assert!(stderr(&unknown).contains("there is no user eve"), "{}", stderr(&unknown));
     }
 
-    let everything: Vec<u8> = std::fs::read_dir(folder.path())
-        .unwrap()
-        .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
-        .collect();
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let everything: Vec<u8> = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
     assert!(!everything.windows(key.len()).any(|window| window == key.as_bytes()), "only the hash is stored");
 }
 

@@ -104,20 +104,19 @@ fn unpack_readme(package: &Path, language: &str, ending: &str, folder: &Path) ->
 async fn see(mut command: Command) -> String {
     let server = Start::default().flag("message_depth_max", "100000").go().await;
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let database = server.database();
     let mut script = Script::start(command.args([&server.url(), "demo", DEMO_KEY]).arg(folder.path()));
     let mut seen = String::new();
     while let Some(line) = script.line().await {
         if line == END_THE_SESSIONS {
-            assert_eq!(database.execute("DELETE FROM session", []).expect("the store can be written"), 1);
+            assert_eq!(server.place.rows("DELETE FROM session RETURNING user_id").len(), 1);
             script.tell("done");
         }
         seen += &line;
         seen.push('\n');
     }
     // One login for all calls that met the end, which `close` has ended; and one through the relay.
-    let sessions = database.query_row("SELECT count(*) FROM session", [], |row| row.get::<_, i64>(0));
-    assert_eq!(sessions.expect("the store can be read"), 1, "calls at once log in once, and close ends the session");
+    let sessions = server.place.number("SELECT count(*) FROM session");
+    assert_eq!(sessions, 1, "calls at once log in once, and close ends the session");
     seen
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::Connection;
 use serde_json::Value;
+
+use super::store::Place;
 
 /// Event by webhook and number, as publishers were told.
 pub type Accepted = BTreeMap<(i64, i64), i64>;
@@ -39,38 +40,33 @@ impl Books {
 /// Checks the books: each webhook's numbers are 1, 2, 3 … up to its last;
 /// every number that a publisher was told of stands for that event; what is
 /// pending is whole; all up to `settled_through` has ended. Says what is wrong.
-pub fn audit(store: &Connection, accepted: &Accepted) -> Result<Books, String> {
-    let failed = |cause: rusqlite::Error| cause.to_string();
+pub fn audit(place: &Place, accepted: &Accepted) -> Result<Books, String> {
     let mut books = Books::default();
     let mut deliveries = BTreeMap::new();
-    let mut rows = store
-        .prepare(
-            "SELECT d.webhook_id, d.increment_id, d.event_id, d.state, e.event_id IS NOT NULL, d.next_attempt_at
-                FROM delivery d LEFT JOIN event e USING (event_id) ORDER BY 1, 2",
-        )
-        .map_err(failed)?;
-    let read = |row: &rusqlite::Row<'_>| {
-        let key: (i64, i64) = (row.get(0)?, row.get(1)?);
-        Ok((key, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?, row.get::<_, bool>(4)?, row.get::<_, Option<i64>>(5)?))
-    };
-    for row in rows.query_map([], read).map_err(failed)? {
-        let (key, event, state, is_whole, next) = row.map_err(failed)?;
+    let sql =
+        "SELECT d.webhook_id, d.increment_id, d.event_id, d.state, CASE WHEN e.event_id IS NULL THEN 0 ELSE 1 END,
+            CASE WHEN d.next_attempt_at IS NULL THEN 0 ELSE 1 END
+        FROM delivery d LEFT JOIN event e USING (event_id) ORDER BY 1, 2";
+    for row in numbers(place, sql)? {
+        let [webhook, number, event, state, is_whole, is_due] = row;
+        let key = (webhook, number);
         match state {
             0 => books.pending += 1,
             1 => books.delivered += 1,
             2 => books.abandoned += 1,
             _ => books.cancelled += 1,
         }
-        if (state == 0 || next.is_some()) && !is_whole {
+        if (state == 0 || is_due == 1) && is_whole == 0 {
             return Err(format!("{key:?} is to be sent, and its event is gone"));
         }
         deliveries.insert(key, (event, state));
     }
-    let mut webhooks =
-        store.prepare("SELECT webhook_id, last_increment_id, settled_through FROM webhook").map_err(failed)?;
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    for webhook in webhooks.query_map([], read).map_err(failed)? {
-        let (id, last, settled): (i64, i64, i64) = webhook.map_err(failed)?;
+    // In PostgreSQL the last number is that of the last delivery, and `settled_through`
+    // is written now and then.
+    let table = if place.is_file() { "webhook" } else { "webhook_now" };
+    for [id, last, settled] in
+        numbers(place, &format!("SELECT webhook_id, last_increment_id, settled_through FROM {table}"))?
+    {
         let numbers: Vec<i64> = deliveries.range((id, 0)..(id + 1, 0)).map(|((_, number), _)| *number).collect();
         if numbers != (1..=last).collect::<Vec<_>>() {
             return Err(format!("webhook {id} has given out {last} numbers, and its deliveries are {numbers:?}"));
@@ -87,4 +83,13 @@ pub fn audit(store: &Connection, accepted: &Accepted) -> Result<Books, String> {
         }
     }
     Ok(books)
+}
+
+/// The rows that a statement gives, all of them numbers.
+pub fn numbers<const N: usize>(place: &Place, sql: &str) -> Result<Vec<[i64; N]>, String> {
+    let row = |row: Vec<String>| {
+        let numbers: Result<Vec<i64>, _> = row.iter().map(|text| text.parse()).collect();
+        numbers.ok().and_then(|numbers| numbers.try_into().ok()).ok_or_else(|| format!("{sql}: {row:?}"))
+    };
+    place.try_rows(sql)?.into_iter().map(row).collect()
 }

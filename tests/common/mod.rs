@@ -9,6 +9,7 @@ pub mod manual;
 pub mod openapi;
 pub mod postgres;
 pub mod socket;
+pub mod store;
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -23,7 +24,6 @@ use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rusqlite::Connection;
 use serde_json::{Value, json};
 use tallyhook::app::{Hooks, Server};
 use tallyhook::config::{Config, Sources};
@@ -31,10 +31,11 @@ use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::time::Clock;
 use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::metrics::Metrics;
-use tallyhook::store::admin::{Admin, NewUser};
-use tempfile::TempDir;
+use tallyhook::store::admin::NewUser;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use self::store::{Held, Place};
 
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,13 +47,13 @@ pub const DEMO_KEY: &str = "demo-key";
 pub struct TestServer {
     server: Option<Server>,
     client: Http,
-    pub dir: Arc<TempDir>,
+    pub place: Arc<Place>,
     pub config: Config,
 }
 
 /// How a server is to be started.
 pub struct Start {
-    pub dir: Arc<TempDir>,
+    pub place: Arc<Place>,
     pub flags: Vec<(&'static str, String)>,
     pub hooks: Hooks,
 }
@@ -64,7 +65,7 @@ const ONE_ADDRESS: [(&str, &str); 3] =
 impl Default for Start {
     fn default() -> Self {
         Self {
-            dir: Arc::new(tempfile::tempdir().unwrap()),
+            place: Arc::new(Place::new()),
             flags: ONE_ADDRESS.map(|(key, value)| (key, value.into())).to_vec(),
             hooks: Hooks::default(),
         }
@@ -85,16 +86,20 @@ impl Start {
     }
 
     pub async fn go(self) -> TestServer {
-        let Self { dir, mut flags, hooks } = self;
+        let Self { place, mut flags, hooks } = self;
         flags.push(("listen", "127.0.0.1:0".to_owned()));
-        flags.push(("store", format!("sqlite:{}", dir.path().join("store.db").display())));
+        flags.push(("store", place.store()));
+        if !flags.iter().any(|(name, _)| *name == "lease_ttl_ms") {
+            // However slow the machine is.
+            flags.push(("lease_ttl_ms", "60000".to_owned()));
+        }
         let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
         if config.dev {
-            let mut admin = Admin::open(&config.store).unwrap();
-            admin.ensure_demo("demo", "demo", KeyHash::of(DEMO_KEY), Vec::new(), Clock::system().now()).unwrap();
+            let (key, now) = (KeyHash::of(DEMO_KEY), Clock::system().now());
+            place.administer(|admin| admin.ensure_demo("demo", "demo", key, Vec::new(), now)).unwrap();
         }
         let server = Server::start(config.clone(), hooks).await.unwrap();
-        TestServer { server: Some(server), client: http_client(), dir, config }
+        TestServer { server: Some(server), client: http_client(), place, config }
     }
 }
 
@@ -118,25 +123,15 @@ impl TestServer {
         let key = format!("tk_test_{name}");
         let permissions =
             if permissions.is_empty() { Permissions::default() } else { Permissions::try_new(permissions).unwrap() };
-        let mut admin = Admin::open(&self.config.store).unwrap();
         let (is_demo, profile) = (false, Profile::default());
         let user = NewUser { name, merchant, permissions, key: KeyHash::of(&key), is_demo, profile };
-        admin.create_user(&user, Clock::system().now()).unwrap();
+        self.place.administer(|admin| admin.create_user(&user, Clock::system().now())).unwrap();
         key
     }
 
-    /// Another connection to the store, as another process may have one.
-    pub fn database(&self) -> Connection {
-        let conn = Connection::open(self.dir.path().join("store.db")).unwrap();
-        conn.busy_timeout(PATIENCE).unwrap();
-        conn
-    }
-
-    /// Keeps the store from being written until the connection is dropped.
-    pub fn hold_store(&self) -> Connection {
-        let conn = self.database();
-        conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-        conn
+    /// Holds what others have to have before they write, until this is dropped.
+    pub fn hold_store(&self) -> Held<'_> {
+        self.place.hold()
     }
 
     /// Sends a request with no headers but these: status, headers and text of the answer.
@@ -249,10 +244,10 @@ impl TestServer {
         .await
     }
 
-    /// Stops gracefully and gives the folder back, to start again on it.
-    pub async fn stop(mut self) -> Arc<TempDir> {
+    /// Stops gracefully and gives the place of the store back, to start again on it.
+    pub async fn stop(mut self) -> Arc<Place> {
         self.server.take().expect("the server runs").shutdown().await;
-        Arc::clone(&self.dir)
+        Arc::clone(&self.place)
     }
 }
 

@@ -174,14 +174,14 @@ impl Postgres {
 
     /// The same in one of its schemas.
     pub fn run_in(&self, url: &str, sql: &str) -> String {
-        let psql = Command::new("psql").args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]).arg(url).output().unwrap();
+        let psql = Command::new(psql()).args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql]).arg(url).output().unwrap();
         assert!(psql.status.success(), "{sql}: {}", String::from_utf8_lossy(&psql.stderr));
         String::from_utf8(psql.stdout).unwrap().trim_end().to_owned()
     }
 
     /// Begins a transaction in one of its schemas, with a statement.
     pub fn begin(&self, url: &str, sql: &str) -> Transaction {
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(psql());
         psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1"]).arg(url).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut psql = psql.spawn().unwrap();
         write!(psql.stdin.as_mut().unwrap(), "BEGIN;\n{sql};\n\\echo begun\n").unwrap();
@@ -205,6 +205,14 @@ impl Transaction {
     pub fn commit(mut self) {
         writeln!(self.0.stdin.take().unwrap(), "COMMIT;").unwrap();
         assert!(self.0.wait().unwrap().success());
+    }
+}
+
+/// Takes it back, unless it was committed.
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 
@@ -234,6 +242,11 @@ fn children(parent: i32) -> Vec<i32> {
         (of == parent).then_some(pid)
     };
     std::fs::read_dir("/proc").unwrap().flatten().filter_map(own).collect()
+}
+
+/// That of the system may be a script, which takes its time.
+fn psql() -> PathBuf {
+    programs().map_or_else(|| "psql".into(), |folder| folder.join("psql"))
 }
 
 /// Where Debian and others put the programs of the newest version.

@@ -122,10 +122,10 @@ async fn a_batch_is_the_same_after_a_restart_and_a_change() {
         publish(&server, 5).await;
         server.attempts(id, 2, 1).await;
         server.call("webhook.update", json!([id, {"batch": {"max_events": 50, "wait_ms": 0}}])).await.unwrap();
-        let dir = server.stop().await;
+        let place = server.stop().await;
         let before = receiver.so_far().len();
         status.store(200, Ordering::SeqCst);
-        let (server, hand) = Start { dir, ..Start::default() }.manual().await;
+        let (server, hand) = Start { place, ..Start::default() }.manual().await;
         hand.pass(60);
         server.settled(id).await;
         let mut numbers = Vec::new();

@@ -51,7 +51,7 @@ async fn weather(server: &TestServer, hand: &Hand, step_s: u64, accepted: &Accep
     let mut commits = server.commits();
     let wait = async {
         loop {
-            let books = audit(&server.database(), accepted).unwrap();
+            let books = audit(&server.place, accepted).unwrap();
             if books.pending == 0 {
                 return books;
             }
@@ -320,7 +320,7 @@ async fn hostile_receivers_cost_a_bounded_time_and_delay_nobody() {
         assert!(attempt["duration_ms"].as_f64().unwrap() < 5_000.0, "{kind}: {attempt}");
         assert!(attempt["response_body"].as_str().unwrap().len() <= 100_000, "{kind}");
     }
-    let books = audit(&server.database(), &accepted).unwrap();
+    let books = audit(&server.place, &accepted).unwrap();
     println!("hostile receivers: {books:?}");
     assert_eq!(books, Books { delivered: 6, abandoned: 18, pending: 3, cancelled: 0 });
     // All that ended, ended while this one's first request was still on its way.

@@ -73,7 +73,7 @@ async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
         server.attempts(id, 4, 2).await;
         let list = deliveries(&server, id).await;
         assert_eq!(states(&list), ["delivered"; 6]);
-        assert_eq!(get(&server, id).await["settled_through"], 6);
+        server.until(async || (get(&server, id).await["settled_through"] == 6).then_some(())).await;
 
         hand.pass(60);
         server.publish("order:created", json!({"n": 6})).await;
@@ -141,8 +141,8 @@ async fn a_replay_goes_on_after_a_restart() {
     receiver.arrivals(1000).await;
     server.settled(id).await;
     server.call("webhook.replay", json!([id, {"all": true}])).await.unwrap();
-    let dir = server.stop().await;
-    let server = Start { dir, ..Start::default() }.go().await;
+    let place = server.stop().await;
+    let server = Start { place, ..Start::default() }.go().await;
     server
         .until(async || {
             let list = server.call("delivery.list", json!([id, {"limit": 1000}])).await.unwrap();
@@ -296,7 +296,7 @@ async fn a_pull_acknowledges_what_was_brought_to_those_who_may_change_webhooks()
     assert_eq!(server.call("delivery.pull", json!([id, 3])).await.unwrap_err()["code"], 111);
     assert_eq!(states(&deliveries(&server, id).await), ["pending"; 3]);
 
-    let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+    let server = Start { place: server.stop().await, ..Start::default() }.go().await;
     assert_eq!(server.call("delivery.pull", json!([id, 2])).await.unwrap().as_array().unwrap().len(), 1);
     server.until(async || (get(&server, id).await["settled_through"] == 2).then_some(())).await;
     assert_eq!(states(&deliveries(&server, id).await), ["delivered", "delivered", "pending"]);

@@ -38,13 +38,22 @@ async fn what_has_ended_leaves_its_tombstone() {
     let attempts_of = async |id, number| {
         server.call("delivery.attempts", json!([id, number])).await.unwrap().as_array().unwrap().len()
     };
-    server.until(async || (attempts_of(good, 1).await == 0).then_some(())).await;
+    // A commit that had begun before may have swept by its own time.
+    let pruned = async || {
+        hand.pass(60);
+        (attempts_of(good, 1).await == 0).then_some(())
+    };
+    server.until(pruned).await;
     assert_eq!(attempts_of(good, 2).await, 0, "each delivery's attempts go when it has ended");
     assert!(attempts_of(bad, 1).await > 0, "what is pending keeps its attempts");
     assert!(pulled(&server, good).await.iter().all(has_body), "bodies are kept longer");
 
     hand.pass(10 * DAY_S);
-    server.until(async || (!has_body(&pulled(&server, good).await[0])).then_some(())).await;
+    let pruned = async || {
+        hand.pass(60);
+        (!has_body(&pulled(&server, good).await[0])).then_some(())
+    };
+    server.until(pruned).await;
     let left = pulled(&server, good).await;
     assert!(has_body(&left[1]) && has_body(&pulled(&server, bad).await[0]), "the event is still to be delivered");
     assert_eq!((&left[0]["signature"], &left[0]["state"]), (&Value::Null, &json!("delivered")));
@@ -76,13 +85,17 @@ async fn what_has_ended_leaves_its_tombstone() {
 
 #[tokio::test]
 async fn a_full_store_refuses_and_keeps_what_it_has() {
-    let (server, hand) = Start::default().flag("store_bytes_max", "1000000").manual().await;
+    let start = Start::default();
+    // Tables with nothing in them take room in PostgreSQL.
+    let max = if start.place.is_file() { "1000000" } else { "1400000" };
+    let (server, hand) = start.flag("store_bytes_max", max).manual().await;
     let (obliging, failing) = (Receiver::obliging().await, Receiver::start(|_, _| Reply::status(500)).await);
     let (good, bad) = (
         webhook(&server, &obliging, json!({"topics": "order:*"})).await,
         webhook(&server, &failing, json!({"topics": "keep:*"})).await,
     );
-    let filling = "x".repeat(10_000);
+    // It can't be compressed.
+    let filling: String = std::iter::repeat_with(fastrand::alphanumeric).take(10_000).collect();
     for n in 0..5 {
         server.publish("keep:this", json!({"n": n, "filling": filling})).await;
     }
@@ -104,9 +117,16 @@ async fn a_full_store_refuses_and_keeps_what_it_has() {
     assert_eq!(server.settled(good).await.len(), accepted, "what was accepted is delivered");
 
     hand.pass(61);
-    server
-        .until(async || server.call("event.publish", json!(["order:created", {"filling": filling}])).await.ok())
-        .await;
+    let accepts = async || {
+        let published = server.call("event.publish", json!(["order:created", {"filling": filling}])).await;
+        if published.is_err() && !server.place.is_file() {
+            // As the database does some time by itself.
+            server.place.rows("VACUUM FULL event");
+            hand.pass(61);
+        }
+        published.ok()
+    };
+    server.until(accepts).await;
     let kept = pulled(&server, bad).await;
     assert_eq!(kept.len(), 5);
     assert!(kept.iter().all(has_body), "what is pending is never pruned");

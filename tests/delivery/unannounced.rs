@@ -17,46 +17,45 @@ use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::{By, Permissions, Profile};
 use tallyhook::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::metrics::Metrics;
-use tallyhook::store::admin::{Admin, NewUser};
+use tallyhook::store::admin::NewUser;
 use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::sqlite::SqliteStore;
-use tallyhook::store::{
-    Alteration, Deliveries as _, DeliveryAlteration, Events as _, Resending as _, Upkeep as _, Webhooks as _,
-};
-use tempfile::TempDir;
+use tallyhook::store::{self, Alteration, DeliveryAlteration, Store, Upkeep};
 use tokio::sync::watch;
 
 use crate::common::Receiver;
 use crate::common::manual::START;
+use crate::common::store::Place;
 
 /// The default, which is therefore good enough for all of this.
 const POLL: Duration = Duration::from_secs(5);
 
 struct Bench {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
+    upkeep: Arc<dyn Upkeep>,
     worker: Worker,
     /// What the worker takes for what the store announces.
     mailbox: Arc<Mailbox>,
     hand: watch::Sender<Timestamp>,
     merchant: MerchantId,
     metrics: Arc<Metrics>,
-    dir: TempDir,
+    place: Place,
 }
 
 impl Bench {
     async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = format!("sqlite:{}", dir.path().join("store.db").display());
-        let flags = vec![("dev", "true".to_owned()), ("store", store)];
+        let place = Place::new();
+        let flags = vec![("dev", "true".to_owned()), ("store", place.store())];
         let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
         assert_eq!(config.delivery.store_poll, POLL);
         let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
-        let merchant = Admin::open(&config.store).unwrap().create_user(&user, START).unwrap().merchant_id;
+        let merchant = place.administer(|admin| admin.create_user(&user, START)).unwrap().merchant_id;
         let (clock, hand) = Clock::manual(START);
-        let tallyhook::store::Config::File(file) = config.store else { panic!("a file was named") };
-        let store = Arc::new(SqliteStore::open(file, clock.clone(), Arc::default(), &Metrics::default()).unwrap());
-        let (mailbox, metrics) = (Arc::new(Mailbox::default()), Arc::new(Metrics::default()));
+        let opened = store::open(config.store, clock.clone(), &Metrics::default()).unwrap();
+        let (store, upkeep) = (opened.store, opened.upkeep);
+        // It learns for whom this node sends, and nothing else.
+        let mailbox = Arc::new(Mailbox::new(Arc::clone(opened.mailbox.tending())));
+        let metrics = Arc::new(Metrics::default());
         let parts = Parts {
             store: Arc::clone(&store) as _,
             mailbox: Arc::clone(&mailbox),
@@ -66,7 +65,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
         };
         let worker = Worker::start(config.delivery, parts).await.unwrap();
-        Self { store, worker, mailbox, hand, merchant, metrics, dir }
+        Self { store, upkeep, worker, mailbox, hand, merchant, metrics, place }
     }
 
     fn by(&self) -> By {
@@ -115,7 +114,7 @@ impl Bench {
 
     /// Ends when so many deliveries are on record.
     async fn recorded(&self, id: WebhookId, count: i64) {
-        let mut commits = self.store.commits();
+        let mut commits = self.upkeep.commits();
         while self.store.webhook(self.merchant, id).await.unwrap().settled_through.0 < count {
             commits.changed().await.unwrap();
         }
@@ -123,18 +122,21 @@ impl Bench {
 
     /// Ends when so many attempts at a delivery are on record.
     async fn attempted(&self, id: WebhookId, number: i64, count: usize) {
-        let mut commits = self.store.commits();
+        let mut commits = self.upkeep.commits();
         while self.store.attempts(self.merchant, id, IncrementId(number), 0, 10).await.unwrap().len() < count {
             commits.changed().await.unwrap();
         }
     }
 
     async fn stop(self) {
-        let Self { store, worker, dir, .. } = self;
+        let Self { upkeep, worker, place, .. } = self;
         let stopping = worker.stop(std::time::Instant::now() + Duration::from_secs(60));
-        tokio::task::spawn_blocking(move || stopping.join()).await.unwrap();
-        store.close();
-        drop(dir);
+        let stopping = tokio::task::spawn_blocking(move || {
+            stopping.join();
+            upkeep.close();
+        });
+        stopping.await.unwrap();
+        drop(place);
     }
 }
 

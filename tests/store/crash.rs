@@ -4,7 +4,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,14 +13,19 @@ use tallyhook::domain::secret::SecretKey;
 use tallyhook::domain::signature::verify_standard_webhooks;
 use tokio::sync::watch;
 
-use crate::common::accounts::{Accepted as Books, audit, entries};
+use crate::common::accounts::{Accepted as Books, audit, entries, numbers};
+use crate::common::store::{Place, is_postgres};
 use crate::common::{self, Arrived, Http, PATIENCE, Receiver, Reply, basic};
 use crate::process::{PROGRAM, Process};
 use crate::tools;
 
-const EVENTS: usize = 5_000;
 const PUBLISHERS: usize = 16;
 const KILLS: usize = 20;
+
+/// How many are published. A commit takes PostgreSQL longer, so there is as much to kill.
+fn events() -> usize {
+    if is_postgres() { 2_000 } else { 5_000 }
+}
 
 /// One call as the demo user; `None` if the server was killed meanwhile, and
 /// null if it refuses events because its store is full, or a replay or backfill
@@ -49,7 +53,7 @@ async fn call(client: &Http, url: &str, path: &str, args: Value) -> Option<Value
 /// What publishers were told: event by webhook and number.
 type Accepted = Arc<Mutex<BTreeMap<(i64, i64), i64>>>;
 
-/// Publishes events `1..=EVENTS`, each until it is accepted, wherever the
+/// Publishes events `1..=events()`, each until it is accepted, wherever the
 /// server is at the time.
 async fn publish_all(server: watch::Receiver<String>, accepted: Accepted, count: Arc<AtomicUsize>) {
     let next = Arc::new(AtomicUsize::new(1));
@@ -60,7 +64,7 @@ async fn publish_all(server: watch::Receiver<String>, accepted: Accepted, count:
             let client = common::http_client();
             loop {
                 let event = next.fetch_add(1, Ordering::SeqCst);
-                if event > EVENTS {
+                if event > events() {
                     break;
                 }
                 let topic = ["order:created", "product:updated", "inventory:adjustment"][event % 3];
@@ -91,7 +95,7 @@ async fn publish_all(server: watch::Receiver<String>, accepted: Accepted, count:
 }
 
 struct Story {
-    folder: tempfile::TempDir,
+    place: Place,
     receivers: Vec<Receiver>,
     secrets: HashMap<i64, String>,
     last_numbers: BTreeMap<i64, i64>,
@@ -104,8 +108,8 @@ async fn tell(kills: usize) -> Story {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} repeats the kill points of this run");
     let mut random = fastrand::Rng::with_seed(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let mut process = Process::start(folder.path());
+    let place = Place::new();
+    let mut process = Process::start(&place);
     let (moved, server) = watch::channel(process.url.clone());
     let receivers = vec![
         Receiver::obliging().await,
@@ -128,7 +132,7 @@ async fn tell(kills: usize) -> Story {
 
     let (accepted, count) = (Accepted::default(), Arc::new(AtomicUsize::new(0)));
     let publishing = tokio::spawn(publish_all(server, Arc::clone(&accepted), Arc::clone(&count)));
-    let mut points: Vec<usize> = (0..kills).map(|_| random.usize(1..EVENTS - PUBLISHERS)).collect();
+    let mut points: Vec<usize> = (0..kills).map(|_| random.usize(1..events() - PUBLISHERS)).collect();
     points.sort_unstable();
     for point in points {
         let reached = async {
@@ -138,44 +142,38 @@ async fn tell(kills: usize) -> Story {
         };
         tokio::time::timeout(PATIENCE, reached).await.expect("events are accepted");
         process.kill();
-        check(folder.path());
-        process = Process::start(folder.path());
+        check(&place);
+        process = Process::start(&place);
         // All may have been published before it was killed.
         moved.send_replace(process.url.clone());
     }
     let published = tokio::time::timeout(PATIENCE, publishing).await;
     let count = count.load(Ordering::SeqCst);
-    published.unwrap_or_else(|_| panic!("{count} of {EVENTS} events were accepted")).unwrap();
-    let last_numbers = settle(process, folder.path(), &receivers).await;
+    published.unwrap_or_else(|_| panic!("{count} of {} events were accepted", events())).unwrap();
+    let last_numbers = settle(process, &place, &receivers).await;
     let accepted = accepted.lock().unwrap().clone();
-    Story { folder, receivers, secrets, last_numbers, accepted }
+    Story { place, receivers, secrets, last_numbers, accepted }
 }
 
 /// Stops the server in good order, looks into the store, and starts it again
 /// for what is pending, until nothing is; the last number of each webhook.
-async fn settle(mut process: Process, folder: &Path, receivers: &[Receiver]) -> BTreeMap<i64, i64> {
+async fn settle(mut process: Process, place: &Place, receivers: &[Receiver]) -> BTreeMap<i64, i64> {
     loop {
         let arrived: Vec<_> = receivers.iter().map(|receiver| receiver.so_far().len()).collect();
         process.stop();
-        let store = rusqlite::Connection::open(folder.join("store.db")).unwrap();
-        let mut rows = store
-            .prepare("SELECT webhook_id, max(increment_id), sum(state = 0), sum(state > 1) FROM delivery GROUP BY 1")
-            .unwrap();
-        let webhooks: Vec<(i64, i64, u32, u32)> = rows
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert!(webhooks.iter().all(|(_, _, _, given_up)| *given_up == 0), "{webhooks:?}");
-        if webhooks.iter().all(|(_, _, pending, _)| *pending == 0) {
-            return webhooks.iter().map(|(id, last, _, _)| (*id, *last)).collect();
+        let sql = "SELECT webhook_id, max(increment_id), count(*) FILTER (WHERE state = 0),
+            count(*) FILTER (WHERE state > 1) FROM delivery GROUP BY 1 ORDER BY 1";
+        let webhooks = numbers::<4>(place, sql).unwrap();
+        assert!(webhooks.iter().all(|[_, _, _, given_up]| *given_up == 0), "{webhooks:?}");
+        if webhooks.iter().all(|[_, _, pending, _]| *pending == 0) {
+            return webhooks.iter().map(|[id, last, _, _]| (*id, *last)).collect();
         }
-        process = Process::start(folder);
-        for ((_, _, pending, _), (receiver, arrived)) in webhooks.iter().zip(receivers.iter().zip(arrived)) {
+        process = Process::start(place);
+        for ([_, _, pending, _], (receiver, arrived)) in webhooks.iter().zip(receivers.iter().zip(arrived)) {
             // Those of a batch come together.
             let is_batched = receiver.so_far().iter().any(|arrival| arrival.json()["events"].is_array());
             let requests = if is_batched { (*pending).min(1) } else { *pending };
-            receiver.arrivals(arrived + requests as usize).await;
+            receiver.arrivals(arrived + usize::try_from(requests).unwrap()).await;
         }
     }
 }
@@ -207,11 +205,12 @@ impl Story {
         }
         let total: usize = all.iter().map(Vec::len).sum();
         println!(
-            "{EVENTS} events, {} deliveries, {total} arrivals, webhooks up to {:?}",
+            "{} events, {} deliveries, {total} arrivals, webhooks up to {:?}",
+            events(),
             arrived.len(),
             self.last_numbers
         );
-        assert!(self.last_numbers.values().all(|last| *last > EVENTS as i64 / 4), "{:?}", self.last_numbers);
+        assert!(self.last_numbers.values().all(|last| *last > events() as i64 / 4), "{:?}", self.last_numbers);
     }
 
     /// Has the official library look at every arrival.
@@ -232,7 +231,7 @@ print(count)
         let Some(python) = tools::installed("HOOKTEST_PYTHON", "venv/bin/python") else {
             return tools::left_out("signatures under the official Python library: it is not installed; run tests/run");
         };
-        let list = self.folder.path().join("arrivals.jsonl");
+        let list = self.place.path().join("arrivals.jsonl");
         let mut file = std::fs::File::create(&list).unwrap();
         let mut count = 0;
         for arrival in self.receivers.iter().flat_map(Receiver::so_far) {
@@ -272,10 +271,10 @@ async fn chores_that_are_killed_go_on() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
     println!("SEED={seed} repeats the kill points of this run");
     let mut random = fastrand::Rng::with_seed(seed);
-    let folder = tempfile::tempdir().unwrap();
+    let place = Place::new();
     let client = common::http_client();
     let receiver = Receiver::start(|place, _| Reply::status(if place % 7 == 6 { 500 } else { 200 })).await;
-    let mut process = Process::start(folder.path());
+    let mut process = Process::start(&place);
     let mut ids = Vec::new();
     for more in [json!({}), json!({"delivery_mode": "ordered"}), json!({"batch": {"max_events": 20, "wait_ms": 1}})] {
         let retry = json!({"max_retries": 100, "interval_seconds": 1});
@@ -320,32 +319,26 @@ async fn chores_that_are_killed_go_on() {
         process.kill();
         let rotated = meddling.await.unwrap();
         answered += rotated.len();
-        check(folder.path());
-        let store = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
-        audit(&store, &accepted).unwrap_or_else(|problem| panic!("round {round}: {problem}"));
-        let verdict: String = store.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
-        assert_eq!(verdict, "ok");
-        for (id, secret) in rotated {
-            let sql = "SELECT secret_key FROM webhook WHERE webhook_id = ?1";
-            assert_eq!(store.query_row(sql, [id], |row| row.get::<_, String>(0)), Ok(secret), "webhook {id}");
+        check(&place);
+        audit(&place, &accepted).unwrap_or_else(|problem| panic!("round {round}: {problem}"));
+        if place.is_file() {
+            assert_eq!(place.value("PRAGMA integrity_check"), "ok");
         }
-        pruned = pruned.max(count(&store, PRUNED));
-        let [pages, free, size] =
-            ["page_count", "freelist_count", "page_size"].map(|name| count(&store, &format!("PRAGMA {name}")));
-        let used = (pages - free) * size;
-        drop(store);
+        for (id, secret) in rotated {
+            let sql = format!("SELECT secret_key FROM webhook WHERE webhook_id = {id}");
+            assert_eq!(place.value(&sql), secret, "webhook {id}");
+        }
+        pruned = pruned.max(place.number(PRUNED));
         // Space is short, and what has ended is pruned from the start on.
-        let max = (used * 11 / 10).max(2_000_000);
-        process = Process::start_with(folder.path(), &["--store-bytes-max", &max.to_string()]);
+        let max = (used_bytes(&place) * 11 / 10).max(2_000_000);
+        process = Process::start_with(&place, &["--store-bytes-max", &max.to_string()]);
     }
-    let store = rusqlite::Connection::open(folder.path().join("store.db")).unwrap();
     while pruned == 0 {
         receiver.arrivals(receiver.so_far().len() + 20).await;
-        pruned = count(&store, PRUNED);
+        pruned = place.number(PRUNED);
     }
-    drop(store);
     process.stop();
-    let books = audit(&rusqlite::Connection::open(folder.path().join("store.db")).unwrap(), &accepted).unwrap();
+    let books = audit(&place, &accepted).unwrap();
     println!(
         "killed {ROUNDS} times in the middle of chores; {answered} rotations answered, {pruned} deliveries without their attempts, {books:?}"
     );
@@ -353,9 +346,8 @@ async fn chores_that_are_killed_go_on() {
 }
 
 /// The store is as it has to be, whatever has just happened to its server.
-fn check(folder: &Path) {
-    let store = format!("sqlite:{}", folder.join("store.db").display());
-    let checked = tools::command(PROGRAM).args(["check", "--store", &store]).output().unwrap();
+fn check(place: &Place) {
+    let checked = tools::command(PROGRAM).args(["check", "--store", &place.store()]).output().unwrap();
     let told = (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
     assert!(checked.status.success(), "{told:?}");
 }
@@ -365,6 +357,14 @@ const PRUNED: &str = "SELECT count(*) FROM delivery d WHERE state = 1 AND attemp
     AND batch_first IS NULL AND NOT EXISTS (SELECT 1 FROM attempt a
         WHERE (a.webhook_id, a.increment_id) = (d.webhook_id, d.increment_id))";
 
-fn count(store: &rusqlite::Connection, sql: &str) -> i64 {
-    store.query_row(sql, [], |row| row.get(0)).unwrap()
+/// What the store holds, as `store_bytes_max` has it.
+fn used_bytes(place: &Place) -> i64 {
+    if place.is_file() {
+        let pragma = |name: &str| place.number(&format!("PRAGMA {name}"));
+        return (pragma("page_count") - pragma("freelist_count")) * pragma("page_size");
+    }
+    place.number(
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+            WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'",
+    )
 }

@@ -5,6 +5,7 @@ mod news;
 mod nodes;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tallyhook::domain::delivery::{DeliveryFilter, DeliveryState, Verdict};
@@ -202,6 +203,44 @@ async fn nodes_number_without_holes_and_in_the_order_of_events() {
     assert_eq!(numbers, (1..=200).collect::<Vec<_>>(), "in the order of events");
     let list = other.store.deliveries(bench.acme, id, DeliveryFilter::default(), everything()).await.unwrap();
     assert_eq!(list.len(), 200);
+}
+
+/// What a commit has numbered is not numbered once more because it takes leases over,
+/// too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_are_taken_over_while_events_are_numbered() {
+    const PUBLISHERS: usize = 16;
+    const ROUNDS: usize = 8;
+    if !PostgresStore::is_there() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.webhook("*").await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let publish = || {
+        let (store, merchant, is_over) = (Arc::clone(&bench.store), bench.acme, Arc::clone(&is_over));
+        tokio::spawn(async move {
+            let mut all = Vec::new();
+            while !is_over.load(Ordering::Relaxed) {
+                all.extend(publish_many(&store, merchant, 10).await);
+            }
+            all
+        })
+    };
+    let publishers: Vec<_> = (0..PUBLISHERS).map(|_| publish()).collect();
+    for _ in 0..ROUNDS {
+        let other = Node::beside(&bench);
+        until("it has some leases", || leases(&other.mailbox) > 0 && leases(&bench.mailbox) < 256).await;
+        tokio::task::block_in_place(|| other.store.close());
+        until("it has given all back", || leases(&bench.mailbox) == 256).await;
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let mut numbers = Vec::new();
+    for publisher in publishers {
+        numbers.extend(publisher.await.unwrap().into_iter().map(|(_, number)| number));
+    }
+    numbers.sort_unstable();
+    assert!((1..).zip(&numbers).all(|(number, own)| number == *own), "{} numbers", numbers.len());
 }
 
 /// Events, and the numbers that they got of the only webhook.

@@ -1,15 +1,13 @@
 //! The disk under the store: power cuts at every sync of a story, syncs that
 //! fail, space that runs out. What was answered is there afterwards.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rusqlite::Connection;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::common::accounts::{Accepted, Books, audit, entries};
+use crate::common::store::Place;
 use crate::common::{self, Receiver, Reply, Start, TestServer};
 use crate::disk::{Disk, Image, Left, Op};
 
@@ -57,10 +55,10 @@ impl Teller {
 /// Webhooks of every kind and whatever their owner may do to them, while
 /// events are published.
 async fn tell(durability: &str) -> Story {
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    let disk = Disk::watch(dir.path());
+    let place = Arc::new(Place::file());
+    let disk = Disk::watch(place.path());
     let teller = Arc::new(Teller { disk: Arc::clone(&disk), told: Mutex::default() });
-    let start = Start { dir: Arc::clone(&dir), ..Start::default() }.flag("durability", durability);
+    let start = Start { place: Arc::clone(&place), ..Start::default() }.flag("durability", durability);
     let server = Arc::new(start.go().await);
     let fast = Receiver::obliging().await;
     let shaky =
@@ -154,15 +152,15 @@ impl Story {
 
     /// Opens what a cut leaves, and looks for what had been told by then.
     fn check(&self, image: &Image, at: usize, left: Left) -> Option<String> {
-        let folder = tempfile::tempdir().unwrap();
-        image.write_to(folder.path(), left);
-        let checked = self.look(folder.path(), at);
+        let place = Place::file();
+        image.write_to(place.path(), left);
+        let checked = self.look(&place, at);
         checked.err().map(|problem| format!("cut at {at} of {}, {left:?}: {problem}", self.ops.len()))
     }
 
-    fn look(&self, folder: &Path, at: usize) -> Result<(), String> {
+    fn look(&self, place: &Place, at: usize) -> Result<(), String> {
         let failed = |cause: rusqlite::Error| cause.to_string();
-        let store = Connection::open(folder.join("store.db")).map_err(failed)?;
+        let store = place.database();
         let told: Vec<&Fact> = self.told.iter().filter(|told| told.at <= at).map(|told| &told.what).collect();
         let verdict: String = store.query_row("PRAGMA quick_check", [], |row| row.get(0)).map_err(failed)?;
         if verdict != "ok" {
@@ -175,7 +173,7 @@ impl Story {
         }
         let receipts =
             told.iter().filter_map(|fact| if let Fact::Receipt(receipt) = fact { Some(receipt) } else { None });
-        audit(&store, &receipts.flat_map(entries).collect())?;
+        audit(place, &receipts.flat_map(entries).collect())?;
         for fact in told {
             match fact {
                 Fact::Receipt(_) => {}
@@ -213,16 +211,16 @@ impl Story {
         Ok(())
     }
 
-    /// What a cut at that part of the story leaves, in a folder.
-    fn rest(&self, part: usize, parts: usize) -> (TempDir, Accepted) {
+    /// What a cut at that part of the story leaves.
+    fn rest(&self, part: usize, parts: usize) -> (Place, Accepted) {
         let (mut image, at) = (Image::default(), self.ops.len() * part / parts);
         self.ops[..at].iter().for_each(|op| image.apply(op));
-        let folder = tempfile::tempdir().unwrap();
-        image.write_to(folder.path(), Left::Nothing);
+        let place = Place::file();
+        image.write_to(place.path(), Left::Nothing);
         let told = self.told.iter().filter(|told| told.at <= at);
         let receipts =
             told.filter_map(|told| if let Fact::Receipt(receipt) = &told.what { Some(receipt) } else { None });
-        (folder, receipts.flat_map(entries).collect())
+        (place, receipts.flat_map(entries).collect())
     }
 }
 
@@ -238,8 +236,8 @@ async fn what_was_answered_survives_a_power_cut_at_every_sync() {
     // And a server goes on with what is left.
     const PARTS: usize = 5;
     for part in 1..=PARTS {
-        let (folder, accepted) = story.rest(part, PARTS);
-        let server = Start { dir: Arc::new(folder), ..Start::default() }.go().await;
+        let (place, accepted) = story.rest(part, PARTS);
+        let server = Start { place: Arc::new(place), ..Start::default() }.go().await;
         let books = settled(&server, &accepted).await;
         println!("after a cut at {part}/{PARTS}: {books:?}");
         server.stop().await;
@@ -250,19 +248,14 @@ async fn what_was_answered_survives_a_power_cut_at_every_sync() {
 async fn settled(server: &TestServer, accepted: &Accepted) -> Books {
     server
         .until(async || {
-            let store = server.database();
-            let pending: i64 = store
-                .query_row(
-                    "SELECT count(*) FROM delivery JOIN webhook USING (webhook_id)
-                        WHERE state = 0 AND url IS NOT NULL AND deleted_at IS NULL",
-                    [],
-                    |row| row.get(0),
-                )
-                .unwrap();
+            let pending = server.place.number(
+                "SELECT count(*) FROM delivery JOIN webhook USING (webhook_id)
+                    WHERE state = 0 AND url IS NOT NULL AND deleted_at IS NULL",
+            );
             (pending == 0).then_some(())
         })
         .await;
-    audit(&server.database(), accepted).unwrap()
+    audit(&server.place, accepted).unwrap()
 }
 
 /// Proof that the cuts above prove something.
@@ -300,9 +293,9 @@ async fn publish_through(server: &TestServer, count: usize, filling: usize) -> (
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_fails_loses_nothing() {
     for every in [2, 3, 5, 7] {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let disk = Disk::watch(dir.path());
-        let server = Start { dir: Arc::clone(&dir), ..Start::default() }.go().await;
+        let place = Arc::new(Place::file());
+        let disk = Disk::watch(place.path());
+        let server = Start { place: Arc::clone(&place), ..Start::default() }.go().await;
         let receiver = Receiver::obliging().await;
         server.webhook(json!({"topics": "*", "url": receiver.url()})).await;
         disk.fail_syncs(Some(every));
@@ -324,13 +317,12 @@ async fn a_sync_that_fails_loses_nothing() {
         for (at, op) in disk.ops().iter().enumerate() {
             if matches!(op, Op::Sync { .. } | Op::SyncFailed { .. }) {
                 cuts += 1;
-                let folder = tempfile::tempdir().unwrap();
-                image.write_to(folder.path(), Left::Nothing);
-                let store = Connection::open(folder.path().join("store.db")).unwrap();
+                let left = Place::file();
+                image.write_to(left.path(), Left::Nothing);
                 let answered = told.iter().filter(|(then, _)| *then <= at).flat_map(|(_, more)| more.clone());
                 let answered: Accepted = answered.collect();
                 if !answered.is_empty() {
-                    audit(&store, &answered).unwrap_or_else(|problem| panic!("cut at {at}, every {every}: {problem}"));
+                    audit(&left, &answered).unwrap_or_else(|problem| panic!("cut at {at}, every {every}: {problem}"));
                 }
             }
             image.apply(op);
@@ -342,10 +334,10 @@ async fn a_sync_that_fails_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_and_recovers() {
     common::log::keep();
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    let folder = dir.path().display().to_string();
-    let disk = Disk::watch(dir.path());
-    let (server, hand) = Start { dir, ..Start::default() }.manual().await;
+    let place = Arc::new(Place::file());
+    let folder = place.path().display().to_string();
+    let disk = Disk::watch(place.path());
+    let (server, hand) = Start { place, ..Start::default() }.manual().await;
     let receiver = Receiver::obliging().await;
     server.webhook(json!({"topics": "*", "url": receiver.url()})).await;
     let (mut accepted, _) = publish_through(&server, 20, 500).await;

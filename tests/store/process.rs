@@ -1,9 +1,10 @@
 //! A server in a process of its own.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
+use crate::common::store::Place;
 use crate::tools;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tallyhook");
@@ -16,14 +17,15 @@ pub struct Process {
 }
 
 impl Process {
-    /// With a store in a file of that folder.
-    pub fn start(folder: &Path) -> Self {
-        Self::start_with(folder, &[])
+    /// With the store of a place, and its log beside it.
+    pub fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
     }
 
-    pub fn start_with(folder: &Path, more: &[&str]) -> Self {
-        let store = format!("sqlite:{}", folder.join("store.db").display());
-        Self::with_store(&store, folder.join("server.log"), more)
+    /// What was killed counts as there for a while, in PostgreSQL.
+    pub fn start_with(place: &Place, more: &[&str]) -> Self {
+        let more = [&["--lease-ttl-ms", "1000"], more].concat();
+        Self::with_store(&place.store(), place.path().join("server.log"), &more)
     }
 
     pub fn with_store(store: &str, log: PathBuf, more: &[&str]) -> Self {

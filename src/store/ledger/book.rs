@@ -310,11 +310,18 @@ impl Book {
     }
 
     /// Notes the same of one that this node begins to send to: others have counted it
-    /// until now.
+    /// until now. What the transaction has done itself may not be written yet.
     pub fn take_over_counters(&mut self, id: WebhookId, read: Counters) {
         let Some(Entry { counters, webhook, .. }) = self.webhooks.get_mut(&id) else { return };
-        self.numbers += read.last.0 - counters.last.0;
-        *counters = read;
+        let before = *counters;
+        *counters = Counters {
+            last: read.last.max(before.last),
+            settled_through: read.settled_through.max(before.settled_through),
+            acknowledged_through: read.acknowledged_through.max(before.acknowledged_through),
+            pulled_through: read.pulled_through.max(before.pulled_through),
+            ..read
+        };
+        self.numbers += counters.last.0 - before.last.0;
         if counters.settled_through < counters.last {
             self.chores.push(webhook.merchant_id, id);
         }

@@ -11,7 +11,6 @@ use tokio_postgres::types::Type;
 use super::config::Config;
 use super::migrating;
 use super::session::Session;
-use super::taking_over::NOW;
 use super::values::{Parameter, storable};
 use crate::store::error::StoreError;
 use crate::store::sql::Db;
@@ -59,26 +58,15 @@ fn connect(config: &Config) -> Result<Session> {
 /// Begins a transaction that keeps others from these tables, or fails if they are there.
 fn keep(session: &mut Session, tables: &str) -> Result<()> {
     session.begin("", &[])?;
-    check_no_nodes(session)?;
+    migrating::check_no_nodes(session)?;
     match session.batch(&format!("LOCK TABLE {tables} IN EXCLUSIVE MODE")) {
-        Err(StoreError::Busy { .. }) => Err(StoreError::failed(
+        Err(StoreError::Held { .. }) => Err(StoreError::failed(
             "somebody else is at work on it: a server, another command or another tallyhook migrate; stop that first",
         )),
         locked => locked,
     }?;
     // One may have come in between.
-    check_no_nodes(session)
-}
-
-fn check_no_nodes(session: &mut Session) -> Result<()> {
-    let sql = format!("SELECT name FROM node WHERE expires_at > {NOW} ORDER BY node_id LIMIT 1");
-    match one(session, &sql, &[], |row| row.string(0))? {
-        None => Ok(()),
-        Some(name) => Err(StoreError::failed(format!(
-            "it is being served by the node {name}; stop all its servers first. What was killed counts as there until \
-             its lease has expired, some seconds later"
-        ))),
-    }
+    migrating::check_no_nodes(session)
 }
 
 fn last_ids(session: &mut Session) -> Result<LastIds> {

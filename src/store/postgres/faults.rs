@@ -20,7 +20,7 @@ impl From<tokio_postgres::Error> for StoreError {
         match cause.code() {
             Some(&SqlState::DISK_FULL) => Self::DiskFull,
             // Somebody else holds what was to be changed.
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Busy { retry_after: BUSY_RETRY_AFTER },
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Held { retry_after: BUSY_RETRY_AFTER },
             Some(code) if is_for_now(code) => Self::unavailable(words),
             Some(_) => Self::failed(words),
             // Nothing can be said, so nothing was done.

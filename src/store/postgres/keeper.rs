@@ -308,7 +308,7 @@ impl Keeper {
         let taken = match link.take(self.node, buckets).await {
             Ok(taken) => taken,
             // Whoever had them is recording something: the next look tries again.
-            Err(StoreError::Busy { .. }) => return Ok(()),
+            Err(StoreError::Held { .. }) => return Ok(()),
             Err(cause) => return Err(cause),
         };
         if !taken.is_empty() {

@@ -3,6 +3,7 @@
 
 use super::session::Session;
 use super::settings::Settings;
+use super::taking_over::NOW;
 use crate::domain::id::StoreId;
 use crate::domain::secret::generate_store_id;
 use crate::store::error::StoreError;
@@ -84,13 +85,30 @@ pub fn check_schema(session: &mut Session) -> Result<()> {
     }
 }
 
-/// Gives the store a new id; the old one, and the new one.
+/// Gives the store a new id; the old one, and the new one. Fails if a server has it.
 pub fn renew_store_id(settings: &Settings) -> Result<(StoreId, StoreId)> {
     let old = migrate(settings)?;
     let new = StoreId(generate_store_id());
     let mut session = Session::open(settings)?;
+    // None begins to serve meanwhile.
+    session.begin("", &[])?;
+    session.batch("LOCK TABLE node IN SHARE ROW EXCLUSIVE MODE")?;
+    check_no_nodes(&mut session)?;
     session.run("UPDATE meta SET value = $1 WHERE key = 'store_id'", values![&new.0])?;
+    session.commit()?;
     Ok((old, new))
+}
+
+/// Fails if servers have the store.
+pub fn check_no_nodes(session: &mut Session) -> Result<()> {
+    let sql = format!("SELECT name FROM node WHERE expires_at > {NOW} ORDER BY node_id LIMIT 1");
+    match one(session, &sql, &[], |row| row.string(0))? {
+        None => Ok(()),
+        Some(name) => Err(StoreError::failed(format!(
+            "it is being served by the node {name}; stop all its servers first. What was killed counts as there until \
+             its lease has expired, some seconds later"
+        ))),
+    }
 }
 
 /// Fails if there are tables already, which are not ours.

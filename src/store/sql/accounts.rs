@@ -52,7 +52,7 @@ impl<B: Backend> Accounts for SqlStore<B> {
     }
 
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>> {
-        self.sessions.look_up(asker, key).await
+        self.sessions.look_up(asker, key, sessions).await
     }
 }
 
@@ -106,7 +106,7 @@ pub fn named(db: &mut dyn Db, name: &str) -> Result<Option<User>> {
 }
 
 /// Sessions, and whose they are.
-pub fn sessions(conn: &mut dyn Conn, keys: &[KeyHash]) -> Result<Vec<Option<Session>>> {
+fn sessions(conn: &mut dyn Conn, keys: &[KeyHash]) -> Result<Vec<Option<Session>>> {
     let keys: Vec<_> = keys.iter().map(|key| key.0).collect();
     each(conn, &keys, |db, keys| {
         let asked = Asked::of(db.dialect(), &[], ["s.key_hash"], keys.iter().map(|key| [Value::from(key)]));

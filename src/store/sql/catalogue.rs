@@ -44,7 +44,7 @@ impl<B: Backend> Catalogue for SqlStore<B> {
     async fn topic_rules(&self, merchant: MerchantId, topics: Vec<Topic>) -> Result<Vec<Option<TopicRule>>> {
         if let [topic] = topics.as_slice() {
             let key = (merchant, topic.clone());
-            return Ok(vec![self.topic_rules.look_up(merchant.into(), key).await?]);
+            return Ok(vec![self.topic_rules.look_up(merchant.into(), key, topic_rules).await?]);
         }
         let keys: Vec<_> = topics.into_iter().map(|topic| (merchant, topic)).collect();
         self.readers.by_key(merchant, move |conn| topic_rules(conn, &keys)).await
@@ -167,7 +167,7 @@ fn count_topics(
 
 /// What catalogues demand of events of each of these topics, where they have them.
 /// Every publish asks.
-pub fn topic_rules(conn: &mut dyn Conn, topics: &[(MerchantId, Topic)]) -> Result<Vec<Option<TopicRule>>> {
+fn topic_rules(conn: &mut dyn Conn, topics: &[(MerchantId, Topic)]) -> Result<Vec<Option<TopicRule>>> {
     macro_rules! rules {
         ($those:literal) => {
             concat!(

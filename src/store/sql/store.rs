@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::accounts::sessions;
-use super::catalogue::topic_rules;
 use super::conn::Manager;
 use super::readers::Readers;
 use super::sending::Outlook;
@@ -113,8 +111,8 @@ impl<B: Backend> SqlStore<B> {
             store_id,
             clock,
             queue,
-            sessions: Together::new(readers.clone(), sessions),
-            topic_rules: Together::new(readers.clone(), topic_rules),
+            sessions: Together::new(readers.clone()),
+            topic_rules: Together::new(readers.clone()),
             readers,
             lane_readers,
             apart: Apart::for_processors(COMPRESSING_MAX),

@@ -24,7 +24,6 @@ const WAITING_MAX: usize = 4_096;
 /// store is near, each looks for himself, which is less than to wait for others.
 pub struct Together<M: Manager, K, V> {
     readers: Readers<M>,
-    look: fn(&mut dyn Conn, &[K]) -> Result<Vec<V>>,
     state: Mutex<State<K, V>>,
     own: Weak<Self>,
 }
@@ -36,6 +35,9 @@ struct State<K, V> {
     waiting: HashMap<Account, VecDeque<Waiting<K, V>>>,
 }
 
+/// Gives what it finds for each key, in their order.
+type Look<K, V> = fn(&mut dyn Conn, &[K]) -> Result<Vec<V>>;
+
 type Waiting<K, V> = (K, oneshot::Sender<Result<V>>);
 
 impl<M, K, V> Together<M, K, V>
@@ -44,15 +46,14 @@ where
     K: Clone + Send + 'static,
     V: Send + 'static,
 {
-    /// `look` gives what it finds for each key, in their order.
-    pub fn new(readers: Readers<M>, look: fn(&mut dyn Conn, &[K]) -> Result<Vec<V>>) -> Arc<Self> {
+    /// Asks through these.
+    pub fn new(readers: Readers<M>) -> Arc<Self> {
         let state = State { is_asking: false, turns: VecDeque::new(), waiting: HashMap::new() };
-        Arc::new_cyclic(|own| Self { readers, look, state: Mutex::new(state), own: own.clone() })
+        Arc::new_cyclic(|own| Self { readers, state: Mutex::new(state), own: own.clone() })
     }
 
-    /// Looks up one key.
-    pub async fn look_up(&self, account: Account, key: K) -> Result<V> {
-        let look = self.look;
+    /// Looks up one key. All look in the same way.
+    pub async fn look_up(&self, account: Account, key: K, look: Look<K, V>) -> Result<V> {
         if M::IS_NEAR {
             return self.readers.by_key(account, move |conn| one(look(conn, &[key])?)).await;
         }
@@ -60,7 +61,7 @@ where
         if self.join(account, (key, reply))?
             && let Some(own) = self.own.upgrade()
         {
-            tokio::spawn(async move { own.ask().await });
+            tokio::spawn(async move { own.ask(look).await });
         }
         answer.await.map_err(|_| StoreError::failed("the look-up did not come to its end"))?
     }
@@ -80,8 +81,7 @@ where
     }
 
     /// Asks the store until nobody waits.
-    async fn ask(&self) {
-        let look = self.look;
+    async fn ask(&self, look: Look<K, V>) {
         while let Some(waiting) = self.take() {
             let (keys, replies): (Vec<_>, Vec<_>) = waiting.into_iter().unzip();
             let found = self.readers.read(Account::Server, move |conn| look(conn, &keys)).await;

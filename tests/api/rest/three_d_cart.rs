@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 use tallyhook::domain::time::Timestamp;
-use tallyhook::store::admin::Admin;
 
 use super::{Client, without_nulls};
 use crate::common::{DEMO_KEY, Receiver, TestServer};
@@ -310,7 +309,7 @@ async fn nobody_gets_in_without_the_three_headers_or_further_than_allowed() {
     reader.rows(WEBHOOKS).await;
     reader.wrong("POST", WEBHOOKS, &sample("https://example.com/").to_string(), 401).await;
     reader.wrong("DELETE", &format!("{WEBHOOKS}/1"), "", 401).await;
-    Admin::open(&server.config.store).unwrap().set_enabled("reader", false, Timestamp(0)).unwrap();
+    server.place.administer(|admin| admin.set_enabled("reader", false, Timestamp(0))).unwrap();
     let told = reader.wrong("GET", WEBHOOKS, "", 401).await;
     assert!(told.starts_with("The user is disabled."), "{told}");
     let stranger = server.user("stranger", "globex", "admin");

@@ -388,9 +388,9 @@ async fn the_application_of_who_made_it_is_shown() {
     let client = Client::ultracart_with(&server, &made);
     let webhook = client.insert(json!({"webhook_url": "https://example.com/hook"})).await;
     assert!(webhook.get("application_profile").is_none(), "{webhook}");
-    let sql =
-        "UPDATE user SET application_name = 'Shelves', developer_website = 'https://example.com/' WHERE name = 'maker'";
-    server.database().execute(sql, []).unwrap();
+    server.place.rows(
+        r#"UPDATE "user" SET application_name = 'Shelves', developer_website = 'https://example.com/' WHERE name = 'maker'"#,
+    );
     let profile = json!({"application_name": "Shelves", "developer_website": "https://example.com/"});
     let seen = Client::ultracart(&server).asks("GET", WEBHOOKS, Value::Null, "webhooks").await;
     assert_eq!((&seen[0]["application_profile"], &seen[0]["api_user_oid"]), (&profile, &webhook["api_user_oid"]));

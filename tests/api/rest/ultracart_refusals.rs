@@ -141,7 +141,7 @@ async fn nobody_gets_in_without_a_key_or_further_than_allowed() {
         1
     );
 
-    server.database().execute("UPDATE user SET disabled_at = 1 WHERE name = 'reader'", []).unwrap();
+    server.place.rows(r#"UPDATE "user" SET disabled_at = 1 WHERE name = 'reader'"#);
     let told = reader.is_refused("GET", WEBHOOKS, "", 410).await;
     assert!(told.contains("disabled"), "{told}");
     let burst: Vec<_> = (0..40).map(|_| stranger.send("GET", WEBHOOKS, "")).collect();

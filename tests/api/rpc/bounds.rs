@@ -235,8 +235,7 @@ async fn calls_of_one_merchant_wait_for_their_turns() {
     let other = format!("Bearer {}", server.user("bob", "globex", "webhook_read"));
     let headers = [("authorization", other.as_str())];
     // While the store is held, a publish is under way.
-    let file = server.database();
-    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let held = server.hold_store();
     let publish = server.call("event.publish", json!(["order:created", {}]));
     let others = async || {
         for _ in 0..20 {
@@ -252,7 +251,7 @@ async fn calls_of_one_merchant_wait_for_their_turns() {
                 () = others() => break,
             }
         }
-        file.execute_batch("COMMIT").unwrap();
+        drop(held);
     };
     let waits = tokio::time::timeout(PATIENCE, waits);
     let (published, waited) = tokio::join!(publish, waits);

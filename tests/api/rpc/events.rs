@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tallyhook::app::Hooks;
 use tallyhook::domain::time::{Clock, Timestamp};
 
-use super::{ALL, PATHS, User, again, code_on, id_of, rows, webhook_data, webhook_with};
+use super::{ALL, PATHS, User, again, code_on, id_of, is_next_event, rows, webhook_data, webhook_with};
 use crate::common::socket::Socket;
 use crate::common::{Receiver, Reply, Start, TestServer};
 
@@ -44,7 +44,7 @@ async fn the_same_key_and_content_get_the_same_receipt() {
     let user = User::demo(&server);
     assert_eq!(user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k1")).await, first);
     let second = user.done("event.publish", keyed("order:created", json!({"order_id": 7}), "k2")).await;
-    assert_eq!(second["event_id"], 2);
+    assert!(is_next_event(&server, &second, 2), "{second}");
     assert_eq!(second["deliveries"][0], json!({"webhook_id": id, "increment_id": 2}));
     let mut numbers: Vec<_> = receiver.arrivals(2).await.iter().map(|arrived| arrived.number()).collect();
     numbers.sort_unstable();
@@ -86,7 +86,8 @@ async fn keys_count_per_merchant() {
     let event = keyed("order:created", json!({"order_id": 7}), "k");
     let first = user.done("event.publish", event.clone()).await;
     assert_eq!(colleague.done("event.publish", event.clone()).await, first);
-    assert_eq!(stranger.done("event.publish", event).await, json!({"event_id": 2, "deliveries": []}));
+    let theirs = stranger.done("event.publish", event).await;
+    assert!(is_next_event(&server, &theirs, 2) && theirs["deliveries"] == json!([]), "{theirs}");
     let other = keyed("order:created", json!({"order_id": 8}), "k");
     colleague.refused("event.publish", other.clone(), 108).await;
     stranger.refused("event.publish", other, 108).await;
@@ -104,7 +105,7 @@ async fn keys_are_forgotten_when_their_time_is_over() {
     user.refused("event.publish", keyed("a:b", json!({"n": 2}), "k"), 108).await;
     pass(Duration::from_millis(1));
     let second = user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await;
-    assert_eq!(second["event_id"], 2);
+    assert!(is_next_event(&server, &second, 2), "{second}");
     assert_eq!(user.done("event.publish", keyed("a:b", json!({"n": 2}), "k")).await, second);
     user.refused("event.publish", keyed("a:b", json!({"n": 1}), "k"), 108).await;
 }
@@ -221,14 +222,20 @@ async fn many_events_are_accepted_all_or_none() {
     refused(json!("order:created"), 107, None, "events").await;
     let twice =
         json!([good(), item("order:created", json!({"n": 1}), "k"), item("order:created", json!({"n": 2}), "k")]);
-    refused(twice, 108, Some(2), "idempotency_key").await;
+    if server.place.is_file() {
+        refused(twice, 108, Some(2), "idempotency_key").await;
+    } else {
+        // Each try draws ids of its own, and one is named.
+        assert_eq!(user.call("event.publish_many", json!([twice])).await.unwrap_err()["data"]["index"], 2);
+    }
 
     for table in ["event", "delivery", "idempotency"] {
         assert_eq!(rows(&server, table), 0, "{table}");
     }
     // Neither an id nor a number was used up, nor the key taken.
     let receipt = user.done("event.publish", keyed("order:created", json!({"n": 2}), "k")).await;
-    assert_eq!(receipt, json!({"event_id": 1, "deliveries": [{"webhook_id": id, "increment_id": 1}]}));
+    assert!(is_next_event(&server, &receipt, 1), "{receipt}");
+    assert_eq!(receipt["deliveries"], json!([{"webhook_id": id, "increment_id": 1}]));
     refused(json!([good(), item("order:created", json!({"n": 1}), "k")]), 108, Some(1), "idempotency_key").await;
     assert_eq!((rows(&server, "event"), rows(&server, "delivery")), (1, 1));
 }

@@ -11,13 +11,13 @@ async fn fault_1_a_store_that_cannot_be_read() {
     let server = TestServer::start().await;
     let user = User::demo(&server);
     let id = id_of(&user.webhook(webhook_data()).await);
-    server.database().execute("UPDATE webhook SET topics = 'damaged'", []).unwrap();
+    server.place.rows("UPDATE webhook SET topics = 'damaged'");
     for (path, args) in [("webhook.list", json!([])), ("webhook.get", json!([id]))] {
         let error = user.refused(path, args, 1).await;
         // The store's own words are for the log.
         assert_eq!(error, json!({"code": 1, "message": "Internal Error. Please see log for details."}));
     }
-    server.database().execute("UPDATE webhook SET topics = 'order:*'", []).unwrap();
+    server.place.rows("UPDATE webhook SET topics = 'order:*'");
     assert_eq!(user.done("webhook.get", json!([id])).await["topics"], "order:*");
 }
 

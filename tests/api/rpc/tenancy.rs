@@ -98,30 +98,21 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
 
 /// Everything that a merchant has, row by row.
 fn everything_of(server: &TestServer, merchant: i64) -> Vec<String> {
-    let database = server.database();
-    let mut rows = Vec::new();
-    let own = "webhook_id IN (SELECT webhook_id FROM webhook WHERE merchant_id = ?1)";
-    for (table, condition) in [
-        ("webhook", "merchant_id = ?1"),
-        ("event", "merchant_id = ?1"),
-        ("topic", "merchant_id = ?1"),
-        ("idempotency", "merchant_id = ?1"),
-        ("user", "merchant_id = ?1"),
-        ("merchant", "merchant_id = ?1"),
-        ("delivery", own),
-        ("attempt", own),
-        ("job", own),
-        ("notice", own),
-    ] {
-        let mut statement = database.prepare(&format!("SELECT * FROM {table} WHERE {condition}")).unwrap();
-        let columns = statement.column_count();
-        let read = |row: &rusqlite::Row<'_>| {
-            let values: Vec<_> = (0..columns).map(|n| format!("{:?}", row.get_ref(n).unwrap())).collect();
-            Ok(format!("{table}: {}", values.join(", ")))
-        };
-        rows.extend(statement.query_map([merchant], read).unwrap().map(Result::unwrap));
+    let by_merchant = format!("merchant_id = {merchant}");
+    let by_webhook = format!("webhook_id IN (SELECT webhook_id FROM webhook WHERE {by_merchant})");
+    let tables = [
+        (&by_merchant, ["webhook", "event", "topic", "idempotency", "\"user\"", "merchant"].as_slice()),
+        (&by_webhook, &["delivery", "attempt", "job", "notice"]),
+    ];
+    let mut all = Vec::new();
+    for (condition, table) in
+        tables.iter().flat_map(|(condition, tables)| tables.iter().map(move |one| (condition, one)))
+    {
+        let mut rows = server.place.rows(&format!("SELECT * FROM {table} WHERE {condition}"));
+        rows.sort();
+        all.extend(rows.iter().map(|row| format!("{table}: {}", row.join(", "))));
     }
-    rows
+    all
 }
 
 /// What the owner has published.
@@ -145,6 +136,9 @@ async fn furnished() -> (TestServer, Receiver, Things) {
     let job = replay["job_id"].as_i64().unwrap();
     let is_done = async || owner.done("job.get", json!([job])).await["state"] == "done";
     server.until(async || is_done().await.then_some(())).await;
+    // In PostgreSQL it is written a little later.
+    let sql = format!("SELECT settled_through FROM webhook WHERE webhook_id = {webhook}");
+    server.until(async || (server.place.number(&sql) == 1).then_some(())).await;
     (server, receiver, Things { webhook, event: receipt["event_id"].as_i64().unwrap(), topic, job })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::common::socket::Socket;
+use crate::common::store::Place;
 use crate::common::{PATIENCE, Start, TestServer};
 use crate::disk::Disk;
 
@@ -140,12 +141,22 @@ async fn who_begins_with_a_number_may_be_slow() {
     }
 }
 
+/// Has each COMMIT in PostgreSQL fail after an event.
+const FAIL_COMMITS: &str = "
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON event DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION refuse()";
+
 /// After a commit whose fate nobody knows, anything may have changed.
 #[tokio::test]
 async fn a_failed_commit_is_told_as_missed() {
-    let dir = Arc::new(tempfile::tempdir().unwrap());
-    let disk = Disk::watch(dir.path());
-    let server = Start { dir, ..Start::default() }.go().await;
+    let place = Arc::new(Place::new());
+    let disk = place.is_file().then(|| Disk::watch(place.path()));
+    let fail = |does_fail: bool| match &disk {
+        Some(disk) => disk.fail_syncs(does_fail.then_some(1)),
+        None => drop(place.rows(if does_fail { FAIL_COMMITS } else { "DROP FUNCTION refuse CASCADE" })),
+    };
+    let server = Start { place: Arc::clone(&place), ..Start::default() }.go().await;
     server.webhook(json!({"topics": "*", "delivery_mode": "pull"})).await;
     let mut socket = Socket::demo(&server).await;
     for (method, params) in [
@@ -159,9 +170,9 @@ async fn a_failed_commit_is_told_as_missed() {
     for _ in 0..3 {
         assert!(socket.news().await.get("missed").is_none());
     }
-    disk.fail_syncs(Some(1));
+    fail(true);
     server.call("event.publish", json!(["order:created", {}])).await.unwrap_err();
-    disk.fail_syncs(None);
+    fail(false);
     let mut told = Vec::new();
     for _ in 0..3 {
         let (_, id, news) = socket.told().await;

@@ -110,7 +110,7 @@ async fn a_pause_that_was_asked_for_outlives_a_restart() {
         let id = webhook(&server, &receiver, json!({"delivery_mode": mode})).await;
         publish(&server, 1).await;
         server.attempts(id, 1, 1).await;
-        let (server, hand) = Start { dir: server.stop().await, ..Start::default() }.manual().await;
+        let (server, hand) = Start { place: server.stop().await, ..Start::default() }.manual().await;
         publish(&server, 1).await;
         come_to_rest(&server, other).await;
         assert_eq!(receiver.so_far().len(), 1, "{mode}");
@@ -165,7 +165,7 @@ async fn a_paused_webhook_is_numbered_and_sent_to_when_it_is_resumed() {
         let receipt = server.publish("order:created", json!({"n": 1})).await;
         assert_eq!(receipt["deliveries"], json!([{"webhook_id": id, "increment_id": 1}]), "one that is off has none");
         come_to_rest(&server, other).await;
-        let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+        let server = Start { place: server.stop().await, ..Start::default() }.go().await;
         server.publish("order:created", json!({"n": 2})).await;
         come_to_rest(&server, other).await;
         assert_eq!(next_attempts(&server, id).await, [Value::Null, Value::Null]);
@@ -207,6 +207,6 @@ async fn a_server_that_was_started_paused_takes_in_and_sends_nothing() {
     assert_eq!(retried["next_attempt_at"], Value::Null);
     assert_eq!(states(&deliveries(&server, id).await), ["pending"; 3]);
     assert!(receiver.so_far().is_empty());
-    let server = Start { dir: server.stop().await, ..Start::default() }.go().await;
+    let server = Start { place: server.stop().await, ..Start::default() }.go().await;
     assert_eq!(states(&server.settled(id).await), ["delivered"; 3]);
 }

@@ -69,10 +69,8 @@ async fn what_is_asked_for_while_a_request_is_under_way_goes_out_once_more() {
             _ => {
                 let range = json!({"from_increment_id": 1, "to_increment_id": 1});
                 server.call(method, json!([id, range])).await.unwrap();
-                let is_done = || {
-                    server.database().query_row("SELECT count(*) FROM job WHERE ended_at IS NULL", [], |row| row.get(0))
-                };
-                server.until(async || (is_done() == Ok(0)).then_some(())).await;
+                let under_way = || server.place.number("SELECT count(*) FROM job WHERE ended_at IS NULL");
+                server.until(async || (under_way() == 0).then_some(())).await;
             }
         }
         slow.answer(status);
