@@ -234,7 +234,7 @@ impl Follows {
                 match self.reader().await?.renew(&[merchant]).await {
                     Ok(one) => marked.extend(one),
                     // The next poll tries again.
-                    Err(StoreError::Busy { .. }) => {}
+                    Err(StoreError::Held { .. }) => {}
                     Err(cause) => return Err(cause),
                 }
             }

@@ -264,13 +264,13 @@ impl Writer {
             self.counts.failed();
             match (waits_for, &cause) {
                 // What others have asked for is not held up by this merchant.
-                (Some(_), StoreError::Busy { .. }) => {
+                (Some(_), StoreError::Held { .. }) => {
                     first.into_iter().for_each(|taken| queued::refuse(taken.entry, &cause));
                 }
                 (Some(merchant), _) => drop(self.put_aside.insert(merchant, first)),
                 (None, _) => first.into_iter().rev().for_each(|taken| self.queue.put_back(taken)),
             }
-            if !matches!(cause, StoreError::Busy { .. }) {
+            if !matches!(cause, StoreError::Held { .. }) {
                 self.note(&cause);
                 self.rest();
             }
