@@ -128,7 +128,7 @@ impl Follows {
         if heard.is_err() {
             self.reader = None;
         }
-        if had_reader && matches!(heard, Err(StoreError::Failed(_))) {
+        if had_reader && matches!(heard, Err(StoreError::Failed(_) | StoreError::Unavailable { .. })) {
             // The connection may have ended long ago.
             heard = self.hear(merchant).await;
         }
