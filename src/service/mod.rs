@@ -317,12 +317,6 @@ impl Failures {
                     ))
                     .retry_after(retry_after)
             }
-            StoreError::OutOfTouch { retry_after } => {
-                let wait_ms = retry_after.as_millis();
-                Fault::new(self.refused)
-                    .detail(format!("The server has lost touch with its database. Retry in {wait_ms} ms."))
-                    .retry_after(retry_after)
-            }
             StoreError::Unavailable { retry_after, .. } => {
                 let wait_ms = retry_after.as_millis();
                 Fault::new(self.refused)

@@ -21,9 +21,9 @@ use super::webhooks::Webhooks;
 /// [`StoreError::Busy`] if too much waits in its line, and with
 /// [`StoreError::ShuttingDown`]. Those that change something fail with
 /// [`StoreError::DiskFull`], [`StoreError::TakenAway`] and [`StoreError::Unconfirmed`]
-/// besides. `Busy`, `Held`, `OutOfTouch`, `Unavailable`, `ShuttingDown` and `DiskFull` say
-/// that nothing was done. When one that
-/// changes something has answered, the change is on disk.
+/// besides. `Busy`, `Held`, `Unavailable`, `ShuttingDown` and `DiskFull` say that
+/// nothing was done. When one that changes something has answered, the change is on
+/// disk.
 pub trait Store:
     Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes
 {

@@ -25,13 +25,6 @@ pub enum StoreError {
         /// When trying again makes sense.
         retry_after: Duration,
     },
-    /// This server may have been taken to be gone by others that share the store, and is
-    /// yet to hear of that; nothing was done.
-    #[error("this server has lost touch with the database")]
-    OutOfTouch {
-        /// When trying again makes sense.
-        retry_after: Duration,
-    },
     /// The database can't be reached, or takes no changes at present; nothing was done.
     /// The store tells the log itself.
     #[error("{cause}")]

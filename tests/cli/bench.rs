@@ -1,6 +1,7 @@
 //! What `tallyhook bench` measures.
 
 use super::*;
+use crate::common::postgres::Postgres;
 
 #[test]
 fn bench_measures_every_scenario() {
@@ -97,4 +98,26 @@ fn bench_measures_a_server_that_runs_and_leaves_no_webhook() {
     let wrong = run(folder.path(), &["bench", "--url", "https://example.com"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(stderr(&wrong).contains("plain http"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn bench_measures_several_servers_that_share_a_database_and_leaves_it_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = run(folder.path(), &["bench", "--scenario", "burst", "--nodes", "2"]);
+    assert_eq!(alone.status.code(), Some(2));
+    assert!(stderr(&alone).contains("name it with --store"), "{}", stderr(&alone));
+    let Some(postgres) = Postgres::shared() else {
+        tools::left_out("bench on PostgreSQL: it is not installed; tests/run installs it");
+        return;
+    };
+    let burst = ["bench", "--json", "--scenario", "burst", "--events", "400", "--nodes", "2", "--store"];
+    let said = run(folder.path(), &[&burst[..], &[&postgres.schema()]].concat());
+    let report: Value = serde_json::from_str(&stdout(&said)).unwrap_or_else(|_| panic!("{}", stderr(&said)));
+    let line = &report["scenarios"][0];
+    assert_eq!(line["deliveries"], 400, "{line}");
+    assert!(line["commits"].as_u64().unwrap() > 8, "of both: {line}");
+    assert!(line["database"]["wal_bytes_a_delivery"].as_f64().unwrap() > 100.0, "{line}");
+    assert_eq!(line["database"]["statements_a_delivery"], Value::Null, "nobody counts them here");
+    let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'tallyhook\\_bench\\_%'";
+    assert_eq!(postgres.run(left), "0");
 }
