@@ -26,9 +26,6 @@ use crate::common::Receiver;
 use crate::common::manual::START;
 use crate::common::store::Place;
 
-/// The default, which is therefore good enough for all of this.
-const POLL: Duration = Duration::from_secs(5);
-
 struct Bench {
     store: Arc<dyn Store>,
     upkeep: Arc<dyn Upkeep>,
@@ -36,6 +33,7 @@ struct Bench {
     /// What the worker takes for what the store announces.
     mailbox: Arc<Mailbox>,
     hand: watch::Sender<Timestamp>,
+    poll: Duration,
     merchant: MerchantId,
     metrics: Arc<Metrics>,
     place: Place,
@@ -46,7 +44,8 @@ impl Bench {
         let place = Place::new();
         let flags = vec![("dev", "true".to_owned()), ("store", place.store())];
         let config = Config::load(&Sources { flags, ..Sources::default() }).unwrap();
-        assert_eq!(config.delivery.store_poll, POLL);
+        // The default, which is therefore good enough for all of this.
+        let poll = config.delivery.store_poll;
         let (permissions, key, profile) = (Permissions::all(), KeyHash::of("key"), Profile::default());
         let user = NewUser { name: "acme", merchant: "acme", permissions, key, is_demo: false, profile };
         let merchant = place.administer(|admin| admin.create_user(&user, START)).unwrap().merchant_id;
@@ -65,7 +64,7 @@ impl Bench {
             metrics: Arc::clone(&metrics),
         };
         let worker = Worker::start(config.delivery, parts).await.unwrap();
-        Self { store, upkeep, worker, mailbox, hand, merchant, metrics, place }
+        Self { store, upkeep, worker, mailbox, hand, poll, merchant, metrics, place }
     }
 
     fn by(&self) -> By {
@@ -92,7 +91,7 @@ impl Bench {
 
     /// Lets the time pass after which the worker looks.
     fn pass(&self) {
-        self.hand.send_modify(|now| *now = now.after(POLL));
+        self.hand.send_modify(|now| *now = now.after(self.poll));
     }
 
     /// Has the worker take on a new webhook for this receiver, and with it
