@@ -299,31 +299,22 @@ impl Failures {
     /// Those of look-ups: nothing of their own.
     const LOOK_UP: Self = Self { refused: FaultCode::Internal, failed: FaultCode::Internal };
 
+    /// Nothing was done, and trying again makes sense after that time.
+    fn later(self, why: &str, retry_after: Duration) -> Fault {
+        let wait_ms = retry_after.as_millis();
+        Fault::new(self.refused).detail(format!("{why} Retry in {wait_ms} ms.")).retry_after(retry_after)
+    }
+
     /// The fault for what the store said. Its own words go to the log, here
     /// and nowhere else, and never to the caller.
     fn fault(self, cause: StoreError) -> Fault {
         match cause {
-            StoreError::Busy { retry_after } => {
-                let wait_ms = retry_after.as_millis();
-                Fault::new(self.refused)
-                    .detail(format!("The write queue is full. Retry in {wait_ms} ms."))
-                    .retry_after(retry_after)
-            }
+            StoreError::Busy { retry_after } => self.later("The write queue is full.", retry_after),
             StoreError::Held { retry_after } => {
-                let wait_ms = retry_after.as_millis();
-                Fault::new(self.refused)
-                    .detail(format!(
-                        "Another server is changing what belongs to the merchant. Retry in {wait_ms} ms."
-                    ))
-                    .retry_after(retry_after)
+                self.later("Another server is changing what belongs to the merchant.", retry_after)
             }
             StoreError::Unavailable { retry_after, .. } => {
-                let wait_ms = retry_after.as_millis();
-                Fault::new(self.refused)
-                    .detail(format!(
-                        "The database can't be reached, or takes nothing at present. Retry in {wait_ms} ms."
-                    ))
-                    .retry_after(retry_after)
+                self.later("The database can't be reached, or takes nothing at present.", retry_after)
             }
             StoreError::Unconfirmed(_) => Fault::new(self.failed).detail(
                 "Whether it was done is unknown, since the database has not confirmed it. Look, or ask again with \

@@ -44,8 +44,8 @@ impl Tls {
     /// Fails if these certificates, or the system's, can't be used.
     pub fn new(check: Check, trusted: Option<&Trusted>) -> Result<Self, TlsError> {
         let verifier: Arc<dyn ServerCertVerifier> = match check {
-            Check::Nothing => Arc::new(Anybody),
-            Check::Authority => Arc::new(AnyHost(verifier_by(trusted)?)),
+            Check::Nothing => Arc::new(Lenient { authorities: None }),
+            Check::Authority => Arc::new(Lenient { authorities: Some(verifier_by(trusted)?) }),
             Check::Host => verifier_by(trusted)?,
         };
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -137,20 +137,29 @@ fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// Takes any certificate, as long as its holder has the key.
+/// Takes a certificate for whatever host, as long as its holder has the key.
 #[derive(Debug)]
-struct Anybody;
+struct Lenient {
+    /// Who says which may be given; names are what he looks at last. `None`: any.
+    authorities: Option<Arc<dyn ServerCertVerifier>>,
+}
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        Ok(ServerCertVerified::assertion())
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
+        match authorities.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
     }
 
     fn verify_tls12_signature(
@@ -175,50 +184,6 @@ impl ServerCertVerifier for Anybody {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         ring::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes a certificate for whatever host, from who may give it. Names are looked at last.
-#[derive(Debug)]
-struct AnyHost(Arc<dyn ServerCertVerifier>);
-
-impl ServerCertVerifier for AnyHost {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            Err(TlsError::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        self.0.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
     }
 }
 
