@@ -19,6 +19,7 @@ mod poll;
 mod pool;
 mod readable;
 mod reading;
+mod recording;
 pub mod scheduler;
 mod sessions;
 #[cfg(test)]

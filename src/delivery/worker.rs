@@ -4,7 +4,6 @@
 //! It asks the [`Scheduler`] what to do, does it, and hands the outcomes to
 //! the store in batches: while one batch is being committed, the next gathers.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +25,7 @@ use super::judging::judge;
 use super::load::Term;
 use super::pace::Pace;
 use super::poll::Poll;
+use super::recording::{Ended, Recorded, Recorder};
 use super::scheduler::comparison::{Compared, Comparison, Redefine};
 use super::scheduler::{Action, Scheduler};
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome};
@@ -43,22 +43,6 @@ use crate::work;
 use crate::work::apart::Apart;
 use crate::work::pulse::Pulse;
 
-/// How long to wait before outcomes that could not be recorded are tried again.
-const RECORD_INTERVAL: Duration = Duration::from_millis(500);
-/// How long an outcome may wait for others to be recorded with. Nobody waits
-/// for it, and a commit costs as much for one as for many; a crash meanwhile
-/// costs as many repeated deliveries as waited.
-const RECORD_LINGER: Duration = Duration::from_millis(5);
-/// So many outcomes are recorded without waiting for more.
-const RECORD_AT_ONCE: usize = 256;
-/// The numbers that the outcomes of one change are about, at most, batches
-/// counted whole, …
-const RECORD_NUMBERS_MAX: usize = 128;
-/// … and the most bytes of the log with them; but for the first. A commit has
-/// room for several changes, and for fewer if others wait for it.
-const RECORD_BYTES_MAX: usize = 256 * 1024;
-/// The most changes that wait to be recorded.
-const RECORDING_MAX: usize = 8;
 /// What is done at most before others of this thread have their turn.
 const ACTIONS_PER_STEP: usize = 16;
 /// Reports of tasks that wait for the worker.
@@ -133,11 +117,9 @@ impl Worker {
             let pace = Pace::new(config.in_flight_max, Instant::now());
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
-            let (outcomes, record_by, recording) = (VecDeque::new(), None, 0);
             let tending = Arc::clone(parts.mailbox.tending());
-            let comparison = None;
-            let run =
-                Run { scheduler, tending, pace, gauges, poll, comparison, context, outcomes, record_by, recording };
+            let (recorder, comparison) = (Recorder::new(), None);
+            let run = Run { scheduler, tending, pace, gauges, poll, comparison, context, recorder };
             runtime.block_on(run.run(parts.mailbox, reported, stopped, beating));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -191,7 +173,7 @@ enum Report {
         reading: Result<Loaded, StoreError>,
         term: Term,
     },
-    Recorded(Arc<[Outcome]>, Vec<Term>),
+    Recorded(Recorded),
     /// How all webhooks stand in the store.
     Glanced(Result<Vec<Glimpse>, StoreError>),
     /// The definition of a webhook; `None`: it is deleted.
@@ -208,12 +190,10 @@ struct Sent {
     term: Term,
 }
 
-/// An attempt that has ended, and is to be recorded.
-struct Ended {
-    outcome: Outcome,
-    /// The room that its answer takes up.
-    kept: Option<Kept>,
-    term: Term,
+impl From<Recorded> for Report {
+    fn from(recorded: Recorded) -> Self {
+        Self::Recorded(recorded)
+    }
 }
 
 /// What tasks work with.
@@ -239,12 +219,7 @@ struct Run {
     /// How all webhooks stood, as far as the lanes were not compared with it yet.
     comparison: Option<Comparison>,
     context: Context,
-    /// Ended, and to be recorded with the next batch.
-    outcomes: VecDeque<Ended>,
-    /// When the first of them has waited long enough.
-    record_by: Option<Instant>,
-    /// Changes that wait to be recorded.
-    recording: usize,
+    recorder: Recorder,
 }
 
 impl Run {
@@ -272,11 +247,11 @@ impl Run {
                 actions.into_iter().for_each(|action| self.act(action));
                 is_done
             });
-            if self.should_record() {
+            if self.recorder.is_due() {
                 self.record();
             }
             self.gauges.show(&self.scheduler);
-            let record_by = self.record_by.filter(|_| self.recording < RECORDING_MAX);
+            let record_by = self.recorder.due();
             let alarm = self.scheduler.alarm().into_iter().chain(self.poll.next()).min();
             let look_at = (self.scheduler.is_held_up() && self.pace.may_grow()).then(|| self.pace.next_look());
             tokio::select! {
@@ -303,7 +278,7 @@ impl Run {
 
     /// Waits for what is in flight, and records it.
     async fn drain(&mut self, mailbox: &Mailbox, reported: &mut mpsc::Receiver<Report>, deadline: Instant) {
-        while self.scheduler.in_flight() > 0 || self.recording > 0 || !self.outcomes.is_empty() {
+        while self.scheduler.in_flight() > 0 || !self.recorder.is_done() {
             self.record();
             match tokio::time::timeout_at(deadline.into(), reported.recv()).await {
                 Ok(Some(report)) => self.hear(report, mailbox),
@@ -311,8 +286,8 @@ impl Run {
             }
         }
         self.gauges.show(&self.scheduler);
-        let (in_flight, unrecorded) = (self.scheduler.in_flight(), self.outcomes.len());
-        if in_flight > 0 || unrecorded > 0 || self.recording > 0 {
+        let (in_flight, unrecorded) = (self.scheduler.in_flight(), self.recorder.waiting());
+        if in_flight > 0 || !self.recorder.is_done() {
             warn!(in_flight, unrecorded, "stopped before all attempts had ended; they will be made again");
         } else {
             info!("all deliveries in flight have ended");
@@ -355,8 +330,7 @@ impl Run {
                 let took = self.context.clock.now().since(parcel.numbered_at);
                 self.gauges.ended(outcome.attempt.error.as_ref(), took);
                 outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
-                self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
-                self.outcomes.push_back(Ended { outcome, kept, term });
+                self.recorder.take_on(Ended { outcome, kept, term });
             }
             Report::Unsent { webhook_id, merchant_id, parcel, is_failed, term } => {
                 self.tending.end(merchant_id);
@@ -369,12 +343,12 @@ impl Run {
                 let now = self.context.clock.now();
                 self.scheduler.read(term, (webhook_id, want, through), reading.ok(), now);
             }
-            Report::Recorded(outcomes, terms) => {
-                self.recording -= 1;
+            Report::Recorded(recorded) => {
+                self.recorder.heard(&recorded);
                 // What the commit changed was announced before it was answered:
                 // a webhook that answered 410 stops before its numbers are free.
                 self.scheduler.absorb(mailbox.take());
-                for (outcome, term) in outcomes.iter().zip(terms) {
+                for (outcome, term) in recorded.each() {
                     self.tending.end(outcome.merchant_id);
                     self.scheduler.recorded(term, outcome);
                 }
@@ -457,47 +431,8 @@ impl Run {
         }
     }
 
-    fn should_record(&self) -> bool {
-        self.outcomes.len() >= RECORD_AT_ONCE || self.record_by.is_some_and(|by| by <= Instant::now())
-    }
-
-    /// Hands outcomes to the store, as many changes as may wait; what the store
-    /// can't take is tried again until it can.
     fn record(&mut self) {
-        while self.recording < RECORDING_MAX && !self.outcomes.is_empty() {
-            self.record_some();
-        }
-        self.record_by = (!self.outcomes.is_empty()).then(Instant::now);
-    }
-
-    fn record_some(&mut self) {
-        self.recording += 1;
-        let (mut bytes, mut numbers) = (0, 0);
-        let fits = |Ended { outcome, .. }: &&Ended| {
-            let is_first = numbers == 0;
-            bytes += outcome.attempt.weight();
-            numbers += outcome.numbers.numbers().count();
-            is_first || (bytes <= RECORD_BYTES_MAX && numbers <= RECORD_NUMBERS_MAX)
-        };
-        let count = self.outcomes.iter().take_while(fits).count();
-        let (mut outcomes, mut kept, mut terms) = (Vec::new(), Vec::new(), Vec::new());
-        for ended in self.outcomes.drain(..count) {
-            outcomes.push(ended.outcome);
-            kept.push(ended.kept);
-            terms.push(ended.term);
-        }
-        let outcomes: Arc<[Outcome]> = outcomes.into();
-        let context = self.context.clone();
-        tokio::spawn(async move {
-            while let Err(cause) = context.store.record(Arc::clone(&outcomes)).await {
-                if !cause.is_logged() {
-                    error!(%cause, count = outcomes.len(), "outcomes could not be recorded; trying again");
-                }
-                tokio::time::sleep(RECORD_INTERVAL).await;
-            }
-            drop(kept);
-            context.report(Report::Recorded(outcomes, terms)).await;
-        });
+        self.recorder.record(&self.context.store, &self.context.reports);
     }
 }
 

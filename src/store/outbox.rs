@@ -90,5 +90,8 @@ pub trait Outbox: Glance + Webhooks {
     /// for long. Each counts only if it is the attempt that follows those on
     /// record, so recording twice is recording once. What was sent for merchants
     /// that another node sends for by now is left out.
-    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError>;
+    ///
+    /// Returns the merchants of whom nothing was recorded since other nodes hold them:
+    /// those are waited for only if all outcomes are of one merchant.
+    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<Vec<MerchantId>, StoreError>;
 }

@@ -1,6 +1,7 @@
 //! PostgreSQL, by the suite.
 
 mod encrypted;
+mod held;
 mod news;
 mod nodes;
 
@@ -134,11 +135,11 @@ impl Node {
         Self::with(bench, |_| {})
     }
 
-    fn with(bench: &Bench, change: impl FnOnce(&mut NodeSettings)) -> Self {
+    fn with(bench: &Bench, change: impl FnOnce(&mut Config)) -> Self {
         let (clock, _hand) = Clock::manual(START);
         let mailbox = PostgresStore::mailbox();
         let mut config = config(&bench.place, &Settings::default());
-        change(&mut config.node);
+        change(&mut config);
         let store = PostgresStore::open(config, clock, Arc::clone(&mailbox), &Metrics::default()).unwrap();
         Self { store, mailbox }
     }
@@ -179,7 +180,7 @@ async fn nodes_share_the_leases_and_hand_them_over() {
     other.store.close();
     until("the other takes all back", || leases(&bench.mailbox) == 256).await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?} is a long pause", begun.elapsed());
-    let api_only = Node::with(&bench, |node| node.sends = false);
+    let api_only = Node::with(&bench, |config| config.node.sends = false);
     let third = Node::beside(&bench);
     let are_shared = || leases(&bench.mailbox) + leases(&third.mailbox) == 256 && leases(&third.mailbox) > 0;
     until("two of the three share the leases", are_shared).await;
@@ -279,7 +280,7 @@ async fn a_node_settles_no_further_than_it_has_looked() {
         return;
     }
     let bench = Bench::new();
-    let other = Node::with(&bench, |node| node.sends = false);
+    let other = Node::with(&bench, |config| config.node.sends = false);
     let id = bench.webhook("*").await;
     bench.publish("order:created").await;
     publish_many(&other.store, bench.acme, 2).await;
@@ -386,7 +387,7 @@ async fn a_lease_that_a_node_has_without_knowing_is_not_lost() {
     let before = bench.mailbox.tending().leases().unwrap()[7];
     server.run_in(&bench.place, "UPDATE lease SET epoch = epoch + 1 WHERE bucket = 7");
     // It looks when another comes.
-    let other = Node::with(&bench, |node| node.sends = false);
+    let other = Node::with(&bench, |config| config.node.sends = false);
     until("it is taken again", || bench.mailbox.tending().leases().unwrap().get(7).is_some_and(|now| *now > before))
         .await;
     drop(other);

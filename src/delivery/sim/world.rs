@@ -469,7 +469,7 @@ impl World {
     fn hand_over(&mut self, outcomes: Arc<[Outcome]>) {
         let record = Record::new(Arc::clone(&outcomes), vec![None; outcomes.len()]);
         self.inside.recording.push(Arc::clone(&outcomes));
-        self.push_first(record.cost(), record, move |result| Told::Recorded(outcomes, result));
+        self.push_first(record.cost(), record, move |result| Told::Recorded(outcomes, result.map(drop)));
     }
 
     /// The worker hears that outcomes are on record. True if there were any.

@@ -32,6 +32,10 @@ pub trait Change: Send + 'static {
     /// Leaves out what was sent for merchants that others send for by now.
     fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
 
+    /// Puts off what is of merchants whom others hold; its answer says whose that is.
+    /// It is asked of what is of several merchants.
+    fn put_off(&mut self, _is_held: &dyn Fn(MerchantId) -> bool) {}
+
     /// Asks for what has to be read before its next step is decided.
     fn wants(&self, _book: &Book, _wants: &mut Wants) {}
 

@@ -38,11 +38,13 @@ pub fn run_changes(queue: &Queue<Queued>, work: &mut Work<'_>, first: Option<Tak
 
 /// The same with an engine that reads ahead: changes are taken by rounds, as many
 /// as are expected to find room. Returns those, too, of which nothing was done since
-/// others hold their merchants.
+/// others hold their merchants, whose lines are parked; or since something of such a
+/// merchant is aside already.
 pub fn run_in_rounds(
     queue: &Queue<Queued>,
     work: &mut Work<'_>,
     first: Vec<Taken<Queued>>,
+    is_aside: &dyn Fn(MerchantId) -> bool,
 ) -> (AllChanged, Vec<HeldUp>) {
     let (mut spent, mut changed, mut held_up, mut round) = (Spent::default(), Vec::new(), Vec::new(), first);
     while !round.is_empty() {
@@ -53,7 +55,7 @@ pub fn run_in_rounds(
             expected.add(taken.account, taken.cost);
             Some(taken)
         }));
-        let (ready, others) = hold(work, round);
+        let (ready, others) = hold(queue, work, round, is_aside);
         held_up.extend(others);
         let wants: Vec<_> = ready.iter().map(|taken| taken.entry.wants(work.book)).collect();
         // If it fails, so has the transaction, and each is told so.
@@ -98,8 +100,13 @@ pub type HeldUp = (MerchantId, Taken<Queued>);
 
 /// Holds the merchants of changes; parts those whose merchants are held, in their
 /// order, from the others.
-fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, Vec<HeldUp>) {
-    let all: BTreeSet<MerchantId> = round.iter().flat_map(merchants).collect();
+fn hold(
+    queue: &Queue<Queued>,
+    work: &mut Work<'_>,
+    round: Vec<Taken<Queued>>,
+    is_aside: &dyn Fn(MerchantId) -> bool,
+) -> (Vec<Taken<Queued>>, Vec<HeldUp>) {
+    let all: BTreeSet<MerchantId> = round.iter().flat_map(merchants).filter(|merchant| !is_aside(*merchant)).collect();
     let all: Vec<_> = all.into_iter().collect();
     let sent_for = round.iter().flat_map(|taken| taken.entry.sent_for()).map(Bucket::of);
     let sent_for: Vec<_> = sent_for.collect::<BTreeSet<_>>().into_iter().collect();
@@ -110,12 +117,17 @@ fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, 
     for mut taken in round {
         taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
         let own = merchants(&taken);
-        match own.iter().find(|merchant| !free.contains(merchant)) {
+        match own.iter().copied().find(|merchant| !free.contains(merchant)) {
             None => ready.push(taken),
-            Some(missing) => {
-                held_up.push((*missing, taken));
+            Some(_) if own.len() > 1 => {
+                taken.entry.put_off(&|merchant| !free.contains(&merchant));
+                ready.push(taken);
+            }
+            Some(merchant) => {
                 // What comes behind one that has to wait waits with it.
-                free.retain(|merchant| !own.contains(merchant));
+                free.remove(&merchant);
+                queue.park(merchant.into());
+                held_up.push((merchant, taken));
             }
         }
     }

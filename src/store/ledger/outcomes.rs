@@ -28,11 +28,13 @@ const DISABLE_FAILURES_MIN: u32 = 5;
 
 /// Records attempts and what becomes of their deliveries. A webhook that
 /// answered 410, or has failed for `disable_after` without a success, is
-/// disabled.
+/// disabled. Its answer says for which merchants nothing was recorded, since others
+/// held them.
 pub struct Record {
     outcomes: Arc<[Outcome]>,
     /// The answers' bodies in zlib's format, where that is worth it.
     compressed: Vec<Option<Vec<u8>>>,
+    put_off: Vec<MerchantId>,
 }
 
 /// An attempt that was not on record yet.
@@ -48,7 +50,7 @@ impl Record {
     /// Of these outcomes; `compressed` are the bodies of their answers, where that
     /// is worth it.
     pub fn new(outcomes: Arc<[Outcome]>, compressed: Vec<Option<Vec<u8>>>) -> Self {
-        Self { outcomes, compressed }
+        Self { outcomes, compressed, put_off: Vec::new() }
     }
 
     /// What it costs: a row for each attempt and each number, and what is kept
@@ -61,6 +63,19 @@ impl Record {
         let all = self.outcomes.iter().zip(&self.compressed).map(one);
         let (rows, bytes) = all.fold((0, 0), |sum: (usize, usize), one| (sum.0 + one.0, sum.1 + one.1));
         Cost::of(rows, bytes)
+    }
+
+    /// Leaves out what is of other merchants than these; how many outcomes that was.
+    fn keep(&mut self, is_kept: impl Fn(MerchantId) -> bool) -> usize {
+        let (before, keeps) = (self.outcomes.len(), |outcome: &Outcome| is_kept(outcome.merchant_id));
+        if self.outcomes.iter().all(keeps) {
+            return 0;
+        }
+        let (outcomes, compressed) = (std::mem::take(&mut self.outcomes), std::mem::take(&mut self.compressed));
+        let kept = outcomes.iter().zip(compressed).filter(|(outcome, _)| keeps(outcome));
+        let (outcomes, compressed): (Vec<_>, _) = kept.map(|(outcome, body)| (outcome.clone(), body)).unzip();
+        (self.outcomes, self.compressed) = (outcomes.into(), compressed);
+        before - self.outcomes.len()
     }
 
     /// What is not on record yet, written.
@@ -121,7 +136,7 @@ impl Record {
 }
 
 impl Change for Record {
-    type Answer = ();
+    type Answer = Vec<MerchantId>;
 
     fn sent_for(&self) -> Vec<MerchantId> {
         let mut merchants: Vec<_> = self.outcomes.iter().map(|outcome| outcome.merchant_id).collect();
@@ -131,16 +146,15 @@ impl Change for Record {
     }
 
     fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
-        let is_kept: Vec<_> = self.outcomes.iter().map(|outcome| !is_lost(outcome.merchant_id)).collect();
-        let lost = is_kept.iter().filter(|is_kept| !**is_kept).count();
-        if lost == 0 {
-            return;
+        let lost = self.keep(|merchant| !is_lost(merchant));
+        if lost > 0 {
+            warn!(lost, "what came of deliveries is not recorded: another node sends for their merchants by now");
         }
-        warn!(lost, "what came of deliveries is not recorded: another node sends for their merchants by now");
-        let (mut outcomes, mut bodies) = (is_kept.iter(), is_kept.iter());
-        let kept = self.outcomes.iter().filter(|_| outcomes.next() == Some(&true));
-        self.outcomes = kept.cloned().collect();
-        self.compressed.retain(|_| bodies.next() == Some(&true));
+    }
+
+    fn put_off(&mut self, is_held: &dyn Fn(MerchantId) -> bool) {
+        self.put_off.extend(self.sent_for().into_iter().filter(|merchant| is_held(*merchant)));
+        self.keep(|merchant| !is_held(merchant));
     }
 
     fn wants(&self, book: &Book, wants: &mut Wants) {
@@ -172,7 +186,7 @@ impl Change for Record {
         }
     }
 
-    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Vec<MerchantId>>> {
         let counted = Self::counted(&self.outcomes, &mut self.compressed, view, out);
         let mut aftermaths = FxHashMap::default();
         let (mut numbering, mut notices, mut raised) = (Numbering::default(), Notices::default(), Vec::new());
@@ -210,7 +224,7 @@ impl Change for Record {
             }
             out.news.extend(numbers.numbers().map(|number| Announcement::Attempted(id, number)));
         }
-        Ok(Step::Done(()))
+        Ok(Step::Done(std::mem::take(&mut self.put_off)))
     }
 }
 

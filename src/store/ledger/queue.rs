@@ -8,8 +8,11 @@
 //!
 //! What shares a commit has a budget, and each of the two kinds is sure of half
 //! of it while the other waits too.
+//!
+//! A line can be parked while nothing can be done for its account: what is in it keeps
+//! its place, and is not taken.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -100,6 +103,8 @@ struct Lines<T> {
     gone: BTreeMap<Turn, Account>,
     /// The turn of each of both.
     turns: HashMap<Account, Turn>,
+    /// Whose lines nothing is taken from.
+    parked: HashSet<Account>,
     /// Entries in all of them.
     count: usize,
     /// Where the line that was served last began, or where the others were when
@@ -165,6 +170,7 @@ impl<T> Queue<T> {
             second: BTreeMap::new(),
             gone: BTreeMap::new(),
             turns: HashMap::new(),
+            parked: HashSet::new(),
             count: 0,
             now: 0,
             joined: 0,
@@ -212,6 +218,16 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Takes nothing more from an account's line until it is let go on.
+    pub fn park(&self, account: Account) {
+        self.lines().parked.insert(account);
+    }
+
+    /// Takes from an account's line again.
+    pub fn unpark(&self, account: Account) {
+        self.lines().parked.remove(&account);
+    }
+
     /// True if no newcomers are taken.
     pub fn is_closed(&self) -> bool {
         self.lines().state != State::Open
@@ -229,13 +245,13 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Waits up to `patience` for an entry. False once the queue is closed and
-    /// empty.
+    /// Waits up to `patience` for an entry that can be taken. False once the queue is
+    /// closed and empty, parked lines and all.
     pub fn wait(&self, patience: Duration) -> bool {
         let lines = self.lines();
         let (lines, _) = self
             .filled
-            .wait_timeout_while(lines, patience, |lines| lines.is_empty() && lines.state == State::Open)
+            .wait_timeout_while(lines, patience, |lines| !lines.has_any_to_take() && lines.state == State::Open)
             .expect("nothing panics while it holds the lines");
         !lines.is_empty() || lines.state == State::Open
     }
@@ -264,14 +280,15 @@ impl<T> Queue<T> {
                 return Some(Taken { entry, cost, account: None });
             }
         }
-        let (_, line) = lines.second.first_key_value()?;
+        let (turn, line) = lines.next_line()?;
         let (cost, _) = line.entries.front()?;
         let is_shared = lines.is_shared
             || spent.is_shared
             || lines.second.len() > 1
             || spent.account.is_some_and(|of| of != line.account);
         let fits = spent.second.is_none() || spent.has_room(*cost, is_shared);
-        let taken = if fits { lines.take_second() } else { None };
+        let turn = *turn;
+        let taken = if fits { lines.take_second(turn) } else { None };
         self.show(lines);
         taken
     }
@@ -315,6 +332,7 @@ impl<T> Queue<T> {
         let left = (std::mem::take(&mut lines.first), std::mem::take(&mut lines.second));
         lines.gone.clear();
         lines.turns.clear();
+        lines.parked.clear();
         lines.count = 0;
         self.show(lines);
         // Whoever waited is told by this, which is no business of the lines.
@@ -335,6 +353,15 @@ impl<T> Queue<T> {
 impl<T> Lines<T> {
     fn is_empty(&self) -> bool {
         self.first.is_empty() && self.second.is_empty()
+    }
+
+    fn has_any_to_take(&self) -> bool {
+        !self.first.is_empty() || self.next_line().is_some()
+    }
+
+    /// The line whose turn it is.
+    fn next_line(&self) -> Option<(&Turn, &Line<T>)> {
+        self.second.iter().find(|(_, line)| self.parked.is_empty() || !self.parked.contains(&line.account))
     }
 
     fn check_open(&self) -> Result<(), Refused> {
@@ -365,8 +392,8 @@ impl<T> Lines<T> {
         &mut self.second.entry(turn).or_insert_with(new).entries
     }
 
-    fn take_second(&mut self) -> Option<Taken<T>> {
-        let (turn, mut line) = self.second.pop_first()?;
+    fn take_second(&mut self, turn: Turn) -> Option<Taken<T>> {
+        let mut line = self.second.remove(&turn)?;
         let (cost, entry) = line.entries.pop_front()?;
         let account = line.account;
         self.count -= 1;

@@ -26,6 +26,9 @@ pub trait Waiting: Send {
     /// Leaves out what was sent for those whom others send for by now.
     fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
 
+    /// Puts off what is of those whom others hold, as [`Change::put_off`] says.
+    fn put_off(&mut self, _is_held: &dyn Fn(MerchantId) -> bool) {}
+
     /// What its next step has to have read.
     fn wants(&self, _book: &Book) -> Wants {
         Wants::default()
@@ -108,6 +111,10 @@ impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked
 
     fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
         self.change.leave_out(is_lost);
+    }
+
+    fn put_off(&mut self, is_held: &dyn Fn(MerchantId) -> bool) {
+        self.change.put_off(is_held);
     }
 
     fn wants(&self, book: &Book) -> Wants {

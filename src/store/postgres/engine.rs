@@ -170,17 +170,29 @@ impl Postgres {
 
     /// Begins a transaction.
     pub fn begin(&mut self, now: Timestamp) -> Result<()> {
-        self.session.begin("", &[format!("tallyhook.node = '{}'", self.node)])?;
-        self.open = Some(Open::at(now));
-        Ok(())
+        self.begin_set(now, &[])
     }
 
-    /// Waits until nobody else holds a merchant. Nothing else is held yet.
-    pub fn wait_for(&mut self, merchant: MerchantId) -> Result<()> {
-        let ids = [merchant.0];
+    /// Begins one that holds a merchant, if nobody else does after so long; other locks
+    /// are waited for as usual, which is so long. Otherwise fails with
+    /// [`StoreError::Held`].
+    pub fn begin_with(&mut self, now: Timestamp, merchant: MerchantId, wait: Duration, usual: Duration) -> Result<()> {
+        self.begin_set(now, &[format!("lock_timeout = {}", wait.as_millis())])?;
+        let (session, ids) = (&self.session, [merchant.0]);
         let values: [Parameter<'_>; 1] = [(&&ids[..], Type::INT8_ARRAY)];
-        let locked = self.session.together(self.session.ask(LOCK, &values));
-        self.heed(locked).map(drop)
+        let usual = format!("SET LOCAL lock_timeout = {}", usual.as_millis());
+        let locked = session.together(async {
+            let (locked, set) = tokio::join!(biased; session.ask(LOCK, &values), session.batch_with(&usual));
+            locked.and(set)
+        });
+        self.heed(locked)
+    }
+
+    fn begin_set(&mut self, now: Timestamp, also: &[String]) -> Result<()> {
+        let node = format!("tallyhook.node = '{}'", self.node);
+        self.session.begin("", &[&[node], also].concat())?;
+        self.open = Some(Open::at(now));
+        Ok(())
     }
 
     /// The merchants of whom something has waited long enough to be written.

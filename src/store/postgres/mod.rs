@@ -5,6 +5,7 @@
 
 mod address;
 pub(super) mod admin;
+mod aside;
 mod asking;
 mod bulk;
 mod catching_up;

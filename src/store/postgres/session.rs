@@ -212,6 +212,11 @@ impl Session {
         self.together(self.apart(async { Ok(self.client.batch_execute(sql).await?) }))
     }
 
+    /// The same in a transaction, as a part of what is asked for together.
+    pub async fn batch_with(&self, sql: &str) -> Result<()> {
+        Ok(self.client.batch_execute(sql).await?)
+    }
+
     /// Makes what is asked outside of a transaction one of its own, if it has to be told
     /// how it is set.
     async fn apart<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {

@@ -203,6 +203,11 @@ impl Settings {
         Ok(Way { is_pooled, prepares, options: if is_marked { Some(marked.trim().to_owned()) } else { None } })
     }
 
+    /// How long locks are waited for.
+    pub fn lock_timeout(&self) -> Duration {
+        self.timeouts.lock
+    }
+
     /// What a session is set to.
     pub fn session(&self) -> Vec<String> {
         let Timeouts { statement, lock, idle, .. } = self.timeouts;

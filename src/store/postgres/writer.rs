@@ -3,13 +3,13 @@
 //! As with SQLite, it takes what waits as far as a commit's budget goes, runs it as
 //! one transaction, and only then answers everyone and announces the news. What
 //! belongs to a merchant whom another node holds is put aside, and gets a
-//! transaction of its own, which waits. After a commit that fails, what is known by
+//! transaction of its own, which waits; what comes for him meanwhile stays in the
+//! queue. After a commit that fails, what is known by
 //! heart is read again, and everyone in it gets a fault: that nothing was done, or,
 //! if the COMMIT was sent and not answered, that it is unknown. As long as the database
 //! can't be reached, what waits goes on waiting, and whoever asked for it gives it up
 //! when he has waited long enough.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::aside::{Aside, Waiting};
 use super::config::Config;
 use super::desk::Desk;
 use super::engine::Postgres;
@@ -25,13 +26,13 @@ use super::follower::Follower;
 use super::keeper::Keeping;
 use super::stock;
 use super::telling::{self, ForOthers};
-use crate::domain::id::MerchantId;
 use crate::domain::node::NodeId;
 use crate::domain::time::{Clock, Timestamp};
 use crate::metrics::Metrics;
 use crate::store::counts::CommitCounts;
 use crate::store::error::StoreError;
 use crate::store::following::Following;
+use crate::store::ledger::BUSY_RETRY_AFTER;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::chores;
 use crate::store::ledger::commit::{AllChanged, announce, announce_all, answer, run_in_rounds};
@@ -109,8 +110,7 @@ pub struct Writer {
     book: Book,
     /// `None` while the database can't be reached.
     engine: Option<Postgres>,
-    /// Changes of merchants whom others held, in the order in which they came.
-    put_aside: BTreeMap<MerchantId, Vec<Taken<Queued>>>,
+    aside: Aside,
     /// The last transaction failed as a whole: the chores wait a little.
     is_stuck: bool,
     /// Transactions that failed since one was committed.
@@ -144,7 +144,7 @@ impl Writer {
             following,
             book,
             engine: Some(engine),
-            put_aside: BTreeMap::new(),
+            aside: Aside::default(),
             is_stuck: false,
             failures: 0,
             rests_until: None,
@@ -179,18 +179,22 @@ impl Writer {
 
     fn run(mut self) {
         let _end = End(Arc::clone(&self.queue));
-        while self.queue.wait(self.patience()) || !self.put_aside.is_empty() {
+        while self.queue.wait(self.patience()) || !self.aside.is_empty() {
             if !self.is_ready() {
                 self.stand_still();
                 continue;
             }
-            if let Some((merchant, waiting)) = self.put_aside.pop_first() {
-                self.commit(waiting, Some(merchant), false);
+            self.refuse_overdue();
+            if let Some(waiting) = self.aside.take(Instant::now()) {
+                self.commit_waiting(waiting);
             }
             let are_chores_due = self.chores_wait().is_some_and(|wait| wait.is_zero());
             let first: Vec<_> = self.queue.take(Spent::default()).into_iter().collect();
             if !first.is_empty() || are_chores_due {
-                self.commit(first, None, are_chores_due);
+                self.commit(first, are_chores_due);
+            } else if let Some(rest) = self.aside.rest(Instant::now()).filter(|_| self.queue.is_closed()) {
+                // Nothing new comes for which it would wait.
+                self.queue.rest(rest);
             }
         }
         info!(commits = *self.commits.borrow(), "the store is closed");
@@ -218,14 +222,26 @@ impl Writer {
     fn stand_still(&mut self) {
         if self.queue.is_closed() && self.closing_since.get_or_insert_with(Instant::now).elapsed() > CLOSING_PATIENCE {
             let cause = StoreError::unavailable("the database can't be used, and the server stops");
-            let put_aside = std::mem::take(&mut self.put_aside).into_values().flatten();
-            put_aside.for_each(|taken| queued::refuse(taken.entry, &cause));
+            self.refuse_aside(Duration::ZERO, &cause);
             while let Some(taken) = self.queue.take(Spent::default()) {
                 queued::refuse(taken.entry, &cause);
             }
             return;
         }
         self.queue.rest(LOOK_INTERVAL);
+    }
+
+    /// Tells those that they have waited too long for a merchant.
+    fn refuse_overdue(&mut self) {
+        let cause = StoreError::Held { retry_after: BUSY_RETRY_AFTER };
+        self.refuse_aside(self.config.database.lock_timeout(), &cause);
+    }
+
+    /// Refuses what has been aside for so long.
+    fn refuse_aside(&mut self, patience: Duration, cause: &StoreError) {
+        let (overdue, done) = self.aside.overdue(patience, Instant::now());
+        overdue.into_iter().for_each(|taken| queued::refuse(taken.entry, cause));
+        done.into_iter().for_each(|merchant| self.queue.unpark(merchant.into()));
     }
 
     fn rest(&mut self) {
@@ -235,11 +251,11 @@ impl Writer {
 
     /// How long it may wait for changes before there is something else to do.
     fn patience(&self) -> Duration {
+        let aside = self.aside.rest(Instant::now()).unwrap_or(Duration::MAX);
         match self.chores_wait() {
-            _ if !self.put_aside.is_empty() => Duration::ZERO,
-            _ if self.engine.is_none() || self.is_stuck => RECONNECT_INTERVAL,
-            Some(wait) => wait,
-            None => Duration::MAX,
+            _ if self.engine.is_none() || self.is_stuck => RECONNECT_INTERVAL.min(aside),
+            Some(wait) => wait.min(aside),
+            None => aside,
         }
     }
 
@@ -255,32 +271,52 @@ impl Writer {
         engine.and_then(Postgres::wait)
     }
 
-    /// Runs changes and what else finds room beside them, and maybe a bounded step
-    /// of the chores, as one transaction; or those of one merchant, who is waited
-    /// for.
-    fn commit(&mut self, first: Vec<Taken<Queued>>, waits_for: Option<MerchantId>, does_chores: bool) {
-        let (began, now) = (Instant::now(), self.clock.now());
-        if let Err(cause) = self.begin(waits_for, now) {
-            self.counts.failed();
-            match (waits_for, &cause) {
-                // What others have asked for is not held up by this merchant.
-                (Some(_), StoreError::Held { .. }) => {
-                    first.into_iter().for_each(|taken| queued::refuse(taken.entry, &cause));
-                }
-                (Some(merchant), _) => drop(self.put_aside.insert(merchant, first)),
-                (None, _) => first.into_iter().rev().for_each(|taken| self.queue.put_back(taken)),
+    /// Runs changes of a merchant who is waited for, and what else finds room beside them.
+    fn commit_waiting(&mut self, waiting: Waiting) {
+        let (began, now, usual) = (Instant::now(), self.clock.now(), self.config.database.lock_timeout());
+        match self.begin(|engine| engine.begin_with(now, waiting.merchant, waiting.wait, usual)) {
+            Ok(()) => {
+                self.queue.unpark(waiting.merchant.into());
+                self.run_and_commit(waiting.into_changes().collect(), false, (began, now));
             }
-            if !matches!(cause, StoreError::Held { .. }) {
-                self.note(&cause);
-                self.rest();
+            Err(StoreError::Held { .. }) => {
+                let ended = Instant::now();
+                self.aside.put_back(waiting, ended - began, ended);
             }
-            return;
+            Err(cause) => {
+                self.aside.restore(waiting);
+                self.give_up(&cause);
+            }
         }
+    }
+
+    /// Runs changes and what else finds room beside them, and maybe a bounded step
+    /// of the chores, as one transaction.
+    fn commit(&mut self, first: Vec<Taken<Queued>>, does_chores: bool) {
+        let (began, now) = (Instant::now(), self.clock.now());
+        match self.begin(|engine| engine.begin(now)) {
+            Ok(()) => self.run_and_commit(first, does_chores, (began, now)),
+            Err(cause) => {
+                first.into_iter().rev().for_each(|taken| self.queue.put_back(taken));
+                self.give_up(&cause);
+            }
+        }
+    }
+
+    /// There is no transaction at present.
+    fn give_up(&mut self, cause: &StoreError) {
+        self.counts.failed();
+        self.note(cause);
+        self.rest();
+    }
+
+    fn run_and_commit(&mut self, first: Vec<Taken<Queued>>, does_chores: bool, (began, now): (Instant, Timestamp)) {
         self.is_stuck = false;
         let Some(engine) = &mut self.engine else { return };
         let due = engine.due();
         let mut work = Work::new(engine, &mut self.book, now);
-        let (changed, put_aside) = run_in_rounds(&self.queue, &mut work, first);
+        let aside = &self.aside;
+        let (changed, held_up) = run_in_rounds(&self.queue, &mut work, first, &|merchant| aside.has(merchant));
         let mut finished = work.check().and_then(|()| work.hold_all(&due).map(drop));
         if finished.is_ok() && does_chores {
             // Has what the changes have come to written, which is no part of the housekeeping.
@@ -304,8 +340,8 @@ impl Writer {
             let left = telling::left(&news, &self.book, tending, &engine.watched());
             engine.commit_with(&left).map(|()| (news, left))
         });
-        for (merchant, taken) in put_aside {
-            self.put_aside.entry(merchant).or_default().push(taken);
+        for (merchant, taken) in held_up {
+            self.aside.put(merchant, taken, Instant::now());
         }
         match committed {
             Ok((news, left)) => {
@@ -317,7 +353,7 @@ impl Writer {
         self.counts.has_chores(self.book.chores());
     }
 
-    fn begin(&mut self, waits_for: Option<MerchantId>, now: Timestamp) -> Result<(), StoreError> {
+    fn begin(&mut self, begin: impl FnOnce(&mut Postgres) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let Some(engine) = &mut self.engine else { return Err(no_answer()) };
         if let Some(node) = self.mailbox.tending().node()
             && engine.node() != node
@@ -326,11 +362,7 @@ impl Writer {
             engine.write_for(node);
             self.book.abandon_work();
         }
-        let begun = engine.begin(now).and_then(|()| waits_for.map_or(Ok(()), |merchant| engine.wait_for(merchant)));
-        if begun.is_err() {
-            engine.roll_back();
-        }
-        begun
+        begin(engine).inspect_err(|_| engine.roll_back())
     }
 
     /// Announces what is committed, and answers.

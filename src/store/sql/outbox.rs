@@ -65,7 +65,7 @@ impl<B: Backend> Outbox for SqlStore<B> {
         Ok(Loaded { page, next_due })
     }
 
-    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<(), StoreError> {
+    async fn record(&self, outcomes: Arc<[Outcome]>) -> Result<Vec<MerchantId>, StoreError> {
         let compressed = deflated(&self.apart, &outcomes).await;
         let record = Record::new(outcomes, compressed);
         change_first(self, record.cost(), record).await

@@ -281,7 +281,7 @@ async fn who_sends_learns_what_others_have_settled() {
     }
     for notifies in [true, false] {
         let bench = Bench::new();
-        let other = Node::with(&bench, |node| (node.sends, node.notifies) = (false, notifies));
+        let other = Node::with(&bench, |config| (config.node.sends, config.node.notifies) = (false, notifies));
         let id = bench.webhook("*").await;
         for _ in 0..4 {
             bench.publish("order:created").await;
@@ -316,7 +316,7 @@ async fn without_watchers_nothing_is_noted() {
         return;
     }
     let bench = Bench::new();
-    let other = Node::with(&bench, |node| node.sends = false);
+    let other = Node::with(&bench, |config| config.node.sends = false);
     let rows = || {
         let server = Postgres::shared().expect("it is there");
         server.run_in(&bench.place, "SELECT (SELECT count(*) FROM journal) || ' ' || (SELECT count(*) FROM note)")

@@ -32,7 +32,7 @@ async fn nodes_tell_of_one_another() {
     assert_eq!(first.roles, ["api", "send"]);
     assert!(first.expires_in_ms.is_some_and(|ms| (1..=60_000).contains(&ms)), "{first:?}");
 
-    let other = Node::with(&bench, |node| node.name = "other".to_owned());
+    let other = Node::with(&bench, |config| config.node.name = "other".to_owned());
     until("the leases are shared", || leases(&bench.mailbox) + leases(&other.mailbox) == 256).await;
     let (ours, theirs) = (seen_by(&bench.store, bench.acme).await, seen_by(&other.store, bench.acme).await);
     let ids = |cluster: &Cluster| cluster.nodes.iter().map(|node| node.node_id).collect::<Vec<_>>();
@@ -41,7 +41,7 @@ async fn nodes_tell_of_one_another() {
     assert_eq!((own(&theirs).name.as_str(), own(&theirs).node_id), ("other", ids(&ours)[1]), "in the order of starts");
     let held: Vec<_> = ours.nodes.iter().map(|node| node.leases as usize).collect();
     assert_eq!(held, [leases(&bench.mailbox), leases(&other.mailbox)]);
-    let api_only = Node::with(&bench, |node| node.sends = false);
+    let api_only = Node::with(&bench, |config| config.node.sends = false);
     let three = seen_by(&api_only.store, bench.acme).await;
     assert_eq!((three.nodes.len(), own(&three).leases, own(&three).roles.as_slice()), (3, 0, &["api".to_owned()][..]));
 
@@ -88,7 +88,7 @@ async fn a_node_that_begins_anew_knows_itself() {
         return;
     }
     let bench = Bench::new();
-    let quick = Node::with(&bench, |node| node.lease_ttl = Duration::from_secs(2));
+    let quick = Node::with(&bench, |config| config.node.lease_ttl = Duration::from_secs(2));
     let before = own(&seen_by(&quick.store, bench.acme).await).node_id.expect("it has a number");
     let server = Postgres::shared().expect("it is there");
     server.run_in(&bench.place, &format!("DELETE FROM node WHERE node_id = {before}"));

@@ -54,6 +54,29 @@ fn what_is_put_back_is_where_it_was() {
 }
 
 #[test]
+fn what_is_parked_keeps_its_place_and_nobody_waits_for_it() {
+    let queue = Queue::new(10, Gauge::default());
+    queue.push(ANN, Cost(1), "a1").unwrap();
+    queue.push(BOB, Cost(1), "b1").unwrap();
+    queue.park(ANN);
+    queue.push(ANN, Cost(1), "a2").unwrap();
+    assert_eq!(commit(&queue), ["b1"]);
+    assert!(queue.wait(Duration::ZERO), "it is open");
+    assert_eq!(queue.waiting.get(), 2, "what is parked counts");
+    queue.push(BOB, Cost(1), "b2").unwrap();
+    queue.unpark(ANN);
+    assert_eq!(commit(&queue), ["a1", "b2", "a2"], "who has had less written goes first");
+    queue.push(ANN, Cost(1), "a3").unwrap();
+    queue.park(ANN);
+    queue.close();
+    assert!(queue.wait(Duration::MAX), "it is not empty");
+    assert_eq!(commit(&queue), [""; 0]);
+    queue.unpark(ANN);
+    assert_eq!(commit(&queue), ["a3"]);
+    assert!(!queue.wait(Duration::MAX));
+}
+
+#[test]
 fn a_commit_has_a_budget_and_accounts_share_by_cost() {
     let queue = Queue::new(100, Gauge::default());
     for name in ["A1", "A2", "A3"] {
