@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -61,6 +61,11 @@ impl Target {
         (self.url.scheme() == "http").then(|| format!("{host}:{port}"))
     }
 
+    /// A path below it.
+    pub fn at(&self, path: &str) -> Result<Self, String> {
+        Self::try_new(&format!("{}/{path}", self.as_str().trim_end_matches('/')))
+    }
+
     /// As a person reads it.
     pub fn as_str(&self) -> &str {
         self.url.as_str()
@@ -97,7 +102,18 @@ impl Http {
     /// Posts, and reads the whole answer. The error says what went wrong, in
     /// words that follow "POST to …: ".
     pub async fn post(&self, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let mut request = Request::post(self.target.uri.clone())
+        self.exchange(Method::POST, headers, body).await
+    }
+
+    /// Gets what is there. The error is as that of [`Self::post`].
+    pub async fn get(&self) -> Result<(StatusCode, Bytes), String> {
+        self.exchange(Method::GET, HeaderMap::new(), Bytes::new()).await
+    }
+
+    async fn exchange(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(self.target.uri.clone())
             .body(Full::new(body))
             .map_err(|cause| format!("no request can be made of it: {cause}"))?;
         *request.headers_mut() = headers;

@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod flags;
 mod folder;
+mod health;
 mod json;
 mod listen;
 mod method_help;
@@ -21,9 +22,11 @@ mod openrpc;
 mod receiver;
 mod sdk;
 mod serve;
+mod shell;
 mod signals;
 mod socket;
 mod store;
+mod supervisor;
 mod table;
 mod tail;
 mod target;
@@ -90,6 +93,9 @@ enum Command {
     /// Copy a whole store from a file into PostgreSQL, or back.
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(migrate::MigrateArgs),
+    /// Ask a server whether it can do its work; the exit code says so.
+    #[command(after_help = health::EXAMPLES)]
+    Health(health::HealthArgs),
     /// Receive deliveries on this machine: verify signatures, show numbers, shout at gaps and duplicates.
     #[command(after_help = listen::EXAMPLES)]
     Listen(listen::ListenArgs),
@@ -117,6 +123,12 @@ enum Command {
     /// The attacker of a measurement, in a process of its own.
     #[command(hide = true)]
     BenchAttacker(bench::AttackerArgs),
+    /// Print what has a shell complete this command line.
+    #[command(after_help = shell::COMPLETIONS_EXAMPLES)]
+    Completions(shell::CompletionsArgs),
+    /// Write the manual: a page for each command.
+    #[command(after_help = shell::MAN_EXAMPLES)]
+    Man(shell::ManArgs),
     /// Show it all at work: server, receiver, webhook, events, a failure and its retry.
     #[command(after_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
@@ -176,12 +188,15 @@ pub fn main() -> ExitCode {
         Command::Store(command) => store::run(command),
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Tail(args) => tail::run(args),
         Command::Openrpc(args) => openrpc::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Sdk(args) => sdk::run(&args),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchReceiver(args) => bench::receive(&args),
@@ -248,9 +263,14 @@ fn read_text(file: &Path) -> Result<String, Failure> {
     text.map_err(|cause| Failure::failed(format!("{} can't be read: {cause}", file.display())))
 }
 
+/// The command line, as clap knows it.
+fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// The help of a subcommand, as clap lays it out.
 fn help_of(name: &str) -> String {
-    let mut cli = Cli::command();
+    let mut cli = command();
     cli.build();
     cli.find_subcommand_mut(name).map(|command| command.render_help().to_string()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::flags::ServeFlags;
 use super::signals::Signals;
+use super::supervisor;
 use super::topic::BUILT_IN;
 use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, program, say, tell};
 use crate::api::rpc::catalogue;
@@ -26,6 +27,7 @@ Examples:
   tallyhook serve --paused        takes events in and numbers them, and sends nothing
 
 When it is ready it prints one line: tallyhook listening on http://ADDRESS
+systemd is told so, too, if it has started this as a service of Type=notify.
 A browser finds how to call it there. To stderr it says which version it is, and
 what lies in its store.
 SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one
@@ -84,6 +86,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     let address = server.local_addr();
     tell(&format!("tallyhook listening on http://{address}"))?;
+    supervisor::tell_ready();
     // Beside the running server, which has the store for itself by now.
     let look = || Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed);
     match tokio::task::block_in_place(look) {
@@ -94,6 +97,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         say(&first_call(&program(), address));
     }
     signals.next().await;
+    supervisor::tell_stopping();
     say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
     stop(server, &mut signals).await
 }

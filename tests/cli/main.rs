@@ -10,6 +10,7 @@ mod calling;
 mod check;
 mod migrate;
 mod nodes;
+mod packaging;
 mod store;
 mod tail;
 mod users;
@@ -69,7 +70,12 @@ struct Running {
 
 impl Running {
     fn start(folder: &Path, args: &[&str], announces: &str) -> Self {
-        let mut child = tallyhook(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let child = tallyhook(folder, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(child, announces)
+    }
+
+    /// With what its first line says behind that.
+    fn of(mut child: Child, announces: &str) -> Self {
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();

@@ -1,0 +1,63 @@
+//! `tallyhook health`: whether a server can do its work, as an exit code.
+
+use clap::Args;
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::client::{Http, Target};
+use super::json::safe;
+use super::{Failure, block_on, print};
+use crate::config::URL_VARIABLE;
+
+/// What its help ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  tallyhook health
+  tallyhook health --url http://127.0.0.1:9090     where ops_listen says so
+
+It asks /readyz, and prints \"ready\" or what is wrong. The exit code is 0 if the
+server can do all of its work, and 1 if not, or if it does not answer.";
+
+/// Of which server.
+#[derive(Args)]
+pub struct HealthArgs {
+    /// The server; its ops_listen, if it has one
+    #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
+    url: String,
+}
+
+/// What /readyz says.
+#[derive(Deserialize)]
+struct Told {
+    status: String,
+    #[serde(default)]
+    problems: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    part: String,
+    problem: String,
+}
+
+/// Asks, and prints the answer.
+pub fn run(args: &HealthArgs) -> Result<(), Failure> {
+    let target = Target::try_new(&args.url).and_then(|target| target.at("readyz")).map_err(Failure::usage)?;
+    let http = Http::new(target).map_err(Failure::failed)?;
+    let url = http.target().as_str().to_owned();
+    block_on(async {
+        let (status, body) = http.get().await.map_err(|problem| Failure::failed(format!("{url}: {problem}")))?;
+        let told: Told = serde_json::from_slice(&body).map_err(|_| {
+            let hint = "does it answer there, or where its ops_listen says?";
+            Failure::failed(format!("{url}: HTTP {status} from something that is no tallyhook server; {hint}"))
+        })?;
+        if status == StatusCode::OK {
+            return print(&safe(&told.status));
+        }
+        print(&safe(&told.status))?;
+        for Problem { part, problem } in told.problems {
+            print(&safe(&format!("{part}: {problem}")))?;
+        }
+        Err(Failure::told())
+    })
+}
