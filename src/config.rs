@@ -145,7 +145,7 @@ impl Settings {
             address => address,
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
-        let (durability, busy_timeout) = (self.durability?, self.busy_timeout_ms?);
+        let (durability, busy_timeout, vault) = (self.durability?, self.busy_timeout_ms?, self.master_key_file?.0);
         let (prepare, patience) = (self.store_prepare?, self.publish_patience_ms?);
         let timeouts = store::DatabaseTimeouts {
             connect: self.store_connect_timeout_ms?,
@@ -177,6 +177,7 @@ impl Settings {
                 readers_max,
                 write_queue_max,
                 is_paused,
+                vault,
                 terms,
             }),
             StoreAddress::Database(database) => store::Config::Database(Box::new(store::DatabaseConfig {
@@ -186,6 +187,7 @@ impl Settings {
                 write_queue_max,
                 patience,
                 is_paused,
+                vault,
                 terms,
             })),
         };

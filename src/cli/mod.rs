@@ -13,6 +13,7 @@ mod flags;
 mod folder;
 mod health;
 mod json;
+mod key;
 mod listen;
 mod method_help;
 mod migrate;
@@ -87,6 +88,9 @@ enum Command {
     /// Give a store that was put back from an older copy a new id.
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::StoreCommand),
+    /// Make and rotate the master keys that encrypt secrets at rest.
+    #[command(subcommand, after_help = key::EXAMPLES)]
+    Key(key::KeyCommand),
     /// Look whether a store is as it has to be, beside a running server or without one.
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Topic(command) => topic::run(command),
         Command::Node(command) => node::run(command),
         Command::Store(command) => store::run(command),
+        Command::Key(command) => key::run(command),
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Health(args) => health::run(&args),

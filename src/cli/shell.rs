@@ -66,8 +66,8 @@ fn write_page(command: &Command, folder: &Path) -> Result<(), Failure> {
     let (path, mut text) = (folder.join(page.get_filename()), Vec::new());
     page.render(&mut text).and_then(|()| std::fs::write(&path, text)).map_err(|cause| cannot_write(&path, &cause))?;
     tell(&path.display().to_string())?;
-    let below = command.get_subcommands().filter(|command| !command.is_hide_set());
-    below.map(|command| write_page(command, folder)).collect()
+    let mut below = command.get_subcommands().filter(|command| !command.is_hide_set());
+    below.try_for_each(|command| write_page(command, folder))
 }
 
 fn cannot_write(path: &Path, cause: &std::io::Error) -> Failure {

@@ -8,7 +8,8 @@ use ::config::{Map, Value};
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
-    CaFile, Filter, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting, StoreAddress,
+    CaFile, Filter, MasterKeys, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
+    StoreAddress,
 };
 use crate::store::{Durability, Prepare};
 
@@ -102,6 +103,10 @@ keys! {
     /// What an answer promises: with full, what was accepted survives a power cut;
     /// with normal, a crash of the process.
     durability: Durability = "full", Rule::Durability;
+    /// A file of master keys, as tallyhook key new makes them, by which secrets of webhooks are encrypted
+    /// at rest: what signs, passwords, headers. The first one encrypts, the others open what it has not
+    /// come to yet. A store whose secrets are encrypted needs it.
+    master_key_file: MasterKeys = "", Rule::File;
     /// A server for trying things out: loopback only, with the user demo and its API key
     /// demo-key made if missing, and loopback targets allowed.
     dev: bool = "false", Rule::Switch;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::config::{Value, ValueKind};
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::rule::{Rule, Unit};
+use crate::store::vault::Vault;
 use crate::store::{Database, Durability, Prepare};
 use crate::trust::Trusted;
 
@@ -50,6 +52,8 @@ pub struct Ports(pub Vec<RangeInclusive<u16>>);
 pub struct Filter(pub String);
 /// What a file of certificates has one trust; nothing if there is no file.
 pub struct CaFile(pub Trusted);
+/// The keys that seal secrets; none if there is no file.
+pub struct MasterKeys(pub Arc<Vault>);
 /// An address with a port, or none.
 pub struct OpsAddress(pub Option<SocketAddr>);
 /// A URL, or none.
@@ -268,6 +272,16 @@ impl Setting for CaFile {
             format!("{path} is no text; if it is DER, `openssl x509 -inform der -in {path}` writes it in PEM")
         })?;
         Trusted::from_pem(&text).map(Self).map_err(|flaw| format!("{path}, {flaw}"))
+    }
+}
+
+impl Setting for MasterKeys {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(Arc::default())),
+            Some(path) => Vault::from_file(path.as_ref()).map(|vault| Self(Arc::new(vault))),
+            None => Err(format!("{} is no file; write {}", shown(value), rule.allowed())),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Where a store is, and what the operator decides about it.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::vault::Vault;
 use super::{postgres, sqlite};
 
 /// Where a store is, and what the operator decides about it.
@@ -11,6 +13,16 @@ pub enum Config {
     File(sqlite::Config),
     /// In a database, which several nodes may share.
     Database(Box<postgres::Config>),
+}
+
+impl Config {
+    /// What seals secrets.
+    pub fn vault(&self) -> &Arc<Vault> {
+        match self {
+            Self::File(config) => &config.vault,
+            Self::Database(config) => &config.vault,
+        }
+    }
 }
 
 /// Where it is, without a password.

@@ -42,6 +42,7 @@ pub mod sqlite;
 pub mod tending;
 mod trouble;
 mod upkeep;
+pub mod vault;
 pub mod watched;
 pub mod webhooks;
 

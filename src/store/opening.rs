@@ -11,6 +11,7 @@ use super::sqlite::SqliteStore;
 use super::sqlite::open::OpenError as FileError;
 use super::tending::Tending;
 use super::upkeep::Upkeep;
+use super::vault::Vault;
 use crate::domain::time::Clock;
 use crate::metrics::Metrics;
 
@@ -47,6 +48,7 @@ pub fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Opened, O
         Config::File(_) => Tending::default(),
         Config::Database(_) => Tending::by_leases(),
     };
+    tell_of_keys(config.vault());
     let mailbox = Arc::new(Mailbox::new(Arc::new(tending)));
     let own = Arc::clone(&mailbox);
     Ok(match config {
@@ -61,4 +63,11 @@ pub fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Opened, O
             Opened { store: Arc::clone(&store) as _, upkeep: store, mailbox }
         }
     })
+}
+
+fn tell_of_keys(vault: &Vault) {
+    match vault.ids().first() {
+        Some(key) => tracing::info!(%key, "secrets of webhooks are encrypted at rest"),
+        None => tracing::info!("secrets of webhooks are not encrypted at rest, for there is no master_key_file"),
+    }
 }

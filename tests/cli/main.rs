@@ -8,6 +8,7 @@ mod tools;
 mod bench;
 mod calling;
 mod check;
+mod keys;
 mod migrate;
 mod nodes;
 mod packaging;

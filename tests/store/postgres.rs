@@ -120,6 +120,7 @@ fn config(url: &str, settings: &Settings) -> Config {
         write_queue_max: 100,
         patience: Duration::from_secs(60),
         is_paused: false,
+        vault: Arc::default(),
         terms: Terms { is_shared: true, ..settings.terms() },
     }
 }

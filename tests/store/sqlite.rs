@@ -79,6 +79,7 @@ fn config(folder: &Path, settings: &Settings) -> FileConfig {
         readers_max: 2,
         write_queue_max: 100,
         is_paused: false,
+        vault: Arc::default(),
         terms: settings.terms(),
     }
 }

@@ -29,7 +29,7 @@ const ROWS_PER_SWEEP: u32 = 500;
 /// A kind of housekeeping; false if there was nothing to do.
 type Kind = fn(&mut Work<'_>) -> Result<bool>;
 
-const KINDS: [Kind; 6] = [settle_some, finish_fanouts, work_on_jobs, sweep_out, prune_some, trim_logs];
+const KINDS: [Kind; 7] = [settle_some, finish_fanouts, work_on_jobs, sweep_out, prune_some, trim_logs, reseal_some];
 
 /// Does a little of what there is to do, of one kind, for whatever shares the
 /// commit waits for it; the kinds take turns. If it fails, the transaction has.
@@ -126,6 +126,15 @@ fn work_on_jobs(work: &mut Work<'_>) -> Result<bool> {
         Stepped::NoRoom(job) => work.book.jobs.park(job),
         Stepped::Done(job) => work.book.jobs.remove(&job),
     }
+    Ok(true)
+}
+
+/// Seals secrets of some webhooks anew, where the key that seals is another by now.
+fn reseal_some(work: &mut Work<'_>) -> Result<bool> {
+    if !work.engine().is_resealing() {
+        return Ok(false);
+    }
+    work.engine().reseal()?;
     Ok(true)
 }
 

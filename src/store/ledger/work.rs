@@ -73,6 +73,22 @@ pub trait Engine {
     /// True while something is being pruned.
     fn is_pruning(&self) -> bool;
 
+    /// True while secrets may have to be sealed anew.
+    fn is_resealing(&self) -> bool {
+        false
+    }
+
+    /// Seals those of some webhooks anew; of how many.
+    fn reseal(&mut self) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// True while a step of the chores would find something to do that the book knows
+    /// nothing of.
+    fn has_chores(&self) -> bool {
+        self.is_pruning() || self.is_resealing()
+    }
+
     /// Prunes a little, but no event from `kept_from` on; whose log became
     /// smaller, and by how much.
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>>;
@@ -173,7 +189,7 @@ impl<'a> Work<'a> {
 
     /// True while a step of the chores would find something to do.
     pub fn has_chores(&self) -> bool {
-        self.book.has_chores() || self.engine.is_pruning()
+        self.book.has_chores() || self.engine.has_chores()
     }
 
     /// True if somebody else held a merchant that was to be held.

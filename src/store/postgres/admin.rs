@@ -49,7 +49,7 @@ impl OperatorConn for Postgres {
 /// Connects to the database, and makes the tables if there are none.
 pub fn open(config: &Config) -> Result<Admin, StoreError> {
     migrating::migrate(&config.database)?;
-    Ok(Admin::on(Postgres::open(&config.database, NodeId(0), Arc::default())?, config.terms))
+    Ok(Admin::on(Postgres::open(&config.database, NodeId(0), Arc::default(), Arc::clone(&config.vault))?, config.terms))
 }
 
 /// True if the database holds a store.

@@ -21,6 +21,7 @@ use crate::store::ledger::news::Announcement;
 use crate::store::sql::Dialect;
 use crate::store::sql::db::{all, values};
 use crate::store::sql::definition::{webhook, webhook_sql};
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -50,6 +51,7 @@ pub const MERCHANTS: &str = "SELECT merchant_id, generation, code,
 /// Brings the book up to date for merchants that are held; what there is to tell.
 pub fn catch_up(
     session: &mut Session,
+    vault: &Vault,
     generations: &mut Generations,
     book: &mut Book,
     held: &[MerchantId],
@@ -67,18 +69,23 @@ pub fn catch_up(
             false => generations.watched.remove(&merchant),
         };
     }
-    learn(session, generations, book, &rows)
+    learn(session, vault, generations, book, &rows)
 }
 
 /// Brings the book up to date for all merchants.
-pub fn look_around(session: &mut Session, generations: &mut Generations, book: &mut Book) -> Result<Vec<Announcement>> {
+pub fn look_around(
+    session: &mut Session,
+    vault: &Vault,
+    generations: &mut Generations,
+    book: &mut Book,
+) -> Result<Vec<Announcement>> {
     const CHANGED: &str = "SELECT merchant_id, generation, code FROM merchant WHERE generation > $1
         ORDER BY generation LIMIT $2";
     let mut news = Vec::new();
     loop {
         let values: [Parameter<'_>; 2] = [(&generations.of_all, Type::INT8), (&MERCHANTS_PER_LOOK, Type::INT8)];
         let rows = session.together(session.ask(CHANGED, &values))?;
-        news.extend(learn(session, generations, book, &rows)?);
+        news.extend(learn(session, vault, generations, book, &rows)?);
         let Some(last) = rows.last() else { return Ok(news) };
         generations.of_all = last.try_get(1)?;
     }
@@ -87,6 +94,7 @@ pub fn look_around(session: &mut Session, generations: &mut Generations, book: &
 /// Learns of merchants what has changed beyond what is known.
 fn learn(
     session: &mut Session,
+    vault: &Vault,
     generations: &mut Generations,
     book: &mut Book,
     merchants: &[tokio_postgres::Row],
@@ -101,7 +109,7 @@ fn learn(
         if known == generation {
             continue;
         }
-        for (id, webhook) in webhooks_since(session, merchant, known)? {
+        for (id, webhook) in webhooks_since(session, vault, merchant, known)? {
             match &webhook {
                 Some(webhook) => book.learn_webhook(Arc::clone(webhook)),
                 None => book.learn_deleted(id),
@@ -115,6 +123,7 @@ fn learn(
 /// Webhooks of a merchant that were changed after that generation; `None`: deleted.
 fn webhooks_since(
     session: &mut Session,
+    vault: &Vault,
     merchant: MerchantId,
     generation: i64,
 ) -> Result<Vec<(WebhookId, Option<Arc<Webhook>>)>> {
@@ -124,7 +133,7 @@ fn webhooks_since(
         format!("{} WHERE merchant_id = $1 AND generation > $2 AND deleted_at IS NULL", webhook_sql(Dialect::Postgres));
     let values = values![merchant.0, generation];
     let mut changed = all(session, &there, values, |row| {
-        let webhook = webhook(row)?;
+        let webhook = webhook(vault)(row)?;
         Ok((webhook.webhook_id, Some(Arc::new(webhook))))
     })?;
     changed.extend(all(session, DELETED, values, |row| Ok((WebhookId(row.int(0)?), None)))?);

@@ -1,9 +1,11 @@
 //! What the operator decides about a store in PostgreSQL.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::settings::Settings;
 use crate::store::ledger::terms::Terms;
+use crate::store::vault::Vault;
 
 /// What the operator decides about a store in PostgreSQL.
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub struct Config {
     pub patience: Duration,
     /// Whether nothing is sent, however much there is to send.
     pub is_paused: bool,
+    /// Seals secrets.
+    pub vault: Arc<Vault>,
     /// What bounds a change.
     pub terms: Terms,
 }

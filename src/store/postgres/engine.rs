@@ -38,7 +38,9 @@ use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::{Counted, Engine, Held};
 use crate::store::sql;
 use crate::store::sql::codes::bad;
+use crate::store::sql::resealing::Resealing;
 use crate::store::tending::Tending;
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -76,6 +78,9 @@ pub struct Postgres {
     tending: Arc<Tending>,
     /// How large the store is: as it was found a moment ago, and what was added since.
     size: Option<(u64, Instant)>,
+    /// Seals secrets, and has those sealed anew that are not as they would be.
+    vault: Arc<Vault>,
+    resealing: Resealing,
 }
 
 /// A transaction.
@@ -122,7 +127,7 @@ fn no_transaction() -> StoreError {
 
 impl Postgres {
     /// Connects, to write for that node. Blocks.
-    pub fn open(settings: &Settings, node: NodeId, tending: Arc<Tending>) -> Result<Self> {
+    pub fn open(settings: &Settings, node: NodeId, tending: Arc<Tending>, vault: Arc<Vault>) -> Result<Self> {
         let mut session = Session::open(settings)?;
         session.go_by_key()?;
         session.plan_once()?;
@@ -138,7 +143,14 @@ impl Postgres {
         session.prepare(notes::LEAVE, &[int8, text])?;
         let lazily = Lazily::default();
         let generations = Generations::default();
-        Ok(Self { session, open: None, generations, lazily, pass: None, node, tending, size: None })
+        let resealing = Resealing::new(&vault);
+        let (open, pass, size) = (None, None, None);
+        Ok(Self { session, open, generations, lazily, pass, node, tending, size, vault, resealing })
+    }
+
+    /// Opens what is stored of secrets.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// Its connection, for what is read at the start.
@@ -272,7 +284,7 @@ impl Postgres {
         session.together(write_gathered(session, open))?;
         let Rows { others, logs, .. } = open.forget_rows();
         for other in &others {
-            sql::write::other(&mut self.session, other, open.now)?;
+            sql::write::other(&mut self.session, &self.vault, other, open.now)?;
         }
         let changed: Vec<i64> = others.iter().filter_map(changed_webhook).map(|id| id.0).collect();
         if !changed.is_empty() {
@@ -355,7 +367,7 @@ impl Postgres {
                     news.push(Announcement::LeaseLost(*bucket));
                 }
             }
-            news.extend(catching_up::catch_up(&mut self.session, &mut self.generations, book, &locked)?);
+            news.extend(catching_up::catch_up(&mut self.session, &self.vault, &mut self.generations, book, &locked)?);
             if let Some(open) = &mut self.open {
                 open.held.extend(locked);
                 open.fenced.extend(buckets);
@@ -408,8 +420,9 @@ impl Engine for Postgres {
     }
 
     fn catch_up(&mut self, book: &mut Book, buckets: &[Bucket], _now: Timestamp) -> Result<Vec<Announcement>> {
-        let news = catching_up::look_around(&mut self.session, &mut self.generations, book);
-        let left = news.and_then(|news| Ok((news, taking_over::left(&mut self.session, buckets, self.node)?)));
+        let news = catching_up::look_around(&mut self.session, &self.vault, &mut self.generations, book);
+        let left =
+            news.and_then(|news| Ok((news, taking_over::left(&mut self.session, &self.vault, buckets, self.node)?)));
         let (news, left) = self.heed(left)?;
         book.take_over_work(left);
         Ok(news)
@@ -485,6 +498,16 @@ impl Engine for Postgres {
 
     fn is_pruning(&self) -> bool {
         self.pass.is_some()
+    }
+
+    fn is_resealing(&self) -> bool {
+        self.resealing.is_due(&self.vault)
+    }
+
+    fn reseal(&mut self) -> Result<usize> {
+        self.write_all()?;
+        let sealed = self.resealing.step(&mut self.session, &self.vault);
+        self.heed(sealed)
     }
 
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>> {

@@ -206,7 +206,12 @@ impl PostgresStore {
             following: following.clone(),
         };
         let keeping = Keeping::start(config.database.for_writing(), config.node.clone(), for_keeper)?;
-        let mut engine = Postgres::open(&config.database.for_writing(), keeping.node, Arc::clone(&tending))?;
+        let mut engine = Postgres::open(
+            &config.database.for_writing(),
+            keeping.node,
+            Arc::clone(&tending),
+            Arc::clone(&config.vault),
+        )?;
         engine.session().bound_transactions(config.patience);
         let book = stock::read_first(&mut engine, config.terms, tending.leases().unwrap_or_default(), clock.now())?;
         let in_use = |user| metrics.readers_in_use.child(&[user]);
@@ -221,14 +226,14 @@ impl PostgresStore {
             [readers(config.readers_max, "calls", false).within(config.patience), readers(LANE_READERS, "lanes", true)];
         let parts =
             Parts { queue: Arc::clone(&queue), mailbox: Arc::clone(&mailbox), following: following.clone(), metrics };
-        let (is_paused, patience) = (config.is_paused, Some(config.patience));
+        let (is_paused, patience, vault) = (config.is_paused, Some(config.patience), Arc::clone(&config.vault));
         let node = keeping.node;
         let writer = Writer::new(config, clock.clone(), parts, (engine, book, keeping.desk.clone()));
         let (webhooks, pending_at_most) = writer.book().webhooks_and_open();
         info!(%store_id, %node, webhooks, pending_at_most, "the store is open");
         let (trouble, commits, following) = (writer.trouble(), writer.commits(), Some(following));
         let serving = Some(writer.start(keeping, follower).map_err(StoreError::failed)?);
-        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving };
+        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving, vault };
         Ok(Self::new(made, clock, mailbox, is_paused))
     }
 }

@@ -1,5 +1,7 @@
 //! Reading all that is known by heart.
 
+use std::sync::Arc;
+
 use super::catching_up::Generations;
 use super::engine::Postgres;
 use super::taking_over;
@@ -18,12 +20,13 @@ use crate::store::sql::load;
 /// Reads it, all as it was at one moment. What a node does for the merchants that it
 /// sends for, it reads when it gets their leases.
 pub fn read(engine: &mut Postgres, terms: Terms) -> Result<Book, StoreError> {
+    let vault = Arc::clone(engine.vault());
     let session = engine.session();
     session.begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", &[])?;
     let known = all(session, "SELECT merchant_id, generation FROM merchant", &[], |row| {
         Ok((MerchantId(row.int(0)?), row.int(1)?))
     })?;
-    let webhooks = load::webhooks(session, "w.deleted_at IS NULL")?;
+    let webhooks = load::webhooks(session, &vault, "w.deleted_at IS NULL")?;
     let codes = load::codes(session)?;
     session.commit()?;
     let of_all = known.iter().map(|(_, generation)| *generation).max().unwrap_or(0);

@@ -17,6 +17,7 @@ use crate::store::sql::codes::{bad, topic_at};
 use crate::store::sql::db::{one, values};
 use crate::store::sql::definition::{webhook, webhook_sql};
 use crate::store::sql::{Dialect, Row, jobs};
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -64,7 +65,7 @@ pub fn webhooks(session: &Session, buckets: &[Bucket], after: WebhookId) -> Resu
 /// What is to be gone on with in these buckets: what was begun by nodes that are no
 /// more is this node's from now on. A merchant whom somebody holds is left for later:
 /// it may be such a node's last transaction.
-pub fn left(session: &mut Session, buckets: &[Bucket], node: NodeId) -> Result<Left> {
+pub fn left(session: &mut Session, vault: &Vault, buckets: &[Bucket], node: NodeId) -> Result<Left> {
     let take = |table: &str, and: &str, columns: &str| {
         let is_gone = format!(
             "(merchant_id & 255) = ANY($1) AND node_id <> $2 {and}
@@ -99,7 +100,7 @@ pub fn left(session: &mut Session, buckets: &[Bucket], node: NodeId) -> Result<L
         Ok((fanouts?, jobs?, deleted?, to_forget?))
     })?;
     Ok(Left {
-        deleted: deleted.iter().map(|row| webhook(row)).collect::<Result<_>>()?,
+        deleted: deleted.iter().map(|row| webhook(vault)(row)).collect::<Result<_>>()?,
         fanouts: self::fanouts(session, &fanouts)?,
         jobs: jobs.iter().map(|row| jobs::job(row)).collect::<Result<_>>()?,
         to_forget: to_forget

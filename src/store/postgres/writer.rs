@@ -265,7 +265,7 @@ impl Writer {
         // One that is further away was set before the clock went back.
         let wait = if rest > CHORES_REST { Duration::ZERO } else { rest };
         let engine = self.engine.as_ref();
-        if self.book.has_chores() || engine.is_some_and(Engine::is_pruning) {
+        if self.book.has_chores() || engine.is_some_and(Engine::has_chores) {
             return Some(wait);
         }
         engine.and_then(Postgres::wait)
@@ -428,11 +428,13 @@ impl Writer {
         let leases = tending.leases().unwrap_or_default();
         let node = tending.node().unwrap_or(NodeId(0));
         let database = self.config.database.for_writing();
-        let opened = Postgres::open(&database, node, Arc::clone(tending)).and_then(|mut engine| {
-            let book = stock::read_again(&mut engine, self.config.terms, Leases::of(leases.iter().copied()))?;
-            engine.session().bound_transactions(self.config.patience);
-            Ok((engine, book))
-        });
+        let opened = Postgres::open(&database, node, Arc::clone(tending), Arc::clone(&self.config.vault)).and_then(
+            |mut engine| {
+                let book = stock::read_again(&mut engine, self.config.terms, Leases::of(leases.iter().copied()))?;
+                engine.session().bound_transactions(self.config.patience);
+                Ok((engine, book))
+            },
+        );
         match opened {
             Ok((engine, book)) => {
                 (self.engine, self.book) = (Some(engine), book);

@@ -2,11 +2,12 @@
 //! beside a running server, which reads users afresh at every call and so
 //! notices at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::accounts::{PROFILE, named, profile, user, user_sql};
 use super::catalogue::{TOPIC, find_topic, topic};
-use super::db::{Db, ROWS_AT_ONCE, all, in_parts, one, values};
+use super::db::{Db, ROWS_AT_ONCE, Row, all, in_parts, one, values};
 use super::write;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
@@ -21,6 +22,7 @@ use crate::store::ledger::terms::Terms;
 use crate::store::ledger::topics::{Register, Update};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::ledger::{Change, Step};
+use crate::store::vault::{self, KeyId};
 
 /// Why an operator's command did nothing.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +128,18 @@ impl Admin {
             Ok(Found { users: row.int(0)?, webhooks: row.int(1)?, unsettled: row.int(2)?, last_event })
         })?;
         Ok(found.ok_or_else(|| StoreError::failed("a sum is missing"))?)
+    }
+
+    /// By which keys the secrets of webhooks are sealed, and of how many; `None`: by none.
+    pub fn sealed_by(&mut self) -> Result<BTreeMap<Option<KeyId>, u64>, AdminError> {
+        let sql = "SELECT webhook_id, secret_key FROM webhook WHERE secret_key <> '' AND webhook_id > $1
+            ORDER BY webhook_id LIMIT $2";
+        let read = |row: &dyn Row| Ok((row.int(0)?, vault::key_of(row.text(1)?)));
+        let mut by_key = BTreeMap::new();
+        for (_, key) in in_parts(self.conn.db(), sql, ROWS_AT_ONCE, read, |(id, _)| *id)? {
+            *by_key.entry(key).or_default() += 1;
+        }
+        Ok(by_key)
     }
 
     /// Makes a user, and its merchant if that is missing. Fails with

@@ -1,5 +1,6 @@
 //! Webhooks in rows: what is said of them, and their counters.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::codes::{bad, checked, format_from_words, format_words, named, patterns};
@@ -17,6 +18,7 @@ use crate::domain::webhook::{
 };
 use crate::store::error::StoreError;
 use crate::store::glance::Glimpse;
+use crate::store::vault::{Place, Vault};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -27,6 +29,9 @@ pub const DEFINITION: &str =
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
     updated_at, is_paused";
+
+/// Those of its columns that hold secrets: headers may have tokens in them.
+pub const SECRETS: [&str; 4] = ["extra_headers", "secret_key", "old_secrets", "basic_password"];
 
 /// The number of its columns.
 const DEFINED: usize = 26;
@@ -41,17 +46,26 @@ pub fn webhook_sql(dialect: Dialect) -> String {
     format!("SELECT {DEFINITION}, {COUNTERS} FROM {} w", dialect.webhooks())
 }
 
-/// A webhook, from [`webhook_sql`].
-pub fn webhook(row: &dyn Row) -> Result<Webhook> {
+/// Reads a webhook from [`webhook_sql`]. Fails if the vault does not open its secrets.
+pub fn webhook(vault: &Vault) -> impl Fn(&dyn Row) -> Result<Webhook> {
+    move |row| read(row, vault)
+}
+
+fn read(row: &dyn Row, vault: &Vault) -> Result<Webhook> {
     let counter = |column: usize| DEFINED + column;
+    let webhook_id = WebhookId(row.int(counter(0))?);
+    let secret = |index: usize, stored: &str| {
+        let place = Place { webhook: webhook_id, column: SECRETS[index] };
+        vault.open_secret(place, stored).map(Cow::into_owned)
+    };
     Ok(Webhook {
-        spec: spec(row)?,
-        old_secrets: old_secrets(row.text(7)?)?,
+        spec: spec(row, &secret)?,
+        old_secrets: old_secrets(&secret(2, row.text(7)?)?)?,
         disabled: named(row, 22, DisabledReason::from_name)?,
         is_recovering: row.flag(23)?,
         updated_at: row.time(24)?,
         is_paused: row.flag(25)?,
-        webhook_id: WebhookId(row.int(counter(0))?),
+        webhook_id,
         merchant_id: MerchantId(row.int(counter(1))?),
         created_by: UserId(row.int(counter(2))?),
         created_at: row.time(counter(3))?,
@@ -65,9 +79,10 @@ pub fn webhook(row: &dyn Row) -> Result<Webhook> {
     })
 }
 
-fn spec(row: &dyn Row) -> Result<WebhookSpec> {
+fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result<WebhookSpec> {
     let (url, concurrency, rate, burst) = (row.text_if(4)?, row.count_if(11)?, row.count_if(12)?, row.count_if(13)?);
-    let (username, password) = (row.text_if(16)?, row.text_if(17)?);
+    let username = row.text_if(16)?;
+    let password = row.text_if(17)?.map(|stored| secret(3, stored)).transpose()?;
     let (batch_events, batch_bytes, batch_wait_ms) = (row.count_if(18)?, row.count_if(19)?, row.count_if(20)?);
     Ok(WebhookSpec {
         name: row.string(0)?,
@@ -75,8 +90,8 @@ fn spec(row: &dyn Row) -> Result<WebhookSpec> {
         is_active: row.flag(2)?,
         topics: patterns(row.text(3)?)?,
         url: checked(url.map(TargetUrl::stored).transpose())?,
-        extra_headers: checked(ExtraHeaders::stored(row.text(5)?))?,
-        secret_key: checked(SecretKey::stored(row.text(6)?))?,
+        extra_headers: checked(ExtraHeaders::stored(&secret(0, row.text(5)?)?))?,
+        secret_key: checked(SecretKey::stored(&secret(1, row.text(6)?)?))?,
         format: format_from_words(row.text(8)?).ok_or_else(|| bad("format"))?,
         retry: checked(row.text(9)?.parse())?,
         delivery_mode: DeliveryMode::from_name(row.text(10)?).ok_or_else(|| bad("delivery_mode"))?,
@@ -84,7 +99,7 @@ fn spec(row: &dyn Row) -> Result<WebhookSpec> {
         rate_limit: checked(rate.map(|rate| RateLimit::try_new(rate, burst)).transpose())?,
         timeouts: checked(OwnTimeouts::try_new(row.count_if(14)?, row.count_if(15)?))?,
         basic_auth: checked(
-            username.zip(password).map(|(name, password)| BasicAuth::try_new(name, password)).transpose(),
+            username.zip(password).map(|(name, password)| BasicAuth::try_new(name, &password)).transpose(),
         )?,
         batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
         expansions: expansions(row.text(21)?)?,
@@ -100,21 +115,35 @@ pub fn pause_at(row: &dyn Row, first: usize) -> Result<Option<Pause>> {
 /// What a webhook's owner and the server say of it, to be written.
 pub struct Definition<'a> {
     webhook: &'a Webhook,
+    /// In the order of [`SECRETS`].
+    extra_headers: Cow<'a, str>,
+    secret_key: Cow<'a, str>,
     old_secrets: String,
+    basic_password: Option<Cow<'a, str>>,
     retry: String,
     expansions: String,
 }
 
 impl<'a> Definition<'a> {
-    /// Of a webhook.
-    pub fn of(webhook: &'a Webhook) -> Self {
+    /// Of a webhook, with its secrets as they are stored.
+    pub fn of(webhook: &'a Webhook, vault: &Vault) -> Self {
+        let seal = |index: usize, secret: &'a str| {
+            let place = Place { webhook: webhook.webhook_id, column: SECRETS[index] };
+            if is_nothing(secret) { secret.into() } else { vault.seal(place, secret) }
+        };
         let old_secrets = webhook.old_secrets.iter();
         let old_secrets = serde_json::Value::from_iter(
             old_secrets.map(|old| serde_json::json!([old.expires_at.0, old.secret_key.expose()])),
         );
+        let old_secrets = old_secrets.to_string();
+        let place = Place { webhook: webhook.webhook_id, column: SECRETS[2] };
+        let sealed = if is_nothing(&old_secrets) { (&*old_secrets).into() } else { vault.seal(place, &old_secrets) };
         Self {
             webhook,
-            old_secrets: old_secrets.to_string(),
+            extra_headers: seal(0, webhook.spec.extra_headers.as_str()),
+            secret_key: seal(1, webhook.spec.secret_key.expose()),
+            old_secrets: sealed.into_owned(),
+            basic_password: webhook.spec.basic_auth.as_ref().map(|auth| seal(3, auth.expose_password())),
             retry: webhook.spec.retry.to_string(),
             expansions: expansions_text(&webhook.spec.expansions),
         }
@@ -129,8 +158,8 @@ impl<'a> Definition<'a> {
             spec.is_active.into(),
             spec.topics.as_str().into(),
             spec.url.as_ref().map(TargetUrl::as_str).into(),
-            spec.extra_headers.as_str().into(),
-            spec.secret_key.expose().into(),
+            (&*self.extra_headers).into(),
+            (&*self.secret_key).into(),
             (&self.old_secrets).into(),
             format_words(spec.format).into(),
             (&self.retry).into(),
@@ -141,7 +170,7 @@ impl<'a> Definition<'a> {
             spec.timeouts.connect_ms().into(),
             spec.timeouts.total_ms().into(),
             spec.basic_auth.as_ref().map(BasicAuth::username).into(),
-            spec.basic_auth.as_ref().map(BasicAuth::expose_password).into(),
+            self.basic_password.as_deref().into(),
             spec.batch.map(Batching::max_events).into(),
             spec.batch.map(Batching::max_bytes).into(),
             spec.batch.map(Batching::wait_ms).into(),
@@ -152,6 +181,11 @@ impl<'a> Definition<'a> {
             (*is_paused).into(),
         ]
     }
+}
+
+/// True if there is no secret in a text.
+pub fn is_nothing(text: &str) -> bool {
+    text.is_empty() || text == "[]"
 }
 
 /// As `[[expires_at, "secret"], …]`.

@@ -23,6 +23,7 @@ use crate::store::ledger::notices::{Gathered, Notice};
 use crate::store::ledger::wants::{
     AttemptFound, Attempts, EventFound, Events, Found, Loaded, Pending, TopicFound, TopicWant, Wants,
 };
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -222,7 +223,7 @@ fn attempts(db: &mut dyn Db, attempts: Attempts) -> Result<Vec<AttemptFound>> {
 }
 
 /// All that is known by heart; the last ids that were given out are these.
-pub fn stock(db: &mut dyn Db, ids: Ids) -> Result<Stock> {
+pub fn stock(db: &mut dyn Db, vault: &Vault, ids: Ids) -> Result<Stock> {
     // Deleted in an earlier life, with deliveries still to be cancelled.
     let deleted = "w.deleted_at IS NOT NULL AND (w.settled_through < w.last_increment_id OR EXISTS
         (SELECT 1 FROM delivery d WHERE d.webhook_id = w.webhook_id AND d.next_attempt_at IS NOT NULL))";
@@ -232,8 +233,8 @@ pub fn stock(db: &mut dyn Db, ids: Ids) -> Result<Stock> {
     let numbers =
         format!("SELECT CAST(coalesce(sum(last_increment_id), 0) AS BIGINT) FROM {}", db.dialect().webhooks());
     Ok(Stock {
-        webhooks: webhooks(db, "w.deleted_at IS NULL")?,
-        deleted: webhooks(db, deleted)?,
+        webhooks: webhooks(db, vault, "w.deleted_at IS NULL")?,
+        deleted: webhooks(db, vault, deleted)?,
         codes: codes(db)?,
         fanouts: fanouts(db)?,
         jobs: jobs::load(db)?,
@@ -252,10 +253,10 @@ pub fn codes(db: &mut dyn Db) -> Result<Vec<(MerchantId, Arc<str>)>> {
 }
 
 /// Those webhooks.
-pub fn webhooks(db: &mut dyn Db, condition: &str) -> Result<Vec<Webhook>> {
+pub fn webhooks(db: &mut dyn Db, vault: &Vault, condition: &str) -> Result<Vec<Webhook>> {
     let sql =
         format!("{} WHERE w.webhook_id > $1 AND {condition} ORDER BY w.webhook_id LIMIT $2", webhook_sql(db.dialect()));
-    in_parts(db, &sql, ROWS_AT_ONCE, webhook, |webhook| webhook.webhook_id.0)
+    in_parts(db, &sql, ROWS_AT_ONCE, webhook(vault), |webhook| webhook.webhook_id.0)
 }
 
 fn fanouts(db: &mut dyn Db) -> Result<Vec<(i64, Fanout)>> {

@@ -29,6 +29,7 @@ pub mod load;
 mod nodes;
 mod outbox;
 pub mod readers;
+pub mod resealing;
 mod resending;
 pub mod rows;
 pub mod sending;

@@ -20,6 +20,7 @@ use crate::store::error::StoreError;
 use crate::store::glance::{Glance, Glimpse};
 use crate::store::ledger::outcomes::Record;
 use crate::store::outbox::{Loaded, Outbox, PageLimit, Want};
+use crate::store::vault::Vault;
 use crate::work::Account;
 use crate::work::apart::Apart;
 
@@ -42,7 +43,8 @@ const ALL: Slice<WebhookId> = Slice { after: None, order: Order::Ascending, limi
 #[async_trait]
 impl<B: Backend> Outbox for SqlStore<B> {
     async fn all_webhooks(&self) -> Result<Vec<Webhook>, StoreError> {
-        let read = |conn: &mut dyn Conn, part: &Slice<WebhookId>| webhooks(conn, part.after);
+        let vault = Arc::clone(&self.vault);
+        let read = move |conn: &mut dyn Conn, part: &Slice<WebhookId>| webhooks(conn, &vault, part.after);
         let mut all: Vec<Webhook> = self.lane_readers.in_steps(Account::Server, ALL, read).await?;
         all.retain(|webhook| self.mailbox.tending().has(webhook.merchant_id));
         Ok(all)
@@ -73,12 +75,16 @@ impl<B: Backend> Outbox for SqlStore<B> {
 }
 
 /// Every webhook that there is, those of one step.
-fn webhooks(db: &mut dyn Db, after: Option<WebhookId>) -> Result<Step<Vec<Webhook>, WebhookId>, StoreError> {
+fn webhooks(
+    db: &mut dyn Db,
+    vault: &Vault,
+    after: Option<WebhookId>,
+) -> Result<Step<Vec<Webhook>, WebhookId>, StoreError> {
     let sql = format!(
         "{} WHERE w.deleted_at IS NULL AND w.webhook_id > $1 ORDER BY w.webhook_id LIMIT $2",
         webhook_sql(db.dialect())
     );
-    let found = all(db, &sql, values![after.map_or(0, |after| after.0), WEBHOOKS_PER_STEP], webhook)?;
+    let found = all(db, &sql, values![after.map_or(0, |after| after.0), WEBHOOKS_PER_STEP], webhook(vault))?;
     let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP as usize);
     Ok(Step { found, next })
 }

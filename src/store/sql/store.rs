@@ -24,6 +24,7 @@ use crate::store::ledger::queued::{Queued, queued};
 use crate::store::mailbox::{Mailbox, Waits};
 use crate::store::trouble::Trouble;
 use crate::store::upkeep::Upkeep;
+use crate::store::vault::Vault;
 use crate::work::Account;
 use crate::work::apart::Apart;
 
@@ -64,6 +65,8 @@ pub struct SqlStore<B: Backend> {
     /// Has the feed hear of what others commit, where there may be others.
     pub(super) following: Option<Following>,
     pub(super) is_paused: bool,
+    /// Opens what is stored of secrets.
+    pub(super) vault: Arc<Vault>,
     /// How long a change may wait for its turn; `None`: as long as it takes.
     patience: Option<Duration>,
     commits: watch::Receiver<u64>,
@@ -91,6 +94,8 @@ pub struct Made<B: Backend> {
     pub trouble: watch::Receiver<Option<Trouble>>,
     /// Its writer, at work; a store that is only read has none.
     pub serving: Option<B::Serving>,
+    /// Opens what is stored of secrets.
+    pub vault: Arc<Vault>,
 }
 
 impl<B: Backend> SqlStore<B> {
@@ -106,6 +111,7 @@ impl<B: Backend> SqlStore<B> {
             commits,
             trouble,
             serving,
+            vault,
         } = made;
         Self {
             store_id,
@@ -120,6 +126,7 @@ impl<B: Backend> SqlStore<B> {
             feed,
             following,
             is_paused,
+            vault,
             patience,
             commits,
             trouble,

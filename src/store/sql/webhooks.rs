@@ -1,5 +1,7 @@
 //! Webhooks, as they are read.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::codes::named;
@@ -16,6 +18,7 @@ use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::deliveries::Deliveries;
 use crate::store::error::StoreError;
+use crate::store::vault::Vault;
 use crate::store::webhooks::Webhooks;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -33,11 +36,13 @@ impl<B: Backend> Webhooks for SqlStore<B> {
     }
 
     async fn webhooks(&self, merchant: MerchantId, slice: Slice<WebhookId>) -> Result<Vec<Webhook>> {
-        self.readers.read(merchant, move |conn| webhook_page(conn, merchant, &slice)).await
+        let vault = Arc::clone(&self.vault);
+        self.readers.read(merchant, move |conn| webhook_page(conn, &vault, merchant, &slice)).await
     }
 
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
-        self.readers.read(merchant, move |conn| find(conn, merchant, id)).await
+        let vault = Arc::clone(&self.vault);
+        self.readers.read(merchant, move |conn| find(conn, &vault, merchant, id)).await
     }
 
     async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats> {
@@ -107,7 +112,12 @@ fn webhook_ids(
 }
 
 /// Some webhooks of a merchant, in the order of their ids.
-fn webhook_page(db: &mut dyn Db, merchant: MerchantId, slice: &Slice<WebhookId>) -> Result<Vec<Webhook>> {
+fn webhook_page(
+    db: &mut dyn Db,
+    vault: &Vault,
+    merchant: MerchantId,
+    slice: &Slice<WebhookId>,
+) -> Result<Vec<Webhook>> {
     let (direction, lies_behind) = words(slice.order);
     let sql = format!(
         "{} WHERE w.merchant_id = $1 AND w.deleted_at IS NULL AND w.webhook_id {lies_behind} $2
@@ -115,16 +125,16 @@ fn webhook_page(db: &mut dyn Db, merchant: MerchantId, slice: &Slice<WebhookId>)
         webhook_sql(db.dialect())
     );
     let after = behind(slice.after.map(|after| after.0), slice.order);
-    all(db, &sql, values![merchant.0, after, slice.limit], webhook)
+    all(db, &sql, values![merchant.0, after, slice.limit], webhook(vault))
 }
 
 /// A webhook of the merchant; fails with [`StoreError::NoWebhook`].
-fn find(db: &mut dyn Db, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
+fn find(db: &mut dyn Db, vault: &Vault, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
     let sql = format!(
         "{} WHERE w.webhook_id = $1 AND w.merchant_id = $2 AND w.deleted_at IS NULL",
         webhook_sql(db.dialect())
     );
-    one(db, &sql, values![id.0, merchant.0], webhook)?.ok_or(StoreError::NoWebhook)
+    one(db, &sql, values![id.0, merchant.0], webhook(vault))?.ok_or(StoreError::NoWebhook)
 }
 
 /// The lowest number of a webhook that is pending, and when it was numbered.

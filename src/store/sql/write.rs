@@ -16,6 +16,7 @@ use crate::store::accounts::NewSession;
 use crate::store::error::StoreError;
 use crate::store::ledger::decision::{KeyRow, Other};
 use crate::store::ledger::logs::LogRow;
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -37,7 +38,7 @@ pub fn logs(db: &mut dyn Db, all: &[(WebhookId, Option<LogRow>)]) -> Result<()> 
 }
 
 /// What is rarer.
-pub fn other(db: &mut dyn Db, other: &Other, now: Timestamp) -> Result<()> {
+pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> Result<()> {
     match other {
         Other::Key(row) => key(db, row),
         Other::KeyGoesOn(merchant, key, deliveries) => run(
@@ -45,8 +46,8 @@ pub fn other(db: &mut dyn Db, other: &Other, now: Timestamp) -> Result<()> {
             "UPDATE idempotency SET receipt = receipt || ' ' || $3 WHERE merchant_id = $1 AND key = $2",
             values![merchant.0, key.as_str(), &write_pairs(deliveries)],
         ),
-        Other::NewWebhook(webhook) => new_webhook(db, webhook),
-        Other::Webhook(webhook) => self::webhook(db, webhook),
+        Other::NewWebhook(webhook) => new_webhook(db, vault, webhook),
+        Other::Webhook(webhook) => self::webhook(db, vault, webhook),
         Other::WebhookDeleted(id) => {
             run(db, "UPDATE webhook SET deleted_at = $2 WHERE webhook_id = $1", values![id.0, now])
         }
@@ -170,8 +171,8 @@ fn key(db: &mut dyn Db, row: &KeyRow) -> Result<()> {
     db.run(sql, values).map(drop)
 }
 
-fn new_webhook(db: &mut dyn Db, webhook: &Webhook) -> Result<()> {
-    let definition = Definition::of(webhook);
+fn new_webhook(db: &mut dyn Db, vault: &Vault, webhook: &Webhook) -> Result<()> {
+    let definition = Definition::of(webhook, vault);
     let (merchant, user) = (webhook.merchant_id.0, webhook.created_by.0);
     let others = [webhook.webhook_id.0, merchant, user, webhook.created_at.0].map(Value::from);
     let values = [&definition.values()[..], &others].concat();
@@ -182,8 +183,8 @@ fn new_webhook(db: &mut dyn Db, webhook: &Webhook) -> Result<()> {
     db.run(&sql, &values).map(drop)
 }
 
-fn webhook(db: &mut dyn Db, webhook: &Webhook) -> Result<()> {
-    let definition = Definition::of(webhook);
+fn webhook(db: &mut dyn Db, vault: &Vault, webhook: &Webhook) -> Result<()> {
+    let definition = Definition::of(webhook, vault);
     let values = [&definition.values()[..], values![webhook.webhook_id.0]].concat();
     let sql = format!(
         "UPDATE webhook SET ({DEFINITION}) = ({}) WHERE webhook_id = ${}",

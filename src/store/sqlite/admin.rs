@@ -1,5 +1,7 @@
 //! An operator's own connection to the file, beside a running server.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::Config;
@@ -40,7 +42,7 @@ impl OperatorConn for Sqlite<Connection> {
 pub fn open(config: &Config) -> Result<Admin, OpenError> {
     check_name(&config.path)?;
     let failed = |cause| OpenError::Sqlite { path: config.path.clone(), cause };
-    let conn = Sqlite::new(open_current(config)?).map_err(failed)?;
+    let conn = Sqlite::new(open_current(config)?, Arc::clone(&config.vault)).map_err(failed)?;
     Ok(Admin::on(conn, config.terms))
 }
 

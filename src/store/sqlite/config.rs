@@ -1,9 +1,11 @@
 //! What the operator decides about a store in a file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::ledger::terms::Terms;
+use crate::store::vault::Vault;
 
 /// How hard a commit is pressed to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub write_queue_max: usize,
     /// Whether nothing is sent, however much there is to send.
     pub is_paused: bool,
+    /// Seals secrets.
+    pub vault: Arc<Vault>,
     /// What bounds a change.
     pub terms: Terms,
 }

@@ -39,6 +39,7 @@ use crate::store::sql::readers::Readers;
 use crate::store::sql::steps::Step;
 use crate::store::sql::store::{Backend, Made, SqlStore};
 use crate::store::sql::{Db, Dialect, Row, Value, load, write};
+use crate::store::vault::Vault;
 use crate::work::Account;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -139,6 +140,7 @@ fn store<B: Backend>(pool: &r2d2::Pool<B>) -> SqlStore<B> {
         commits: watch::Sender::new(0).subscribe(),
         trouble: watch::Sender::new(None).subscribe(),
         serving: None,
+        vault: Arc::default(),
     };
     SqlStore::new(made, Clock::manual(NOW).0, Arc::default(), false)
 }
@@ -299,7 +301,7 @@ fn changes_are_told_the_same_in_both_dialects() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("store.db");
     fill(&path);
-    let mut conn = Connection::open(&path).unwrap();
+    let (mut conn, vault) = (Connection::open(&path).unwrap(), Vault::default());
     conn.execute_batch("CREATE TEMP VIEW webhook_now AS SELECT * FROM webhook").unwrap();
     let key = |number: i64| (MerchantId(1 + number % 3), IdempotencyKey::try_new(&format!("k{number}")).unwrap());
     let wants = Wants {
@@ -319,7 +321,8 @@ fn changes_are_told_the_same_in_both_dialects() {
     let one = loaded(&mut conn, &wants);
     assert_eq!(one, loaded(&mut OtherWords(&conn), &wants));
     assert!(one.contains("k12") && !one.contains("k6\\\""), "k6 counts no more: {one}");
-    let books = [load::stock(&mut conn, Ids::default()), load::stock(&mut OtherWords(&conn), Ids::default())];
+    let books =
+        [load::stock(&mut conn, &vault, Ids::default()), load::stock(&mut OtherWords(&conn), &vault, Ids::default())];
     let [one, two] = books.map(|stock| {
         let stock = stock.unwrap();
         let fanouts: Vec<_> = stock.fanouts.iter().map(|(id, fanout)| (*id, fanout.text())).collect();
@@ -341,8 +344,8 @@ fn changes_are_told_the_same_in_both_dialects() {
     let places = |step: usize| (1..=60).step_by(step).map(|number| (IncrementId(number), 1)).collect::<Vec<_>>();
     for what in [Other::AttemptsEmptied, Other::AttemptsForgotten] {
         let step = if left(&conn)[0] == before { 2 } else { 3 };
-        write::other(&mut conn, &what(WebhookId(1), places(step)), NOW).unwrap();
-        write::other(&mut OtherWords(&conn), &what(WebhookId(3), places(step)), NOW).unwrap();
+        write::other(&mut conn, &vault, &what(WebhookId(1), places(step)), NOW).unwrap();
+        write::other(&mut OtherWords(&conn), &vault, &what(WebhookId(3), places(step)), NOW).unwrap();
         let left = left(&conn);
         assert_eq!(left[0], left[1]);
         assert_ne!(left[0], before);

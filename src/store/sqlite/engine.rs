@@ -1,6 +1,7 @@
 //! The ledger's engine: one connection that writes, in one transaction.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -13,7 +14,10 @@ use crate::store::ledger::decision::Rows;
 use crate::store::ledger::pruning::CutOff;
 use crate::store::ledger::wants::{Loaded, Wants};
 use crate::store::ledger::work::Engine;
+use crate::store::sql;
+use crate::store::sql::resealing::Resealing;
 use crate::store::sql::write::sweep;
+use crate::store::vault::Vault;
 
 /// A connection that writes, and what it is about besides the changes.
 #[derive(Debug)]
@@ -24,15 +28,19 @@ pub struct Sqlite<C = Connection> {
     pub leaves_traces: bool,
     /// The pass of pruning that is under way.
     pass: Option<Pass>,
+    /// Seals secrets, and has those sealed anew that are not as they would be.
+    vault: Arc<Vault>,
+    resealing: Resealing,
 }
 
 impl<C: Borrow<Connection>> Sqlite<C> {
     /// With a file that is open.
-    pub fn new(conn: C) -> rusqlite::Result<Self> {
+    pub fn new(conn: C, vault: Arc<Vault>) -> rusqlite::Result<Self> {
         // An earlier life may have ended before its log was emptied.
         let sql = "SELECT EXISTS (SELECT 1 FROM delivery WHERE event_id < 0)";
         let leaves_traces = conn.borrow().query_row(sql, [], |row| row.get(0))?;
-        Ok(Self { conn, leaves_traces, pass: None })
+        let resealing = Resealing::new(&vault);
+        Ok(Self { conn, leaves_traces, pass: None, vault, resealing })
     }
 
     /// Begins a transaction.
@@ -46,10 +54,13 @@ impl<C: Borrow<Connection>> Sqlite<C> {
     }
 
     fn write_all(&mut self, rows: &Rows, now: Timestamp) -> Result<(), StoreError> {
-        let forgotten = write::write(self.conn.borrow(), rows, now)?;
+        let (conn, vault) = (self.conn.borrow(), &self.vault);
+        let forgotten = write::write(conn, vault, rows, now)?;
         if !forgotten.is_empty() {
             self.leaves_traces = true;
-            write::overwriting(self.conn.borrow(), &forgotten, now)?;
+            write::overwriting(conn, |db| {
+                forgotten.into_iter().try_for_each(|other| sql::write::other(db, vault, other, now))
+            })?;
         }
         Ok(())
     }
@@ -102,6 +113,18 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
 
     fn is_pruning(&self) -> bool {
         self.pass.is_some()
+    }
+
+    fn is_resealing(&self) -> bool {
+        self.resealing.is_due(&self.vault)
+    }
+
+    fn reseal(&mut self) -> Result<usize, StoreError> {
+        let (resealing, vault) = (&mut self.resealing, &self.vault);
+        let sealed = write::overwriting(self.conn.borrow(), |db| resealing.step(db, vault))?;
+        // What was not sealed may still be read in the log.
+        self.leaves_traces |= sealed > 0;
+        Ok(sealed)
     }
 
     fn prune(&mut self, kept_from: Option<EventId>) -> Result<Vec<(WebhookId, u64)>, StoreError> {

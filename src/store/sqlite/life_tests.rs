@@ -11,6 +11,7 @@ mod store;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::record::Line;
@@ -36,6 +37,7 @@ use crate::store::ledger::webhooks::{Acknowledge, Delete};
 use crate::store::ledger::work::Work;
 use crate::store::ledger::{Change, Step, chores};
 use crate::store::outbox::{DueKey, Page, PageLimit};
+use crate::store::vault::Vault;
 
 const RECORD: &str = include_str!("life_tests/record.txt");
 
@@ -223,7 +225,10 @@ impl Verb {
             Self::Acknowledged => set("pulled_through"),
             _ => {}
         }
-        let (mut engine, mut book) = (Sqlite::new(&store.0).unwrap(), Book::new(TERMS, load::stock(&store.0).unwrap()));
+        let (mut engine, mut book) = (
+            Sqlite::new(&store.0, Arc::default()).unwrap(),
+            Book::new(TERMS, load::stock(&store.0, &Vault::default()).unwrap()),
+        );
         let mut work = Work::new(&mut engine, &mut book, NOW);
         let all = |answers: Vec<Answer>| {
             let mut changed = store.changed().into_iter().peekable();
@@ -474,7 +479,10 @@ fn what_is_numbered_begins_as_the_domain_has_it() {
         let store = Store::holding(&[]);
         let sql = "UPDATE webhook SET (batch_events, batch_bytes, batch_wait_ms) = (?1, 100000, 1000)";
         store.0.execute(sql, [batch.map(|_| 10)]).unwrap();
-        let (mut engine, mut book) = (Sqlite::new(&store.0).unwrap(), Book::new(TERMS, load::stock(&store.0).unwrap()));
+        let (mut engine, mut book) = (
+            Sqlite::new(&store.0, Arc::default()).unwrap(),
+            Book::new(TERMS, load::stock(&store.0, &Vault::default()).unwrap()),
+        );
         let mut work = Work::new(&mut engine, &mut book, NOW);
         store.0.execute_batch("BEGIN").unwrap();
         let (topic, message) = (Topic::try_new("a:b").unwrap(), Message::try_new("{}").unwrap());

@@ -15,6 +15,7 @@ use crate::store::ledger::wants::{FirstHeard, Found, Loaded, Wants};
 use crate::store::sql::codes::state_code;
 use crate::store::sql::load;
 use crate::store::sql::standings::{STANDING, event_of, standing};
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -31,9 +32,9 @@ pub fn load(mut conn: &Connection, wants: &Wants, now: Timestamp) -> Result<Load
 }
 
 /// All that is known by heart.
-pub fn stock(mut conn: &Connection) -> Result<Stock> {
+pub fn stock(mut conn: &Connection, vault: &Vault) -> Result<Stock> {
     let ids = ids(conn)?;
-    load::stock(&mut conn, ids)
+    load::stock(&mut conn, vault, ids)
 }
 
 /// What the store holds; what is free within its file does not count.

@@ -72,7 +72,8 @@ impl SqliteStore {
         let serving = writer.start(lock).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         let (readers, serving) = ([readers, lane_readers], Some(serving));
         let (following, patience) = (None, None);
-        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving };
+        let vault = Arc::clone(&config.vault);
+        let made = Made { store_id, queue, readers, feed, following, patience, commits, trouble, serving, vault };
         Ok(Self::new(made, clock, mailbox, config.is_paused))
     }
 }

@@ -14,12 +14,14 @@ use crate::store::error::StoreError;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::decision::{AttemptRow, NumberedRow, Other, Rows, StandingRow};
 use crate::store::sql::codes::{format_code, state_code};
+use crate::store::sql::db::Db;
 use crate::store::sql::write;
+use crate::store::vault::Vault;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// Writes rows; those that overwrite what they delete are left out, and returned.
-pub fn write<'a>(mut conn: &Connection, rows: &'a Rows, now: Timestamp) -> Result<Vec<&'a Other>> {
+pub fn write<'a>(mut conn: &Connection, vault: &Vault, rows: &'a Rows, now: Timestamp) -> Result<Vec<&'a Other>> {
     events(conn, &rows.events, now)?;
     numbered(conn, &rows.numbered, now)?;
     standings(conn, &rows.standings)?;
@@ -29,7 +31,7 @@ pub fn write<'a>(mut conn: &Connection, rows: &'a Rows, now: Timestamp) -> Resul
         if let Other::AttemptsForgotten(..) | Other::EventForgotten(_) = other {
             left.push(other);
         } else {
-            write::other(&mut conn, other, now)?;
+            write::other(&mut conn, vault, other, now)?;
         }
     }
     counters(conn, &rows.counters)?;
@@ -143,9 +145,9 @@ fn attempts(conn: &Connection, attempts: &[AttemptRow]) -> Result<()> {
 }
 
 /// Writes what overwrites what it deletes.
-pub fn overwriting(mut conn: &Connection, others: &[&Other], now: Timestamp) -> Result<()> {
+pub fn overwriting<T>(conn: &Connection, write: impl FnOnce(&mut dyn Db) -> Result<T>) -> Result<T> {
     conn.pragma_update(None, "secure_delete", true)?;
-    let written = others.iter().try_for_each(|other| write::other(&mut conn, other, now));
+    let written = write(&mut &*conn);
     conn.pragma_update(None, "secure_delete", false)?;
     written
 }

@@ -127,7 +127,7 @@ impl Writer {
         let mark = Mark::open(&config.path, &conn, clock.now()).map_err(failed)?;
         let (book, extent) =
             read(&config, &conn).map_err(|cause| OpenError::Unreadable { path: config.path.clone(), cause })?;
-        let engine = Sqlite::new(conn).map_err(failed)?;
+        let engine = Sqlite::new(conn, Arc::clone(&config.vault)).map_err(failed)?;
         let place = Place::of(&config.path).map_err(|cause| OpenError::Io { path: config.path.clone(), cause })?;
         tell_what_is_there(&config, mark.store_id(), &book, extent);
         Ok(Self {
@@ -231,8 +231,8 @@ impl Writer {
         let rest = self.chores_rest_until.map_or(Duration::ZERO, |until| until.since(self.clock.now()));
         // One that is further away was set before the clock went back.
         let wait = if rest > CHORES_REST { Duration::ZERO } else { rest };
-        let is_pruning = self.engine.as_ref().is_some_and(Engine::is_pruning);
-        (self.book.has_chores() || is_pruning).then_some(wait)
+        let has_own = self.engine.as_ref().is_some_and(Engine::has_chores);
+        (self.book.has_chores() || has_own).then_some(wait)
     }
 
     /// Runs a change and what else finds room beside it, and maybe a bounded
@@ -363,7 +363,8 @@ impl Writer {
         let opened = reopen(&self.config, self.mark.store_id(), &self.place).map_err(|cause| cause.to_string());
         let loaded = opened.and_then(|conn| {
             let (book, extent) = read(&self.config, &conn).map_err(|cause| cause.to_string())?;
-            Ok((Sqlite::new(conn).map_err(|cause| cause.to_string())?, book, extent))
+            let engine = Sqlite::new(conn, Arc::clone(&self.config.vault)).map_err(|cause| cause.to_string())?;
+            Ok((engine, book, extent))
         });
         match loaded {
             Ok((engine, book, extent)) => {
@@ -389,7 +390,7 @@ fn tell_what_is_there(config: &Config, store_id: &StoreId, book: &Book, extent: 
 
 /// What is known by heart, and how far the store has come.
 fn read(config: &Config, conn: &Connection) -> Result<(Book, Extent), StoreError> {
-    let book = Book::new(config.terms, load::stock(conn)?);
+    let book = Book::new(config.terms, load::stock(conn, &config.vault)?);
     let extent = Extent::of(conn, book.numbers)?;
     Ok((book, extent))
 }
@@ -474,6 +475,7 @@ pub mod tests {
             readers_max: 1,
             write_queue_max: 10,
             is_paused: false,
+            vault: Arc::default(),
             terms: Terms {
                 key_ttl: Duration::from_secs(60),
                 deliveries_max: 10,

@@ -38,6 +38,7 @@ use crate::store::ledger::work::{Engine, Work};
 use crate::store::ledger::{Change, Step, chores, topics};
 use crate::store::sqlite::engine::Sqlite;
 use crate::store::sqlite::{load, pages};
+use crate::store::vault::Vault;
 use crate::store::{DueKey, NewSession, Page, PageLimit};
 
 const ANN: MerchantId = MerchantId(1);
@@ -97,8 +98,11 @@ impl Both {
         let permissions = Permissions::from_bits(15);
         memory.tables.users.put(USER, UserRow { merchant: ANN, permissions, key: KeyHash([0; 32]), old: None });
         memory.tables.users.keep();
-        let books = [Book::new(TERMS, load::stock(&conn).unwrap()), Book::new(TERMS, memory.stock().unwrap())];
-        Self { sqlite: Sqlite::new(conn).unwrap(), memory, books, now: Timestamp(1_000_000), said: 0 }
+        let books = [
+            Book::new(TERMS, load::stock(&conn, &Vault::default()).unwrap()),
+            Book::new(TERMS, memory.stock().unwrap()),
+        ];
+        Self { sqlite: Sqlite::new(conn, Arc::default()).unwrap(), memory, books, now: Timestamp(1_000_000), said: 0 }
     }
 
     /// Has both do a change, in a commit of its own, with all chores there are.
@@ -284,7 +288,7 @@ impl Both {
 
     /// Both hold and give the same.
     fn compare(&mut self) {
-        let stored = Book::new(TERMS, load::stock(&self.sqlite.conn).unwrap());
+        let stored = Book::new(TERMS, load::stock(&self.sqlite.conn, &Vault::default()).unwrap());
         let topics = TOPICS.map(|topic| Topic::try_new(topic).unwrap());
         for book in [&self.books[0], &self.books[1], &Book::new(TERMS, self.memory.stock().unwrap())] {
             assert_eq!(book.difference(&stored, &topics), None);
