@@ -108,7 +108,7 @@ fn hold(work: &mut Work<'_>, round: Vec<Taken<Queued>>) -> (Vec<Taken<Queued>>, 
     let mut free: BTreeSet<MerchantId> = held.into_iter().collect();
     let (mut ready, mut held_up) = (Vec::with_capacity(round.len()), Vec::new());
     for mut taken in round {
-        taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
+        work.left_out += taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
         let own = merchants(&taken);
         match own.iter().find(|merchant| !free.contains(merchant)) {
             None => ready.push(taken),

@@ -130,17 +130,18 @@ impl Change for Record {
         merchants
     }
 
-    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
         let is_kept: Vec<_> = self.outcomes.iter().map(|outcome| !is_lost(outcome.merchant_id)).collect();
         let lost = is_kept.iter().filter(|is_kept| !**is_kept).count();
         if lost == 0 {
-            return;
+            return 0;
         }
         warn!(lost, "what came of deliveries is not recorded: another node sends for their merchants by now");
         let (mut outcomes, mut bodies) = (is_kept.iter(), is_kept.iter());
         let kept = self.outcomes.iter().filter(|_| outcomes.next() == Some(&true));
         self.outcomes = kept.cloned().collect();
         self.compressed.retain(|_| bodies.next() == Some(&true));
+        lost
     }
 
     fn wants(&self, book: &Book, wants: &mut Wants) {

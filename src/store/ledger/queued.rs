@@ -23,8 +23,11 @@ pub trait Waiting: Send {
         Vec::new()
     }
 
-    /// Leaves out what was sent for those whom others send for by now.
-    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
+    /// Leaves out what was sent for those whom others send for by now; how many outcomes
+    /// that are.
+    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
+        0
+    }
 
     /// What its next step has to have read.
     fn wants(&self, _book: &Book) -> Wants {
@@ -106,8 +109,8 @@ impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked
         self.change.sent_for()
     }
 
-    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
-        self.change.leave_out(is_lost);
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
+        self.change.leave_out(is_lost)
     }
 
     fn wants(&self, book: &Book) -> Wants {

@@ -35,6 +35,7 @@ pub mod sending;
 pub mod standings;
 pub mod steps;
 pub mod store;
+mod survey;
 mod together;
 mod watched;
 mod webhooks;
