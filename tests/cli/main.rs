@@ -9,6 +9,7 @@ mod bench;
 mod calling;
 mod check;
 mod migrate;
+mod monitoring;
 mod nodes;
 mod store;
 mod tail;
