@@ -83,7 +83,7 @@ impl Server {
             Some(address) => Some(bind(address, "ops-listen").await?),
             None => None,
         };
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(config.metrics_webhooks));
         let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));

@@ -12,6 +12,7 @@ mod kind;
 mod labelled;
 mod limits;
 mod list;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -28,6 +29,7 @@ pub use self::kind::{Kind, Listed, Sample};
 pub use self::labelled::Labelled;
 pub use self::limits::Limit;
 use self::list::{Described, List};
+pub use self::webhooks::{SingleWebhooks, WebhookFigures};
 
 /// What all names begin with.
 const PREFIX: &str = "tallyhook";
@@ -76,13 +78,25 @@ pub struct Metrics {
     pub outcomes_refused: Counter,
     /// What is read from the store now and then.
     pub figures: StoreFigures,
+    /// Series of single webhooks.
+    pub webhooks: SingleWebhooks,
+    /// Webhooks without such series, though some are asked for.
+    pub webhooks_left_out: Gauge,
     refusals: [Counter; Limit::ALL.len()],
     registry: Registry,
     described: Vec<Described>,
 }
 
 impl Default for Metrics {
+    /// With no series of single webhooks.
     fn default() -> Self {
+        Self::new(0)
+    }
+}
+
+impl Metrics {
+    /// With series of so many single webhooks at the most.
+    pub fn new(webhooks_max: usize) -> Self {
         let mut list = List::new(PREFIX);
         let counters = Labelled::<Counter>::new;
         let built: Labelled<Gauge> =
@@ -180,14 +194,19 @@ impl Default for Metrics {
                 Counter::default(),
             ),
             figures: StoreFigures::declared(&mut list),
+            webhooks: SingleWebhooks::declared(&mut list, webhooks_max),
+            webhooks_left_out: list.add(
+                "webhooks_left_out",
+                "webhooks",
+                "Webhooks without series of their own, if metrics_webhooks asks for some.",
+                Gauge::default(),
+            ),
             refusals: Limit::ALL.map(|limit| refused.child(&[limit.name()])),
             registry: list.registry,
             described: list.described,
         }
     }
-}
 
-impl Metrics {
     /// Counts somebody who was refused for a limit.
     pub fn refused(&self, limit: Limit) {
         self.refusals[limit as usize].inc();
@@ -204,7 +223,7 @@ impl Metrics {
         self.described.iter().map(listed).collect()
     }
 
-    /// Every value there is now, metric by metric.
+    /// Every value there is now, metric by metric, but for those of single webhooks.
     pub fn snapshot(&self) -> Vec<Sample> {
         let samples = |described: &Described| {
             let Described { name, help, unit, ref metric } = *described;
@@ -311,6 +330,7 @@ mod tests {
         metrics.subscribers.set(8);
         metrics.publishes_refused.child(&["EventRefused"]).inc();
         metrics.outcomes_refused.inc();
+        metrics.webhooks_left_out.set(1);
         metrics.problems.child(&["store"]).set(1);
         move_all(&metrics.figures);
         let connection = Present::new(&metrics.connections);
@@ -341,7 +361,7 @@ mod tests {
         }
 
         let samples = metrics.snapshot();
-        assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len());
+        assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len() - 3);
         let (text, prometheus) = (metrics.open_metrics(), metrics.prometheus());
         assert!(text.ends_with("\n# EOF\n") && !prometheus.contains("EOF"), "{prometheus}");
         assert!(
@@ -375,5 +395,47 @@ mod tests {
         }
         drop(connection);
         assert_eq!(value(&metrics, "connections", &[]), 0);
+    }
+    #[test]
+    fn single_webhooks_are_shown_as_far_as_they_are_asked_for() {
+        let none = Metrics::default();
+        none.webhooks.attempted(7, true);
+        none.webhooks.show(vec![WebhookFigures { id: 7, pending: 1, lag_seconds: 2 }], |_| true);
+        assert!(!none.prometheus().contains("webhook=\""));
+
+        let metrics = Metrics::new(2);
+        let figures = |id| WebhookFigures { id, pending: 10 + id.unsigned_abs(), lag_seconds: 20 };
+        metrics.webhooks.attempted(8, true);
+        metrics.webhooks.attempted(8, false);
+        metrics.webhooks.attempted(9, false);
+        metrics.webhooks.show(vec![figures(9), figures(7), figures(8)], |_| true);
+        let shown = |metrics: &Metrics| {
+            let text = metrics.open_metrics();
+            text.lines().filter(|line| line.contains("webhook=\"")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(&metrics),
+            [
+                "tallyhook_webhook_deliveries_pending{webhook=\"7\"} 17",
+                "tallyhook_webhook_deliveries_pending{webhook=\"9\"} 19",
+                "tallyhook_webhook_delivery_lag_seconds{webhook=\"7\"} 20",
+                "tallyhook_webhook_delivery_lag_seconds{webhook=\"9\"} 20",
+                "tallyhook_webhook_attempts_total{webhook=\"7\",outcome=\"delivered\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"7\",outcome=\"failed\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"9\",outcome=\"delivered\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"9\",outcome=\"failed\"} 1",
+            ]
+        );
+        // What was counted while it was not shown counts, until it is gone.
+        metrics.webhooks.show(vec![figures(8)], |id| id == 8);
+        assert_eq!(
+            shown(&metrics)[2..],
+            [
+                "tallyhook_webhook_attempts_total{webhook=\"8\",outcome=\"delivered\"} 1",
+                "tallyhook_webhook_attempts_total{webhook=\"8\",outcome=\"failed\"} 1",
+            ]
+        );
+        metrics.webhooks.show(vec![figures(9)], |_| true);
+        assert!(shown(&metrics)[3].ends_with(" 0"), "{:?}", shown(&metrics));
     }
 }

@@ -353,7 +353,7 @@ impl Run {
                 let Sent { mut outcome, feedback, parcel, kept, ended_at, term } = *sent;
                 self.pace.heard(ended_at, Instant::now());
                 let took = self.context.clock.now().since(parcel.numbered_at);
-                self.gauges.ended(outcome.attempt.error.as_ref(), took);
+                self.gauges.ended(outcome.webhook_id, outcome.attempt.error.as_ref(), took);
                 outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
                 self.record_by.get_or_insert_with(|| Instant::now() + RECORD_LINGER);
                 self.outcomes.push_back(Ended { outcome, kept, term });

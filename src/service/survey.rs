@@ -1,14 +1,16 @@
 //! Looking through the store now and then for what nobody knows by heart, and showing it
 //! among the metrics.
 
+use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::domain::survey::{Doing, Survey};
+use crate::domain::survey::{Backlog, Doing, Survey};
 use crate::domain::time::{Clock, Timestamp};
-use crate::metrics::{Gauge, Labelled, Metrics, StoreFigures};
+use crate::metrics::{Gauge, Labelled, Metrics, StoreFigures, WebhookFigures};
 use crate::store::{Store, StoreError};
 
 /// How often the store is looked through.
@@ -26,6 +28,7 @@ pub async fn keep(store: Arc<dyn Store>, metrics: Arc<Metrics>, clock: Clock) {
         match store.survey(std::mem::take(&mut tried)).await {
             Ok((survey, found_out)) => {
                 shown.show(&metrics.figures, &survey);
+                show_single(&metrics, &survey);
                 tried = found_out;
             }
             Err(StoreError::ShuttingDown) => return,
@@ -72,6 +75,26 @@ impl Shown {
         show_cluster(figures, survey);
         figures.survey_timestamp_seconds.set(survey.at.0.div_euclid(1_000));
     }
+}
+
+/// Shows single webhooks, if any are to be shown: those with the most pending first, and of
+/// as many the older ones.
+fn show_single(metrics: &Metrics, survey: &Survey) {
+    let max = metrics.webhooks.max();
+    if max == 0 {
+        return;
+    }
+    let mut webhooks: Vec<_> = survey.webhooks.iter().collect();
+    webhooks.sort_unstable_by_key(|webhook| (Reverse(webhook.pending), webhook.webhook_id));
+    metrics.webhooks_left_out.set(number(webhooks.len().saturating_sub(max) as u64));
+    let figures = |webhook: &&Backlog| WebhookFigures {
+        id: webhook.webhook_id.0,
+        pending: webhook.pending,
+        lag_seconds: age(webhook.due_since, survey.at).unsigned_abs(),
+    };
+    let chosen = webhooks.iter().take(max).map(figures).collect();
+    let there: HashSet<_> = survey.webhooks.iter().map(|webhook| webhook.webhook_id.0).collect();
+    metrics.webhooks.show(chosen, |id| there.contains(&id));
 }
 
 fn show_cluster(figures: &StoreFigures, survey: &Survey) {

@@ -197,6 +197,31 @@ async fn what_has_ended_behind_one_that_has_not_is_not_pending() {
 }
 
 #[tokio::test]
+async fn single_webhooks_are_shown_if_that_is_asked_for() {
+    let receiver = Receiver::obliging().await;
+    let (server, hand) = Start::default().flag("metrics_webhooks", "2").manual().await;
+    let webhook = async |url: Value, mode: &str| {
+        let data = json!({"topics": "*", "url": url, "delivery_mode": mode});
+        server.webhook(data).await["webhook_id"].as_i64().unwrap()
+    };
+    let first = webhook(json!(receiver.url()), "parallel").await;
+    let second = webhook(json!(receiver.url()), "parallel").await;
+    let third = webhook(Value::Null, "pull").await;
+    server.publish("order:created", json!({})).await;
+    for id in [first, second] {
+        server.settled(id).await;
+    }
+    surveyed(&server, &hand).await;
+    let (_, said) = get(&server.url(), "/metrics").await;
+    let line = |line: String| assert!(said.lines().any(|own| own == line), "{line} is missing in {said}");
+    line(format!("tallyhook_webhook_deliveries_pending{{webhook=\"{third}\"}} 1"));
+    line(format!("tallyhook_webhook_delivery_lag_seconds{{webhook=\"{third}\"}} 3600"));
+    line(format!("tallyhook_webhook_attempts_total{{webhook=\"{first}\",outcome=\"delivered\"}} 1"));
+    line("tallyhook_webhooks_left_out 1".to_owned());
+    assert!(!said.contains(&format!("webhook=\"{second}\"")), "{said}");
+}
+
+#[tokio::test]
 async fn publishes_that_are_refused_are_counted_by_fault() {
     let server = TestServer::start().await;
     server.call("event.publish", json!(["no topic", {}])).await.unwrap_err();
