@@ -17,6 +17,7 @@ use crate::domain::time::Clock;
 use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::service::health::Health;
+use crate::service::survey;
 use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
 
 /// What a server takes from the world; tests bring their own.
@@ -66,6 +67,7 @@ pub struct Server {
     worker: Worker,
     store: Arc<dyn Upkeep>,
     sweeper: JoinHandle<()>,
+    surveyor: JoinHandle<()>,
     grace: Duration,
 }
 
@@ -81,15 +83,16 @@ impl Server {
             Some(address) => Some(bind(address, "ops-listen").await?),
             None => None,
         };
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::new(config.metrics_webhooks));
         let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
         let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
         let worker = Worker::start(config.delivery, parts).await?;
         let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), clock.clone()));
+        let surveyor = tokio::spawn(survey::keep(Arc::clone(&store), Arc::clone(&metrics), clock.clone()));
+        let health = Arc::new(Health::new(Arc::clone(&upkeep), worker.pulse().clone(), &metrics));
         let service = Arc::new(Service::new(config.service, store, guard, clock, metrics));
-        let health = Arc::new(Health::new(Arc::clone(&upkeep), worker.pulse().clone()));
         let failed = |address, flag| move |cause| StartError::Listen { address, flag, cause };
         let ops = match (ops_socket, config.ops_listen) {
             (Some(socket), Some(address)) => {
@@ -101,7 +104,8 @@ impl Server {
         let own_health = ops.is_none().then_some(&health);
         let listener = api::listen(config.api, socket, Arc::clone(&service), own_health)
             .map_err(failed(config.listen, "listen"))?;
-        Ok(Self { listener, ops, health, service, worker, store: upkeep, sweeper, grace: config.grace })
+        let store = upkeep;
+        Ok(Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace: config.grace })
     }
 
     /// Where it listens.
@@ -129,11 +133,12 @@ impl Server {
     /// end within the grace period, and closes the store. What kept the store
     /// from taking changes, if anything did at the end.
     pub async fn shutdown(self) -> Option<Trouble> {
-        let Self { listener, ops, health, service, worker, store, sweeper, grace } = self;
+        let Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace } = self;
         let deadline = Instant::now() + grace;
         health.stop();
         service.close();
         sweeper.abort();
+        surveyor.abort();
         let worker = worker.stop(deadline);
         let upkeep = Arc::clone(&store);
         let handing_over = tokio::task::spawn_blocking(move || upkeep.hand_over());

@@ -49,6 +49,8 @@ pub struct Config {
     /// Whether this is a server for trying things out, with a user and a key
     /// that everybody knows.
     pub dev: bool,
+    /// The most webhooks whose metrics are shown one by one.
+    pub metrics_webhooks: usize,
     /// What to log, as a filter of `tracing`.
     pub log: String,
     /// How long calls and then deliveries in progress may take to end, all in
@@ -196,6 +198,7 @@ impl Settings {
             listen: self.listen?,
             ops_listen: self.ops_listen?.0,
             dev,
+            metrics_webhooks: self.metrics_webhooks?,
             log: self.log?.0,
             grace: self.grace_ms?,
             store,

@@ -5,27 +5,34 @@
 //! lock, no allocation, no I/O. Children with labels are made when a floor is
 //! set up, from lists that the code knows, so nobody's input makes more of them.
 
+mod bounds;
+mod figures;
 mod histogram;
+mod kind;
+mod labelled;
+mod limits;
+mod list;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::{Arc, Mutex};
 
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, text};
+use prometheus_client::encoding::text;
 pub use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::{MetricType, TypedMetric};
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
-use self::histogram::Bound;
+use self::bounds::{COMMIT_SIZES, COMMIT_TIMES, DELIVERY_TIMES};
+pub use self::figures::StoreFigures;
 pub use self::histogram::Histogram;
+pub use self::kind::{Kind, Listed, Sample};
+pub use self::labelled::Labelled;
+pub use self::limits::Limit;
+use self::list::{Described, List};
+pub use self::webhooks::{SingleWebhooks, WebhookFigures};
 
 /// What all names begin with.
 const PREFIX: &str = "tallyhook";
-
-/// The names of labels, each with its value.
-type Labels = Vec<(&'static str, &'static str)>;
 
 /// All metrics of one server.
 pub struct Metrics {
@@ -63,153 +70,34 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Calls of JSON-RPC, by `method` and `fault`: that of the answer, `none`, or `other`.
     pub calls: Labelled<Counter>,
+    /// 1 for each part of the server that can't do its work, by `part`.
+    pub problems: Labelled<Gauge>,
+    /// Publishes that were refused, by `fault`.
+    pub publishes_refused: Labelled<Counter>,
+    /// Outcomes that are not recorded, for another node sends for their merchants.
+    pub outcomes_refused: Counter,
+    /// What is read from the store now and then.
+    pub figures: StoreFigures,
+    /// Series of single webhooks.
+    pub webhooks: SingleWebhooks,
+    /// Webhooks without such series, though some are asked for.
+    pub webhooks_left_out: Gauge,
     refusals: [Counter; Limit::ALL.len()],
     registry: Registry,
     described: Vec<Described>,
 }
 
-/// A bound beyond which somebody is refused; most are keys of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Calls of one user in a second.
-    Calls,
-    /// Calls of one address in a second, by those who are not logged in.
-    StrangerCalls,
-    /// Failed logins in a minute.
-    LoginFailures,
-    /// Connections, in all and of one address.
-    Connections,
-    /// Long work of one account that waits.
-    WaitingWork,
-    /// Subscriptions.
-    Subscriptions,
-    /// Pulls that wait.
-    WaitingPulls,
-    /// Bytes of one body.
-    BodyBytes,
-    /// Bytes of bodies that are being received.
-    ReceivedBytes,
-    /// Bytes of answers that wait to be taken.
-    UnsentBytes,
-}
-
-impl Limit {
-    /// Each.
-    pub const ALL: [Self; 10] = [
-        Self::Calls,
-        Self::StrangerCalls,
-        Self::LoginFailures,
-        Self::Connections,
-        Self::WaitingWork,
-        Self::Subscriptions,
-        Self::WaitingPulls,
-        Self::BodyBytes,
-        Self::ReceivedBytes,
-        Self::UnsentBytes,
-    ];
-
-    /// Its name as the value of a label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Calls => "calls",
-            Self::StrangerCalls => "stranger_calls",
-            Self::LoginFailures => "login_failures",
-            Self::Connections => "connections",
-            Self::WaitingWork => "waiting_work",
-            Self::Subscriptions => "subscriptions",
-            Self::WaitingPulls => "waiting_pulls",
-            Self::BodyBytes => "body_bytes",
-            Self::ReceivedBytes => "received_bytes",
-            Self::UnsentBytes => "unsent_bytes",
-        }
+impl Default for Metrics {
+    /// With no series of single webhooks.
+    fn default() -> Self {
+        Self::new(0)
     }
 }
 
-/// How many changes or rows a commit has: up to one, a few, and so on; its budget
-/// is 1,200 rows.
-const COMMIT_SIZES: &[Bound] = &[(1, "1.0"), (4, "4.0"), (16, "16.0"), (64, "64.0"), (256, "256.0"), (1_200, "1200.0")];
-/// How long a commit takes, in microseconds.
-const COMMIT_TIMES: &[Bound] = &[
-    (300, "0.0003"),
-    (1_000, "0.001"),
-    (3_000, "0.003"),
-    (10_000, "0.01"),
-    (30_000, "0.03"),
-    (100_000, "0.1"),
-    (1_000_000, "1.0"),
-];
-/// How long a delivery takes from when it is numbered, in microseconds: from what is
-/// sent at once to the end of the retries.
-const DELIVERY_TIMES: &[Bound] = &[
-    (1_000, "0.001"),
-    (3_000, "0.003"),
-    (10_000, "0.01"),
-    (30_000, "0.03"),
-    (100_000, "0.1"),
-    (300_000, "0.3"),
-    (1_000_000, "1.0"),
-    (3_000_000, "3.0"),
-    (10_000_000, "10.0"),
-    (60_000_000, "60.0"),
-    (600_000_000, "600.0"),
-    (3_600_000_000, "3600.0"),
-    (86_400_000_000, "86400.0"),
-];
-
-/// Whether a value only grows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// It counts what has happened since the start.
-    Counter,
-    /// It says how much there is now.
-    Gauge,
-    /// It counts values up to the bound that its label `le` says.
-    Histogram,
-}
-
-/// A value, and what it is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// The metric's name.
-    pub name: &'static str,
-    /// What it says, for people.
-    pub help: &'static str,
-    /// What there is so many of.
-    pub unit: &'static str,
-    /// Whether it only grows.
-    pub kind: Kind,
-    /// Which of the metric's values it is.
-    pub labels: Vec<(&'static str, &'static str)>,
-    /// The value.
-    pub value: i64,
-}
-
-/// A metric, whatever its values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name, as those who scrape it write it.
-    pub name: String,
-    /// Whether it only grows.
-    pub kind: Kind,
-    /// The names of its labels.
-    pub labels: &'static [&'static str],
-    /// What there is so many of.
-    pub unit: &'static str,
-    /// What it says, for people.
-    pub help: &'static str,
-}
-
-/// A metric as it is listed.
-struct Described {
-    name: &'static str,
-    help: &'static str,
-    unit: &'static str,
-    metric: Box<dyn Read>,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut list = List { registry: Registry::with_prefix(PREFIX), described: Vec::new() };
+impl Metrics {
+    /// With series of so many single webhooks at the most.
+    pub fn new(webhooks_max: usize) -> Self {
+        let mut list = List::new(PREFIX);
         let counters = Labelled::<Counter>::new;
         let built: Labelled<Gauge> =
             list.add("build_info", "builds", "Which version this is; always 1.", Labelled::new(&["version"]));
@@ -287,14 +175,38 @@ impl Default for Metrics {
                 "Calls of JSON-RPC, by method and fault.",
                 Labelled::new(&["method", "fault"]),
             ),
+            problems: list.add(
+                "problems",
+                "parts",
+                "1 for a part of the server that can't do its work, as /readyz tells.",
+                Labelled::new(&["part"]),
+            ),
+            publishes_refused: list.add(
+                "publishes_refused",
+                "calls",
+                "Calls that publish and were refused, by fault.",
+                counters(&["fault"]),
+            ),
+            outcomes_refused: list.add(
+                "outcomes_refused",
+                "outcomes",
+                "Outcomes that were not recorded, for another server sends for their merchants by now.",
+                Counter::default(),
+            ),
+            figures: StoreFigures::declared(&mut list),
+            webhooks: SingleWebhooks::declared(&mut list, webhooks_max),
+            webhooks_left_out: list.add(
+                "webhooks_left_out",
+                "webhooks",
+                "Webhooks without series of their own, if metrics_webhooks asks for some.",
+                Gauge::default(),
+            ),
             refusals: Limit::ALL.map(|limit| refused.child(&[limit.name()])),
             registry: list.registry,
             described: list.described,
         }
     }
-}
 
-impl Metrics {
     /// Counts somebody who was refused for a limit.
     pub fn refused(&self, limit: Limit) {
         self.refusals[limit as usize].inc();
@@ -311,7 +223,7 @@ impl Metrics {
         self.described.iter().map(listed).collect()
     }
 
-    /// Every value there is now, metric by metric.
+    /// Every value there is now, metric by metric, but for those of single webhooks.
     pub fn snapshot(&self) -> Vec<Sample> {
         let samples = |described: &Described| {
             let Described { name, help, unit, ref metric } = *described;
@@ -353,126 +265,6 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// Metrics as they are declared.
-struct List {
-    registry: Registry,
-    described: Vec<Described>,
-}
-
-impl List {
-    fn add<M: Metric + Read + Clone>(
-        &mut self,
-        name: &'static str,
-        unit: &'static str,
-        help: &'static str,
-        metric: M,
-    ) -> M {
-        // The library ends it with a full stop.
-        self.registry.register(name, help.trim_end_matches('.'), metric.clone());
-        self.described.push(Described { name, help, unit, metric: Box::new(metric.clone()) });
-        metric
-    }
-}
-
-/// One value for each set of labels.
-#[derive(Clone, Debug)]
-pub struct Labelled<M> {
-    names: &'static [&'static str],
-    family: Family<Labels, M>,
-    children: Arc<Mutex<Vec<(Labels, M)>>>,
-}
-
-impl<M: Clone + Default> Labelled<M> {
-    fn new(names: &'static [&'static str]) -> Self {
-        Self { names, family: Family::default(), children: Arc::default() }
-    }
-
-    /// The value of these labels, in their order, which is made if it is not
-    /// there. Takes a lock: for when a floor is set up.
-    pub fn child(&self, values: &[&'static str]) -> M {
-        let labels: Labels = self.names.iter().copied().zip(values.iter().copied()).collect();
-        let mut children = self.children.lock().expect("nothing panics while it holds the children");
-        if let Some((_, child)) = children.iter().find(|(known, _)| *known == labels) {
-            return child.clone();
-        }
-        let child = self.family.get_or_create_owned(&labels);
-        children.push((labels, child.clone()));
-        child
-    }
-}
-
-impl<M: EncodeMetric + TypedMetric> EncodeMetric for Labelled<M> {
-    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        self.family.encode(encoder)
-    }
-
-    fn metric_type(&self) -> MetricType {
-        M::TYPE
-    }
-}
-
-/// What can be listed.
-trait Read: Send + Sync {
-    fn kind(&self) -> Kind;
-
-    /// The names of its labels.
-    fn labels(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    fn read(&self) -> Vec<(Labels, i64)>;
-}
-
-impl Read for Counter {
-    fn kind(&self) -> Kind {
-        Kind::Counter
-    }
-
-    fn read(&self) -> Vec<(Labels, i64)> {
-        vec![(Labels::new(), self.get().try_into().unwrap_or(i64::MAX))]
-    }
-}
-
-impl Read for Gauge {
-    fn kind(&self) -> Kind {
-        Kind::Gauge
-    }
-
-    fn read(&self) -> Vec<(Labels, i64)> {
-        vec![(Labels::new(), self.get())]
-    }
-}
-
-impl Read for Histogram {
-    fn kind(&self) -> Kind {
-        Kind::Histogram
-    }
-
-    fn read(&self) -> Vec<(Labels, i64)> {
-        let sample = |(bound, count): (&'static str, u64)| (vec![("le", bound)], count.try_into().unwrap_or(i64::MAX));
-        self.up_to().into_iter().map(sample).collect()
-    }
-}
-
-impl<M: Read + Default> Read for Labelled<M> {
-    fn kind(&self) -> Kind {
-        M::default().kind()
-    }
-
-    fn labels(&self) -> &'static [&'static str] {
-        self.names
-    }
-
-    fn read(&self) -> Vec<(Labels, i64)> {
-        let children = self.children.lock().expect("nothing panics while it holds the children");
-        let values = |(labels, child): &(Labels, M)| {
-            let labels = labels.clone();
-            child.read().into_iter().map(move |(_, value)| (labels.clone(), value)).collect::<Vec<_>>()
-        };
-        children.iter().flat_map(values).collect()
-    }
-}
-
 /// Counts one of what there is now, until it is dropped.
 #[derive(Debug)]
 pub struct Present(Gauge);
@@ -503,6 +295,20 @@ mod tests {
         first.unwrap_or_else(|| panic!("{name} {labels:?} is not there: {samples:?}")).value
     }
 
+    fn move_all(figures: &StoreFigures) {
+        for family in [&figures.webhooks, &figures.deliveries_pending, &figures.delivery_lag_seconds] {
+            family.child(&["healthy"]).set(2);
+        }
+        figures.dead_rows.child(&["event"]).set(3);
+        figures.surveys_failed.inc();
+        let ages = [&figures.snapshot_age_seconds, &figures.snapshot_age_transactions];
+        let nodes = [&figures.nodes, &figures.leases_held, &figures.leases_free];
+        let others = [&figures.sessions, &figures.store_bytes, &figures.survey_timestamp_seconds];
+        for (gauge, value) in ages.into_iter().chain(nodes).chain(others).zip(1..) {
+            gauge.set(value);
+        }
+    }
+
     /// Each is moved, and is where it should be in both lists; a metric that is
     /// declared and not moved here fails at the end.
     #[test]
@@ -522,6 +328,11 @@ mod tests {
         metrics.chores_waiting.set(6);
         metrics.readers_in_use.child(&["lanes"]).set(2);
         metrics.subscribers.set(8);
+        metrics.publishes_refused.child(&["EventRefused"]).inc();
+        metrics.outcomes_refused.inc();
+        metrics.webhooks_left_out.set(1);
+        metrics.problems.child(&["store"]).set(1);
+        move_all(&metrics.figures);
         let connection = Present::new(&metrics.connections);
         metrics.calls.child(&["event.publish", "none"]).inc();
         metrics.calls.child(&["event.publish", "none"]).inc();
@@ -550,7 +361,7 @@ mod tests {
         }
 
         let samples = metrics.snapshot();
-        assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len());
+        assert_eq!(samples.iter().map(|sample| sample.name).collect::<HashSet<_>>().len(), metrics.described.len() - 3);
         let (text, prometheus) = (metrics.open_metrics(), metrics.prometheus());
         assert!(text.ends_with("\n# EOF\n") && !prometheus.contains("EOF"), "{prometheus}");
         assert!(
@@ -585,10 +396,46 @@ mod tests {
         drop(connection);
         assert_eq!(value(&metrics, "connections", &[]), 0);
     }
-
     #[test]
-    fn names_of_limits_differ() {
-        assert_eq!(Limit::ALL.map(Limit::name).into_iter().collect::<HashSet<_>>().len(), Limit::ALL.len());
-        assert!(Limit::ALL.iter().enumerate().all(|(place, limit)| *limit as usize == place));
+    fn single_webhooks_are_shown_as_far_as_they_are_asked_for() {
+        let none = Metrics::default();
+        none.webhooks.attempted(7, true);
+        none.webhooks.show(vec![WebhookFigures { id: 7, pending: 1, lag_seconds: 2 }], |_| true);
+        assert!(!none.prometheus().contains("webhook=\""));
+
+        let metrics = Metrics::new(2);
+        let figures = |id| WebhookFigures { id, pending: 10 + id.unsigned_abs(), lag_seconds: 20 };
+        metrics.webhooks.attempted(8, true);
+        metrics.webhooks.attempted(8, false);
+        metrics.webhooks.attempted(9, false);
+        metrics.webhooks.show(vec![figures(9), figures(7), figures(8)], |_| true);
+        let shown = |metrics: &Metrics| {
+            let text = metrics.open_metrics();
+            text.lines().filter(|line| line.contains("webhook=\"")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(&metrics),
+            [
+                "tallyhook_webhook_deliveries_pending{webhook=\"7\"} 17",
+                "tallyhook_webhook_deliveries_pending{webhook=\"9\"} 19",
+                "tallyhook_webhook_delivery_lag_seconds{webhook=\"7\"} 20",
+                "tallyhook_webhook_delivery_lag_seconds{webhook=\"9\"} 20",
+                "tallyhook_webhook_attempts_total{webhook=\"7\",outcome=\"delivered\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"7\",outcome=\"failed\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"9\",outcome=\"delivered\"} 0",
+                "tallyhook_webhook_attempts_total{webhook=\"9\",outcome=\"failed\"} 1",
+            ]
+        );
+        // What was counted while it was not shown counts, until it is gone.
+        metrics.webhooks.show(vec![figures(8)], |id| id == 8);
+        assert_eq!(
+            shown(&metrics)[2..],
+            [
+                "tallyhook_webhook_attempts_total{webhook=\"8\",outcome=\"delivered\"} 1",
+                "tallyhook_webhook_attempts_total{webhook=\"8\",outcome=\"failed\"} 1",
+            ]
+        );
+        metrics.webhooks.show(vec![figures(9)], |_| true);
+        assert!(shown(&metrics)[3].ends_with(" 0"), "{:?}", shown(&metrics));
     }
 }

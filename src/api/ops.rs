@@ -18,10 +18,17 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 /// The routes.
 pub fn router(health: &Arc<Health>, metrics: &Arc<Metrics>) -> Router {
     let (health, metrics) = (Arc::clone(health), Arc::clone(metrics));
+    let shown = Arc::clone(&health);
     Router::new()
         .route("/healthz", get(async || answer(StatusCode::OK, &json!({ "status": "ok" }))))
         .route("/readyz", get(async move || ready(&health.problems())))
-        .route("/metrics", get(async move |headers: HeaderMap| counted(&metrics, &headers)))
+        .route(
+            "/metrics",
+            get(async move |headers: HeaderMap| {
+                shown.show();
+                counted(&metrics, &headers)
+            }),
+        )
         .route("/version", get(async || answer(StatusCode::OK, &json!({ "version": env!("CARGO_PKG_VERSION") }))))
 }
 

@@ -123,6 +123,9 @@ keys! {
     /// A file of certificates in PEM that deliveries trust besides the system's: authorities,
     /// and certificates of receivers, each of which counts where exactly it is presented.
     ca_file: CaFile = "", Rule::File;
+    /// The most webhooks that /metrics shows one by one, with their ids: those with the most
+    /// pending. Whoever may ask for metrics sees them.
+    metrics_webhooks: usize = "0", count(0, 1_000);
     /// What to log to stderr, such as debug or info,tallyhook::delivery=debug.
     log: Filter = "info", Rule::Filter;
     /// How long a session lives after its last use.

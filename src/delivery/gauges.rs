@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::load::LaneState;
 use super::scheduler::Scheduler;
 use crate::domain::delivery::{AttemptError, ErrorClass};
-use crate::metrics::{Counter, Gauge, Histogram, Metrics};
+use crate::domain::id::WebhookId;
+use crate::metrics::{Counter, Gauge, Histogram, Metrics, SingleWebhooks};
 
 /// The worker's part of the metrics.
 pub struct Gauges {
@@ -15,6 +16,7 @@ pub struct Gauges {
     delivered: Counter,
     failed: [Counter; ErrorClass::ALL.len()],
     took: Histogram,
+    webhooks: SingleWebhooks,
 }
 
 impl Gauges {
@@ -27,11 +29,13 @@ impl Gauges {
             delivered: metrics.attempts.child(&["delivered"]),
             failed: ErrorClass::ALL.map(|class| metrics.attempts.child(&[class.name()])),
             took: metrics.delivery_seconds.clone(),
+            webhooks: metrics.webhooks.clone(),
         }
     }
 
     /// Counts an attempt that has ended so long after the delivery got its number.
-    pub fn ended(&self, error: Option<&AttemptError>, took: Duration) {
+    pub fn ended(&self, id: WebhookId, error: Option<&AttemptError>, took: Duration) {
+        self.webhooks.attempted(id.0, error.is_none());
         match error {
             None => {
                 self.delivered.inc();
@@ -61,7 +65,6 @@ mod tests {
 
     use super::*;
     use crate::delivery::Config;
-    use crate::domain::id::WebhookId;
     use crate::domain::webhook::{DeliveryMode, Webhook};
     use crate::render::samples::webhook;
     use crate::store::mailbox::News;
@@ -72,10 +75,10 @@ mod tests {
         assert!(LaneState::ALL.iter().enumerate().all(|(place, state)| *state as usize == place));
         let metrics = Metrics::default();
         let gauges = Gauges::new(&metrics);
-        gauges.ended(None, Duration::from_millis(2));
+        gauges.ended(WebhookId(1), None, Duration::from_millis(2));
         for (count, class) in (2..).zip(ErrorClass::ALL) {
             let error = AttemptError { class, detail: String::new() };
-            (0..count).for_each(|_| gauges.ended(Some(&error), Duration::ZERO));
+            (0..count).for_each(|_| gauges.ended(WebhookId(1), Some(&error), Duration::ZERO));
         }
         assert_eq!(metrics.attempts.child(&["delivered"]).get(), 1);
         assert_eq!(metrics.delivery_seconds.up_to()[..3], [("0.001", 0), ("0.003", 1), ("0.01", 1)]);

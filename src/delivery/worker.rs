@@ -328,7 +328,7 @@ impl Run {
                 let Sent { mut outcome, feedback, parcel, kept, ended_at, term } = *sent;
                 self.pace.heard(ended_at, Instant::now());
                 let took = self.context.clock.now().since(parcel.numbered_at);
-                self.gauges.ended(outcome.attempt.error.as_ref(), took);
+                self.gauges.ended(outcome.webhook_id, outcome.attempt.error.as_ref(), took);
                 outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
                 self.recorder.take_on(Ended { outcome, kept, term });
             }

@@ -27,6 +27,7 @@ pub mod signature;
 pub mod standing;
 pub mod stats;
 pub mod subscription;
+pub mod survey;
 pub mod target;
 pub mod time;
 pub mod topic;

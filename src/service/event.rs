@@ -67,6 +67,11 @@ impl Service {
 
     /// Accepts events, all or none; a fault names the index of the event.
     pub async fn publish_many(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Published>, Fault> {
+        let published = self.accept(caller, drafts).await;
+        published.inspect_err(|fault| self.refused_publishes.count(fault.code))
+    }
+
+    async fn accept(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Published>, Fault> {
         caller.check(Permission::EventWrite)?;
         let max = self.config.events_max;
         if drafts.len() > max {

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::metrics::{Gauge, Metrics};
 use crate::store::{Trouble, Upkeep};
 use crate::work::pulse::Pulse;
 
 /// The delivery thread goes round once a second, however little there is to do. When
 /// it has not for so long, something keeps it.
 const STILL_MAX: Duration = Duration::from_secs(10);
+
+/// The parts that may have a problem.
+const PARTS: [&str; 3] = ["server", "store", "delivery"];
 
 /// A part of the server that can't do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +29,22 @@ pub struct Health {
     store: Arc<dyn Upkeep>,
     delivering: Pulse,
     is_stopping: AtomicBool,
+    shown: [Gauge; PARTS.len()],
 }
 
 impl Health {
     /// Of a server that has started.
-    pub fn new(store: Arc<dyn Upkeep>, delivering: Pulse) -> Self {
-        Self { store, delivering, is_stopping: AtomicBool::new(false) }
+    pub fn new(store: Arc<dyn Upkeep>, delivering: Pulse, metrics: &Metrics) -> Self {
+        let shown = PARTS.map(|part| metrics.problems.child(&[part]));
+        Self { store, delivering, is_stopping: AtomicBool::new(false), shown }
+    }
+
+    /// Shows among the metrics which parts have a problem now.
+    pub fn show(&self) {
+        let problems = self.problems();
+        for (gauge, part) in self.shown.iter().zip(PARTS) {
+            gauge.set(problems.iter().any(|problem| problem.part == part).into());
+        }
     }
 
     /// The server is coming to its end.
@@ -90,7 +104,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said_and_nothing_that_is_not_for_everybody() {
-        let health = |trouble| Health::new(Arc::new(Troubled(trouble)), Pulse::default());
+        let metrics = Metrics::default();
+        let health = |trouble| Health::new(Arc::new(Troubled(trouble)), Pulse::default(), &metrics);
         let said =
             |health: &Health| health.problems().into_iter().map(|one| (one.part, one.problem)).collect::<Vec<_>>();
         assert_eq!(said(&health(None)), []);
@@ -107,5 +122,7 @@ mod tests {
         let stopping = health(Some(Trouble::DiskFull));
         stopping.stop();
         assert_eq!(said(&stopping).into_iter().map(|(part, _)| part).collect::<Vec<_>>(), ["server", "store"]);
+        stopping.show();
+        assert_eq!(PARTS.map(|part| metrics.problems.child(&[part]).get()), [1, 1, 0]);
     }
 }

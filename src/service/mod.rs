@@ -11,10 +11,12 @@ pub mod live;
 pub mod node;
 mod places;
 mod rate;
+mod refused_publishes;
 pub mod request;
 pub mod resend;
 mod schemas;
 pub mod search;
+pub mod survey;
 pub mod topic;
 pub mod user;
 pub mod webhook;
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 use self::attempts::FailedLogins;
 use self::places::Places;
 use self::rate::CallRate;
+use self::refused_publishes::RefusedPublishes;
 use self::schemas::Schemas;
 use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
@@ -138,6 +141,7 @@ pub struct Service {
     turns: Arc<Turns>,
     heavy_turns: Arc<Turns>,
     schemas: Schemas,
+    refused_publishes: RefusedPublishes,
     /// For what takes long: building bodies, matching rows against what
     /// callers look for.
     apart: Apart,
@@ -174,6 +178,7 @@ impl Service {
             turns,
             heavy_turns,
             schemas,
+            refused_publishes: RefusedPublishes::new(&metrics),
             apart,
             metrics,
             is_closing,

@@ -10,6 +10,7 @@ use super::events::Events;
 use super::nodes::Nodes;
 use super::outbox::Outbox;
 use super::resending::Resending;
+use super::surveyed::Surveyed;
 use super::watched::Watched;
 use super::webhooks::Webhooks;
 
@@ -25,11 +26,21 @@ use super::webhooks::Webhooks;
 /// nothing was done. When one that changes something has answered, the change is on
 /// disk.
 pub trait Store:
-    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes
+    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes + Surveyed
 {
 }
 
 impl<T> Store for T where
-    T: Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes
+    T: Accounts
+        + Webhooks
+        + Catalogue
+        + Events
+        + Deliveries
+        + Resending
+        + AttemptLog
+        + Outbox
+        + Watched
+        + Nodes
+        + Surveyed
 {
 }

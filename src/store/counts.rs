@@ -12,6 +12,7 @@ pub struct CommitCounts {
     rows: Histogram,
     time: Histogram,
     chores: Gauge,
+    left_out: Counter,
 }
 
 impl CommitCounts {
@@ -24,6 +25,7 @@ impl CommitCounts {
             rows: metrics.commit_rows.clone(),
             time: metrics.commit_seconds.clone(),
             chores: metrics.chores_waiting.clone(),
+            left_out: metrics.outcomes_refused.clone(),
         }
     }
 
@@ -38,6 +40,11 @@ impl CommitCounts {
     /// A commit failed, or could not be begun.
     pub fn failed(&self) {
         self.failed.inc();
+    }
+
+    /// So many outcomes are not recorded, for another node sends for their merchants.
+    pub fn left_out(&self, outcomes: usize) {
+        self.left_out.inc_by(outcomes as u64);
     }
 
     /// For so much there is something to do besides the changes.

@@ -39,6 +39,7 @@ pub mod postgres;
 pub mod resending;
 mod sql;
 pub mod sqlite;
+pub mod surveyed;
 pub mod tending;
 mod trouble;
 mod upkeep;
@@ -67,6 +68,7 @@ pub use self::postgres::{
 };
 pub use self::resending::{DeliveryAlteration, Resending};
 pub use self::sqlite::{Config as FileConfig, Durability};
+pub use self::surveyed::Surveyed;
 pub use self::trouble::Trouble;
 pub use self::upkeep::Upkeep;
 pub use self::watched::Watched;

@@ -10,6 +10,7 @@ mod calling;
 mod check;
 mod keys;
 mod migrate;
+mod monitoring;
 mod nodes;
 mod packaging;
 mod store;

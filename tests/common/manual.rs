@@ -30,6 +30,11 @@ impl Hand {
         self.0.send_modify(|now| *now = now.after(Duration::from_millis(ms)));
     }
 
+    /// What the clock says.
+    pub fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
     /// Sets the clock, forwards or back.
     pub fn set(&self, to: Timestamp) {
         self.0.send_replace(to);

@@ -29,8 +29,11 @@ pub trait Change: Send + 'static {
         Vec::new()
     }
 
-    /// Leaves out what was sent for merchants that others send for by now.
-    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
+    /// Leaves out what was sent for merchants that others send for by now; how many
+    /// outcomes that are.
+    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
+        0
+    }
 
     /// Puts off what is of merchants whom others hold; its answer says whose that is.
     /// It is asked of what is of several merchants.

@@ -115,7 +115,7 @@ fn hold(
     let mut free: BTreeSet<MerchantId> = held.into_iter().collect();
     let (mut ready, mut held_up) = (Vec::with_capacity(round.len()), Vec::new());
     for mut taken in round {
-        taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
+        work.left_out += taken.entry.leave_out(&|merchant| !work.book.leases.cover(merchant));
         let own = merchants(&taken);
         match own.iter().copied().find(|merchant| !free.contains(merchant)) {
             None => ready.push(taken),

@@ -145,11 +145,12 @@ impl Change for Record {
         merchants
     }
 
-    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
         let lost = self.keep(|merchant| !is_lost(merchant));
         if lost > 0 {
             warn!(lost, "what came of deliveries is not recorded: another node sends for their merchants by now");
         }
+        lost
     }
 
     fn put_off(&mut self, is_held: &dyn Fn(MerchantId) -> bool) {

@@ -23,8 +23,11 @@ pub trait Waiting: Send {
         Vec::new()
     }
 
-    /// Leaves out what was sent for those whom others send for by now.
-    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) {}
+    /// Leaves out what was sent for those whom others send for by now; how many outcomes
+    /// that are.
+    fn leave_out(&mut self, _is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
+        0
+    }
 
     /// Puts off what is of those whom others hold, as [`Change::put_off`] says.
     fn put_off(&mut self, _is_held: &dyn Fn(MerchantId) -> bool) {}
@@ -109,8 +112,8 @@ impl<C: Change, R: FnOnce(Result<C::Answer>) + Send + 'static> Waiting for Asked
         self.change.sent_for()
     }
 
-    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
-        self.change.leave_out(is_lost);
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
+        self.change.leave_out(is_lost)
     }
 
     fn put_off(&mut self, is_held: &dyn Fn(MerchantId) -> bool) {

@@ -259,8 +259,10 @@ impl Change for Seal {
         vec![self.merchant_id]
     }
 
-    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) {
+    fn leave_out(&mut self, is_lost: &dyn Fn(MerchantId) -> bool) -> usize {
         self.batch = self.batch.filter(|_| !is_lost(self.merchant_id));
+        // Nothing was sent yet.
+        0
     }
 
     fn wants(&self, _: &Book, wants: &mut Wants) {

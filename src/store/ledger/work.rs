@@ -119,6 +119,8 @@ pub struct Work<'a> {
     pub book: &'a mut Book,
     /// One time for the whole transaction.
     pub now: Timestamp,
+    /// Outcomes that are left out, for others send for their merchants.
+    pub left_out: usize,
     news: Vec<Announcement>,
     /// Rows that were written.
     written: usize,
@@ -130,7 +132,7 @@ pub struct Work<'a> {
 impl<'a> Work<'a> {
     /// In the transaction that the engine has begun.
     pub fn new(engine: &'a mut dyn Engine, book: &'a mut Book, now: Timestamp) -> Self {
-        Self { engine, book, now, news: Vec::new(), written: 0, is_held_up: false, failed: None }
+        Self { engine, book, now, left_out: 0, news: Vec::new(), written: 0, is_held_up: false, failed: None }
     }
 
     /// Does a step of a change. If it fails, nothing of the change is done, or

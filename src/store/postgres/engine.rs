@@ -56,7 +56,7 @@ const LOCK: &str = "SELECT merchant_id FROM merchant WHERE merchant_id = ANY($1)
 const FENCE: &str = "SELECT bucket, epoch FROM lease WHERE bucket = ANY($1) ORDER BY bucket FOR SHARE";
 
 /// What the tables and their indexes take on disk.
-const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+pub const SIZE: &str = "SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
     WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'";
 /// How long that is remembered: to ask for it looks at all files.
 const SIZE_FOR: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@
 
 use tokio_postgres::types::Type;
 
+use super::engine::SIZE;
 use super::nodes;
 use super::session::Session;
 use super::taking_over;
@@ -170,6 +171,10 @@ impl Conn for Session {
     fn last_event(&mut self) -> Result<EventId> {
         let sql = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM event_id";
         Ok(EventId(one(self, sql, &[], |row| row.int(0))?.unwrap_or(0)))
+    }
+
+    fn store_bytes(&mut self) -> Result<u64> {
+        Ok(one(self, SIZE, &[], |row| row.amount(0))?.unwrap_or(0))
     }
 
     fn nodes(&mut self, own: Option<NodeId>) -> Result<Option<Cluster>> {

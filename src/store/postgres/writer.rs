@@ -334,6 +334,7 @@ impl Writer {
             self.chores_rest_until = rests.map(|rest| now.after(rest));
         }
         let rows = work.written();
+        self.counts.left_out(work.left_out);
         let news = finished.and_then(|()| work.finish());
         let tending = self.mailbox.tending();
         let committed = news.and_then(|news| {

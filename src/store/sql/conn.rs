@@ -37,6 +37,9 @@ pub trait Conn: Db {
     /// The last event that was accepted, stored or not any more; 0: none.
     fn last_event(&mut self) -> Result<EventId>;
 
+    /// What the store takes up on disk, in bytes.
+    fn store_bytes(&mut self) -> Result<u64>;
+
     /// The nodes that share the store, as `own` sees them; `None`: the engine lets one
     /// server alone have it.
     fn nodes(&mut self, _own: Option<NodeId>) -> Result<Option<Cluster>> {

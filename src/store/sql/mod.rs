@@ -36,6 +36,7 @@ pub mod sending;
 pub mod standings;
 pub mod steps;
 pub mod store;
+mod survey;
 mod together;
 mod watched;
 mod webhooks;

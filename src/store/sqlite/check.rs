@@ -161,6 +161,10 @@ mod tests {
             self.grow()?;
             self.conn.last_event()
         }
+
+        fn store_bytes(&mut self) -> Result<u64> {
+            unreachable!("nobody watches")
+        }
     }
 
     /// Whoever reads a thousand rows while more than those come would never be done;

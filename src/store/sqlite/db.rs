@@ -1,11 +1,13 @@
 //! A connection to SQLite, as what is said in SQL knows it.
 
 use std::io::Write;
+use std::path::Path;
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement, ToSql};
 
+use super::place::beside;
 use super::{glance, pages};
 use crate::domain::id::{EventId, IncrementId, WebhookId};
 use crate::domain::node::Bucket;
@@ -85,6 +87,13 @@ impl Conn for Connection {
         // Where AUTOINCREMENT notes it; empty until the first.
         let sql = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'";
         Ok(EventId(one(self, sql, &[], |row| row.int_if(0))?.flatten().unwrap_or(0)))
+    }
+
+    fn store_bytes(&mut self) -> Result<u64> {
+        let Some(path) = self.path().map(Path::new) else { return Ok(0) };
+        // There is no log before the first commit, and none after a clean stop.
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |found| found.len());
+        Ok(size(path) + size(&beside(path, "-wal")))
     }
 }
 

@@ -87,6 +87,10 @@ impl Conn for OtherWords<Connection> {
     fn last_event(&mut self) -> Result<EventId> {
         self.0.last_event()
     }
+
+    fn store_bytes(&mut self) -> Result<u64> {
+        self.0.store_bytes()
+    }
 }
 
 /// Makes them.
