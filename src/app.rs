@@ -109,9 +109,19 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where that is, as clients on this machine write it.
+    pub fn url(&self) -> String {
+        self.listener.url()
+    }
+
+    /// Has the files of TLS read anew, if it speaks TLS.
+    pub fn reload(&self) {
+        self.listener.reload();
+    }
+
     /// Where it says how it is doing.
-    pub fn ops_addr(&self) -> SocketAddr {
-        self.ops.as_ref().unwrap_or(&self.listener).local_addr()
+    pub fn ops_url(&self) -> String {
+        self.ops.as_ref().unwrap_or(&self.listener).url()
     }
 
     /// What it counts of itself.

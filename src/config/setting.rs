@@ -50,6 +50,8 @@ pub struct Ports(pub Vec<RangeInclusive<u16>>);
 pub struct Filter(pub String);
 /// What a file of certificates has one trust; nothing if there is no file.
 pub struct CaFile(pub Trusted);
+/// A file that is read with others, or none.
+pub struct TlsFile(pub Option<PathBuf>);
 /// An address with a port, or none.
 pub struct OpsAddress(pub Option<SocketAddr>);
 /// A URL, or none.
@@ -268,6 +270,16 @@ impl Setting for CaFile {
             format!("{path} is no text; if it is DER, `openssl x509 -inform der -in {path}` writes it in PEM")
         })?;
         Trusted::from_pem(&text).map(Self).map_err(|flaw| format!("{path}, {flaw}"))
+    }
+}
+
+impl Setting for TlsFile {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(None)),
+            Some(path) => Ok(Self(Some(path.into()))),
+            None => Err(format!("{} is no file; write {}", shown(value), rule.allowed())),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod migrate;
 mod nodes;
 mod store;
 mod tail;
+mod tls;
 mod users;
 
 use std::collections::HashMap;
