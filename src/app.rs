@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::service::health::Health;
 use crate::service::survey;
+use crate::store::vault::Vault;
 use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
 
 /// What a server takes from the world; tests bring their own.
@@ -68,6 +69,8 @@ pub struct Server {
     store: Arc<dyn Upkeep>,
     sweeper: JoinHandle<()>,
     surveyor: JoinHandle<()>,
+    /// Seals secrets in the store.
+    vault: Arc<Vault>,
     grace: Duration,
 }
 
@@ -84,6 +87,7 @@ impl Server {
             None => None,
         };
         let metrics = Arc::new(Metrics::new(config.metrics_webhooks));
+        let vault = Arc::clone(config.store.vault());
         let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
@@ -105,7 +109,7 @@ impl Server {
         let listener = api::listen(config.api, socket, Arc::clone(&service), own_health)
             .map_err(failed(config.listen, "listen"))?;
         let store = upkeep;
-        Ok(Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace: config.grace })
+        Ok(Self { listener, ops, health, service, worker, store, sweeper, surveyor, vault, grace: config.grace })
     }
 
     /// Where it listens.
@@ -113,9 +117,29 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where that is, as clients on this machine write it.
+    pub fn url(&self) -> String {
+        self.listener.url()
+    }
+
+    /// Has the files read anew that may change while it runs: those of TLS, and that of
+    /// the master keys. One that can't be used leaves things as they are.
+    pub fn reload(&self) {
+        self.listener.reload();
+        match self.vault.reload() {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(keys = ?self.vault.ids(), "the master keys were read anew");
+                // What is not encrypted by the first one is looked for now.
+                self.store.sweep();
+            }
+            Err(flaw) => tracing::error!(%flaw, "the master keys stay as they were"),
+        }
+    }
+
     /// Where it says how it is doing.
-    pub fn ops_addr(&self) -> SocketAddr {
-        self.ops.as_ref().unwrap_or(&self.listener).local_addr()
+    pub fn ops_url(&self) -> String {
+        self.ops.as_ref().unwrap_or(&self.listener).url()
     }
 
     /// What it counts of itself.
@@ -133,7 +157,7 @@ impl Server {
     /// end within the grace period, and closes the store. What kept the store
     /// from taking changes, if anything did at the end.
     pub async fn shutdown(self) -> Option<Trouble> {
-        let Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace } = self;
+        let Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace, .. } = self;
         let deadline = Instant::now() + grace;
         health.stop();
         service.close();

@@ -23,9 +23,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use self::keys::{KEYS, Key};
 use self::keys::{Settings, origin};
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
-pub use self::names::{CONFIG_VARIABLE, KEY_VARIABLE, SECRET_VARIABLE, URL_VARIABLE, USER_VARIABLE};
+pub use self::names::{
+    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, CONFIG_VARIABLE, KEY_VARIABLE, SECRET_VARIABLE, SERVER_CA_VARIABLE,
+    URL_VARIABLE, USER_VARIABLE,
+};
 pub use self::rule::{Rule, Unit};
-use self::setting::StoreAddress;
+use self::setting::{StoreAddress, TlsFile};
+use crate::api::tls::{self, Tls};
 use crate::{api, delivery, service, store};
 
 /// The store of a server in dev mode, unless one is named.
@@ -107,7 +111,11 @@ impl Config {
             ));
         }
         let is_named = |key| origin(key, &values) != keys::DEFAULT_ORIGIN;
-        match settings.into_config([is_named("store"), is_named("store_poll_ms")], passed_over) {
+        let tls = settings.tls().unwrap_or_else(|(key, problem)| {
+            mistakes.push(format!("{key} ({}): {problem}", origin(key, &values)));
+            None
+        });
+        match settings.into_config([is_named("store"), is_named("store_poll_ms")], tls, passed_over) {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -133,8 +141,38 @@ impl Settings {
         })
     }
 
+    /// What the files of TLS hold, if any are named; or the key that is to blame, and why.
+    fn tls(&self) -> Result<Option<Tls>, (&'static str, String)> {
+        let file = |setting: &Option<TlsFile>| setting.as_ref().and_then(|file| file.0.clone());
+        let client_ca = file(&self.tls_client_ca);
+        let together = "tls_cert and tls_key belong together; name both";
+        match (file(&self.tls_cert), file(&self.tls_key)) {
+            (Some(certificate), Some(key)) => {
+                Tls::read(tls::Files { certificate, key, client_ca }).map(Some).map_err(|flaw| {
+                    let key = match flaw.which {
+                        tls::Which::Certificate => "tls_cert",
+                        tls::Which::Key => "tls_key",
+                        tls::Which::ClientCa => "tls_client_ca",
+                    };
+                    (key, flaw.problem)
+                })
+            }
+            (Some(_), None) => Err(("tls_key", format!("is not set; {together}"))),
+            (None, Some(_)) => Err(("tls_cert", format!("is not set; {together}"))),
+            (None, None) if client_ca.is_some() => {
+                Err(("tls_client_ca", format!("is nothing without TLS; {together}, or leave it out")))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Hands each floor its own; `None` if there was a mistake.
-    fn into_config(self, [named_store, named_poll]: [bool; 2], passed_over: Vec<String>) -> Option<Config> {
+    fn into_config(
+        self,
+        [named_store, named_poll]: [bool; 2],
+        tls: Option<Tls>,
+        passed_over: Vec<String>,
+    ) -> Option<Config> {
         let is_shared = matches!(self.store, Some(StoreAddress::Database(_)));
         let terms = self.terms(is_shared)?;
         let dev = self.dev?;
@@ -254,6 +292,8 @@ impl Settings {
             },
             api: api::Config {
                 public_url: self.public_url?.0,
+                tls,
+                handshake_timeout: self.handshake_timeout_ms?,
                 body_bytes_max: self.body_bytes_max?,
                 received_bytes_max: self.received_bytes_max?,
                 batch_calls_max: self.batch_calls_max?,

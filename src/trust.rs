@@ -1,10 +1,13 @@
-//! Whose certificates receivers, and the database, may present: those of the
-//! system's authorities, and what the operator trusts besides, or instead.
+//! Whose certificates receivers, the database, and callers may present: those of
+//! the system's authorities, and what the operator trusts besides, or instead; and
+//! ([`identity`]) the certificates that are presented to others.
 //!
 //! A certificate of the operator's is an authority, which counts as the
 //! system's do, or a receiver's own. That one vouches for itself alone: it
 //! counts if exactly it is presented, within its time and for its names, and
 //! whatever it has signed does not.
+
+pub mod identity;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +19,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_cert::Version;
 use x509_cert::der::Decode;
@@ -49,45 +53,18 @@ impl Trusted {
     /// at least. What else stands in it is passed over.
     pub fn from_pem(text: &str) -> Result<Self, Flaw> {
         let mut trusted = Self::default();
-        let mut begun: Option<(usize, String)> = None;
-        let mut lines = 0;
-        for (line, text) in (1..).zip(text.lines().map(str::trim)) {
-            lines = line;
-            begun = match (begun, text) {
-                (None, BEGIN) => Some((line, String::new())),
-                (None, _) => None,
-                (Some((begun, base64)), END) => {
-                    trusted.add(&base64).map_err(|problem| Flaw { line: begun, problem })?;
-                    None
-                }
-                (Some((begun, _)), text) if text.starts_with("-----") => {
-                    return Err(Flaw {
-                        line,
-                        problem: format!("the certificate of line {begun} has no end; {END} is missing"),
-                    });
-                }
-                (Some((begun, base64)), text) => Some((begun, base64 + text)),
-            };
+        for (line, certificate) in certificates(text)? {
+            trusted.add(certificate).map_err(|problem| Flaw { line, problem })?;
         }
-        if let Some((line, _)) = begun {
-            return Err(Flaw {
-                line,
-                problem: format!("the certificate that begins here has no end; {END} is missing"),
-            });
-        }
-        match trusted.exactly.is_empty() {
-            true => {
-                Err(Flaw { line: lines.max(1), problem: format!("no certificate up to here; one begins with {BEGIN}") })
-            }
-            false => Ok(trusted),
-        }
+        Ok(trusted)
     }
 
-    fn add(&mut self, base64: &str) -> Result<(), String> {
-        let der = STANDARD
-            .decode(base64)
-            .map_err(|cause| format!("the certificate that begins here is no base64: {cause}"))?;
-        let certificate = CertificateDer::from(der);
+    /// True if none of them may sign others.
+    pub fn has_no_authority(&self) -> bool {
+        self.authorities.is_empty()
+    }
+
+    fn add(&mut self, certificate: CertificateDer<'static>) -> Result<(), String> {
         let flaw = |cause: &dyn std::fmt::Display| format!("what begins here is no certificate (X.509): {cause}");
         if is_authority(&certificate).map_err(|cause| flaw(&cause))? {
             // Whether it can be used as one.
@@ -96,6 +73,44 @@ impl Trusted {
         }
         self.exactly.insert(certificate);
         Ok(())
+    }
+}
+
+/// What stands in a file of PEM as certificates, one at least, each with the line in which it begins.
+fn certificates(text: &str) -> Result<Vec<(usize, CertificateDer<'static>)>, Flaw> {
+    let mut found = Vec::new();
+    let mut begun: Option<(usize, String)> = None;
+    let mut lines = 0;
+    for (line, text) in (1..).zip(text.lines().map(str::trim)) {
+        lines = line;
+        begun = match (begun, text) {
+            (None, BEGIN) => Some((line, String::new())),
+            (None, _) => None,
+            (Some((line, base64)), END) => {
+                let decoded = STANDARD.decode(base64).map_err(|cause| Flaw {
+                    line,
+                    problem: format!("the certificate that begins here is no base64: {cause}"),
+                })?;
+                found.push((line, CertificateDer::from(decoded)));
+                None
+            }
+            (Some((begun, _)), text) if text.starts_with("-----") => {
+                return Err(Flaw {
+                    line,
+                    problem: format!("the certificate of line {begun} has no end; {END} is missing"),
+                });
+            }
+            (Some((begun, base64)), text) => Some((begun, base64 + text)),
+        };
+    }
+    match (begun, found.is_empty()) {
+        (Some((line, _)), _) => {
+            Err(Flaw { line, problem: format!("the certificate that begins here has no end; {END} is missing") })
+        }
+        (None, true) => {
+            Err(Flaw { line: lines.max(1), problem: format!("no certificate up to here; one begins with {BEGIN}") })
+        }
+        (None, false) => Ok(found),
     }
 }
 
@@ -126,6 +141,18 @@ pub fn verifier_by(alone: Option<&Trusted>) -> Result<Arc<dyn ServerCertVerifier
         roots.add_parsable_certificates(trusted.exactly.iter().cloned());
     }
     verifier(trusted, roots, provider)
+}
+
+/// Whether a caller is to be trusted: by the authorities among these certificates alone.
+/// Fails if there is none.
+pub fn verifier_of_callers(trusted: &Trusted) -> Result<Arc<dyn ClientCertVerifier>, Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in &trusted.authorities {
+        roots.add(authority.clone())?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(ring::default_provider()))
+        .build()
+        .map_err(|cause| Error::General(cause.to_string()))
 }
 
 /// The system's authorities, or Mozilla's if the system has none.

@@ -65,7 +65,7 @@ pub fn run(args: CallArgs) -> Result<(), Failure> {
         true => None,
         false => Some(args.server.credentials(&target)?),
     };
-    let client = RpcClient::new(target).map_err(Failure::failed)?;
+    let client = RpcClient::new(args.server.http(target)?);
     block_on(async {
         let result = call(&client, &method, &values, credentials).await?;
         print(&pretty(result.get()))

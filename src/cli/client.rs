@@ -15,11 +15,13 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::crypto::ring;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use url::{Host, Url};
 
 use super::json::safe;
+use crate::trust::{self, Trusted};
 
 /// How long one exchange may take; longer than any method waits.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
@@ -79,21 +81,32 @@ pub struct Http {
     target: Target,
 }
 
+/// How a client speaks TLS.
+#[derive(Debug, Default)]
+pub struct TlsOptions {
+    /// Whose certificates count besides those of the system's authorities.
+    pub trusted: Trusted,
+    /// What is presented to a server that asks for it.
+    pub identity: Option<Arc<CertifiedKey>>,
+}
+
 impl Http {
     /// A client for that target; nothing is connected yet. Fails if the
     /// target is https and the machine's TLS set-up can't be used.
-    pub fn new(target: Target) -> Result<Self, String> {
-        let provider = Arc::new(ring::default_provider());
+    pub fn new(target: Target, tls: TlsOptions) -> Result<Self, String> {
+        let cannot = |cause: rustls::Error| format!("TLS can't be set up: {cause}");
+        let builder = HttpsConnectorBuilder::new();
         // The machine's own list of authorities knows those of its company;
         // reading it takes a while, so it is left alone for plain http.
-        let native = (target.url.scheme() == "https")
-            .then(|| HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone()).ok())
-            .flatten();
-        let connector = match native {
-            Some(connector) => connector,
-            None => HttpsConnectorBuilder::new()
-                .with_provider_and_webpki_roots(provider)
-                .map_err(|cause| format!("TLS can't be set up: {cause}"))?,
+        let connector = match target.url.scheme() {
+            "https" => {
+                let mut config = trust::client_config(&tls.trusted).map_err(cannot)?;
+                if let Some(identity) = tls.identity {
+                    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+                }
+                builder.with_tls_config(config)
+            }
+            _ => builder.with_provider_and_webpki_roots(ring::default_provider()).map_err(cannot)?,
         };
         let connector = connector.https_or_http().enable_http1().build();
         Ok(Self { client: HyperClient::builder(TokioExecutor::new()).build(connector), target })
@@ -247,8 +260,8 @@ impl From<RpcFault> for RpcError {
 
 impl RpcClient {
     /// A client of the server at that URL.
-    pub fn new(target: Target) -> Result<Self, String> {
-        Http::new(target).map(|http| Self { http })
+    pub fn new(http: Http) -> Self {
+        Self { http }
     }
 
     /// Calls a registered method; `params` is an array. The result comes as

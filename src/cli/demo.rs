@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::client::{RpcClient, RpcError, Session, Target};
+use super::client::{Http, RpcClient, RpcError, Session, Target, TlsOptions};
 use super::folder::Folder;
 use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::serve::{make_demo_user, stop};
@@ -76,7 +76,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
 async fn demo(config: Config, exit: bool) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let server = Server::start(config, Hooks::default()).await.map_err(Failure::failed)?;
-    let url = format!("http://{}", server.local_addr());
+    let url = server.url();
     let told = tokio::select! {
         told = tell(&url) => told,
         () = signals.next() => return stop(server, &mut signals).await,
@@ -110,7 +110,8 @@ async fn tell(url: &str) -> Result<Receiver, Failure> {
     let target = format!("http://{}/", listener.local_addr().map_err(cannot)?);
     print(&format!("receiver         {target}, which will turn number {TURNED_AWAY} away at first"))?;
 
-    let client = RpcClient::new(Target::try_new(url).map_err(Failure::failed)?).map_err(Failure::failed)?;
+    let server = Target::try_new(url).map_err(Failure::failed)?;
+    let client = RpcClient::new(Http::new(server, TlsOptions::default()).map_err(Failure::failed)?);
     let session = client.login(DEMO_USER, DEMO_KEY).await.map_err(rpc)?;
     print(&format!("login            as {DEMO_USER}"))?;
     let webhook = create_webhook(&session, &target).await.map_err(rpc)?;

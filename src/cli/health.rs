@@ -4,10 +4,9 @@ use clap::Args;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::client::{Http, Target};
 use super::json::safe;
+use super::target::AddressFlags;
 use super::{Failure, block_on, print};
-use crate::config::URL_VARIABLE;
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -21,9 +20,8 @@ server can do all of its work, and 1 if not, or if it does not answer.";
 /// Of which server.
 #[derive(Args)]
 pub struct HealthArgs {
-    /// The server; its ops_listen, if it has one
-    #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
-    url: String,
+    #[command(flatten)]
+    server: AddressFlags,
 }
 
 /// What /readyz says.
@@ -42,8 +40,8 @@ struct Problem {
 
 /// Asks, and prints the answer.
 pub fn run(args: &HealthArgs) -> Result<(), Failure> {
-    let target = Target::try_new(&args.url).and_then(|target| target.at("readyz")).map_err(Failure::usage)?;
-    let http = Http::new(target).map_err(Failure::failed)?;
+    let target = args.server.target()?.at("readyz").map_err(Failure::usage)?;
+    let http = args.server.http(target)?;
     let url = http.target().as_str().to_owned();
     block_on(async {
         let (status, body) = http.get().await.map_err(|problem| Failure::failed(format!("{url}: {problem}")))?;

@@ -23,9 +23,9 @@ Examples:
 Without its master key a store's secrets are lost: keep a copy of the key, and not
 where the copies of the store are.
 
-To rotate, run key rotate and have the server read the file anew (SIGHUP, or a
-restart). It goes over all webhooks beside its other work, and key status shows how
-far it is. When nothing is left under an old key, take its line out of the file.
+To rotate, run key rotate and have the server read the file anew by SIGHUP. It goes
+over all webhooks beside its other work, and key status shows how far it is. When
+nothing is left under an old key, take its line out of the file.
 Servers that share a store need the new key before one of them uses it: give all of
 them the file with the new key behind the old ones, and then with it in front.";
 
@@ -78,7 +78,7 @@ fn rotate(path: &Path) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&beside);
         return Err(cannot(cause));
     }
-    say("tallyhook: have the server read the file anew: kill -HUP, or a restart; then see key status");
+    say("tallyhook: have the server read the file anew by SIGHUP; then see key status");
     print(&format!("{} encrypts by the master key {} from now on", path.display(), key.id()))
 }
 

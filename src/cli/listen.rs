@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::client::{Http, Target};
+use super::client::{Http, Target, TlsOptions};
 use super::receiver::{Answers, Receiver, Rules, Sight};
 use super::signals::Signals;
 use super::{Failure, block_on, colour, print, program, say};
@@ -65,7 +65,7 @@ pub fn run(args: ListenArgs) -> Result<(), Failure> {
     let answers = match &args.forward {
         Some(url) => {
             let target = Target::try_new(url).map_err(Failure::usage)?;
-            Answers::Forward(Box::new(Http::new(target).map_err(Failure::failed)?))
+            Answers::Forward(Box::new(Http::new(target, TlsOptions::default()).map_err(Failure::failed)?))
         }
         None => Answers::Accept,
     };

@@ -1,9 +1,7 @@
 //! `tallyhook serve`: the server, until a signal stops it.
 
-use std::net::SocketAddr;
-
 use super::flags::ServeFlags;
-use super::signals::Signals;
+use super::signals::{Hangups, Signals};
 use super::supervisor;
 use super::topic::BUILT_IN;
 use super::{DEMO_KEY, DEMO_MERCHANT, DEMO_USER, Failure, block_on, program, say, tell};
@@ -23,15 +21,17 @@ Examples:
   tallyhook serve --listen 0.0.0.0:8080 --store sqlite:/srv/tallyhook.db
   tallyhook serve --config tallyhook.toml     lines such as grace_ms = 5000
   tallyhook serve --allow-target 10.1.0.0/16 --allow-target 192.168.7.9
+  tallyhook serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
   TALLYHOOK_LOG=debug tallyhook serve
   tallyhook serve --paused        takes events in and numbers them, and sends nothing
 
-When it is ready it prints one line: tallyhook listening on http://ADDRESS
-systemd is told so, too, if it has started this as a service of Type=notify.
-A browser finds how to call it there. To stderr it says which version it is, and
+When it is ready it prints one line: tallyhook listening on http://ADDRESS,
+with https:// if it speaks TLS. systemd is told so, too, if it has started this as
+a service of Type=notify. A browser finds how to call it there. To stderr it says
+which version it is, and
 what lies in its store.
 SIGTERM or SIGINT lets what is in progress end within --grace-ms; a second one
-ends it at once.";
+ends it at once. With TLS or a master key, SIGHUP has their files read anew.";
 
 /// Serves until a signal comes.
 pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
@@ -80,30 +80,42 @@ pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let (dev, store) = (config.dev, config.store.clone());
+    // Without files to read anew, it ends the server as it ends any program.
+    let has_files = config.api.tls.is_some() || !store.vault().ids().is_empty();
+    let mut hangups = has_files.then(Hangups::catch).transpose()?;
     let server = tokio::select! {
         server = Server::start(config, Hooks::default()) => server.map_err(Failure::failed)?,
         () = signals.next() => return Ok(()),
     };
-    let address = server.local_addr();
-    tell(&format!("tallyhook listening on http://{address}"))?;
+    let url = server.url();
+    tell(&format!("tallyhook listening on {url}"))?;
     supervisor::tell_ready();
     // Beside the running server, which has the store for itself by now.
     let look = || Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed);
     match tokio::task::block_in_place(look) {
-        Ok(found) => say(&greeting(&store, found, address)),
+        Ok(found) => say(&greeting(&store, found, &url)),
         Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
     }
     if dev {
-        say(&first_call(&program(), address));
+        say(&first_call(&program(), &url));
     }
-    signals.next().await;
+    let hung_up = async |hangups: &mut Option<Hangups>| match hangups {
+        Some(hangups) => hangups.next().await,
+        None => std::future::pending().await,
+    };
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = hung_up(&mut hangups) => server.reload(),
+        }
+    }
     supervisor::tell_stopping();
     say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
     stop(server, &mut signals).await
 }
 
 /// What runs here, on what, and where to read of it.
-fn greeting(store: &store::Config, found: Found, address: SocketAddr) -> String {
+fn greeting(store: &store::Config, found: Found, url: &str) -> String {
     let Found { users, webhooks, unsettled, last_event } = found;
     let last_event = last_event.map_or_else(|| "no event".to_owned(), |id| format!("the last event is {id}"));
     let hint = match users {
@@ -112,16 +124,15 @@ fn greeting(store: &store::Config, found: Found, address: SocketAddr) -> String 
     };
     format!(
         "tallyhook {} with the store {}: users {users}, webhooks {webhooks}, deliveries that have yet to end \
-         {unsettled} at the most, {last_event}\nHow to call it: http://{address}/docs{hint}",
+         {unsettled} at the most, {last_event}\nHow to call it: {url}/docs{hint}",
         env!("CARGO_PKG_VERSION"),
         store
     )
 }
 
 /// How to make a first call, to be copied and pasted.
-fn first_call(program: &str, address: SocketAddr) -> String {
+fn first_call(program: &str, url: &str) -> String {
     const SECRET: &str = "my-first-secret";
-    let url = format!("http://{address}");
     format!(
         r#"
 This server is for trying things out: anyone on this machine can log in as {DEMO_USER} with the API key {DEMO_KEY}.

@@ -1,4 +1,4 @@
-//! The signals that ask a command to stop.
+//! The signals that ask a command to stop, or to look at its files.
 
 use super::Failure;
 
@@ -42,5 +42,41 @@ impl Signals {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }
+    }
+}
+
+/// SIGHUP, caught from the moment this is made; until then it ends the program.
+pub struct Hangups {
+    #[cfg(unix)]
+    hangup: Signal,
+}
+
+impl Hangups {
+    /// Starts catching. Must be called within a runtime.
+    #[cfg(unix)]
+    pub fn catch() -> Result<Self, Failure> {
+        let hangup =
+            signal(SignalKind::hangup()).map_err(|cause| Failure::failed(format!("can't catch signals: {cause}")))?;
+        Ok(Self { hangup })
+    }
+
+    /// Waits for the next one.
+    #[cfg(unix)]
+    pub async fn next(&mut self) {
+        if self.hangup.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Starts catching. Must be called within a runtime.
+    #[cfg(not(unix))]
+    pub fn catch() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    #[cfg(not(unix))]
+    pub async fn next(&mut self) {
+        std::future::pending().await
     }
 }

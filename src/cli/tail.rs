@@ -71,7 +71,7 @@ pub fn run(args: TailArgs) -> Result<(), Failure> {
     let joined = args.topic.join(",");
     let topics = (!args.topic.is_empty()).then(|| Patterns::try_new(&joined)).transpose().map_err(wrong)?;
     let (user, key) = args.server.credentials(&target)?;
-    let http = Http::new(target).map_err(Failure::failed)?;
+    let http = args.server.http(target)?;
     let tail = Tail {
         webhook: args.webhook,
         topics,

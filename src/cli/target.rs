@@ -1,19 +1,41 @@
 //! The flags that say which server, and who calls.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 
-use super::client::Target;
-use super::{DEMO_KEY, DEMO_USER, Failure};
-use crate::config::{KEY_VARIABLE, URL_VARIABLE, USER_VARIABLE};
+use super::client::{Http, Target, TlsOptions};
+use super::{DEMO_KEY, DEMO_USER, Failure, read_text};
+use crate::config::{
+    CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, KEY_VARIABLE, SERVER_CA_VARIABLE, URL_VARIABLE, USER_VARIABLE,
+};
+use crate::trust::{Trusted, identity};
 
 /// A server, and who calls it.
 #[derive(Args)]
 pub struct ServerFlags {
+    #[command(flatten)]
+    address: AddressFlags,
+    #[command(flatten)]
+    login: LoginFlags,
+}
+
+/// A server.
+#[derive(Args)]
+pub struct AddressFlags {
     /// The server
     #[arg(long, env = URL_VARIABLE, default_value = "http://127.0.0.1:8080")]
     url: String,
-    #[command(flatten)]
-    login: LoginFlags,
+    /// Certificates in PEM that the server may have besides those of the system's authorities: of
+    /// its own authority, or its own
+    #[arg(long, value_name = "PATH", env = SERVER_CA_VARIABLE)]
+    ca_file: Option<PathBuf>,
+    /// A certificate in PEM to present, to a server that asks for one
+    #[arg(long, value_name = "PATH", env = CLIENT_CERT_VARIABLE, requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its key in PEM
+    #[arg(long, value_name = "PATH", env = CLIENT_KEY_VARIABLE, requires = "client_cert")]
+    client_key: Option<PathBuf>,
 }
 
 /// Who calls.
@@ -30,13 +52,40 @@ pub struct LoginFlags {
 impl ServerFlags {
     /// The server.
     pub fn target(&self) -> Result<Target, Failure> {
-        Target::try_new(&self.url).map_err(Failure::usage)
+        self.address.target()
+    }
+
+    /// A client of it.
+    pub fn http(&self, target: Target) -> Result<Http, Failure> {
+        self.address.http(target)
     }
 
     /// User and key for it.
     pub fn credentials(&self, target: &Target) -> Result<(String, String), Failure> {
         self.login.credentials(target)
     }
+}
+
+impl AddressFlags {
+    /// The server.
+    pub fn target(&self) -> Result<Target, Failure> {
+        Target::try_new(&self.url).map_err(Failure::usage)
+    }
+
+    /// A client of it.
+    pub fn http(&self, target: Target) -> Result<Http, Failure> {
+        let trusted = self.ca_file.as_deref().map(read_trusted).transpose()?.unwrap_or_default();
+        let identity = match (&self.client_cert, &self.client_key) {
+            (Some(certificate), Some(key)) => Some(identity::read(certificate, key).map_err(Failure::failed)?),
+            _ => None,
+        };
+        Http::new(target, TlsOptions { trusted, identity }).map_err(Failure::failed)
+    }
+}
+
+fn read_trusted(path: &Path) -> Result<Trusted, Failure> {
+    let flaw = |flaw| Failure::failed(format!("{}, {flaw}", path.display()));
+    Trusted::from_pem(&read_text(path)?).map_err(flaw)
 }
 
 impl LoginFlags {

@@ -9,7 +9,7 @@ use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
     CaFile, Filter, MasterKeys, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
-    StoreAddress,
+    StoreAddress, TlsFile,
 };
 use crate::store::{Durability, Prepare};
 
@@ -96,6 +96,14 @@ keys! {
     /// Where clients reach the server, which its OpenRPC document tells them; where it
     /// listens, if that is not said.
     public_url: PublicUrl = "", Rule::Url;
+    /// A file with the certificate, and those between it and its authority, in PEM, with which the
+    /// server speaks TLS. It and the next two are read anew when they change, and on SIGHUP.
+    tls_cert: TlsFile = "", Rule::File;
+    /// A file with its key, in PEM.
+    tls_key: TlsFile = "", Rule::File;
+    /// A file of authorities in PEM: a caller has to present a certificate of one of them, and
+    /// logs in besides.
+    tls_client_ca: TlsFile = "", Rule::File;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
     /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, may be shared by several servers.
     /// With ?sslmode=verify-full behind it, and &sslrootcert=FILE for an authority of one's own, it is encrypted and known for what it is.
@@ -227,6 +235,8 @@ keys! {
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
+    /// How long the handshake of TLS may take.
+    handshake_timeout_ms: Duration = "10000", millis(100, 600_000);
     /// The most bytes that are read on, and thrown away, after an answer to a request that
     /// had not arrived whole: a client that is still sending would else lose the answer.
     linger_bytes_max: usize = "16777216", bytes(0, 1_073_741_824);

@@ -54,6 +54,8 @@ pub struct Filter(pub String);
 pub struct CaFile(pub Trusted);
 /// The keys that seal secrets; none if there is no file.
 pub struct MasterKeys(pub Arc<Vault>);
+/// A file that is read with others, or none.
+pub struct TlsFile(pub Option<PathBuf>);
 /// An address with a port, or none.
 pub struct OpsAddress(pub Option<SocketAddr>);
 /// A URL, or none.
@@ -280,6 +282,16 @@ impl Setting for MasterKeys {
         match text(value) {
             Some("") => Ok(Self(Arc::default())),
             Some(path) => Vault::from_file(path.as_ref()).map(|vault| Self(Arc::new(vault))),
+            None => Err(format!("{} is no file; write {}", shown(value), rule.allowed())),
+        }
+    }
+}
+
+impl Setting for TlsFile {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(None)),
+            Some(path) => Ok(Self(Some(path.into()))),
             None => Err(format!("{} is no file; write {}", shown(value), rule.allowed())),
         }
     }

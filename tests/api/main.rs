@@ -19,4 +19,5 @@ mod rest;
 mod rest_documents;
 mod rpc;
 mod rpc_examples;
+mod tls;
 mod ws;

@@ -141,7 +141,6 @@ fn keys_are_rotated() {
     let created = server.call(&["webhook.create", &webhook("http://127.0.0.1:9/", "x")]);
     stdout(&created);
     assert_eq!(status(folder), format!("key {old}: webhooks 1\n"));
-    stop(server);
 
     let told = stdout(&run(folder, &["key", "rotate", &key]));
     let new = told.split(' ').nth_back(3).map(str::to_owned).unwrap_or_default();
@@ -152,8 +151,13 @@ fn keys_are_rotated() {
         use std::os::unix::fs::MetadataExt;
         assert_eq!(std::fs::metadata(&key).unwrap().mode() & 0o777, 0o600);
     }
-    let server = serve(folder, &["--master-key-file", &key]);
-    until_status(folder, &format!("key {new}: webhooks 1\n"));
+    // One that can't be used changes nothing.
+    std::fs::write(&key, "thmk_no").unwrap();
+    server.signal("HUP");
+    stdout(&server.call(&["webhook.create", &webhook("http://127.0.0.1:9/", "y")]));
+    std::fs::write(&key, &text).unwrap();
+    server.signal("HUP");
+    until_status(folder, &format!("key {new}: webhooks 2\n"));
     stop(server);
     std::fs::write(&key, text.lines().next().unwrap()).unwrap();
     let server = serve(folder, &["--master-key-file", &key]);

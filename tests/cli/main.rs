@@ -15,6 +15,7 @@ mod nodes;
 mod packaging;
 mod store;
 mod tail;
+mod tls;
 mod users;
 
 use std::collections::HashMap;

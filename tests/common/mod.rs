@@ -4,6 +4,7 @@
 
 pub mod accounts;
 pub mod bouncer;
+pub mod certificates;
 pub mod log;
 pub mod manual;
 pub mod openapi;
@@ -110,12 +111,17 @@ impl TestServer {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.server.as_ref().expect("the server runs").local_addr())
+        self.server.as_ref().expect("the server runs").url()
+    }
+
+    /// Has the files of TLS read anew.
+    pub fn reload(&self) {
+        self.server.as_ref().expect("the server runs").reload();
     }
 
     /// Where it says how it is doing.
     pub fn ops_url(&self) -> String {
-        format!("http://{}", self.server.as_ref().expect("the server runs").ops_addr())
+        self.server.as_ref().expect("the server runs").ops_url()
     }
 
     /// Makes a user beside the running server, and returns its API key.

@@ -22,7 +22,7 @@ use super::serving::Servers;
 use super::sink::{Percentiles, STATS_PATH, Series, UP_PATH, now_ns};
 use super::{ceiling, hostile, sink, tls};
 use crate::cli::Failure;
-use crate::cli::client::{RpcClient, Session, Target};
+use crate::cli::client::{Http, RpcClient, Session, Target, TlsOptions};
 use crate::store::DatabaseWork;
 
 /// How long nothing may arrive before the measurement is given up.
@@ -243,7 +243,7 @@ async fn carry_out(
     };
     let first = addresses.first().ok_or_else(|| Failure::failed("there is no server"))?;
     let target = Target::try_new(&format!("http://{first}/")).map_err(Failure::failed)?;
-    let client = RpcClient::new(target).map_err(Failure::failed)?;
+    let client = RpcClient::new(Http::new(target, TlsOptions::default()).map_err(Failure::failed)?);
     let session = client.login(user, key).await.map_err(Failure::failed)?;
     let webhooks = register(run, &session, &receiver).await?;
     let before = servers.as_mut().map(|servers| servers.room.work()).transpose()?.flatten();

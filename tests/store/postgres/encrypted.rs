@@ -1,17 +1,9 @@
 //! Encrypted connections to the database, by certificates of the test's own.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
-
-type Issuer = CertifiedIssuer<'static, KeyPair>;
-
-fn authority(name: &str) -> Issuer {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, name);
-    Issuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
+use crate::common::certificates::{Issuer, authority};
 
 /// A port that is free, and likely to stay so.
 fn free_port() -> u16 {

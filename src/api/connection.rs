@@ -1,0 +1,214 @@
+//! One connection: what comes before its first request, and then its requests.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use http::{StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+use tracing::debug;
+
+use super::config::Config;
+use super::forwarded;
+use super::intake::{Counted, Intake};
+use super::linger::{Lingering, Unread};
+use super::places::{Place, Places, Standing};
+use super::wire::Wire;
+use crate::metrics::{Limit, Metrics, Present};
+use crate::work::budget::Budget;
+use crate::work::{Account, Guarded};
+
+/// The longest head of a request, in bytes, and how much is read at once.
+const HEAD_BYTES_MAX: usize = 128 * 1_024;
+/// What the first record of TLS begins with: it is one of a handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
+
+/// Where a request comes from: who is at the other end of the connection, or
+/// whom a trusted proxy there names; part of each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+/// A connection's place among those there may be; part of each request. A
+/// connection that outlives its request keeps the permit, is told of the
+/// server's end by it, and is waited for.
+#[derive(Clone)]
+pub struct ConnectionPermit {
+    /// Given back before the listener hears that the connection has ended.
+    _place: Arc<(Place, Present)>,
+    stopping: watch::Receiver<Option<Instant>>,
+    /// Whether it is idle, and is to give way to others.
+    pub(super) standing: Arc<Standing>,
+}
+
+impl ConnectionPermit {
+    /// Waits until the server stops.
+    pub async fn is_stopping(&mut self) {
+        // Fails only if the listener is gone, which is an end, too.
+        let _ = self.stopping.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the server has stopped, however much was in progress.
+    pub async fn is_over(&mut self) {
+        let deadline = match self.stopping.wait_for(Option::is_some).await {
+            Ok(deadline) => *deadline,
+            Err(_) => None,
+        };
+        tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now).into()).await;
+    }
+}
+
+/// What all connections of a listener have in common.
+pub struct Door {
+    config: Config,
+    router: Router,
+    /// Answers those who speak HTTP where TLS is spoken.
+    misled: Router,
+    metrics: Arc<Metrics>,
+    /// Where a connection has its place.
+    pub places: Arc<Places>,
+    received: Arc<Budget>,
+    tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+}
+
+/// A connection whose requests may come.
+struct Opened {
+    wire: Wire,
+    is_misled: bool,
+}
+
+impl Door {
+    /// Through which nobody has come yet.
+    pub fn new(
+        config: Config,
+        router: Router,
+        metrics: Arc<Metrics>,
+        tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+    ) -> Self {
+        let proxies = config.trusted_proxies.clone();
+        let places = Places::new(config.connections_max, config.address_connections_max, proxies);
+        let received = Budget::new(config.received_bytes_max);
+        let misled = Router::new().fallback(async || {
+            let words = "This port speaks HTTPS, and the request came as plain HTTP; begin the URL with https://.\n";
+            (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], words)
+        });
+        Self { config, router, misled, metrics, places, received, tls }
+    }
+
+    /// Notes that a connection was closed for want of a place.
+    pub fn has_no_place(&self, peer: IpAddr) {
+        self.metrics.refused(Limit::Connections);
+        debug!(%peer, "closed: there is no place for more connections of its address");
+    }
+
+    /// Serves a connection that has its place, until it ends.
+    pub async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        peer: IpAddr,
+        place: Place,
+        mut stopping: watch::Receiver<Option<Instant>>,
+    ) {
+        if let Err(cause) = stream.set_nodelay(true) {
+            debug!(%cause, "no TCP_NODELAY");
+        }
+        let standing = self.places.standing(peer);
+        let counted = Arc::new((place, Present::new(&self.metrics.connections)));
+        let opened = tokio::select! {
+            opened = self.open(stream) => opened,
+            () = standing.gives_way() => return debug!("a connection that had not begun gave way to another"),
+            _ = stopping.wait_for(Option::is_some) => return,
+        };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(cause) => return debug!(%peer, %cause, "a connection broke off before its first request"),
+        };
+        let permit = ConnectionPermit { _place: counted, stopping, standing };
+        self.answer(opened, peer, permit).await;
+    }
+
+    /// What comes before the first request.
+    async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
+        let Some(tls) = &self.tls else { return Ok(Opened { wire: Wire::Plain(stream), is_misled: false }) };
+        let opening = async {
+            let mut first = [0];
+            if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+                return Ok(Opened { wire: Wire::Plain(stream), is_misled: true });
+            }
+            let current = Arc::clone(&tls.borrow());
+            let stream = TlsAcceptor::from(current).accept(stream).await?;
+            Ok(Opened { wire: Wire::Encrypted(Box::new(stream)), is_misled: false })
+        };
+        let timed_out = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "its handshake took too long"));
+        tokio::time::timeout(self.config.handshake_timeout, opening).await.unwrap_or_else(timed_out)
+    }
+
+    /// Its requests, one after the other.
+    async fn answer(&self, opened: Opened, peer: IpAddr, mut permit: ConnectionPermit) {
+        let config = &self.config;
+        let intake = Intake::new(&self.received, Account::of_stranger(peer));
+        let unread = Arc::<Unread>::default();
+        let stream = Box::pin(bounded(opened.wire, config.idle_timeout));
+        let stream = Counted::new(Lingering::new(stream, Arc::clone(&unread), config.linger), Arc::clone(&intake));
+        let router = if opened.is_misled { self.misled.clone() } else { self.router.clone() };
+        // An IPv4 client of a dual-stack socket is the same client on either.
+        let peer = peer.to_canonical();
+        let (own, standing) = (permit.clone(), Arc::clone(&permit.standing));
+        let proxies = config.trusted_proxies.clone();
+        let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Body::new);
+            let client = Peer(forwarded::client(peer, request.headers(), &proxies));
+            request.extensions_mut().insert(client);
+            request.extensions_mut().insert(own.clone());
+            request.extensions_mut().insert(Arc::clone(&intake));
+            let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
+            let unread = Arc::clone(&unread);
+            async move {
+                let (_answering, _head) = (intake.answering(), intake.take());
+                let answer = async |request| {
+                    let Ok(response) = router.oneshot(request).await;
+                    response
+                };
+                Ok::<_, std::convert::Infallible>(standing.exchange(request, unread, answer).await)
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.idle_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            // Who sends no more may still read (RFC 9112, 9.6). One that has gone altogether looks the
+            // same until it is written to, so its call runs to its end.
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = Guarded::new("a call", Box::pin(connection));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = standing.gives_way() => return debug!("a connection that was idle gave way to another"),
+            () = standing.is_cut() => return debug!("a connection at work was cut off, for another had no place"),
+            () = permit.is_stopping() => {
+                connection.inner().as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(cause) = ended {
+            debug!(%cause, "a connection broke off");
+        }
+    }
+}
+
+/// A client that does not take its answer loses the connection, as one does
+/// that does not send its request.
+fn bounded(stream: Wire, timeout: Duration) -> TimeoutStream<Wire> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(timeout));
+    stream
+}
