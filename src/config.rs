@@ -111,6 +111,15 @@ impl Config {
             ));
         }
         let is_named = |key| origin(key, &values) != keys::DEFAULT_ORIGIN;
+        if settings.proxy_protocol == Some(true)
+            && settings.trusted_proxies.as_ref().is_some_and(|all| all.0.is_empty())
+        {
+            let origin = origin("proxy_protocol", &values);
+            mistakes.push(format!(
+                "proxy_protocol ({origin}): nobody is believed as long as trusted_proxies names none; name the \
+                 networks of the proxies there"
+            ));
+        }
         let tls = settings.tls().unwrap_or_else(|(key, problem)| {
             mistakes.push(format!("{key} ({}): {problem}", origin(key, &values)));
             None
@@ -302,6 +311,7 @@ impl Settings {
                 connections_max: self.connections_max?,
                 address_connections_max: self.address_connections_max?,
                 trusted_proxies,
+                proxy_protocol: self.proxy_protocol?,
                 ws_calls_max: self.ws_calls_max?,
                 ws_subscriptions_max: self.ws_subscriptions_max?,
                 linger: api::linger::Bounds { bytes_max: self.linger_bytes_max?, timeout: self.linger_timeout_ms? },

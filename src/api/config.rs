@@ -37,6 +37,8 @@ pub struct Config {
     /// Networks of proxies, from which many come: no bound for each address
     /// there, and who called them is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether those proxies begin each connection with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// The most calls in progress on one WebSocket; further ones wait to be read.
     pub ws_calls_max: usize,
     /// The most subscriptions on one WebSocket.

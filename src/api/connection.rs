@@ -22,7 +22,9 @@ use super::forwarded;
 use super::intake::{Counted, Intake};
 use super::linger::{Lingering, Unread};
 use super::places::{Place, Places, Standing};
+use super::proxied;
 use super::wire::Wire;
+use crate::domain::address::is_within;
 use crate::metrics::{Limit, Metrics, Present};
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
@@ -79,10 +81,42 @@ pub struct Door {
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
 }
 
+/// A connection before its first request.
+struct Begun {
+    peer: IpAddr,
+    place: Place,
+    standing: Arc<Standing>,
+    stopping: watch::Receiver<Option<Instant>>,
+}
+
 /// A connection whose requests may come.
 struct Opened {
     wire: Wire,
     is_misled: bool,
+}
+
+impl Begun {
+    /// What that comes to. `None`: the connection has ended, by itself, for another's sake, or
+    /// because the server stops.
+    async fn wait<T>(&mut self, deadline: Instant, coming: impl Future<Output = io::Result<T>>) -> Option<T> {
+        let peer = self.peer;
+        let came = tokio::select! {
+            came = tokio::time::timeout_at(deadline.into(), coming) => came,
+            () = self.standing.gives_way() => {
+                debug!(%peer, "a connection that had not begun gave way to another");
+                return None;
+            }
+            _ = self.stopping.wait_for(Option::is_some) => return None,
+        };
+        let timed_out = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "what comes first took too long"));
+        match came.unwrap_or_else(timed_out) {
+            Ok(came) => Some(came),
+            Err(cause) => {
+                debug!(%peer, %cause, "a connection broke off before its first request");
+                None
+            }
+        }
+    }
 }
 
 impl Door {
@@ -112,43 +146,49 @@ impl Door {
     /// Serves a connection that has its place, until it ends.
     pub async fn serve(
         self: Arc<Self>,
-        stream: TcpStream,
+        mut stream: TcpStream,
         peer: IpAddr,
         place: Place,
-        mut stopping: watch::Receiver<Option<Instant>>,
+        stopping: watch::Receiver<Option<Instant>>,
     ) {
         if let Err(cause) = stream.set_nodelay(true) {
             debug!(%cause, "no TCP_NODELAY");
         }
-        let standing = self.places.standing(peer);
-        let counted = Arc::new((place, Present::new(&self.metrics.connections)));
-        let opened = tokio::select! {
-            opened = self.open(stream) => opened,
-            () = standing.gives_way() => return debug!("a connection that had not begun gave way to another"),
-            _ = stopping.wait_for(Option::is_some) => return,
-        };
-        let opened = match opened {
-            Ok(opened) => opened,
-            Err(cause) => return debug!(%peer, %cause, "a connection broke off before its first request"),
-        };
-        let permit = ConnectionPermit { _place: counted, stopping, standing };
+        let begun = Begun { peer, place, standing: self.places.standing(peer), stopping };
+        let present = Present::new(&self.metrics.connections);
+        let deadline = Instant::now() + self.config.handshake_timeout;
+        let Some(mut begun) = self.told(&mut stream, begun, deadline).await else { return };
+        let Some(opened) = begun.wait(deadline, self.open(stream)).await else { return };
+        let Begun { peer, place, standing, stopping } = begun;
+        let permit = ConnectionPermit { _place: Arc::new((place, present)), stopping, standing };
         self.answer(opened, peer, permit).await;
     }
 
-    /// What comes before the first request.
+    /// Whose connection it is, as a proxy says that is believed, with a place on that account.
+    /// `None`: it has ended.
+    async fn told(&self, stream: &mut TcpStream, mut begun: Begun, deadline: Instant) -> Option<Begun> {
+        if !self.config.proxy_protocol || !is_within(begun.peer, &self.config.trusted_proxies) {
+            return Some(begun);
+        }
+        let Some(peer) = begun.wait(deadline, proxied::client(stream)).await? else { return Some(begun) };
+        let Begun { place, stopping, .. } = begun;
+        let Some(place) = place.moved_to(peer) else {
+            self.has_no_place(peer);
+            return None;
+        };
+        Some(Begun { peer, place, standing: self.places.standing(peer), stopping })
+    }
+
+    /// The handshake, where there is one.
     async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
         let Some(tls) = &self.tls else { return Ok(Opened { wire: Wire::Plain(stream), is_misled: false }) };
-        let opening = async {
-            let mut first = [0];
-            if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
-                return Ok(Opened { wire: Wire::Plain(stream), is_misled: true });
-            }
-            let current = Arc::clone(&tls.borrow());
-            let stream = TlsAcceptor::from(current).accept(stream).await?;
-            Ok(Opened { wire: Wire::Encrypted(Box::new(stream)), is_misled: false })
-        };
-        let timed_out = |_| Err(io::Error::new(io::ErrorKind::TimedOut, "its handshake took too long"));
-        tokio::time::timeout(self.config.handshake_timeout, opening).await.unwrap_or_else(timed_out)
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 1 && first[0] != HANDSHAKE {
+            return Ok(Opened { wire: Wire::Plain(stream), is_misled: true });
+        }
+        let current = Arc::clone(&tls.borrow());
+        let stream = TlsAcceptor::from(current).accept(stream).await?;
+        Ok(Opened { wire: Wire::Encrypted(Box::new(stream)), is_misled: false })
     }
 
     /// Its requests, one after the other.

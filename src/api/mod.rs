@@ -31,6 +31,7 @@ pub mod linger;
 mod list;
 mod ops;
 mod places;
+mod proxied;
 pub mod rest;
 pub mod rpc;
 mod text;
@@ -131,8 +132,8 @@ pub fn listen(
     Ok(listen_with(config, socket, address, router, metrics))
 }
 
-/// Answers on `socket` those alone who ask how the server is doing, and without TLS: whoever
-/// scrapes or probes it stands beside it.
+/// Answers on `socket` those alone who ask how the server is doing, and without TLS or the PROXY
+/// protocol: whoever scrapes or probes it stands beside it.
 pub fn listen_to_ops(
     config: Config,
     socket: TcpListener,
@@ -141,7 +142,7 @@ pub fn listen_to_ops(
 ) -> std::io::Result<Listener> {
     let address = socket.local_addr()?;
     let router = ops::router(health, service.metrics()).fallback(ops::refuse_path);
-    let config = Config { tls: None, ..config };
+    let config = Config { tls: None, proxy_protocol: false, ..config };
     Ok(listen_with(config, socket, address, router, Arc::clone(service.metrics())))
 }
 

@@ -163,6 +163,15 @@ impl Places {
     }
 }
 
+impl Place {
+    /// The same place, on the account of another address. `None` if that has as many as it may.
+    pub fn moved_to(self, peer: IpAddr) -> Option<Self> {
+        let Self { _permit, _share } = self;
+        let share = _share.places.share(peer)?;
+        Some(Self { _permit, _share: share })
+    }
+}
+
 impl State {
     /// Tells the one to give way whose turn it is.
     fn tell(&mut self) {

@@ -153,6 +153,10 @@ keys! {
     /// come from one address, and the bounds for each address do not hold; those of
     /// connections never do. Written as those of allow_target are.
     trusted_proxies: Networks = "", Rule::Networks;
+    /// Proxies in trusted_proxies begin each connection with a header of the PROXY protocol, version
+    /// 1 or 2, which says whose it is. Whom it names counts as the other end of the connection; a
+    /// connection of theirs without it is closed.
+    proxy_protocol: bool = "false", Rule::Switch;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
     /// 0 sets no limit. Each call of a batch or a multiCall counts.
     calls_per_second_max: u32 = "0", count(0, 1_000_000);
@@ -235,7 +239,8 @@ keys! {
     /// client may take to send a request's headers or its body, and how long it may take
     /// none of its answer.
     idle_timeout_ms: Duration = "60000", millis(100, 600_000);
-    /// How long the handshake of TLS may take.
+    /// How long a connection may take for what comes before its first request: the header of the
+    /// PROXY protocol, and the handshake of TLS.
     handshake_timeout_ms: Duration = "10000", millis(100, 600_000);
     /// The most bytes that are read on, and thrown away, after an answer to a request that
     /// had not arrived whole: a client that is still sending would else lose the answer.

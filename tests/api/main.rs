@@ -15,6 +15,7 @@ mod http;
 mod load;
 mod openrpc;
 mod ops;
+mod proxied;
 mod rest;
 mod rest_documents;
 mod rpc;
