@@ -101,6 +101,7 @@ impl Begun {
     async fn wait<T>(&mut self, deadline: Instant, coming: impl Future<Output = io::Result<T>>) -> Option<T> {
         let peer = self.peer;
         let came = tokio::select! {
+            biased;
             came = tokio::time::timeout_at(deadline.into(), coming) => came,
             () = self.standing.gives_way() => {
                 debug!(%peer, "a connection that had not begun gave way to another");

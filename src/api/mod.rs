@@ -151,14 +151,14 @@ fn scheme(has_tls: bool) -> &'static str {
 }
 
 fn listen_with(
-    config: Config,
+    mut config: Config,
     socket: TcpListener,
     address: SocketAddr,
     router: Router,
     metrics: Arc<Metrics>,
 ) -> Listener {
     let (stop, stopped) = oneshot::channel();
-    let followed = config.tls.clone().map(Tls::follow);
+    let followed = config.tls.take().map(Tls::follow);
     let reload = followed.as_ref().map(|followed| Arc::clone(&followed.asked));
     let door = Arc::new(Door::new(config, router, metrics, followed.map(|followed| followed.current)));
     let task = tokio::spawn(accept(door, socket, stopped));

@@ -27,8 +27,14 @@ macro_rules! either {
 }
 
 impl AsyncRead for Wire {
+    /// A client that ends without a word of TLS has ended, as one does without TLS: what of a
+    /// request has not arrived then, HTTP tells by its length.
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => Pin::new(stream).poll_read(context, buf))
+        let read = either!(self, stream => Pin::new(stream).poll_read(context, buf));
+        read.map(|read| match read {
+            Err(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            read => read,
+        })
     }
 }
 

@@ -280,6 +280,20 @@ async fn handshakes_that_stand_still_end() {
     assert_eq!(caller.call("webhook.list").await.unwrap()["result"], json!([]), "whoever is through goes on");
 }
 
+/// As a client without TLS is that sends no more (RFC 9112, 9.6).
+#[tokio::test(flavor = "multi_thread")]
+async fn who_ends_without_a_word_of_tls_is_answered() {
+    let pair = Pair::new(&authority("ours"));
+    let server = speaking(&pair).go().await;
+    let mut stream = connect(&address(&server), &Arc::new(pair.client(None))).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await.unwrap();
+    stream.get_mut().0.shutdown().await.unwrap();
+    let mut answer = String::new();
+    let reading = stream.read_to_string(&mut answer);
+    tokio::time::timeout(PATIENCE, reading).await.expect("the server answers").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_opens_over_tls_and_is_told_of_events() {
     use futures_util::{SinkExt, StreamExt};
