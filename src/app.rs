@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use crate::api::{self, Listener};
 use crate::config::Config;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::service::health::Health;
 use crate::service::survey;
+use crate::store::backup;
 use crate::store::vault::Vault;
 use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
 
@@ -81,6 +83,17 @@ impl Server {
     /// Opens the store, resumes what is pending, and listens.
     pub async fn start(config: Config, hooks: Hooks) -> Result<Self, StartError> {
         let Hooks { clock, resolver, random } = hooks;
+        let config = match backup::held(&config.store) {
+            Some(why) => {
+                warn!(
+                    why,
+                    "the store is held back: events are taken in and numbered, and nothing is sent. \"tallyhook store \
+                     resume\" has the next start send"
+                );
+                config.paused()
+            }
+            None => config,
+        };
         let socket = bind(config.listen, "listen").await?;
         let ops_socket = match config.ops_listen {
             Some(address) => Some(bind(address, "ops-listen").await?),

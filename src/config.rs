@@ -131,6 +131,18 @@ impl Config {
     }
 }
 
+impl Config {
+    /// The same, of a server that sends nothing.
+    pub fn paused(mut self) -> Self {
+        match &mut self.store {
+            store::Config::File(config) => config.is_paused = true,
+            store::Config::Database(config) => config.is_paused = true,
+        }
+        (self.service.is_paused, self.delivery.is_paused) = (true, true);
+        self
+    }
+}
+
 impl Settings {
     /// What bounds a change to the store.
     fn terms(&self, is_shared: bool) -> Option<store::Terms> {

@@ -22,6 +22,7 @@ Examples:
 
 It reads all of a store beside a running server, or without one, and proves what
 a store promises:
+  - of a file, that SQLite finds no page damaged, and each index has what its table has
   - each webhook's numbers run from 1 to its last, without a hole and none twice
   - each delivery stands where one can: state, reason, times and attempts agree
   - all of a batch say that they are in it, and are neighbours
@@ -33,13 +34,14 @@ a store promises:
   - deliveries, jobs, notices and log sizes are of webhooks that are there;
     webhooks, users, events and topics of merchants that are
 
-It does not look at messages, what attempts hold, definitions of webhooks, rules
+It does not read messages, what attempts hold, definitions of webhooks, rules
 of topics, sessions, nor idempotency keys and what they remember. In PostgreSQL
 the last number of a webhook is that of its last delivery, so nothing tells if
 the last ones are missing.
 
 It changes nothing, and reads a thousand rows at a time, each time as they are at
-one moment: what a server does meanwhile neither waits for it nor looks wrong.
+one moment: what a server does meanwhile neither waits for it nor looks wrong. The
+pages of a file are looked through in one go, and its log grows until that is done.
 What comes to a webhook while it is being read may be left out.
 
 Each fault is a line: where it is, what is there, and what is expected. Exit code

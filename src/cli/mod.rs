@@ -2,6 +2,7 @@
 //! exit code is 0 if all went well, 1 for a failure, 2 for a wrong command
 //! line or configuration, 130 for a second signal.
 
+mod backup;
 mod bench;
 mod call;
 mod check;
@@ -21,6 +22,7 @@ mod node;
 mod number_log;
 mod openrpc;
 mod receiver;
+mod restore;
 mod sdk;
 mod serve;
 mod shell;
@@ -94,6 +96,12 @@ enum Command {
     /// Look whether a store is as it has to be, beside a running server or without one.
     #[command(after_help = check::EXAMPLES)]
     Check(check::CheckArgs),
+    /// Copy a store in a file into another one, beside a running server or without one.
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(backup::BackupArgs),
+    /// Put a copy in the place of a store, under a new id.
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(restore::RestoreArgs),
     /// Copy a whole store from a file into PostgreSQL, or back.
     #[command(after_help = migrate::EXAMPLES)]
     Migrate(migrate::MigrateArgs),
@@ -192,6 +200,8 @@ pub fn main() -> ExitCode {
         Command::Store(command) => store::run(command),
         Command::Key(command) => key::run(command),
         Command::Check(args) => check::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Listen(args) => listen::run(args),

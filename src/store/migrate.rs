@@ -1,5 +1,6 @@
 //! Copying a whole store into an empty one of the other engine.
 
+use super::backup;
 use super::config::Config;
 use super::error::StoreError;
 use super::opening::OpenError;
@@ -14,6 +15,14 @@ pub enum MigrateError {
     /// Both are in the same engine.
     #[error("one of the two has to be sqlite:PATH, the other postgres://…; within an engine its own tools make copies")]
     SameEngine,
+    /// It is yet to be looked at.
+    #[error("{store} sends nothing, since {why}, and the new one would; run tallyhook store resume first")]
+    Held {
+        /// The store that there is.
+        store: String,
+        /// Why it is held back.
+        why: String,
+    },
     /// One of them can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -34,6 +43,9 @@ pub fn migrate(
     now: Timestamp,
     mut tell: impl FnMut(News),
 ) -> Result<Compared, MigrateError> {
+    if let Some(why) = backup::held(from) {
+        return Err(MigrateError::Held { store: from.to_string(), why });
+    }
     let mut source: Box<dyn Side> = match (from, to) {
         (Config::File(config), Config::Database(_)) => {
             Box::new(sqlite::copying::from(config).map_err(OpenError::from)?)

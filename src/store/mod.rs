@@ -15,6 +15,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod attempt_log;
+pub mod backup;
 pub mod base;
 mod boundary;
 pub mod catalogue;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::Config;
 use super::open::{OpenError, check_name, open_to_look};
@@ -10,6 +10,9 @@ use super::place::beside;
 use crate::store::error::StoreError;
 use crate::store::sql::check::{Checker, Moment};
 use crate::store::sql::conn::Conn;
+
+/// The most damages that are told of one file.
+const DAMAGES_MAX: u32 = 100;
 
 /// A connection that only reads.
 pub struct Reading {
@@ -44,6 +47,42 @@ impl Moment for Reading {
         let looked = look(conn);
         let ended = conn.execute_batch("ROLLBACK");
         looked.and(Ok(ended?))
+    }
+
+    /// Its pages, what leads from one to the other, and whether each index has what its table
+    /// has. It reads the whole file in one transaction.
+    fn damages(&mut self) -> Result<Vec<String>, StoreError> {
+        let conn = self.conn()?;
+        let mut told = Vec::new();
+        let looked = conn.prepare(&format!("PRAGMA integrity_check({DAMAGES_MAX})")).and_then(|mut statement| {
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                told.push(row.get::<_, String>(0)?);
+            }
+            Ok(())
+        });
+        match looked {
+            Ok(()) => {}
+            // So damaged that it can't be looked at to the end.
+            Err(cause) if cause.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => told.push(cause.to_string()),
+            Err(cause) => return Err(cause.into()),
+        }
+        let is_damage = |line: &&str| *line != "ok" && !line.starts_with("***");
+        Ok(told.iter().flat_map(|told| told.lines()).filter(is_damage).map(|line| named(conn, line)).collect())
+    }
+}
+
+/// What SQLite says of a tree, with the name of the table or index that is in it.
+fn named(conn: &Connection, line: &str) -> String {
+    let root =
+        line.strip_prefix("Tree ").and_then(|rest| rest.split(' ').next()).and_then(|root| root.parse::<i64>().ok());
+    let name = root.and_then(|root| {
+        let sql = "SELECT type || ' ' || name FROM sqlite_master WHERE rootpage = ?1";
+        conn.query_row(sql, [root], |row| row.get::<_, String>(0)).ok()
+    });
+    match name {
+        Some(name) => format!("{name}: {line}"),
+        None => line.to_owned(),
     }
 }
 

@@ -155,7 +155,7 @@ fn renew(conn: &Connection) -> rusqlite::Result<StoreId> {
 }
 
 /// A file that is new is found again after a power cut.
-fn sync_folder(path: &Path) -> std::io::Result<()> {
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
         File::open(folder)?.sync_all()?;

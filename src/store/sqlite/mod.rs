@@ -5,6 +5,7 @@
 //! [`sql`](super::sql), as for every engine.
 
 pub mod admin;
+pub(super) mod backup;
 pub(super) mod check;
 mod config;
 pub(super) mod copying;

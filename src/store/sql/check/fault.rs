@@ -7,6 +7,8 @@ use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
+    /// The file is damaged.
+    Damaged,
     /// A number that was given out has no row.
     NumberMissing,
     /// A number has several rows.
@@ -39,6 +41,7 @@ impl Kind {
     /// Its name, for programs.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Damaged => "damaged",
             Self::NumberMissing => "number_missing",
             Self::NumberTwice => "number_twice",
             Self::NumberNotGiven => "number_not_given",
@@ -59,6 +62,8 @@ impl Kind {
 /// Where something is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
+    /// In the file.
+    File,
     /// In a webhook's row.
     Webhook(WebhookId),
     /// In a delivery.
@@ -77,6 +82,7 @@ impl Place {
     /// What names it, for programs.
     pub fn members(self) -> Vec<(&'static str, i64)> {
         match self {
+            Self::File => Vec::new(),
             Self::Webhook(id) => vec![("webhook_id", id.0)],
             Self::Number(id, number) => vec![("webhook_id", id.0), ("increment_id", number.0)],
             Self::Numbers(id, Span { first, last }) => {
@@ -94,6 +100,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::File => f.write_str("the file"),
             Self::Webhook(id) => write!(f, "webhook {id}"),
             Self::Number(id, number) => write!(f, "webhook {id} number {number}"),
             Self::Numbers(id, span) if span.first == span.last => write!(f, "webhook {id} number {span}"),

@@ -53,6 +53,12 @@ fn walks() -> impl Iterator<Item = Box<dyn Walk>> {
 pub trait Moment: Send {
     /// Has something read, all of it as it is now.
     fn look(&mut self, look: &mut dyn FnMut(&mut dyn Conn) -> Result<()>) -> Result<()>;
+
+    /// What the engine itself finds damaged of what it keeps the rows in, in its words. Some
+    /// engines look after that by themselves.
+    fn damages(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Someone who looks whether a store is as it has to be.
@@ -87,6 +93,12 @@ impl Checker {
     /// if the store can't be read.
     pub fn run(&mut self, mut tell: impl FnMut(News<'_>)) -> Result<Checked> {
         let (mut found, mut faults) = (Findings::default(), 0);
+        tell(News::Progress("the file", found.looked_at));
+        for damage in self.conn.damages()? {
+            let expected = "what was written".to_owned();
+            faults += 1;
+            tell(News::Fault(&Fault { kind: Kind::Damaged, place: Place::File, found: damage, expected }));
+        }
         for mut walk in walks() {
             let mut part = Part::More;
             while part == Part::More {
