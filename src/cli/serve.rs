@@ -83,6 +83,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Without files to read anew, it ends the server as it ends any program.
     let has_files = config.api.tls.is_some() || !store.vault().ids().is_empty();
     let mut hangups = has_files.then(Hangups::catch).transpose()?;
+    // Before the server has it: a process that opens the file of its store and closes it again loses the locks that
+    // SQLite has on it (see `ServeLock`), and with them its log to the next program that comes by.
+    let found =
+        tokio::task::block_in_place(|| Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed));
     let server = tokio::select! {
         server = Server::start(config, Hooks::default()) => server.map_err(Failure::failed)?,
         () = signals.next() => return Ok(()),
@@ -90,9 +94,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let url = server.url();
     tell(&format!("tallyhook listening on {url}"))?;
     supervisor::tell_ready();
-    // Beside the running server, which has the store for itself by now.
-    let look = || Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed);
-    match tokio::task::block_in_place(look) {
+    match found {
         Ok(found) => say(&greeting(&store, found, &url)),
         Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
     }

@@ -48,6 +48,21 @@ mod sqlite_own {
         assert!(stderr(&second).contains("is being served by another process"), "{}", stderr(&second));
     }
 
+    /// Whoever closes a file last takes its log away, and the server is still there.
+    #[test]
+    fn another_program_may_look_into_a_store_that_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Running::serve(folder.path(), &["--dev", "--store", "sqlite:one.db"]);
+        for _ in 0..2 {
+            stdout(&server.call(&["event.publish", "order:created", "{}"]));
+            let other = rusqlite::Connection::open(folder.path().join("one.db")).unwrap();
+            other.execute("UPDATE meta SET value = value", []).unwrap();
+            other.close().unwrap();
+            assert!(folder.path().join("one.db-wal").exists());
+        }
+        stdout(&server.call(&["event.publish", "order:created", "{}"]));
+    }
+
     /// SQLite keeps a log beside each name of a file.
     #[cfg(target_os = "linux")]
     #[test]
