@@ -28,7 +28,7 @@ pub use self::names::{
     URL_VARIABLE, USER_VARIABLE,
 };
 pub use self::rule::{Rule, Unit};
-use self::setting::{StoreAddress, TlsFile};
+use self::setting::{OneFile, StoreAddress};
 use crate::api::tls::{self, Tls};
 use crate::{api, delivery, service, store};
 
@@ -68,9 +68,22 @@ pub struct Config {
     pub delivery: delivery::Config,
     /// The listener.
     pub api: api::Config,
+    /// Copies of the store that are made while it is served; `None`: none are.
+    pub backups: Option<Backups>,
     /// Variables that look like ours and are the platform's, so they say
     /// nothing. Worth a line in the log.
     pub passed_over: Vec<String>,
+}
+
+/// Copies of the store that are made while it is served.
+#[derive(Clone, Debug)]
+pub struct Backups {
+    /// The folder for them.
+    pub dir: PathBuf,
+    /// How long it is from one to the next.
+    pub every: Duration,
+    /// How many are kept.
+    pub keep: usize,
 }
 
 /// Where a configuration is read from.
@@ -124,7 +137,11 @@ impl Config {
             mistakes.push(format!("{key} ({}): {problem}", origin(key, &values)));
             None
         });
-        match settings.into_config([is_named("store"), is_named("store_poll_ms")], tls, passed_over) {
+        let backup_dir = settings.backup_dir().unwrap_or_else(|problem| {
+            mistakes.push(format!("backup_dir ({}): {problem}", origin("backup_dir", &values)));
+            None
+        });
+        match settings.into_config([is_named("store"), is_named("store_poll_ms")], tls, backup_dir, passed_over) {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -164,7 +181,7 @@ impl Settings {
 
     /// What the files of TLS hold, if any are named; or the key that is to blame, and why.
     fn tls(&self) -> Result<Option<Tls>, (&'static str, String)> {
-        let file = |setting: &Option<TlsFile>| setting.as_ref().and_then(|file| file.0.clone());
+        let file = |setting: &Option<OneFile>| setting.as_ref().and_then(|file| file.0.clone());
         let client_ca = file(&self.tls_client_ca);
         let together = "tls_cert and tls_key belong together; name both";
         match (file(&self.tls_cert), file(&self.tls_key)) {
@@ -187,11 +204,24 @@ impl Settings {
         }
     }
 
+    /// The folder for copies of the store, if one is named.
+    fn backup_dir(&self) -> Result<Option<PathBuf>, String> {
+        let Some(dir) = self.backup_dir.as_ref().and_then(|file| file.0.clone()) else { return Ok(None) };
+        match self.store {
+            Some(StoreAddress::Database(_)) => {
+                Err("is for a store in a file; PostgreSQL has tools of its own for copies, such as pg_dump".to_owned())
+            }
+            _ if !dir.is_dir() => Err(format!("{} is no folder; make it, or name another", dir.display())),
+            _ => Ok(Some(dir)),
+        }
+    }
+
     /// Hands each floor its own; `None` if there was a mistake.
     fn into_config(
         self,
         [named_store, named_poll]: [bool; 2],
         tls: Option<Tls>,
+        backup_dir: Option<PathBuf>,
         passed_over: Vec<String>,
     ) -> Option<Config> {
         let is_shared = matches!(self.store, Some(StoreAddress::Database(_)));
@@ -328,6 +358,10 @@ impl Settings {
                 ws_subscriptions_max: self.ws_subscriptions_max?,
                 linger: api::linger::Bounds { bytes_max: self.linger_bytes_max?, timeout: self.linger_timeout_ms? },
                 idle_timeout: self.idle_timeout_ms?,
+            },
+            backups: match backup_dir {
+                Some(dir) => Some(Backups { dir, every: self.backup_every_s?, keep: self.backup_keep? }),
+                None => None,
             },
             passed_over,
         })

@@ -11,6 +11,7 @@ use super::json::safe;
 use super::user::check_exists;
 use super::{Failure, say, tell};
 use crate::store::backup::{Checked, News, back_up, check_engine};
+use crate::work::apart::step_back;
 
 /// What its help ends with.
 pub const EXAMPLES: &str = "\
@@ -49,6 +50,8 @@ pub fn run(args: &BackupArgs) -> Result<(), Failure> {
     let config = args.store.load()?.store;
     check_engine(&config).map_err(Failure::usage)?;
     check_exists(&config)?;
+    // A server beside it goes first.
+    step_back();
     let began = Instant::now();
     let mut shown = Shown::new();
     let written = back_up(&config, &args.to, |news| shown.tell(&news));

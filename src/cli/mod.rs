@@ -8,6 +8,7 @@ mod call;
 mod check;
 mod client;
 mod colour;
+mod copies;
 mod demo;
 mod docs;
 mod flags;

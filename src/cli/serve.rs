@@ -1,5 +1,6 @@
 //! `tallyhook serve`: the server, until a signal stops it.
 
+use super::copies;
 use super::flags::ServeFlags;
 use super::signals::{Hangups, Signals};
 use super::supervisor;
@@ -79,7 +80,7 @@ pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> 
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let (dev, store) = (config.dev, config.store.clone());
+    let (dev, store, backups) = (config.dev, config.store.clone(), config.backups.clone());
     // Without files to read anew, it ends the server as it ends any program.
     let has_files = config.api.tls.is_some() || !store.vault().ids().is_empty();
     let mut hangups = has_files.then(Hangups::catch).transpose()?;
@@ -101,6 +102,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     if dev {
         say(&first_call(&program(), &url));
     }
+    let copies = match (backups, &store) {
+        (Some(plan), store::Config::File(file)) => Some(tokio::spawn(copies::make(plan, file.path.clone()))),
+        _ => None,
+    };
     let hung_up = async |hangups: &mut Option<Hangups>| match hangups {
         Some(hangups) => hangups.next().await,
         None => std::future::pending().await,
@@ -112,6 +117,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         }
     }
     supervisor::tell_stopping();
+    if let Some(copies) = copies {
+        copies.abort();
+    }
     say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
     stop(server, &mut signals).await
 }

@@ -9,7 +9,7 @@ use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
     CaFile, Filter, MasterKeys, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
-    StoreAddress, TlsFile,
+    StoreAddress, OneFile,
 };
 use crate::store::{Durability, Prepare};
 
@@ -98,16 +98,23 @@ keys! {
     public_url: PublicUrl = "", Rule::Url;
     /// A file with the certificate, and those between it and its authority, in PEM, with which the
     /// server speaks TLS. It and the next two are read anew when they change, and on SIGHUP.
-    tls_cert: TlsFile = "", Rule::File;
+    tls_cert: OneFile = "", Rule::File;
     /// A file with its key, in PEM.
-    tls_key: TlsFile = "", Rule::File;
+    tls_key: OneFile = "", Rule::File;
     /// A file of authorities in PEM: a caller has to present a certificate of one of them, and
     /// logs in besides.
-    tls_client_ca: TlsFile = "", Rule::File;
+    tls_client_ca: OneFile = "", Rule::File;
     /// Where everything is kept; made if it is missing. With dev, sqlite:tallyhook-dev.db.
     /// A database of PostgreSQL, postgres://USER:PASSWORD@HOST:PORT/DATABASE, may be shared by several servers.
     /// With ?sslmode=verify-full behind it, and &sslrootcert=FILE for an authority of one's own, it is encrypted and known for what it is.
     store: StoreAddress = "sqlite:tallyhook.db", Rule::Store;
+    /// A folder into which the store, which has to be in a file then, is copied as by tallyhook
+    /// backup: when the server starts, if the last copy is too old, and from then on.
+    backup_dir: OneFile = "", Rule::File;
+    /// How long it is from one such copy to the next.
+    backup_every_s: Duration = "86400", seconds(60, 31_536_000);
+    /// How many of these copies are kept; older ones are deleted.
+    backup_keep: usize = "7", count(1, 10_000);
     /// What an answer promises: with full, what was accepted survives a power cut;
     /// with normal, a crash of the process.
     durability: Durability = "full", Rule::Durability;

@@ -54,8 +54,8 @@ pub struct Filter(pub String);
 pub struct CaFile(pub Trusted);
 /// The keys that seal secrets; none if there is no file.
 pub struct MasterKeys(pub Arc<Vault>);
-/// A file that is read with others, or none.
-pub struct TlsFile(pub Option<PathBuf>);
+/// The path of a file or a folder, or none.
+pub struct OneFile(pub Option<PathBuf>);
 /// An address with a port, or none.
 pub struct OpsAddress(pub Option<SocketAddr>);
 /// A URL, or none.
@@ -287,7 +287,7 @@ impl Setting for MasterKeys {
     }
 }
 
-impl Setting for TlsFile {
+impl Setting for OneFile {
     fn read(rule: Rule, value: &Value) -> Result<Self, String> {
         match text(value) {
             Some("") => Ok(Self(None)),

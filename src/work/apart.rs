@@ -219,7 +219,7 @@ impl Shared {
 }
 
 /// Has this thread run behind all others that want a processor.
-fn step_back() {
+pub fn step_back() {
     /// A tenth of the weight of others. Not the least, lest it stand still.
     #[cfg(target_os = "linux")]
     const STEPS: i32 = 10;

@@ -200,6 +200,55 @@ mod sqlite_own {
         assert!(told.contains("no longer held back"), "{told}");
     }
 
+    #[test]
+    fn a_server_copies_its_store_when_that_is_due() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        let copies = folder.join("copies");
+        std::fs::create_dir(&copies).unwrap();
+        for name in ["one-20260101T000000Z.db", "one-20260102T000000Z.db", "one-20260103T000000Z.db.part"] {
+            std::fs::write(copies.join(name), "").unwrap();
+        }
+        let serve = || {
+            let args = ["serve", "--dev", "--listen", "127.0.0.1:0", "--log", "info", "--store", ONE];
+            let plan = ["--backup-dir", "copies", "--backup-keep", "2"];
+            Running::start(folder, &[&args[..], &plan].concat(), "tallyhook listening on ")
+        };
+        let mut server = serve();
+        let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        log.find(|line| line.contains("the store was copied")).unwrap();
+        // What is due next is said once what is too much has gone.
+        log.find(|line| line.contains("copied when that is due")).unwrap();
+        let made = names(&copies);
+        assert!(made.len() == 2 && made.contains("one-20260102T000000Z.db"), "{made:?}");
+        stdout(&run(&copies, &["check", "--store", &format!("sqlite:{}", made.last().unwrap())]));
+        server.signal("TERM");
+        assert_eq!(server.code(), Some(0));
+
+        // The last one is young enough.
+        let mut server = serve();
+        let mut log = BufReader::new(server.child.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let due = log.find(|line| line.contains("copied when that is due")).unwrap();
+        let day = |text: &str| text.split_once('T').unwrap().0.to_owned();
+        assert!(day(due.split_once("due=\"").unwrap().1) > day(&due), "it is tomorrow: {due}");
+        server.signal("TERM");
+        assert_eq!(server.code(), Some(0));
+        assert_eq!(names(&copies), made);
+    }
+
+    #[test]
+    fn a_folder_for_copies_has_to_be_there_and_a_store_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        for (args, words) in [
+            (["--backup-dir", "nowhere", "--store", ONE], "nowhere is no folder"),
+            (["--backup-dir", ".", "--store", "postgres://hook@127.0.0.1:1/hooks"], "is for a store in a file"),
+        ] {
+            let refused = run(dir.path(), &[&["serve"][..], &args].concat());
+            assert_eq!(refused.status.code(), Some(2));
+            assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+        }
+    }
+
     /// Spoils the page in which the tree of a table begins.
     fn spoil(store: &Path, table: &str) {
         let conn = Connection::open(store).unwrap();
