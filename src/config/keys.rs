@@ -8,8 +8,8 @@ use ::config::{Map, Value};
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
-    CaFile, Filter, MasterKeys, Networks, NodeName, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
-    StoreAddress, OneFile,
+    CaFile, Filter, MasterKeys, Networks, NodeName, OneFile, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
+    StoreAddress,
 };
 use crate::store::{Durability, Prepare};
 

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use super::Config;
 use super::check::Reading;
 use super::mark::{Mark, sync_folder};
-use super::open::{ServeLock, check_magic, open_current};
+use super::open::{ServeLock, check_magic, checkpoint, open_current};
 use super::place::beside;
 use crate::domain::id::StoreId;
 use crate::store::backup::{BackupError, News, Restored, Terms, Written};
@@ -164,16 +164,16 @@ fn look_through(config: &Config, tell: Tell<'_>) -> Result<Looked> {
 
 /// Puts a copy in the place of the store.
 pub fn restore(from: &Path, config: &Config, terms: Terms, tell: Tell<'_>) -> Result<Restored> {
-    let target = &config.path;
+    // Where a link leads, if the store is one.
+    let target = &beside(&config.path, "");
     refuse_what_is_none(from)?;
-    let is_there = target.exists();
     // Until the end, so that no server begins with what is being moved away.
-    let _lock = is_there.then(|| ServeLock::take(target)).transpose()?;
-    let others = [target.clone()].into_iter().chain(BESIDE.iter().map(|ending| beside(target, ending)));
-    let others: Vec<_> = others.filter(|path| path.exists()).collect();
-    if let (Some(path), false) = (others.first(), terms.moves_aside) {
+    let _lock = target.exists().then(|| ServeLock::take(target)).transpose()?;
+    let all = [""].into_iter().chain(BESIDE);
+    let there: Vec<_> = all.filter(|ending| with_ending(target, ending).exists()).collect();
+    if let (Some(ending), false) = (there.first(), terms.moves_aside) {
         let what = "--aside moves it out of the way, with all that lies beside it";
-        return Err(BackupError::Exists { path: path.clone(), what });
+        return Err(BackupError::Exists { path: with_ending(target, ending), what });
     }
     let mut part = Part::of(target)?;
     copy_bytes(from, &mut part.file, tell)?;
@@ -185,38 +185,36 @@ pub fn restore(from: &Path, config: &Config, terms: Terms, tell: Tell<'_>) -> Re
         let outcome = "it was not put back";
         return Err(BackupError::Faulty { path: from.to_owned(), faults: checked.faults, outcome });
     }
-    let failed = |cause: rusqlite::Error| BackupError::Failed { path: target.clone(), cause: cause.into() };
-    let (old_id, new_id) = begin_anew(&own, from, terms).map_err(|cause| match cause {
-        Anew::Open(error) => error.into(),
-        Anew::Sqlite(cause) => failed(cause),
-    })?;
-    let aside = if others.is_empty() { None } else { Some(move_aside(target, &others, terms)?) };
+    let (old_id, new_id) = begin_anew(&own, from, terms)?;
+    let aside = if there.is_empty() { None } else { Some(move_aside(target, &there, terms)?) };
     part.keep(target)?;
-    Mark::make(target, &open_current(config)?, terms.now).map_err(failed)?;
+    let failed = |cause: rusqlite::Error| BackupError::Failed { path: target.clone(), cause: cause.into() };
+    Mark::make(target, &open_current(&at(config, target))?, terms.now).map_err(failed)?;
     Ok(Restored { old_id, new_id, aside, checked })
 }
 
-/// Why a copy could not be made another store.
-enum Anew {
-    Open(super::open::OpenError),
-    Sqlite(rusqlite::Error),
-}
-
 /// The copy becomes a store of its own, before it has the name under which it can be served.
-fn begin_anew(own: &Config, from: &Path, terms: Terms) -> std::result::Result<(StoreId, StoreId), Anew> {
-    let conn = open_current(own).map_err(Anew::Open)?;
-    let renewed = Mark::renew_store_id(&own.path, &conn, terms.now).map_err(Anew::Sqlite)?;
+fn begin_anew(own: &Config, from: &Path, terms: Terms) -> Result<(StoreId, StoreId)> {
+    let failed = |cause: StoreError| BackupError::Failed { path: own.path.clone(), cause };
+    let conn = open_current(own)?;
+    let renewed = Mark::renew_store_id(&own.path, &conn, terms.now).map_err(|cause| failed(cause.into()))?;
     // That of the store is made in its place.
     let _ = std::fs::remove_file(beside(&own.path, "-mark"));
-    if terms.is_held {
-        let why = format!("it was restored from {} at {}", from.display(), terms.now.rfc3339_s());
-        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", [HELD, &why]).map_err(Anew::Sqlite)?;
-    } else {
-        conn.execute("DELETE FROM meta WHERE key = ?1", [HELD]).map_err(Anew::Sqlite)?;
+    let held = match terms.is_held {
+        true => {
+            let why = format!("it was restored from {} at {}", from.display(), terms.now.rfc3339_s());
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)", [HELD, &why])
+        }
+        false => conn.execute("DELETE FROM meta WHERE key = ?1", [HELD]),
+    };
+    held.map_err(|cause| failed(cause.into()))?;
+    // Only the file gets the name: what were left in its log would be lost, and the old id be there again.
+    let is_whole = checkpoint(&conn).map_err(|cause| failed(cause.into()))?;
+    conn.close().map_err(|(_, cause)| failed(cause.into()))?;
+    match is_whole && !beside(&own.path, "-wal").exists() {
+        true => Ok(renewed),
+        false => Err(failed(StoreError::failed("another program has the copy open"))),
     }
-    // Closed by this, it is one file.
-    conn.close().map_err(|(_, cause)| Anew::Sqlite(cause))?;
-    Ok(renewed)
 }
 
 /// A copy is one whole file.
@@ -250,18 +248,14 @@ fn copy_bytes(from: &Path, to: &mut File, tell: Tell<'_>) -> Result<()> {
     }
 }
 
-/// Gives all of a store another name, the same for all.
-fn move_aside(store: &Path, files: &[PathBuf], terms: Terms) -> Result<PathBuf> {
-    let ending = format!(".before-{}", terms.now.print("%Y%m%dT%H%M%SZ"));
-    let real = beside(store, "");
-    let aside = with_ending(&real, &ending);
+/// Gives all of a store that is there another name: the file, and what ends so beside it.
+fn move_aside(store: &Path, there: &[&str], terms: Terms) -> Result<PathBuf> {
+    let aside = with_ending(store, &format!(".before-{}", terms.now.print("%Y%m%dT%H%M%SZ")));
     refuse_existing(&aside)?;
-    for path in files {
-        // What SQLite keeps beside it has its whole name, and then its own ending.
-        let rest =
-            path.as_os_str().to_string_lossy().strip_prefix(&*real.to_string_lossy()).unwrap_or_default().to_owned();
-        let to = with_ending(&aside, &rest);
-        std::fs::rename(path, &to).map_err(|cause| BackupError::Io { path: path.clone(), cause })?;
+    for ending in there {
+        let path = with_ending(store, ending);
+        let moved = std::fs::rename(&path, with_ending(&aside, ending));
+        moved.map_err(|cause| BackupError::Io { path, cause })?;
     }
     Ok(aside)
 }
