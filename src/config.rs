@@ -25,7 +25,7 @@ use self::keys::{Settings, origin};
 use self::layers::{default_layer, file_layer, flag_layer, variable_layer};
 pub use self::names::{CONFIG_VARIABLE, KEY_VARIABLE, SECRET_VARIABLE, URL_VARIABLE, USER_VARIABLE};
 pub use self::rule::{Rule, Unit};
-use self::setting::StoreAddress;
+use self::setting::{LogFormat, StoreAddress};
 use crate::{api, delivery, service, store};
 
 /// The store of a server in dev mode, unless one is named.
@@ -64,6 +64,10 @@ pub struct Config {
     pub delivery: delivery::Config,
     /// The listener.
     pub api: api::Config,
+    /// Whether lines of the log are JSON.
+    pub log_as_json: bool,
+    /// What differs from the defaults, without secrets. Worth a line in the log.
+    pub changed: Vec<String>,
     /// Variables that look like ours and are the platform's, so they say
     /// nothing. Worth a line in the log.
     pub passed_over: Vec<String>,
@@ -107,7 +111,9 @@ impl Config {
             ));
         }
         let is_named = |key| origin(key, &values) != keys::DEFAULT_ORIGIN;
-        match settings.into_config([is_named("store"), is_named("store_poll_ms")], passed_over) {
+        match settings
+            .into_config([is_named("store"), is_named("store_poll_ms")], [passed_over, keys::changed(&values)])
+        {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -134,7 +140,11 @@ impl Settings {
     }
 
     /// Hands each floor its own; `None` if there was a mistake.
-    fn into_config(self, [named_store, named_poll]: [bool; 2], passed_over: Vec<String>) -> Option<Config> {
+    fn into_config(
+        self,
+        [named_store, named_poll]: [bool; 2],
+        [passed_over, changed]: [Vec<String>; 2],
+    ) -> Option<Config> {
         let is_shared = matches!(self.store, Some(StoreAddress::Database(_)));
         let terms = self.terms(is_shared)?;
         let dev = self.dev?;
@@ -147,6 +157,7 @@ impl Settings {
             address => address,
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
+        let slow_commit = self.slow_commit_ms?;
         let (durability, busy_timeout, vault) = (self.durability?, self.busy_timeout_ms?, self.master_key_file?.0);
         let (prepare, patience) = (self.store_prepare?, self.publish_patience_ms?);
         let timeouts = store::DatabaseTimeouts {
@@ -178,6 +189,7 @@ impl Settings {
                 busy_timeout,
                 readers_max,
                 write_queue_max,
+                slow_commit,
                 is_paused,
                 vault,
                 terms,
@@ -187,6 +199,7 @@ impl Settings {
                 node,
                 readers_max,
                 write_queue_max,
+                slow_commit,
                 patience,
                 is_paused,
                 vault,
@@ -200,11 +213,14 @@ impl Settings {
             dev,
             metrics_webhooks: self.metrics_webhooks?,
             log: self.log?.0,
+            log_as_json: self.log_format? == LogFormat::Json,
+            changed,
             grace: self.grace_ms?,
             store,
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
                 sessions_max: self.sessions_max?,
+                slow_call: self.slow_call_ms?,
                 login_failures_max: self.login_failures_max?,
                 address_login_failures_max: self.address_login_failures_max?,
                 login_slowdown: self.login_slowdown_ms?,

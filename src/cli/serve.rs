@@ -36,10 +36,10 @@ ends it at once.";
 /// Serves until a signal comes.
 pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
     let config = flags.load()?;
-    telemetry::init(&config.log).map_err(Failure::usage)?;
+    telemetry::init(&config.log, config.log_as_json).map_err(Failure::usage)?;
     if !config.passed_over.is_empty() {
-        let names = config.passed_over.join(", ");
-        tracing::info!(names, "variables that the platform sets for a service of this name are passed over");
+        let variables = config.passed_over.join(", ");
+        tracing::info!(variables, "variables that the platform sets for a service of this name are passed over");
     }
     if config.dev {
         make_demo_user(&config)?;
@@ -79,26 +79,33 @@ pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> 
 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
-    let (dev, store) = (config.dev, config.store.clone());
+    let (dev, store, for_machines) = (config.dev, config.store.clone(), config.log_as_json);
+    let changed = config.changed.join(" ");
     let server = tokio::select! {
         server = Server::start(config, Hooks::default()) => server.map_err(Failure::failed)?,
         () = signals.next() => return Ok(()),
     };
     let address = server.local_addr();
     tell(&format!("tallyhook listening on http://{address}"))?;
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, %address, ops_address = %server.ops_addr(), %store, changed, "the server is ready");
     supervisor::tell_ready();
     // Beside the running server, which has the store for itself by now.
     let look = || Admin::open(&store).map_err(Failure::failed)?.found().map_err(Failure::failed);
     match tokio::task::block_in_place(look) {
+        Ok(_) if for_machines => {}
         Ok(found) => say(&greeting(&store, found, address)),
-        Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
+        Err(failure) => tracing::warn!(cause = ?failure, "the store could not be looked at"),
     }
-    if dev {
+    if dev && !for_machines {
         say(&first_call(&program(), address));
     }
     signals.next().await;
     supervisor::tell_stopping();
-    say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
+    match for_machines {
+        true => tracing::info!("the server stops; what is in progress may end"),
+        false => say("tallyhook: stopping; what is in progress may end; another signal ends it at once"),
+    }
     stop(server, &mut signals).await
 }
 
