@@ -106,10 +106,10 @@ impl Server {
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
         let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
         let worker = Worker::start(config.delivery, parts).await?;
-        let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), clock.clone()));
         let surveyor = tokio::spawn(survey::keep(Arc::clone(&store), Arc::clone(&metrics), clock.clone()));
         let health = Arc::new(Health::new(Arc::clone(&upkeep), worker.pulse().clone(), &metrics));
-        let service = Arc::new(Service::new(config.service, store, guard, clock, metrics));
+        let service = Arc::new(Service::new(config.service, store, guard, clock.clone(), metrics));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), Arc::clone(&service), clock));
         let failed = |address, flag| move |cause| StartError::Listen { address, flag, cause };
         let ops = match (ops_socket, config.ops_listen) {
             (Some(socket), Some(address)) => {
@@ -204,14 +204,15 @@ async fn bind(address: SocketAddr, flag: &'static str) -> Result<TcpListener, St
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, flag, cause })
 }
 
-/// Has the store swept now and every minute.
-async fn sweep(store: Arc<dyn Upkeep>, clock: Clock) {
+/// Has the store swept now and every minute, and the log told what was refused.
+async fn sweep(store: Arc<dyn Upkeep>, service: Arc<Service>, clock: Clock) {
     let mut next = clock.now();
     loop {
         let now = clock.now();
         // One that is further away was set before the clock went back.
         if now >= next || next.since(now) > SWEEP_INTERVAL {
             store.sweep();
+            service.tell_refusals();
             next = now.after(SWEEP_INTERVAL);
         }
         clock.wait_until(Some(next)).await;

@@ -28,7 +28,7 @@ pub use self::names::{
     URL_VARIABLE, USER_VARIABLE,
 };
 pub use self::rule::{Rule, Unit};
-use self::setting::{OneFile, StoreAddress};
+use self::setting::{LogFormat, OneFile, StoreAddress};
 use crate::api::tls::{self, Tls};
 use crate::{api, delivery, service, store};
 
@@ -70,6 +70,10 @@ pub struct Config {
     pub api: api::Config,
     /// Copies of the store that are made while it is served; `None`: none are.
     pub backups: Option<Backups>,
+    /// Whether lines of the log are JSON.
+    pub log_as_json: bool,
+    /// What differs from the defaults, without secrets. Worth a line in the log.
+    pub changed: Vec<String>,
     /// Variables that look like ours and are the platform's, so they say
     /// nothing. Worth a line in the log.
     pub passed_over: Vec<String>,
@@ -141,7 +145,8 @@ impl Config {
             mistakes.push(format!("backup_dir ({}): {problem}", origin("backup_dir", &values)));
             None
         });
-        match settings.into_config([is_named("store"), is_named("store_poll_ms")], tls, backup_dir, passed_over) {
+        let named = [is_named("store"), is_named("store_poll_ms")];
+        match settings.into_config(named, tls, backup_dir, [passed_over, keys::changed(&values)]) {
             Some(config) if mistakes.is_empty() => Ok(config),
             _ => Err(Mistakes(mistakes)),
         }
@@ -222,7 +227,7 @@ impl Settings {
         [named_store, named_poll]: [bool; 2],
         tls: Option<Tls>,
         backup_dir: Option<PathBuf>,
-        passed_over: Vec<String>,
+        [passed_over, changed]: [Vec<String>; 2],
     ) -> Option<Config> {
         let is_shared = matches!(self.store, Some(StoreAddress::Database(_)));
         let terms = self.terms(is_shared)?;
@@ -236,6 +241,7 @@ impl Settings {
             address => address,
         };
         let (readers_max, write_queue_max, is_paused) = (self.readers_max?, self.write_queue_max?, self.paused?);
+        let slow_commit = self.slow_commit_ms?;
         let (durability, busy_timeout, vault) = (self.durability?, self.busy_timeout_ms?, self.master_key_file?.0);
         let (prepare, patience) = (self.store_prepare?, self.publish_patience_ms?);
         let timeouts = store::DatabaseTimeouts {
@@ -267,6 +273,7 @@ impl Settings {
                 busy_timeout,
                 readers_max,
                 write_queue_max,
+                slow_commit,
                 is_paused,
                 vault,
                 terms,
@@ -276,6 +283,7 @@ impl Settings {
                 node,
                 readers_max,
                 write_queue_max,
+                slow_commit,
                 patience,
                 is_paused,
                 vault,
@@ -289,11 +297,14 @@ impl Settings {
             dev,
             metrics_webhooks: self.metrics_webhooks?,
             log: self.log?.0,
+            log_as_json: self.log_format? == LogFormat::Json,
+            changed,
             grace: self.grace_ms?,
             store,
             service: service::Config {
                 session_ttl: self.session_ttl_s?,
                 sessions_max: self.sessions_max?,
+                slow_call: self.slow_call_ms?,
                 login_failures_max: self.login_failures_max?,
                 address_login_failures_max: self.address_login_failures_max?,
                 login_slowdown: self.login_slowdown_ms?,

@@ -212,6 +212,11 @@ impl Metrics {
         self.refusals[limit as usize].inc();
     }
 
+    /// How much was refused so far, by the name of the limit.
+    pub fn refused_so_far(&self) -> Vec<(&'static str, u64)> {
+        Limit::ALL.into_iter().zip(&self.refusals).map(|(limit, counter)| (limit.name(), counter.get())).collect()
+    }
+
     /// Every metric there is.
     pub fn list(&self) -> Vec<Listed> {
         let listed = |described: &Described| {

@@ -23,6 +23,7 @@ pub mod apart;
 pub mod budget;
 mod guard;
 pub mod pulse;
+pub mod sparing;
 pub mod turns;
 
 use std::net::IpAddr;

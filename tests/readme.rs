@@ -6,6 +6,8 @@ mod common;
 mod examples;
 #[path = "common/files.rs"]
 mod files;
+#[path = "readme/log_fields.rs"]
+mod log_fields;
 #[path = "readme/names.rs"]
 mod names;
 #[path = "readme/pages.rs"]

@@ -68,7 +68,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
         ("store", format!("sqlite:{}", store.display())),
     ];
     let config = Config::load(&Sources { flags: flags.into(), ..Sources::default() }).map_err(Failure::failed)?;
-    telemetry::init(&config.log).map_err(Failure::usage)?;
+    telemetry::init(&config.log, config.log_as_json).map_err(Failure::usage)?;
     make_demo_user(&config)?;
     block_on(demo(config, args.exit))
 }

@@ -85,6 +85,7 @@ fn flag(key: &'static Key) -> Arg {
         | Rule::Prepare
         | Rule::Durability
         | Rule::Filter
+        | Rule::LogFormat
         | Rule::Url
         | Rule::File
         | Rule::Name
@@ -103,6 +104,7 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Networks => "CIDR",
         Rule::Ports => "PORTS",
         Rule::Filter => "FILTER",
+        Rule::LogFormat => "text|json",
         Rule::Url => "URL",
         Rule::File => "PATH",
         Rule::Name => "NAME",

@@ -37,10 +37,10 @@ ends it at once. With TLS or a master key, SIGHUP has their files read anew.";
 /// Serves until a signal comes.
 pub fn run(flags: &ServeFlags) -> Result<(), Failure> {
     let config = flags.load()?;
-    telemetry::init(&config.log).map_err(Failure::usage)?;
+    telemetry::init(&config.log, config.log_as_json).map_err(Failure::usage)?;
     if !config.passed_over.is_empty() {
-        let names = config.passed_over.join(", ");
-        tracing::info!(names, "variables that the platform sets for a service of this name are passed over");
+        let variables = config.passed_over.join(", ");
+        tracing::info!(variables, "variables that the platform sets for a service of this name are passed over");
     }
     if config.dev {
         make_demo_user(&config)?;
@@ -81,6 +81,7 @@ pub async fn stop(server: Server, signals: &mut Signals) -> Result<(), Failure> 
 async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let (dev, store, backups) = (config.dev, config.store.clone(), config.backups.clone());
+    let (for_machines, changed) = (config.log_as_json, config.changed.join(" "));
     // Without files to read anew, it ends the server as it ends any program.
     let has_files = config.api.tls.is_some() || !store.vault().ids().is_empty();
     let mut hangups = has_files.then(Hangups::catch).transpose()?;
@@ -94,12 +95,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     let url = server.url();
     tell(&format!("tallyhook listening on {url}"))?;
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, address = url, ops_address = server.ops_url(), %store, changed, "the server is ready");
     supervisor::tell_ready();
     match found {
+        Ok(_) if for_machines => {}
         Ok(found) => say(&greeting(&store, found, &url)),
-        Err(failure) => tracing::warn!(?failure, "the store could not be looked at"),
+        Err(failure) => tracing::warn!(cause = ?failure, "the store could not be looked at"),
     }
-    if dev {
+    if dev && !for_machines {
         say(&first_call(&program(), &url));
     }
     let copies = match (backups, &store) {
@@ -120,7 +124,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     if let Some(copies) = copies {
         copies.abort();
     }
-    say("tallyhook: stopping; what is in progress may end; another signal ends it at once");
+    match for_machines {
+        true => tracing::info!("the server stops; what is in progress may end"),
+        false => say("tallyhook: stopping; what is in progress may end; another signal ends it at once"),
+    }
     stop(server, &mut signals).await
 }
 

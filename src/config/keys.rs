@@ -8,8 +8,8 @@ use ::config::{Map, Value};
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
-    CaFile, Filter, MasterKeys, Networks, NodeName, OneFile, OpsAddress, OtherStore, Ports, PublicUrl, Roles, Setting,
-    StoreAddress,
+    CaFile, Filter, LogFormat, MasterKeys, Networks, NodeName, OneFile, OpsAddress, OtherStore, Ports, PublicUrl,
+    Roles, Setting, StoreAddress, plain,
 };
 use crate::store::{Durability, Prepare};
 
@@ -143,6 +143,14 @@ keys! {
     metrics_webhooks: usize = "0", count(0, 1_000);
     /// What to log to stderr, such as debug or info,tallyhook::delivery=debug.
     log: Filter = "info", Rule::Filter;
+    /// How lines of the log are written: text for people; json, an object in each line, for
+    /// machines.
+    log_format: LogFormat = "text", Rule::LogFormat;
+    /// Calls that take so long have a line in the log; 0 for none. What waits on purpose, such
+    /// as delivery.pull, does not count.
+    slow_call_ms: Duration = "1000", millis(0, 600_000);
+    /// Commits of the store that take so long have a line in the log; 0 for none.
+    slow_commit_ms: Duration = "1000", millis(0, 600_000);
     /// How long a session lives after its last use.
     session_ttl_s: Duration = "3600", seconds(1, 2_592_000);
     /// The most sessions of one user; one more ends the one that has not been used for longest.
@@ -333,6 +341,17 @@ keys! {
     answers_bytes_max: usize = "33554432", bytes(1_048_576, 68_719_476_736);
     /// How much of an answer's body is read for the log of attempts.
     answer_bytes_max: usize = "100000", bytes(0, 1_048_576);
+}
+
+/// What differs from the defaults, one `key=value` each. Of an address that may have a
+/// password in it, only that it is set.
+pub fn changed(values: &Map<String, Value>) -> Vec<String> {
+    let is_changed = |key: &&Key| origin(key.name, values) != DEFAULT_ORIGIN;
+    let told = |key: &Key| match (key.rule, values.get(key.name)) {
+        (Rule::Store | Rule::Database | Rule::Url, _) | (_, None) => key.name.to_owned(),
+        (_, Some(value)) => format!("{}={}", key.name, plain(value)),
+    };
+    KEYS.iter().filter(is_changed).map(told).collect()
 }
 
 /// Where a value was set.

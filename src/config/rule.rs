@@ -21,6 +21,8 @@ pub enum Rule {
     Ports,
     /// A filter of `tracing`.
     Filter,
+    /// `text` or `json`.
+    LogFormat,
     /// An http or https URL.
     Url,
     /// A file that is read at the start.
@@ -68,6 +70,7 @@ impl Rule {
             Self::Networks => "networks or addresses".to_owned(),
             Self::Ports => "ports or ranges".to_owned(),
             Self::Filter => "a filter of tracing".to_owned(),
+            Self::LogFormat => "text or json".to_owned(),
             Self::Url => "an http or https URL".to_owned(),
             Self::File => "a path".to_owned(),
             Self::Name => "a name".to_owned(),

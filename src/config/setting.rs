@@ -50,6 +50,14 @@ pub struct Networks(pub Vec<IpNet>);
 pub struct Ports(pub Vec<RangeInclusive<u16>>);
 /// A filter that `tracing` understands.
 pub struct Filter(pub String);
+/// How lines of the log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
 /// What a file of certificates has one trust; nothing if there is no file.
 pub struct CaFile(pub Trusted);
 /// The keys that seal secrets; none if there is no file.
@@ -165,6 +173,16 @@ impl Setting for Durability {
             Some("full") => Ok(Self::Full),
             Some("normal") => Ok(Self::Normal),
             _ => Err(format!("{} is no durability; write {}", shown(value), rule.allowed())),
+        }
+    }
+}
+
+impl Setting for LogFormat {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("text") => Ok(Self::Text),
+            Some("json") => Ok(Self::Json),
+            _ => Err(format!("{} is no format of the log; write {}", shown(value), rule.allowed())),
         }
     }
 }
@@ -357,6 +375,14 @@ fn text(value: &Value) -> Option<&str> {
     match &value.kind {
         ValueKind::String(text) => Some(text),
         _ => None,
+    }
+}
+
+/// A value as one would write it in a variable.
+pub fn plain(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
     }
 }
 

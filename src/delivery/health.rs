@@ -94,6 +94,11 @@ impl ReceiverHealth {
         self.window.size
     }
 
+    /// True if the last attempt failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
+    }
+
     /// True while the breaker is open.
     pub fn is_open(&self) -> bool {
         self.failures >= BREAKER_FAILURES

@@ -19,6 +19,7 @@ use super::health::{Feedback, ReceiverHealth};
 use super::held::{HeldNumbers, Taken};
 use super::load::{LaneState, Load, Share, Term};
 use super::reading::{NextDue, PendingRead, Retries};
+use super::telling::Doing;
 use crate::domain::delivery::Verdict;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::rate::RateGate;
@@ -477,6 +478,11 @@ impl Lane {
     /// True if its receiver took the last deliveries.
     pub fn is_trusted(&self) -> bool {
         self.health.is_trusted()
+    }
+
+    /// How its receiver is doing.
+    pub fn doing(&self) -> Doing {
+        Doing { is_failing: self.health.is_failing(), is_open: self.health.is_open() }
     }
 
     /// What it is doing.

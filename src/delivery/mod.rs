@@ -17,6 +17,7 @@ mod model;
 mod pace;
 mod poll;
 mod pool;
+mod prepared;
 mod readable;
 mod reading;
 mod recording;
@@ -25,6 +26,7 @@ mod sessions;
 #[cfg(test)]
 mod sim;
 mod stream;
+mod telling;
 mod tenant;
 pub mod worker;
 

@@ -19,6 +19,7 @@ use super::Config;
 use super::health::Feedback;
 use super::lane::Lane;
 use super::load::{LaneStates, Load, Share, Term};
+use super::telling::Doing;
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
@@ -485,6 +486,16 @@ impl Scheduler {
             None => lane.reading_failed(now.after(REST)),
             Some(Loaded { page, next_due }) => lane.read(want, page, next_due, through, now),
         });
+    }
+
+    /// A webhook as it was last announced.
+    pub fn webhook(&self, id: WebhookId) -> Option<&Arc<Webhook>> {
+        self.lanes.get(&id).map(|lane| &lane.webhook)
+    }
+
+    /// How its receiver is doing.
+    pub fn doing(&self, id: WebhookId) -> Option<Doing> {
+        self.lanes.get(&id).map(Lane::doing)
     }
 
     /// Requests under way.

@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::HeaderMap;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -25,17 +23,17 @@ use super::judging::judge;
 use super::load::Term;
 use super::pace::Pace;
 use super::poll::Poll;
+use super::prepared::Prepared;
 use super::recording::{Ended, Recorded, Recorder};
 use super::scheduler::comparison::{Compared, Comparison, Redefine};
 use super::scheduler::{Action, Scheduler};
+use super::telling::Telling;
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome};
-use crate::domain::id::{IncrementId, MerchantId, StoreId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::Metrics;
-use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
-use crate::render::spelling::Spelling;
-use crate::render::{self, TooLarge};
+use crate::render;
 use crate::store::mailbox::Mailbox;
 use crate::store::tending::Tending;
 use crate::store::{Glimpse, Loaded, Outbox, Parcel, StoreError, Want};
@@ -118,8 +116,8 @@ impl Worker {
             scheduler.allow(pace.allowed());
             let gauges = Gauges::new(&parts.metrics);
             let tending = Arc::clone(parts.mailbox.tending());
-            let (recorder, comparison) = (Recorder::new(), None);
-            let run = Run { scheduler, tending, pace, gauges, poll, comparison, context, recorder };
+            let (recorder, comparison, telling) = (Recorder::new(), None, Telling::default());
+            let run = Run { scheduler, tending, pace, gauges, telling, poll, comparison, context, recorder };
             runtime.block_on(run.run(parts.mailbox, reported, stopped, beating));
             // A look-up of a name can't be broken off, and nobody waits for it.
             runtime.shutdown_background();
@@ -215,6 +213,8 @@ struct Run {
     tending: Arc<Tending>,
     pace: Pace,
     gauges: Gauges,
+    /// What the log is told of webhooks.
+    telling: Telling,
     poll: Poll,
     /// How all webhooks stood, as far as the lanes were not compared with it yet.
     comparison: Option<Comparison>,
@@ -238,7 +238,7 @@ impl Run {
             self.glance(&mailbox);
             self.compare_some(&mailbox);
             let is_done = work::step("the delivery thread", || {
-                self.scheduler.absorb(mailbox.take());
+                self.absorb(&mailbox);
                 let now = self.context.clock.now();
                 // Others may be sending already, unless the leases can be relied on.
                 let max = if self.tending.is_sure() { ACTIONS_PER_STEP } else { 0 };
@@ -322,6 +322,15 @@ impl Run {
         };
     }
 
+    /// Takes in what the store has committed.
+    fn absorb(&mut self, mailbox: &Mailbox) {
+        let news = mailbox.take();
+        for (id, webhook) in &news.changed {
+            self.telling.redefined(self.scheduler.webhook(*id), webhook.as_ref(), self.context.clock.now());
+        }
+        self.scheduler.absorb(news);
+    }
+
     fn hear(&mut self, report: Report, mailbox: &Mailbox) {
         match report {
             Report::Sent(sent) => {
@@ -329,7 +338,11 @@ impl Run {
                 self.pace.heard(ended_at, Instant::now());
                 let took = self.context.clock.now().since(parcel.numbered_at);
                 self.gauges.ended(outcome.webhook_id, outcome.attempt.error.as_ref(), took);
-                outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, self.context.clock.now());
+                let (now, before) = (self.context.clock.now(), self.scheduler.doing(outcome.webhook_id));
+                outcome.pause = self.scheduler.sent(term, parcel, &outcome, feedback, now);
+                if let Some(states) = before.zip(self.scheduler.doing(outcome.webhook_id)) {
+                    self.telling.attempted(&outcome, states.into(), now);
+                }
                 self.recorder.take_on(Ended { outcome, kept, term });
             }
             Report::Unsent { webhook_id, merchant_id, parcel, is_failed, term } => {
@@ -347,7 +360,7 @@ impl Run {
                 self.recorder.heard(&recorded);
                 // What the commit changed was announced before it was answered:
                 // a webhook that answered 410 stops before its numbers are free.
-                self.scheduler.absorb(mailbox.take());
+                self.absorb(mailbox);
                 for (outcome, term) in recorded.each() {
                     self.tending.end(outcome.merchant_id);
                     self.scheduler.recorded(term, outcome);
@@ -551,30 +564,5 @@ impl Context {
     async fn report(&self, report: Report) {
         // The worker stops listening only when it stops altogether.
         let _ = self.reports.send(report).await;
-    }
-}
-
-/// A request that is ready to be made.
-struct Prepared {
-    headers: HeaderMap,
-    spelling: Spelling,
-    body: Bytes,
-    /// The headers for the log.
-    logged: String,
-}
-
-impl Prepared {
-    fn new(
-        store_id: &StoreId,
-        webhook: &Webhook,
-        parcel: &Parcel,
-        now: Timestamp,
-        bytes_max: usize,
-    ) -> Result<Self, TooLarge> {
-        let body = render::body(webhook.webhook_id, parcel, bytes_max)?;
-        let headers = render::headers(store_id, webhook, parcel, now, &body);
-        let spelling = render::spelling(webhook, parcel);
-        let logged = log_headers(&headers, &spelling, LOG_HEADERS_CHARS_MAX);
-        Ok(Self { headers, spelling, body, logged })
     }
 }

@@ -178,8 +178,8 @@ impl Service {
         let Shown { credentials, peer } = &*caller.shown;
         let user = match credentials {
             Credentials::Basic { name, key } => {
-                let found = self.user_with(name, key, Origin::of(*peer)).await?;
-                enabled(found.ok_or(FaultCode::AccessDenied)?)?
+                let looked = self.user_with(name, key, Origin::of(*peer)).await?;
+                enabled(looked.found.ok_or(FaultCode::AccessDenied)?)?
             }
             others => self.user_of(others, *peer).await?,
         };
@@ -201,7 +201,10 @@ impl Service {
                 let user = self.store.user(UserBy::Key(hash), Account::of_stranger(peer)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?.filter(|user| self.admits(user));
                 let found = user.and_then(|user| Some((user.keys.counts(hash, self.clock.now())?, user)));
-                let (counts, user) = found.ok_or(FaultCode::AccessDenied)?;
+                let (counts, user) = found.ok_or_else(|| {
+                    self.telling.login_failed(None, peer);
+                    FaultCode::AccessDenied
+                })?;
                 enabled((user, counts))
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
@@ -246,9 +249,11 @@ impl Service {
         if self.failed_logins.wait(name, address, whole, self.clock.now()).is_some() {
             self.slow_down().await;
         }
-        match self.user_with(name, key, address).await? {
+        let Looked { is_known, found } = self.user_with(name, key, address).await?;
+        match found {
             Some(found) => enabled(found),
             None => {
+                self.telling.login_failed(is_known.then_some(name), peer);
                 let now = self.clock.now();
                 if let Some(wait) = self.failed_logins.wait(name, address, whole, now) {
                     return Err(self.refused(Limit::LoginFailures, too_many_attempts(wait)));
@@ -261,12 +266,13 @@ impl Service {
 
     /// The user of that name who is let in, if the key is its key, or was until
     /// lately.
-    async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Option<(User, Counts)>, Fault> {
+    async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Looked, Fault> {
         let user = self.store.user(UserBy::Name(name), address.into()).await;
         let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let none = Keys { current: KeyHash([0; 32]), old: None };
         let counts = user.as_ref().map_or(none, |user| user.keys).counts(KeyHash::of(key), self.clock.now());
-        Ok(user.filter(|user| self.admits(user)).zip(counts))
+        let is_known = user.is_some();
+        Ok(Looked { is_known, found: user.filter(|user| self.admits(user)).zip(counts) })
     }
 
     /// Waits as long as a guess has to take.
@@ -281,6 +287,14 @@ impl Service {
     fn admits(&self, user: &User) -> bool {
         user.revoked_at.is_none() && (self.config.dev || !user.is_demo)
     }
+}
+
+/// A user, looked up by name and key.
+struct Looked {
+    /// There is one of that name.
+    is_known: bool,
+    /// It, and how long its key counts, if that is the right one.
+    found: Option<(User, Counts)>,
 }
 
 fn too_many_attempts(wait: Duration) -> Fault {

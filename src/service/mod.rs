@@ -17,6 +17,7 @@ pub mod resend;
 mod schemas;
 pub mod search;
 pub mod survey;
+mod telling;
 pub mod topic;
 pub mod user;
 pub mod webhook;
@@ -33,6 +34,7 @@ use self::places::Places;
 use self::rate::CallRate;
 use self::refused_publishes::RefusedPublishes;
 use self::schemas::Schemas;
+use self::telling::Telling;
 use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
@@ -61,6 +63,8 @@ const HEAVY_PART: usize = 16;
 pub struct Config {
     /// How long a session lives after its last use.
     pub session_ttl: Duration,
+    /// Calls that take so long are told of; zero: none.
+    pub slow_call: Duration,
     /// The most sessions a user may have; one more ends the oldest.
     pub sessions_max: u32,
     /// Failed logins of one user from one address in a minute, before more are
@@ -142,6 +146,7 @@ pub struct Service {
     heavy_turns: Arc<Turns>,
     schemas: Schemas,
     refused_publishes: RefusedPublishes,
+    telling: Telling,
     /// For what takes long: building bodies, matching rows against what
     /// callers look for.
     apart: Apart,
@@ -179,6 +184,7 @@ impl Service {
             heavy_turns,
             schemas,
             refused_publishes: RefusedPublishes::new(&metrics),
+            telling: Telling::default(),
             apart,
             metrics,
             is_closing,
@@ -273,6 +279,16 @@ impl Service {
     fn refused(&self, limit: Limit, fault: Fault) -> Fault {
         self.metrics.refused(limit);
         fault
+    }
+
+    /// Tells the log what was refused since the last time.
+    pub fn tell_refusals(&self) {
+        self.telling.refusals(&self.metrics);
+    }
+
+    /// Tells the log of a call that took long.
+    pub fn tell_of_call(&self, method: &str, took: Duration) {
+        self.telling.call_ended(method, took, self.config.slow_call);
     }
 
     /// What the server counts of itself.

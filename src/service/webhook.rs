@@ -239,7 +239,9 @@ impl Service {
         let spec = self.check_target(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let created = self.store.create_webhook(caller.by(), spec, self.config.webhooks_max).await;
-        created.map_err(|cause| CREATE.fault(cause))
+        let created = created.map_err(|cause| CREATE.fault(cause))?;
+        self.telling.webhook_changed(caller.by(), &caller.merchant_code, created.webhook_id, "made");
+        Ok(created)
     }
 
     /// Changes a webhook and returns it as it is then; what is left out stays.
@@ -288,8 +290,17 @@ impl Service {
     }
 
     async fn alter_webhook(&self, caller: &Caller, id: WebhookId, what: Alteration) -> Result<Webhook, Fault> {
+        let done = match &what {
+            Alteration::Update(_) => "changed",
+            Alteration::Enable => "enabled",
+            Alteration::Pause(true) => "paused",
+            Alteration::Pause(false) => "resumed",
+            Alteration::RotateSecret(..) => "given another secret",
+        };
         let altered = self.store.alter_webhook(caller.by(), id, what).await;
-        altered.map_err(|cause| about(id, UPDATE.fault(cause)))
+        let altered = altered.map_err(|cause| about(id, UPDATE.fault(cause)))?;
+        self.telling.webhook_changed(caller.by(), &caller.merchant_code, id, done);
+        Ok(altered)
     }
 
     /// How long what was replaced counts yet, if it is said to be so long.
@@ -316,7 +327,15 @@ impl Service {
         };
         match self.store.set_active(caller.by(), which, on).await {
             Ok(0) => Err(Fault::new(FaultCode::StatusNotChanged).detail(missing)),
-            Ok(_) => Ok(()),
+            Ok(count) => {
+                self.telling.webhooks_switched(
+                    caller.by(),
+                    &caller.merchant_code,
+                    count as u64,
+                    if on { "on" } else { "off" },
+                );
+                Ok(())
+            }
             Err(cause) => Err(STATUS.fault(cause)),
         }
     }
@@ -325,7 +344,9 @@ impl Service {
     pub async fn delete_webhook(&self, caller: &Caller, id: WebhookId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
         let deleted = self.store.delete_webhook(caller.by(), id).await;
-        deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))
+        deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))?;
+        self.telling.webhook_changed(caller.by(), &caller.merchant_code, id, "deleted");
+        Ok(())
     }
 
     /// A literal address, or a port, that nothing may be delivered to is refused at once;

@@ -1,8 +1,14 @@
 //! What a store says of its commits, for whoever watches the server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
 
 use crate::metrics::{Counter, Gauge, Histogram, Metrics};
+use crate::work::sparing::Sparing;
+
+/// Slow commits that are told of in a minute.
+const SLOW_TOLD_MAX: u32 = 10;
 
 /// What is counted of commits.
 pub struct CommitCounts {
@@ -13,11 +19,14 @@ pub struct CommitCounts {
     time: Histogram,
     chores: Gauge,
     left_out: Counter,
+    /// Commits that take so long are told of; zero: none.
+    slow: Duration,
+    told: Sparing,
 }
 
 impl CommitCounts {
-    /// Those of a server.
-    pub fn new(metrics: &Metrics) -> Self {
+    /// Those of a server. Commits that take `slow` have a line in the log, unless that is zero.
+    pub fn new(metrics: &Metrics, slow: Duration) -> Self {
         Self {
             committed: metrics.commits.child(&["committed"]),
             failed: metrics.commits.child(&["failed"]),
@@ -26,6 +35,8 @@ impl CommitCounts {
             time: metrics.commit_seconds.clone(),
             chores: metrics.chores_waiting.clone(),
             left_out: metrics.outcomes_refused.clone(),
+            slow,
+            told: Sparing::new(SLOW_TOLD_MAX),
         }
     }
 
@@ -35,6 +46,13 @@ impl CommitCounts {
         self.changes.observe(changes as u64);
         self.rows.observe(rows as u64);
         self.time.observe(took.as_micros().try_into().unwrap_or(u64::MAX));
+        if !self.slow.is_zero()
+            && took >= self.slow
+            && let Some(withheld) = self.told.admit(Instant::now())
+        {
+            let took_ms = took.as_millis() as u64;
+            warn!(took_ms, changes, rows, withheld, "a commit took long");
+        }
     }
 
     /// A commit failed, or could not be begun.

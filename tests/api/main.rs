@@ -13,6 +13,7 @@ mod tools;
 mod auth;
 mod http;
 mod load;
+mod logs;
 mod openrpc;
 mod ops;
 mod proxied;

@@ -10,6 +10,7 @@ mod bench;
 mod calling;
 mod check;
 mod keys;
+mod logs;
 mod migrate;
 mod monitoring;
 mod nodes;

@@ -118,6 +118,7 @@ fn config(url: &str, settings: &Settings) -> Config {
         },
         readers_max: 2,
         write_queue_max: 100,
+        slow_commit: Duration::ZERO,
         patience: Duration::from_secs(60),
         is_paused: false,
         vault: Arc::default(),

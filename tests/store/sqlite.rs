@@ -78,6 +78,7 @@ fn config(folder: &Path, settings: &Settings) -> FileConfig {
         busy_timeout: Duration::from_secs(5),
         readers_max: 2,
         write_queue_max: 100,
+        slow_commit: Duration::ZERO,
         is_paused: false,
         vault: Arc::default(),
         terms: settings.terms(),

@@ -17,7 +17,7 @@ mod window;
 mod xml;
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -227,7 +227,10 @@ impl Handler {
             let object = path.first().map(|(_, value)| value.clone());
             let operation = &self.dialect.operations[self.place];
             let running = self.begin(&parts, path, caller, body).await?;
-            let answer = running.await.map_err(|refusal| Refusal { object, ..refusal })?;
+            let began = Instant::now();
+            let answer = running.await.map_err(|refusal| Refusal { object, ..refusal });
+            self.service.tell_of_call(operation.path, began.elapsed());
+            let answer = answer?;
             if operation.status == StatusCode::NO_CONTENT {
                 return Ok(StatusCode::NO_CONTENT.into_response());
             }

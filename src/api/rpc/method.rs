@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -240,7 +241,7 @@ impl Method {
         let run: Run = Box::new(move |spec, request, caller, args| {
             let service = Arc::clone(&request.service);
             let account = caller.as_ref().map_or(Account::of_stranger(request.context.peer), Account::from);
-            let turn_of = spec.turn;
+            let (turn_of, name) = (spec.turn, spec.name);
             let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
             Ok(Box::pin(async move {
                 let _turn = match turn_of {
@@ -248,7 +249,13 @@ impl Method {
                     TurnOf::HeavyCalls => Some(service.heavy_turn(account).await),
                     TurnOf::None => None,
                 };
-                reply(answer.await?)
+                let began = Instant::now();
+                let answer = answer.await;
+                // Others have calls run that are told of themselves, or wait on purpose.
+                if turn_of != TurnOf::None {
+                    service.tell_of_call(name, began.elapsed());
+                }
+                reply(answer?)
             }))
         });
         Self { spec, is_relay: false, run, counts: None }
@@ -552,7 +559,7 @@ impl Table {
             if is_long { service.apart(account, prepare).await.and_then(|prepared| prepared) } else { prepare() };
         let running = prepared.map_err(described)?;
         let ran = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(path, "a method panicked");
+            tracing::error!(method = path, "a method panicked");
             Err(FaultCode::Internal.into())
         });
         ran.inspect(|_| method.succeeded()).map_err(described)

@@ -189,7 +189,10 @@ fn begin_pruning(work: &mut Work<'_>) -> Result<()> {
     let (now, retention, is_under_way) = (work.now, work.book.terms.retention, work.engine().is_pruning());
     let used = work.engine().load(&wants, now)?.used_bytes;
     match work.book.pruning.begin(retention, used, is_under_way, now) {
-        Some(before) => work.engine().begin_pruning(before),
+        Some(before) => {
+            work.book.pruning.attempts = 0;
+            work.engine().begin_pruning(before)
+        }
         None => Ok(()),
     }
 }
@@ -207,9 +210,14 @@ fn prune_some(work: &mut Work<'_>) -> Result<bool> {
     let kept_from = work.book.fanouts.first_event();
     for (id, bytes) in work.engine().prune(kept_from)? {
         work.book.logs.shrink(id, bytes);
+        work.book.pruning.attempts += 1;
     }
-    if !work.engine().is_pruning() && work.book.pruning.end() {
-        begin_pruning(work)?;
+    if !work.engine().is_pruning() {
+        let attempts = work.book.pruning.attempts;
+        tracing::info!(attempts, "what had ended long ago was pruned");
+        if work.book.pruning.end() {
+            begin_pruning(work)?;
+        }
     }
     Ok(true)
 }

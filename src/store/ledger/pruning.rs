@@ -37,6 +37,8 @@ pub struct Pruning {
     is_short: bool,
     /// It was time for another while one was under way.
     is_awaited: bool,
+    /// Attempts that the pass has taken so far.
+    pub attempts: u64,
 }
 
 impl Pruning {

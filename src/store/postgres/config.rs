@@ -18,6 +18,8 @@ pub struct Config {
     pub readers_max: u32,
     /// Changes that may wait for the writer before more are refused.
     pub write_queue_max: usize,
+    /// Commits that take so long are told of; zero: none.
+    pub slow_commit: Duration,
     /// How long a change may wait for its turn, and its transaction may take.
     pub patience: Duration,
     /// Whether nothing is sent, however much there is to send.

@@ -193,7 +193,7 @@ impl Follows {
             for merchant in left {
                 let Some(followed) = self.followed.get_mut(&merchant) else { continue };
                 if asked_at.duration_since(followed.read_at) > READ_WITHIN {
-                    warn!(%merchant, "what was committed could not be followed for too long");
+                    warn!(merchant_id = %merchant, "what was committed could not be followed for too long");
                     self.feed.tell_gap(merchant);
                 }
                 followed.read_at = asked_at;
@@ -244,7 +244,7 @@ impl Follows {
                 followed.marked_at = asked_at;
             }
             if had_ended {
-                warn!(%merchant, "what was committed was not noted for some time");
+                warn!(merchant_id = %merchant, "what was committed was not noted for some time");
                 self.feed.tell_gap(merchant);
             }
         }

@@ -137,6 +137,7 @@ impl Writer {
     ) -> Self {
         Self {
             desk,
+            counts: CommitCounts::new(metrics, config.slow_commit),
             config,
             clock,
             queue,
@@ -152,7 +153,6 @@ impl Writer {
             chores_rest_until: None,
             commits: watch::Sender::new(0),
             trouble: watch::Sender::new(None),
-            counts: CommitCounts::new(metrics),
         }
     }
 

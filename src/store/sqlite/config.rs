@@ -30,6 +30,8 @@ pub struct Config {
     pub readers_max: u32,
     /// Changes that may wait for the writer before more are refused.
     pub write_queue_max: usize,
+    /// Commits that take so long are told of; zero: none.
+    pub slow_commit: Duration,
     /// Whether nothing is sent, however much there is to send.
     pub is_paused: bool,
     /// Seals secrets.
