@@ -68,12 +68,12 @@ pub struct Config {
     pub delivery: delivery::Config,
     /// The listener.
     pub api: api::Config,
-    /// Copies of the store that are made while it is served; `None`: none are.
-    pub backups: Option<Backups>,
     /// Whether lines of the log are JSON.
     pub log_as_json: bool,
     /// What differs from the defaults, without secrets. Worth a line in the log.
     pub changed: Vec<String>,
+    /// Copies of the store that are made while it is served; `None`: none are.
+    pub backups: Option<Backups>,
     /// Variables that look like ours and are the platform's, so they say
     /// nothing. Worth a line in the log.
     pub passed_over: Vec<String>,

@@ -95,8 +95,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     };
     let url = server.url();
     tell(&format!("tallyhook listening on {url}"))?;
-    let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, address = url, ops_address = server.ops_url(), %store, changed, "the server is ready");
+    let (version, ops_url) = (env!("CARGO_PKG_VERSION"), server.ops_url());
+    tracing::info!(version, url, ops_url, %store, changed, "the server is ready");
     supervisor::tell_ready();
     match found {
         Ok(_) if for_machines => {}

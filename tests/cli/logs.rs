@@ -89,7 +89,7 @@ async fn lines_for_machines_say_what_became_of_a_webhook_and_who_did_what() {
     }
     let ready = told(&lines, "the server is ready");
     assert_eq!((&ready[0]["version"], ready.len()), (&json!(env!("CARGO_PKG_VERSION")), 1), "{ready:?}");
-    assert_eq!(format!("http://{}", ready[0]["address"].as_str().unwrap()), url);
+    assert_eq!((&ready[0]["url"], &ready[0]["ops_url"]), (&json!(url), &json!(url)));
     let changed = ready[0]["changed"].as_str().unwrap();
     assert!(changed.contains("log_format=json") && changed.contains("calls_burst_max=1000"), "{changed}");
     assert!(!changed.contains("sessions_max"), "{changed}");
