@@ -372,15 +372,21 @@ async fn the_healing_receiver_misses_nothing() {
 #[test]
 fn every_snippet_is_tested() {
     let tested = [
+        "every-day.sh",
+        "first-day.sh",
         "first-delivery-calls.sh",
         "first-delivery-curl.sh",
         "first-delivery-receiver.sh",
         "first-delivery-server.sh",
         "healing_receiver.py",
+        "lost-key.sh",
+        "lost-secret.sh",
         "plain_receiver.mjs",
         "plain_receiver.py",
+        "receiver-storm.sh",
         "receiver.mjs",
         "receiver.py",
+        "restore.sh",
         "sdk.sh",
         "tail.sh",
         "tallyhook.toml",
@@ -400,6 +406,32 @@ fn shell(snippet: &str, changes: &[(&str, &str)]) -> Command {
     let text = if text.lines().count() == 1 { format!("exec {text}") } else { text };
     command.args(["-euc", &text]);
     command
+}
+
+/// What an operator types on a first day, on every day and on a bad one, in one shell.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_days_of_an_operator() {
+    const DAYS: [&str; 6] =
+        ["first-day.sh", "every-day.sh", "lost-key.sh", "lost-secret.sh", "receiver-storm.sh", "restore.sh"];
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let bin = folder.path().join("bin");
+    std::fs::create_dir(&bin).expect("a folder can be made");
+    std::os::unix::fs::symlink(PROGRAM, bin.join("tallyhook")).expect("the program can be linked");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    // Its own part of the loopback network, whose ports nobody else has.
+    let process = std::process::id();
+    let address = format!("127.{}.{}.{}", 1 + (process >> 16) % 250, (process >> 8) % 256, process % 254 + 1);
+    let all: String = DAYS.map(|day| snippets()[day].replace("127.0.0.1", &address)).join("\n");
+    let script = format!("trap 'kill %% 2>/dev/null; wait' EXIT\n{all}\necho the end\n");
+    let mut shell = command("bash");
+    shell.args(["-euc", &script]).env("PATH", path).current_dir(folder.path());
+    let output = tokio::task::spawn_blocking(move || shell.output().expect("bash runs")).await.expect("it ends");
+    let (said, problems) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.ends_with("the end\n"), "{said}\n{problems}");
+    assert!(said.contains("\"increment_id\": 1") && said.contains("nothing to tell"), "{said}");
+    assert!(!said.contains("not encrypted"), "{said}");
+    assert!(problems.contains("Its id was"), "{problems}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
