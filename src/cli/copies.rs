@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(copies.due(now), Timestamp::parse_rfc3339("2026-11-30T13:00:00Z").unwrap());
         copies.prune();
         let is_there = |name: &&str| folder.path().join(name).exists();
-        assert_eq!(ours.iter().map(|name| is_there(name)).collect::<Vec<_>>(), [false, true, true]);
-        assert!(others.iter().all(|name| is_there(name)));
+        assert_eq!(ours.iter().map(is_there).collect::<Vec<_>>(), [false, true, true]);
+        assert!(others.iter().all(|name: &&str| is_there(name)));
         // The clock went back by a week.
         let before = Timestamp::parse_rfc3339("2026-11-23T12:00:00Z").unwrap();
         assert_eq!(copies.due(before), before.after(DAY));

@@ -82,9 +82,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let (dev, store, backups) = (config.dev, config.store.clone(), config.backups.clone());
     let (for_machines, changed) = (config.log_as_json, config.changed.join(" "));
-    // Without files to read anew, it ends the server as it ends any program.
+    // Without files to read anew, it ends the server as it ends any program; but whoever started
+    // it as a service means by it that there may be some.
     let has_files = config.api.tls.is_some() || !store.vault().ids().is_empty();
-    let mut hangups = has_files.then(Hangups::catch).transpose()?;
+    let mut hangups = (has_files || supervisor::is_there()).then(Hangups::catch).transpose()?;
     // Before the server has it: a process that opens the file of its store and closes it again loses the locks that
     // SQLite has on it (see `ServeLock`), and with them its log to the next program that comes by.
     let found =

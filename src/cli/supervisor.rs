@@ -4,6 +4,11 @@
 #[cfg(unix)]
 use sd_notify::NotifyState;
 
+/// True if one has started this process, and waits to be told.
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// It serves from now on.
 pub fn tell_ready() {
     #[cfg(unix)]

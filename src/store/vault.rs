@@ -56,7 +56,7 @@ pub struct Place {
 pub struct Vault {
     /// Where they were read.
     file: Option<PathBuf>,
-    keys: RwLock<Arc<Vec<MasterKey>>>,
+    keys: RwLock<Arc<Vec<Arc<MasterKey>>>>,
     /// Counts how often they were exchanged.
     generation: AtomicU64,
 }
@@ -104,10 +104,14 @@ impl Vault {
     }
 
     /// Reads the file once more; false if there is none. If it can't be used, the keys
-    /// stay as they are.
+    /// stay as they are. One that is not there any more opens what it has sealed until the
+    /// next start, which tells if there is such.
     pub fn reload(&self) -> Result<bool, String> {
         let Some(path) = &self.file else { return Ok(false) };
-        let keys = read(path)?;
+        let mut keys = read(path)?;
+        let gone = |old: &&Arc<MasterKey>| keys.iter().all(|key| key.id != old.id);
+        let gone: Vec<_> = self.keys().iter().filter(gone).cloned().collect();
+        keys.extend(gone);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
         self.generation.fetch_add(1, Ordering::Relaxed);
         Ok(true)
@@ -126,7 +130,7 @@ impl Vault {
     /// A secret as it is stored.
     pub fn seal<'a>(&self, place: Place, secret: &'a str) -> Cow<'a, str> {
         let keys = self.keys();
-        let Some(MasterKey { id, key, .. }) = keys.first() else {
+        let Some(MasterKey { id, key, .. }) = keys.first().map(|key| &**key) else {
             return match secret.starts_with(SEALED) || secret.starts_with(PLAIN) {
                 true => format!("{PLAIN}{secret}").into(),
                 false => secret.into(),
@@ -151,7 +155,7 @@ impl Vault {
         let failed = |why: &str| StoreError::failed(format!("{} of webhook {} {why}", place.column, place.webhook));
         let (id, text) = sealed.split_once(':').ok_or_else(|| failed("is damaged"))?;
         let keys = self.keys();
-        let Some(MasterKey { key, .. }) = keys.iter().find(|key| key.id.0 == id) else {
+        let Some(MasterKey { key, .. }) = keys.iter().find(|key| key.id.0 == id).map(|key| &**key) else {
             let there = self.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let there = if there.is_empty() { "there is none".to_owned() } else { format!("there are {there}") };
             return Err(failed(&format!(
@@ -175,7 +179,7 @@ impl Vault {
         }
     }
 
-    fn keys(&self) -> Arc<Vec<MasterKey>> {
+    fn keys(&self) -> Arc<Vec<Arc<MasterKey>>> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -192,13 +196,14 @@ pub fn key_of(stored: &str) -> Option<KeyId> {
     stored.strip_prefix(SEALED)?.split_once(':').map(|(id, _)| KeyId(id.to_owned()))
 }
 
-fn read(path: &Path) -> Result<Vec<MasterKey>, String> {
+fn read(path: &Path) -> Result<Vec<Arc<MasterKey>>, String> {
     let shown = path.display();
     let text = std::fs::read_to_string(path).map_err(|cause| format!("{shown} can't be read: {cause}"))?;
     let mut keys = Vec::new();
     for (number, line) in (1..).zip(text.lines().map(str::trim)) {
         if !line.is_empty() && !line.starts_with('#') {
-            keys.push(MasterKey::read(line).map_err(|problem| format!("{shown}, line {number}: it {problem}"))?);
+            let key = MasterKey::read(line).map_err(|problem| format!("{shown}, line {number}: it {problem}"))?;
+            keys.push(Arc::new(key));
         }
     }
     match keys.len() {
@@ -301,7 +306,9 @@ mod tests {
         assert_eq!(vault.open_secret(HERE, &after).unwrap(), "a secret of tests", "the keys stay as they were");
         write(&path, &[&old]);
         vault.reload().unwrap();
-        let cause = vault.open_secret(HERE, &after).unwrap_err().to_string();
+        assert_eq!(vault.open_secret(HERE, &after).unwrap(), "a secret of tests", "until the next start");
+        assert!(!vault.is_current(&after));
+        let cause = Vault::from_file(&path).unwrap().open_secret(HERE, &after).unwrap_err().to_string();
         assert!(cause.contains(&new.id().to_string()) && cause.contains(&old.id().to_string()), "{cause}");
         assert!(!format!("{vault:?}").contains(KEY_MARK));
     }

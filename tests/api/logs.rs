@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::common::log::{keep, lines_with};
+use crate::common::store::is_postgres;
 use crate::common::{PATIENCE, Start};
 
 #[tokio::test]
@@ -45,6 +46,9 @@ async fn what_takes_long_is_told() {
     call.await.unwrap().unwrap();
     let told = lines_with("a call took long");
     assert!(told.iter().any(|line| line.contains("method=\"topic.register\" took_ms=")), "{told:?}");
-    let told = lines_with("a commit took long");
-    assert!(told.iter().any(|line| line.contains("changes=1")), "{told:?}");
+    // A database has the merchant waited for before a transaction, and not in it.
+    if !is_postgres() {
+        let told = lines_with("a commit took long");
+        assert!(told.iter().any(|line| line.contains("changes=1")), "{told:?}");
+    }
 }

@@ -27,6 +27,8 @@ fn a_supervisor_is_told_when_it_serves_and_when_it_stops() {
     let child = command.env("NOTIFY_SOCKET", &path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut server = Running::of(child, "tallyhook listening on ");
     assert_eq!(told(), "READY=1");
+    // As by systemctl reload; there is nothing to read anew.
+    server.signal("HUP");
     assert_eq!(stdout(&health(&server.url)), "ready\n");
     server.signal("TERM");
     assert_eq!(told(), "STOPPING=1");
