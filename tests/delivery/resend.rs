@@ -84,6 +84,12 @@ async fn a_replay_sends_the_same_numbers_ids_and_bodies() {
     }
 }
 
+/// True if a delivery that had so many attempts, and was asked for once more, has gone out before
+/// the answer to that was read.
+fn has_gone(retried: &Value, attempts: u64) -> bool {
+    retried["attempts"].as_u64().is_some_and(|now| now > attempts)
+}
+
 #[tokio::test]
 async fn what_was_delivered_stays_so_and_what_was_abandoned_is_taken_up_again() {
     let (server, hand) = Start::default().manual().await;
@@ -103,7 +109,8 @@ async fn what_was_delivered_stays_so_and_what_was_abandoned_is_taken_up_again() 
 
     is_down.store(false, Ordering::SeqCst);
     let retried = server.call("delivery.retry", json!([id, 2])).await.unwrap();
-    assert_eq!((&retried["state"], &retried["reason"]), (&json!("pending"), &Value::Null));
+    assert!(has_gone(&retried, 2) || retried["state"] == "pending", "{retried}");
+    assert_eq!(retried["reason"], Value::Null);
     server.until(async || (states(&deliveries(&server, id).await) == ["delivered"; 2]).then_some(())).await;
     assert_eq!(get(&server, id).await["settled_through"], 2, "it never falls");
     drop(hand);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{breakable, deliveries, get, order, publish, states};
+use super::{breakable, deliveries, get, has_gone, order, publish, states};
 use crate::common::manual::{START, webhook};
 use crate::common::{Receiver, Reply, Start, TestServer};
 
@@ -61,7 +61,7 @@ async fn a_pause_is_shown_and_a_retry_goes_out_in_it_and_ends_it() {
         assert_eq!(receiver.so_far().len(), 1, "{kind}");
 
         let retried = server.call("delivery.retry", json!([id, 1])).await.unwrap();
-        assert_eq!((&retried["state"], &retried["next_attempt_at"]), (&json!("pending"), &at_s(0)), "{kind}");
+        assert!(has_gone(&retried, 1) || retried["next_attempt_at"] == at_s(0), "{kind}: {retried}");
         assert_eq!(states(&server.settled(id).await), ["delivered"; 3], "{kind}");
         let sent: Vec<_> = receiver.so_far().iter().map(|arrived| arrived.events()[0].0).collect();
         assert_eq!(sent[..2], [1, 1], "{kind}");
@@ -86,7 +86,7 @@ async fn what_was_never_sent_goes_out_in_a_pause_if_it_is_asked_to_and_a_failure
         server.call("webhook.update", json!([id, {"batch": batch}])).await.unwrap();
         publish(&server, 3).await;
         let retried = server.call("delivery.retry", json!([id, 3])).await.unwrap();
-        assert_eq!(retried["next_attempt_at"], at_s(0));
+        assert!(has_gone(&retried, 0) || retried["next_attempt_at"] == at_s(0), "{retried}");
         server.attempts(id, 3, 1).await;
         come_to_rest(&server, other).await;
         let sent: Vec<_> = receiver.so_far().iter().map(|arrived| arrived.events()[0].0).collect();
