@@ -17,7 +17,7 @@ use super::bouncer::Bouncer;
 pub const NOBODY: u32 = 65_534;
 
 /// What keeps a server going until the end of its input: that of the test program,
-/// however it ends. At each line of it the server, which is dead by then, starts again.
+/// however it ends, and the folder goes then, too. At each line of it the server, which is dead by then, starts again.
 const KEEP: &str = r#"
 programs=$1 data=$2
 shift 2
@@ -39,6 +39,7 @@ done
 kill -QUIT "$server"
 kill -CONT "$server"
 wait "$server"
+rm -rf "$(dirname "$data")"
 "#;
 
 /// Where a server listens unless a test says otherwise.
@@ -74,6 +75,7 @@ impl Postgres {
         std::fs::create_dir(&data).unwrap();
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700)).unwrap();
         if is_root {
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
             chown(&data, Some(NOBODY), Some(NOBODY)).unwrap();
         }
         let mut initdb = Command::new(programs.join("initdb"));

@@ -35,9 +35,10 @@ const MIGRATIONS: &[&str] = &[
 const SCHEMA_VERSION: usize = MIGRATIONS.len();
 /// Statements that a connection keeps prepared.
 const STATEMENTS_MAX: usize = 64;
-/// Pages that the writer keeps, in KiB: an event that goes to a thousand
-/// webhooks changes a page of each.
-const WRITER_CACHE_KIB: i64 = 16 * 1_024;
+/// Pages that the writer keeps, in KiB. More do not make an event that goes to a thousand webhooks
+/// any quicker, and each commit costs more: SQLite moves pages to the far end of the file while it
+/// balances a tree, and then looks through all that it keeps whether they lie beyond the end.
+const WRITER_CACHE_KIB: i64 = 4 * 1_024;
 
 /// Why a file can't be opened as a store. It was left as it was.
 #[derive(Debug, thiserror::Error)]
