@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::config::Config;
 use super::forwarded;
@@ -23,8 +23,10 @@ use super::intake::{Counted, Intake};
 use super::linger::{Lingering, Unread};
 use super::places::{Place, Places, Standing};
 use super::proxied;
+use super::request_id;
 use super::wire::Wire;
 use crate::domain::address::is_within;
+use crate::domain::request_id::RequestId;
 use crate::metrics::{Limit, Metrics, Present};
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
@@ -34,10 +36,14 @@ const HEAD_BYTES_MAX: usize = 128 * 1_024;
 /// What the first record of TLS begins with: it is one of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 
-/// Where a request comes from: who is at the other end of the connection, or
-/// whom a trusted proxy there names; part of each request.
+/// Where a request comes from; part of each request.
 #[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
+pub struct Origin {
+    /// Who is at the other end of the connection, or whom a trusted proxy there names.
+    pub peer: IpAddr,
+    /// What the request is called, by whoever sent it or else by this server.
+    pub request_id: RequestId,
+}
 
 /// A connection's place among those there may be; part of each request. A
 /// connection that outlives its request keeps the permit, is told of the
@@ -206,8 +212,9 @@ impl Door {
         let proxies = config.trusted_proxies.clone();
         let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let mut request = request.map(Body::new);
-            let client = Peer(forwarded::client(peer, request.headers(), &proxies));
-            request.extensions_mut().insert(client);
+            let request_id = request_id::of(request.headers());
+            let peer = forwarded::client(peer, request.headers(), &proxies);
+            request.extensions_mut().insert(Origin { peer, request_id });
             request.extensions_mut().insert(own.clone());
             request.extensions_mut().insert(Arc::clone(&intake));
             let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());
@@ -218,7 +225,10 @@ impl Door {
                     let Ok(response) = router.oneshot(request).await;
                     response
                 };
-                Ok::<_, std::convert::Infallible>(standing.exchange(request, unread, answer).await)
+                let answered = standing.exchange(request, unread, answer);
+                let mut response = answered.instrument(request_id::span(request_id)).await;
+                request_id::note(response.headers_mut(), request_id);
+                Ok::<_, std::convert::Infallible>(response)
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()

@@ -32,6 +32,7 @@ mod list;
 mod ops;
 mod places;
 mod proxied;
+mod request_id;
 pub mod rest;
 pub mod rpc;
 mod text;
@@ -53,7 +54,7 @@ use url::Url;
 
 pub use self::config::Config;
 use self::connection::Door;
-pub use self::connection::{ConnectionPermit, Peer};
+pub use self::connection::{ConnectionPermit, Origin};
 use self::tls::Tls;
 use crate::metrics::Metrics;
 use crate::service::Service;

@@ -148,12 +148,15 @@ pub struct Fault {
     pub nearest: Option<String>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// Whether the server has failed, and its log says how.
+    pub is_logged: bool,
 }
 
 impl Fault {
     /// A fault without further words.
     pub fn new(code: FaultCode) -> Self {
-        Self { code, detail: None, field: None, index: None, nearest: None, retry_after: None }
+        let is_logged = matches!(code, FaultCode::Internal | FaultCode::CreateFailed | FaultCode::DeleteFailed);
+        Self { code, detail: None, field: None, index: None, nearest: None, retry_after: None, is_logged }
     }
 
     /// Adds what was wrong and what would be right.
@@ -198,6 +201,12 @@ impl Fault {
     /// True if what failed is the server's, and trying again makes sense.
     pub fn is_for_now(&self) -> bool {
         self.code == FaultCode::Internal && self.retry_after.is_some()
+    }
+
+    /// Says that the server has failed, and its log says how.
+    pub fn logged(mut self) -> Self {
+        self.is_logged = true;
+        self
     }
 
     /// Says when trying again makes sense.

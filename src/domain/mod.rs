@@ -21,6 +21,7 @@ pub mod page;
 pub mod pause;
 pub mod policy;
 pub mod rate;
+pub mod request_id;
 pub mod retry;
 pub mod secret;
 pub mod signature;

@@ -394,7 +394,7 @@ impl Failures {
             StoreError::Violation(violation) => violation.into_fault(FaultCode::InvalidWebhook),
             StoreError::Failed(cause) => {
                 tracing::error!(%cause, fault = self.failed.number(), "the store failed");
-                let fault = Fault::new(self.failed);
+                let fault = Fault::new(self.failed).logged();
                 // Those whose words announce details.
                 if matches!(
                     self.failed,

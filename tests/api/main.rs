@@ -17,6 +17,7 @@ mod logs;
 mod openrpc;
 mod ops;
 mod proxied;
+mod request_ids;
 mod rest;
 mod rest_documents;
 mod rpc;

@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use crate::common::store::Place;
 use crate::common::{DEMO_KEY, Start, TestServer, basic};
 
+/// What each request is called.
+const REQUEST_ID: &str = "probe";
 /// The specification's code for what a registered method makes of fault 6.
 const INVALID_PARAMS: i64 = -32_602;
 /// What a merchant's user needs for everything.
@@ -57,7 +59,8 @@ impl<'a> User<'a> {
 
     /// Calls any registered method with these params, at a path.
     async fn ask(&self, at: &str, method: &str, params: Value) -> Result<Value, Value> {
-        self.server.rpc_at(at, &[("authorization", &self.authorization)], method, params).await
+        let headers = [("authorization", &*self.authorization), ("x-request-id", REQUEST_ID)];
+        self.server.rpc_at(at, &headers, method, params).await
     }
 
     /// Calls a resource method through `call`.
@@ -100,7 +103,7 @@ impl<'a> User<'a> {
 
             let results = self.ask(at, "multiCall", json!([null, [[path, args]]])).await.expect(at);
             let mut item = json!({"isFault": true, "faultCode": number, "faultMessage": error["message"]});
-            if matches!(number, 3 | 4 | 6) {
+            if matches!(number, 3 | 4 | 6) || error.pointer("/data/request_id").is_some() {
                 item["faultData"] = error["data"].clone();
             }
             assert_eq!(results, json!([item]), "{path} {args} in multiCall at {at}");

@@ -45,7 +45,7 @@ fn fields_of_the_log_are_told() {
     assert!(known.len() > 20 && known.contains("webhook_id"), "{known:?}: they are no longer read");
     let told: BTreeSet<_> =
         table("docs/operating.md", "Fields").into_iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
-    let always = ["timestamp", "level", "target", "message"].map(str::to_owned);
+    let always = ["timestamp", "level", "target", "message", "request_id"].map(str::to_owned);
     assert!(always.iter().all(|field| told.contains(field)), "{told:?}");
     let told: BTreeSet<_> = told.into_iter().filter(|field| !always.contains(field)).collect();
     assert_eq!(told, known);

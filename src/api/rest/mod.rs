@@ -33,7 +33,7 @@ use self::listing::Reply;
 use self::operation::{Answer, Call, Operation};
 pub use self::refusal::Refusal;
 use super::body;
-use super::{Config, Peer, accept_encoding, retry_after};
+use super::{Config, Origin, accept_encoding, retry_after};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::FaultCode;
 use crate::metrics::Limit;
@@ -191,7 +191,7 @@ impl Handler {
         let (parts, body) = request.into_parts();
         let answer = async {
             let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
-            let Peer(peer) = parts.extensions.get().copied().ok_or_else(internal)?;
+            let Origin { peer, .. } = parts.extensions.get().copied().ok_or_else(internal)?;
             let (credentials, metrics) = ((self.dialect.credentials)(&parts.headers), self.service.metrics());
             let found = self.service.authenticate(&credentials, peer).await;
             let caller = found.map_err(|fault| match self.service.count_stranger(peer) {

@@ -13,10 +13,11 @@ use serde_json::value::RawValue;
 
 use super::answer::{Answer, Reply};
 use super::envelope::{
-    Body, Call, INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, Malformed, PARSE_ERROR, Read, Shape, result_frame,
-    write_error,
+    Body, Call, INVALID_REQUEST, METHOD_NOT_FOUND, Malformed, PARSE_ERROR, Read, Shape, result_frame, write_error,
 };
-use super::fault::{Codes, named_error, protocol_error, refused_error, retry_after, specification_error};
+use super::fault::{
+    Codes, internal_error, named_error, protocol_error, refused_error, retry_after, specification_error,
+};
 use super::method::{Context, Outlet};
 use crate::domain::nearest::{nearest, shortened};
 
@@ -61,7 +62,9 @@ impl Dispatcher {
         let mut answer = Answer::default();
         match body {
             // So the vendor's own middleware finds out that somebody answers: docs/wire.md, "Paths".
-            Body::Empty if context.codes == Codes::Vendor => protocol_error(INVALID_REQUEST, NO_METHOD, None).into(),
+            Body::Empty if context.addressee.codes == Codes::Vendor => {
+                protocol_error(INVALID_REQUEST, NO_METHOD, None).into()
+            }
             Body::Empty => whole(PARSE_ERROR, Some("The body is empty; a call is a JSON object.")),
             Body::Nonsense(problem) => whole(PARSE_ERROR, Some(&problem)),
             Body::Single(read) => {
@@ -158,14 +161,14 @@ impl Dispatcher {
         let running = callback(Id::Number(0), call.params, ConnectionId(0), usize::MAX, extensions);
         let Ok(response) = AssertUnwindSafe(running).catch_unwind().await else {
             tracing::error!(method = call.method, "a method panicked");
-            return Err(specification_error(INTERNAL_ERROR, None));
+            return Err(internal_error(context.addressee.request_id));
         };
         if let Some(reply) = outlet.lock().expect("nothing panics while it holds an answer").take() {
             return Ok(reply);
         }
         let outcome: Outcome<'_> = serde_json::from_str(response.as_json().get()).map_err(|cause| {
             tracing::error!(%cause, method = call.method, "a method's answer is no answer");
-            specification_error(INTERNAL_ERROR, None)
+            internal_error(context.addressee.request_id)
         })?;
         match (outcome.error, outcome.result) {
             (Some(error), _) => Err(error.get().to_owned()),
@@ -184,7 +187,8 @@ mod tests {
 
     use super::*;
     use crate::api::rpc::envelope::read_body;
-    use crate::api::rpc::fault::Codes;
+    use crate::api::rpc::fault::{Addressee, Codes};
+    use crate::domain::request_id::RequestId;
     use crate::service::auth::Credentials;
 
     /// The methods that the specification's examples call.
@@ -215,7 +219,13 @@ mod tests {
 
     async fn run(body: &str) -> Option<String> {
         let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let context = Context { credentials, peer, codes: Codes::Native, live: None, body: None };
+        let context = Context {
+            credentials,
+            peer,
+            addressee: Addressee { codes: Codes::Native, request_id: RequestId::generate() },
+            live: None,
+            body: None,
+        };
         let dispatcher = specification();
         let body = read_body(body.as_bytes(), dispatcher.batch_calls_max());
         let answer = dispatcher.run(body, &context).await;

@@ -6,8 +6,9 @@ use jsonrpsee::types::ErrorObjectOwned;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::envelope::{INVALID_PARAMS, Shape, words, write_error};
+use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, Shape, words, write_error};
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::request_id::RequestId;
 
 /// Which codes faults carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,15 @@ pub enum Codes {
     /// −(32000 + n), as the vendor's client has it: −32101 (docs/wire.md,
     /// "Codes").
     Vendor,
+}
+
+/// To whom a fault is to.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressee {
+    /// Which codes the path of the request has.
+    pub codes: Codes,
+    /// What the request is called; said where the log has more.
+    pub request_id: RequestId,
 }
 
 /// What a program can use of a fault.
@@ -38,38 +48,47 @@ pub struct Data {
     /// When trying again makes sense, in milliseconds from now.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// What the request is called in the server's log, which says what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 /// A fault as an error object.
-pub fn error_object(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
+pub fn error_object(fault: &Fault, to: Addressee) -> ErrorObjectOwned {
     let number = fault.code.number();
-    let code = match codes {
+    let code = match to.codes {
         Codes::Native => number,
         Codes::Vendor => -(32_000 + number),
     };
-    ErrorObjectOwned::owned(code, fault.to_string(), data(fault))
+    ErrorObjectOwned::owned(code, fault.to_string(), data(fault, to.request_id))
 }
 
 /// A fault of a registered method: there, a missing parameter is the
 /// specification's own error.
-pub fn registered_error(fault: &Fault, codes: Codes) -> ErrorObjectOwned {
+pub fn registered_error(fault: &Fault, to: Addressee) -> ErrorObjectOwned {
     if fault.code != FaultCode::MissingParameter {
-        return error_object(fault, codes);
+        return error_object(fault, to);
     }
     let detail = fault.detail.as_deref().unwrap_or("a parameter is missing.");
-    ErrorObjectOwned::owned(INVALID_PARAMS, format!("{}: {detail}", words(INVALID_PARAMS)), data(fault))
+    ErrorObjectOwned::owned(INVALID_PARAMS, format!("{}: {detail}", words(INVALID_PARAMS)), data(fault, to.request_id))
 }
 
 /// What stands beside the message, if anything does.
-pub fn data(fault: &Fault) -> Option<Data> {
+pub fn data(fault: &Fault, request_id: RequestId) -> Option<Data> {
     let data = Data {
         field: fault.field.clone(),
         index: fault.index,
         problem: fault.detail.clone().filter(|_| fault.code.keeps_its_words()),
         nearest: fault.nearest.clone(),
         retry_after_ms: fault.retry_after.map(millis),
+        request_id: fault.is_logged.then(|| request_id.to_string()),
     };
     (data != Data::default()).then_some(data)
+}
+
+/// The server has failed; the log says how.
+pub fn internal_error(request_id: RequestId) -> String {
+    written(INTERNAL_ERROR, Data { request_id: Some(request_id.to_string()), ..Data::default() })
 }
 
 /// One of the specification's errors; the problem goes to `data`, so that the
@@ -81,7 +100,10 @@ pub fn specification_error(code: i32, problem: Option<&str>) -> String {
 /// The same for a name that nothing has, with the one that was probably meant.
 pub fn named_error(code: i32, problem: Option<&str>, nearest: Option<&str>) -> String {
     let [problem, nearest] = [problem, nearest].map(|text| text.map(str::to_owned));
-    let data = Data { problem, nearest, ..Data::default() };
+    written(code, Data { problem, nearest, ..Data::default() })
+}
+
+fn written(code: i32, data: Data) -> String {
     let data = (data != Data::default()).then_some(data);
     let error = ErrorObjectOwned::owned(code, words(code), data);
     serde_json::to_string(&error).expect("an error object has only string keys")
@@ -105,10 +127,10 @@ pub fn protocol_error(code: i32, problem: &str, retry_after: Option<Duration>) -
 pub fn retry_after(error: &str) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Error {
-        data: Option<Told>,
+        data: Option<Addressee>,
     }
     #[derive(Deserialize)]
-    struct Told {
+    struct Addressee {
         retry_after_ms: Option<u64>,
     }
     let error: Error = serde_json::from_str(error).ok()?;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use futures_util::stream::{AbortHandle, Abortable, BoxStream, StreamExt};
 use serde::Serialize;
 
-use super::fault::{Codes, error_object};
+use super::fault::{Addressee, error_object};
 use crate::domain::fault::{Fault, FaultCode};
 
 /// What a subscription tells: some notifications at a time, written whole.
@@ -76,7 +76,7 @@ impl Live {
         &self,
         notification: &'static str,
         source: BoxStream<'static, Result<Vec<T>, Fault>>,
-        codes: Codes,
+        to: Addressee,
     ) -> Result<u64, Fault> {
         let max = self.subscriptions.max;
         let (handle, registration) = AbortHandle::new_pair();
@@ -95,7 +95,7 @@ impl Live {
             let Entry { id, .. } = &entry;
             match page {
                 Ok(items) => items.iter().map(|item| written(notification, *id, "result", item)).collect(),
-                Err(fault) => vec![written(notification, *id, "error", &error_object(&fault, codes))],
+                Err(fault) => vec![written(notification, *id, "error", &error_object(&fault, to))],
             }
         });
         self.opened().push(Abortable::new(told, registration).boxed());

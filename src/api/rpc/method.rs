@@ -22,7 +22,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
 use super::counts::CallCounts;
-use super::fault::{Codes, error_object, registered_error};
+use super::fault::{Addressee, error_object, registered_error};
 use super::live::Live;
 use super::openrpc;
 use super::reference::{self, Audience};
@@ -46,8 +46,8 @@ pub struct Context {
     pub credentials: Credentials,
     /// Who sent it.
     pub peer: IpAddr,
-    /// Which codes the path has.
-    pub codes: Codes,
+    /// How faults are told.
+    pub addressee: Addressee,
     /// What a WebSocket has besides; `None` over HTTP.
     pub live: Option<Live>,
     /// The count of its body, which ends when nobody has this any more; `None`
@@ -473,9 +473,9 @@ impl Table {
         mut context: Context,
         params: Params<'static>,
     ) -> Result<Reply, ErrorObjectOwned> {
-        let codes = context.codes;
-        let method = self.find(name).ok_or_else(|| registered_error(&FaultCode::InvalidPath.into(), codes))?;
-        let own = |fault: Fault| registered_error(&method.counted(fault), codes);
+        let to = context.addressee;
+        let method = self.find(name).ok_or_else(|| registered_error(&FaultCode::InvalidPath.into(), to))?;
+        let own = |fault: Fault| registered_error(&method.counted(fault), to);
         let (peer, takes_session, params) = (context.peer, method.spec.takes_session, Arc::new(params));
         let stranger = Account::of_stranger(peer);
         let is_long = params.as_str().map_or(0, str::len) > READ_AT_ONCE_MAX;
@@ -526,7 +526,7 @@ impl Table {
         let described = |fault| own(method.described(fault));
         let answer = prepared.map_err(described)?.await;
         let mut reply = answer.map_err(|fault| {
-            if method.is_relay { error_object(&method.counted(fault), codes) } else { described(fault) }
+            if method.is_relay { error_object(&method.counted(fault), to) } else { described(fault) }
         })?;
         method.succeeded();
         reply.payer = Some(payer);

@@ -42,13 +42,13 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use self::answer::Answer;
 use self::dispatch::Dispatcher;
-use self::fault::{Codes, REFUSED, protocol_error};
+use self::fault::{Addressee, Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::reference::{Audience, Entry, Line};
 pub use self::sdk::{Label, Language};
 pub use self::wire::ClusterItem;
 use super::body::{self, BodyError};
-use super::{Config, Peer, accept_encoding, retry_after};
+use super::{Config, Origin, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
 use crate::service::Service;
 use crate::service::auth::Credentials;
@@ -132,13 +132,13 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
             return response;
         }
     };
-    let Some(Peer(peer)) = parts.extensions.get().copied() else {
+    let Some(Origin { peer, request_id }) = parts.extensions.get().copied() else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
     let context = Context {
         credentials: credentials(&parts.headers),
         peer,
-        codes: endpoint.codes,
+        addressee: Addressee { codes: endpoint.codes, request_id },
         live: None,
         body: held.map(Arc::new),
     };
@@ -161,7 +161,7 @@ impl Endpoint {
         };
         let body = match body {
             Ok(body) => body,
-            Err(fault) => return refused(&fault, context.codes),
+            Err(fault) => return refused(&fault, context.addressee),
         };
         let answer = self.dispatcher.run(body, context).await;
         pause(&self.service, context.peer, answer.strange()).await;
@@ -195,16 +195,15 @@ pub(super) fn paced(router: Router, service: &Arc<Service>) -> Router {
 
 /// The same for a request without a call.
 async fn paused(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    if let Some(Peer(peer)) = request.extensions().get().copied() {
+    if let Some(Origin { peer, .. }) = request.extensions().get().copied() {
         pause(&service, peer, 1).await;
     }
     next.run(request).await
 }
 
 /// The answer to a body that was not read, for this fault.
-fn refused(fault: &Fault, codes: Codes) -> Answer {
-    let error =
-        serde_json::to_string(&fault::error_object(fault, codes)).expect("an error object has only string keys");
+fn refused(fault: &Fault, to: Addressee) -> Answer {
+    let error = serde_json::to_string(&fault::error_object(fault, to)).expect("an error object has only string keys");
     let answer = envelope::write_error(envelope::Shape::Text, None, &error);
     Answer::from(answer).with_retry_after(fault.retry_after)
 }

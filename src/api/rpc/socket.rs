@@ -30,17 +30,18 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
-use tracing::debug;
+use tracing::{Instrument, debug};
 use url::Url;
 
 use super::envelope::INVALID_REQUEST;
-use super::fault::{REFUSED, protocol_error};
+use super::fault::{Addressee, REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, is_browser, refusal, refuse_method, see_reference};
 use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
 use crate::api::places::{Standing, Work};
-use crate::api::{ConnectionPermit, Peer};
+use crate::api::{ConnectionPermit, Origin, request_id};
+use crate::domain::request_id::RequestId;
 use crate::metrics::Limit;
 use crate::work::guarded;
 
@@ -90,10 +91,12 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         parts.extensions.get::<ConnectionPermit>().cloned(),
         parts.extensions.get().cloned(),
     );
-    let ((Some(Peer(peer)), Some(permit), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
+    let ((Some(origin), Some(permit), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
-    let context = Context { credentials, peer, codes: endpoint.codes, live: None, body: None };
+    let Origin { peer, request_id } = origin;
+    let addressee = Addressee { codes: endpoint.codes, request_id };
+    let context = Context { credentials, peer, addressee, live: None, body: None };
     tokio::spawn(guarded("a WebSocket", async move {
         let upgraded = match on_upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
@@ -287,13 +290,16 @@ impl Connection {
         let load = Load { all, uncounted: if held.is_some() { 0 } else { all } };
         self.load = Load { all: self.load.all + load.all, uncounted: self.load.uncounted + load.uncounted };
         let live = self.subscriptions.for_request();
-        let context = Context { live: Some(live.clone()), body: held.map(Arc::new), ..self.context.clone() };
+        let request_id = RequestId::generate();
+        let addressee = Addressee { request_id, ..self.context.addressee };
+        let context = Context { addressee, live: Some(live.clone()), body: held.map(Arc::new), ..self.context.clone() };
         let endpoint = self.endpoint.clone();
-        self.calls.spawn(guarded("a call over a WebSocket", async move {
+        let running = async move {
             let answer = endpoint.answer(body, &context).await;
             let hold = endpoint.hold(&answer, context.peer);
             Ran { answer: answer.into_pieces(hold), live, load }
-        }));
+        };
+        self.calls.spawn(guarded("a call over a WebSocket", running.instrument(request_id::span(request_id))));
     }
 
     /// Writes an answer; only then do the subscriptions that it tells of begin.

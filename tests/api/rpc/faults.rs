@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL, INVALID_PARAMS, PATHS, User, again, code_on, id_of, rows, webhook_data, webhook_with};
+use super::{ALL, INVALID_PARAMS, PATHS, REQUEST_ID, User, again, code_on, id_of, rows, webhook_data, webhook_with};
 use crate::common::{DEMO_KEY, Start, TestServer, basic};
 
 #[tokio::test]
@@ -15,7 +15,10 @@ async fn fault_1_a_store_that_cannot_be_read() {
     for (path, args) in [("webhook.list", json!([])), ("webhook.get", json!([id]))] {
         let error = user.refused(path, args, 1).await;
         // The store's own words are for the log.
-        assert_eq!(error, json!({"code": 1, "message": "Internal Error. Please see log for details."}));
+        assert_eq!(
+            error,
+            json!({"code": 1, "message": "Internal Error. Please see log for details.", "data": {"request_id": REQUEST_ID}})
+        );
     }
     server.place.rows("UPDATE webhook SET topics = 'order:*'");
     assert_eq!(user.done("webhook.get", json!([id])).await["topics"], "order:*");

@@ -167,11 +167,14 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
         request.room.is(bytes);
         let failed = result.is_err();
         results.push(result.map_or_else(
-            |fault| ItemResult::Fault {
-                is_fault: true,
-                fault_code: fault.code.number(),
-                fault_message: fault.to_string(),
-                fault_data: data(&fault).filter(|_| fault.code.keeps_its_words()),
+            |fault| {
+                ItemResult::Fault {
+                    is_fault: true,
+                    fault_code: fault.code.number(),
+                    fault_message: fault.to_string(),
+                    fault_data: data(&fault, request.context.addressee.request_id)
+                        .filter(|_| fault.code.keeps_its_words() || fault.is_logged),
+                }
             },
             ItemResult::Done,
         ));
