@@ -68,6 +68,12 @@ pub struct Metrics {
     pub subscribers: Gauge,
     /// Connections of clients.
     pub connections: Gauge,
+    /// Handshakes of TLS with clients, by `outcome`: `done` or `failed`.
+    pub handshakes: Labelled<Counter>,
+    /// Copies of the store that were due, by `outcome`: `made` or `failed`.
+    pub copies: Labelled<Counter>,
+    /// Of when the youngest copy is, in seconds since 1970; 0: there is none.
+    pub copy_timestamp_seconds: Gauge,
     /// Calls of JSON-RPC, by `method` and `fault`: that of the answer, `none`, or `other`.
     pub calls: Labelled<Counter>,
     /// 1 for each part of the server that can't do its work, by `part`.
@@ -169,6 +175,24 @@ impl Metrics {
                 Gauge::default(),
             ),
             connections: list.add("connections", "connections", "Connections of clients.", Gauge::default()),
+            handshakes: list.add(
+                "handshakes",
+                "connections",
+                "Handshakes of TLS with clients, by outcome.",
+                counters(&["outcome"]),
+            ),
+            copies: list.add(
+                "copies",
+                "copies",
+                "Copies of the store that backup_dir asks for and that were due, by outcome.",
+                counters(&["outcome"]),
+            ),
+            copy_timestamp_seconds: list.add(
+                "copy_timestamp_seconds",
+                "seconds since 1970",
+                "Of when the youngest of these copies is; 0 if there is none.",
+                Gauge::default(),
+            ),
             calls: list.add(
                 "calls",
                 "calls",
@@ -337,6 +361,9 @@ mod tests {
         metrics.outcomes_refused.inc();
         metrics.webhooks_left_out.set(1);
         metrics.problems.child(&["store"]).set(1);
+        metrics.handshakes.child(&["failed"]).inc();
+        metrics.copies.child(&["made"]).inc();
+        metrics.copy_timestamp_seconds.set(1);
         move_all(&metrics.figures);
         let connection = Present::new(&metrics.connections);
         metrics.calls.child(&["event.publish", "none"]).inc();

@@ -165,7 +165,12 @@ impl Door {
         let present = Present::new(&self.metrics.connections);
         let deadline = Instant::now() + self.config.handshake_timeout;
         let Some(mut begun) = self.told(&mut stream, begun, deadline).await else { return };
-        let Some(opened) = begun.wait(deadline, self.open(stream)).await else { return };
+        let opened = begun.wait(deadline, self.open(stream)).await;
+        if self.tls.is_some() {
+            let outcome = if opened.as_ref().is_some_and(|opened| !opened.is_misled) { "done" } else { "failed" };
+            self.metrics.handshakes.child(&[outcome]).inc();
+        }
+        let Some(opened) = opened else { return };
         let Begun { peer, place, standing, stopping } = begun;
         let permit = ConnectionPermit { _place: Arc::new((place, present)), stopping, standing };
         self.answer(opened, peer, permit).await;

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -14,6 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Backups;
 use crate::domain::time::{Clock, Timestamp};
+use crate::metrics::Metrics;
 
 /// How the time of a copy stands in its name.
 const TIME: &str = "%Y%m%dT%H%M%SZ";
@@ -33,20 +35,27 @@ struct Copies {
 }
 
 /// Makes a copy whenever one is due, and deletes those that are too many, until it is dropped.
-pub async fn make(plan: Backups, store: PathBuf) {
+pub async fn make(plan: Backups, store: PathBuf, metrics: Arc<Metrics>) {
     let stem = store.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let copies = Copies { plan, store, begin: format!("{stem}-") };
+    let [made, failed] = ["made", "failed"].map(|outcome| metrics.copies.child(&[outcome]));
     let clock = Clock::system();
     let mut not_before = clock.now();
     loop {
+        let youngest = copies.times().last().map_or(0, |time| time.unix_seconds());
+        metrics.copy_timestamp_seconds.set(youngest);
         let due = copies.due(clock.now()).max(not_before);
         info!(dir = %copies.plan.dir.display(), due = due.rfc3339_s(), "the store is copied when that is due");
         while clock.now() < due {
             clock.wait_until(Some(due)).await;
         }
         match copies.copy(clock.now()).await {
-            Ok(path) => info!(copy = %path.display(), "the store was copied"),
+            Ok(path) => {
+                made.inc();
+                info!(copy = %path.display(), "the store was copied");
+            }
             Err(problem) => {
+                failed.inc();
                 error!(problem, "the store was not copied as it is to be; it is tried again");
                 not_before = clock.now().after(RETRY_AFTER.min(copies.plan.every));
             }

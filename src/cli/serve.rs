@@ -1,5 +1,7 @@
 //! `tallyhook serve`: the server, until a signal stops it.
 
+use std::sync::Arc;
+
 use super::copies;
 use super::flags::ServeFlags;
 use super::signals::{Hangups, Signals};
@@ -108,7 +110,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
         say(&first_call(&program(), &url));
     }
     let copies = match (backups, &store) {
-        (Some(plan), store::Config::File(file)) => Some(tokio::spawn(copies::make(plan, file.path.clone()))),
+        (Some(plan), store::Config::File(file)) => {
+            Some(tokio::spawn(copies::make(plan, file.path.clone(), Arc::clone(server.metrics()))))
+        }
         _ => None,
     };
     let hung_up = async |hangups: &mut Option<Hangups>| match hangups {

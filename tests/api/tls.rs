@@ -164,6 +164,13 @@ async fn who_has_to_present_a_certificate_is_refused_without_it() {
         assert!(calling(presented).await.is_err());
     }
     assert_eq!(calling(Some(&caller)).await.unwrap()["result"], json!([]));
+    let handshakes = &server.metrics().handshakes;
+    let counted = async {
+        while ["done", "failed"].map(|outcome| handshakes.child(&[outcome]).get()) != [2, 2] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("each is counted");
 }
 
 /// Calls are made all the while on connections that are kept and on new ones.

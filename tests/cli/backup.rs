@@ -222,6 +222,10 @@ mod sqlite_own {
         let made = names(&copies);
         assert!(made.len() == 2 && made.contains("one-20260102T000000Z.db"), "{made:?}");
         stdout(&run(&copies, &["check", "--store", &format!("sqlite:{}", made.last().unwrap())]));
+        let metrics = tokio::runtime::Runtime::new().unwrap().block_on(crate::common::get(&server.url, "/metrics")).1;
+        let value = |name: &str| metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<i64>().ok());
+        assert_eq!(value("tallyhook_copies_total{outcome=\"made\"}"), Some(1), "{metrics}");
+        assert!(value("tallyhook_copy_timestamp_seconds") > Some(1_790_000_000), "{metrics}");
         server.signal("TERM");
         assert_eq!(server.code(), Some(0));
 
