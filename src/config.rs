@@ -176,10 +176,12 @@ impl Settings {
             retention: store::Retention {
                 attempts: self.retention_days?,
                 bodies: self.body_retention_days?,
+                audit: self.audit_retention_days?,
                 bytes_max: self.store_bytes_max?,
                 webhook_log_bytes_max: self.webhook_log_bytes_max?,
                 merchant_log_bytes_max: self.merchant_log_bytes_max?,
             },
+            fingerprint_key: self.master_key_file.as_ref()?.0.fingerprint_key(),
             is_shared,
         })
     }

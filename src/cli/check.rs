@@ -32,7 +32,7 @@ a store promises:
   - attempts are of deliveries, and no more than those have had
   - what is noted as yet to be numbered can be gone on with
   - deliveries, jobs, notices and log sizes are of webhooks that are there;
-    webhooks, users, events and topics of merchants that are
+    webhooks, users, events, topics and the audit log of merchants that are
 
 It does not read messages, what attempts hold, definitions of webhooks, rules
 of topics, sessions, nor idempotency keys and what they remember. In PostgreSQL

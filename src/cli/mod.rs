@@ -2,6 +2,7 @@
 //! exit code is 0 if all went well, 1 for a failure, 2 for a wrong command
 //! line or configuration, 130 for a second signal.
 
+mod audit;
 mod backup;
 mod bench;
 mod call;
@@ -88,6 +89,9 @@ enum Command {
     /// List the servers that share a store, beside them or without one.
     #[command(subcommand, after_help = node::EXAMPLES)]
     Node(node::NodeCommand),
+    /// Print who has changed what, beside a running server or without one.
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::AuditArgs),
     /// Give a store that was put back from an older copy a new id.
     #[command(subcommand, after_help = store::EXAMPLES)]
     Store(store::StoreCommand),
@@ -198,6 +202,7 @@ pub fn main() -> ExitCode {
         Command::User(command) => user::run(command),
         Command::Topic(command) => topic::run(command),
         Command::Node(command) => node::run(command),
+        Command::Audit(args) => audit::run(&args),
         Command::Store(command) => store::run(command),
         Command::Key(command) => key::run(command),
         Command::Check(args) => check::run(&args),

@@ -219,16 +219,17 @@ fn list(args: &ListArgs) -> Result<(), Failure> {
 fn update(args: &UpdateArgs) -> Result<(), Failure> {
     let permissions = Permissions::try_new(&args.permissions).map_err(wrong)?;
     let mut admin = open_existing(&args.store.load()?.store)?;
-    let user = admin.change_permissions(&args.name, permissions).map_err(Failure::failed)?;
+    let user = admin.change_permissions(&args.name, permissions, Clock::system().now()).map_err(Failure::failed)?;
     say(&format!("tallyhook: {} has {} now.", user.name, user.permissions));
     Ok(())
 }
 
 fn rotate_key(args: &RotateKeyArgs) -> Result<(), Failure> {
     let (key, name) = (generate_api_key(), &args.name);
-    let until = Clock::system().now().after(Duration::from_secs(args.overlap));
+    let now = Clock::system().now();
+    let until = now.after(Duration::from_secs(args.overlap));
     let mut admin = open_existing(&args.store.load()?.store)?;
-    admin.rotate_key(name, KeyHash::of(&key), until).map_err(Failure::failed)?;
+    admin.rotate_key(name, KeyHash::of(&key), until, now).map_err(Failure::failed)?;
     say(&match args.overlap {
         0 => format!("tallyhook: the old key of {name} is worthless and its sessions have ended."),
         _ => format!("tallyhook: the old key of {name}, and its sessions, count until {until}."),
@@ -239,7 +240,8 @@ fn rotate_key(args: &RotateKeyArgs) -> Result<(), Failure> {
 
 fn profile(args: &ProfileArgs) -> Result<(), Failure> {
     let mut admin = open_existing(&args.store.load()?.store)?;
-    let changed = admin.change_profile(&args.name, args.profile.clone().into()).map_err(|error| match error {
+    let changed = admin.change_profile(&args.name, args.profile.clone().into(), Clock::system().now());
+    let changed = changed.map_err(|error| match error {
         AdminError::Profile(violation) => wrong(violation),
         other => Failure::failed(other),
     })?;

@@ -312,6 +312,8 @@ keys! {
     /// How long an event is kept after all its deliveries have ended: so long it can be
     /// replayed, pulled and backfilled. The numbers themselves stay, with state and times.
     body_retention_days: Duration = "30", days(0, 36_500);
+    /// How long the audit log is kept: who has changed what.
+    audit_retention_days: Duration = "400", days(0, 36_500);
     /// The most bytes that the store may hold; 0 sets no limit. From nine tenths on, what has
     /// ended is pruned whatever its age; beyond it, publishing and webhook.test are refused
     /// and replays wait. Backfills wait from eight tenths on.

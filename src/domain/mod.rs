@@ -3,12 +3,14 @@
 //! Nothing here can be serialised; the floors above translate.
 
 pub mod address;
+pub mod audit;
 pub mod catalogue;
 pub mod cluster;
 pub mod delivery;
 pub mod event;
 pub mod expansion;
 pub mod fault;
+pub mod fingerprint;
 #[cfg(test)]
 pub mod fuzz;
 pub mod headers;

@@ -30,7 +30,8 @@ pub fn verify_standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, bo
     header.split(' ').any(|item| bool::from(item.as_bytes().ct_eq(expected.as_bytes())))
 }
 
-fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+/// HMAC-SHA256 (RFC 2104) of the parts, one behind the other.
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
         mac.update(part);

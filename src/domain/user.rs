@@ -25,6 +25,13 @@ pub struct By {
     pub peer: Option<IpAddr>,
 }
 
+impl By {
+    /// Whose things are changed, and by whom, for the audit log.
+    pub fn whose(self) -> (MerchantId, Option<Self>) {
+        (self.merchant, Some(self))
+    }
+}
+
 /// One thing a user may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {

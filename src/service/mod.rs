@@ -2,6 +2,7 @@
 //! calls these, and none of them knows a dialect.
 
 mod attempts;
+pub mod audit;
 pub mod auth;
 pub mod delivery;
 pub mod event;
@@ -351,6 +352,10 @@ impl Failures {
             StoreError::NoJob => Fault::new(FaultCode::NoJob),
             StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
             StoreError::NoUser => Fault::new(FaultCode::NoUser),
+            StoreError::NameTaken => Fault::new(self.refused)
+                .detail("There is a user of that name already, or there was one that was revoked; take another name."),
+            StoreError::DemoKey => Fault::new(self.refused)
+                .detail("Everybody knows the key of the demo user, and it can't be replaced; make another user."),
             StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
             StoreError::TopicQuota { max } => Fault::new(self.refused)
                 .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),

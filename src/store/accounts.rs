@@ -78,6 +78,6 @@ pub trait Accounts: Base {
     /// Changes a user, from its next call on. Fails with [`StoreError::NoUser`] of
     /// one that the merchant does not have, or that was revoked.
     async fn alter_user(&self, by: By, user: UserId, what: UserAlteration) -> Result<(), StoreError> {
-        change(self, by, AlterUser { by, user, what }).await
+        change(self, by, AlterUser { merchant: by.merchant, by: Some(by), user, what }).await.map(drop)
     }
 }

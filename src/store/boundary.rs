@@ -2,6 +2,7 @@
 
 use super::accounts::Accounts;
 use super::attempt_log::AttemptLog;
+use super::audit::AuditLog;
 use super::catalogue::Catalogue;
 use super::deliveries::Deliveries;
 #[cfg(doc)]
@@ -26,7 +27,18 @@ use super::webhooks::Webhooks;
 /// nothing was done. When one that changes something has answered, the change is on
 /// disk.
 pub trait Store:
-    Accounts + Webhooks + Catalogue + Events + Deliveries + Resending + AttemptLog + Outbox + Watched + Nodes + Surveyed
+    Accounts
+    + Webhooks
+    + Catalogue
+    + Events
+    + Deliveries
+    + Resending
+    + AttemptLog
+    + AuditLog
+    + Outbox
+    + Watched
+    + Nodes
+    + Surveyed
 {
 }
 
@@ -38,6 +50,7 @@ impl<T> Store for T where
         + Deliveries
         + Resending
         + AttemptLog
+        + AuditLog
         + Outbox
         + Watched
         + Nodes

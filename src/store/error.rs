@@ -61,6 +61,12 @@ pub enum StoreError {
     /// The merchant has no such user, or it was revoked.
     #[error("no such user")]
     NoUser,
+    /// Another user is called so, or was.
+    #[error("the name is given")]
+    NameTaken,
+    /// Whoever reads the documents knows the key of the demo user, which can't be replaced.
+    #[error("the key of the demo user can't be replaced")]
+    DemoKey,
     /// The merchant's catalogue has the topic already.
     #[error("the topic is registered already")]
     TopicExists,

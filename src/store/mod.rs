@@ -15,6 +15,7 @@
 pub mod accounts;
 pub mod admin;
 pub mod attempt_log;
+pub mod audit;
 pub mod backup;
 pub mod base;
 mod boundary;
@@ -50,6 +51,7 @@ pub mod webhooks;
 
 pub use self::accounts::{Accounts, NewSession, Session, UserAlteration, UserBy};
 pub use self::attempt_log::AttemptLog;
+pub use self::audit::AuditLog;
 pub use self::base::Base;
 pub use self::boundary::Store;
 pub use self::catalogue::Catalogue;

@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
 
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::WebhookId;
 use crate::store::error::StoreError;
 
@@ -125,6 +126,12 @@ impl Vault {
     /// The ids of its keys, the one that seals first.
     pub fn ids(&self) -> Vec<KeyId> {
         self.keys().iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// By what secrets are told from one another in the audit log: it follows from the key that
+    /// seals.
+    pub fn fingerprint_key(&self) -> FingerprintKey {
+        self.keys().first().map_or(FingerprintKey::OPEN, |key| FingerprintKey::of_master(key.expose()))
     }
 
     /// A secret as it is stored.

@@ -2,6 +2,7 @@
 //! them, answers asserted down to their bytes where clients depend on those.
 
 mod answers;
+mod audit;
 mod bounds;
 mod counted;
 mod documented;

@@ -5,6 +5,7 @@ mod common;
 #[path = "../tools/mod.rs"]
 mod tools;
 
+mod audit;
 mod backup;
 mod bench;
 mod calling;

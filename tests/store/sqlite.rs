@@ -181,9 +181,9 @@ async fn profiles_are_those_of_the_merchants_users() {
     let name = |name: &str| Profile { application_name: Some(name.to_owned()), ..Profile::default() };
     let maker = Profile { developer_name: Some("Ann".to_owned()), ..Profile::default() };
     assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), []);
-    admin.change_profile("acme", name("Shop")).unwrap();
-    admin.change_profile("other", name("Other")).unwrap();
-    let both = admin.change_profile("acme", maker.clone()).unwrap();
+    admin.change_profile("acme", name("Shop"), START).unwrap();
+    admin.change_profile("other", name("Other"), START).unwrap();
+    let both = admin.change_profile("acme", maker.clone(), START).unwrap();
     assert_eq!(both, Profile { application_name: Some("Shop".to_owned()), ..maker.clone() });
     assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), [(UserId(1), both)]);
     assert_eq!(bench.store.profiles(bench.other).await.unwrap(), [(UserId(2), name("Other"))]);
@@ -193,10 +193,10 @@ async fn profiles_are_those_of_the_merchants_users() {
     let second =
         NewUser { name: "second", merchant: "acme", permissions, key, is_demo: false, profile: profile.clone() };
     admin.create_user(&second, START).unwrap();
-    admin.change_profile("acme", name("")).unwrap();
+    admin.change_profile("acme", name(""), START).unwrap();
     let found = bench.store.profiles(bench.acme).await.unwrap();
     assert_eq!(found, [(UserId(1), maker.clone()), (UserId(3), profile)]);
-    assert!(matches!(admin.change_profile("nobody", maker), Err(AdminError::NoUser(_))));
-    assert!(matches!(admin.change_profile("acme", name(&"x".repeat(201))), Err(AdminError::Profile(_))));
+    assert!(matches!(admin.change_profile("nobody", maker, START), Err(AdminError::NoUser(_))));
+    assert!(matches!(admin.change_profile("acme", name(&"x".repeat(201)), START), Err(AdminError::Profile(_))));
     assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), found);
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tallyhook::domain::delivery::{Attempt, AttemptError, DeliveryFilter, DeliveryState, ErrorClass, Outcome, Verdict};
 use tallyhook::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::expansion::Expansions;
+use tallyhook::domain::fingerprint::FingerprintKey;
 use tallyhook::domain::headers::ExtraHeaders;
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, Span, UserId, WebhookId};
 use tallyhook::domain::job::JobState;
@@ -91,10 +92,12 @@ impl Settings {
             retention: Retention {
                 attempts: MONTH,
                 bodies: MONTH,
+                audit: MONTH,
                 bytes_max: self.bytes_max,
                 webhook_log_bytes_max: self.webhook_log_bytes_max,
                 merchant_log_bytes_max: self.merchant_log_bytes_max,
             },
+            fingerprint_key: FingerprintKey::OPEN,
             is_shared: false,
         }
     }

@@ -46,7 +46,7 @@ use self::fault::{Addressee, Codes, REFUSED, protocol_error};
 use self::method::{Context, Table};
 pub use self::reference::{Audience, Entry, Line};
 pub use self::sdk::{Label, Language};
-pub use self::wire::ClusterItem;
+pub use self::wire::{AuditItem, ClusterItem};
 use super::body::{self, BodyError};
 use super::{Config, Origin, accept_encoding, retry_after};
 use crate::domain::fault::Fault;

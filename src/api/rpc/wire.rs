@@ -1,5 +1,6 @@
 //! Values as clients write them, and what is written for clients.
 
+mod audit;
 mod breaker;
 mod delivery;
 mod event;
@@ -13,6 +14,7 @@ mod topic;
 mod values;
 mod webhook;
 
+pub use self::audit::AuditItem;
 pub use self::delivery::{AttemptItem, DeliveryItem, PulledItem, TestedItem};
 pub use self::event::{EventItem, EventSummaryItem, ExplanationItem, ReceiptItem};
 pub use self::job::{BackfillItem, JobItem, ReplayItem};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::render::samples::webhook;
@@ -16,6 +17,7 @@ fn after_a_failed_commit_lanes_are_told_to_read_all_again() {
     let retention = Retention {
         attempts: Duration::ZERO,
         bodies: Duration::ZERO,
+        audit: Duration::ZERO,
         bytes_max: 0,
         webhook_log_bytes_max: 0,
         merchant_log_bytes_max: 0,
@@ -26,6 +28,7 @@ fn after_a_failed_commit_lanes_are_told_to_read_all_again() {
         definition_bytes_max: 1,
         disable_after: Duration::ZERO,
         retention,
+        fingerprint_key: FingerprintKey::OPEN,
         is_shared: false,
     };
     let webhooks = [(1, 0), (2, 5)].map(|(id, last)| Webhook::clone(&webhook(id, DeliveryMode::Ordered, 0, last)));

@@ -148,8 +148,8 @@ impl Engine for Bent<'_> {
         self.memory.is_open()
     }
 
-    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
-        self.memory.sweep(now, max)
+    fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool, StoreError> {
+        self.memory.sweep(now, audited_before, max)
     }
 
     fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {

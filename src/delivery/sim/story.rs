@@ -11,9 +11,11 @@ use super::receivers::Temper;
 use super::world::{Puller, Told, World, by};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState};
 use crate::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent};
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::policy::{Batching, Concurrency, RateLimit};
 use crate::domain::retry::{RetryPolicy, Waits};
+use crate::domain::secret::SecretKey;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
@@ -101,6 +103,7 @@ impl Story {
         let retention = Retention {
             attempts: Duration::from_secs(if rng.bool() { 3_600 } else { 90 * 86_400 }),
             bodies: Duration::from_secs(if rng.bool() { 3_600 } else { 90 * 86_400 }),
+            audit: Duration::from_secs(86_400),
             bytes_max: if rng.u8(..) < 90 { rng.u64(3_000..15_000) } else { 0 },
             webhook_log_bytes_max: log_max,
             merchant_log_bytes_max: 2 * log_max,
@@ -111,6 +114,7 @@ impl Story {
             definition_bytes_max: 100_000,
             disable_after: Duration::from_secs(if rng.bool() { 600 } else { 5 * 86_400 }),
             retention,
+            fingerprint_key: FingerprintKey::OPEN,
             is_shared: false,
         };
         let mut world = World::new(rng, terms, merchants, bug);
@@ -288,6 +292,8 @@ impl Story {
         said.topics = Some(Patterns::try_new(PATTERNS[rng.usize(..PATTERNS.len())]).unwrap());
         said.is_active = Some(true);
         said.url = (!is_pulled).then(url);
+        // One that is made would be another in each telling, and so would its fingerprint.
+        said.secret_key = SecretKey::try_new("a secret of a story").ok();
         let defaults = WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default };
         let Ok(spec) = WebhookSpec::try_new(said, defaults) else { return };
         self.tell(|| {

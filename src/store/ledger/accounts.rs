@@ -1,14 +1,20 @@
 //! Sessions and users.
 
+use serde_json::Value;
+
+use super::auditing::{self, Audited, Told};
 use super::book::Book;
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
+pub use super::new_user::NewUserRow;
 pub use super::session::NewSession;
+pub use super::wants::UserFound;
 use super::wants::Wants;
-use crate::domain::id::UserId;
+use crate::domain::audit::Action;
+use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::{By, Permissions};
+use crate::domain::user::{By, Permissions, Profile};
 use crate::store::error::StoreError;
 
 /// Sessions beyond the most that go when another is opened.
@@ -64,11 +70,43 @@ impl Change for EndSession {
     }
 }
 
-/// What is done to a user. Fails with [`StoreError::NoUser`] if the merchant has
-/// no such user, or it was revoked.
+/// Makes a user. Fails with [`StoreError::NameTaken`] if another is called so, or was: names
+/// stand in logs, and must not come to mean somebody else.
+pub struct CreateUser {
+    /// On whose behalf; `None`: the operator's own, at the command line.
+    pub by: Option<By>,
+    /// What is made.
+    pub user: NewUserRow,
+}
+
+impl Change for CreateUser {
+    type Answer = ();
+
+    fn wants(&self, _: &Book, wants: &mut Wants) {
+        wants.user_name = Some(self.user.name.clone());
+    }
+
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
+        if view.loaded.is_name_given {
+            return Err(StoreError::NameTaken);
+        }
+        let user = &self.user;
+        let told = auditing::new_user(user, view.book.terms.fingerprint_key);
+        let (whose, subject) = ((user.merchant, self.by), auditing::user(&user.name));
+        out.audit(Audited::new(whose, Action::UserCreate, subject, &Told::NOTHING, &told));
+        out.rows.others.push(Other::NewUser(Box::new(user.clone())));
+        Ok(Step::Done(()))
+    }
+}
+
+/// Changes a user. Fails with [`StoreError::NoUser`] if the merchant has no such user, or it was
+/// revoked, and with [`StoreError::DemoKey`] if the key of the demo user is to be replaced, which
+/// everybody knows.
 pub struct AlterUser {
-    /// On whose behalf.
-    pub by: By,
+    /// Whose user it is.
+    pub merchant: MerchantId,
+    /// On whose behalf; `None`: the operator's own, at the command line.
+    pub by: Option<By>,
     /// Who is changed.
     pub user: UserId,
     /// What is done.
@@ -76,31 +114,87 @@ pub struct AlterUser {
 }
 
 /// What is done to a user.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub enum UserAlteration {
     /// It may do something else.
     Permissions(Permissions),
     /// It gets another key; the one it had counts until then, and so do its
     /// sessions.
     Key(KeyHash, Timestamp),
+    /// This is told of its application; what is left out stays.
+    Profile(Profile),
+    /// It is let in, or refused; its key and its sessions stay.
+    Enabled(bool),
+    /// Its key becomes worthless, for ever, and its sessions end.
+    Revoked,
 }
 
 impl Change for AlterUser {
-    type Answer = ();
+    /// The user as it is then.
+    type Answer = UserFound;
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.user = Some((self.by.merchant, self.user));
+        wants.user = Some((self.merchant, self.user));
     }
 
-    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        if !view.loaded.is_user {
-            return Err(StoreError::NoUser);
-        }
-        let user = self.user;
-        out.rows.others.push(match self.what {
-            UserAlteration::Permissions(permissions) => Other::Permissions(user, permissions),
-            UserAlteration::Key(key, until) => Other::UserKey { user, key, until },
+    fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<UserFound>> {
+        let old = view.loaded.user.as_deref().ok_or(StoreError::NoUser)?;
+        let new = self.what.apply(view, old)?;
+        let (user, action) = (self.user, self.what.action());
+        let (whose, subject) = ((self.merchant, self.by), auditing::user(&old.name));
+        let [before, after] = match &self.what {
+            UserAlteration::Permissions(_) => [old, &new].map(|user| auditing::permissions(user.permissions)),
+            UserAlteration::Profile(_) => [old, &new].map(|user| auditing::profile(&user.profile)),
+            UserAlteration::Enabled(_) => [old, &new].map(|user| auditing::time("disabled_at", user.disabled_at)),
+            UserAlteration::Revoked => [None, Some(view.now)].map(|at| auditing::time("revoked_at", at)),
+            UserAlteration::Key(_, until) => {
+                let key = view.book.terms.fingerprint_key;
+                let [before, after] = [old, &new].map(|user| Told::of_secret("api_key", key.print(user.key.0)));
+                [before.with("old_key_until", Value::Null), after.with("old_key_until", until.rfc3339_ms())]
+            }
+        };
+        let Some(audited) = Audited::changed(whose, action, subject, before, after) else {
+            return Ok(Step::Done(new));
+        };
+        out.audit(audited);
+        out.rows.others.push(match &self.what {
+            UserAlteration::Permissions(permissions) => Other::Permissions(user, *permissions),
+            UserAlteration::Key(key, until) => Other::UserKey { user, key: *key, until: *until },
+            UserAlteration::Profile(_) => Other::Profile(user, Box::new(new.profile.clone())),
+            UserAlteration::Enabled(_) => Other::UserDisabled(user, new.disabled_at),
+            UserAlteration::Revoked => Other::UserRevoked(user),
         });
-        Ok(Step::Done(()))
+        Ok(Step::Done(new))
+    }
+}
+
+impl UserAlteration {
+    /// What is done, for the audit log.
+    fn action(&self) -> Action {
+        match self {
+            Self::Permissions(_) => Action::UserUpdate,
+            Self::Key(..) => Action::UserRotateKey,
+            Self::Profile(_) => Action::UserProfile,
+            Self::Enabled(true) => Action::UserEnable,
+            Self::Enabled(false) => Action::UserDisable,
+            Self::Revoked => Action::UserRevoke,
+        }
+    }
+
+    /// What the user is then.
+    fn apply(&self, view: &View<'_>, old: &UserFound) -> Result<UserFound> {
+        let old = old.clone();
+        Ok(match self {
+            Self::Permissions(permissions) => UserFound { permissions: *permissions, ..old },
+            Self::Key(..) if old.is_demo => return Err(StoreError::DemoKey),
+            Self::Key(key, _) => UserFound { key: *key, ..old },
+            Self::Profile(said) => {
+                let profile = old.profile.changed(said.clone()).map_err(StoreError::Violation)?;
+                UserFound { profile, ..old }
+            }
+            Self::Enabled(true) => UserFound { disabled_at: None, ..old },
+            Self::Enabled(false) => UserFound { disabled_at: Some(old.disabled_at.unwrap_or(view.now)), ..old },
+            Self::Revoked => old,
+        })
     }
 }

@@ -157,8 +157,8 @@ fn sweep_out(work: &mut Work<'_>) -> Result<bool> {
     }
     put_off.into_iter().for_each(|(merchant, event)| work.book.forgetting.add(merchant, event));
     done(work, ForgetEvents(events))?;
-    let now = work.now;
-    are_left |= work.engine().sweep(now, ROWS_PER_SWEEP)?;
+    let (now, retention) = (work.now, work.book.terms.retention);
+    are_left |= work.engine().sweep(now, retention.audited_before(now), ROWS_PER_SWEEP)?;
     work.book.wants_sweep |= are_left;
     // There may be room by now.
     work.book.jobs.unpark();

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::auditing::Audited;
 use super::bulk::Job;
 use super::counters::Counters;
 use super::fanout::Fanout;
 use super::ids::{Drawn, Ids};
 use super::logs::LogRow;
+use super::new_user::NewUserRow;
 use super::news::Announcement;
 use super::notice::{Gathered, Notice};
 use super::session::NewSession;
@@ -20,7 +22,7 @@ use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::user::Permissions;
+use crate::domain::user::{Permissions, Profile};
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::error::StoreError;
 
@@ -61,6 +63,11 @@ impl Decision {
     /// The id of a new piece of bulk work.
     pub fn next_job(&mut self) -> Result<JobId> {
         next(&mut self.ids.job, self.drawn.as_mut().map(|drawn| &mut drawn.jobs)).map(JobId)
+    }
+
+    /// Has it stand in the audit log; nothing, if nothing was changed.
+    pub fn audit(&mut self, audited: impl Into<Option<Audited>>) {
+        self.rows.others.extend(audited.into().map(|audited| Other::Audited(Box::new(audited))));
     }
 
     /// The id of events that are numbered in shares.
@@ -257,8 +264,16 @@ pub enum Other {
     SessionRenewed(KeyHash, Timestamp),
     /// A session is over.
     SessionEnded(KeyHash),
+    /// A new user.
+    NewUser(Box<NewUserRow>),
     /// A user may do something else.
     Permissions(UserId, Permissions),
+    /// What its application is.
+    Profile(UserId, Box<Profile>),
+    /// Since when it is refused, until it is enabled again; `None`: it is let in.
+    UserDisabled(UserId, Option<Timestamp>),
+    /// Its key is worthless for ever, and its sessions have ended.
+    UserRevoked(UserId),
     /// A user has another key. The one it had counts until then, and so do its
     /// sessions.
     UserKey {
@@ -277,6 +292,8 @@ pub enum Other {
     EventForgotten(EventId),
     /// Headers and bodies of these attempts go.
     AttemptsEmptied(WebhookId, Vec<(IncrementId, u32)>),
+    /// Somebody has changed something, which is among these rows.
+    Audited(Box<Audited>),
 }
 
 /// What the book learns of a change.

@@ -2,6 +2,7 @@
 //! asked for, done in small steps between other changes, and gone on with after
 //! a crash. What has ended stays for a day, so that it can be looked at.
 
+use super::auditing::{self, Audited, Told};
 use super::book::{Book, Entry};
 pub use super::bulk::Job;
 use super::change::{Change, Result, Step, View};
@@ -11,6 +12,7 @@ use super::news::Announcement;
 use super::numbering::Numbering;
 use super::wants::{Events, Wants};
 use super::webhooks;
+use crate::domain::audit::{Action, Subject};
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
 use crate::domain::id::{EventId, IncrementId, JobId, Span, WebhookId};
@@ -64,7 +66,7 @@ impl Change for Replay {
         let span = Span { first: self.span.first.max(IncrementId(1)), last: self.span.last.min(last) };
         let (filter, numbers) = (self.filter.clone(), (span.first.0, span.last.0));
         let job = Job::new(JobKind::Replay, self.by.merchant, self.webhook_id, filter, numbers);
-        Ok(Step::Done((add(view, out, job)?.job_id, span)))
+        Ok(Step::Done((add(view, out, self.by, job)?.job_id, span)))
     }
 }
 
@@ -107,7 +109,7 @@ impl Change for RetryMany {
         let filter = DeliveryFilter { until, ..self.filter.clone() };
         let (id, numbers) = (first.webhook.webhook_id, (1, first.counters.last.0));
         let job = Job::new(JobKind::RetryMany, self.by.merchant, id, filter, numbers);
-        add(view, out, Job { is_of_all: self.webhook_id.is_none(), ..job }).map(Step::Done)
+        add(view, out, self.by, Job { is_of_all: self.webhook_id.is_none(), ..job }).map(Step::Done)
     }
 }
 
@@ -146,12 +148,12 @@ impl Change for Backfill {
         let topics = Some(topics.unwrap_or_else(|| entry.webhook.spec.topics.clone()));
         let filter = DeliveryFilter { state: None, topics, since, until, without_forgotten: false };
         let job = Job::new(JobKind::Backfill, self.by.merchant, self.webhook_id, filter, (1, last));
-        let job_id = add(view, out, job)?.job_id;
+        let job_id = add(view, out, self.by, job)?.job_id;
         Ok(Step::Done(Backfilled { job_id, through: EventId(last) }))
     }
 }
 
-fn add(view: &View<'_>, out: &mut Decision, job: Job) -> Result<Shown> {
+fn add(view: &View<'_>, out: &mut Decision, by: By, job: Job) -> Result<Shown> {
     if view.book.jobs.of_webhook(job.webhook_id) >= PER_WEBHOOK_MAX {
         return Err(StoreError::TooManyJobs { max: PER_WEBHOOK_MAX, whose: "webhook" });
     }
@@ -164,6 +166,14 @@ fn add(view: &View<'_>, out: &mut Decision, job: Job) -> Result<Shown> {
     let ended_at = (!job.is_of_all && job.next > job.last).then_some(view.now);
     let job = Job { job_id: out.next_job()?, created_at: view.now, ..job };
     let shown = job.shown(ended_at);
+    let told = auditing::job(&job);
+    let (action, subject) = match job.kind {
+        _ if job.is_of_all => (Action::DeliveryRetryMany, Subject::from(job.job_id)),
+        JobKind::Replay => (Action::WebhookReplay, job.webhook_id.into()),
+        JobKind::RetryMany => (Action::DeliveryRetryMany, job.webhook_id.into()),
+        JobKind::Backfill => (Action::WebhookBackfill, job.webhook_id.into()),
+    };
+    out.audit(Audited::new(by.whose(), action, subject, &Told::NOTHING, &told));
     if ended_at.is_none() {
         out.learned.push(Learned::Job(job.clone()));
     }
@@ -192,6 +202,8 @@ impl Change for CancelJob {
         if found.state != JobState::Running {
             return Ok(Step::Done(found));
         }
+        let [before, after] = [found.state, JobState::Cancelled].map(auditing::job_state);
+        out.audit(Audited::new(self.by.whose(), Action::JobCancel, self.job_id, &before, &after));
         out.rows.others.push(Other::JobCancelled(self.job_id));
         out.learned.push(Learned::JobCancelled(present, self.job_id));
         Ok(Step::Done(Shown { state: JobState::Cancelled, ended_at: Some(view.now), ..found }))

@@ -9,6 +9,7 @@
 //! A change that fails has decided nothing, so nothing of it stays anywhere.
 
 pub mod accounts;
+pub mod auditing;
 pub mod book;
 pub mod bulk;
 pub mod change;
@@ -25,6 +26,7 @@ pub mod leases;
 pub mod logs;
 #[cfg(test)]
 pub mod memory;
+pub mod new_user;
 pub mod news;
 pub mod notice;
 pub mod notices;

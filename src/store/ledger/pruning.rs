@@ -89,6 +89,7 @@ mod tests {
     const RETENTION: Retention = Retention {
         attempts: Duration::from_secs(3_600),
         bodies: Duration::from_secs(7_200),
+        audit: Duration::from_secs(7_200),
         bytes_max: 100,
         webhook_log_bytes_max: 0,
         merchant_log_bytes_max: 0,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::auditing::{self, Audited};
 use super::book::Book;
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other, StandingRow};
@@ -10,6 +11,7 @@ use super::news::Announcement;
 use super::numbering::Numbering;
 use super::wants::{Attempts, Found, Wants};
 use super::webhooks;
+use crate::domain::audit::Action;
 use crate::domain::delivery::EndReason;
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
@@ -50,6 +52,13 @@ impl Target {
     }
 }
 
+/// Has what was done to a delivery stand in the audit log.
+fn audit(out: &mut Decision, Target { by, webhook_id, number }: Target, action: Action, [old, new]: [Standing; 2]) {
+    let (subject, [before, after]) =
+        (auditing::delivery(webhook_id, number), [old, new].map(|it| auditing::standing(&it)));
+    out.audit(Audited::new(by.whose(), action, subject, &before, &after));
+}
+
 fn put(out: &mut Decision, webhook_id: WebhookId, number: IncrementId, standing: Standing) {
     out.rows.standings.push(StandingRow { webhook_id, number, standing });
 }
@@ -73,7 +82,11 @@ impl Change for Retry {
         let (span, batch) = self.0.batch(view, self.0.find(view)?)?;
         for (number, found) in batch {
             let again = found.standing.sent_again(view.now).filter(|_| found.is_whole);
-            put(out, id, number, again.ok_or(StoreError::Pruned)?);
+            let again = again.ok_or(StoreError::Pruned)?;
+            if number == self.0.number {
+                audit(out, self.0, Action::DeliveryRetry, [found.standing, again]);
+            }
+            put(out, id, number, again);
         }
         out.news.push(Announcement::Reread(id, span.first));
         out.news.push(Announcement::Now(id, span.first));
@@ -106,6 +119,9 @@ impl Change for Cancel {
         let (span, batch) = self.target.batch(view, own)?;
         for (number, found) in batch {
             if let Some(ended) = found.standing.cancelled(EndReason::CancelledByOwner, view.now) {
+                if number == self.target.number {
+                    audit(out, self.target, Action::DeliveryCancel, [found.standing, ended]);
+                }
                 put(out, self.target.webhook_id, number, ended);
             }
         }
@@ -223,6 +239,9 @@ impl Change for Forget {
         // What was begun and broken off is done now.
         let goes_on = self.goes_on || bytes > 0;
         let forgotten = own.standing.forgotten(goes_on, view.now).map_err(refused)?;
+        if !self.goes_on {
+            audit(out, self.target, Action::DeliveryForget, [own.standing, forgotten]);
+        }
         if own.standing.is_to_be_sent() {
             put(out, id, number, forgotten);
             tell_cancelled(out, id, Span::one(number));

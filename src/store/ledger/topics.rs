@@ -1,9 +1,11 @@
 //! Catalogues of topics.
 
+use super::auditing::{self, Audited, Told};
 use super::book::Book;
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
 use super::wants::{TopicFound, TopicWant, Wants};
+use crate::domain::audit::{Action, Subject, SubjectKind};
 use crate::domain::catalogue::{CatalogueEntry, EVENT_TYPES, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
@@ -43,6 +45,9 @@ impl Change for Register {
         let event_type = self.spec.event_type.unwrap_or(found.event_type_max.saturating_add(1));
         check_event_type(found, event_type)?;
         let entry = CatalogueEntry { spec: self.spec.clone(), event_type, created_at: view.now, updated_at: view.now };
+        let whose = (self.merchant, self.by);
+        let (action, about) = (Action::TopicRegister, subject(&entry.spec.topic));
+        out.audit(Audited::new(whose, action, about, &Told::NOTHING, &auditing::topic(&entry)));
         out.rows.others.push(Other::Topic { merchant: self.merchant, entry: entry.clone(), is_known: false });
         Ok(Step::Done(entry))
     }
@@ -77,7 +82,10 @@ impl Change for Update {
             return Ok(Step::Done(old));
         }
         check_event_type(found, event_type)?;
+        let before = auditing::topic(&old);
         let entry = CatalogueEntry { spec, event_type, updated_at: view.now, ..old };
+        let (whose, about, after) = ((self.merchant, self.by), subject(&self.topic), auditing::topic(&entry));
+        out.audit(Audited::changed(whose, Action::TopicUpdate, about, before, after));
         out.rows.others.push(Other::Topic { merchant: self.merchant, entry: entry.clone(), is_known: true });
         Ok(Step::Done(entry))
     }
@@ -99,12 +107,16 @@ impl Change for Remove {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        if found(view)?.entry.is_none() {
-            return Err(StoreError::NoTopic);
-        }
+        let told = auditing::topic(found(view)?.entry.as_ref().ok_or(StoreError::NoTopic)?);
+        let (whose, about) = (self.by.whose(), subject(&self.topic));
+        out.audit(Audited::new(whose, Action::TopicRemove, about, &told, &Told::NOTHING));
         out.rows.others.push(Other::TopicRemoved(self.by.merchant, self.topic.clone()));
         Ok(Step::Done(()))
     }
+}
+
+fn subject(topic: &Topic) -> Subject {
+    Subject::named(SubjectKind::Topic, topic.as_str())
 }
 
 fn found<'a>(view: &View<'a>) -> Result<&'a TopicFound> {

@@ -10,9 +10,11 @@ use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::{IdempotencyKey, Receipt};
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::job::Job;
+use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
+use crate::domain::user::{Permissions, Profile};
 
 /// What a change asks for.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub struct Wants {
     pub topic: Option<TopicWant>,
     /// A user that was not revoked.
     pub user: Option<(MerchantId, UserId)>,
+    /// Whether somebody is called so, or was.
+    pub user_name: Option<String>,
     /// Whether deliveries of these events are to be sent.
     pub needed: Vec<EventId>,
     /// Whether others than this one of its event are.
@@ -170,8 +174,10 @@ pub struct Loaded {
     pub job: Option<(Job, WebhookId)>,
     /// The topic.
     pub topic: Option<TopicFound>,
-    /// Whether there is such a user.
-    pub is_user: bool,
+    /// The user, if there is such a one.
+    pub user: Option<Box<UserFound>>,
+    /// Whether the name is given.
+    pub is_name_given: bool,
     /// Events of which something is to be sent.
     pub needed: Vec<EventId>,
     /// In the order of numbers.
@@ -245,6 +251,23 @@ pub struct TopicFound {
     pub event_type_max: i64,
     /// Which other topic has the number that was asked for.
     pub taken_by: Option<Topic>,
+}
+
+/// A user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserFound {
+    /// What it logs in as.
+    pub name: String,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Made by `serve --dev`, with a key that everybody knows.
+    pub is_demo: bool,
+    /// Since when it is refused, until it is enabled again.
+    pub disabled_at: Option<Timestamp>,
+    /// Its key.
+    pub key: KeyHash,
+    /// What its application is.
+    pub profile: Profile,
 }
 
 /// An attempt.

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::auditing::{self, Audited, Told};
 use super::book::{Book, Counters, Entry};
 use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
 use super::wants::Wants;
+use crate::domain::audit::Action;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::time::Timestamp;
@@ -71,6 +73,8 @@ impl Change for Create {
         let counters = Counters::of(&webhook);
         let webhook = announced(out, webhook, counters);
         out.rows.others.push(Other::NewWebhook(Arc::clone(&webhook)));
+        let (whose, told) = (self.by.whose(), auditing::webhook(&webhook, view.book.terms.fingerprint_key));
+        out.audit(Audited::new(whose, Action::WebhookCreate, webhook.webhook_id, &Told::NOTHING, &told));
         Ok(Step::Done(Webhook::clone(&webhook)))
     }
 }
@@ -112,12 +116,26 @@ impl Change for Alter {
         let new = self.what.apply(view, &old)?;
         match new {
             None => Ok(Step::Done(old)),
-            Some(new) => Ok(Step::Done(write(view, out, Webhook { updated_at: view.now, ..new }))),
+            Some(new) => {
+                audit(view, out, self.by, self.what.action(), [&old, &new]);
+                Ok(Step::Done(write(view, out, Webhook { updated_at: view.now, ..new })))
+            }
         }
     }
 }
 
 impl Alteration {
+    /// What is done, for the audit log.
+    fn action(&self) -> Action {
+        match self {
+            Self::Update(_) => Action::WebhookUpdate,
+            Self::Enable => Action::WebhookEnable,
+            Self::Pause(true) => Action::WebhookPause,
+            Self::Pause(false) => Action::WebhookResume,
+            Self::RotateSecret(..) => Action::WebhookRotateSecret,
+        }
+    }
+
     /// What the webhook is then; `None`: as it is.
     fn apply(&self, view: &View<'_>, old: &Webhook) -> Result<Option<Webhook>> {
         let old = old.clone();
@@ -209,7 +227,9 @@ impl Change for SetActive {
                     patterns += webhook.spec.topics.as_str().split(',').count();
                     let mut webhook = Webhook { updated_at: view.now, ..Webhook::clone(webhook) };
                     webhook.spec.is_active = self.on;
-                    write(view, out, if self.on { enabled(webhook) } else { webhook });
+                    let webhook = if self.on { enabled(webhook) } else { webhook };
+                    audit(view, out, self.by, Action::WebhookUpdateStatus, [&entry.webhook, &webhook]);
+                    write(view, out, webhook);
                 }
             }
             let is_full = count == CHANGED_PER_CHANGE || bytes >= BYTES_PER_CHANGE || patterns >= PATTERNS_PER_CHANGE;
@@ -305,7 +325,8 @@ impl Change for Delete {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let id = self.webhook_id;
-        find(view, self.by.merchant, id)?;
+        let told = auditing::webhook(&find(view, self.by.merchant, id)?.webhook, view.book.terms.fingerprint_key);
+        out.audit(Audited::new(self.by.whose(), Action::WebhookDelete, id, &told, &Told::NOTHING));
         out.rows.others.push(Other::WebhookDeleted(id));
         out.learned.push(Learned::Deleted(id));
         out.news.push(Announcement::Webhook(id, None));
@@ -316,6 +337,12 @@ impl Change for Delete {
 /// The merchant's webhook, as it is now.
 pub fn find<'a>(view: &View<'a>, merchant: MerchantId, id: WebhookId) -> Result<&'a Entry> {
     view.book.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)
+}
+
+/// Has what differs of two definitions of a webhook stand in the audit log.
+fn audit(view: &View<'_>, out: &mut Decision, by: By, action: Action, [old, new]: [&Webhook; 2]) {
+    let [before, after] = [old, new].map(|one| auditing::webhook(one, view.book.terms.fingerprint_key));
+    out.audit(Audited::changed(by.whose(), action, new.webhook_id, before, after));
 }
 
 /// Writes a changed definition, and announces it. One that begins anew has no

@@ -63,9 +63,9 @@ pub trait Engine {
     /// True while the transaction is open, so that it can be committed.
     fn is_open(&self) -> bool;
 
-    /// Removes some of what has expired, up to so many rows of a kind; true if
-    /// there may be more.
-    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool>;
+    /// Removes some of what has expired, and of what was audited before then, up to so many
+    /// rows of a kind; true if there may be more.
+    fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool>;
 
     /// Begins to prune what ended before; nothing is being pruned.
     fn begin_pruning(&mut self, before: CutOff) -> Result<()>;

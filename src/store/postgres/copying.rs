@@ -40,6 +40,7 @@ const SEQUENCES: [&str; COUNTED.len()] = [
     "topic_topic_id_seq",
     "fanout_id",
     "job_id",
+    "audit_audit_id_seq",
 ];
 
 /// No node has this id. Whoever serves the store takes over what it has begun.

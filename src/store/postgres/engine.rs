@@ -483,11 +483,11 @@ impl Engine for Postgres {
         self.failure().is_none()
     }
 
-    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool> {
+    fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool> {
         self.write_all()?;
         // What was pruned may have become room since.
         self.size = None;
-        let swept = sql::write::sweep(&mut self.session, now, max);
+        let swept = sql::write::sweep(&mut self.session, now, audited_before, max);
         self.heed(swept)
     }
 

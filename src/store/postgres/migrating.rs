@@ -14,8 +14,11 @@ use crate::store::sql::db::{one, values};
 type Result<T> = std::result::Result<T, StoreError>;
 
 const SCHEMA: &str = include_str!("schema.sql");
+/// Each brings the schema to the version of its number, from the one before. They are numbered
+/// as those of a file are, which began earlier: what is older than the first of these is 1.
+const MIGRATIONS: &[(i64, &str)] = &[(8, include_str!("migrations/0008_audit.sql"))];
 /// The schema that this program writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// "tallyhook", as a number for `pg_advisory_xact_lock`.
 const LOCK: i64 = 0x7461_6c6c_7968_6f6b;
 
@@ -31,8 +34,8 @@ pub fn migrate(settings: &Settings) -> Result<StoreId> {
     store_id.map(StoreId).ok_or_else(|| StoreError::failed("the database has no store id"))
 }
 
-/// Makes the tables if there are none, in a transaction that is left open. A store that
-/// is made now begins with these facts about itself.
+/// Makes the tables if there are none, and brings older ones up to date, in a transaction that
+/// is left open. A store that is made now begins with these facts about itself.
 pub fn make(session: &mut Session, facts: &[(&str, String)]) -> Result<()> {
     session.begin("", &[])?;
     session.run("SELECT pg_advisory_xact_lock($1)", values![LOCK])?;
@@ -45,8 +48,19 @@ pub fn make(session: &mut Session, facts: &[(&str, String)]) -> Result<()> {
         for (key, value) in facts {
             session.run(meta, values![*key, value])?;
         }
+        return Ok(());
     }
-    Ok(())
+    let Some(found) = version(session)?.filter(|found| *found < VERSION) else { return Ok(()) };
+    for (_, step) in MIGRATIONS.iter().filter(|(number, _)| *number > found) {
+        session.batch(step)?;
+    }
+    let raise = "UPDATE meta SET value = $1 WHERE key = 'schema_version'";
+    session.run(raise, values![&VERSION.to_string()]).map(drop)
+}
+
+/// The version of the tables; `None`: they are none of ours.
+fn version(session: &mut Session) -> Result<Option<i64>> {
+    Ok(fact(session, "schema_version")?.and_then(|text| text.parse().ok()))
 }
 
 /// Fails unless the tables are those that this program writes, and hold a whole store.
@@ -74,14 +88,17 @@ fn check_not_copied(session: &mut Session) -> Result<()> {
 
 /// Fails unless the tables are those that this program writes.
 pub fn check_schema(session: &mut Session) -> Result<()> {
-    let found = fact(session, "schema_version")?;
-    match found.as_deref().and_then(|text| text.parse::<i64>().ok()) {
+    match version(session)? {
         Some(VERSION) => Ok(()),
-        Some(found) if found > VERSION => Err(StoreError::failed(format!(
+        Some(found) if found < VERSION => Err(StoreError::failed(format!(
+            "the database was written by an older tallyhook (schema {found}; this one reads {VERSION}); serving it \
+             once brings it up to date"
+        ))),
+        Some(found) => Err(StoreError::failed(format!(
             "the database was written by a newer tallyhook (schema {found}; this one knows up to {VERSION}); \
                  upgrade the program"
         ))),
-        _ => Err(StoreError::failed("the database holds tables, but no tallyhook store; name another one")),
+        None => Err(StoreError::failed("the database holds tables, but no tallyhook store; name another one")),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::domain::secret::KeyHash;
 use crate::domain::user::{Keys, OldKey, Permissions, Profile, User};
 use crate::store::accounts::{Accounts, Session, UserBy};
 use crate::store::error::StoreError;
+use crate::store::ledger::wants::UserFound;
 use crate::work::Account;
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -103,6 +104,16 @@ fn profiles(
 /// The user of that name.
 pub fn named(db: &mut dyn Db, name: &str) -> Result<Option<User>> {
     one(db, &format!("{} WHERE u.name = $1", user_sql()), values![name], user)
+}
+
+/// A merchant's user, who was not revoked, as changes see it.
+pub fn find_user(db: &mut dyn Db, merchant: MerchantId, id: UserId) -> Result<Option<UserFound>> {
+    let sql = format!("{} WHERE u.user_id = $2 AND u.merchant_id = $1 AND u.revoked_at IS NULL", user_sql());
+    let Some(user) = one(db, &sql, values![merchant.0, id.0], user)? else { return Ok(None) };
+    let own = one(db, &format!("{PROFILE} WHERE user_id = $1"), values![id.0], profile)?;
+    let User { name, permissions, is_demo, disabled_at, keys, .. } = user;
+    let profile = own.map(|(_, profile)| profile).unwrap_or_default();
+    Ok(Some(UserFound { name, permissions, is_demo, disabled_at, key: keys.current, profile }))
 }
 
 /// Sessions, and whose they are.

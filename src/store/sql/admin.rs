@@ -6,18 +6,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::accounts::{PROFILE, named, profile, user, user_sql};
+use super::audit::{ENTRY, entry};
 use super::catalogue::{TOPIC, find_topic, topic};
 use super::db::{Db, ROWS_AT_ONCE, Row, all, in_parts, one, values};
-use super::write;
+use crate::domain::audit::AuditEntry;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
-use crate::domain::id::{EventId, MerchantId};
+use crate::domain::id::{AuditId, EventId, MerchantId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile, User};
 use crate::store::error::StoreError;
+use crate::store::ledger::accounts::{AlterUser, CreateUser, NewUserRow, UserAlteration, UserFound};
+use crate::store::ledger::auditing;
 use crate::store::ledger::book::{Book, Stock};
+use crate::store::ledger::decision::{Other, Rows};
 use crate::store::ledger::terms::Terms;
 use crate::store::ledger::topics::{Register, Update};
 use crate::store::ledger::work::{Engine, Work};
@@ -146,43 +150,72 @@ impl Admin {
     /// [`AdminError::NameTaken`], also if the user of that name was revoked:
     /// its name stands in logs, and must not come to mean somebody else.
     pub fn create_user(&mut self, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
-        self.transact(|conn, _| create_user(conn.db(), user, now))
+        let name = user.name;
+        self.transact(|conn, terms| create_user(conn, terms, user, now))?;
+        named(self.conn.db(), name)?.ok_or_else(|| AdminError::NoUser(name.to_owned()))
     }
 
     /// Changes a user's profile, and returns it as it is then. Fails with
-    /// [`AdminError::NoUser`] or [`AdminError::Profile`].
-    pub fn change_profile(&mut self, name: &str, said: Profile) -> Result<Profile, AdminError> {
-        self.transact(|conn, _| {
-            let old = one(conn.db(), &format!("{PROFILE} WHERE name = $1"), values![name], profile)?;
-            let (_, old) = old.ok_or_else(|| AdminError::NoUser(name.to_owned()))?;
-            let profile = old.changed(said).map_err(AdminError::Profile)?;
-            write_profile(conn.db(), name, &profile)?;
-            Ok(profile)
-        })
+    /// [`AdminError::NoUser`], [`AdminError::Revoked`] or [`AdminError::Profile`].
+    pub fn change_profile(&mut self, name: &str, said: Profile, now: Timestamp) -> Result<Profile, AdminError> {
+        if said == Profile::default() {
+            let found = one(self.conn.db(), &format!("{PROFILE} WHERE name = $1"), values![name], profile)?;
+            return found.map(|(_, profile)| profile).ok_or_else(|| AdminError::NoUser(name.to_owned()));
+        }
+        self.alter(name, UserAlteration::Profile(said), now).map(|user| user.profile)
     }
 
     /// Changes what a user may do, and returns it as it is then. Fails with
     /// [`AdminError::NoUser`] or [`AdminError::Revoked`].
-    pub fn change_permissions(&mut self, name: &str, permissions: Permissions) -> Result<User, AdminError> {
-        self.transact(|conn, _| {
-            let user = find_standing(conn.db(), name)?;
-            write::permissions(conn.db(), user.user_id, permissions)?;
-            Ok(User { permissions, ..user })
-        })
+    pub fn change_permissions(
+        &mut self,
+        name: &str,
+        permissions: Permissions,
+        now: Timestamp,
+    ) -> Result<UserFound, AdminError> {
+        self.alter(name, UserAlteration::Permissions(permissions), now)
     }
 
     /// Replaces a user's key. The one it had counts until `until`, and so do its
     /// sessions; one before that is worthless. Fails with [`AdminError::NoUser`],
     /// [`AdminError::Revoked`] or, since everybody knows its key,
     /// [`AdminError::Demo`].
-    pub fn rotate_key(&mut self, name: &str, key: KeyHash, until: Timestamp) -> Result<(), AdminError> {
-        self.transact(|conn, _| {
-            let user = find_standing(conn.db(), name)?;
-            if user.is_demo {
-                return Err(AdminError::Demo(user.name));
-            }
-            Ok(write::user_key(conn.db(), user.user_id, key, until)?)
+    pub fn rotate_key(&mut self, name: &str, key: KeyHash, until: Timestamp, now: Timestamp) -> Result<(), AdminError> {
+        self.alter(name, UserAlteration::Key(key, until), now).map(drop)
+    }
+
+    /// Changes a user as the server would, in its merchant's turn.
+    fn alter(&mut self, name: &str, what: UserAlteration, now: Timestamp) -> Result<UserFound, AdminError> {
+        self.transact(|conn, terms| {
+            let User { user_id: user, merchant_id: merchant, .. } = find_standing(conn.db(), name)?;
+            hold(conn.db(), merchant)?;
+            let alter = AlterUser { merchant, by: None, user, what };
+            change(conn.engine(), terms, now, alter).map_err(|cause| match cause {
+                // It was revoked in between.
+                StoreError::NoUser => AdminError::Revoked(name.to_owned()),
+                StoreError::DemoKey => AdminError::Demo(name.to_owned()),
+                StoreError::Violation(violation) => AdminError::Profile(violation),
+                other => other.into(),
+            })
         })
+    }
+
+    /// Some entries of the audit log behind one, in the order of their ids: of one merchant or of
+    /// all, and from then on. Fails with [`AdminError::NoMerchant`].
+    pub fn audited(
+        &mut self,
+        merchant: Option<&str>,
+        since: Option<Timestamp>,
+        after: AuditId,
+    ) -> Result<Vec<AuditEntry>, AdminError> {
+        let merchant = merchant.map(|code| find_merchant(self.conn.db(), code)).transpose()?;
+        let sql = format!(
+            "{ENTRY} WHERE a.audit_id > $1 AND ($2 IS NULL OR a.merchant_id = $2) AND a.at >= $3
+                ORDER BY a.audit_id LIMIT $4"
+        );
+        let since = since.map_or(i64::MIN, |since| since.0);
+        let values = values![after.0, merchant.map(|merchant| merchant.0), since, AUDITED_AT_ONCE];
+        Ok(all(self.conn.db(), &sql, values, entry)?)
     }
 
     /// All users, revoked ones too, by name.
@@ -193,29 +226,19 @@ impl Admin {
         Ok(users)
     }
 
-    /// Makes a user's key worthless and ends its sessions. Fails with
-    /// [`AdminError::NoUser`].
+    /// Makes a user's key worthless and ends its sessions; one that was revoked stays so. Fails
+    /// with [`AdminError::NoUser`].
     pub fn revoke_user(&mut self, name: &str, now: Timestamp) -> Result<(), AdminError> {
-        self.transact(|conn, _| {
-            let sql = "UPDATE \"user\" SET revoked_at = coalesce(revoked_at, $2) WHERE name = $1";
-            if conn.db().run(sql, values![name, now])? == 0 {
-                return Err(AdminError::NoUser(name.to_owned()));
-            }
-            let sql = "DELETE FROM session WHERE user_id = (SELECT user_id FROM \"user\" WHERE name = $1)";
-            conn.db().run(sql, values![name])?;
-            Ok(())
-        })
+        match self.alter(name, UserAlteration::Revoked, now) {
+            Ok(_) | Err(AdminError::Revoked(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Has a user refused, or let in again; its key and its sessions stay. Fails
     /// with [`AdminError::NoUser`] or [`AdminError::Revoked`].
     pub fn set_enabled(&mut self, name: &str, enabled: bool, now: Timestamp) -> Result<(), AdminError> {
-        self.transact(|conn, _| {
-            let user = find_standing(conn.db(), name)?;
-            let disabled_at = (!enabled).then(|| user.disabled_at.unwrap_or(now));
-            conn.db().run("UPDATE \"user\" SET disabled_at = $2 WHERE name = $1", values![name, disabled_at])?;
-            Ok(())
-        })
+        self.alter(name, UserAlteration::Enabled(enabled), now).map(drop)
     }
 
     /// Makes the demo user with all permissions, and the merchant's catalogue
@@ -232,9 +255,9 @@ impl Admin {
             if named(conn.db(), name)?.is_none() {
                 let (permissions, profile) = (Permissions::all(), Profile::default());
                 let user = NewUser { name, merchant, permissions, key, is_demo: true, profile };
-                let user = create_user(conn.db(), &user, now)?;
+                let merchant = create_user(conn, terms, &user, now)?;
                 // What belongs to the demo counts towards no quota.
-                load_topics(conn, terms, user.merchant_id, topics, u32::MAX, now)?;
+                load_topics(conn, terms, merchant, topics, u32::MAX, now)?;
             }
             Ok(())
         })
@@ -252,6 +275,7 @@ impl Admin {
     ) -> Result<Loaded, AdminError> {
         self.transact(|conn, terms| {
             let merchant = find_merchant(conn.db(), merchant)?;
+            hold(conn.db(), merchant)?;
             load_topics(conn, terms, merchant, said, quota, now)
         })
     }
@@ -275,6 +299,9 @@ impl Admin {
 
 /// Topics that are read at once, each with its schema.
 const TOPICS_AT_ONCE: u32 = 100;
+
+/// Entries of the audit log that are read at once: each may be a few pages.
+const AUDITED_AT_ONCE: u32 = 250;
 
 /// What lies in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,32 +328,43 @@ pub struct Loaded {
     pub same: u32,
 }
 
-fn create_user(db: &mut dyn Db, user: &NewUser<'_>, now: Timestamp) -> Result<User, AdminError> {
+/// Makes a user, and its merchant if that is missing; the merchant.
+fn create_user(
+    conn: &mut dyn OperatorConn,
+    terms: Terms,
+    user: &NewUser<'_>,
+    now: Timestamp,
+) -> Result<MerchantId, AdminError> {
     let NewUser { name, merchant, permissions, key, is_demo, profile } = user;
-    if named(db, name)?.is_some() {
-        return Err(AdminError::NameTaken((*name).to_owned()));
-    }
     let sql = "INSERT INTO merchant (code, created_at) VALUES ($1, $2) ON CONFLICT (code) DO NOTHING";
-    db.run(sql, values![*merchant, now])?;
-    let sql = "INSERT INTO \"user\" (merchant_id, name, key_hash, permissions, is_demo, created_at)
-         SELECT merchant_id, $2, $3, $4, $5, $6 FROM merchant WHERE code = $1";
-    db.run(sql, values![*merchant, *name, &key.0, i64::from(permissions.bits()), *is_demo, now])?;
-    write_profile(db, name, profile)?;
-    named(db, name)?.ok_or_else(|| AdminError::NoUser((*name).to_owned()))
+    let is_new = conn.db().run(sql, values![*merchant, now])? > 0;
+    let merchant_id = find_merchant(conn.db(), merchant)?;
+    hold(conn.db(), merchant_id)?;
+    if is_new {
+        let made = Other::Audited(Box::new(auditing::new_merchant(merchant_id, None, merchant)));
+        conn.engine().write(Rows { others: vec![made], ..Rows::default() }, now)?;
+    }
+    let user = NewUserRow {
+        merchant: merchant_id,
+        name: (*name).to_owned(),
+        key: *key,
+        permissions: *permissions,
+        is_demo: *is_demo,
+        profile: profile.clone(),
+    };
+    change(conn.engine(), terms, now, CreateUser { by: None, user }).map_err(|cause| match cause {
+        StoreError::NameTaken => AdminError::NameTaken((*name).to_owned()),
+        other => other.into(),
+    })?;
+    Ok(merchant_id)
 }
 
-fn write_profile(db: &mut dyn Db, name: &str, profile: &Profile) -> Result<(), StoreError> {
-    let sql = "UPDATE \"user\" SET application_name = $2, application_description = $3, application_logo_url = $4,
-            developer_name = $5, developer_website = $6 WHERE name = $1";
-    let values = values![
-        name,
-        profile.application_name.as_deref(),
-        profile.application_description.as_deref(),
-        profile.application_logo_url.as_deref(),
-        profile.developer_name.as_deref(),
-        profile.developer_website.as_deref(),
-    ];
-    db.run(sql, values).map(drop)
+/// Has everybody else wait who would change what is a merchant's, until the transaction ends.
+fn hold(db: &mut dyn Db, merchant: MerchantId) -> Result<(), StoreError> {
+    match db.dialect().lock_merchant() {
+        Some(sql) => one(db, sql, values![merchant.0], |_| Ok(())).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Does what the server would do, in the transaction that is open.

@@ -122,19 +122,28 @@ impl Dialect {
         }
     }
 
-    /// The events of merchant `$1` with ids from `$2` to `$3` in their order, `ASC` or
-    /// `DESC`; takes a LIMIT behind it. Said so that their own index is used: it may
-    /// take for ever to pass over the events of all others.
-    pub fn events_of_merchant(self, direction: &str) -> String {
+    /// The rows of a table with an index by merchant, such as `event`, of merchant `$1` with ids
+    /// from `$2` to `$3` in their order, `ASC` or `DESC`; takes a LIMIT behind it. Said so that
+    /// their own index is used: it may take for ever to pass over the rows of all others.
+    pub fn of_merchant(self, table: &str, direction: &str) -> String {
         match self {
             Self::Sqlite => format!(
-                "FROM event INDEXED BY event_by_merchant WHERE merchant_id = $1 AND event_id BETWEEN $2 AND $3
-                    ORDER BY event_id {direction}"
+                "FROM {table} INDEXED BY {table}_by_merchant WHERE merchant_id = $1 AND {table}_id BETWEEN $2 AND $3
+                    ORDER BY {table}_id {direction}"
             ),
             Self::Postgres => format!(
-                "FROM event WHERE (merchant_id, event_id) >= ($1, $2) AND (merchant_id, event_id) <= ($1, $3)
-                    ORDER BY merchant_id {direction}, event_id {direction}"
+                "FROM {table} WHERE (merchant_id, {table}_id) >= ($1, $2) AND (merchant_id, {table}_id) <= ($1, $3)
+                    ORDER BY merchant_id {direction}, {table}_id {direction}"
             ),
+        }
+    }
+
+    /// Has a merchant's row locked until the end of the transaction, where others may be at it;
+    /// `None`: who writes is alone.
+    pub fn lock_merchant(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT merchant_id FROM merchant WHERE merchant_id = $1 FOR NO KEY UPDATE"),
         }
     }
 

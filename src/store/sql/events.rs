@@ -130,7 +130,7 @@ fn walk_events(
     let ((first, last), (since, until)) = (part.ids(), times(filter.since, filter.until));
     let sql = format!(
         "SELECT event_id, topic, created_at, published_at, octet_length(message) {} LIMIT $4",
-        db.dialect().events_of_merchant(words(order).0)
+        db.dialect().of_merchant("event", words(order).0)
     );
     let is_each_wanted = filter.topics.is_none() && filter.since.is_none() && filter.until.is_none();
     let rows = ROWS_PER_STEP.min(if is_each_wanted { u32::try_from(limit).unwrap_or(u32::MAX) } else { u32::MAX });
@@ -201,7 +201,7 @@ fn count_events(
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE published_at >= $5 AND published_at < $6), max(event_id){topic} FROM (
             SELECT event_id, published_at{topic} {} LIMIT $4) AS looked_at {group}",
-        db.dialect().events_of_merchant("ASC")
+        db.dialect().of_merchant("event", "ASC")
     );
     let (mut found, mut looked_at, mut through) = (0, 0, None);
     db.rows(&sql, values![merchant.0, first, last, ROWS_PER_STEP, since, until], &mut |row| {

@@ -9,7 +9,7 @@ use super::events::{read_remembered, remembered};
 use super::keys::Asked;
 use super::rows::ATTEMPT_BYTES;
 use super::standings::{STANDING, event_of, scanned, standing};
-use super::{catalogue, jobs};
+use super::{accounts, catalogue, jobs};
 use crate::domain::event::IdempotencyKey;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
@@ -65,8 +65,10 @@ pub fn rare(db: &mut dyn Db, wants: &Wants, now: Timestamp, loaded: &mut Loaded)
         loaded.topic = Some(self::topic(db, topic)?);
     }
     if let Some((merchant, user)) = wants.user {
-        let sql = "SELECT 1 FROM \"user\" WHERE user_id = $2 AND merchant_id = $1 AND revoked_at IS NULL";
-        loaded.is_user = one(db, sql, values![merchant.0, user.0], |_| Ok(()))?.is_some();
+        loaded.user = accounts::find_user(db, merchant, user)?.map(Box::new);
+    }
+    if let Some(name) = &wants.user_name {
+        loaded.is_name_given = accounts::named(db, name)?.is_some();
     }
     needed(db, wants, loaded)?;
     if let Some(attempts) = wants.attempts {
@@ -153,7 +155,7 @@ fn unsettled(db: &mut dyn Db, wants: &Wants, loaded: &mut Loaded) -> Result<()> 
 fn events(db: &mut dyn Db, events: Events) -> Result<(Vec<EventFound>, bool)> {
     let sql = format!(
         "SELECT event_id, topic, published_at, octet_length(message) {} LIMIT $4",
-        db.dialect().events_of_merchant("ASC")
+        db.dialect().of_merchant("event", "ASC")
     );
     let (mut found, mut bytes, mut is_last) = (Vec::new(), 0, true);
     db.rows(&sql, values![events.merchant.0, events.first, events.last, events.max], &mut |row| {

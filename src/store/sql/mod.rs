@@ -13,6 +13,7 @@
 mod accounts;
 pub mod admin;
 mod attempt_log;
+pub mod audit;
 mod bodies;
 mod catalogue;
 pub mod check;
@@ -38,6 +39,7 @@ pub mod steps;
 pub mod store;
 mod survey;
 mod together;
+mod users;
 mod watched;
 mod webhooks;
 pub mod write;

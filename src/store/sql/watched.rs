@@ -129,7 +129,7 @@ fn published(
 /// Which of the merchant's events behind one are of these topics. Ids are in the
 /// order of commits only within a merchant, so no others are looked at.
 fn event_ids(db: &mut dyn Db, merchant: MerchantId, topics: &Patterns, after: EventId) -> Result<EventIds> {
-    let sql = format!("SELECT event_id, topic {} LIMIT $4", db.dialect().events_of_merchant("ASC"));
+    let sql = format!("SELECT event_id, topic {} LIMIT $4", db.dialect().of_merchant("event", "ASC"));
     let (mut ids, mut through, mut looked_at) = (Vec::new(), after, 0);
     db.rows(&sql, values![merchant.0, after.0.saturating_add(1), i64::MAX, EVENTS_PER_LOOK], &mut |row| {
         (through, looked_at) = (EventId(row.int(0)?), looked_at + 1);

@@ -3,14 +3,12 @@
 use super::codes::write_pairs;
 use super::db::{Db, Value, values};
 use super::definition::{DEFINITION, Definition};
-use super::jobs;
 use super::keys::Asked;
+use super::{audit, jobs, users};
 use crate::domain::catalogue::CatalogueEntry;
-use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::message_schema::SchemaText;
-use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::Permissions;
 use crate::domain::webhook::Webhook;
 use crate::store::accounts::NewSession;
 use crate::store::error::StoreError;
@@ -99,8 +97,13 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
             values![&key.0, *expires_at],
         ),
         Other::SessionEnded(key) => run(db, "DELETE FROM session WHERE key_hash = $1", values![&key.0]),
-        Other::Permissions(user, permissions) => self::permissions(db, *user, *permissions),
-        Other::UserKey { user, key, until } => user_key(db, *user, *key, *until),
+        Other::NewUser(_)
+        | Other::Permissions(..)
+        | Other::Profile(..)
+        | Other::UserKey { .. }
+        | Other::UserDisabled(..)
+        | Other::UserRevoked(_) => users::write(db, other, now),
+        Other::Audited(audited) => audit::write(db, audited, now),
         Other::Forgotten(id, number) => run(
             db,
             "UPDATE delivery SET event_id = -abs(event_id) WHERE webhook_id = $1 AND increment_id = $2",
@@ -131,25 +134,10 @@ fn attempts(db: &mut dyn Db, what: &str, values: &[Value<'_>], places: &[(Increm
     Ok(())
 }
 
-/// A user may do something else.
-pub fn permissions(db: &mut dyn Db, user: UserId, permissions: Permissions) -> Result<()> {
-    let sql = "UPDATE \"user\" SET permissions = $2 WHERE user_id = $1";
-    db.run(sql, values![user.0, i64::from(permissions.bits())]).map(drop)
-}
-
-/// A user has another key; the one it had counts until then, and so do its
-/// sessions.
-pub fn user_key(db: &mut dyn Db, user: UserId, key: KeyHash, until: Timestamp) -> Result<()> {
-    let sql = "UPDATE \"user\" SET old_key_hash = key_hash, old_key_until = $3, key_hash = $2 WHERE user_id = $1";
-    db.run(sql, values![user.0, &key.0, until])?;
-    let sql = "UPDATE session SET expires_at = CASE WHEN expires_at < $2 THEN expires_at ELSE $2 END,
-            ends_at = CASE WHEN ends_at < $2 THEN ends_at ELSE $2 END WHERE user_id = $1";
-    db.run(sql, values![user.0, until]).map(drop)
-}
-
-/// Removes some of what has expired, up to so many rows of a kind; true if there
-/// may be more.
-pub fn sweep(db: &mut dyn Db, now: Timestamp, max: u32) -> Result<bool> {
+/// Removes some of what has expired, and of what was audited before then, up to so many rows of
+/// a kind; true if there may be more.
+pub fn sweep(db: &mut dyn Db, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool> {
+    let are_audited_left = audit::forget_old(db, audited_before, max)?;
     let mut removed = vec![jobs::forget_old(db, now, max)?];
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= $1 LIMIT $2)",
@@ -158,7 +146,7 @@ pub fn sweep(db: &mut dyn Db, now: Timestamp, max: u32) -> Result<bool> {
     ] {
         removed.push(db.run(sql, values![now, max])?);
     }
-    Ok(removed.into_iter().any(|removed| removed >= max.into()))
+    Ok(are_audited_left || removed.into_iter().any(|removed| removed >= max.into()))
 }
 
 fn key(db: &mut dyn Db, row: &KeyRow) -> Result<()> {

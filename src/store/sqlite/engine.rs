@@ -101,9 +101,9 @@ impl<C: Borrow<Connection>> Engine for Sqlite<C> {
         !self.conn.borrow().is_autocommit()
     }
 
-    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
+    fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool, StoreError> {
         let mut conn: &Connection = self.conn.borrow();
-        sweep(&mut conn, now, max)
+        sweep(&mut conn, now, audited_before, max)
     }
 
     fn begin_pruning(&mut self, before: CutOff) -> Result<(), StoreError> {

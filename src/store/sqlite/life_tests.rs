@@ -20,6 +20,7 @@ use super::engine::Sqlite;
 use super::{load, pages};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState, EndReason, Outcome, Verdict};
 use crate::domain::event::{Message, NewEvent};
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::standing::tests::{ENDED_BEFORE, FUTURE, NOW, PAST, VERDICTS, every_standing, outcome};
 use crate::domain::standing::{Heard, Refusal, Standing, heard_together, seal};
@@ -53,10 +54,12 @@ const TERMS: Terms = Terms {
     retention: Retention {
         attempts: Duration::MAX,
         bodies: Duration::MAX,
+        audit: Duration::MAX,
         bytes_max: 0,
         webhook_log_bytes_max: 0,
         merchant_log_bytes_max: 0,
     },
+    fingerprint_key: FingerprintKey::OPEN,
     is_shared: false,
 };
 

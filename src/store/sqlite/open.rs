@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_times.sql"),
     include_str!("migrations/0006_keys.sql"),
     include_str!("migrations/0007_forgotten.sql"),
+    include_str!("migrations/0008_audit.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();

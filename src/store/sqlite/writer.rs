@@ -423,6 +423,7 @@ pub mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::domain::fingerprint::FingerprintKey;
     use crate::domain::id::MerchantId;
     use crate::domain::time::Timestamp;
     use crate::store::base::{Base, change};
@@ -485,10 +486,12 @@ pub mod tests {
                 retention: Retention {
                     attempts: Duration::MAX,
                     bodies: Duration::MAX,
+                    audit: Duration::MAX,
                     bytes_max: 0,
                     webhook_log_bytes_max: 0,
                     merchant_log_bytes_max: 0,
                 },
+                fingerprint_key: FingerprintKey::OPEN,
                 is_shared: false,
             },
         }

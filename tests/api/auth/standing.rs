@@ -136,7 +136,7 @@ async fn a_key_that_was_replaced_counts_until_its_time_is_over() {
     let old = server.user("ann", "acme", ALL);
     let before = server.login_as("ann", &old).await;
     let rotate = |key: &str, until| {
-        server.place.administer(|admin| admin.rotate_key("ann", KeyHash::of(key), until)).unwrap();
+        server.place.administer(|admin| admin.rotate_key("ann", KeyHash::of(key), until, START)).unwrap();
     };
     let end = START.after(2 * HOUR);
     rotate("tk_new", end);

@@ -90,6 +90,11 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "event.subscribe" => vec![(json!([topic]), Fault(4))],
         "user.update" => vec![(json!(["theirs", {"permissions": ["admin"]}]), Fault(121))],
         "user.rotate_key" => vec![(json!(["theirs", 0]), Fault(121))],
+        // Whoever has a user has entries of his own.
+        "audit.list" => {
+            vec![(json!([]), Own), (json!([{"kind": "webhook", "id": id.to_string()}]), Nothing(json!([])))]
+        }
+        "audit.count" => vec![(json!([{"kind": "topic", "id": topic}]), Nothing(json!(0)))],
         // Of the server, which is everybody's.
         "node.list" => vec![(json!([]), Own)],
         _ => panic!("{method} is new: say what it takes"),
@@ -101,7 +106,7 @@ fn everything_of(server: &TestServer, merchant: i64) -> Vec<String> {
     let by_merchant = format!("merchant_id = {merchant}");
     let by_webhook = format!("webhook_id IN (SELECT webhook_id FROM webhook WHERE {by_merchant})");
     let tables = [
-        (&by_merchant, ["webhook", "event", "topic", "idempotency", "\"user\"", "merchant"].as_slice()),
+        (&by_merchant, ["webhook", "event", "topic", "idempotency", "audit", "\"user\"", "merchant"].as_slice()),
         (&by_webhook, &["delivery", "attempt", "job", "notice"]),
     ];
     let mut all = Vec::new();
@@ -266,6 +271,7 @@ async fn each_permission_opens_its_own_methods() {
     let needs = |method: &str| match method {
         "event.publish" | "event.publish_many" => "event_write",
         "topic.register" | "topic.update" | "topic.remove" | "user.update" | "user.rotate_key" | "node.list" => "admin",
+        "audit.list" | "audit.count" => "admin",
         "delivery.retry" | "delivery.retry_many" | "delivery.cancel" | "job.cancel" => "webhook_write",
         "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" => "webhook_read",
         method if method.starts_with("webhook.") => "webhook_write",

@@ -275,6 +275,13 @@ async fn events_and_what_belongs_to_nothing() {
                     .to_owned(),
                 vec!["topic 1000: a merchant"],
             ),
+            (
+                "INSERT INTO audit (audit_id, merchant_id, at, action, kind, subject, before, after, is_cut)
+                    SELECT 1000, 888, 5, 'webhook.pause', 'webhook', '1', '{}', '{}', is_demo FROM \"user\"
+                    WHERE user_id = 1;"
+                    .to_owned(),
+                vec!["entry of the audit log 1000: a merchant"],
+            ),
         ];
         find(&place, &planted).await;
         some_are_told_and_all_are_counted(&place, planted.iter().map(|(_, faults)| faults.len()).sum());

@@ -1,5 +1,6 @@
 //! The methods: thin, each decodes, calls a use case, encodes.
 
+mod audit;
 mod delivery;
 mod event;
 mod job;
@@ -26,6 +27,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(job::methods());
     methods.extend(topic::methods());
     methods.extend(user::methods());
+    methods.extend(audit::methods());
     methods.extend(node::methods());
     methods
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::breaker::BREAKERS;
 use super::values::{Flag, Headers, Object, Topics, Whole};
 use crate::api::rpc::method::Written;
+use crate::domain::audit::{Action, SubjectKind};
 use crate::domain::catalogue::{EVENT_TYPES, Validation};
 use crate::domain::cluster::SnapshotHolder;
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
@@ -125,6 +126,21 @@ pub fn sort_topics(_: &mut SchemaGenerator) -> Schema {
 /// What jobs may be sorted by.
 pub fn sort_jobs(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::job::SORT_KEYS)
+}
+
+/// What entries of the audit log may be sorted by.
+pub fn sort_audit(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::audit::SORT_KEYS)
+}
+
+/// What is done to things.
+pub fn audit_actions(_: &mut SchemaGenerator) -> Schema {
+    one_of(Action::ALL.iter().copied().map(Action::name))
+}
+
+/// What things are.
+pub fn audit_kinds(_: &mut SchemaGenerator) -> Schema {
+    one_of(SubjectKind::ALL.iter().copied().map(SubjectKind::name))
 }
 
 /// A publisher's message.

@@ -51,7 +51,11 @@ impl Memory {
         }
         loaded.topic = wants.topic.as_ref().map(|want| self.topic(want));
         if let Some((merchant, user)) = wants.user {
-            loaded.is_user = self.tables.users.get(&user).is_some_and(|row| row.merchant == merchant);
+            let found = self.tables.users.get(&user).filter(|row| row.merchant == merchant && row.revoked_at.is_none());
+            loaded.user = found.map(|row| Box::new(row.user.clone()));
+        }
+        if let Some(name) = &wants.user_name {
+            loaded.is_name_given = self.tables.users.iter().any(|(_, row)| row.user.name == *name);
         }
         loaded.needed = wants.needed.iter().copied().filter(|event| self.needs(*event, None)).collect();
         if let Some(key) = wants.needed_beside {

@@ -19,8 +19,9 @@ use super::jobs::ENDED_FOR_MS;
 use super::logs::LogRow;
 use super::notice::{Gathered, Notice};
 use super::pruning::CutOff;
-use super::wants::{FirstHeard, Found, Loaded, Remembered, Wants};
+use super::wants::{FirstHeard, Found, Loaded, Remembered, UserFound, Wants};
 use super::work::Engine;
+use crate::domain::audit::{Action, Subject};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::Event;
 use crate::domain::expansion::Expansion;
@@ -28,7 +29,6 @@ use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, UserId, Webhook
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
-use crate::domain::user::Permissions;
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::StoreError;
 
@@ -96,17 +96,32 @@ pub struct JobRow {
     pub is_cancelled: bool,
 }
 
-/// A user; only what changes touch.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// A user.
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserRow {
     /// Whose.
     pub merchant: MerchantId,
-    /// What it may do.
-    pub permissions: Permissions,
-    /// Its key.
-    pub key: KeyHash,
-    /// The one before, and until when it counts.
+    /// What changes see of it.
+    pub user: UserFound,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+    /// The key before, and until when it counts.
     pub old: Option<(KeyHash, Timestamp)>,
+}
+
+/// An entry of the audit log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuditRow {
+    /// When it was made.
+    pub at: Timestamp,
+    /// By whom.
+    pub user: Option<UserId>,
+    /// What was done.
+    pub action: Action,
+    /// With what.
+    pub subject: Subject,
+    /// What it was before, and is since.
+    pub change: (String, String),
 }
 
 /// A session.
@@ -168,6 +183,8 @@ tables! {
     event_types: MerchantId => i64,
     /// By id.
     users: UserId => UserRow,
+    /// By id.
+    audit: i64 => AuditRow,
     /// By key.
     sessions: [u8; 32] => SessionRow,
     /// The last ids of each kind.
@@ -380,10 +397,11 @@ impl Engine for Memory {
         self.is_open
     }
 
-    fn sweep(&mut self, now: Timestamp, max: u32) -> Result<bool, StoreError> {
+    fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool, StoreError> {
         let is_old = |row: &JobRow| row.ended_at.is_some_and(|at| at.0 <= now.0 - ENDED_FOR_MS);
-        let Tables { jobs, sessions, keys, .. } = &mut self.tables;
+        let Tables { jobs, sessions, keys, audit, .. } = &mut self.tables;
         let removed = [
+            audit.remove_some(max, |_, row| row.at < audited_before),
             jobs.remove_some(max, |_, row| is_old(row)),
             sessions.remove_some(max, |_, row| row.expires_at <= now),
             keys.remove_some(max, |_, row| row.expires_at <= now),

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use super::{DeliveryRow, EventRow, Hook, JobRow, KeyStood, Memory, SessionRow, Tried};
+use super::{AuditRow, DeliveryRow, EventRow, Hook, JobRow, KeyStood, Memory, SessionRow, Tried, UserRow};
 use crate::domain::event::Receipt;
+use crate::domain::id::UserId;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::Webhook;
 use crate::store::StoreError;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::decision::{AttemptRow, KeyRow, NumberedRow, Other, Rows, StandingRow};
-use crate::store::ledger::wants::{FirstHeard, Remembered};
+use crate::store::ledger::new_user::NewUserRow;
+use crate::store::ledger::wants::{FirstHeard, Remembered, UserFound};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -157,8 +159,19 @@ impl Memory {
             Other::Session { .. }
             | Other::SessionRenewed(..)
             | Other::SessionEnded(_)
+            | Other::NewUser(_)
             | Other::Permissions(..)
-            | Other::UserKey { .. } => self.account(other),
+            | Other::Profile(..)
+            | Other::UserKey { .. }
+            | Other::UserDisabled(..)
+            | Other::UserRevoked(_) => self.account(other, now),
+            Other::Audited(audited) => {
+                let id = tables.ids.get(&"audit").copied().unwrap_or(0) + 1;
+                let (user, subject) = (audited.by.map(|by| by.user), audited.subject.clone());
+                let change = (audited.before.clone(), audited.after.clone());
+                tables.audit.put(id, AuditRow { at: now, user, action: audited.action, subject, change });
+                self.note_id("audit", id);
+            }
         }
         Ok(())
     }
@@ -170,7 +183,7 @@ impl Memory {
         self.tables.keys.put((row.merchant, row.key.as_str().to_owned()), stood);
     }
 
-    fn account(&mut self, other: &Other) {
+    fn account(&mut self, other: &Other, now: Timestamp) {
         let (users, sessions) = (&mut self.tables.users, &mut self.tables.sessions);
         match other {
             Other::Session { session, keep, max } => {
@@ -185,9 +198,22 @@ impl Memory {
                 row.expires_at = row.expires_at.max(row.ends_at.map_or(*at, |ends_at| ends_at.min(*at)));
             }),
             Other::SessionEnded(key) => sessions.remove(&key.0),
-            Other::Permissions(user, permissions) => users.change(user, |row| row.permissions = *permissions),
+            Other::NewUser(new) => {
+                let id = UserId(users.iter().next_back().map_or(1, |(last, _)| last.0 + 1));
+                let NewUserRow { merchant, name, key, permissions, is_demo, profile } = (**new).clone();
+                let user = UserFound { name, permissions, is_demo, disabled_at: None, key, profile };
+                users.put(id, UserRow { merchant, user, revoked_at: None, old: None });
+            }
+            Other::Permissions(user, permissions) => users.change(user, |row| row.user.permissions = *permissions),
+            Other::Profile(user, profile) => users.change(user, |row| row.user.profile = (**profile).clone()),
+            Other::UserDisabled(user, at) => users.change(user, |row| row.user.disabled_at = *at),
+            Other::UserRevoked(user) => {
+                users.change(user, |row| row.revoked_at = Some(now));
+                let own = sessions.iter().filter(|(_, row)| row.user == *user).map(|(key, _)| *key);
+                own.collect::<Vec<_>>().iter().for_each(|key| sessions.remove(key));
+            }
             Other::UserKey { user, key, until } => {
-                users.change(user, |row| (row.old, row.key) = (Some((row.key, *until)), *key));
+                users.change(user, |row| (row.old, row.user.key) = (Some((row.user.key, *until)), *key));
                 let own = sessions.iter().filter(|(_, row)| row.user == *user).map(|(key, _)| *key);
                 for key in own.collect::<Vec<_>>() {
                     sessions.change(&key, |row| {

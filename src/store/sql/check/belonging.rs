@@ -45,11 +45,17 @@ const LOG_SIZES: Rows = Rows {
     id: "webhook_id",
     owner: ("webhook_id", "webhook"),
 };
+const AUDIT: Rows = Rows {
+    names: ("entry of the audit log", "entries of the audit log"),
+    table: "audit",
+    id: "audit_id",
+    owner: ("merchant_id", "merchant"),
+};
 
 impl Belonging {
     /// All there are.
     pub fn all() -> impl Iterator<Item = Self> {
-        [USERS, TOPICS, FANOUTS, JOBS, NOTICES, LOG_SIZES].into_iter().map(|what| Self { what, after: START })
+        [USERS, TOPICS, FANOUTS, JOBS, NOTICES, LOG_SIZES, AUDIT].into_iter().map(|what| Self { what, after: START })
     }
 }
 

@@ -272,6 +272,25 @@ pub const TABLES: &[Table] = &[
         is_long: false,
         is_keyed_by_callers: false,
     },
+    Table {
+        name: "audit",
+        key: 1,
+        columns: &[
+            ("audit_id", Int),
+            ("merchant_id", Int),
+            ("at", Int),
+            ("user_id", Int),
+            ("peer", Text),
+            ("action", Text),
+            ("kind", Text),
+            ("subject", Text),
+            ("before", Text),
+            ("after", Text),
+            ("is_cut", Flag),
+        ],
+        is_long: true,
+        is_keyed_by_callers: false,
+    },
 ];
 
 impl Table {
@@ -299,7 +318,7 @@ pub struct LastIds {
 }
 
 /// The tables whose ids are counted up.
-pub const COUNTED: [&str; 7] = ["merchant", "user", "webhook", "event", "topic", "fanout", "job"];
+pub const COUNTED: [&str; 8] = ["merchant", "user", "webhook", "event", "topic", "fanout", "job", "audit"];
 
 impl LastIds {
     /// Each by the name of its table.

@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use rusqlite::Connection;
 
 use super::do_chores;
+use crate::domain::audit::{Action, Subject, SubjectKind};
 use crate::domain::catalogue::{TopicChanges, TopicSpec};
 use crate::domain::delivery::{Attempt, AttemptError, DeliveryFilter, DeliveryState, ErrorClass, Outcome, Verdict};
 use crate::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent};
+use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::policy::Batching;
 use crate::domain::retry::{RetryPolicy, Waits};
@@ -20,12 +22,14 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
-use crate::domain::user::{By, Permissions};
+use crate::domain::user::{By, Permissions, Profile};
 use crate::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
-use crate::store::ledger::accounts::{AlterUser, EndSession, OpenSession, RenewSession, UserAlteration};
+use crate::store::ledger::accounts::{
+    AlterUser, CreateUser, EndSession, NewUserRow, OpenSession, RenewSession, UserAlteration, UserFound,
+};
 use crate::store::ledger::book::Book;
 use crate::store::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
-use crate::store::ledger::memory::{Memory, UserRow};
+use crate::store::ledger::memory::{AuditRow, Memory, UserRow};
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::notices::Notice;
 use crate::store::ledger::outcomes::Record;
@@ -56,10 +60,12 @@ const TERMS: Terms = Terms {
     retention: Retention {
         attempts: Duration::from_secs(5_000),
         bodies: Duration::from_secs(9_000),
+        audit: Duration::from_secs(7_000),
         bytes_max: 0,
         webhook_log_bytes_max: 300,
         merchant_log_bytes_max: 500,
     },
+    fingerprint_key: FingerprintKey::OPEN,
     is_shared: false,
 };
 
@@ -96,7 +102,15 @@ impl Both {
         .unwrap();
         let mut memory = Memory::of([1, 2].map(|id| (MerchantId(id), Arc::from(format!("m{id}")))));
         let permissions = Permissions::from_bits(15);
-        memory.tables.users.put(USER, UserRow { merchant: ANN, permissions, key: KeyHash([0; 32]), old: None });
+        let user = UserFound {
+            name: "ann".to_owned(),
+            permissions,
+            is_demo: false,
+            disabled_at: None,
+            key: KeyHash([0; 32]),
+            profile: Profile::default(),
+        };
+        memory.tables.users.put(USER, UserRow { merchant: ANN, user, revoked_at: None, old: None });
         memory.tables.users.keep();
         let books = [
             Book::new(TERMS, load::stock(&conn, &Vault::default()).unwrap()),
@@ -270,8 +284,8 @@ impl Both {
     fn accounts(&mut self, dice: u32) {
         let key = KeyHash([(dice % 5) as u8; 32]);
         let at = self.now.after(Duration::from_secs(u64::from(dice % 900)));
-        let alter = |what| AlterUser { by: BY, user: USER, what };
-        match dice / 5 % 5 {
+        let alter = |what| AlterUser { merchant: ANN, by: Some(BY), user: USER, what };
+        match dice / 5 % 8 {
             0 => {
                 // Whoever has that key is known already.
                 if !self.memory.tables.sessions.has(&key.0) {
@@ -282,7 +296,30 @@ impl Both {
             1 => self.run(|| RenewSession { key, expires_at: at }),
             2 => self.run(|| EndSession(key)),
             3 => self.run(|| alter(UserAlteration::Permissions(Permissions::from_bits((dice % 16) as u8)))),
+            4 => self.run(|| alter(UserAlteration::Enabled(dice.is_multiple_of(2)))),
+            5 => self.run(|| {
+                let application_name = Some(["", "a shop"][dice as usize / 40 % 2].to_owned());
+                alter(UserAlteration::Profile(Profile { application_name, ..Profile::default() }))
+            }),
+            6 => self.create_user(dice / 40),
             _ => self.run(|| alter(UserAlteration::Key(key, at))),
+        }
+    }
+
+    /// The name may be given; who is made is revoked at once, or not.
+    fn create_user(&mut self, dice: u32) {
+        let user = || NewUserRow {
+            merchant: ANN,
+            name: format!("user{}", dice % 4),
+            key: KeyHash([100 + (dice % 4) as u8; 32]),
+            permissions: Permissions::from_bits((dice % 16) as u8),
+            is_demo: dice.is_multiple_of(3),
+            profile: Profile::default(),
+        };
+        self.run(|| CreateUser { by: Some(BY), user: user() });
+        let user = UserId(1 + i64::from(dice % 4));
+        if user != USER {
+            self.run(|| AlterUser { merchant: ANN, by: None, user, what: UserAlteration::Revoked });
         }
     }
 
@@ -310,6 +347,7 @@ impl Both {
         let counts = [tables.keys.iter().count(), tables.jobs.iter().count(), tables.notices.iter().count()];
         assert_eq!(counts, ["idempotency", "job", "notice"].map(count));
         self.compare_accounts();
+        self.compare_audit();
     }
 
     /// All that a change could want.
@@ -334,6 +372,7 @@ impl Both {
         wants.job = Some((ANN, JobId(2)));
         wants.topic = Some(TopicWant { merchant: ANN, topic: Topic::try_new(TOPICS[0]).unwrap(), event_type: Some(2) });
         wants.user = Some((ANN, USER));
+        wants.user_name = Some("user1".to_owned());
         wants.needed = (1..=self.books[0].ids.event).map(EventId).collect();
         wants.needed_beside = Some((id, middle));
         wants.attempts = Some(Attempts { webhook_id: id, after: (middle, 0), only: None, max: 10 });
@@ -371,16 +410,45 @@ impl Both {
         let own = self.memory.tables.sessions.iter();
         let two: Vec<_> = own.map(|(key, row)| (*key, row.expires_at.0, row.ends_at.map(|at| at.0))).collect();
         assert_eq!(one, two);
-        let users = "SELECT permissions, key_hash, old_key_hash, old_key_until FROM user";
+        let users = "SELECT permissions, key_hash, old_key_hash, old_key_until, name, is_demo, disabled_at, revoked_at,
+            application_name FROM user ORDER BY user_id";
         let read = |row: &rusqlite::Row<'_>| {
             let old: Option<[u8; 32]> = row.get(2)?;
             let until: Option<i64> = row.get(3)?;
             let old = old.zip(until).map(|(key, until)| (KeyHash(key), Timestamp(until)));
-            let permissions = Permissions::from_bits(row.get(0)?);
-            Ok(UserRow { merchant: ANN, permissions, key: KeyHash(row.get(1)?), old })
+            let user = UserFound {
+                name: row.get(4)?,
+                permissions: Permissions::from_bits(row.get(0)?),
+                is_demo: row.get(5)?,
+                disabled_at: row.get::<_, Option<i64>>(6)?.map(Timestamp),
+                key: KeyHash(row.get(1)?),
+                profile: Profile { application_name: row.get(8)?, ..Profile::default() },
+            };
+            let revoked_at = row.get::<_, Option<i64>>(7)?.map(Timestamp);
+            Ok(UserRow { merchant: ANN, user, revoked_at, old })
         };
-        let one = self.sqlite.conn.query_row(users, [], read).unwrap();
-        assert_eq!(self.memory.tables.users.get(&USER), Some(&one));
+        let mut statement = self.sqlite.conn.prepare_cached(users).unwrap();
+        let one: Vec<_> = statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap();
+        let two: Vec<_> = self.memory.tables.users.iter().map(|(_, row)| row.clone()).collect();
+        assert_eq!(one, two);
+    }
+
+    fn compare_audit(&self) {
+        let audit = "SELECT at, user_id, action, kind, subject, before, after FROM audit ORDER BY audit_id";
+        let read = |row: &rusqlite::Row<'_>| {
+            let [action, kind]: [String; 2] = [row.get(2)?, row.get(3)?];
+            Ok(AuditRow {
+                at: Timestamp(row.get(0)?),
+                user: row.get::<_, Option<i64>>(1)?.map(UserId),
+                action: Action::from_name(&action).unwrap(),
+                subject: Subject { kind: SubjectKind::from_name(&kind).unwrap(), id: row.get(4)? },
+                change: (row.get(5)?, row.get(6)?),
+            })
+        };
+        let mut statement = self.sqlite.conn.prepare_cached(audit).unwrap();
+        let one: Vec<_> = statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap();
+        let two: Vec<_> = self.memory.tables.audit.iter().map(|(_, row)| row.clone()).collect();
+        assert_eq!(one, two);
     }
 }
 
@@ -397,7 +465,8 @@ fn assert_same(one: Loaded, two: Loaded) {
     assert_eq!((told(one.events), one.is_last_event), (told(two.events), two.is_last_event));
     assert_eq!(told(one.due_notices), told(two.due_notices));
     assert_eq!((told(one.job), told(one.topic)), (told(two.job), told(two.topic)));
-    assert_eq!((one.is_user, one.needed), (two.is_user, two.needed));
+    assert_eq!((one.user, one.is_name_given), (two.user, two.is_name_given));
+    assert_eq!(one.needed, two.needed);
     assert_eq!(told(one.attempts), told(two.attempts));
 }
 

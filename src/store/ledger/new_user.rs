@@ -1,0 +1,22 @@
+//! A user to be made.
+
+use crate::domain::id::MerchantId;
+use crate::domain::secret::KeyHash;
+use crate::domain::user::{Permissions, Profile};
+
+/// A user to be made.
+#[derive(Clone, Debug)]
+pub struct NewUserRow {
+    /// The merchant it acts for.
+    pub merchant: MerchantId,
+    /// What it logs in as.
+    pub name: String,
+    /// Its API key.
+    pub key: KeyHash,
+    /// What it may do.
+    pub permissions: Permissions,
+    /// Whether it is the demo user, which only a server in dev mode lets in.
+    pub is_demo: bool,
+    /// What its application is.
+    pub profile: Profile,
+}
