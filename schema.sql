@@ -61,7 +61,7 @@ CREATE TABLE webhook (
     url                  TEXT,                        -- NULL: its receiver pulls
     extra_headers        TEXT    NOT NULL,
     secret_key           TEXT    NOT NULL,
-    old_secrets          TEXT    NOT NULL,            -- those it replaced that still sign: JSON, [[expiry, secret], …]
+    old_secrets          TEXT    NOT NULL,            -- those it replaced that still sign: JSON, [[expiry, secret], [expiry, private key, ed25519], …]
     format               TEXT    NOT NULL,
     retry                TEXT    NOT NULL,
     delivery_mode        TEXT    NOT NULL,
@@ -89,7 +89,8 @@ CREATE TABLE webhook (
     pulled_through       INTEGER NOT NULL DEFAULT 0,  -- the highest number that a pull has brought, and may be acknowledged
     paused_until         INTEGER,                     -- until when nothing was to be sent after the last attempt
     pause_reason         TEXT,                        -- and why: retry_after, failures
-    is_paused            INTEGER NOT NULL DEFAULT 0   -- 1: its owner has paused it
+    is_paused            INTEGER NOT NULL DEFAULT 0,  -- 1: its owner has paused it
+    signing_key          TEXT                         -- the private key that signs; NULL: secret_key does
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;

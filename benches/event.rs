@@ -13,6 +13,7 @@ use tallyhook::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId}
 use tallyhook::domain::retry::RetryPolicy;
 use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::signature;
+use tallyhook::domain::signing::SigningKey;
 use tallyhook::domain::subscription::SubscriptionIndex;
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
@@ -65,6 +66,15 @@ fn sign(bencher: Bencher<'_, '_>, bytes: usize) {
     bencher
         .counter(BytesCount::new(bytes))
         .bench(|| signature::standard_webhooks(&secret, "msg_1_2_3", NOW.unix_seconds(), black_box(&body)));
+}
+
+#[divan::bench(args = [100, 1_000, 100_000])]
+fn sign_by_key(bencher: Bencher<'_, '_>, bytes: usize) {
+    let key = SigningKey::generate();
+    let body = vec![b'x'; bytes];
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench(|| signature::standard_webhooks_ed25519(&key, "msg_1_2_3", NOW.unix_seconds(), black_box(&body)));
 }
 
 /// A delivery of an event, and of so many more in the same batch.

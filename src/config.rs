@@ -269,7 +269,7 @@ impl Settings {
         };
         let node_name = node.name.clone();
         let store = match address {
-            StoreAddress::File(path) => store::Config::File(store::FileConfig {
+            StoreAddress::File(path) => store::Config::File(Box::new(store::FileConfig {
                 path,
                 durability,
                 busy_timeout,
@@ -279,7 +279,7 @@ impl Settings {
                 is_paused,
                 vault,
                 terms,
-            }),
+            })),
             StoreAddress::Database(database) => store::Config::Database(Box::new(store::DatabaseConfig {
                 database: database.with(timeouts, prepare),
                 node,

@@ -26,6 +26,7 @@ mod forwarded;
 mod giving_way;
 mod hosts;
 mod intake;
+mod keys;
 mod lenient;
 pub mod linger;
 mod list;
@@ -128,8 +129,9 @@ pub fn listen(
     // Whatever others leave untaken, everybody may have an answer.
     let unsent = Budget::for_everybody(config.unsent_bytes_max);
     let ops = health.map(|health| rpc::paced(ops::router(health, &metrics), &service)).unwrap_or_default();
+    let keys = rpc::paced(keys::router(&service), &service);
     let router = rest::router(&config, &service, &url, &unsent).merge(rpc::router(&config, service, url, &unsent));
-    let router = hosts::guarded(router.merge(ops), is_dev, config.public_url.as_ref());
+    let router = hosts::guarded(router.merge(ops).merge(keys), is_dev, config.public_url.as_ref());
     Ok(listen_with(config, socket, address, router, metrics))
 }
 

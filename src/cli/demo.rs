@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use super::client::{Http, RpcClient, RpcError, Session, Target, TlsOptions};
 use super::folder::Folder;
-use super::receiver::{Answers, Receiver, Rules, Sight};
+use super::receiver::{Answers, Key, Receiver, Rules, Sight};
 use super::serve::{make_demo_user, stop};
 use super::signals::Signals;
 use super::{DEMO_KEY, DEMO_USER, Failure, block_on, colour, print, program};
@@ -123,7 +123,8 @@ async fn tell(url: &str) -> Result<Receiver, Failure> {
     let secret = SecretKey::try_new(&webhook.secret_key)
         .map_err(|_| Failure::failed("the webhook came without a secret_key"))?;
     let answers = Answers::TurnAwayOnce(IncrementId(TURNED_AWAY), AtomicBool::new(false));
-    let mut receiver = Receiver::start(listener, Rules { secret, answers, patience: PATIENCE }).map_err(cannot)?;
+    let mut receiver =
+        Receiver::start(listener, Rules { key: Key::Secret(secret), answers, patience: PATIENCE }).map_err(cannot)?;
     let begin = Instant::now();
     let mut expected = BTreeSet::new();
     for (topic, id) in EVENTS {

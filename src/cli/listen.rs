@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::client::{Http, Target, TlsOptions};
-use super::receiver::{Answers, Receiver, Rules, Sight};
+use super::receiver::{Answers, Key, Receiver, Rules, Sight};
 use super::signals::Signals;
 use super::{Failure, block_on, colour, print, program, say};
 use crate::config::SECRET_VARIABLE;
@@ -37,7 +37,7 @@ pub struct ListenArgs {
     /// The port to receive on, at 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 9000)]
     port: u16,
-    /// The webhook's secret_key; one is made and shown, if it is left out
+    /// The webhook's secret_key, or its public_key; a secret is made and shown, if it is left out
     #[arg(long, env = SECRET_VARIABLE, hide_env_values = true)]
     secret: Option<String>,
     /// Post every verified delivery on to this URL, same headers and body, and answer what it answers
@@ -57,11 +57,14 @@ pub struct ListenArgs {
 /// Receives until a signal comes, or enough has.
 pub fn run(args: ListenArgs) -> Result<(), Failure> {
     let wrong_secret = |violation: Violation| format!("--secret {}", violation.problem);
-    let secret = match &args.secret {
-        Some(text) => SecretKey::try_new(text).map_err(wrong_secret).map_err(Failure::usage)?,
-        None => SecretKey::generate(),
+    let (key, made) = match &args.secret {
+        Some(text) => (Key::try_new(text).map_err(wrong_secret).map_err(Failure::usage)?, None),
+        None => {
+            let secret = SecretKey::generate();
+            let shown = secret.expose().to_owned();
+            (Key::Secret(secret), Some(shown))
+        }
     };
-    let made = args.secret.is_none().then(|| secret.expose().to_owned());
     let answers = match &args.forward {
         Some(url) => {
             let target = Target::try_new(url).map_err(Failure::usage)?;
@@ -69,7 +72,7 @@ pub fn run(args: ListenArgs) -> Result<(), Failure> {
         }
         None => Answers::Accept,
     };
-    let rules = Rules { secret, answers, patience: Duration::from_secs(args.gap_after_s) };
+    let rules = Rules { key, answers, patience: Duration::from_secs(args.gap_after_s) };
     let count = if args.once { Some(1) } else { args.count };
     block_on(listen(args.port, rules, count, made))
 }

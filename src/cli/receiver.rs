@@ -19,10 +19,12 @@ use super::client::Http;
 use super::colour::{RED, painted};
 use super::json::safe;
 use super::number_log::{Arrival, Gap, NumberLog, WEBHOOKS_MAX};
+use crate::domain::fault::Violation;
 use crate::domain::id::{IncrementId, Span};
 use crate::domain::policy::BATCH_EVENTS;
 use crate::domain::secret::SecretKey;
-use crate::domain::signature::verify_standard_webhooks;
+use crate::domain::signature::{verify_standard_webhooks, verify_standard_webhooks_ed25519};
+use crate::domain::signing::{PUBLIC_KEY_MARK, PublicKey};
 use crate::domain::time::{Clock, Timestamp};
 
 /// How far a delivery's timestamp may lie from now, in seconds: what the
@@ -67,10 +69,36 @@ pub enum Answers {
     Forward(Box<Http>),
 }
 
+/// What verifies deliveries.
+pub enum Key {
+    /// The webhook's secret.
+    Secret(SecretKey),
+    /// Its public key.
+    Public(PublicKey),
+}
+
+impl Key {
+    /// Reads a public key or a secret; the error does not repeat it.
+    pub fn try_new(text: &str) -> Result<Self, Violation> {
+        if !text.starts_with(PUBLIC_KEY_MARK) {
+            return SecretKey::try_new(text).map(Self::Secret);
+        }
+        let problem = || Violation::new("public_key", format!("is no {PUBLIC_KEY_MARK} and base64 of 32 bytes."));
+        PublicKey::parse(text).map(Self::Public).ok_or_else(problem)
+    }
+
+    fn verifies(&self, id: &str, timestamp: i64, body: &[u8], header: &str) -> bool {
+        match self {
+            Self::Secret(secret) => verify_standard_webhooks(secret, id, timestamp, body, header),
+            Self::Public(key) => verify_standard_webhooks_ed25519(key, id, timestamp, body, header),
+        }
+    }
+}
+
 /// What a receiver goes by.
 pub struct Rules {
-    /// The webhook's secret.
-    pub secret: SecretKey,
+    /// The webhook's secret, or its public key.
+    pub key: Key,
     /// How to answer.
     pub answers: Answers,
     /// How long a number may be overtaken before it is called missing.
@@ -125,7 +153,7 @@ pub struct Receiver {
 }
 
 struct Shared {
-    secret: SecretKey,
+    key: Key,
     answers: Answers,
     clock: Clock,
     reports: mpsc::Sender<Report>,
@@ -137,7 +165,7 @@ impl Receiver {
         let address = listener.local_addr()?;
         let (sender, reports) = mpsc::channel(REPORTS_MAX);
         let (stop, stopped) = oneshot::channel::<()>();
-        let shared = Shared { secret: rules.secret, answers: rules.answers, clock: Clock::system(), reports: sender };
+        let shared = Shared { key: rules.key, answers: rules.answers, clock: Clock::system(), reports: sender };
         let router = Router::new().fallback(receive).with_state(Arc::new(shared));
         let serving = axum::serve(listener, router).with_graceful_shutdown(async {
             // A receiver that is dropped stops, too.
@@ -214,7 +242,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> StatusC
             StatusCode::BAD_REQUEST,
             None,
         ),
-        Ok(body) => match verify(&shared.secret, &parts.headers, &body, at) {
+        Ok(body) => match verify(&shared.key, &parts.headers, &body, at) {
             Err(problem) => (Err(problem), StatusCode::UNAUTHORIZED, None),
             Ok(delivery) => {
                 let (status, note) = shared.answers.answer(&delivery, parts.headers, body).await;
@@ -272,9 +300,9 @@ fn end_to_end(mut headers: HeaderMap) -> HeaderMap {
     headers
 }
 
-/// Believes a delivery that the secret signed within the last minutes, or
+/// Believes a delivery that was signed so within the last minutes, or
 /// says why not.
-fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Delivery, String> {
+fn verify(key: &Key, headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Delivery, String> {
     let header = |name: &str| {
         let value = headers.get(name).ok_or_else(|| format!("it has no {name} header"))?;
         value.to_str().map_err(|_| format!("its {name} header is no plain text"))
@@ -282,10 +310,15 @@ fn verify(secret: &SecretKey, headers: &HeaderMap, body: &[u8], now: Timestamp) 
     let (id, signature) = (header("webhook-id")?, header("webhook-signature")?);
     let timestamp: i64 =
         header("webhook-timestamp")?.parse().map_err(|_| "its webhook-timestamp is no number of seconds".to_owned())?;
-    if !verify_standard_webhooks(secret, id, timestamp, body, signature) {
-        return Err(format!(
-            "its signature is not by this secret; is --secret the webhook's secret_key? (webhook-id {id})"
-        ));
+    if !key.verifies(id, timestamp, body, signature) {
+        return Err(match key {
+            Key::Secret(_) => {
+                format!("its signature is not by this secret; is --secret the webhook's secret_key? (webhook-id {id})")
+            }
+            Key::Public(_) => format!(
+                "its signature is not for this public key; is --secret the webhook's public_key? (webhook-id {id})"
+            ),
+        });
     }
     let age_s = timestamp.abs_diff(now.unix_seconds());
     if age_s > AGE_MAX_S {
@@ -411,7 +444,7 @@ mod tests {
     }
 
     fn check(id: &str, age_s: i64, body: &str) -> Result<Delivery, String> {
-        verify(&secret(), &signed(id, NOW.unix_seconds() - age_s, body), body.as_bytes(), NOW)
+        verify(&Key::Secret(secret()), &signed(id, NOW.unix_seconds() - age_s, body), body.as_bytes(), NOW)
     }
 
     #[test]
@@ -459,9 +492,11 @@ mod tests {
         assert!(check("msg_abcd1234_3_41", -301, body).unwrap_err().contains("301 s"));
         assert!(check("msg_abcd1234_3_42", 0, body).unwrap_err().contains("number 41"));
         let mut headers = signed("msg_abcd1234_3_41", NOW.unix_seconds(), body);
-        assert!(verify(&secret(), &headers, b"{}", NOW).unwrap_err().contains("secret"));
+        assert!(verify(&Key::Secret(secret()), &headers, b"{}", NOW).unwrap_err().contains("secret"));
         headers.remove("webhook-signature");
-        assert!(verify(&secret(), &headers, body.as_bytes(), NOW).unwrap_err().contains("webhook-signature"));
+        assert!(
+            verify(&Key::Secret(secret()), &headers, body.as_bytes(), NOW).unwrap_err().contains("webhook-signature")
+        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr_iter, memchr3, memmem};
 
 use crate::domain::headers::REDACTED;
+use crate::domain::signing::Signer;
 use crate::domain::webhook::Webhook;
 use crate::render::log::is_credential_name;
 
@@ -96,7 +97,12 @@ impl<'a> Credentials<'a> {
         if let Some(basic) = &spec.basic_auth {
             parts(basic.header().as_bytes(), &mut |part, bytes_min| want(part.into_owned().into(), bytes_min));
         }
-        for secret in std::iter::once(&spec.secret_key).chain(old_secrets.iter().map(|old| &old.secret_key)) {
+        // A private key stays here, so nobody can repeat it.
+        let old = old_secrets.iter().filter_map(|old| match &old.signer {
+            Signer::Hmac(secret) => Some(secret),
+            Signer::Ed25519(_) => None,
+        });
+        for secret in std::iter::once(&spec.secret_key).chain(old) {
             let text = secret.expose();
             want(text.as_bytes().into(), CREDENTIAL_BYTES_MIN);
             if let Some(key) = text.strip_prefix("whsec_") {

@@ -27,6 +27,7 @@ pub mod request_id;
 pub mod retry;
 pub mod secret;
 pub mod signature;
+pub mod signing;
 pub mod standing;
 pub mod stats;
 pub mod subscription;

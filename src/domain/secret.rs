@@ -156,7 +156,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn random<const N: usize>() -> [u8; N] {
+/// Random bytes, to make a key of.
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes; without them no key is safe");
     bytes

@@ -6,6 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::secret::SecretKey;
+use super::signing::{PublicKey, Signer, SigningKey};
 
 /// One item of a `webhook-signature` header, `v1,<base64>`: HMAC-SHA256 of
 /// `id.timestamp.body` (Standard Webhooks 1.0.0; docs/wire.md, "Signature").
@@ -14,6 +15,19 @@ pub fn standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, body: &[u
     let signed =
         hmac_sha256(secret.signing_key(), &[id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body]);
     format!("v1,{}", STANDARD.encode(signed))
+}
+
+/// The same by a private key, `v1a,<base64>`: Ed25519 of `id.timestamp.body`.
+pub fn standard_webhooks_ed25519(key: &SigningKey, id: &str, timestamp: i64, body: &[u8]) -> String {
+    format!("v1a,{}", STANDARD.encode(key.sign(&signed(id, timestamp, body))))
+}
+
+/// The same by whichever of the two it is.
+pub fn standard_webhooks_by(signer: &Signer, id: &str, timestamp: i64, body: &[u8]) -> String {
+    match signer {
+        Signer::Hmac(secret) => standard_webhooks(secret, id, timestamp, body),
+        Signer::Ed25519(key) => standard_webhooks_ed25519(key, id, timestamp, body),
+    }
 }
 
 /// The value of `X-Plugin-Hmac-Sha256`: base64 of HMAC-SHA256 of the body,
@@ -28,6 +42,19 @@ pub fn verify_standard_webhooks(secret: &SecretKey, id: &str, timestamp: i64, bo
     use subtle::ConstantTimeEq;
     let expected = standard_webhooks(secret, id, timestamp, body);
     header.split(' ').any(|item| bool::from(item.as_bytes().ct_eq(expected.as_bytes())))
+}
+
+/// True if one item of the header is `v1a` and signs this id, time and body. Says nothing of
+/// how old the timestamp is.
+pub fn verify_standard_webhooks_ed25519(key: &PublicKey, id: &str, timestamp: i64, body: &[u8], header: &str) -> bool {
+    let signed = signed(id, timestamp, body);
+    let signatures = header.split(' ').filter_map(|item| STANDARD.decode(item.strip_prefix("v1a,")?).ok());
+    signatures.into_iter().any(|signature| key.verifies(&signed, &signature))
+}
+
+/// What is signed, in one piece: Ed25519 reads it twice.
+fn signed(id: &str, timestamp: i64, body: &[u8]) -> Vec<u8> {
+    [id.as_bytes(), b".", timestamp.to_string().as_bytes(), b".", body].concat()
 }
 
 /// HMAC-SHA256 (RFC 2104) of the parts, one behind the other.
@@ -68,6 +95,20 @@ mod tests {
             assert!(verify_standard_webhooks(&secret, id, timestamp, body.as_bytes(), &header));
             assert!(!verify_standard_webhooks(&secret, id, timestamp + 1, body.as_bytes(), &header));
         }
+    }
+
+    #[test]
+    fn a_public_key_verifies_what_its_private_key_signed() {
+        let key = SigningKey::generate();
+        let signature = standard_webhooks_ed25519(&key, "msg_1", 1_614_265_330, b"{}");
+        assert!(signature.starts_with("v1a,"));
+        let verify =
+            |id, timestamp, header: &str| verify_standard_webhooks_ed25519(&key.public(), id, timestamp, b"{}", header);
+        let by_another = standard_webhooks_ed25519(&SigningKey::generate(), "msg_1", 1_614_265_330, b"{}");
+        assert!(verify("msg_1", 1_614_265_330, &format!("v1,AAAA {by_another} {signature}")));
+        assert!(!verify("msg_1", 1_614_265_330, &by_another));
+        assert!(!verify("msg_1", 1_614_265_331, &signature) && !verify("msg_2", 1_614_265_330, &signature));
+        assert!(!verify("msg_1", 1_614_265_330, &signature.replace("v1a,", "v1,")));
     }
 
     /// RFC 4231, test case 2.

@@ -10,6 +10,7 @@ pub use super::pause::{Pause, PauseReason};
 use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
 use super::secret::SecretKey;
+use super::signing::{PublicKey, Signer, Signing, SigningKey};
 use super::target::TargetUrl;
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
@@ -171,8 +172,10 @@ pub struct WebhookSpec {
     pub url: Option<TargetUrl>,
     /// Headers to send along.
     pub extra_headers: ExtraHeaders,
-    /// What signs.
+    /// What signs, unless a private key does.
     pub secret_key: SecretKey,
+    /// What signs in place of the secret.
+    pub signing_key: Option<SigningKey>,
     /// How bodies are built.
     pub format: Format,
     /// What becomes of failures.
@@ -220,6 +223,9 @@ pub struct WebhookChanges {
     pub extra_headers: Option<ExtraHeaders>,
     /// What signs, at once and alone.
     pub secret_key: Option<SecretKey>,
+    /// By what deliveries are signed, at once and alone: by the secret, or by this private key,
+    /// unless there is one already.
+    pub signing_key: Option<Option<SigningKey>>,
     /// How bodies are built, of deliveries that are numbered from now on.
     pub format: Option<Format>,
     /// What they are written in, if the format leaves a choice.
@@ -262,6 +268,7 @@ impl WebhookSpec {
             url: said.url,
             extra_headers: said.extra_headers.unwrap_or_default(),
             secret_key: said.secret_key.unwrap_or_else(SecretKey::generate),
+            signing_key: said.signing_key.flatten(),
             format: reformatted(defaults.format, said.format, said.encoding)?,
             retry: said.retry.unwrap_or(defaults.retry),
             delivery_mode: said.delivery_mode.unwrap_or(DeliveryMode::Parallel),
@@ -294,6 +301,10 @@ impl WebhookSpec {
             url,
             extra_headers: changes.extra_headers.unwrap_or(self.extra_headers),
             secret_key: changes.secret_key.unwrap_or(self.secret_key),
+            signing_key: match changes.signing_key {
+                None => self.signing_key,
+                Some(made) => made.map(|made| self.signing_key.unwrap_or(made)),
+            },
             format: reformatted(self.format, changes.format, changes.encoding)?,
             retry: changes.retry.unwrap_or(self.retry),
             delivery_mode,
@@ -334,6 +345,19 @@ impl WebhookSpec {
         Ok(self)
     }
 
+    /// How deliveries are signed.
+    pub fn signing(&self) -> Signing {
+        if self.signing_key.is_some() { Signing::Ed25519 } else { Signing::Hmac }
+    }
+
+    /// What signs them.
+    pub fn signer(&self) -> Signer {
+        match &self.signing_key {
+            Some(key) => Signer::Ed25519(key.clone()),
+            None => Signer::Hmac(self.secret_key.clone()),
+        }
+    }
+
     /// How long an attempt may take.
     pub fn timeouts(&self) -> Timeouts {
         self.timeouts.or(self.format.timeouts())
@@ -370,11 +394,11 @@ fn reformatted(own: Format, format: Option<Format>, encoding: Option<Encoding>) 
     encoding.map_or(Ok(format), |encoding| format.encoded(encoding))
 }
 
-/// A secret that was replaced, and signs beside its successor for a while.
+/// A secret or a private key that was replaced, and signs beside its successor for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OldSecret {
-    /// The secret.
-    pub secret_key: SecretKey,
+    /// What it signs with.
+    pub signer: Signer,
     /// When it stops to sign.
     pub expires_at: Timestamp,
 }
@@ -537,9 +561,16 @@ impl Webhook {
         self.spec.url != before.spec.url || (self.is_on() && !before.is_on())
     }
 
-    /// What signs at `now`: its own secret, then those that it replaced.
-    pub fn signing_secrets(&self, now: Timestamp) -> impl Iterator<Item = &SecretKey> {
-        let old = self.old_secrets.iter().filter(move |old| old.expires_at > now).map(|old| &old.secret_key);
-        std::iter::once(&self.spec.secret_key).chain(old)
+    /// What signs at `now` beside its own secret or key: those that it replaced.
+    pub fn old_signers(&self, now: Timestamp) -> impl Iterator<Item = &Signer> {
+        self.old_secrets.iter().filter(move |old| old.expires_at > now).map(|old| &old.signer)
+    }
+
+    /// The public keys by which its deliveries are verified at `now`, its own first, each with the
+    /// time when it stops to be.
+    pub fn public_keys(&self, now: Timestamp) -> impl Iterator<Item = (PublicKey, Option<Timestamp>)> {
+        let own = self.spec.signing_key.iter().map(|key| (key.public(), None));
+        let old = self.old_secrets.iter().filter(move |old| old.expires_at > now);
+        own.chain(old.filter_map(|old| Some((old.signer.public()?, Some(old.expires_at)))))
     }
 }

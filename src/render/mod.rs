@@ -184,11 +184,18 @@ fn content_type(encoding: Encoding) -> &'static str {
     }
 }
 
-/// The value of `webhook-signature` at `now`: an item for each secret that
-/// signs.
+/// The value of `webhook-signature` at `now`: an item for each secret or key
+/// that signs.
 pub fn signatures(webhook: &Webhook, message_id: &str, now: Timestamp, body: &[u8]) -> String {
-    let sign = |secret| signature::standard_webhooks(secret, message_id, now.unix_seconds(), body);
-    webhook.signing_secrets(now).map(sign).collect::<Vec<_>>().join(" ")
+    let at = now.unix_seconds();
+    let own = match &webhook.spec.signing_key {
+        None => signature::standard_webhooks(&webhook.spec.secret_key, message_id, at, body),
+        Some(key) => signature::standard_webhooks_ed25519(key, message_id, at, body),
+    };
+    webhook.old_signers(now).fold(own, |all, old| {
+        let old = signature::standard_webhooks_by(old, message_id, at, body);
+        all + " " + &old
+    })
 }
 
 /// The number, the topic and the time beside the publisher's message.

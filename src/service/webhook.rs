@@ -1,5 +1,6 @@
 //! Registering webhooks.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::auth::Caller;
@@ -8,12 +9,14 @@ use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::secret::SecretKey;
+use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
-use crate::store::{Alteration, StoreError, WebhookSelector};
+use crate::store::{Alteration, PublicKeys, Rotation, StoreError, WebhookSelector};
+use crate::work::Account;
 
 /// Which webhooks to switch, as a caller says it.
 #[derive(Clone, Debug)]
@@ -228,6 +231,14 @@ impl Service {
         self.store.webhook(caller.merchant_id, id).await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
+    /// What anybody may know of a webhook: by which public keys its deliveries are verified now, its
+    /// own first, and when each of the others stops to be used. None, if there is no such webhook,
+    /// or a secret signs. Fails as a look-up does.
+    pub async fn public_keys(&self, id: WebhookId, peer: IpAddr) -> Result<PublicKeys, Fault> {
+        let keys = self.store.public_keys(id, self.clock.now(), Account::of_stranger(peer)).await;
+        keys.map_err(|cause| Failures::LOOK_UP.fault(cause))
+    }
+
     /// Registers a webhook; fails with fault 101, 102 or 106.
     pub async fn create_webhook(
         &self,
@@ -271,7 +282,7 @@ impl Service {
         self.alter_webhook(caller, id, Alteration::Pause(is_paused)).await
     }
 
-    /// Puts a new secret in place of the present one, which signs beside it
+    /// Puts a new secret or private key in place of the present one, which signs beside it
     /// for `overlap` (the server's default if the caller says nothing), and
     /// returns the webhook. Fails with fault 101, 103 or 112.
     pub async fn rotate_secret(
@@ -279,14 +290,16 @@ impl Service {
         caller: &Caller,
         id: WebhookId,
         secret: Option<SecretKey>,
+        signing: Option<Signing>,
         overlap_s: Option<i64>,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
         let overlap =
             self.check_overlap(overlap_s).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
-        let secret = secret.unwrap_or_else(SecretKey::generate);
         let until = self.clock.now().after(overlap);
-        self.alter_webhook(caller, id, Alteration::RotateSecret(secret, until)).await
+        let (secret_key, signing_key) = (SecretKey::generate(), SigningKey::generate());
+        let rotation = Rotation { signing, given: secret, secret_key, signing_key };
+        self.alter_webhook(caller, id, Alteration::RotateSecret(Box::new(rotation), until)).await
     }
 
     async fn alter_webhook(&self, caller: &Caller, id: WebhookId, what: Alteration) -> Result<Webhook, Fault> {

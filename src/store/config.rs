@@ -10,7 +10,7 @@ use super::{postgres, sqlite};
 #[derive(Clone, Debug)]
 pub enum Config {
     /// In a file of this machine, which one server has for itself.
-    File(sqlite::Config),
+    File(Box<sqlite::Config>),
     /// In a database, which several nodes may share.
     Database(Box<postgres::Config>),
 }

@@ -75,4 +75,4 @@ pub use self::surveyed::Surveyed;
 pub use self::trouble::Trouble;
 pub use self::upkeep::Upkeep;
 pub use self::watched::Watched;
-pub use self::webhooks::{Alteration, WebhookSelector, Webhooks};
+pub use self::webhooks::{Alteration, PublicKeys, Rotation, WebhookSelector, Webhooks};

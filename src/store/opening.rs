@@ -53,7 +53,7 @@ pub fn open(config: Config, clock: Clock, metrics: &Metrics) -> Result<Opened, O
     let own = Arc::clone(&mailbox);
     Ok(match config {
         Config::File(config) => {
-            let store = Arc::new(SqliteStore::open(config, clock, own, metrics)?);
+            let store = Arc::new(SqliteStore::open(*config, clock, own, metrics)?);
             Opened { store: Arc::clone(&store) as _, upkeep: store, mailbox }
         }
         Config::Database(config) => {

@@ -6,13 +6,19 @@ use async_trait::async_trait;
 
 use super::base::{Base, change};
 use super::ledger::webhooks::{Alter, Create, Delete, SetActive};
-pub use super::ledger::webhooks::{Alteration, WebhookSelector};
+pub use super::ledger::webhooks::{Alteration, Rotation, WebhookSelector};
 use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::page::Slice;
+use crate::domain::signing::PublicKey;
 use crate::domain::stats::WebhookStats;
+use crate::domain::time::Timestamp;
 use crate::domain::user::By;
 use crate::domain::webhook::{Webhook, WebhookSpec};
 use crate::store::error::StoreError;
+use crate::work::Account;
+
+/// Public keys, each with the time when it stops to be used.
+pub type PublicKeys = Vec<(PublicKey, Option<Timestamp>)>;
 
 /// What a store does with webhooks.
 #[async_trait]
@@ -25,6 +31,11 @@ pub trait Webhooks: Base {
 
     /// One of them; fails with [`StoreError::NoWebhook`].
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook, StoreError>;
+
+    /// What anybody may know of the webhook with that id, whosesoever it is: the public keys by
+    /// which its deliveries are verified at `now`, its own first, each with the time when it stops
+    /// to be. None, if there is no such webhook, or a secret signs.
+    async fn public_keys(&self, id: WebhookId, now: Timestamp, asker: Account) -> Result<PublicKeys, StoreError>;
 
     /// How one is doing; fails with [`StoreError::NoWebhook`].
     async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats, StoreError>;

@@ -5,12 +5,15 @@ use super::*;
 const SIGNS: &str = "a-secret-of-tests-that-signs";
 const PASSWORD: &str = "a-password-of-tests";
 const TOKEN: &str = "a-token-of-tests";
+/// What private keys begin with.
+const PRIVATE: &str = "whsk_";
 
 fn webhook(receiver: &str, id: &str) -> String {
     json!({
         "url": receiver,
         "topics": "*",
         "secret_key": format!("{SIGNS}-{id}"),
+        "signing": "ed25519",
         "basic_auth": {"username": "hook", "password": format!("{PASSWORD}-{id}")},
         "extra_headers": {"x-token": format!("{TOKEN}-{id}")},
     })
@@ -78,7 +81,8 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
     assert_eq!(status(folder), "not encrypted: webhooks 1\n");
     let said = stop(server);
     assert!(said.contains("no master_key_file"), "{said}");
-    assert!(holds(&stolen(folder), SIGNS), "the test finds what is there");
+    let bytes = stolen(folder);
+    assert!(holds(&bytes, SIGNS) && holds(&bytes, PRIVATE), "the test finds what is there");
 
     let server = serve(folder, &["--master-key-file", &key]);
     stdout(&server.call(&["webhook.create", &webhook(&receiver.url(), "new")]));
@@ -89,13 +93,14 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
         let token = delivery.header("x-token").to_owned();
         let which = token.strip_prefix(TOKEN).unwrap();
         assert_eq!(delivery.header("authorization"), basic("hook", &format!("{PASSWORD}{which}")));
+        assert!(delivery.header("webhook-signature").starts_with("v1a,"));
         tokens.push(token);
     }
     tokens.sort();
     assert_eq!(tokens, [format!("{TOKEN}-new"), format!("{TOKEN}-old")]);
     let said = stop(server);
     let bytes = stolen(folder);
-    for secret in [SIGNS, PASSWORD, TOKEN] {
+    for secret in [SIGNS, PASSWORD, TOKEN, PRIVATE] {
         assert!(!holds(&bytes, secret), "{secret} is in the store");
         assert!(!said.contains(secret), "{said}");
     }

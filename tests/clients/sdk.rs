@@ -59,6 +59,7 @@ can't be said: true
 without an end: 6
 several: [6,{"isFault":true,"faultCode":103,"faultMessage":"Webhook not exists. There is no webhook 4711."}]
 by its path: 6
+by a public key: [[204,true,false],["SignatureError","SignatureError"],[204,true,true]]
 "#;
 
 /// What the script for TypeScript sees besides, before its last lines.
@@ -232,7 +233,7 @@ fn the_typescript_package_holds_what_it_exports() {
 fn python() -> Option<PathBuf> {
     let python = installed("HOOKTEST_PYTHON", "venv/bin/python");
     let has = |python: &PathBuf| {
-        let import = command(python).args(["-c", "import mypy, flit_core, standardwebhooks"]).output();
+        let import = command(python).args(["-c", "import mypy, flit_core, standardwebhooks, cryptography"]).output();
         import.is_ok_and(|output| output.status.success())
     };
     let found = python.filter(has);

@@ -5,6 +5,7 @@ mod common;
 #[path = "../tools/mod.rs"]
 mod tools;
 
+mod asymmetric;
 mod batch;
 mod faults;
 mod formats;

@@ -373,6 +373,7 @@ pub fn spec(topics: &str) -> WebhookSpec {
         url: Some(TargetUrl::try_new("https://example.com/").unwrap()),
         extra_headers: ExtraHeaders::try_new("X-Shop: 7").unwrap(),
         secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
+        signing_key: None,
         format: Format::Envelope,
         retry: RetryPolicy::Default,
         delivery_mode: DeliveryMode::Parallel,

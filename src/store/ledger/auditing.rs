@@ -145,6 +145,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         url,
         extra_headers,
         secret_key,
+        signing_key,
         format,
         retry,
         delivery_mode,
@@ -158,8 +159,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
     let headers = extra_headers.as_str().lines().filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.trim().to_owned(), key.print(value.trim()))).collect();
     let old_secrets = webhook.old_secrets.iter();
-    let old_secrets =
-        old_secrets.map(|old| (old.expires_at.rfc3339_ms(), key.print(old.secret_key.expose()))).collect();
+    let old_secrets = old_secrets.map(|old| (old.expires_at.rfc3339_ms(), key.print(old.signer.expose()))).collect();
     let expansions = expansions.list().iter().map(|(topic, own)| (topic.to_string(), Value::from(own.as_str())));
     let password = basic_auth.as_ref().map(|basic| key.print(basic.expose_password()));
     let plain = Shown::Plain;
@@ -171,6 +171,8 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         ("url", plain(json!(url.as_ref().map(TargetUrl::as_str)))),
         ("extra_headers", Shown::Secrets(headers)),
         ("secret_key", Shown::Secret(key.print(secret_key.expose()))),
+        ("signing", plain(json!(webhook.spec.signing().name()))),
+        ("public_key", plain(json!(signing_key.as_ref().map(|key| key.public().to_string())))),
         ("old_secrets", Shown::Secrets(old_secrets)),
         ("format", plain(json!(format.name()))),
         ("encoding", plain(json!(format.encoding().name()))),

@@ -9,8 +9,10 @@ use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
 use super::wants::Wants;
 use crate::domain::audit::Action;
+use crate::domain::fault::Violation;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
+use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Pattern;
 use crate::domain::user::By;
@@ -98,9 +100,21 @@ pub enum Alteration {
     Enable,
     /// It is paused, or goes on; one that is as it is to be stays so.
     Pause(bool),
-    /// It gets a new secret in place of the old one, which goes on signing until
-    /// then.
-    RotateSecret(SecretKey, Timestamp),
+    /// It gets a new secret or key in place of the old one, which goes on
+    /// signing until then.
+    RotateSecret(Box<Rotation>, Timestamp),
+}
+
+/// What a webhook is to sign with from now on.
+pub struct Rotation {
+    /// How; `None`: as before.
+    pub signing: Option<Signing>,
+    /// The secret that its owner has given.
+    pub given: Option<SecretKey>,
+    /// One that was made, unless a secret was given.
+    pub secret_key: SecretKey,
+    /// A private key that was made.
+    pub signing_key: SigningKey,
 }
 
 impl Change for Alter {
@@ -145,26 +159,38 @@ impl Alteration {
             Self::Enable => Some(enabled(old)),
             Self::Pause(is_paused) if old.is_paused == *is_paused => None,
             Self::Pause(is_paused) => Some(Webhook { is_paused: *is_paused, ..old }),
-            Self::RotateSecret(secret, overlap_until) => Some(rotated(view, old, secret.clone(), *overlap_until)?),
+            Self::RotateSecret(rotation, overlap_until) => Some(rotated(view, old, rotation, *overlap_until)?),
         })
     }
 }
 
 fn updated(view: &View<'_>, changes: WebhookChanges, old: Webhook) -> Result<Webhook> {
     let on = changes.is_active == Some(true);
-    let is_other = changes.secret_key.as_ref().is_some_and(|secret| *secret != old.spec.secret_key);
-    let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
     let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
+    let is_other = spec.secret_key != old.spec.secret_key || spec.signing_key != old.spec.signing_key;
+    let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
     check_length(view, old.merchant_id, old.spec.weight(), &spec)?;
     let webhook = Webhook { spec, old_secrets, ..old };
     Ok(if on { enabled(webhook) } else { webhook })
 }
 
-fn rotated(view: &View<'_>, old: Webhook, secret: SecretKey, overlap_until: Timestamp) -> Result<Webhook> {
+fn rotated(view: &View<'_>, old: Webhook, rotation: &Rotation, overlap_until: Timestamp) -> Result<Webhook> {
     let mut webhook = old;
-    let replaced = std::mem::replace(&mut webhook.spec.secret_key, secret);
-    webhook.old_secrets.insert(0, OldSecret { secret_key: replaced, expires_at: overlap_until });
-    webhook.old_secrets.retain(|old| old.expires_at > view.now && old.secret_key != webhook.spec.secret_key);
+    let replaced = OldSecret { signer: webhook.spec.signer(), expires_at: overlap_until };
+    match (rotation.signing.unwrap_or(webhook.spec.signing()), &rotation.given) {
+        (Signing::Hmac, given) => {
+            webhook.spec.secret_key = given.as_ref().unwrap_or(&rotation.secret_key).clone();
+            webhook.spec.signing_key = None;
+        }
+        (Signing::Ed25519, None) => webhook.spec.signing_key = Some(rotation.signing_key.clone()),
+        (Signing::Ed25519, Some(_)) => {
+            let problem = "does not go with signing ed25519, where the server makes the key; leave it out.";
+            return Err(StoreError::Violation(Violation::new("secret_key", problem)));
+        }
+    }
+    webhook.old_secrets.insert(0, replaced);
+    let own = webhook.spec.signer();
+    webhook.old_secrets.retain(|old| old.expires_at > view.now && old.signer != own);
     if webhook.old_secrets.len() > OLD_SECRETS_MAX {
         return Err(StoreError::TooManySecrets { max: OLD_SECRETS_MAX });
     }

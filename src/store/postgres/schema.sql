@@ -151,6 +151,7 @@ CREATE TABLE webhook (
     paused_until         BIGINT,
     pause_reason         TEXT,
     is_paused            BOOLEAN NOT NULL DEFAULT FALSE,
+    signing_key          TEXT,
     generation           BIGINT  NOT NULL DEFAULT 0    -- of its merchant, when it was changed
 ) WITH (fillfactor = 50);
 

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+
 use super::codes::{bad, checked, format_from_words, format_words, named, patterns};
 use super::db::{Dialect, Row, Value};
 use crate::domain::expansion::{Expansion, Expansions};
@@ -10,6 +12,7 @@ use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::SecretKey;
+use crate::domain::signing::{Signer, Signing, SigningKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
@@ -28,13 +31,13 @@ pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
-    updated_at, is_paused";
+    updated_at, is_paused, signing_key";
 
 /// Those of its columns that hold secrets: headers may have tokens in them.
-pub const SECRETS: [&str; 4] = ["extra_headers", "secret_key", "old_secrets", "basic_password"];
+pub const SECRETS: [&str; 5] = ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key"];
 
 /// The number of its columns.
-const DEFINED: usize = 26;
+const DEFINED: usize = 27;
 
 /// What else [`webhook`] reads, behind them.
 const COUNTERS: &str =
@@ -83,6 +86,7 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
     let (url, concurrency, rate, burst) = (row.text_if(4)?, row.count_if(11)?, row.count_if(12)?, row.count_if(13)?);
     let username = row.text_if(16)?;
     let password = row.text_if(17)?.map(|stored| secret(3, stored)).transpose()?;
+    let signing_key = row.text_if(26)?.map(|stored| secret(4, stored)).transpose()?;
     let (batch_events, batch_bytes, batch_wait_ms) = (row.count_if(18)?, row.count_if(19)?, row.count_if(20)?);
     Ok(WebhookSpec {
         name: row.string(0)?,
@@ -92,6 +96,7 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
         url: checked(url.map(TargetUrl::stored).transpose())?,
         extra_headers: checked(ExtraHeaders::stored(&secret(0, row.text(5)?)?))?,
         secret_key: checked(SecretKey::stored(&secret(1, row.text(6)?)?))?,
+        signing_key: checked(signing_key.map(|key| SigningKey::stored(&key)).transpose())?,
         format: format_from_words(row.text(8)?).ok_or_else(|| bad("format"))?,
         retry: checked(row.text(9)?.parse())?,
         delivery_mode: DeliveryMode::from_name(row.text(10)?).ok_or_else(|| bad("delivery_mode"))?,
@@ -120,6 +125,7 @@ pub struct Definition<'a> {
     secret_key: Cow<'a, str>,
     old_secrets: String,
     basic_password: Option<Cow<'a, str>>,
+    signing_key: Option<Cow<'a, str>>,
     retry: String,
     expansions: String,
 }
@@ -131,11 +137,7 @@ impl<'a> Definition<'a> {
             let place = Place { webhook: webhook.webhook_id, column: SECRETS[index] };
             if is_nothing(secret) { secret.into() } else { vault.seal(place, secret) }
         };
-        let old_secrets = webhook.old_secrets.iter();
-        let old_secrets = serde_json::Value::from_iter(
-            old_secrets.map(|old| serde_json::json!([old.expires_at.0, old.secret_key.expose()])),
-        );
-        let old_secrets = old_secrets.to_string();
+        let old_secrets = old_secrets_text(&webhook.old_secrets);
         let place = Place { webhook: webhook.webhook_id, column: SECRETS[2] };
         let sealed = if is_nothing(&old_secrets) { (&*old_secrets).into() } else { vault.seal(place, &old_secrets) };
         Self {
@@ -144,6 +146,7 @@ impl<'a> Definition<'a> {
             secret_key: seal(1, webhook.spec.secret_key.expose()),
             old_secrets: sealed.into_owned(),
             basic_password: webhook.spec.basic_auth.as_ref().map(|auth| seal(3, auth.expose_password())),
+            signing_key: webhook.spec.signing_key.as_ref().map(|key| seal(4, key.expose())),
             retry: webhook.spec.retry.to_string(),
             expansions: expansions_text(&webhook.spec.expansions),
         }
@@ -179,6 +182,7 @@ impl<'a> Definition<'a> {
             (*is_recovering).into(),
             (*updated_at).into(),
             (*is_paused).into(),
+            self.signing_key.as_deref().into(),
         ]
     }
 }
@@ -188,13 +192,34 @@ pub fn is_nothing(text: &str) -> bool {
     text.is_empty() || text == "[]"
 }
 
-/// As `[[expires_at, "secret"], …]`.
+/// As `[[expires_at, "secret"], [expires_at, "private key", "ed25519"], …]`.
+fn old_secrets_text(old_secrets: &[OldSecret]) -> String {
+    let written = old_secrets.iter().map(|OldSecret { signer, expires_at }| match signer {
+        Signer::Hmac(secret) => serde_json::json!([expires_at.0, secret.expose()]),
+        Signer::Ed25519(key) => serde_json::json!([expires_at.0, key.expose(), Signing::Ed25519.name()]),
+    });
+    serde_json::Value::from_iter(written).to_string()
+}
+
 fn old_secrets(text: &str) -> Result<Vec<OldSecret>> {
-    let pairs: Vec<(i64, String)> = serde_json::from_str(text).map_err(|_| bad("old_secrets"))?;
-    let read = |(expires_at, secret): (i64, String)| {
-        Ok(OldSecret { secret_key: checked(SecretKey::stored(&secret))?, expires_at: Timestamp(expires_at) })
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Old {
+        Secret(i64, String),
+        Key(i64, String, String),
+    }
+    let all: Vec<Old> = serde_json::from_str(text).map_err(|_| bad("old_secrets"))?;
+    let read = |old| {
+        let (expires_at, signer) = match old {
+            Old::Secret(at, secret) => (at, Signer::Hmac(checked(SecretKey::stored(&secret))?)),
+            Old::Key(at, key, how) if Signing::from_name(&how) == Some(Signing::Ed25519) => {
+                (at, Signer::Ed25519(checked(SigningKey::stored(&key))?))
+            }
+            Old::Key(..) => return Err(bad("old_secrets")),
+        };
+        Ok(OldSecret { signer, expires_at: Timestamp(expires_at) })
     };
-    pairs.into_iter().map(read).collect()
+    all.into_iter().map(read).collect()
 }
 
 /// As `{"order:created": "billing,items", …}`.

@@ -1,6 +1,6 @@
 //! Secrets that are not sealed as they would be now, sealed anew in steps.
 
-use super::db::{Db, all, values};
+use super::db::{Db, Value, all, values};
 use super::definition::{SECRETS, is_nothing};
 use crate::domain::id::WebhookId;
 use crate::store::error::StoreError;
@@ -40,14 +40,12 @@ impl Resealing {
             *self = Self::new(vault);
         }
         let Some(after) = self.after else { return Ok(0) };
-        let [headers, secret, old, password] = SECRETS;
-        let sql = format!(
-            "SELECT webhook_id, {headers}, {secret}, {old}, {password} FROM webhook WHERE webhook_id > $1
-                ORDER BY webhook_id LIMIT $2"
-        );
+        let columns = SECRETS.join(", ");
+        let sql =
+            format!("SELECT webhook_id, {columns} FROM webhook WHERE webhook_id > $1 ORDER BY webhook_id LIMIT $2");
         let found = all(db, &sql, values![after.0, WEBHOOKS_PER_STEP], |row| {
-            let stored = [row.string_if(1)?, row.string_if(2)?, row.string_if(3)?, row.string_if(4)?];
-            Ok((WebhookId(row.int(0)?), stored))
+            let stored: Result<Vec<_>> = (1..=SECRETS.len()).map(|column| row.string_if(column)).collect();
+            Ok((WebhookId(row.int(0)?), stored?))
         })?;
         let mut sealed = 0;
         for (id, stored) in &found {
@@ -66,8 +64,8 @@ impl Resealing {
 
 /// Seals those of a webhook anew that are not sealed as they would be now; true if some
 /// were not. What somebody else writes meanwhile is left as he writes it.
-fn reseal(db: &mut dyn Db, vault: &Vault, id: WebhookId, stored: &[Option<String>; 4]) -> Result<bool> {
-    let mut anew = stored.clone();
+fn reseal(db: &mut dyn Db, vault: &Vault, id: WebhookId, stored: &[Option<String>]) -> Result<bool> {
+    let mut anew = stored.to_vec();
     for (text, column) in anew.iter_mut().zip(SECRETS) {
         if let Some(old) = text.as_deref().filter(|old| !is_nothing(old) && !vault.is_current(old)) {
             let place = Place { webhook: id, column };
@@ -77,16 +75,16 @@ fn reseal(db: &mut dyn Db, vault: &Vault, id: WebhookId, stored: &[Option<String
             }
         }
     }
-    if anew == *stored {
+    if anew == stored {
         return Ok(false);
     }
-    let [headers, secret, old, password] = SECRETS;
-    let sql = format!(
-        "UPDATE webhook SET {headers} = $2, {secret} = $3, {old} = $4, {password} = $5
-            WHERE webhook_id = $1 AND {headers} = $6 AND {secret} = $7 AND {old} = $8
-                AND {password} IS NOT DISTINCT FROM $9"
-    );
-    let [a, b, c, d] = anew.each_ref().map(Option::as_deref);
-    let [e, f, g, h] = stored.each_ref().map(Option::as_deref);
-    Ok(db.run(&sql, values![id.0, a, b, c, d, e, f, g, h])? > 0)
+    // $1 is the webhook, then come the columns as they are to be, and as they were.
+    let columns = || SECRETS.iter().zip(2..);
+    let set: Vec<_> = columns().map(|(column, number)| format!("{column} = ${number}")).collect();
+    let were = columns().map(|(column, number)| format!("{column} IS NOT DISTINCT FROM ${}", number + SECRETS.len()));
+    let were: Vec<_> = were.collect();
+    let sql = format!("UPDATE webhook SET {} WHERE webhook_id = $1 AND {}", set.join(", "), were.join(" AND "));
+    let texts = anew.iter().chain(stored).map(|text| text.as_deref().into());
+    let values: Vec<Value<'_>> = std::iter::once(id.0.into()).chain(texts).collect();
+    Ok(db.run(&sql, &values)? > 0)
 }

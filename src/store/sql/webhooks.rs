@@ -19,7 +19,8 @@ use crate::domain::webhook::Webhook;
 use crate::store::deliveries::Deliveries;
 use crate::store::error::StoreError;
 use crate::store::vault::Vault;
-use crate::store::webhooks::Webhooks;
+use crate::store::webhooks::{PublicKeys, Webhooks};
+use crate::work::Account;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -43,6 +44,11 @@ impl<B: Backend> Webhooks for SqlStore<B> {
     async fn webhook(&self, merchant: MerchantId, id: WebhookId) -> Result<Webhook> {
         let vault = Arc::clone(&self.vault);
         self.readers.read(merchant, move |conn| find(conn, &vault, merchant, id)).await
+    }
+
+    async fn public_keys(&self, id: WebhookId, now: Timestamp, asker: Account) -> Result<PublicKeys> {
+        let vault = Arc::clone(&self.vault);
+        self.readers.by_key(asker, move |conn| public_keys(conn, &vault, id, now)).await
     }
 
     async fn stats(&self, merchant: MerchantId, id: WebhookId) -> Result<WebhookStats> {
@@ -135,6 +141,13 @@ fn find(db: &mut dyn Db, vault: &Vault, merchant: MerchantId, id: WebhookId) -> 
         webhook_sql(db.dialect())
     );
     one(db, &sql, values![id.0, merchant.0], webhook(vault))?.ok_or(StoreError::NoWebhook)
+}
+
+/// The public keys of a webhook, whosesoever it is.
+fn public_keys(db: &mut dyn Db, vault: &Vault, id: WebhookId, now: Timestamp) -> Result<PublicKeys> {
+    let sql = format!("{} WHERE w.webhook_id = $1 AND w.deleted_at IS NULL", webhook_sql(db.dialect()));
+    let found = one(db, &sql, values![id.0], webhook(vault))?;
+    Ok(found.map(|webhook| webhook.public_keys(now).collect()).unwrap_or_default())
 }
 
 /// The lowest number of a webhook that is pending, and when it was numbered.

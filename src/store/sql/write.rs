@@ -52,8 +52,8 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
         Other::WebhookBlotted(id) => run(
             db,
             "UPDATE webhook SET name = '', description = '', topics = '', url = NULL, extra_headers = '',
-                secret_key = '', old_secrets = '[]', expansions = '{}', basic_username = NULL, basic_password = NULL
-                WHERE webhook_id = $1",
+                secret_key = '', old_secrets = '[]', expansions = '{}', basic_username = NULL, basic_password = NULL,
+                signing_key = NULL WHERE webhook_id = $1",
             values![id.0],
         ),
         Other::Fanout(id, fanout) => run(

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_keys.sql"),
     include_str!("migrations/0007_forgotten.sql"),
     include_str!("migrations/0008_audit.sql"),
+    include_str!("migrations/0009_egress.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();

@@ -32,6 +32,7 @@ from tallyhook import (
     Receiver,
     ReceiverState,
     RequestHeaders,
+    SignatureError,
     TallyhookError,
     Tombstone,
     TransportError,
@@ -602,4 +603,50 @@ say("without an end", client.webhook.count(timeout=float("inf")))
 # Several calls at once.
 say("several", client.multi_call([["webhook.count"], ["webhook.get", [4711]]], break_=1))
 say("by its path", client.call("webhook.count"))
+
+# What a private key has signed, before the key is replaced and beside its successor.
+keyed = client.webhook.create(
+    {"topics": "keyed:*", "url": f"{place}/keyed", "signing": "ed25519"}
+)
+before = keyed["public_key"] or ""
+after: List[str] = []
+by_key: List[object] = []
+keyed_arrived = Counter()
+last_keyed: List[Tuple[bytes, RequestHeaders]] = []
+
+
+def holds(key: str, body: bytes, headers: RequestHeaders) -> bool:
+    try:
+        return verify_delivery(key, body, headers).webhook_id == keyed["webhook_id"]
+    except SignatureError:
+        return False
+
+
+def host_keyed(body: bytes, headers: RequestHeaders) -> int:
+    secrets = [keyed["secret_key"], before]
+    receiver = Receiver(secrets, client, keyed["webhook_id"], lambda _: None, start="beginning")
+    status = receiver.receive(body, headers)
+    held = [holds(key, body, headers) for key in (before, *after)]
+    by_key.append([status, *held] if after else [status, *held, False])
+    last_keyed.append((body, headers))
+    keyed_arrived.add()
+    return status
+
+
+hosts["/keyed"] = host_keyed
+client.event.publish("keyed:created", {})
+keyed_arrived.reach(1)
+signed_body, signed_headers = last_keyed[0]
+too_old = {**dict(signed_headers.items()), "webhook-timestamp": "1"}
+refusals: List[str] = []
+for wrong_body, wrong_headers in ((signed_body + b" ", signed_headers), (signed_body, too_old)):
+    try:
+        verify_delivery(before, wrong_body, wrong_headers)
+    except SignatureError as error:
+        refusals.append(type(error).__name__)
+by_key.append(refusals)
+after.append(client.webhook.rotate_secret(keyed["webhook_id"])["public_key"] or "")
+client.event.publish("keyed:created", {})
+keyed_arrived.reach(2)
+say("by a public key", by_key)
 client.close()

@@ -574,6 +574,58 @@ pipe.close();
 // Several calls at once.
 say("several", await client.multiCall([["webhook.count"], ["webhook.get", [4711]]], { break: 1 }));
 say("by its path", await client.call("webhook.count"));
+
+// What a private key has signed, before the key is replaced and beside its successor.
+const keyed = await client.webhook.create({
+  topics: "keyed:*",
+  url: `${place}/keyed`,
+  signing: "ed25519",
+});
+const before = keyed.public_key ?? "";
+let after = "";
+const byKey: unknown[] = [];
+const keyedArrived = new Counter();
+let lastKeyed: { body: Buffer; headers: RequestHeaders } | undefined;
+hosts.set("/keyed", async (body, headers) => {
+  const receiver = new Receiver({
+    secrets: [keyed.secret_key, before],
+    client,
+    webhookId: keyed.webhook_id,
+    start: "beginning",
+    handle: () => undefined,
+  });
+  const status = await receiver.receive(body, headers);
+  const holds = (key: string): boolean => {
+    try {
+      return verifyDelivery(key, body, headers).webhook_id === keyed.webhook_id;
+    } catch {
+      return false;
+    }
+  };
+  byKey.push([status, holds(before), after !== "" && holds(after)]);
+  lastKeyed = { body, headers };
+  keyedArrived.add();
+  return status;
+});
+await client.event.publish("keyed:created", {});
+await keyedArrived.reach(1);
+if (lastKeyed === undefined) throw new Error("nothing has come");
+const { body: signedBody, headers: signedHeaders } = lastKeyed;
+const refusals = [
+  (): unknown => verifyDelivery(before, `${signedBody.toString()} `, signedHeaders),
+  (): unknown => verifyDelivery(before, signedBody, { ...signedHeaders, "webhook-timestamp": "1" }),
+].map((verify) => {
+  try {
+    return verify();
+  } catch (error) {
+    return nameOf(error);
+  }
+});
+byKey.push(refusals);
+after = (await client.webhook.rotateSecret(keyed.webhook_id)).public_key ?? "";
+await client.event.publish("keyed:created", {});
+await keyedArrived.reach(2);
+say("by a public key", byKey);
 await client.close();
 http.close();
 silent.close();

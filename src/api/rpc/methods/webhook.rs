@@ -1,34 +1,29 @@
 //! webhook.*
 
+mod data;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use self::data::{Data, changes, secret, signing};
 use crate::api::rpc::answer::Listed;
 use crate::api::rpc::args::from_raw;
 use crate::api::rpc::fault::Codes;
 use crate::api::rpc::method::{HEAVY_STEP, Method, Request, TurnOf, Written};
 use crate::api::rpc::wire::{
-    BackfillItem, Basic, Batch, Flag, Headers, Object, Rate, ReplayItem, Retry, Shown, StatsItem, TestedItem, Times,
-    Topics, WebhookDetail, WebhookItem, Whole, nullable, schema,
+    BackfillItem, Flag, Object, ReplayItem, Shown, StatsItem, TestedItem, Topics, WebhookDetail, WebhookItem, Whole,
+    schema,
 };
-use crate::domain::expansion::Expansions;
-use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::headers::ExtraHeaders;
+use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::WebhookId;
-use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
-use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
-use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
-use crate::domain::topic::Patterns;
+use crate::domain::secret::SECRET_CHARS_MAX;
 use crate::domain::user::Permission;
-use crate::domain::webhook::{
-    DESCRIPTION_CHARS_MAX, DeliveryMode, Encoding, Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults,
-};
+use crate::domain::webhook::{Format, Webhook, WebhookDefaults};
 use crate::service::auth::Caller;
 use crate::service::resend::{Backfill, Replay};
 use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
@@ -83,7 +78,7 @@ pub fn methods() -> Vec<Method> {
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.rotate_secret",
-            "Gives a webhook a new secret; the old one signs beside it for a while.",
+            "Gives a webhook a new secret, or another private key; the old one signs beside it for a while.",
             rotate_secret,
         )
         .needs(Permission::WebhookWrite)
@@ -279,67 +274,6 @@ impl JsonSchema for NewData {
     }
 }
 
-/// What an owner says of a webhook; what is left out stays as it is, or is as by default.
-#[derive(Deserialize, JsonSchema)]
-#[schemars(rename = "WebhookData")]
-#[serde(deny_unknown_fields)]
-struct Data {
-    /// What people call it.
-    #[schemars(length(max = NAME_CHARS_MAX))]
-    name: Option<String>,
-    /// What they say of it.
-    #[schemars(length(max = DESCRIPTION_CHARS_MAX))]
-    description: Option<String>,
-    /// Whether it is on. Off, what is pending waits, and later events are not numbered for it: `webhook.pause` keeps
-    /// them.
-    is_active: Option<Flag>,
-    /// What it subscribes to: `order:created` is that topic, `order:*` all of a resource, `*` everything; several as a list, or with commas between them.
-    topics: Option<Topics>,
-    /// Where its deliveries are posted to; not with `delivery_mode` `pull`.
-    #[schemars(length(max = URL_CHARS_MAX), url)]
-    url: Option<String>,
-    /// Headers to send along, one `Name: value` a line, or an object.
-    extra_headers: Option<Headers>,
-    /// What signs. Without one, a key is made.
-    #[schemars(length(max = SECRET_CHARS_MAX))]
-    secret_key: Option<String>,
-    /// How bodies are built; `envelope` by default, and `shipstream` on the vendor's paths.
-    #[schemars(schema_with = "schema::formats")]
-    #[serde(default)]
-    format: Option<String>,
-    /// What they are written in; `xml` goes with the format `3dcart`, `gzip` with `ultracart`.
-    #[schemars(schema_with = "schema::encodings")]
-    #[serde(default)]
-    encoding: Option<String>,
-    /// What becomes of deliveries that fail.
-    retry: Option<Retry>,
-    /// In which order deliveries go out: `parallel` (the default), `ordered`, or not at all: `pull`.
-    #[schemars(schema_with = "schema::modes")]
-    #[serde(default)]
-    delivery_mode: Option<String>,
-    /// How many requests may be under way at once; null: as the server is configured.
-    #[schemars(schema_with = "schema::concurrency")]
-    #[serde(default, deserialize_with = "nullable")]
-    max_concurrency: Option<Option<u32>>,
-    /// How many requests a second; null: as fast as it answers.
-    #[serde(default, deserialize_with = "nullable")]
-    rate_limit: Option<Option<Object<Rate>>>,
-    /// How long an attempt may take; null: as the format has it.
-    #[serde(default, deserialize_with = "nullable")]
-    timeouts: Option<Option<Object<Times>>>,
-    /// What is sent along as HTTP Basic; null: nothing.
-    #[serde(default, deserialize_with = "nullable")]
-    basic_auth: Option<Option<Object<Basic>>>,
-    /// How many events go out in one request; null: one. With the formats `envelope` and `ultracart`.
-    #[serde(default, deserialize_with = "nullable")]
-    batch: Option<Option<Object<Batch>>>,
-    /// By topic, the objects and arrays of a message that go out, with commas between their names; its other objects
-    /// and arrays are left out. Messages of topics that are not named here go out whole.
-    #[schemars(schema_with = "schema::expansions")]
-    #[serde(default)]
-    expansions: Option<Object<BTreeMap<String, String>>>,
-}
-
 /// True; or the webhook, if that was asked for.
 #[derive(JsonSchema, Serialize)]
 #[schemars(inline)]
@@ -379,56 +313,6 @@ async fn update(request: Request, caller: Caller, params: Update) -> Result<Writ
     detail(&request, &webhook, &caller)
 }
 
-fn changes(data: Data) -> Result<WebhookChanges, Fault> {
-    checked(data).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))
-}
-
-fn checked(data: Data) -> Result<WebhookChanges, Violation> {
-    let format =
-        |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", &Format::ALL.map(Format::name)));
-    let encoding = |name: String| {
-        Encoding::from_name(&name).ok_or_else(|| unknown("encoding", &Encoding::ALL.map(Encoding::name)))
-    };
-    let mode = |name: String| {
-        DeliveryMode::from_name(&name)
-            .ok_or_else(|| unknown("delivery_mode", &DeliveryMode::ALL.map(DeliveryMode::name)))
-    };
-    Ok(WebhookChanges {
-        name: data.name,
-        description: data.description,
-        is_active: data.is_active.map(|flag| flag.0),
-        topics: data.topics.map(|topics| Patterns::try_new(&topics.0)).transpose()?,
-        url: data.url.map(|url| TargetUrl::try_new(&url)).transpose()?,
-        extra_headers: data.extra_headers.map(|headers| ExtraHeaders::try_new(&headers.0)).transpose()?,
-        secret_key: secret(data.secret_key)?,
-        format: data.format.map(format).transpose()?,
-        encoding: data.encoding.map(encoding).transpose()?,
-        retry: data.retry.map(RetryPolicy::try_from).transpose()?,
-        delivery_mode: data.delivery_mode.map(mode).transpose()?,
-        max_concurrency: data.max_concurrency.map(|own| own.map(Concurrency::try_new).transpose()).transpose()?,
-        rate_limit: data.rate_limit.map(|own| own.map(|own| RateLimit::try_from(own.0)).transpose()).transpose()?,
-        timeouts: (data.timeouts)
-            .map(|own| own.map_or(Ok(OwnTimeouts::default()), |own| OwnTimeouts::try_from(own.0)))
-            .transpose()?,
-        basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
-        batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
-        expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
-    })
-}
-
-/// What was said of a field is none of the names there are.
-fn unknown(field: &'static str, names: &[&str]) -> Violation {
-    let mut names = names.to_vec();
-    // A format has a name once, however many encodings.
-    names.dedup();
-    Violation::new(field, format!("is unknown; there are {}.", names.join(", ")))
-}
-
-/// An empty one means that none was given.
-fn secret(text: Option<String>) -> Result<Option<SecretKey>, Violation> {
-    text.filter(|text| !text.is_empty()).map(|text| SecretKey::try_new(&text)).transpose()
-}
-
 async fn enable(request: Request, caller: Caller, params: ById) -> Result<Written<WebhookDetail<'static>>, Fault> {
     let webhook = request.service.enable_webhook(&caller, WebhookId(params.webhook_id.0)).await?;
     detail(&request, &webhook, &caller)
@@ -448,12 +332,16 @@ async fn resume(request: Request, caller: Caller, params: ById) -> Result<Writte
 struct RotateSecret {
     /// The webhook.
     webhook_id: Whole,
-    /// The new secret. Without one, a key is made.
+    /// The new secret. Without one, a key is made. Not where it signs by a private key, which the server makes.
     #[schemars(length(max = SECRET_CHARS_MAX))]
     secret_key: Option<String>,
     /// How long the old one goes on signing, in seconds; `secret_overlap_s` by default.
     #[schemars(range(min = 0))]
     overlap_s: Option<Whole>,
+    /// How it signs from now on, beside the old way for so long; as before, if left out.
+    #[schemars(schema_with = "schema::signings")]
+    #[serde(default)]
+    signing: Option<String>,
 }
 
 async fn rotate_secret(
@@ -461,9 +349,10 @@ async fn rotate_secret(
     caller: Caller,
     params: RotateSecret,
 ) -> Result<Written<WebhookDetail<'static>>, Fault> {
-    let secret = secret(params.secret_key).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+    let said = secret(params.secret_key).and_then(|secret| Ok((secret, signing(params.signing)?)));
+    let (secret, signing) = said.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
     let (id, overlap_s) = (WebhookId(params.webhook_id.0), params.overlap_s.map(|seconds| seconds.0));
-    let webhook = request.service.rotate_secret(&caller, id, secret, overlap_s).await?;
+    let webhook = request.service.rotate_secret(&caller, id, secret, signing, overlap_s).await?;
     detail(&request, &webhook, &caller)
 }
 

@@ -16,6 +16,7 @@ use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
+use crate::domain::signing::Signing;
 use crate::domain::topic::TOPIC_WORD;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, Health, PauseReason};
@@ -277,6 +278,11 @@ pub fn expansions(_: &mut SchemaGenerator) -> Schema {
         "additionalProperties": { "type": "string", "maxLength": EXPANSION_CHARS_MAX },
         "maxProperties": EXPANSIONS_MAX,
     })
+}
+
+/// How deliveries are signed.
+pub fn signings(_: &mut SchemaGenerator) -> Schema {
+    one_of(Signing::ALL.map(Signing::name))
 }
 
 /// In which order deliveries go out.

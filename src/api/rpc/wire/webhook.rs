@@ -10,16 +10,20 @@ use super::breaker::breaker;
 use super::policy::{Basic, Batch, Rate, Retry, Times};
 use super::schema;
 use crate::domain::policy::Concurrency;
+use crate::domain::signing::Signer;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{OldSecret, Webhook};
 
-/// A secret that was replaced and still signs.
+/// A secret or a private key that was replaced and still signs.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "OldSecret")]
 struct OldSecretItem<'a> {
-    /// The secret; empty for a caller without the permission `webhook_write`.
+    /// The secret; empty for a caller without the permission `webhook_write`, and if it was a private key.
     secret_key: &'a str,
+    /// The public key, if it was a private one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
     /// When it stops to sign.
     #[schemars(schema_with = "schema::time")]
     expires_at: String,
@@ -27,8 +31,12 @@ struct OldSecretItem<'a> {
 
 impl<'a> OldSecretItem<'a> {
     fn new(old: &'a OldSecret, with_secret: bool) -> Self {
-        let secret_key = if with_secret { old.secret_key.expose() } else { "" };
-        Self { secret_key, expires_at: old.expires_at.rfc3339_ms() }
+        let secret_key = match &old.signer {
+            Signer::Hmac(secret) if with_secret => secret.expose(),
+            _ => "",
+        };
+        let public_key = old.signer.public().map(|key| key.to_string());
+        Self { secret_key, public_key, expires_at: old.expires_at.rfc3339_ms() }
     }
 }
 
@@ -94,6 +102,9 @@ pub struct WebhookItem<'a> {
     extra_headers: Cow<'a, str>,
     /// What signs; empty for a caller without the permission `webhook_write`.
     secret_key: &'a str,
+    /// The key by which its deliveries are verified; only where `signing` is `ed25519`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_key: Option<String>,
     /// How it is doing; only in a list that was asked for it with `with_health`.
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthItem>,
@@ -114,6 +125,7 @@ impl<'a> WebhookItem<'a> {
                 false => webhook.spec.extra_headers.redacted().into(),
             },
             secret_key: if with_secret { webhook.spec.secret_key.expose() } else { "" },
+            public_key: webhook.spec.signing_key.as_ref().map(|key| key.public().to_string()),
             health: shown.health.then(|| webhook.into()),
         }
     }
@@ -132,6 +144,9 @@ pub struct WebhookDetail<'a> {
     /// The id of the user who made it.
     #[schemars(schema_with = "schema::id")]
     created_by: i64,
+    /// How deliveries are signed: `hmac` by `secret_key`, or `ed25519` by a private key whose `public_key` is shown.
+    #[schemars(schema_with = "schema::signings")]
+    signing: &'static str,
     /// How bodies are built.
     #[schemars(schema_with = "schema::formats")]
     format: &'static str,
@@ -156,7 +171,7 @@ pub struct WebhookDetail<'a> {
     /// By topic, the objects and arrays of a message that go out; messages of other topics go out whole.
     #[schemars(schema_with = "schema::expansions")]
     expansions: BTreeMap<&'a str, &'a str>,
-    /// Secrets that it replaced and that still sign.
+    /// Secrets and private keys that it replaced and that still sign.
     old_secrets: Vec<OldSecretItem<'a>>,
     /// The highest number up to which all have ended.
     #[schemars(schema_with = "schema::number")]
@@ -203,6 +218,7 @@ impl<'a> WebhookDetail<'a> {
             name: &webhook.spec.name,
             description: &webhook.spec.description,
             created_by: webhook.created_by.0,
+            signing: webhook.spec.signing().name(),
             format: webhook.spec.format.name(),
             encoding: webhook.spec.format.encoding().name(),
             retry: (&webhook.spec.retry).into(),

@@ -118,6 +118,7 @@ pub const TABLES: &[Table] = &[
             ("paused_until", Int),
             ("pause_reason", Text),
             ("is_paused", Flag),
+            ("signing_key", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,

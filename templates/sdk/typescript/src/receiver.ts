@@ -37,7 +37,7 @@ export interface Tombstone {
 
 /** What a receiver needs, and what it may be told. */
 export interface ReceiverOptions {
-  /** The webhook's `secret_key`, or several of which one has to fit. */
+  /** The webhook's `secret_key`, or its `public_key`; or several of which one has to fit. */
   readonly secrets: string | readonly string[];
   /** Fetches what is missing; its user needs the permission `webhook_read`. */
   readonly client: Client;

@@ -1,5 +1,6 @@
 import { Webhook as Verifier } from "standardwebhooks";
 
+import { isSignedByKey } from "./ed25519.js";
 import { TallyhookError } from "./errors.js";
 import { type JsonObject, type JsonValue, isJsonObject } from "./json.js";
 import { readMessageId } from "./message-id.js";
@@ -52,11 +53,15 @@ export interface ReceivedEvent {
 
 const HEADERS = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 const SECRET_PREFIX = "whsec_";
+const PUBLIC_KEY_PREFIX = "whpk_";
+/** How far the time of a request may lie from now, in seconds: what the official library allows. */
+const AGE_MAX_S = 300;
 
 /**
- * Checks the signature of a request with the official library of Standard Webhooks. Numbers are read
- * from the signed `webhook-id`, so this works with every format of bodies.
- * @param secrets - The webhook's `secret_key`, or several of which one has to fit.
+ * Checks the signature of a request: by a secret with the official library of Standard Webhooks, by a
+ * public key with the `node:crypto` of Node 20.16 and newer. Numbers are read from the signed
+ * `webhook-id`, so this works with every format of bodies.
+ * @param secrets - The webhook's `secret_key`, or its `public_key`; or several of which one has to fit.
  * @param body - The body as it came, before anything has parsed it.
  * @throws SignatureError
  */
@@ -128,6 +133,9 @@ function readEvent(event: JsonValue, delivery: VerifiedDelivery, expected: numbe
 }
 
 function isSignedWith(secret: string, text: string, signed: Record<string, string>): boolean {
+  if (secret.startsWith(PUBLIC_KEY_PREFIX)) {
+    return isFresh(signed) && isSignedByKey(secret.slice(PUBLIC_KEY_PREFIX.length), text, signed);
+  }
   // A secret without the prefix is no base64: its own bytes are the key.
   const verifier = secret.startsWith(SECRET_PREFIX)
     ? new Verifier(secret)
@@ -138,6 +146,13 @@ function isSignedWith(secret: string, text: string, signed: Record<string, strin
   } catch {
     return false;
   }
+}
+
+function isFresh(signed: Record<string, string>): boolean {
+  const timestamp = signed["webhook-timestamp"] ?? "";
+  return (
+    /^[0-9]+$/.test(timestamp) && Math.abs(Date.now() / 1_000 - Number(timestamp)) <= AGE_MAX_S
+  );
 }
 
 /** What is no UTF-8 was not signed by a tallyhook server. */

@@ -85,7 +85,8 @@ class Receiver:
         """Prepares; nothing is asked of the server yet.
 
         Args:
-            secrets: The webhook's `secret_key`, or several of which one has to fit.
+            secrets: The webhook's `secret_key`, or its `public_key`; or several of which one has to
+                fit.
             client: Fetches what is missing; its user needs the permission `webhook_read`.
             webhook_id: The webhook.
             handle: Takes an event. It is called for one event at a time. If it raises, the number

@@ -1,0 +1,3 @@
+-- Webhooks whose deliveries a private key signs.
+
+ALTER TABLE webhook ADD COLUMN signing_key TEXT;
