@@ -436,3 +436,27 @@ async fn a_text_keeps_all_but_the_character_of_code_zero() {
 fn everything<K>() -> Slice<K> {
     Slice { after: None, order: Order::Ascending, limit: 1_000 }
 }
+
+/// What an older program has made becomes what this one makes, once somebody opens it.
+#[test]
+fn a_migrated_database_is_like_a_fresh_one() {
+    let Some(server) = Postgres::shared() else { return };
+    let [fresh, older] = [server.schema(), server.schema()];
+    for url in [&fresh, &older] {
+        PostgresStore::prepare(&database(url)).unwrap();
+    }
+    let version = |url: &str| server.run_in(url, "SELECT value FROM meta WHERE key = 'schema_version'");
+    let objects = |url: &str| {
+        let sql = "SELECT string_agg(line, chr(10) ORDER BY line) FROM (
+            SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default, is_identity) AS line
+                FROM information_schema.columns WHERE table_schema = current_schema()
+            UNION ALL SELECT replace(indexdef, current_schema() || '.', '') FROM pg_indexes
+                WHERE schemaname = current_schema()) AS lines";
+        server.run_in(url, sql)
+    };
+    let newest = version(&fresh);
+    server.run_in(&older, "DROP TABLE audit; UPDATE meta SET value = '1' WHERE key = 'schema_version' RETURNING value");
+    assert_ne!(objects(&older), objects(&fresh));
+    PostgresStore::prepare(&database(&older)).unwrap();
+    assert_eq!((version(&older), objects(&older)), (newest, objects(&fresh)));
+}
