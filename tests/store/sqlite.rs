@@ -38,7 +38,7 @@ impl Engine for SqliteStore {
 
     fn make(names: [&str; 2]) -> (TempDir, [MerchantId; 2]) {
         let folder = tempfile::tempdir().unwrap();
-        let mut admin = Admin::open(&Config::File(Box::new(config(folder.path(), &Settings::default())))).unwrap();
+        let mut admin = Admin::open(&Config::File(config(folder.path(), &Settings::default()).into())).unwrap();
         let merchants = names.map(|name| {
             let (permissions, key, profile) = (Permissions::all(), KeyHash::of(name), Profile::default());
             let user = NewUser { name, merchant: name, permissions, key, is_demo: false, profile };
@@ -60,7 +60,7 @@ impl Engine for SqliteStore {
 
 impl crate::suite::Place for TempDir {
     fn config(&self) -> Config {
-        Config::File(Box::new(config(self.path(), &Settings::default())))
+        Config::File(config(self.path(), &Settings::default()).into())
     }
 }
 
@@ -177,7 +177,7 @@ async fn a_deleted_webhook_leaves_its_tombstones_and_no_secret() {
 #[tokio::test]
 async fn profiles_are_those_of_the_merchants_users() {
     let bench = Bench::new();
-    let mut admin = Admin::open(&Config::File(Box::new(config(bench.place.path(), &Settings::default())))).unwrap();
+    let mut admin = Admin::open(&Config::File(config(bench.place.path(), &Settings::default()).into())).unwrap();
     let name = |name: &str| Profile { application_name: Some(name.to_owned()), ..Profile::default() };
     let maker = Profile { developer_name: Some("Ann".to_owned()), ..Profile::default() };
     assert_eq!(bench.store.profiles(bench.acme).await.unwrap(), []);

@@ -20,7 +20,7 @@ async fn a_file_is_shared_with_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     assert_eq!(store.nodes(MerchantId(1).into()).await.unwrap(), None);
-    assert_eq!(admin::nodes(&Config::File(Box::new(config(dir.path(), &Settings::default())))).unwrap(), None);
+    assert_eq!(admin::nodes(&Config::File(config(dir.path(), &Settings::default()).into())).unwrap(), None);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn what_is_not_ours_is_left_as_it_was() {
         assert!(refused.contains(what) && refused.contains("store.db"), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), before, "the file is untouched");
         assert!(matches!(
-            Admin::open(&Config::File(Box::new(config(dir.path(), &Settings::default())))),
+            Admin::open(&Config::File(config(dir.path(), &Settings::default()).into())),
             Err(tallyhook::store::OpenError::File(OpenError::Foreign { .. } | OpenError::Newer { .. }))
         ));
     };
@@ -82,12 +82,10 @@ fn a_hard_link_leads_to_the_same_lock() {
     let link = tempfile::tempdir_in(dir.path()).unwrap();
     std::fs::hard_link(dir.path().join("store.db"), link.path().join("store.db")).unwrap();
     assert!(matches!(open(link.path()), Err(OpenError::InUse { .. })));
-    let beside = Admin::open(&Config::File(Box::new(config(link.path(), &Settings::default()))))
-        .map(drop)
-        .unwrap_err()
-        .to_string();
+    let beside =
+        Admin::open(&Config::File(config(link.path(), &Settings::default()).into())).map(drop).unwrap_err().to_string();
     assert!(beside.contains("another name"), "{beside}");
-    drop(Admin::open(&Config::File(Box::new(config(dir.path(), &Settings::default())))).unwrap());
+    drop(Admin::open(&Config::File(config(dir.path(), &Settings::default()).into())).unwrap());
     drop(served);
     drop(open(link.path()).unwrap());
 }
