@@ -23,7 +23,7 @@ CREATE TABLE user (
     merchant_id INTEGER NOT NULL REFERENCES merchant,
     name        TEXT    NOT NULL UNIQUE,
     key_hash    BLOB    NOT NULL UNIQUE,
-    permissions INTEGER NOT NULL,           -- bits: 1 webhook_read, 2 webhook_write, 4 event_write, 8 admin
+    permissions INTEGER NOT NULL,           -- bits: 1 webhook_read, 2 webhook_write, 4 event_write, 8 admin, 16 operator
     is_demo     INTEGER NOT NULL DEFAULT 0, -- 1: only a server in dev mode lets it in
     created_at  INTEGER NOT NULL,
     disabled_at INTEGER,                    -- NULL: it is let in
@@ -39,6 +39,7 @@ CREATE TABLE user (
 ) STRICT;
 
 CREATE UNIQUE INDEX user_by_old_key ON user (old_key_hash) WHERE old_key_hash IS NOT NULL;
+CREATE INDEX user_by_merchant ON user (merchant_id, user_id);
 
 CREATE TABLE session (
     key_hash   BLOB    NOT NULL PRIMARY KEY,

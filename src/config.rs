@@ -315,6 +315,7 @@ impl Settings {
                 calls_burst_max: self.calls_burst_max?,
                 stranger_calls_per_second_max: self.stranger_calls_per_second_max?,
                 stranger_calls_burst_max: self.stranger_calls_burst_max?,
+                users_max: self.users_max?,
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,

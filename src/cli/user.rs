@@ -63,7 +63,7 @@ pub struct CreateArgs {
     /// The merchant it acts for
     #[arg(long, value_name = "NAME")]
     merchant: String,
-    /// What it may do, with commas: webhook_read, webhook_write, event_write, admin
+    /// What it may do, with commas: webhook_read, webhook_write, event_write, admin, operator
     #[arg(long, value_name = "LIST", default_value = "webhook_read,webhook_write,event_write")]
     permissions: String,
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub struct ListArgs {
 pub struct UpdateArgs {
     /// The user's name
     name: String,
-    /// What it may do from now on, with commas: webhook_read, webhook_write, event_write, admin
+    /// What it may do from now on, with commas: webhook_read, webhook_write, event_write, admin, operator
     #[arg(long, value_name = "LIST")]
     permissions: String,
     #[command(flatten)]

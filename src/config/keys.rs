@@ -183,6 +183,9 @@ keys! {
     stranger_calls_per_second_max: u32 = "50", count(0, 1_000_000);
     /// The most of them at once; 0 is a second's worth.
     stranger_calls_burst_max: u32 = "200", count(0, 1_000_000);
+    /// The most users of a merchant that user.create makes, revoked ones too: a name is given once.
+    /// Those that are made at the command line count, and are not bounded.
+    users_max: u32 = "1000", count(1, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most bytes of their topics, headers, expansions, descriptions and URLs together.

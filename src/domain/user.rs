@@ -43,11 +43,13 @@ pub enum Permission {
     EventWrite,
     /// Everything, within the merchant.
     Admin,
+    /// Make, change and revoke users of all merchants. It opens nothing else of theirs.
+    Operator,
 }
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::WebhookRead, Self::WebhookWrite, Self::EventWrite, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::WebhookRead, Self::WebhookWrite, Self::EventWrite, Self::Admin, Self::Operator];
 
     /// Its name on the command line and on the wire.
     pub fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Permission {
             Self::WebhookWrite => "webhook_write",
             Self::EventWrite => "event_write",
             Self::Admin => "admin",
+            Self::Operator => "operator",
         }
     }
 
@@ -69,9 +72,9 @@ impl Permission {
 pub struct Permissions(u8);
 
 impl Permissions {
-    /// Every permission there is.
+    /// Every permission there is within a merchant.
     pub fn all() -> Self {
-        Permission::ALL.into_iter().collect()
+        Permission::ALL.into_iter().filter(|permission| *permission != Permission::Operator).collect()
     }
 
     /// Reads names with commas between them.
@@ -85,9 +88,12 @@ impl Permissions {
         names.split(',').map(|name| find(name.trim())).collect()
     }
 
-    /// True if the set allows it; `admin` allows everything.
+    /// True if the set allows it; `admin` allows everything within its merchant.
     pub fn allow(self, permission: Permission) -> bool {
-        self.0 & (permission.bit() | Permission::Admin.bit()) != 0
+        match permission {
+            Permission::Operator => self.0 & permission.bit() != 0,
+            _ => self.0 & (permission.bit() | Permission::Admin.bit()) != 0,
+        }
     }
 
     /// The same and this one.
@@ -306,6 +312,9 @@ mod tests {
         assert_eq!(Permissions::from_bits(set.bits()), set);
         assert!(set.allow(Permission::EventWrite) && !set.allow(Permission::WebhookWrite));
         assert!(Permissions::try_new("admin").unwrap().allow(Permission::WebhookWrite));
+        assert!(!Permissions::all().allow(Permission::Operator));
+        let operator = Permissions::try_new("operator").unwrap();
+        assert!(Permission::ALL.into_iter().all(|other| operator.allow(other) == (other == Permission::Operator)));
         assert!(Permissions::try_new("root").is_err() && Permissions::try_new("").is_err());
     }
 }

@@ -88,6 +88,8 @@ pub struct Config {
     pub stranger_calls_per_second_max: u32,
     /// The most of them at once; 0: a second's worth.
     pub stranger_calls_burst_max: u32,
+    /// The most users that a merchant may be given by a call.
+    pub users_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
     /// The most topics a merchant's catalogue may have.
@@ -356,6 +358,10 @@ impl Failures {
                 .detail("There is a user of that name already, or there was one that was revoked; take another name."),
             StoreError::DemoKey => Fault::new(self.refused)
                 .detail("Everybody knows the key of the demo user, and it can't be replaced; make another user."),
+            StoreError::IsOperator => Fault::new(FaultCode::AccessDenied)
+                .detail("The user is an operator, whom only operators change. This needs the permission operator."),
+            StoreError::UserQuota { max } => Fault::new(self.refused)
+                .detail(format!("The merchant has {max} users, revoked ones too, the most it may have; have users_max raised.")),
             StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
             StoreError::TopicQuota { max } => Fault::new(self.refused)
                 .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),

@@ -3,11 +3,12 @@
 use async_trait::async_trait;
 
 use super::base::{Base, change};
-use super::ledger::accounts::{AlterUser, EndSession, OpenSession, RenewSession};
-pub use super::ledger::accounts::{NewSession, UserAlteration};
+use super::ledger::accounts::{AlterUser, CreateUser, EndSession, OpenSession, RenewSession};
+pub use super::ledger::accounts::{NewSession, NewUserRow, UserAlteration};
 use super::ledger::queue::Cost;
 use super::ledger::queued::queued;
 use crate::domain::id::{MerchantId, UserId};
+use crate::domain::page::Slice;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::user::{By, Profile, User};
@@ -75,9 +76,32 @@ pub trait Accounts: Base {
         change(self, account, EndSession(key)).await
     }
 
-    /// Changes a user, from its next call on. Fails with [`StoreError::NoUser`] of
-    /// one that the merchant does not have, or that was revoked.
-    async fn alter_user(&self, by: By, user: UserId, what: UserAlteration) -> Result<(), StoreError> {
-        change(self, by, AlterUser { merchant: by.merchant, by: Some(by), user, what }).await.map(drop)
+    /// Users of the merchant of that code, or of all, revoked ones too, in the order of their ids.
+    async fn users(
+        &self,
+        merchant: Option<String>,
+        slice: Slice<UserId>,
+        asker: Account,
+    ) -> Result<Vec<User>, StoreError>;
+
+    /// The merchant of that code.
+    async fn merchant(&self, code: &str, asker: Account) -> Result<Option<MerchantId>, StoreError>;
+
+    /// Makes a user. Fails with [`StoreError::NameTaken`] or [`StoreError::UserQuota`].
+    async fn create_user(&self, by: By, user: NewUserRow, quota: u32) -> Result<(), StoreError> {
+        change(self, user.merchant, CreateUser { by: Some(by), user, quota: Some(quota) }).await
+    }
+
+    /// Changes a merchant's user, from its next call on; `is_operator` of whoever does it. Fails
+    /// with [`StoreError::NoUser`] of one that the merchant does not have, or that was revoked,
+    /// and with [`StoreError::IsOperator`] or [`StoreError::DemoKey`].
+    async fn alter_user(
+        &self,
+        (by, is_operator): (By, bool),
+        (merchant, user): (MerchantId, UserId),
+        what: UserAlteration,
+    ) -> Result<(), StoreError> {
+        let alter = AlterUser { merchant, by: Some(by), by_operator: is_operator, user, what };
+        change(self, merchant, alter).await.map(drop)
     }
 }

@@ -67,6 +67,15 @@ pub enum StoreError {
     /// Whoever reads the documents knows the key of the demo user, which can't be replaced.
     #[error("the key of the demo user can't be replaced")]
     DemoKey,
+    /// What an operator may do is changed by operators alone.
+    #[error("the user is an operator")]
+    IsOperator,
+    /// The merchant has as many users as it may.
+    #[error("the merchant has {max} users, the most it may have")]
+    UserQuota {
+        /// The most it may have.
+        max: u32,
+    },
     /// The merchant's catalogue has the topic already.
     #[error("the topic is registered already")]
     TopicExists,

@@ -49,7 +49,7 @@ pub mod vault;
 pub mod watched;
 pub mod webhooks;
 
-pub use self::accounts::{Accounts, NewSession, Session, UserAlteration, UserBy};
+pub use self::accounts::{Accounts, NewSession, NewUserRow, Session, UserAlteration, UserBy};
 pub use self::attempt_log::AttemptLog;
 pub use self::audit::AuditLog;
 pub use self::base::Base;

@@ -1,6 +1,7 @@
 //! JSON-RPC through the public door: a real server, requests as clients write
 //! them, answers asserted down to their bytes where clients depend on those.
 
+mod administration;
 mod answers;
 mod audit;
 mod bounds;

@@ -36,6 +36,9 @@ use crate::service::auth::{Caller, Credentials};
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 
+/// All of them, to be borrowed from.
+const ALL_PERMISSIONS: &[Permission] = &Permission::ALL;
+
 /// Those that are refused with fault 109 whatever of the store fails for now.
 const PUBLISHES: [&str; 2] = ["event.publish", "event.publish_many"];
 
@@ -228,7 +231,7 @@ impl Method {
             summary,
             params: Param::all_of::<P>(),
             takes_session,
-            permission: None,
+            permissions: &[],
             invalid: FaultCode::MissingParameter,
             faults: &[],
             params_schema: P::json_schema,
@@ -263,7 +266,14 @@ impl Method {
 
     /// The same method, for callers with this permission.
     pub fn needs(mut self, permission: Permission) -> Self {
-        self.spec.permission = Some(permission);
+        let place = Permission::ALL.iter().position(|one| *one == permission).expect("all of them are among all");
+        self.spec.permissions = &ALL_PERMISSIONS[place..=place];
+        self
+    }
+
+    /// The same method, for callers with one of these.
+    pub fn needs_one_of(mut self, permissions: &'static [Permission]) -> Self {
+        self.spec.permissions = permissions;
         self
     }
 
@@ -295,8 +305,10 @@ impl Method {
 
     /// Checks the permission and decodes; what it gives back runs the method.
     fn prepare(&self, request: Request, caller: Option<Caller>, args: Args<'_>) -> Result<Answer, Fault> {
-        if let (Some(permission), Some(caller)) = (self.spec.permission, &caller) {
-            caller.check(permission)?;
+        if let (Some(first), Some(caller)) = (self.spec.permissions.first(), &caller)
+            && !self.spec.permissions.iter().any(|permission| caller.permissions.allow(*permission))
+        {
+            caller.check(*first)?;
         }
         if self.spec.needs_websocket {
             request.live()?;

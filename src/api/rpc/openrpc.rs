@@ -92,7 +92,8 @@ fn describe(spec: &Spec, examples: &Examples, taken: &mut SchemaGenerator, given
 
 /// What is to be known besides the summary.
 fn described(spec: &Spec) -> String {
-    let permission = spec.permission.map(|permission| format!("Needs the permission `{}`.", permission.name()));
+    let names: Vec<_> = spec.permissions.iter().map(|permission| format!("`{}`", permission.name())).collect();
+    let permission = (!names.is_empty()).then(|| format!("Needs the permission {}.", names.join(" or ")));
     let transport = spec.needs_websocket.then(|| "Over a WebSocket only.".to_owned());
     let notification = spec.notification.map(|notification| {
         let method = notification.method;

@@ -29,8 +29,8 @@ pub struct Spec {
     pub params: Vec<Param>,
     /// Whether the session is its first parameter.
     pub takes_session: bool,
-    /// What its caller must be allowed to do.
-    pub permission: Option<Permission>,
+    /// What its caller must be allowed to do: one of these, if there are any.
+    pub permissions: &'static [Permission],
     /// The fault for a value of the wrong kind.
     pub invalid: FaultCode,
     /// The other faults of its resource, and of others, that it may raise.

@@ -14,7 +14,7 @@ use crate::domain::audit::Action;
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::{By, Permissions, Profile};
+use crate::domain::user::{By, Permission, Permissions, Profile};
 use crate::store::error::StoreError;
 
 /// Sessions beyond the most that go when another is opened.
@@ -71,24 +71,29 @@ impl Change for EndSession {
 }
 
 /// Makes a user. Fails with [`StoreError::NameTaken`] if another is called so, or was: names
-/// stand in logs, and must not come to mean somebody else.
+/// stand in logs, and must not come to mean somebody else; or with [`StoreError::UserQuota`].
 pub struct CreateUser {
     /// On whose behalf; `None`: the operator's own, at the command line.
     pub by: Option<By>,
     /// What is made.
     pub user: NewUserRow,
+    /// How many users the merchant may have; `None`: nobody counts them.
+    pub quota: Option<u32>,
 }
 
 impl Change for CreateUser {
     type Answer = ();
 
     fn wants(&self, _: &Book, wants: &mut Wants) {
-        wants.user_name = Some(self.user.name.clone());
+        wants.user_name = Some((self.user.merchant, self.user.name.clone()));
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         if view.loaded.is_name_given {
             return Err(StoreError::NameTaken);
+        }
+        if let Some(max) = self.quota.filter(|max| view.loaded.users >= *max) {
+            return Err(StoreError::UserQuota { max });
         }
         let user = &self.user;
         let told = auditing::new_user(user, view.book.terms.fingerprint_key);
@@ -100,13 +105,16 @@ impl Change for CreateUser {
 }
 
 /// Changes a user. Fails with [`StoreError::NoUser`] if the merchant has no such user, or it was
-/// revoked, and with [`StoreError::DemoKey`] if the key of the demo user is to be replaced, which
-/// everybody knows.
+/// revoked, with [`StoreError::IsOperator`] if it is an operator and whoever changes it is none,
+/// and with [`StoreError::DemoKey`] if the key of the demo user is to be replaced, which everybody
+/// knows.
 pub struct AlterUser {
     /// Whose user it is.
     pub merchant: MerchantId,
     /// On whose behalf; `None`: the operator's own, at the command line.
     pub by: Option<By>,
+    /// Whether that is an operator, who may change operators.
+    pub by_operator: bool,
     /// Who is changed.
     pub user: UserId,
     /// What is done.
@@ -139,6 +147,10 @@ impl Change for AlterUser {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<UserFound>> {
         let old = view.loaded.user.as_deref().ok_or(StoreError::NoUser)?;
+        // Whoever gets the key of an operator is one.
+        if old.permissions.allow(Permission::Operator) && !self.by_operator {
+            return Err(StoreError::IsOperator);
+        }
         let new = self.what.apply(view, old)?;
         let (user, action) = (self.user, self.what.action());
         let (whose, subject) = ((self.merchant, self.by), auditing::user(&old.name));

@@ -51,8 +51,8 @@ pub struct Wants {
     pub topic: Option<TopicWant>,
     /// A user that was not revoked.
     pub user: Option<(MerchantId, UserId)>,
-    /// Whether somebody is called so, or was.
-    pub user_name: Option<String>,
+    /// Whether somebody is called so, or was, and how many users the merchant has.
+    pub user_name: Option<(MerchantId, String)>,
     /// Whether deliveries of these events are to be sent.
     pub needed: Vec<EventId>,
     /// Whether others than this one of its event are.
@@ -178,6 +178,8 @@ pub struct Loaded {
     pub user: Option<Box<UserFound>>,
     /// Whether the name is given.
     pub is_name_given: bool,
+    /// How many users the merchant has, revoked ones too.
+    pub users: u32,
     /// Events of which something is to be sent.
     pub needed: Vec<EventId>,
     /// In the order of numbers.

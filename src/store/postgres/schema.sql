@@ -99,6 +99,7 @@ CREATE TABLE "user" (
 );
 
 CREATE UNIQUE INDEX user_by_old_key ON "user" (old_key_hash) WHERE old_key_hash IS NOT NULL;
+CREATE INDEX user_by_merchant ON "user" (merchant_id, user_id);
 
 CREATE TABLE session (
     key_hash   BYTEA  NOT NULL PRIMARY KEY,

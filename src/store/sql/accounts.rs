@@ -6,7 +6,7 @@ use super::codes::{bad, checked};
 use super::conn::Conn;
 use super::db::{Db, Row, Value, all, one, values};
 use super::keys::{Asked, each};
-use super::steps::{ROWS_PER_STEP, Step};
+use super::steps::{ROWS_PER_STEP, Step, behind, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::page::{Order, Slice};
@@ -50,6 +50,17 @@ impl<B: Backend> Accounts for SqlStore<B> {
     async fn profiles(&self, merchant: MerchantId) -> Result<Vec<(UserId, Profile)>> {
         let all = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
         self.readers.in_steps(merchant, all, move |conn, part| profiles(conn, merchant, part.after)).await
+    }
+
+    async fn users(&self, merchant: Option<String>, slice: Slice<UserId>, asker: Account) -> Result<Vec<User>> {
+        self.readers.read(asker, move |conn| users(conn, merchant.as_deref(), &slice)).await
+    }
+
+    async fn merchant(&self, code: &str, asker: Account) -> Result<Option<MerchantId>> {
+        let code = code.to_owned();
+        let sql = "SELECT merchant_id FROM merchant WHERE code = $1";
+        let read = |row: &dyn Row| row.int(0).map(MerchantId);
+        self.readers.by_key(asker, move |conn| one(conn, sql, values![&code], read)).await
     }
 
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>> {
@@ -99,6 +110,17 @@ fn profiles(
     let next = found.last().map(|(id, _)| *id).filter(|_| found.len() == ROWS_PER_STEP as usize);
     found.retain(|(_, profile)| *profile != Profile::default());
     Ok(Step { found, next })
+}
+
+/// Users, in the order of their ids.
+fn users(db: &mut dyn Db, merchant: Option<&str>, slice: &Slice<UserId>) -> Result<Vec<User>> {
+    let ((direction, lies_behind), after) = (words(slice.order), behind(slice.after.map(|after| after.0), slice.order));
+    let of_one = if merchant.is_some() { "AND m.code = $3" } else { "" };
+    let sql =
+        format!("{} WHERE u.user_id {lies_behind} $1 {of_one} ORDER BY u.user_id {direction} LIMIT $2", user_sql());
+    let mut values = values![after, slice.limit].to_vec();
+    values.extend(merchant.map(Value::from));
+    all(db, &sql, &values, user)
 }
 
 /// The user of that name.

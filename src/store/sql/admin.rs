@@ -189,7 +189,7 @@ impl Admin {
         self.transact(|conn, terms| {
             let User { user_id: user, merchant_id: merchant, .. } = find_standing(conn.db(), name)?;
             hold(conn.db(), merchant)?;
-            let alter = AlterUser { merchant, by: None, user, what };
+            let alter = AlterUser { merchant, by: None, by_operator: true, user, what };
             change(conn.engine(), terms, now, alter).map_err(|cause| match cause {
                 // It was revoked in between.
                 StoreError::NoUser => AdminError::Revoked(name.to_owned()),
@@ -352,7 +352,7 @@ fn create_user(
         is_demo: *is_demo,
         profile: profile.clone(),
     };
-    change(conn.engine(), terms, now, CreateUser { by: None, user }).map_err(|cause| match cause {
+    change(conn.engine(), terms, now, CreateUser { by: None, user, quota: None }).map_err(|cause| match cause {
         StoreError::NameTaken => AdminError::NameTaken((*name).to_owned()),
         other => other.into(),
     })?;

@@ -147,6 +147,15 @@ impl Dialect {
         }
     }
 
+    /// Has whoever would give the name `$1` to another wait until the end of the transaction,
+    /// where there may be others.
+    pub fn lock_name(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"),
+        }
+    }
+
     /// How many keys a statement asks for. PostgreSQL is asked for many, since each
     /// statement is a way there and back; SQLite is quickest with one.
     pub fn keys_at_once(self) -> usize {

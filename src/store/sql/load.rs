@@ -67,8 +67,13 @@ pub fn rare(db: &mut dyn Db, wants: &Wants, now: Timestamp, loaded: &mut Loaded)
     if let Some((merchant, user)) = wants.user {
         loaded.user = accounts::find_user(db, merchant, user)?.map(Box::new);
     }
-    if let Some(name) = &wants.user_name {
+    if let Some((merchant, name)) = &wants.user_name {
+        if let Some(sql) = db.dialect().lock_name() {
+            one(db, sql, values![name], |_| Ok(()))?;
+        }
         loaded.is_name_given = accounts::named(db, name)?.is_some();
+        let count = "SELECT count(*) FROM \"user\" WHERE merchant_id = $1";
+        loaded.users = one(db, count, values![merchant.0], |row| row.count(0))?.unwrap_or(0);
     }
     needed(db, wants, loaded)?;
     if let Some(attempts) = wants.attempts {

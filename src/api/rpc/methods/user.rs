@@ -3,28 +3,149 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::rpc::method::{Method, Request};
+use crate::api::rpc::answer::Listed;
+use crate::api::rpc::method::{LIGHT_STEP, Method, Request};
 use crate::api::rpc::wire::{Object, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Timestamp;
 use crate::domain::user::{Permission, User};
 use crate::service::auth::Caller;
-use crate::service::user::Rotated;
+use crate::service::user::{Made, NewUser, Rotated, UserPage};
+
+/// Who may change users: of its merchant, or of all.
+const ADMINISTRATORS: &[Permission] = &[Permission::Admin, Permission::Operator];
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
-        Method::with_session("user.update", "Changes what a user of the merchant may do, from its next call on.", update)
-            .needs(Permission::Admin)
-            .faults(FaultCode::UserNotChanged, &[FaultCode::NoUser]),
-        Method::with_session(
-            "user.rotate_key",
-            "Gives a user of the merchant a new API key; the old one, and the sessions that there are, count for a while yet.",
-            rotate_key,
+        Method::listing(
+            "user.list",
+            "Lists the users of the merchant, or for an operator of all.",
+            "after_user_id",
+            list,
         )
-        .needs(Permission::Admin)
-        .faults(FaultCode::UserNotChanged, &[FaultCode::NoUser]),
+        .needs_one_of(ADMINISTRATORS)
+        .faults(FaultCode::InvalidSelection, &[]),
+        changing(Method::with_session(
+            "user.create",
+            "Makes a user, and returns it with its API key, which is shown only now.",
+            create,
+        )),
+        changing(Method::with_session("user.update", "Changes what a user may do, from its next call on.", update)),
+        changing(Method::with_session(
+            "user.disable",
+            "Has a user refused until it is enabled again, and returns it; its key and its sessions stay.",
+            disable,
+        )),
+        changing(Method::with_session("user.enable", "Lets a user in again, and returns it.", enable)),
+        changing(Method::with_session(
+            "user.revoke",
+            "Makes a user's API key worthless and ends its sessions, for ever, and returns it.",
+            revoke,
+        )),
+        changing(Method::with_session(
+            "user.rotate_key",
+            "Gives a user a new API key; the old one, and the sessions that there are, count for a while yet.",
+            rotate_key,
+        )),
     ]
+}
+
+fn changing(method: Method) -> Method {
+    method.needs_one_of(ADMINISTRATORS).faults(FaultCode::UserNotChanged, &[FaultCode::NoUser])
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct List {
+    /// Which users, and which part of the list; the first of all, if left out.
+    options: Option<Object<Options>>,
+}
+
+/// Which users to list.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Only those of this merchant; an operator names any.
+    merchant: Option<String>,
+    /// Only those behind this one, the last of the page before.
+    #[schemars(range(min = 0))]
+    after_user_id: Option<Whole>,
+    /// `user_id`, the default, or `-user_id` for the last first.
+    #[schemars(schema_with = "schema::sort_users")]
+    #[serde(default)]
+    sort: Option<String>,
+    /// The most users in the answer, up to `list_limit_max`; 100 by default.
+    #[schemars(range(min = 1))]
+    limit: Option<Whole>,
+}
+
+async fn list(request: Request, caller: Caller, params: List) -> Result<Listed<UserItem>, Fault> {
+    let Options { merchant, after_user_id, sort, limit } = params.options.unwrap_or_default().0;
+    let limit = limit.map(|limit| limit.0);
+    let mut page = UserPage { after_user_id: after_user_id.map(|id| id.0), sort, limit };
+    let (mut list, mut steps) = request.list(page.limit, LIGHT_STEP);
+    loop {
+        page.limit = Some(steps.next());
+        let found = request.service.list_users(&caller, merchant.clone(), page.clone()).await?;
+        let goes_on = steps.go_on(found.len());
+        for user in found {
+            let id = user.user_id.0;
+            if !list.write(&UserItem::from(user), id)? {
+                return Ok(list.cut("after_user_id"));
+            }
+            list.pause().await;
+            page.after_user_id = Some(id);
+        }
+        if !goes_on {
+            return Ok(list.whole());
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Create {
+    /// The name of the user, unique in the store: 1 to 64 letters, digits and `_ . @ -`.
+    user: String,
+    /// What it may do, and for whom.
+    data: Object<NewData>,
+}
+
+/// What a new user may do, and for whom.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(deny_unknown_fields)]
+struct NewData {
+    /// What it may do; one at least.
+    #[schemars(schema_with = "schema::permissions")]
+    permissions: Vec<String>,
+    /// The merchant it acts for, which there has to be; the caller's by default. An operator names any.
+    merchant: Option<String>,
+}
+
+async fn create(request: Request, caller: Caller, params: Create) -> Result<MadeItem, Fault> {
+    let Object(NewData { permissions, merchant }) = params.data;
+    let said = NewUser { name: params.user, merchant, permissions: permissions.join(",") };
+    let Made { user, api_key } = request.service.create_user(&caller, said).await?;
+    Ok(MadeItem { user: user.into(), api_key })
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct ByName {
+    /// The name of the user.
+    user: String,
+}
+
+async fn disable(request: Request, caller: Caller, params: ByName) -> Result<UserItem, Fault> {
+    request.service.enable_user(&caller, &params.user, false).await.map(UserItem::from)
+}
+
+async fn enable(request: Request, caller: Caller, params: ByName) -> Result<UserItem, Fault> {
+    request.service.enable_user(&caller, &params.user, true).await.map(UserItem::from)
+}
+
+async fn revoke(request: Request, caller: Caller, params: ByName) -> Result<UserItem, Fault> {
+    request.service.revoke_user(&caller, &params.user).await.map(UserItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -74,6 +195,8 @@ struct UserItem {
     user_id: i64,
     /// What it logs in as.
     name: String,
+    /// The merchant it acts for.
+    merchant: String,
     /// What it may do.
     #[schemars(schema_with = "schema::permissions")]
     permissions: Vec<&'static str>,
@@ -83,6 +206,9 @@ struct UserItem {
     /// Since when it is refused, until it is enabled again; null: it is let in.
     #[schemars(schema_with = "schema::time_or_null")]
     disabled_at: Option<String>,
+    /// When its key became worthless, for ever; null: it has not.
+    #[schemars(schema_with = "schema::time_or_null")]
+    revoked_at: Option<String>,
 }
 
 impl From<User> for UserItem {
@@ -90,11 +216,23 @@ impl From<User> for UserItem {
         Self {
             user_id: user.user_id.0,
             name: user.name,
+            merchant: user.merchant_code,
             permissions: user.permissions.names().collect(),
             created_at: user.created_at.rfc3339_ms(),
             disabled_at: user.disabled_at.map(Timestamp::rfc3339_ms),
+            revoked_at: user.revoked_at.map(Timestamp::rfc3339_ms),
         }
     }
+}
+
+/// A user that was made.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "MadeUser")]
+struct MadeItem {
+    /// The user.
+    user: UserItem,
+    /// Its key, which is shown only now.
+    api_key: String,
 }
 
 /// A user with a new key.

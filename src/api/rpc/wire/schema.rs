@@ -129,6 +129,11 @@ pub fn sort_jobs(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::job::SORT_KEYS)
 }
 
+/// What users may be sorted by.
+pub fn sort_users(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::user::SORT_KEYS)
+}
+
 /// What entries of the audit log may be sorted by.
 pub fn sort_audit(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::audit::SORT_KEYS)

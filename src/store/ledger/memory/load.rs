@@ -54,7 +54,8 @@ impl Memory {
             let found = self.tables.users.get(&user).filter(|row| row.merchant == merchant && row.revoked_at.is_none());
             loaded.user = found.map(|row| Box::new(row.user.clone()));
         }
-        if let Some(name) = &wants.user_name {
+        if let Some((merchant, name)) = &wants.user_name {
+            loaded.users = self.tables.users.iter().filter(|(_, row)| row.merchant == *merchant).count() as u32;
             loaded.is_name_given = self.tables.users.iter().any(|(_, row)| row.user.name == *name);
         }
         loaded.needed = wants.needed.iter().copied().filter(|event| self.needs(*event, None)).collect();

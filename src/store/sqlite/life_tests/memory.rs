@@ -284,7 +284,7 @@ impl Both {
     fn accounts(&mut self, dice: u32) {
         let key = KeyHash([(dice % 5) as u8; 32]);
         let at = self.now.after(Duration::from_secs(u64::from(dice % 900)));
-        let alter = |what| AlterUser { merchant: ANN, by: Some(BY), user: USER, what };
+        let alter = |what| AlterUser { merchant: ANN, by: Some(BY), by_operator: false, user: USER, what };
         match dice / 5 % 8 {
             0 => {
                 // Whoever has that key is known already.
@@ -295,7 +295,7 @@ impl Both {
             }
             1 => self.run(|| RenewSession { key, expires_at: at }),
             2 => self.run(|| EndSession(key)),
-            3 => self.run(|| alter(UserAlteration::Permissions(Permissions::from_bits((dice % 16) as u8)))),
+            3 => self.run(|| alter(UserAlteration::Permissions(Permissions::from_bits((dice % 32) as u8)))),
             4 => self.run(|| alter(UserAlteration::Enabled(dice.is_multiple_of(2)))),
             5 => self.run(|| {
                 let application_name = Some(["", "a shop"][dice as usize / 40 % 2].to_owned());
@@ -312,14 +312,14 @@ impl Both {
             merchant: ANN,
             name: format!("user{}", dice % 4),
             key: KeyHash([100 + (dice % 4) as u8; 32]),
-            permissions: Permissions::from_bits((dice % 16) as u8),
+            permissions: Permissions::from_bits((dice % 32) as u8),
             is_demo: dice.is_multiple_of(3),
             profile: Profile::default(),
         };
-        self.run(|| CreateUser { by: Some(BY), user: user() });
+        self.run(|| CreateUser { by: Some(BY), user: user(), quota: Some(4) });
         let user = UserId(1 + i64::from(dice % 4));
         if user != USER {
-            self.run(|| AlterUser { merchant: ANN, by: None, user, what: UserAlteration::Revoked });
+            self.run(|| AlterUser { merchant: ANN, by: None, by_operator: true, user, what: UserAlteration::Revoked });
         }
     }
 
@@ -372,7 +372,7 @@ impl Both {
         wants.job = Some((ANN, JobId(2)));
         wants.topic = Some(TopicWant { merchant: ANN, topic: Topic::try_new(TOPICS[0]).unwrap(), event_type: Some(2) });
         wants.user = Some((ANN, USER));
-        wants.user_name = Some("user1".to_owned());
+        wants.user_name = Some((ANN, "user1".to_owned()));
         wants.needed = (1..=self.books[0].ids.event).map(EventId).collect();
         wants.needed_beside = Some((id, middle));
         wants.attempts = Some(Attempts { webhook_id: id, after: (middle, 0), only: None, max: 10 });
@@ -465,7 +465,7 @@ fn assert_same(one: Loaded, two: Loaded) {
     assert_eq!((told(one.events), one.is_last_event), (told(two.events), two.is_last_event));
     assert_eq!(told(one.due_notices), told(two.due_notices));
     assert_eq!((told(one.job), told(one.topic)), (told(two.job), told(two.topic)));
-    assert_eq!((one.user, one.is_name_given), (two.user, two.is_name_given));
+    assert_eq!((one.user, one.is_name_given, one.users), (two.user, two.is_name_given, two.users));
     assert_eq!(one.needed, two.needed);
     assert_eq!(told(one.attempts), told(two.attempts));
 }

@@ -16,3 +16,5 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_by_merchant ON audit (merchant_id);
 CREATE INDEX audit_by_time ON audit (at);
+
+CREATE INDEX user_by_merchant ON user (merchant_id, user_id);
