@@ -252,7 +252,7 @@ impl Settings {
             lock: self.store_lock_timeout_ms?,
             idle: self.store_idle_timeout_ms?,
         };
-        let roles = self.roles?;
+        let (roles, resolves) = (self.roles?, self.egress_proxy_resolves?);
         let (poll, glance) = match is_shared {
             true if named_poll => (self.store_poll_ms?, SHARED_GLANCE.max(self.store_poll_ms?)),
             true => (SHARED_POLL, SHARED_GLANCE),
@@ -353,6 +353,7 @@ impl Settings {
                     ports: self.target_ports?.0,
                     shows_addresses: dev,
                 },
+                egress_proxy: self.egress_proxy?.0.map(|proxy| proxy.resolving(resolves)),
                 trusted: self.ca_file?.0,
             },
             api: api::Config {

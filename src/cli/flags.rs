@@ -87,6 +87,8 @@ fn flag(key: &'static Key) -> Arg {
         | Rule::Filter
         | Rule::LogFormat
         | Rule::Url
+        | Rule::Proxy
+        | Rule::Resolves
         | Rule::File
         | Rule::Name
         | Rule::Roles => flag,
@@ -106,6 +108,8 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::Filter => "FILTER",
         Rule::LogFormat => "text|json",
         Rule::Url => "URL",
+        Rule::Proxy => "http://HOST:PORT",
+        Rule::Resolves => "here|proxy",
         Rule::File => "PATH",
         Rule::Name => "NAME",
         Rule::Roles => "ROLES",

@@ -8,9 +8,10 @@ use ::config::{Map, Value};
 use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
-    CaFile, Filter, LogFormat, MasterKeys, Networks, NodeName, OneFile, OpsAddress, OtherStore, Ports, PublicUrl,
-    Roles, Setting, StoreAddress, plain,
+    CaFile, Filter, LogFormat, MasterKeys, Networks, NodeName, OneFile, OneProxy, OpsAddress, OtherStore, Ports,
+    PublicUrl, Roles, Setting, StoreAddress, plain,
 };
+use crate::delivery::proxy::Resolves;
 use crate::store::{Durability, Prepare};
 
 /// Where a value comes from that nobody set.
@@ -135,6 +136,14 @@ keys! {
     /// is not said, all but those of well-known services that do not speak HTTP, such as mail
     /// and databases.
     target_ports: Ports = "", Rule::Ports;
+    /// A proxy by which all deliveries go, plain http ones too: it is asked by CONNECT for the
+    /// receiver's address and port. Best kept in a variable or the file, where nobody sees its
+    /// password.
+    egress_proxy: OneProxy = "", Rule::Proxy;
+    /// Who looks names of receivers up: here, and the proxy is asked for an address that may be
+    /// delivered to; or the proxy, which is asked for the name, and then has to refuse private
+    /// addresses itself.
+    egress_proxy_resolves: Resolves = "here", Rule::Resolves;
     /// A file of certificates in PEM that deliveries trust besides the system's: authorities,
     /// and certificates of receivers, each of which counts where exactly it is presented.
     ca_file: CaFile = "", Rule::File;
@@ -353,7 +362,7 @@ keys! {
 pub fn changed(values: &Map<String, Value>) -> Vec<String> {
     let is_changed = |key: &&Key| origin(key.name, values) != DEFAULT_ORIGIN;
     let told = |key: &Key| match (key.rule, values.get(key.name)) {
-        (Rule::Store | Rule::Database | Rule::Url, _) | (_, None) => key.name.to_owned(),
+        (Rule::Store | Rule::Database | Rule::Url | Rule::Proxy, _) | (_, None) => key.name.to_owned(),
         (_, Some(value)) => format!("{}={}", key.name, plain(value)),
     };
     KEYS.iter().filter(is_changed).map(told).collect()

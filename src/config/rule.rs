@@ -25,6 +25,10 @@ pub enum Rule {
     LogFormat,
     /// An http or https URL.
     Url,
+    /// `http://USER:PASSWORD@HOST:PORT`.
+    Proxy,
+    /// `here` or `proxy`.
+    Resolves,
     /// A file that is read at the start.
     File,
     /// A name for people.
@@ -72,6 +76,8 @@ impl Rule {
             Self::Filter => "a filter of tracing".to_owned(),
             Self::LogFormat => "text or json".to_owned(),
             Self::Url => "an http or https URL".to_owned(),
+            Self::Proxy => "http://USER:PASSWORD@HOST:PORT".to_owned(),
+            Self::Resolves => "here or proxy".to_owned(),
             Self::File => "a path".to_owned(),
             Self::Name => "a name".to_owned(),
             Self::Roles => "api, send or api,send".to_owned(),

@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use super::rule::{Rule, Unit};
+use crate::delivery::proxy::{EgressProxy, Resolves};
 use crate::store::vault::Vault;
 use crate::store::{Database, Durability, Prepare};
 use crate::trust::Trusted;
@@ -66,6 +67,8 @@ pub struct MasterKeys(pub Arc<Vault>);
 pub struct OneFile(pub Option<PathBuf>);
 /// An address with a port, or none.
 pub struct OpsAddress(pub Option<SocketAddr>);
+/// A proxy, or none; who looks names up is said elsewhere.
+pub struct OneProxy(pub Option<EgressProxy>);
 /// A URL, or none.
 pub struct PublicUrl(pub Option<Url>);
 
@@ -326,6 +329,26 @@ impl Setting for PublicUrl {
             None => {}
         }
         Err(format!("{} is none; write {}, such as https://hooks.example.com/", shown(value), rule.allowed()))
+    }
+}
+
+impl Setting for OneProxy {
+    /// It may hold a password, so it is not shown.
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        match text(value) {
+            Some("") => Ok(Self(None)),
+            text => match EgressProxy::try_new(text.unwrap_or_default()) {
+                Ok(proxy) => Ok(Self(Some(proxy))),
+                Err(problem) => Err(format!("{problem}; write {}", rule.allowed())),
+            },
+        }
+    }
+}
+
+impl Setting for Resolves {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        let found = text(value).and_then(Self::from_name);
+        found.ok_or_else(|| format!("{} is none; write {}", shown(value), rule.allowed()))
     }
 }
 

@@ -43,6 +43,31 @@ fn nothing_set_is_right() {
 }
 
 #[test]
+fn the_proxy_is_read_and_its_password_is_shown_nowhere() {
+    use crate::delivery::proxy::Resolves;
+    let read = |proxy: &str, resolves: &str| {
+        Config::load(&flags(&[("egress_proxy", proxy), ("egress_proxy_resolves", resolves)]))
+    };
+    let config = read("http://hooks:hunter2@proxy.test:3128", "proxy").unwrap();
+    let proxy = config.delivery.egress_proxy.as_ref().unwrap();
+    assert_eq!((&*proxy.host, proxy.port, proxy.resolves), ("proxy.test", 3128, Resolves::Proxy));
+    assert_eq!(config.changed, ["egress_proxy", "egress_proxy_resolves=proxy"]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for (wrong, words) in [
+        ("https://hooks:hunter2@proxy.test", "is not http"),
+        ("hooks:hunter2@proxy.test", "is not http"),
+        ("http://hooks:hunter2@proxy.test:1/path", "behind the port"),
+    ] {
+        let mistakes = read(wrong, "here").unwrap_err().to_string();
+        assert!(
+            mistakes.contains(words) && mistakes.contains("http://USER") && !mistakes.contains("hunter2"),
+            "{mistakes}"
+        );
+    }
+    assert!(read("", "there").unwrap_err().to_string().contains("here or proxy"));
+}
+
+#[test]
 fn flags_go_before_variables_before_the_file() {
     let (_file, path) =
         file("readers_max = 5\nevents_max = 5\nwebhooks_max = 5\nallow_target = [\"10.0.0.0/8\", \"192.0.2.1\"]\n");

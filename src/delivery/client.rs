@@ -104,7 +104,7 @@ impl Client {
     fn with_tls(config: &Config, resolver: Arc<dyn Resolve>, tls: ClientConfig) -> Self {
         let guard = Arc::new(Guard::new(config.targets.clone()));
         let keeping = Keeping { idle_max: config.kept_connections_max, age_max: config.connection_age_max };
-        let pool = Arc::new(Pool::new(guard, resolver, tls, keeping));
+        let pool = Arc::new(Pool::new(guard, resolver, config.egress_proxy.clone(), tls, keeping));
         let answers = Arc::new(Answers::new(config.answers_bytes_max));
         Self { pool, answer_bytes_max: config.answer_bytes_max, answers }
     }
@@ -194,7 +194,8 @@ impl Client {
         }
         let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
             let tried = match error {
-                ConnectError::Connect(address, _) | ConnectError::Handshake(address) => Some(address),
+                ConnectError::Connect(address, _) => Some(address),
+                ConnectError::Handshake(address) => address,
                 _ => None,
             };
             (connect_error(&error, timeouts), tried)
@@ -291,9 +292,14 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
         ConnectError::Refused(_) | ConnectError::Port(_) => ErrorClass::AddressRefused,
         ConnectError::Dns(_) => ErrorClass::Dns,
         ConnectError::Connect(..) => ErrorClass::Connect,
+        ConnectError::Proxy(_) | ConnectError::Tunnel(_) => ErrorClass::Proxy,
         ConnectError::Tls(_) => ErrorClass::Tls,
         ConnectError::Timeout => {
             let detail = format!("no connection within {:?}", timeouts.connect);
+            return AttemptError { class: ErrorClass::Timeout, detail };
+        }
+        ConnectError::ProxyTimeout => {
+            let detail = format!("the egress proxy did not connect within {:?}", timeouts.connect);
             return AttemptError { class: ErrorClass::Timeout, detail };
         }
         ConnectError::Handshake(_) => {

@@ -1,8 +1,9 @@
 //! How the HTTP client gets its connections: look the name up, ask the guard
-//! about every address, connect to one that passed.
+//! about every address, connect to one that passed, or have the proxy connect to it.
 //!
 //! No address is connected to that the guard has not seen, for a name is
-//! looked up once and the connection is made to an address, not to the name.
+//! looked up once and the connection is made to an address, not to the name; unless
+//! the operator has a proxy look names up.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,6 +23,7 @@ use tower::Service;
 
 use super::guard::{Guard, Refused, RefusedPort};
 use super::insecure;
+use super::proxy::{EgressProxy, Resolves, TunnelError};
 use crate::domain::id::MerchantId;
 use crate::work::apart::Apart;
 
@@ -110,6 +112,15 @@ pub enum ConnectError {
     /// The address that was tried last did not take the connection.
     #[error("could not connect to {0}: {1}")]
     Connect(SocketAddr, #[source] io::Error),
+    /// The proxy was not reached.
+    #[error("the egress proxy can't be reached: {0}")]
+    Proxy(#[source] io::Error),
+    /// The proxy was reached, and opened no tunnel.
+    #[error("{0}")]
+    Tunnel(#[source] TunnelError),
+    /// The proxy took too long.
+    #[error("the egress proxy took too long")]
+    ProxyTimeout,
     /// Connected, but not securely.
     #[error("no secure connection: {}", insecure::in_words(&**.0))]
     Tls(#[source] BoxError),
@@ -118,7 +129,25 @@ pub enum ConnectError {
     Timeout,
     /// Connected, but the handshake of TLS took too long.
     #[error("the handshake of TLS took too long")]
-    Handshake(SocketAddr),
+    Handshake(Option<SocketAddr>),
+}
+
+/// One way to a receiver.
+enum Way {
+    /// Straight to an address.
+    Direct(SocketAddr),
+    /// By the proxy, which is asked to connect to this.
+    Tunnel { proxy: Arc<EgressProxy>, target: String, address: Option<SocketAddr> },
+}
+
+impl Way {
+    /// The receiver's address, unless the proxy alone knows it.
+    fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Direct(address) => Some(*address),
+            Self::Tunnel { address, .. } => *address,
+        }
+    }
 }
 
 /// Connects to what the guard lets pass. See [`ConnectError`] for how it fails.
@@ -128,12 +157,14 @@ pub struct GuardedConnector {
     pub guard: Arc<Guard>,
     /// Looks names up; never asked about literal addresses.
     pub resolver: Arc<dyn Resolve>,
+    /// By which proxy; `None`: straight.
+    pub proxy: Option<Arc<EgressProxy>>,
     /// On whose account names are looked up.
     pub merchant: MerchantId,
     /// Bounds look-up and connection together, over all addresses tried.
     pub connect_timeout: Duration,
-    /// What it has connected to.
-    pub connected: Arc<OnceLock<SocketAddr>>,
+    /// What it has connected to, as far as that is known here.
+    pub connected: Arc<OnceLock<Option<SocketAddr>>>,
 }
 
 impl GuardedConnector {
@@ -142,31 +173,87 @@ impl GuardedConnector {
         let default_port = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
         let port = uri.port_u16().unwrap_or(default_port);
         self.guard.check_port(port).map_err(ConnectError::Port)?;
-        let addresses = timeout_at(deadline, self.addresses(&uri)).await.map_err(|_| ConnectError::Timeout)??;
+        let ways = timeout_at(deadline, self.ways(&uri, port)).await.map_err(|_| ConnectError::Timeout)??;
 
         let mut last = ConnectError::Timeout;
-        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
-            let address = SocketAddr::new(*address, port);
-            match timeout(share(deadline.saturating_duration_since(Instant::now()), left), open(address)).await {
+        for (way, left) in ways.iter().zip((1..=ways.len()).rev()) {
+            let within = share(deadline.saturating_duration_since(Instant::now()), left);
+            last = match timeout(within, self.go(way, within)).await {
                 Ok(Ok(stream)) => {
                     // It connects once.
-                    let _ = self.connected.set(address);
+                    let _ = self.connected.set(way.address());
                     return Ok(TokioIo::new(stream));
                 }
-                Ok(Err(error)) => last = ConnectError::Connect(address, error),
-                Err(_) => last = ConnectError::Timeout,
+                // What the proxy says of one address it would say of the others.
+                Ok(Err(error @ ConnectError::Proxy(_))) => return Err(error),
+                Ok(Err(ConnectError::Tunnel(error))) if !error.is_about_the_address() => {
+                    return Err(ConnectError::Tunnel(error));
+                }
+                Ok(Err(error)) => error,
+                Err(_) if self.proxy.is_some() => ConnectError::ProxyTimeout,
+                Err(_) => ConnectError::Timeout,
+            };
+        }
+        Err(last)
+    }
+
+    /// The ways to try; at least one.
+    async fn ways(&self, uri: &Uri, port: u16) -> Result<Vec<Way>, ConnectError> {
+        let host = uri.host().unwrap_or_default();
+        if let Some(proxy) = &self.proxy
+            && proxy.resolves == Resolves::Proxy
+            && literal(host).is_none()
+        {
+            self.guard.check_name(host).map_err(|refused| Self::told(host, refused))?;
+            let (proxy, target) = (Arc::clone(proxy), format!("{host}:{port}"));
+            return Ok(vec![Way::Tunnel { proxy, target, address: None }]);
+        }
+        let addresses = self.addresses(host).await?;
+        let way = |address| {
+            let address = SocketAddr::new(address, port);
+            match &self.proxy {
+                None => Way::Direct(address),
+                Some(proxy) => {
+                    Way::Tunnel { proxy: Arc::clone(proxy), target: address.to_string(), address: Some(address) }
+                }
+            }
+        };
+        Ok(addresses.into_iter().map(way).collect())
+    }
+
+    async fn go(&self, way: &Way, within: Duration) -> Result<TcpStream, ConnectError> {
+        match way {
+            Way::Direct(address) => open(*address).await.map_err(|cause| ConnectError::Connect(*address, cause)),
+            Way::Tunnel { proxy, target, .. } => {
+                let stream = self.reach(proxy, within).await.map_err(ConnectError::Proxy)?;
+                proxy.tunnel(stream, target.clone()).await.map_err(ConnectError::Tunnel)
+            }
+        }
+    }
+
+    /// A connection to the proxy, which may be wherever its operator has it.
+    async fn reach(&self, proxy: &EgressProxy, within: Duration) -> io::Result<TcpStream> {
+        let addresses = match literal(&proxy.host) {
+            Some(address) => vec![address],
+            None => in_turn(self.resolver.resolve(self.merchant, proxy.host.clone()).await?),
+        };
+        let each = share(within, addresses.len());
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "its name has no addresses");
+        for address in addresses {
+            match timeout(each, open(SocketAddr::new(address, proxy.port))).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(cause)) => last = cause,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
             }
         }
         Err(last)
     }
 
     /// The addresses to try, all of which have passed the guard; at least one.
-    async fn addresses(&self, uri: &Uri) -> Result<Vec<IpAddr>, ConnectError> {
-        let host = uri.host().unwrap_or_default();
-        let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-        let found = match literal.parse() {
-            Ok(address) => vec![address],
-            Err(_) => self.resolver.resolve(self.merchant, host.to_owned()).await.map_err(ConnectError::Dns)?,
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, ConnectError> {
+        let found = match literal(host) {
+            Some(address) => vec![address],
+            None => self.resolver.resolve(self.merchant, host.to_owned()).await.map_err(ConnectError::Dns)?,
         };
         let mut refused = None;
         let mut passed = Vec::new();
@@ -178,13 +265,15 @@ impl GuardedConnector {
         }
         match refused {
             _ if !passed.is_empty() => Ok(in_turn(passed)),
-            Some(refused) => {
-                // The operator may know what the owner may not.
-                tracing::debug!(host, address = %refused.address, why = refused.why, "refused to connect");
-                Err(ConnectError::Refused(refused))
-            }
+            Some(refused) => Err(Self::told(host, refused)),
             None => Err(ConnectError::Dns(io::Error::new(io::ErrorKind::NotFound, "it has no addresses"))),
         }
+    }
+
+    /// The operator may know what the owner may not.
+    fn told(host: &str, refused: Refused) -> ConnectError {
+        tracing::debug!(host, address = %refused.address, why = refused.why, "refused to connect");
+        ConnectError::Refused(refused)
     }
 }
 
@@ -200,6 +289,11 @@ impl Service<Uri> for GuardedConnector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         self.clone().connect(uri).boxed()
     }
+}
+
+/// The address that a host is, if it is one.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
 async fn open(address: SocketAddr) -> io::Result<TcpStream> {
@@ -261,8 +355,14 @@ mod tests {
     async fn dial(allow: &[&str], resolver: Arc<Script>, uri: &str) -> Result<TokioIo<TcpStream>, ConnectError> {
         let allow = allow.iter().map(|net| net.parse().unwrap()).collect();
         let guard = Arc::new(Guard::new(Targets { allow, ..Targets::default() }));
-        let connector =
-            GuardedConnector { guard, resolver, merchant: ANN, connect_timeout: GENEROUS, connected: Arc::default() };
+        let connector = GuardedConnector {
+            guard,
+            resolver,
+            proxy: None,
+            merchant: ANN,
+            connect_timeout: GENEROUS,
+            connected: Arc::default(),
+        };
         tower::ServiceExt::oneshot(connector, uri.parse().unwrap()).await
     }
 
@@ -383,6 +483,26 @@ mod tests {
         assert!(matches!(&error, ConnectError::Connect(address, _) if address.port() == port), "{error:?}");
     }
 
+    /// Also of a webhook that was registered before there was a proxy.
+    #[tokio::test]
+    async fn a_proxy_that_sees_names_is_not_asked_for_what_can_be_judged_here() {
+        for uri in
+            ["http://10.1.2.3/", "http://[::1]/", "http://localhost/", "http://a.localhost/", "http://a.test:25/"]
+        {
+            let proxy = EgressProxy::try_new("http://127.0.0.1:1").unwrap().resolving(Resolves::Proxy);
+            let connector = GuardedConnector {
+                guard: Arc::new(Guard::new(Targets::default())),
+                resolver: Arc::new(Script::default()),
+                proxy: Some(Arc::new(proxy)),
+                merchant: ANN,
+                connect_timeout: GENEROUS,
+                connected: Arc::default(),
+            };
+            let error = tower::ServiceExt::oneshot(connector, Uri::from_static(uri)).await.unwrap_err();
+            assert!(matches!(error, ConnectError::Refused(_) | ConnectError::Port(_)), "{uri}: {error:?}");
+        }
+    }
+
     #[tokio::test]
     async fn a_look_up_counts_against_the_time() {
         struct Silent;
@@ -394,6 +514,7 @@ mod tests {
         let connector = GuardedConnector {
             guard: Arc::new(Guard::new(Targets::default())),
             resolver: Arc::new(Silent),
+            proxy: None,
             merchant: ANN,
             connect_timeout: Duration::from_millis(10),
             connected: Arc::default(),

@@ -188,15 +188,19 @@ impl Guard {
         match url.host() {
             Some(Host::Ipv4(address)) => self.check(address.into()),
             Some(Host::Ipv6(address)) => self.check(address.into()),
-            Some(Host::Domain(name)) if is_localhost(name) => {
-                let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
-                if loopback.into_iter().any(|address| self.allows(address)) {
-                    return Ok(());
-                }
-                Err(self.refused(loopback[0], LOOPBACK))
-            }
-            Some(Host::Domain(_)) | None => Ok(()),
+            Some(Host::Domain(name)) => self.check_name(name),
+            None => Ok(()),
         }
+    }
+
+    /// Passes a name unless it stands for the loopback address whoever is asked for it: its
+    /// addresses have to be judged, by whoever looks it up.
+    pub fn check_name(&self, name: &str) -> Result<(), Refused> {
+        let loopback = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)];
+        if !is_localhost(name) || loopback.into_iter().any(|address| self.allows(address)) {
+            return Ok(());
+        }
+        Err(self.refused(loopback[0], LOOPBACK))
     }
 
     fn refused(&self, address: IpAddr, why: &'static str) -> Refused {

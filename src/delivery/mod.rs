@@ -18,6 +18,7 @@ mod pace;
 mod poll;
 mod pool;
 mod prepared;
+pub mod proxy;
 mod readable;
 mod reading;
 mod recording;
@@ -33,6 +34,7 @@ pub mod worker;
 use std::time::Duration;
 
 use self::guard::Targets;
+use self::proxy::EgressProxy;
 use crate::render::batch::BATCH_BYTES_MAX;
 use crate::trust::Trusted;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub store_poll: Duration,
     /// Where deliveries may go.
     pub targets: Targets,
+    /// By which proxy; `None`: straight.
+    pub egress_proxy: Option<EgressProxy>,
     /// Whose certificates receivers may present, besides those of the
     /// system's authorities.
     pub trusted: Trusted,
@@ -91,6 +95,7 @@ impl Config {
             connection_age_max: Duration::ZERO,
             store_poll: Duration::from_secs(5),
             targets: Targets::default(),
+            egress_proxy: None,
             trusted: Trusted::default(),
         }
     }

@@ -28,6 +28,7 @@ use tower::Service;
 use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
+use super::proxy::EgressProxy;
 use super::stream::{Exchange, Watched};
 use crate::domain::id::MerchantId;
 use crate::render::spelling::Spelling;
@@ -142,6 +143,7 @@ fn drive(connection: &mut Connection<Stream, Full<Bytes>>, is_over: &mut bool, c
 pub struct Pool {
     guard: Arc<Guard>,
     resolver: Arc<dyn Resolve>,
+    proxy: Option<Arc<EgressProxy>>,
     tls: Arc<ClientConfig>,
     keeping: Keeping,
     idle: Mutex<Idle>,
@@ -174,8 +176,15 @@ struct Unused {
 
 impl Pool {
     /// A pool that keeps no more than `keeping` allows.
-    pub fn new(guard: Arc<Guard>, resolver: Arc<dyn Resolve>, tls: ClientConfig, keeping: Keeping) -> Self {
-        Self { guard, resolver, tls: Arc::new(tls), keeping, idle: Mutex::default() }
+    pub fn new(
+        guard: Arc<Guard>,
+        resolver: Arc<dyn Resolve>,
+        proxy: Option<EgressProxy>,
+        tls: ClientConfig,
+        keeping: Keeping,
+    ) -> Self {
+        let proxy = proxy.map(Arc::new);
+        Self { guard, resolver, proxy, tls: Arc::new(tls), keeping, idle: Mutex::default() }
     }
 
     /// A connection that was kept and is still open, if there is one.
@@ -211,10 +220,15 @@ impl Pool {
 
     /// Opens a connection; look-up, TCP and TLS together may take so long.
     pub async fn open(&self, merchant: MerchantId, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
-        let (guard, resolver) = (Arc::clone(&self.guard), Arc::clone(&self.resolver));
         let connected = Arc::new(OnceLock::new());
-        let guarded =
-            GuardedConnector { guard, resolver, merchant, connect_timeout: within, connected: Arc::clone(&connected) };
+        let guarded = GuardedConnector {
+            guard: Arc::clone(&self.guard),
+            resolver: Arc::clone(&self.resolver),
+            proxy: self.proxy.clone(),
+            merchant,
+            connect_timeout: within,
+            connected: Arc::clone(&connected),
+        };
         let mut connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
         let late = |_| connected.get().map_or(ConnectError::Timeout, |address| ConnectError::Handshake(*address));
         let connecting = timeout(within, connector.call(uri)).await.map_err(late)?;
@@ -234,7 +248,7 @@ impl Pool {
             is_over: false,
             exchange,
             opened: Instant::now(),
-            address: connected.get().copied(),
+            address: connected.get().copied().flatten(),
         })
     }
 
@@ -310,7 +324,7 @@ mod tests {
             .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let keeping = Keeping { idle_max, age_max: Duration::from_secs(3_600) };
-        Arc::new(Pool::new(guard, Arc::new(SystemResolver), tls, keeping))
+        Arc::new(Pool::new(guard, Arc::new(SystemResolver), None, tls, keeping))
     }
 
     /// Where every connection is served so.

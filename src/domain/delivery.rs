@@ -181,11 +181,13 @@ pub enum ErrorClass {
     Status,
     /// Nothing was sent: the body would be longer than it may be.
     BodyTooLarge,
+    /// No connection: the proxy by which deliveries go has refused, or is not there.
+    Proxy,
 }
 
 impl ErrorClass {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::AddressRefused,
         Self::Dns,
         Self::Connect,
@@ -194,6 +196,7 @@ impl ErrorClass {
         Self::Protocol,
         Self::Status,
         Self::BodyTooLarge,
+        Self::Proxy,
     ];
 
     /// Its name on the wire and in the store.
@@ -207,6 +210,7 @@ impl ErrorClass {
             Self::Protocol => "protocol",
             Self::Status => "status",
             Self::BodyTooLarge => "body_too_large",
+            Self::Proxy => "proxy",
         }
     }
 

@@ -7,7 +7,8 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 pub type Issuer = CertifiedIssuer<'static, KeyPair>;
 
@@ -65,6 +66,25 @@ impl Pair {
     /// The file of the authority that has signed it.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
+    }
+
+    /// How a server speaks TLS that presents this pair, and wants a certificate of that authority.
+    pub fn server(&self, wanted: Option<&Issuer>) -> ServerConfig {
+        let chain = vec![CertificateDer::from_pem_file(self.certificate()).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(self.key()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+        let builder = builder.unwrap();
+        let builder = match wanted {
+            None => builder.with_no_client_auth(),
+            Some(authority) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        builder.with_single_cert(chain, key).unwrap()
     }
 
     /// How a client speaks TLS that trusts this authority, and presents that pair.

@@ -7,11 +7,13 @@ mod tools;
 
 mod asymmetric;
 mod batch;
+mod egress;
 mod faults;
 mod formats;
 mod raw;
 mod resend;
 mod retention;
+mod secure;
 mod sending;
 mod shares;
 mod unannounced;

@@ -158,6 +158,7 @@ fn config(allow: &[&str]) -> Config {
             shows_addresses: true,
             ..Targets::default()
         },
+        egress_proxy: None,
         trusted: Trusted::default(),
     }
 }
