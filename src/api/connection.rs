@@ -26,7 +26,7 @@ use super::proxied;
 use super::request_id;
 use super::wire::Wire;
 use crate::domain::address::is_within;
-use crate::domain::request_id::RequestId;
+use crate::domain::request_id::Sender;
 use crate::metrics::{Limit, Metrics, Present};
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
@@ -35,15 +35,6 @@ use crate::work::{Account, Guarded};
 const HEAD_BYTES_MAX: usize = 128 * 1_024;
 /// What the first record of TLS begins with: it is one of a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
-
-/// Where a request comes from; part of each request.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin {
-    /// Who is at the other end of the connection, or whom a trusted proxy there names.
-    pub peer: IpAddr,
-    /// What the request is called, by whoever sent it or else by this server.
-    pub request_id: RequestId,
-}
 
 /// A connection's place among those there may be; part of each request. A
 /// connection that outlives its request keeps the permit, is told of the
@@ -219,7 +210,7 @@ impl Door {
             let mut request = request.map(Body::new);
             let request_id = request_id::of(request.headers());
             let peer = forwarded::client(peer, request.headers(), &proxies);
-            request.extensions_mut().insert(Origin { peer, request_id });
+            request.extensions_mut().insert(Sender { peer, request_id });
             request.extensions_mut().insert(own.clone());
             request.extensions_mut().insert(Arc::clone(&intake));
             let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());

@@ -12,8 +12,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::Origin;
 use crate::domain::id::WebhookId;
+use crate::domain::request_id::Sender;
 use crate::domain::signing::PublicKey;
 use crate::domain::time::Timestamp;
 use crate::service::Service;
@@ -32,7 +32,7 @@ pub fn router(service: &Arc<Service>) -> Router {
 /// a webhook that is not there it says what it says of one without such keys.
 async fn keys(
     State(service): State<Arc<Service>>,
-    Extension(Origin { peer, .. }): Extension<Origin>,
+    Extension(Sender { peer, .. }): Extension<Sender>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let Some(id) = webhook_id(query.as_deref().unwrap_or_default()) else {

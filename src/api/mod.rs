@@ -54,8 +54,8 @@ use tracing::warn;
 use url::Url;
 
 pub use self::config::Config;
+pub use self::connection::ConnectionPermit;
 use self::connection::Door;
-pub use self::connection::{ConnectionPermit, Origin};
 use self::tls::Tls;
 use crate::metrics::Metrics;
 use crate::service::Service;

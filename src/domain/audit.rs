@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use super::id::{AuditId, JobId, UserId, WebhookId};
+use super::request_id::RequestId;
 use super::time::Timestamp;
 
 macro_rules! named {
@@ -146,6 +147,8 @@ pub struct Actor {
     pub name: String,
     /// Where the call came from.
     pub peer: Option<IpAddr>,
+    /// What it was named.
+    pub request_id: Option<RequestId>,
 }
 
 /// An entry of the audit log.

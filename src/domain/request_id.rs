@@ -1,6 +1,7 @@
 //! The name of a request, by which its lines in the log are found.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// The longest that is taken from a caller, in bytes.
 const BYTES_MAX: usize = 64;
@@ -41,6 +42,15 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.bytes[..usize::from(self.len)]).expect("it is ASCII")
     }
+}
+
+/// Who has sent a request, and what that is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Who is at the other end of the connection, or whom a trusted proxy there names.
+    pub peer: IpAddr,
+    /// What the request is called.
+    pub request_id: RequestId,
 }
 
 impl fmt::Display for RequestId {

@@ -1,12 +1,12 @@
 //! Who may do what.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use url::Url;
 
 use super::fault::Violation;
 use super::id::{MerchantId, UserId};
+use super::request_id::Sender;
 use super::secret::KeyHash;
 use super::target::URL_CHARS_MAX;
 use super::time::Timestamp;
@@ -21,8 +21,8 @@ pub struct By {
     pub merchant: MerchantId,
     /// The user who asked for it.
     pub user: UserId,
-    /// Where the call came from, if it came over a network.
-    pub peer: Option<IpAddr>,
+    /// Whose call it was, if it came over a network.
+    pub sender: Option<Sender>,
 }
 
 impl By {

@@ -9,6 +9,7 @@ use super::{Failures, Service};
 use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
+use crate::domain::request_id::Sender;
 use crate::domain::secret::{KeyHash, generate_session_key};
 use crate::domain::user::{By, Counts, Keys, Permission, Permissions, User, check_name};
 use crate::metrics::Limit;
@@ -60,7 +61,7 @@ pub struct Caller {
 /// By what a caller was known, and can be again.
 struct Shown {
     credentials: Credentials,
-    peer: IpAddr,
+    sender: Sender,
 }
 
 impl fmt::Debug for Shown {
@@ -70,15 +71,15 @@ impl fmt::Debug for Shown {
 }
 
 impl Caller {
-    fn new((user, counts): (User, Counts), credentials: &Credentials, peer: IpAddr) -> Self {
+    fn new((user, counts): (User, Counts), credentials: &Credentials, sender: Sender) -> Self {
         let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
-        let shown = Arc::new(Shown { credentials: credentials.clone(), peer });
+        let shown = Arc::new(Shown { credentials: credentials.clone(), sender });
         Self { user_id, merchant_id, merchant_code, permissions, counts, shown }
     }
 
     /// On whose behalf the store changes something for it.
     pub fn by(&self) -> By {
-        By { merchant: self.merchant_id, user: self.user_id, peer: Some(self.shown.peer) }
+        By { merchant: self.merchant_id, user: self.user_id, sender: Some(self.shown.sender) }
     }
 
     /// Fails with fault 2 unless the caller has the permission.
@@ -109,9 +110,9 @@ impl Service {
     /// Opens a session for a user and returns its key. Fails with fault 2 if
     /// name and key do not go together, or too often did not, and with fault
     /// 119 or 120 as [`Self::authenticate`] does.
-    pub async fn login(&self, name: &str, key: &str, peer: IpAddr) -> Result<String, Fault> {
-        let known = self.check_key(name, key, peer).await?;
-        let caller = Caller::new(known, &Credentials::Basic { name: name.to_owned(), key: key.to_owned() }, peer);
+    pub async fn login(&self, name: &str, key: &str, sender: Sender) -> Result<String, Fault> {
+        let known = self.check_key(name, key, sender.peer).await?;
+        let caller = Caller::new(known, &Credentials::Basic { name: name.to_owned(), key: key.to_owned() }, sender);
         self.count_call(caller.user_id)?;
         self.start_session(&caller).await
     }
@@ -141,8 +142,8 @@ impl Service {
     /// session that is unknown or over, or nothing at all, with fault 2 for a
     /// wrong key, with fault 119 for right ones of a disabled user, and with
     /// fault 120 for one call too many.
-    pub async fn authenticate(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
-        let caller = self.identify(credentials, peer).await?;
+    pub async fn authenticate(&self, credentials: &Credentials, sender: Sender) -> Result<Caller, Fault> {
+        let caller = self.identify(credentials, sender).await?;
         self.count_call(caller.user_id)?;
         Ok(caller)
     }
@@ -165,9 +166,9 @@ impl Service {
     }
 
     /// Finds out whose credentials these are, without counting a call.
-    async fn identify(&self, credentials: &Credentials, peer: IpAddr) -> Result<Caller, Fault> {
-        let user = self.user_of(credentials, peer).await?;
-        Ok(Caller::new(user, credentials, peer))
+    async fn identify(&self, credentials: &Credentials, sender: Sender) -> Result<Caller, Fault> {
+        let user = self.user_of(credentials, sender.peer).await?;
+        Ok(Caller::new(user, credentials, sender))
     }
 
     /// The caller as it is by now: what lasts gives nothing to one whose session
@@ -175,15 +176,15 @@ impl Service {
     /// [`Self::authenticate`] does. Whoever was known is not guessing, so wrong
     /// keys of others do not slow it.
     pub async fn check_again(&self, caller: &Caller) -> Result<Caller, Fault> {
-        let Shown { credentials, peer } = &*caller.shown;
+        let Shown { credentials, sender } = &*caller.shown;
         let user = match credentials {
             Credentials::Basic { name, key } => {
-                let looked = self.user_with(name, key, Origin::of(*peer)).await?;
+                let looked = self.user_with(name, key, Origin::of(sender.peer)).await?;
                 enabled(looked.found.ok_or(FaultCode::AccessDenied)?)?
             }
-            others => self.user_of(others, *peer).await?,
+            others => self.user_of(others, sender.peer).await?,
         };
-        Ok(Caller::new(user, credentials, *peer))
+        Ok(Caller::new(user, credentials, *sender))
     }
 
     async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<(User, Counts), Fault> {

@@ -63,14 +63,14 @@ impl Telling {
     /// Somebody of the merchant of that code has done that with a webhook.
     pub fn webhook_changed(&self, by: By, merchant: &str, webhook_id: WebhookId, what: &str) {
         if let Some(withheld) = self.changes.admit(Instant::now()) {
-            info!(%webhook_id, merchant, user_id = %by.user, peer = by.peer.map(display), withheld, "a webhook was {what}");
+            info!(%webhook_id, merchant, user_id = %by.user, peer = by.sender.map(|sender| display(sender.peer)), withheld, "a webhook was {what}");
         }
     }
 
     /// The same with several, which were switched on or off.
     pub fn webhooks_switched(&self, by: By, merchant: &str, webhooks: u64, what: &str) {
         if let Some(withheld) = self.changes.admit(Instant::now()) {
-            info!(webhooks, merchant, user_id = %by.user, peer = by.peer.map(display), withheld, "webhooks were switched {what}");
+            info!(webhooks, merchant, user_id = %by.user, peer = by.sender.map(|sender| display(sender.peer)), withheld, "webhooks were switched {what}");
         }
     }
 

@@ -58,7 +58,11 @@ fn what_is_done_at_the_command_line_stands_in_it() {
     ];
     assert_eq!(seen, expected);
     for entry in &all {
-        assert_eq!([&entry["user"], &entry["user_id"], &entry["peer"]], [&Value::Null; 3], "{entry}");
+        assert_eq!(
+            ["user", "user_id", "peer", "request_id"].map(|member| &entry[member]),
+            [&Value::Null; 4],
+            "{entry}"
+        );
     }
     assert_eq!(all[1]["after"]["developer_name"], "Ann");
     assert_eq!(

@@ -33,9 +33,10 @@ use self::listing::Reply;
 use self::operation::{Answer, Call, Operation};
 pub use self::refusal::Refusal;
 use super::body;
-use super::{Config, Origin, accept_encoding, retry_after};
+use super::{Config, accept_encoding, retry_after};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::fault::FaultCode;
+use crate::domain::request_id::Sender;
 use crate::metrics::Limit;
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
@@ -191,10 +192,10 @@ impl Handler {
         let (parts, body) = request.into_parts();
         let answer = async {
             let internal = || Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The connection has no address.");
-            let Origin { peer, .. } = parts.extensions.get().copied().ok_or_else(internal)?;
+            let sender: Sender = parts.extensions.get().copied().ok_or_else(internal)?;
             let (credentials, metrics) = ((self.dialect.credentials)(&parts.headers), self.service.metrics());
-            let found = self.service.authenticate(&credentials, peer).await;
-            let caller = found.map_err(|fault| match self.service.count_stranger(peer) {
+            let found = self.service.authenticate(&credentials, sender).await;
+            let caller = found.map_err(|fault| match self.service.count_stranger(sender.peer) {
                 Ok(()) => Refusal::unauthenticated(fault),
                 Err(fault) => fault.into(),
             })?;

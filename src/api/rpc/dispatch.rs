@@ -62,9 +62,7 @@ impl Dispatcher {
         let mut answer = Answer::default();
         match body {
             // So the vendor's own middleware finds out that somebody answers: docs/wire.md, "Paths".
-            Body::Empty if context.addressee.codes == Codes::Vendor => {
-                protocol_error(INVALID_REQUEST, NO_METHOD, None).into()
-            }
+            Body::Empty if context.codes == Codes::Vendor => protocol_error(INVALID_REQUEST, NO_METHOD, None).into(),
             Body::Empty => whole(PARSE_ERROR, Some("The body is empty; a call is a JSON object.")),
             Body::Nonsense(problem) => whole(PARSE_ERROR, Some(&problem)),
             Body::Single(read) => {
@@ -161,14 +159,14 @@ impl Dispatcher {
         let running = callback(Id::Number(0), call.params, ConnectionId(0), usize::MAX, extensions);
         let Ok(response) = AssertUnwindSafe(running).catch_unwind().await else {
             tracing::error!(method = call.method, "a method panicked");
-            return Err(internal_error(context.addressee.request_id));
+            return Err(internal_error(context.sender.request_id));
         };
         if let Some(reply) = outlet.lock().expect("nothing panics while it holds an answer").take() {
             return Ok(reply);
         }
         let outcome: Outcome<'_> = serde_json::from_str(response.as_json().get()).map_err(|cause| {
             tracing::error!(%cause, method = call.method, "a method's answer is no answer");
-            internal_error(context.addressee.request_id)
+            internal_error(context.sender.request_id)
         })?;
         match (outcome.error, outcome.result) {
             (Some(error), _) => Err(error.get().to_owned()),
@@ -187,8 +185,8 @@ mod tests {
 
     use super::*;
     use crate::api::rpc::envelope::read_body;
-    use crate::api::rpc::fault::{Addressee, Codes};
-    use crate::domain::request_id::RequestId;
+    use crate::api::rpc::fault::Codes;
+    use crate::domain::request_id::{RequestId, Sender};
     use crate::service::auth::Credentials;
 
     /// The methods that the specification's examples call.
@@ -218,14 +216,8 @@ mod tests {
     }
 
     async fn run(body: &str) -> Option<String> {
-        let (credentials, peer) = (Credentials::None, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let context = Context {
-            credentials,
-            peer,
-            addressee: Addressee { codes: Codes::Native, request_id: RequestId::generate() },
-            live: None,
-            body: None,
-        };
+        let sender = Sender { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: RequestId::generate() };
+        let context = Context { credentials: Credentials::None, sender, codes: Codes::Native, live: None, body: None };
         let dispatcher = specification();
         let body = read_body(body.as_bytes(), dispatcher.batch_calls_max());
         let answer = dispatcher.run(body, &context).await;

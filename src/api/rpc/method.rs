@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,7 +21,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::answer::{ListWriter, Listed, Reply, Room, Steps, untaken};
 use super::args::{Args, Param, SessionArg};
 use super::counts::CallCounts;
-use super::fault::{Addressee, error_object, registered_error};
+use super::fault::{Addressee, Codes, error_object, registered_error};
 use super::live::Live;
 use super::openrpc;
 use super::reference::{self, Audience};
@@ -30,6 +29,7 @@ use super::spec::Notification;
 pub use super::spec::{CALLER_FAULTS, Spec, TurnOf};
 use super::unknown::no_such_path;
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::request_id::Sender;
 use crate::domain::user::Permission;
 use crate::service::Service;
 use crate::service::auth::{Caller, Credentials};
@@ -47,15 +47,22 @@ const PUBLISHES: [&str; 2] = ["event.publish", "event.publish_many"];
 pub struct Context {
     /// From the Authorization header.
     pub credentials: Credentials,
-    /// Who sent it.
-    pub peer: IpAddr,
-    /// How faults are told.
-    pub addressee: Addressee,
+    /// Who sent it, and what it is called.
+    pub sender: Sender,
+    /// Which codes the path has.
+    pub codes: Codes,
     /// What a WebSocket has besides; `None` over HTTP.
     pub live: Option<Live>,
     /// The count of its body, which ends when nobody has this any more; `None`
     /// if it is short.
     pub body: Option<Arc<Reservation>>,
+}
+
+impl Context {
+    /// To whom faults are told.
+    pub fn addressee(&self) -> Addressee {
+        Addressee { codes: self.codes, request_id: self.sender.request_id }
+    }
 }
 
 /// What a method works with.
@@ -243,7 +250,7 @@ impl Method {
         };
         let run: Run = Box::new(move |spec, request, caller, args| {
             let service = Arc::clone(&request.service);
-            let account = caller.as_ref().map_or(Account::of_stranger(request.context.peer), Account::from);
+            let account = caller.as_ref().map_or(Account::of_stranger(request.context.sender.peer), Account::from);
             let (turn_of, name) = (spec.turn, spec.name);
             let answer = run(request, caller, args.decode(spec.name, &spec.params, spec.invalid)?)?;
             Ok(Box::pin(async move {
@@ -485,10 +492,10 @@ impl Table {
         mut context: Context,
         params: Params<'static>,
     ) -> Result<Reply, ErrorObjectOwned> {
-        let to = context.addressee;
+        let to = context.addressee();
         let method = self.find(name).ok_or_else(|| registered_error(&FaultCode::InvalidPath.into(), to))?;
         let own = |fault: Fault| registered_error(&method.counted(fault), to);
-        let (peer, takes_session, params) = (context.peer, method.spec.takes_session, Arc::new(params));
+        let (peer, takes_session, params) = (context.sender.peer, method.spec.takes_session, Arc::new(params));
         let stranger = Account::of_stranger(peer);
         let is_long = params.as_str().map_or(0, str::len) > READ_AT_ONCE_MAX;
         let mut args = (!is_long).then(|| Args::read(params.as_str()));
@@ -589,6 +596,6 @@ impl Table {
             SessionArg::Absent => {}
             SessionArg::Unusable => return Err(FaultCode::SessionExpired.into()),
         }
-        self.service.authenticate(&context.credentials, context.peer).await
+        self.service.authenticate(&context.credentials, context.sender).await
     }
 }

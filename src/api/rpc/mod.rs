@@ -48,8 +48,9 @@ pub use self::reference::{Audience, Entry, Line};
 pub use self::sdk::{Label, Language};
 pub use self::wire::{AuditItem, ClusterItem};
 use super::body::{self, BodyError};
-use super::{Config, Origin, accept_encoding, retry_after};
+use super::{Config, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
+use crate::domain::request_id::Sender;
 use crate::service::Service;
 use crate::service::auth::Credentials;
 use crate::work::budget::{Budget, Reservation};
@@ -132,18 +133,18 @@ async fn handle(State(endpoint): State<Endpoint>, request: Request) -> Response 
             return response;
         }
     };
-    let Some(Origin { peer, request_id }) = parts.extensions.get().copied() else {
+    let Some(sender) = parts.extensions.get().copied() else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
     let context = Context {
         credentials: credentials(&parts.headers),
-        peer,
-        addressee: Addressee { codes: endpoint.codes, request_id },
+        sender,
+        codes: endpoint.codes,
         live: None,
         body: held.map(Arc::new),
     };
     let answer = endpoint.answer(body, &context).await;
-    let (hold, wait) = (endpoint.hold(&answer, peer), answer.retry_after());
+    let (hold, wait) = (endpoint.hold(&answer, sender.peer), answer.retry_after());
     with_retry_after(json(StatusCode::OK, answer.into_body(hold)), wait)
 }
 
@@ -156,15 +157,15 @@ impl Endpoint {
         // The body goes with it; the calls have what they need of it.
         let read = move || envelope::read_body(&body, calls_max);
         let body = match is_long {
-            true => self.service.apart(Account::of_stranger(context.peer), read).await,
+            true => self.service.apart(Account::of_stranger(context.sender.peer), read).await,
             false => Ok(read()),
         };
         let body = match body {
             Ok(body) => body,
-            Err(fault) => return refused(&fault, context.addressee),
+            Err(fault) => return refused(&fault, context.addressee()),
         };
         let answer = self.dispatcher.run(body, context).await;
-        pause(&self.service, context.peer, answer.strange()).await;
+        pause(&self.service, context.sender.peer, answer.strange()).await;
         answer
     }
 
@@ -195,7 +196,7 @@ pub(super) fn paced(router: Router, service: &Arc<Service>) -> Router {
 
 /// The same for a request without a call.
 async fn paused(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    if let Some(Origin { peer, .. }) = request.extensions().get().copied() {
+    if let Some(Sender { peer, .. }) = request.extensions().get().copied() {
         pause(&service, peer, 1).await;
     }
     next.run(request).await

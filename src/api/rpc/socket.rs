@@ -34,14 +34,14 @@ use tracing::{Instrument, debug};
 use url::Url;
 
 use super::envelope::INVALID_REQUEST;
-use super::fault::{Addressee, REFUSED, protocol_error};
+use super::fault::{REFUSED, protocol_error};
 use super::live::{Live, Subscriptions, Told};
 use super::method::Context;
 use super::{Endpoint, credentials, is_browser, refusal, refuse_method, see_reference};
 use crate::api::intake::{FULL_RETRY_AFTER, Intake, UNCOUNTED_MAX};
 use crate::api::places::{Standing, Work};
-use crate::api::{ConnectionPermit, Origin, request_id};
-use crate::domain::request_id::RequestId;
+use crate::api::{ConnectionPermit, request_id};
+use crate::domain::request_id::{RequestId, Sender};
 use crate::metrics::Limit;
 use crate::work::guarded;
 
@@ -91,12 +91,10 @@ pub async fn upgrade(State(endpoint): State<Endpoint>, request: Request) -> Resp
         parts.extensions.get::<ConnectionPermit>().cloned(),
         parts.extensions.get().cloned(),
     );
-    let ((Some(origin), Some(permit), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
+    let ((Some(sender), Some(permit), Some(intake)), Some(on_upgrade)) = (of_connection, on_upgrade) else {
         return refusal(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, "The connection has no address.");
     };
-    let Origin { peer, request_id } = origin;
-    let addressee = Addressee { codes: endpoint.codes, request_id };
-    let context = Context { credentials, peer, addressee, live: None, body: None };
+    let context = Context { credentials, sender, codes: endpoint.codes, live: None, body: None };
     tokio::spawn(guarded("a WebSocket", async move {
         let upgraded = match on_upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
@@ -291,12 +289,12 @@ impl Connection {
         self.load = Load { all: self.load.all + load.all, uncounted: self.load.uncounted + load.uncounted };
         let live = self.subscriptions.for_request();
         let request_id = RequestId::generate();
-        let addressee = Addressee { request_id, ..self.context.addressee };
-        let context = Context { addressee, live: Some(live.clone()), body: held.map(Arc::new), ..self.context.clone() };
+        let sender = Sender { request_id, ..self.context.sender };
+        let context = Context { sender, live: Some(live.clone()), body: held.map(Arc::new), ..self.context.clone() };
         let endpoint = self.endpoint.clone();
         let running = async move {
             let answer = endpoint.answer(body, &context).await;
-            let hold = endpoint.hold(&answer, context.peer);
+            let hold = endpoint.hold(&answer, context.sender.peer);
             Ran { answer: answer.into_pieces(hold), live, load }
         };
         self.calls.spawn(guarded("a call over a WebSocket", running.instrument(request_id::span(request_id))));

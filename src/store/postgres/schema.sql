@@ -317,6 +317,7 @@ CREATE TABLE audit (
     at          BIGINT  NOT NULL,
     user_id     BIGINT,
     peer        TEXT,
+    request_id  TEXT,
     action      TEXT    NOT NULL,
     kind        TEXT    NOT NULL,
     subject     TEXT    NOT NULL,

@@ -12,6 +12,7 @@ use super::store::{Backend, SqlStore};
 use crate::domain::audit::{Action, Actor, AuditEntry, AuditFilter, Subject, SubjectKind};
 use crate::domain::id::{AuditId, MerchantId, UserId};
 use crate::domain::page::{Order, Slice};
+use crate::domain::request_id::RequestId;
 use crate::domain::time::Timestamp;
 use crate::store::audit::AuditLog;
 use crate::store::error::StoreError;
@@ -24,7 +25,7 @@ const FORGOTTEN_AT_ONCE: u32 = 100;
 
 /// What [`entry`] reads; takes a WHERE behind it.
 pub const ENTRY: &str = "SELECT a.audit_id, m.code, a.at, a.user_id, u.name, a.peer, a.action, a.kind,
-    a.subject, a.before, a.after, a.is_cut FROM audit a JOIN merchant m ON m.merchant_id = a.merchant_id
+    a.subject, a.before, a.after, a.is_cut, a.request_id FROM audit a JOIN merchant m ON m.merchant_id = a.merchant_id
         LEFT JOIN \"user\" u ON u.user_id = a.user_id";
 
 #[async_trait]
@@ -46,14 +47,16 @@ impl<B: Backend> AuditLog for SqlStore<B> {
 /// Writes an entry.
 pub fn write(db: &mut dyn Db, audited: &Audited, now: Timestamp) -> Result<()> {
     let Audited { merchant, by, action, subject, before, after, is_cut } = audited;
-    let peer = by.and_then(|by| by.peer).map(|peer| peer.to_string());
-    let sql = "INSERT INTO audit (merchant_id, at, user_id, peer, action, kind, subject, before, after, is_cut)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    let sender = by.and_then(|by| by.sender);
+    let peer = sender.map(|sender| sender.peer.to_string());
+    let sql = "INSERT INTO audit (merchant_id, at, user_id, peer, request_id, action, kind, subject, before, after,
+            is_cut) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let values = values![
         merchant.0,
         now,
         by.map(|by| by.user.0),
         peer.as_deref(),
+        sender.as_ref().map(|sender| sender.request_id.as_str()),
         action.name(),
         subject.kind.name(),
         &subject.id,
@@ -74,8 +77,10 @@ pub fn forget_old(db: &mut dyn Db, before: Timestamp, max: u32) -> Result<bool> 
 /// An entry, from [`ENTRY`].
 pub fn entry(row: &dyn Row) -> Result<AuditEntry> {
     let peer = row.text_if(5)?.map(|text| text.parse::<IpAddr>().map_err(|_| bad("peer"))).transpose()?;
+    let name = |text: &str| RequestId::try_new(text.as_bytes()).ok_or_else(|| bad("request_id"));
+    let request_id = row.text_if(12)?.map(name).transpose()?;
     let user = row.int_if(3)?.map(UserId);
-    let actor = |user_id| Ok::<_, StoreError>(Actor { user_id, name: row.string(4)?, peer });
+    let actor = |user_id| Ok::<_, StoreError>(Actor { user_id, name: row.string(4)?, peer, request_id });
     Ok(AuditEntry {
         audit_id: AuditId(row.int(0)?),
         merchant_code: row.string(1)?,

@@ -43,7 +43,7 @@ use crate::store::vault::Vault;
 const RECORD: &str = include_str!("life_tests/record.txt");
 
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), peer: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), sender: None };
 const HOOK: WebhookId = WebhookId(1);
 
 const TERMS: Terms = Terms {

@@ -41,6 +41,7 @@ impl Walk<'_> {
         for entry in found {
             assert_eq!((&entry["user_id"], &entry["user"]), (&json!(1), &json!("demo")), "{entry}");
             assert_eq!((&entry["peer"], &entry["is_cut"]), (&json!("127.0.0.1"), &json!(false)), "{entry}");
+            assert_eq!(entry["request_id"], super::REQUEST_ID, "{entry}");
         }
         answer
     }
@@ -324,7 +325,7 @@ async fn only_an_admin_sees_what_is_his_merchants() {
     assert_eq!(stranger.done("audit.count", json!([{"kind": "webhook", "id": "1"}])).await, 0);
     // Made at the command line.
     let entry = &behind(&stranger, 0).await[1];
-    assert_eq!([&entry["user_id"], &entry["user"], &entry["peer"]], [&Value::Null; 3]);
+    assert_eq!(["user_id", "user", "peer", "request_id"].map(|member| &entry[member]), [&Value::Null; 4]);
     let writer = User::new(&server, "writer", "demo", "webhook_read,webhook_write,event_write");
     for method in ["audit.list", "audit.count"] {
         writer.refused(method, json!([]), 2).await;

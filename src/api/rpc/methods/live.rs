@@ -84,7 +84,7 @@ async fn subscribe_deliveries(request: Request, caller: Caller, params: Subscrib
     let webhook = params.webhook_id.map(|id| WebhookId(id.0));
     let after = options.after_increment_id.map(|number| number.0);
     let feed = request.service.watch_deliveries(&caller, webhook, after).await?;
-    request.live()?.open(DELIVERY_CHANGED, told_of_deliveries(feed), request.context.addressee)
+    request.live()?.open(DELIVERY_CHANGED, told_of_deliveries(feed), request.context.addressee())
 }
 
 fn told_of_deliveries(feed: DeliveryFeed) -> BoxStream<'static, Result<Vec<DeliveryNewsItem>, Fault>> {
@@ -122,7 +122,7 @@ async fn subscribe_events(request: Request, caller: Caller, params: SubscribeEve
     let topics = params.topics.map(|topics| topics.0);
     let after = options.after_event_id.map(|id| id.0);
     let feed = request.service.watch_events(&caller, topics.as_deref(), after).await?;
-    request.live()?.open(EVENT_PUBLISHED, told_of_events(feed), request.context.addressee)
+    request.live()?.open(EVENT_PUBLISHED, told_of_events(feed), request.context.addressee())
 }
 
 fn told_of_events(feed: EventFeed) -> BoxStream<'static, Result<Vec<EventNewsItem>, Fault>> {

@@ -49,7 +49,7 @@ struct Login {
 }
 
 async fn login(request: Request, params: Login) -> Result<String, Fault> {
-    request.service.login(&params.username, &params.api_key, request.context.peer).await
+    request.service.login(&params.username, &params.api_key, request.context.sender).await
 }
 
 async fn start_session(request: Request, _: NoParams) -> Result<String, Fault> {
@@ -58,7 +58,7 @@ async fn start_session(request: Request, _: NoParams) -> Result<String, Fault> {
         return Err(Fault::new(FaultCode::AccessDenied)
             .detail("Send an Authorization header, or call login with username and API key."));
     }
-    let caller = service.authenticate(&context.credentials, context.peer).await?;
+    let caller = service.authenticate(&context.credentials, context.sender).await?;
     service.start_session(&caller).await
 }
 
@@ -78,7 +78,7 @@ async fn end_session(request: Request, params: EndSession) -> Result<bool, Fault
         _ => None,
     };
     if let Some(key) = key {
-        request.service.end_session(&key, request.context.peer).await?;
+        request.service.end_session(&key, request.context.sender.peer).await?;
     }
     Ok(true)
 }
@@ -172,7 +172,7 @@ async fn multi_call(request: Request, caller: Caller, params: MultiCall) -> Resu
                     is_fault: true,
                     fault_code: fault.code.number(),
                     fault_message: fault.to_string(),
-                    fault_data: data(&fault, request.context.addressee.request_id)
+                    fault_data: data(&fault, request.context.sender.request_id)
                         .filter(|_| fault.code.keeps_its_words() || fault.is_logged),
                 }
             },

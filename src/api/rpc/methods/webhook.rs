@@ -285,7 +285,7 @@ enum Created<'a> {
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<Written<Created<'static>>, Fault> {
     // On the vendor's paths a webhook starts as the vendor's do: docs/wire.md, "Paths".
-    let defaults = match request.context.addressee.codes {
+    let defaults = match request.context.codes {
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
     };

@@ -24,6 +24,8 @@ pub struct AuditItem {
     user: Option<String>,
     /// The address that called.
     peer: Option<String>,
+    /// What the call was named, in the log and in its answer.
+    request_id: Option<String>,
     /// What was done: the method that does it, whichever dialect or command it was done by.
     #[schemars(schema_with = "schema::audit_actions")]
     action: &'static str,
@@ -47,9 +49,11 @@ impl TryFrom<AuditEntry> for AuditItem {
 
     fn try_from(entry: AuditEntry) -> Result<Self, Self::Error> {
         let AuditEntry { audit_id, merchant_code: _, at, actor, action, subject, before, after, is_cut } = entry;
-        let (user_id, user, peer) = match actor {
-            Some(Actor { user_id, name, peer }) => (Some(user_id.0), Some(name), peer.map(|peer| peer.to_string())),
-            None => (None, None, None),
+        let (user_id, user, peer, request_id) = match actor {
+            Some(Actor { user_id, name, peer, request_id }) => {
+                (Some(user_id.0), Some(name), peer.map(|peer| peer.to_string()), request_id.map(|id| id.to_string()))
+            }
+            None => (None, None, None, None),
         };
         Ok(Self {
             audit_id: audit_id.0,
@@ -57,6 +61,7 @@ impl TryFrom<AuditEntry> for AuditItem {
             user_id,
             user,
             peer,
+            request_id,
             action: action.name(),
             kind: subject.kind.name(),
             id: subject.id,

@@ -282,6 +282,7 @@ pub const TABLES: &[Table] = &[
             ("at", Int),
             ("user_id", Int),
             ("peer", Text),
+            ("request_id", Text),
             ("action", Text),
             ("kind", Text),
             ("subject", Text),

@@ -70,7 +70,7 @@ const TERMS: Terms = Terms {
 };
 
 const fn by(merchant: MerchantId) -> By {
-    By { merchant, user: USER, peer: None }
+    By { merchant, user: USER, sender: None }
 }
 
 /// Two stores of which the same is asked.

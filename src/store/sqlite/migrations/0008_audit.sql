@@ -6,6 +6,7 @@ CREATE TABLE audit (
     at          INTEGER NOT NULL,
     user_id     INTEGER REFERENCES user,    -- NULL: an operator, at the command line
     peer        TEXT,                       -- the address that called
+    request_id  TEXT,                       -- what the call was named
     action      TEXT    NOT NULL,           -- webhook.update
     kind        TEXT    NOT NULL,           -- webhook, delivery, job, topic, merchant, user
     subject     TEXT    NOT NULL,           -- which one
