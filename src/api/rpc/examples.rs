@@ -14,6 +14,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("${receiver}", "https://example.com/hook"),
     ("${run}", "x7k2m9q4w1z8"),
     ("${user}", "demo"),
+    ("${merchant}", "demo"),
     ("${key}", "demo-key"),
     ("${opened}", SESSION),
     ("<session>", SESSION),
