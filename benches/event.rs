@@ -27,7 +27,7 @@ use tallyhook::store::{self, Content, Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), peer: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), sender: None };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn main() {

@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn by(&self) -> By {
-        By { merchant: self.merchant, user: UserId(1), peer: None }
+        By { merchant: self.merchant, user: UserId(1), sender: None }
     }
 
     /// A webhook to what is published under this topic.

@@ -352,7 +352,7 @@ impl<E: Engine> Bench<E> {
 
 /// The user of a merchant.
 pub fn by(merchant: MerchantId) -> By {
-    By { merchant, user: UserId(merchant.0), peer: None }
+    By { merchant, user: UserId(merchant.0), sender: None }
 }
 
 /// What was accepted from then on.
