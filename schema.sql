@@ -91,7 +91,9 @@ CREATE TABLE webhook (
     paused_until         INTEGER,                     -- until when nothing was to be sent after the last attempt
     pause_reason         TEXT,                        -- and why: retry_after, failures
     is_paused            INTEGER NOT NULL DEFAULT 0,  -- 1: its owner has paused it
-    signing_key          TEXT                         -- the private key that signs; NULL: secret_key does
+    signing_key          TEXT,                        -- the private key that signs; NULL: secret_key does
+    client_certificate   TEXT,                        -- what is presented to a receiver that wants it: PEM
+    client_key           TEXT                         -- and its key
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;

@@ -5,6 +5,7 @@
 //! connector only. Which class an error is of is decided by its type, never by
 //! its text.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,11 +26,13 @@ use super::answers::{Answers, Kept};
 use super::blot::Credentials;
 use super::connect::{ConnectError, Resolve};
 use super::guard::Guard;
+use super::insecure;
 use super::pool::{Keeping, Pool, Wire};
 use super::readable::readable;
 use super::sessions::Sessions;
 use crate::domain::delivery::{AttemptError, ErrorClass};
 use crate::domain::id::MerchantId;
+use crate::domain::identity::ClientIdentity;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Timestamp;
 use crate::render::log::{LOG_ANSWER_HEADERS_CHARS_MAX, log_headers};
@@ -57,6 +60,8 @@ pub struct PostRequest<'a> {
     pub merchant: MerchantId,
     /// An http or https URL; its fragment is not sent.
     pub url: &'a Url,
+    /// Whose certificate is presented to it; `None`: nobody's.
+    pub identity: Option<&'a ClientIdentity>,
     /// All headers but `host` and `content-length`.
     pub headers: HeaderMap,
     /// How their names are spelled.
@@ -116,7 +121,7 @@ impl Client {
     /// If a kept connection turns out to be closed, the same goes out once more on a new one.
     pub async fn post(&self, request: PostRequest<'_>) -> PostResult {
         let started = Instant::now();
-        let PostRequest { merchant, url, timeouts, credentials, .. } = request;
+        let PostRequest { merchant, url, identity, timeouts, credentials, .. } = request;
         let deadline = tokio::time::Instant::now() + timeouts.total;
 
         let (mut wire, response, answered_in) = match timeout_at(deadline, self.send(request)).await {
@@ -149,7 +154,7 @@ impl Client {
         }
         let address = wire.address;
         if read.is_ok() && wire.is_free() {
-            self.pool.put(origin(url), wire, keep_alive(&head.headers));
+            self.pool.put(&origin(url, identity), wire, keep_alive(&head.headers));
         }
         PostResult {
             duration: started.elapsed(),
@@ -168,7 +173,7 @@ impl Client {
         &self,
         request: PostRequest<'_>,
     ) -> Result<(Wire, Response<Incoming>, Duration), (AttemptError, Option<SocketAddr>)> {
-        let PostRequest { merchant, url, mut headers, spelling, body, timeouts, credentials } = request;
+        let PostRequest { merchant, url, identity, mut headers, spelling, body, timeouts, credentials } = request;
         let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
         // All else in a URL has been encoded as a URI wants it by whoever
         // parsed it; in a host, a few characters may stand that no name has.
@@ -183,7 +188,7 @@ impl Client {
         *request.headers_mut() = headers;
 
         let began = Instant::now();
-        if let Some(mut wire) = self.pool.take(origin(url)) {
+        if let Some(mut wire) = self.pool.take(&origin(url, identity)) {
             match wire.send(request.clone(), spelling.clone()).await {
                 Ok(response) => return Ok((wire, response, began.elapsed())),
                 // Its receiver closed it in this very moment, as it may any that was
@@ -192,7 +197,7 @@ impl Client {
                 Err(error) => return Err(unread(&error, wire, credentials)),
             }
         }
-        let mut wire = self.pool.open(merchant, whole, timeouts.connect).await.map_err(|error| {
+        let mut wire = self.pool.open(merchant, identity, whole, timeouts.connect).await.map_err(|error| {
             let tried = match error {
                 ConnectError::Connect(address, _) => Some(address),
                 ConnectError::Handshake(address) => address,
@@ -208,9 +213,14 @@ impl Client {
     }
 }
 
-/// What connections are kept by: scheme, host and port.
-fn origin(url: &Url) -> &str {
-    &url[..Position::BeforePath]
+/// What connections are kept by: scheme, host and port, and who was presented. A blank, which no URL
+/// has, stands in between.
+fn origin<'a>(url: &'a Url, identity: Option<&ClientIdentity>) -> Cow<'a, str> {
+    let origin = &url[..Position::BeforePath];
+    match identity {
+        None => origin.into(),
+        Some(identity) => format!("{origin} {}", identity.fingerprint()).into(),
+    }
 }
 
 impl PostResult {
@@ -293,7 +303,7 @@ fn connect_error(error: &ConnectError, timeouts: Timeouts) -> AttemptError {
         ConnectError::Dns(_) => ErrorClass::Dns,
         ConnectError::Connect(..) => ErrorClass::Connect,
         ConnectError::Proxy(_) | ConnectError::Tunnel(_) => ErrorClass::Proxy,
-        ConnectError::Tls(_) => ErrorClass::Tls,
+        ConnectError::Tls(_) | ConnectError::Identity(_) => ErrorClass::Tls,
         ConnectError::Timeout => {
             let detail = format!("no connection within {:?}", timeouts.connect);
             return AttemptError { class: ErrorClass::Timeout, detail };
@@ -318,6 +328,9 @@ fn unread(error: &hyper::Error, wire: Wire, credentials: Credentials<'_>) -> (At
     let address = wire.address;
     let mut begun = wire.into_unread().to_vec();
     credentials.blot(&mut begun);
+    if let Some(words) = insecure::by_tls(error) {
+        return (AttemptError { class: ErrorClass::Tls, detail: format!("no secure connection: {words}") }, address);
+    }
     let mut detail = match error.source() {
         _ if error.is_parse() => format!("the answer is no HTTP/1: {error}"),
         _ if error.is_incomplete_message() && begun.is_empty() => {

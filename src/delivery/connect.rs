@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
 use super::guard::{Guard, Refused, RefusedPort};
+use super::identities::Unpresentable;
 use super::insecure;
 use super::proxy::{EgressProxy, Resolves, TunnelError};
 use crate::domain::id::MerchantId;
@@ -124,6 +125,9 @@ pub enum ConnectError {
     /// Connected, but not securely.
     #[error("no secure connection: {}", insecure::in_words(&**.0))]
     Tls(#[source] BoxError),
+    /// What is to be presented can't be.
+    #[error("{0}")]
+    Identity(#[source] Unpresentable),
     /// It took too long.
     #[error("connecting took too long")]
     Timeout,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::io;
 
-use rustls::{CertificateError, Error as TlsError};
+use rustls::{AlertDescription, CertificateError, Error as TlsError};
 
 /// In words; which they are is decided by the error's type.
 pub fn in_words(error: &(dyn Error + 'static)) -> Cow<'static, str> {
@@ -18,6 +18,12 @@ pub fn in_words(error: &(dyn Error + 'static)) -> Cow<'static, str> {
         }
         _ => error.to_string().into(),
     }
+}
+
+/// The same of a connection that had been secure, if TLS is what ended it: in TLS 1.3 a receiver says what it
+/// thinks of the other side's certificate after the handshake (RFC 8446 §4.4.2.4).
+pub fn by_tls(error: &(dyn Error + 'static)) -> Option<Cow<'static, str>> {
+    find::<TlsError>(error).map(tls)
 }
 
 /// The innermost of that type among an error, what it wraps, and what it is
@@ -39,6 +45,17 @@ fn tls(error: &TlsError) -> Cow<'static, str> {
             "the receiver does not speak TLS on this port; is its URL one with http, or its port another?".into()
         }
         TlsError::NoCertificatesPresented => "the receiver presents no certificate; give it one".into(),
+        TlsError::AlertReceived(
+            alert @ (AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied),
+        ) => format!(
+            "the receiver wants a certificate that it trusts ({alert:?}); give the webhook such a client_certificate"
+        )
+        .into(),
         TlsError::AlertReceived(alert) => format!(
             "the receiver refused the handshake ({alert:?}); look at its log, and whether it knows the URL's host"
         )

@@ -8,6 +8,7 @@ mod gauges;
 pub mod guard;
 mod health;
 mod held;
+mod identities;
 mod insecure;
 mod judging;
 mod lane;

@@ -28,9 +28,11 @@ use tower::Service;
 use super::answers::Kept;
 use super::connect::{ConnectError, GuardedConnector, Resolve};
 use super::guard::Guard;
+use super::identities::Identities;
 use super::proxy::EgressProxy;
 use super::stream::{Exchange, Watched};
 use crate::domain::id::MerchantId;
+use crate::domain::identity::ClientIdentity;
 use crate::render::spelling::Spelling;
 
 /// How long an unused connection is kept, unless its receiver wants it shorter.
@@ -144,7 +146,7 @@ pub struct Pool {
     guard: Arc<Guard>,
     resolver: Arc<dyn Resolve>,
     proxy: Option<Arc<EgressProxy>>,
-    tls: Arc<ClientConfig>,
+    identities: Identities,
     keeping: Keeping,
     idle: Mutex<Idle>,
 }
@@ -161,7 +163,7 @@ pub struct Keeping {
 
 #[derive(Default)]
 struct Idle {
-    /// By scheme, host and port; the one that was used last is at the end.
+    /// By scheme, host and port, and who is presented; the one that was used last is at the end.
     wires: HashMap<Box<str>, VecDeque<Unused>>,
     count: usize,
     is_watched: bool,
@@ -184,10 +186,10 @@ impl Pool {
         keeping: Keeping,
     ) -> Self {
         let proxy = proxy.map(Arc::new);
-        Self { guard, resolver, proxy, tls: Arc::new(tls), keeping, idle: Mutex::default() }
+        Self { guard, resolver, proxy, identities: Identities::new(tls), keeping, idle: Mutex::default() }
     }
 
-    /// A connection that was kept and is still open, if there is one.
+    /// A connection that was kept under this name and is still open, if there is one.
     pub fn take(&self, origin: &str) -> Option<Wire> {
         loop {
             let Unused { until, mut wire, .. } = self.idle().take(origin)?;
@@ -218,8 +220,15 @@ impl Pool {
         }
     }
 
-    /// Opens a connection; look-up, TCP and TLS together may take so long.
-    pub async fn open(&self, merchant: MerchantId, uri: Uri, within: Duration) -> Result<Wire, ConnectError> {
+    /// Opens a connection as somebody; look-up, TCP and TLS together may take so long.
+    pub async fn open(
+        &self,
+        merchant: MerchantId,
+        identity: Option<&ClientIdentity>,
+        uri: Uri,
+        within: Duration,
+    ) -> Result<Wire, ConnectError> {
+        let tls = self.identities.config(identity).map_err(ConnectError::Identity)?;
         let connected = Arc::new(OnceLock::new());
         let guarded = GuardedConnector {
             guard: Arc::clone(&self.guard),
@@ -229,7 +238,7 @@ impl Pool {
             connect_timeout: within,
             connected: Arc::clone(&connected),
         };
-        let mut connector = HttpsConnector::from((guarded, Arc::clone(&self.tls)));
+        let mut connector = HttpsConnector::from((guarded, tls));
         let late = |_| connected.get().map_or(ConnectError::Timeout, |address| ConnectError::Handshake(*address));
         let connecting = timeout(within, connector.call(uri)).await.map_err(late)?;
         // What is none of ours came from the TLS layer.
@@ -350,7 +359,7 @@ mod tests {
     }
 
     async fn open(pool: &Pool, origin: &str) -> Wire {
-        pool.open(MerchantId(1), format!("{origin}/").parse().unwrap(), Duration::from_secs(60)).await.unwrap()
+        pool.open(MerchantId(1), None, format!("{origin}/").parse().unwrap(), Duration::from_secs(60)).await.unwrap()
     }
 
     async fn post(wire: &mut Wire) -> u16 {

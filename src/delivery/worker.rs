@@ -507,7 +507,8 @@ impl Context {
             (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
                 let (url, credentials) = (url.url(), Credentials(webhook));
-                let request = PostRequest { merchant, url, headers, spelling, body, timeouts, credentials };
+                let identity = webhook.spec.client_identity.as_ref();
+                let request = PostRequest { merchant, url, identity, headers, spelling, body, timeouts, credentials };
                 (self.blotted(webhook, self.client.post(request).await).await, logged)
             }
             // Its lane sends nothing: only a test that met a change comes here.

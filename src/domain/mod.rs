@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod fuzz;
 pub mod headers;
 pub mod id;
+pub mod identity;
 pub mod job;
 pub mod message_schema;
 pub mod nearest;

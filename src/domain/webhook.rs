@@ -6,6 +6,7 @@ use super::expansion::{Expansion, Expansions};
 use super::fault::Violation;
 use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, UserId, WebhookId};
+use super::identity::ClientIdentity;
 pub use super::pause::{Pause, PauseReason};
 use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
@@ -190,6 +191,8 @@ pub struct WebhookSpec {
     pub timeouts: OwnTimeouts,
     /// Sent along as HTTP Basic.
     pub basic_auth: Option<BasicAuth>,
+    /// Who the server is to a receiver that wants a certificate.
+    pub client_identity: Option<ClientIdentity>,
     /// How many events go out in one request; `None`: one.
     pub batch: Option<Batching>,
     /// Which parts of messages go out.
@@ -242,6 +245,8 @@ pub struct WebhookChanges {
     pub timeouts: Option<OwnTimeouts>,
     /// What is sent along as HTTP Basic.
     pub basic_auth: Option<Option<BasicAuth>>,
+    /// Who the server is to a receiver that wants a certificate.
+    pub client_identity: Option<Option<ClientIdentity>>,
     /// How many events go out in one request.
     pub batch: Option<Option<Batching>>,
     /// Which parts of messages go out, of those that are numbered from now on.
@@ -253,7 +258,8 @@ impl WebhookSpec {
     pub fn weight(&self) -> usize {
         let expansions = self.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
         let url = self.url.as_ref().map_or(0, |url| url.url().as_str().len());
-        self.topics.as_str().len() + self.extra_headers.as_str().len() + self.description.len() + url + expansions
+        let own = self.client_identity.as_ref().map_or(0, |own| own.certificate().len() + own.expose_key().len());
+        self.topics.as_str().len() + self.extra_headers.as_str().len() + self.description.len() + url + expansions + own
     }
 
     /// A new webhook. Fails if something that has no default is missing, or
@@ -276,6 +282,7 @@ impl WebhookSpec {
             rate_limit: said.rate_limit.flatten(),
             timeouts: said.timeouts.unwrap_or_default(),
             basic_auth: said.basic_auth.flatten(),
+            client_identity: said.client_identity.flatten(),
             batch: said.batch.flatten(),
             expansions: said.expansions.unwrap_or_default(),
         };
@@ -312,6 +319,7 @@ impl WebhookSpec {
             rate_limit: changes.rate_limit.unwrap_or(self.rate_limit),
             timeouts: changes.timeouts.unwrap_or(self.timeouts),
             basic_auth: changes.basic_auth.unwrap_or(self.basic_auth),
+            client_identity: changes.client_identity.unwrap_or(self.client_identity),
             batch: changes.batch.unwrap_or(self.batch),
             expansions: changes.expansions.unwrap_or(self.expansions),
         };
@@ -331,6 +339,11 @@ impl WebhookSpec {
         let sets_authorization = |name: &http::HeaderName| name == http::header::AUTHORIZATION;
         if self.basic_auth.is_some() && self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name)) {
             return Err(Violation::new("basic_auth", "can't stand beside an Authorization in extra_headers."));
+        }
+        let is_secure = self.url.as_ref().is_some_and(|url| url.url().scheme() == "https");
+        if self.client_identity.is_some() && !is_secure {
+            let problem = "needs a url that begins with https, for it is presented within TLS.";
+            return Err(Violation::new("client_certificate", problem));
         }
         if self.batch.is_some() && !self.format.takes_batches() {
             return Err(Violation::new(

@@ -7,15 +7,18 @@ use super::auth::Caller;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
+use crate::domain::identity::ClientIdentity;
 use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
+use crate::domain::time::Timestamp;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::{Alteration, PublicKeys, Rotation, StoreError, WebhookSelector};
+use crate::trust::identity::{self, Flawed};
 use crate::work::Account;
 
 /// Which webhooks to switch, as a caller says it.
@@ -247,7 +250,7 @@ impl Service {
         defaults: WebhookDefaults,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let spec = self.check_target(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
+        let spec = self.check(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         let created = self.store.create_webhook(caller.by(), spec, self.config.webhooks_max).await;
         let created = created.map_err(|cause| CREATE.fault(cause))?;
@@ -264,7 +267,7 @@ impl Service {
         changes: WebhookChanges,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        self.check_target(&changes).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        self.check(&changes).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         self.alter_webhook(caller, id, Alteration::Update(Box::new(changes))).await
     }
 
@@ -362,6 +365,15 @@ impl Service {
         Ok(())
     }
 
+    /// What can be told of a definition here, and not by its words alone.
+    fn check(&self, said: &WebhookChanges) -> Result<(), Violation> {
+        self.check_target(said)?;
+        match &said.client_identity {
+            Some(Some(identity)) => check_identity(identity, self.clock.now()),
+            _ => Ok(()),
+        }
+    }
+
     /// A literal address, or a port, that nothing may be delivered to is refused at once;
     /// a name is judged when it is connected to.
     fn check_target(&self, said: &WebhookChanges) -> Result<(), Violation> {
@@ -377,6 +389,20 @@ impl Service {
             (Ok(()), Some(port)) => self.guard.check_port(port).or_else(|why| refused(why.to_string())),
             (Ok(()), None) => Ok(()),
         }
+    }
+}
+
+/// A certificate and its key that fit together, and count now.
+fn check_identity(identity: &ClientIdentity, now: Timestamp) -> Result<(), Violation> {
+    let certified =
+        identity::from_pem(identity.certificate(), identity.expose_key()).map_err(|flawed| match flawed {
+            Flawed::Certificate(problem) => Violation::new("client_certificate", format!("{problem}.")),
+            Flawed::Key(problem) => Violation::new("client_key", format!("{problem}.")),
+        })?;
+    match identity::valid_until(&certified) {
+        Some(until) if until > now => Ok(()),
+        Some(until) => Err(Violation::new("client_certificate", format!("has expired at {}.", until.rfc3339_ms()))),
+        None => Err(Violation::new("client_certificate", "can't be read.")),
     }
 }
 

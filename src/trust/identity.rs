@@ -25,6 +25,27 @@ pub enum Unusable {
     Key(String),
 }
 
+/// What is wrong with a certificate or its key, given as texts.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flawed {
+    /// With the certificate.
+    Certificate(String),
+    /// With the key; nothing of it is repeated.
+    Key(String),
+}
+
+/// A certificate, followed by those between it and its authority, and its key, in PEM.
+pub fn from_pem(certificate: &str, key: &str) -> Result<CertifiedKey, Flawed> {
+    let chain = certificates(certificate).map_err(|flaw| Flawed::Certificate(flaw.to_string()))?;
+    let private = private_key(key).map_err(Flawed::Key)?;
+    let chain = chain.into_iter().map(|(_, read)| read).collect();
+    CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|cause| match cause {
+        Error::InconsistentKeys(_) => Flawed::Key("it is not the key of the first certificate".to_owned()),
+        Error::InvalidCertificate(_) => Flawed::Certificate(format!("its first certificate can't be used: {cause}")),
+        cause => Flawed::Key(format!("it can't be used: {cause}")),
+    })
+}
+
 /// Reads a certificate, followed by those between it and its authority, and its key.
 pub fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Unusable> {
     let flaw = |problem: &dyn std::fmt::Display| Unusable::Certificate(format!("{}{problem}", certificate.display()));

@@ -1,12 +1,15 @@
 //! Secrets at rest, and the master keys that encrypt them.
 
 use super::*;
+use crate::common::certificates::{authority, pair};
 
 const SIGNS: &str = "a-secret-of-tests-that-signs";
 const PASSWORD: &str = "a-password-of-tests";
 const TOKEN: &str = "a-token-of-tests";
 /// What private keys begin with.
 const PRIVATE: &str = "whsk_";
+/// What keys of certificates begin with.
+const PEM: &str = "BEGIN PRIVATE KEY";
 
 fn webhook(receiver: &str, id: &str) -> String {
     json!({
@@ -18,6 +21,15 @@ fn webhook(receiver: &str, id: &str) -> String {
         "extra_headers": {"x-token": format!("{TOKEN}-{id}")},
     })
     .to_string()
+}
+
+/// One that presents a certificate, and gets nothing.
+fn presenting() -> String {
+    let (certificate, key) = pair(&authority("tests"));
+    let own = json!({"client_certificate": certificate, "client_key": key});
+    let mut webhook = json!({"url": "https://receiver.test/", "topics": "never:*", "secret_key": format!("{SIGNS}-x")});
+    webhook.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+    webhook.to_string()
 }
 
 /// All that the store of a folder holds of webhooks, as whoever steals it reads it.
@@ -78,15 +90,16 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
     // From the time before there was a key.
     let server = serve(folder, &[]);
     stdout(&server.call(&["webhook.create", &webhook(&receiver.url(), "old")]));
-    assert_eq!(status(folder), "not encrypted: webhooks 1\n");
+    stdout(&server.call(&["webhook.create", &presenting()]));
+    assert_eq!(status(folder), "not encrypted: webhooks 2\n");
     let said = stop(server);
     assert!(said.contains("no master_key_file"), "{said}");
     let bytes = stolen(folder);
-    assert!(holds(&bytes, SIGNS) && holds(&bytes, PRIVATE), "the test finds what is there");
+    assert!([SIGNS, PRIVATE, PEM].iter().all(|secret| holds(&bytes, secret)), "the test finds what is there");
 
     let server = serve(folder, &["--master-key-file", &key]);
     stdout(&server.call(&["webhook.create", &webhook(&receiver.url(), "new")]));
-    until_status(folder, &format!("key {id}: webhooks 2\n"));
+    until_status(folder, &format!("key {id}: webhooks 3\n"));
     stdout(&server.call(&["event.publish", "order:created", "{}"]));
     let mut tokens = Vec::new();
     for delivery in receiver.arrivals(2).await {
@@ -100,7 +113,7 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
     assert_eq!(tokens, [format!("{TOKEN}-new"), format!("{TOKEN}-old")]);
     let said = stop(server);
     let bytes = stolen(folder);
-    for secret in [SIGNS, PASSWORD, TOKEN, PRIVATE] {
+    for secret in [SIGNS, PASSWORD, TOKEN, PRIVATE, PEM] {
         assert!(!holds(&bytes, secret), "{secret} is in the store");
         assert!(!said.contains(secret), "{said}");
     }

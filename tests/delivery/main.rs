@@ -10,6 +10,7 @@ mod batch;
 mod egress;
 mod faults;
 mod formats;
+mod mutual;
 mod raw;
 mod resend;
 mod retention;

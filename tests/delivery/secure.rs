@@ -43,8 +43,15 @@ impl SecureReceiver {
                 let (kept, acceptor) = (Arc::clone(&kept), acceptor.clone());
                 let connection = connections.next().unwrap();
                 tokio::spawn(async move {
-                    // Who can't be let in goes without an answer.
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut stream = match acceptor.accept(stream).into_fallible().await {
+                        Ok(stream) => stream,
+                        // Who can't be let in is told so by TLS; a connection that is closed with something
+                        // unread would be reset, and that could overtake it.
+                        Err((_, mut stream)) => {
+                            _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                            return;
+                        }
+                    };
                     let presented = stream.get_ref().1.peer_certificates().map(|chain| chain[0].clone().into_owned());
                     let mut read = Vec::new();
                     while stream.read_buf(&mut read).await.is_ok_and(|count| count > 0) {

@@ -374,6 +374,7 @@ pub fn spec(topics: &str) -> WebhookSpec {
         extra_headers: ExtraHeaders::try_new("X-Shop: 7").unwrap(),
         secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
         signing_key: None,
+        client_identity: None,
         format: Format::Envelope,
         retry: RetryPolicy::Default,
         delivery_mode: DeliveryMode::Parallel,

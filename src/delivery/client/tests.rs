@@ -188,6 +188,7 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
         .post(PostRequest {
             merchant: MerchantId(1),
             url: &url,
+            identity: None,
             headers,
             spelling: Spelling::default(),
             body: Bytes::from_static(b"{\"a\":1}"),

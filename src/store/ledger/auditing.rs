@@ -10,6 +10,7 @@ use crate::domain::catalogue::{CatalogueEntry, TopicSpec};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState};
 use crate::domain::fingerprint::{Fingerprint, FingerprintKey};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::identity::ClientIdentity;
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::policy::{BasicAuth, Concurrency};
@@ -153,6 +154,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         rate_limit,
         timeouts,
         basic_auth,
+        client_identity,
         batch,
         expansions,
     } = &webhook.spec;
@@ -162,6 +164,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
     let old_secrets = old_secrets.map(|old| (old.expires_at.rfc3339_ms(), key.print(old.signer.expose()))).collect();
     let expansions = expansions.list().iter().map(|(topic, own)| (topic.to_string(), Value::from(own.as_str())));
     let password = basic_auth.as_ref().map(|basic| key.print(basic.expose_password()));
+    let client_key = client_identity.as_ref().map(|own| key.print(own.expose_key()));
     let plain = Shown::Plain;
     Told(vec![
         ("name", plain(json!(name))),
@@ -189,6 +192,8 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         ("timeouts", plain(json!({ "connect_ms": timeouts.connect_ms(), "total_ms": timeouts.total_ms() }))),
         ("basic_username", plain(json!(basic_auth.as_ref().map(BasicAuth::username)))),
         ("basic_password", password.map_or(plain(Value::Null), Shown::Secret)),
+        ("client_certificate", plain(json!(client_identity.as_ref().map(ClientIdentity::certificate)))),
+        ("client_key", client_key.map_or(plain(Value::Null), Shown::Secret)),
         (
             "batch",
             plain(batch.map_or(Value::Null, |batch| {

@@ -16,8 +16,11 @@ type Result<T> = std::result::Result<T, StoreError>;
 const SCHEMA: &str = include_str!("schema.sql");
 /// Each brings the schema to the version of its number, from the one before. They are numbered
 /// as those of a file are, which began earlier: what is older than the first of these is 1.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(8, include_str!("migrations/0008_audit.sql")), (9, include_str!("migrations/0009_egress.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (8, include_str!("migrations/0008_audit.sql")),
+    (9, include_str!("migrations/0009_egress.sql")),
+    (10, include_str!("migrations/0010_identity.sql")),
+];
 /// The schema that this program writes.
 const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// "tallyhook", as a number for `pg_advisory_xact_lock`.

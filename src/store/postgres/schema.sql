@@ -153,6 +153,8 @@ CREATE TABLE webhook (
     pause_reason         TEXT,
     is_paused            BOOLEAN NOT NULL DEFAULT FALSE,
     signing_key          TEXT,
+    client_certificate   TEXT,
+    client_key           TEXT,
     generation           BIGINT  NOT NULL DEFAULT 0    -- of its merchant, when it was changed
 ) WITH (fillfactor = 50);
 

@@ -10,6 +10,7 @@ use super::db::{Dialect, Row, Value};
 use crate::domain::expansion::{Expansion, Expansions};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use crate::domain::identity::ClientIdentity;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signer, Signing, SigningKey};
@@ -31,13 +32,14 @@ pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
-    updated_at, is_paused, signing_key";
+    updated_at, is_paused, signing_key, client_certificate, client_key";
 
 /// Those of its columns that hold secrets: headers may have tokens in them.
-pub const SECRETS: [&str; 5] = ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key"];
+pub const SECRETS: [&str; 6] =
+    ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key", "client_key"];
 
 /// The number of its columns.
-const DEFINED: usize = 27;
+const DEFINED: usize = 29;
 
 /// What else [`webhook`] reads, behind them.
 const COUNTERS: &str =
@@ -87,6 +89,8 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
     let username = row.text_if(16)?;
     let password = row.text_if(17)?.map(|stored| secret(3, stored)).transpose()?;
     let signing_key = row.text_if(26)?.map(|stored| secret(4, stored)).transpose()?;
+    let client_key = row.text_if(28)?.map(|stored| secret(5, stored)).transpose()?;
+    let client_identity = row.text_if(27)?.zip(client_key.as_deref());
     let (batch_events, batch_bytes, batch_wait_ms) = (row.count_if(18)?, row.count_if(19)?, row.count_if(20)?);
     Ok(WebhookSpec {
         name: row.string(0)?,
@@ -106,6 +110,7 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
         basic_auth: checked(
             username.zip(password).map(|(name, password)| BasicAuth::try_new(name, &password)).transpose(),
         )?,
+        client_identity: checked(client_identity.map(|(own, key)| ClientIdentity::try_new(own, key)).transpose())?,
         batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
         expansions: expansions(row.text(21)?)?,
     })
@@ -126,6 +131,7 @@ pub struct Definition<'a> {
     old_secrets: String,
     basic_password: Option<Cow<'a, str>>,
     signing_key: Option<Cow<'a, str>>,
+    client_key: Option<Cow<'a, str>>,
     retry: String,
     expansions: String,
 }
@@ -147,6 +153,7 @@ impl<'a> Definition<'a> {
             old_secrets: sealed.into_owned(),
             basic_password: webhook.spec.basic_auth.as_ref().map(|auth| seal(3, auth.expose_password())),
             signing_key: webhook.spec.signing_key.as_ref().map(|key| seal(4, key.expose())),
+            client_key: webhook.spec.client_identity.as_ref().map(|own| seal(5, own.expose_key())),
             retry: webhook.spec.retry.to_string(),
             expansions: expansions_text(&webhook.spec.expansions),
         }
@@ -183,6 +190,8 @@ impl<'a> Definition<'a> {
             (*updated_at).into(),
             (*is_paused).into(),
             self.signing_key.as_deref().into(),
+            spec.client_identity.as_ref().map(ClientIdentity::certificate).into(),
+            self.client_key.as_deref().into(),
         ]
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::breaker::breaker;
 use super::policy::{Basic, Batch, Rate, Retry, Times};
 use super::schema;
+use crate::domain::identity::ClientIdentity;
 use crate::domain::policy::Concurrency;
 use crate::domain::signing::Signer;
 use crate::domain::target::TargetUrl;
@@ -166,6 +167,9 @@ pub struct WebhookDetail<'a> {
     timeouts: Times,
     /// What is sent along as HTTP Basic.
     basic_auth: Option<Basic>,
+    /// The certificate that is presented to a receiver which wants one, with those between it and its authority; null:
+    /// none. Nobody is shown its key.
+    client_certificate: Option<&'a str>,
     /// How many events go out in one request; null: one.
     batch: Option<Batch>,
     /// By topic, the objects and arrays of a message that go out; messages of other topics go out whole.
@@ -227,6 +231,7 @@ impl<'a> WebhookDetail<'a> {
             rate_limit: webhook.spec.rate_limit.map(Rate::from),
             timeouts: webhook.spec.timeouts().into(),
             basic_auth: webhook.spec.basic_auth.as_ref().map(|basic| Basic::new(basic, with_secret)),
+            client_certificate: webhook.spec.client_identity.as_ref().map(ClientIdentity::certificate),
             batch: webhook.spec.batch.map(Batch::from),
             expansions: (webhook.spec.expansions.list().iter())
                 .map(|(topic, own)| (topic.as_str(), own.as_str()))

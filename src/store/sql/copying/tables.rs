@@ -119,6 +119,8 @@ pub const TABLES: &[Table] = &[
             ("pause_reason", Text),
             ("is_paused", Flag),
             ("signing_key", Text),
+            ("client_certificate", Text),
+            ("client_key", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,

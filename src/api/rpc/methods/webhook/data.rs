@@ -9,6 +9,7 @@ use crate::api::rpc::wire::{Basic, Batch, Flag, Headers, Object, Rate, Retry, Ti
 use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
+use crate::domain::identity::{ClientIdentity, IDENTITY_BYTES_MAX};
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
@@ -73,6 +74,15 @@ pub struct Data {
     /// What is sent along as HTTP Basic; null: nothing.
     #[serde(default, deserialize_with = "nullable")]
     basic_auth: Option<Option<Object<Basic>>>,
+    /// A certificate that is presented to a receiver which wants one, and those between it and its authority, in PEM;
+    /// with `client_key`, and a `url` of https. Null, of both: none.
+    #[schemars(length(max = IDENTITY_BYTES_MAX))]
+    #[serde(default, deserialize_with = "nullable")]
+    client_certificate: Option<Option<String>>,
+    /// Its private key, in PEM and without a passphrase; nobody is shown it.
+    #[schemars(length(max = IDENTITY_BYTES_MAX))]
+    #[serde(default, deserialize_with = "nullable")]
+    client_key: Option<Option<String>>,
     /// How many events go out in one request; null: one. With the formats `envelope` and `ultracart`.
     #[serde(default, deserialize_with = "nullable")]
     batch: Option<Option<Object<Batch>>>,
@@ -120,6 +130,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
             .map(|own| own.map_or(Ok(OwnTimeouts::default()), |own| OwnTimeouts::try_from(own.0)))
             .transpose()?,
         basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
+        client_identity: client_identity(data.client_certificate, data.client_key)?,
         batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
         expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
     })
@@ -138,6 +149,21 @@ pub fn signing(name: Option<String>) -> Result<Option<Signing>, Violation> {
     let known =
         |name: String| Signing::from_name(&name).ok_or_else(|| unknown("signing", &Signing::ALL.map(Signing::name)));
     name.map(known).transpose()
+}
+
+/// What is wrong with it in itself is told; whether it has expired is judged by the clock of whoever keeps it.
+fn client_identity(
+    certificate: Option<Option<String>>,
+    key: Option<Option<String>>,
+) -> Result<Option<Option<ClientIdentity>>, Violation> {
+    let together = |field| Err(Violation::new(field, "is missing; client_certificate and client_key go together."));
+    match (certificate, key) {
+        (None, None) => Ok(None),
+        (Some(None), Some(None)) => Ok(Some(None)),
+        (Some(Some(certificate)), Some(Some(key))) => ClientIdentity::try_new(&certificate, &key).map(Some).map(Some),
+        (Some(_), None) | (Some(Some(_)), Some(None)) => together("client_key"),
+        (None, Some(_)) | (Some(None), Some(Some(_))) => together("client_certificate"),
+    }
 }
 
 /// A secret; an empty one means that none was given.
