@@ -197,7 +197,7 @@ keys! {
     users_max: u32 = "1000", count(1, 1_000_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
-    /// The most bytes of their topics, headers, expansions, descriptions and URLs together.
+    /// The most bytes of their topics, headers, expansions, descriptions, URLs and certificates together.
     merchant_webhook_bytes_max: usize = "16777216", bytes(1_024, 1_099_511_627_776);
     /// The most topics in a merchant's catalogue.
     topics_max: u32 = "1000", count(1, 1_000_000);
