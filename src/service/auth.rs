@@ -180,7 +180,7 @@ impl Service {
         let user = match credentials {
             Credentials::Basic { name, key } => {
                 let looked = self.user_with(name, key, Origin::of(sender.peer)).await?;
-                enabled(looked.found.ok_or(FaultCode::AccessDenied)?)?
+                self.enabled(looked.found.ok_or(FaultCode::AccessDenied)?, sender.peer)?
             }
             others => self.user_of(others, sender.peer).await?,
         };
@@ -206,7 +206,7 @@ impl Service {
                     self.telling.login_failed(None, peer);
                     FaultCode::AccessDenied
                 })?;
-                enabled((user, counts))
+                self.enabled((user, counts), peer)
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
@@ -227,7 +227,7 @@ impl Service {
             return Ok(None);
         };
         let counts = session.ends_at.map_or(Counts::On, Counts::Until);
-        let (user, counts) = enabled((session.user, counts))?;
+        let (user, counts) = self.enabled((session.user, counts), peer)?;
         let unused = now.after(self.config.session_ttl);
         let renewed = counts.end().map_or(unused, |end| unused.min(end));
         if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
@@ -252,7 +252,7 @@ impl Service {
         }
         let Looked { is_known, found } = self.user_with(name, key, address).await?;
         match found {
-            Some(found) => enabled(found),
+            Some(found) => self.enabled(found, peer),
             None => {
                 self.telling.login_failed(is_known.then_some(name), peer);
                 let now = self.clock.now();
@@ -274,6 +274,17 @@ impl Service {
         let counts = user.as_ref().map_or(none, |user| user.keys).counts(KeyHash::of(key), self.clock.now());
         let is_known = user.is_some();
         Ok(Looked { is_known, found: user.filter(|user| self.admits(user)).zip(counts) })
+    }
+
+    /// A user that showed the right credentials. Fails with fault 119 if it is
+    /// disabled, which is told to nobody else.
+    fn enabled(&self, (user, counts): (User, Counts), peer: IpAddr) -> Result<(User, Counts), Fault> {
+        if user.disabled_at.is_none() {
+            return Ok((user, counts));
+        }
+        self.telling.login_refused(&user.name, peer);
+        let detail = format!("An operator enables it with \"tallyhook user enable {}\".", user.name);
+        Err(Fault::new(FaultCode::UserDisabled).detail(detail))
     }
 
     /// Waits as long as a guess has to take.
@@ -313,14 +324,4 @@ fn too_many(wait: Duration) -> Fault {
 /// is hashed, which would take the longer the more was sent.
 fn may_be_key(key: &str) -> bool {
     key.len() <= KEY_BYTES_MAX
-}
-
-/// A user that showed the right credentials. Fails with fault 119 if it is
-/// disabled, which is told to nobody else.
-fn enabled((user, counts): (User, Counts)) -> Result<(User, Counts), Fault> {
-    match user.disabled_at {
-        None => Ok((user, counts)),
-        Some(_) => Err(Fault::new(FaultCode::UserDisabled)
-            .detail(format!("An operator enables it with \"tallyhook user enable {}\".", user.name))),
-    }
 }

@@ -48,6 +48,13 @@ impl Telling {
         }
     }
 
+    /// Somebody has shown what would let a user in who is disabled.
+    pub fn login_refused(&self, user: &str, peer: IpAddr) {
+        if let Some(withheld) = self.logins.admit(Instant::now()) {
+            warn!(user, %peer, withheld, "a user who is disabled was refused");
+        }
+    }
+
     /// A call took so long, without the wait for its turn: it is told of if that is `slow` or more,
     /// unless that is zero.
     pub fn call_ended(&self, method: &str, took: Duration, slow: Duration) {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::common::log::{keep, lines_with};
 use crate::common::store::is_postgres;
-use crate::common::{PATIENCE, Start};
+use crate::common::{PATIENCE, Start, TestServer, basic};
 
 #[tokio::test]
 async fn what_others_cause_has_few_lines() {
@@ -28,6 +28,29 @@ async fn what_others_cause_has_few_lines() {
         }
     };
     tokio::time::timeout(PATIENCE, look).await.expect("it is told");
+}
+
+/// By whichever door: with a key, by a session from before, and by the key alone.
+#[tokio::test]
+async fn who_is_disabled_and_calls_is_told() {
+    keep();
+    let server = TestServer::start().await;
+    let admin = basic("disabling-probe", &server.user("disabling-probe", "acme", "admin"));
+    let key = server.user("disabled-probe", "acme", "webhook_read");
+    let session = server.login_as("disabled-probe", &key).await;
+    let call = json!([null, "user.disable", ["disabled-probe"]]);
+    server.rpc_at("/", &[("authorization", &admin)], "call", call).await.unwrap();
+    let (basic, bearer) = (basic("disabled-probe", &key), format!("Bearer {key}"));
+    for (headers, session) in
+        [(vec![("authorization", &*basic)], None), (vec![], Some(&session)), (vec![("authorization", &*bearer)], None)]
+    {
+        let error = server.rpc_at("/", &headers, "webhook.list", json!([session])).await.unwrap_err();
+        assert_eq!(error["code"], 119, "{error}");
+    }
+    let told = lines_with("a user who is disabled was refused");
+    let own: Vec<_> = told.iter().filter(|line| line.contains("user=\"disabled-probe\"")).collect();
+    assert_eq!(own.len(), 3, "{told:?}");
+    assert!(own.iter().all(|line| line.contains("peer=127.0.0.1") && line.contains("request_id=")), "{own:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
