@@ -36,7 +36,8 @@ pub fn file_layer(path: Option<&PathBuf>, mistakes: &mut Vec<String>) -> Layer {
     let Some(path) = path else { return Layer(Map::new()) };
     let origin = format!("file {}", path.display());
     let table = std::fs::read_to_string(path).map_err(|cause| format!("it can't be read: {cause}")).and_then(|text| {
-        File::from_str(&text, FileFormat::Toml).collect().map_err(|cause| format!("no TOML: {cause}"))
+        let told = |cause: ConfigError| format!("no TOML: {}", without_excerpt(&cause.to_string()));
+        File::from_str(&text, FileFormat::Toml).collect().map_err(told)
     });
     let table = table.unwrap_or_else(|problem| {
         mistakes.push(format!("{origin}: {}", problem.trim_end().replace('\n', "\n    ")));
@@ -55,6 +56,13 @@ pub fn file_layer(path: Option<&PathBuf>, mistakes: &mut Vec<String>) -> Layer {
         }
     }
     Layer(layer)
+}
+
+/// What is wrong with a file, and where, without its lines, which may have a password in them.
+fn without_excerpt(problem: &str) -> String {
+    let is_excerpt =
+        |line: &&str| line.trim_start_matches(|char: char| char.is_ascii_digit() || char == ' ').starts_with('|');
+    problem.lines().filter(|line| !is_excerpt(line)).collect::<Vec<_>>().join("\n")
 }
 
 /// The environment; variables that are not ours are passed over. The names of

@@ -164,6 +164,10 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
     let (_file, path) = file("listen = ");
     let all = mistakes(&Sources { file: path, ..Sources::default() });
     assert!(all.len() == 1 && all[0].contains("no TOML"), "{all:?}");
+    // A line may have a password in it.
+    let (_file, path) = file("log = \"info\"\negress_proxy = \"http://hooks:hunter2@proxy.test:1\n");
+    let all = mistakes(&Sources { file: path, ..Sources::default() });
+    assert!(all.len() == 1 && all[0].contains("line 2, column") && !all[0].contains("hunter2"), "{all:?}");
 }
 
 #[test]

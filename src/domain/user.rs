@@ -79,13 +79,22 @@ impl Permissions {
 
     /// Reads names with commas between them.
     pub fn try_new(names: &str) -> Result<Self, Violation> {
+        Self::of_names(names.split(',').map(str::trim))
+    }
+
+    /// Those of these names, one at least.
+    pub fn of_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, Violation> {
         let find = |name: &str| {
             Permission::ALL.into_iter().find(|permission| permission.name() == name).ok_or_else(|| {
                 let known = Permission::ALL.map(Permission::name).join(", ");
                 Violation::new("permissions", format!("{name:?} is none; there are {known}."))
             })
         };
-        names.split(',').map(|name| find(name.trim())).collect()
+        let mut names = names.into_iter().peekable();
+        if names.peek().is_none() {
+            return Err(Violation::new("permissions", "is empty; give one at least."));
+        }
+        names.map(find).collect()
     }
 
     /// True if the set allows it; `admin` allows everything within its merchant.

@@ -396,7 +396,7 @@ impl Failures {
             StoreError::InBatch(batch) => Fault::new(FaultCode::DeliveryNotChanged)
                 .detail(format!("It goes out in one request with {batch}; give whole_batch 1 to cancel them all.")),
             StoreError::TooManySecrets { max } => Fault::new(self.refused)
-                .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or give webhook.update the new one, which ends them.")),
+                .detail(format!("{max} old secrets still sign, the most that may; wait until one expires, or have webhook.update put another in place, which ends them.")),
             StoreError::TooManyJobs { max, whose } => Fault::new(self.refused)
                 .detail(format!("{max} jobs of the {whose} wait, the most that may. Retry once they are done, or cancel one.")),
             StoreError::NotPulled { through } => Fault::new(FaultCode::InvalidSelection)

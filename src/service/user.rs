@@ -37,8 +37,8 @@ pub struct NewUser {
     pub name: String,
     /// The merchant it acts for, by its code; by default the caller's.
     pub merchant: Option<String>,
-    /// What it may do: names with commas between them.
-    pub permissions: String,
+    /// What it may do.
+    pub permissions: Vec<String>,
 }
 
 /// A user that was made.
@@ -112,7 +112,7 @@ impl Service {
 
     /// Changes what a user may do. Fails with fault 2 of an operator, unless the caller is one,
     /// and with fault 121 or 122.
-    pub async fn set_permissions(&self, caller: &Caller, name: &str, permissions: &str) -> Result<User, Fault> {
+    pub async fn set_permissions(&self, caller: &Caller, name: &str, permissions: &[String]) -> Result<User, Fault> {
         let permissions = self.grantable(check(caller)?, permissions)?;
         self.alter_user(caller, name, UserAlteration::Permissions(permissions)).await
     }
@@ -147,8 +147,8 @@ impl Service {
     }
 
     /// These permissions, if whoever reaches so far may give them. Fails with fault 122.
-    fn grantable(&self, reach: Reach, names: &str) -> Result<Permissions, Fault> {
-        let permissions = Permissions::try_new(names).map_err(wrong)?;
+    fn grantable(&self, reach: Reach, names: &[String]) -> Result<Permissions, Fault> {
+        let permissions = Permissions::of_names(names.iter().map(String::as_str)).map_err(wrong)?;
         match permissions.allow(Permission::Operator) && reach != Reach::All {
             true => Err(wrong(Violation::new("permissions", "has operator, which only an operator gives."))),
             false => Ok(permissions),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use rustls::Error;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_cert::der::Decode;
 
-use super::certificates;
+use super::{BEGIN, Flaw, certificates};
 use crate::domain::time::Timestamp;
 
 /// Why two files are no certificate with its key: which of them is to blame, and what is
@@ -35,10 +35,15 @@ pub enum Flawed {
 }
 
 /// A certificate, followed by those between it and its authority, and its key, in PEM.
+/// Whoever sees the one need not see the other, so there is nothing but certificates in that.
 pub fn from_pem(certificate: &str, key: &str) -> Result<CertifiedKey, Flawed> {
-    let chain = certificates(certificate).map_err(|flaw| Flawed::Certificate(flaw.to_string()))?;
+    let is_other = |line: &str| line.trim_start().starts_with("-----BEGIN ") && line.trim() != BEGIN;
+    if let Some((line, _)) = (1..).zip(certificate.lines()).find(|(_, text)| is_other(text)) {
+        let problem = format!("line {line}: what begins here is no certificate, and may be a secret; leave it out");
+        return Err(Flawed::Certificate(problem));
+    }
+    let chain = chain(certificate).map_err(|flaw| Flawed::Certificate(flaw.to_string()))?;
     let private = private_key(key).map_err(Flawed::Key)?;
-    let chain = chain.into_iter().map(|(_, read)| read).collect();
     CertifiedKey::from_der(chain, private, &ring::default_provider()).map_err(|cause| match cause {
         Error::InconsistentKeys(_) => Flawed::Key("it is not the key of the first certificate".to_owned()),
         Error::InvalidCertificate(_) => Flawed::Certificate(format!("its first certificate can't be used: {cause}")),
@@ -50,8 +55,7 @@ pub fn from_pem(certificate: &str, key: &str) -> Result<CertifiedKey, Flawed> {
 pub fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Unusable> {
     let flaw = |problem: &dyn std::fmt::Display| Unusable::Certificate(format!("{}{problem}", certificate.display()));
     let text = read_text(certificate).map_err(Unusable::Certificate)?;
-    let chain: Vec<_> =
-        certificates(&text).map_err(|cause| flaw(&format!(", {cause}")))?.into_iter().map(|(_, read)| read).collect();
+    let chain = chain(&text).map_err(|cause| flaw(&format!(", {cause}")))?;
     let key_text = read_text(key).map_err(Unusable::Key)?;
     let private = private_key(&key_text).map_err(|problem| Unusable::Key(format!("{}: {problem}", key.display())))?;
     match CertifiedKey::from_der(chain, private, &ring::default_provider()) {
@@ -66,6 +70,15 @@ pub fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, Unusabl
         }
         Err(cause) => Err(Unusable::Key(format!("{}: the key can't be used: {cause}", key.display()))),
     }
+}
+
+/// Certificates, each of which can be read.
+fn chain(text: &str) -> Result<Vec<CertificateDer<'static>>, Flaw> {
+    let read = |(line, found): (usize, CertificateDer<'static>)| match x509_cert::Certificate::from_der(&found) {
+        Ok(_) => Ok(found),
+        Err(cause) => Err(Flaw { line, problem: format!("what begins here is no certificate (X.509): {cause}") }),
+    };
+    certificates(text)?.into_iter().map(read).collect()
 }
 
 /// Until when a certificate counts; `None` if it can't be read.
@@ -128,6 +141,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_to_others_holds_no_key() {
+        let (certificate, key) = pair();
+        assert!(from_pem(&certificate, &key).is_ok());
+        assert!(from_pem(&certificate, &format!("{certificate}{key}")).is_ok(), "a key is shown to nobody");
+        for bundle in [format!("{certificate}{key}"), format!("{key}{certificate}"), format!("{certificate}  {key}")] {
+            let flawed = from_pem(&bundle, &key).unwrap_err();
+            assert!(matches!(&flawed, Flawed::Certificate(told) if told.contains("leave it out")), "{flawed:?}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_told_of_the_file_that_it_is_wrong_with() {
         let folder = Folder(tempfile::tempdir().unwrap());
         let ((certificate, key), (_, other)) = (pair(), pair());
@@ -145,7 +169,16 @@ mod tests {
                 &folder.file("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
                 &its_key,
                 true,
-                "can't be used",
+                "line 1: what begins here is no certificate",
+            ),
+            (
+                &folder.file(
+                    "chain.pem",
+                    &format!("{certificate}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                ),
+                &its_key,
+                true,
+                "what begins here is no certificate",
             ),
         ];
         for (certificate, key, blames_certificate, words) in cases {

@@ -60,6 +60,9 @@ async fn both_keys_sign_while_one_is_replaced() {
     let ends_at = json!("2023-11-14T22:14:20.000Z");
     assert_eq!(rotated["old_secrets"], json!([{"secret_key": "", "public_key": first, "expires_at": ends_at}]));
     assert_eq!(published(&server, id).await, [(second.clone(), Value::Null), (first.clone(), ends_at)]);
+    // That of the other way of signing is no matter of either.
+    let updated = server.call("webhook.update", json!([id, {"secret_key": "another-secret-of-tests"}])).await.unwrap();
+    assert_eq!(updated["old_secrets"], rotated["old_secrets"]);
     let arrived = one(&server, &receiver, 2).await;
     assert!(is_signed_for(&arrived, &first) && is_signed_for(&arrived, &second));
 

@@ -198,7 +198,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
             "batch",
             plain(batch.map_or(Value::Null, |batch| {
                 json!({
-                    "max_events": batch.max_events(), "max_bytes": batch.max_bytes(), "wait_ms": batch.wait_ms(),
+                    "max_events": batch.max_events(), "max_size": batch.max_bytes(), "wait_ms": batch.wait_ms(),
                 })
             })),
         ),
@@ -212,7 +212,7 @@ fn policy(retry: &RetryPolicy) -> Value {
     match retry {
         RetryPolicy::Custom(Waits::List(waits)) => json!(waits),
         RetryPolicy::Custom(Waits::Fixed { max_retries, interval_s }) => {
-            json!({ "max_retries": max_retries, "interval_s": interval_s })
+            json!({ "max_retries": max_retries, "interval_seconds": interval_s })
         }
         named => json!(named.to_string()),
     }

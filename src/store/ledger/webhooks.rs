@@ -167,7 +167,7 @@ impl Alteration {
 fn updated(view: &View<'_>, changes: WebhookChanges, old: Webhook) -> Result<Webhook> {
     let on = changes.is_active == Some(true);
     let spec = old.spec.clone().changed(changes).map_err(StoreError::Violation)?;
-    let is_other = spec.secret_key != old.spec.secret_key || spec.signing_key != old.spec.signing_key;
+    let is_other = spec.signer() != old.spec.signer();
     let old_secrets = if is_other { Vec::new() } else { old.old_secrets.clone() };
     check_length(view, old.merchant_id, old.spec.weight(), &spec)?;
     let webhook = Webhook { spec, old_secrets, ..old };

@@ -82,6 +82,8 @@ async fn an_admin_reaches_no_further() {
         (json!(["two words", {"permissions": ["admin"]}]), "user"),
         (json!(["eve", {"permissions": []}]), "permissions"),
         (json!(["eve", {"permissions": ["root"]}]), "permissions"),
+        (json!(["eve", {"permissions": ["webhook_read, admin"]}]), "permissions"),
+        (json!(["eve", {"permissions": ["webhook_read,admin"]}]), "permissions"),
         (json!(["eve", {"permissions": ["admin"], "colour": 1}]), "colour"),
     ] {
         admin.refused_field("user.create", args, 122, field).await;

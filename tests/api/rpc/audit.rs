@@ -70,6 +70,14 @@ async fn each_change_of_a_webhook_leaves_its_entry() {
     let expected = json!([["webhook.update", "webhook", "1", before, after]]);
     walk.leaves("webhook.update", json!([id, changes]), expected).await;
     walk.leaves("webhook.update", json!([id, {"name": "shop"}]), json!([])).await;
+    // What it was can be given back as it is told.
+    let before = json!({"retry": [5, 30], "batch": null});
+    let batch = json!({"max_events": 5, "max_size": 65_536, "wait_ms": 10});
+    let after = json!({"retry": {"max_retries": 3, "interval_seconds": 60}, "batch": batch});
+    let there = json!([["webhook.update", "webhook", "1", before, after]]);
+    walk.leaves("webhook.update", json!([id, after]), there).await;
+    let back = json!([["webhook.update", "webhook", "1", after, before]]);
+    walk.leaves("webhook.update", json!([id, before]), back).await;
     let (on, off) = (json!({"is_active": true}), json!({"is_active": false}));
     let switched = json!([["webhook.update_status", "webhook", "1", off, on]]);
     walk.leaves("webhook.update_status", json!([{"webhook_id": id, "status": 1}]), switched).await;

@@ -125,7 +125,7 @@ struct NewData {
 
 async fn create(request: Request, caller: Caller, params: Create) -> Result<MadeItem, Fault> {
     let Object(NewData { permissions, merchant }) = params.data;
-    let said = NewUser { name: params.user, merchant, permissions: permissions.join(",") };
+    let said = NewUser { name: params.user, merchant, permissions };
     let Made { user, api_key } = request.service.create_user(&caller, said).await?;
     Ok(MadeItem { user: user.into(), api_key })
 }
@@ -168,7 +168,7 @@ struct Changes {
 
 async fn update(request: Request, caller: Caller, params: Update) -> Result<UserItem, Fault> {
     let Object(Changes { permissions }) = params.changes;
-    request.service.set_permissions(&caller, &params.user, &permissions.join(",")).await.map(UserItem::from)
+    request.service.set_permissions(&caller, &params.user, &permissions).await.map(UserItem::from)
 }
 
 #[derive(Deserialize, JsonSchema)]
