@@ -14,6 +14,7 @@ use tallyhook::app::Hooks;
 use tallyhook::delivery::connect::Resolve;
 use url::{Host, Url};
 
+use crate::common::store::is_postgres;
 use crate::common::{self, Receiver, Start, TestServer};
 use crate::tools::{command, installed, left_out, runs};
 
@@ -152,6 +153,8 @@ impl Fuzz {
             self.credentials.iter().map(|(scheme, value)| format!("{scheme} = {{ api_key = {value:?} }}\n")).collect();
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name} = {value:?}\n")).collect();
         let Self { examples_max, values, .. } = self;
+        // A database takes longer for each, and what dialects make of requests is the same with it.
+        let examples_max = if is_postgres() { examples_max.div_ceil(4) } else { *examples_max };
         format!(
             r#"
             hooks = {CHECKS:?}
