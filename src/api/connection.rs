@@ -27,7 +27,7 @@ use super::request_id;
 use super::wire::Wire;
 use crate::domain::address::is_within;
 use crate::domain::request_id::Sender;
-use crate::metrics::{Limit, Metrics, Present};
+use crate::metrics::{Counter, Limit, Metrics, Present};
 use crate::work::budget::Budget;
 use crate::work::{Account, Guarded};
 
@@ -72,10 +72,17 @@ pub struct Door {
     /// Answers those who speak HTTP where TLS is spoken.
     misled: Router,
     metrics: Arc<Metrics>,
+    handshakes: Handshakes,
     /// Where a connection has its place.
     pub places: Arc<Places>,
     received: Arc<Budget>,
     tls: Option<watch::Receiver<Arc<ServerConfig>>>,
+}
+
+/// Counts handshakes by what came of them.
+struct Handshakes {
+    done: Counter,
+    failed: Counter,
 }
 
 /// A connection before its first request.
@@ -132,7 +139,8 @@ impl Door {
             let words = "This port speaks HTTPS, and the request came as plain HTTP; begin the URL with https://.\n";
             (StatusCode::BAD_REQUEST, [(header::CONNECTION, "close")], words)
         });
-        Self { config, router, misled, metrics, places, received, tls }
+        let [done, failed] = ["done", "failed"].map(|outcome| metrics.handshakes.child(&[outcome]));
+        Self { config, router, misled, metrics, handshakes: Handshakes { done, failed }, places, received, tls }
     }
 
     /// Notes that a connection was closed for want of a place.
@@ -158,8 +166,9 @@ impl Door {
         let Some(mut begun) = self.told(&mut stream, begun, deadline).await else { return };
         let opened = begun.wait(deadline, self.open(stream)).await;
         if self.tls.is_some() {
-            let outcome = if opened.as_ref().is_some_and(|opened| !opened.is_misled) { "done" } else { "failed" };
-            self.metrics.handshakes.child(&[outcome]).inc();
+            let is_done = opened.as_ref().is_some_and(|opened| !opened.is_misled);
+            let counter = if is_done { &self.handshakes.done } else { &self.handshakes.failed };
+            counter.inc();
         }
         let Some(opened) = opened else { return };
         let Begun { peer, place, standing, stopping } = begun;

@@ -283,7 +283,10 @@ impl Service {
             return Ok((user, counts));
         }
         self.telling.login_refused(&user.name, peer);
-        let detail = format!("An operator enables it with \"tallyhook user enable {}\".", user.name);
+        let detail = format!(
+            "An admin of its merchant enables it by user.enable, an operator also with \"tallyhook user enable {}\".",
+            user.name
+        );
         Err(Fault::new(FaultCode::UserDisabled).detail(detail))
     }
 

@@ -110,7 +110,9 @@ fn set_enabled(server: &TestServer, name: &str, enabled: bool) {
 
 /// What is said to a disabled user, if it shows the right credentials.
 fn disabled(name: &str) -> Result<Value, Value> {
-    let message = format!("The user is disabled. An operator enables it with \"tallyhook user enable {name}\".");
+    let message = format!(
+        "The user is disabled. An admin of its merchant enables it by user.enable, an operator also with \"tallyhook user enable {name}\"."
+    );
     Err(json!({"code": 119, "message": message}))
 }
 

@@ -20,7 +20,7 @@ pub enum Codes {
     Vendor,
 }
 
-/// To whom a fault is to.
+/// To whom a fault is told.
 #[derive(Clone, Copy, Debug)]
 pub struct Addressee {
     /// Which codes the path of the request has.
@@ -127,10 +127,10 @@ pub fn protocol_error(code: i32, problem: &str, retry_after: Option<Duration>) -
 pub fn retry_after(error: &str) -> Option<Duration> {
     #[derive(Deserialize)]
     struct Error {
-        data: Option<Addressee>,
+        data: Option<Told>,
     }
     #[derive(Deserialize)]
-    struct Addressee {
+    struct Told {
         retry_after_ms: Option<u64>,
     }
     let error: Error = serde_json::from_str(error).ok()?;

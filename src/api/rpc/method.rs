@@ -36,9 +36,6 @@ use crate::service::auth::{Caller, Credentials};
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 
-/// All of them, to be borrowed from.
-const ALL_PERMISSIONS: &[Permission] = &Permission::ALL;
-
 /// Those that are refused with fault 109 whatever of the store fails for now.
 const PUBLISHES: [&str; 2] = ["event.publish", "event.publish_many"];
 
@@ -271,15 +268,8 @@ impl Method {
         Self { spec, is_relay: false, run, counts: None }
     }
 
-    /// The same method, for callers with this permission.
-    pub fn needs(mut self, permission: Permission) -> Self {
-        let place = Permission::ALL.iter().position(|one| *one == permission).expect("all of them are among all");
-        self.spec.permissions = &ALL_PERMISSIONS[place..=place];
-        self
-    }
-
     /// The same method, for callers with one of these.
-    pub fn needs_one_of(mut self, permissions: &'static [Permission]) -> Self {
+    pub fn needs(mut self, permissions: &'static [Permission]) -> Self {
         self.spec.permissions = permissions;
         self
     }

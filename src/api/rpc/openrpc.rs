@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_method_describes_itself() {
         let method = Method::with_session("robot.walk", "Walks.", walk)
-            .needs(Permission::Admin)
+            .needs(&[Permission::Admin])
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document([&method.spec].into_iter(), "https://example.com/");
         let own = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent"];
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_method_is_in_the_packages() {
         let method = Method::with_session("robot.walk_home", "Walks home.", walk)
-            .needs(Permission::Admin)
+            .needs(&[Permission::Admin])
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document([&method.spec].into_iter(), "https://example.com/");
         let typescript = sdk::package(&document, Language::TypeScript, &Label::default());

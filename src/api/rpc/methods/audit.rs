@@ -16,10 +16,10 @@ use crate::service::auth::Caller;
 pub fn methods() -> Vec<Method> {
     vec![
         Method::listing("audit.list", "Lists who has changed what of the merchant's.", "after_audit_id", list)
-            .needs(Permission::Admin)
+            .needs(&[Permission::Admin])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("audit.count", "Counts the entries of the audit log.", count)
-            .needs(Permission::Admin)
+            .needs(&[Permission::Admin])
             .faults(FaultCode::InvalidSelection, &[]),
     ]
 }

@@ -26,10 +26,10 @@ pub fn methods() -> Vec<Method> {
             "after_increment_id",
             list,
         )
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session("delivery.count", "Counts a webhook's deliveries.", count)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::listing(
             "delivery.attempts",
@@ -37,7 +37,7 @@ pub fn methods() -> Vec<Method> {
             "after_attempt",
             attempts,
         )
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),
         Method::listing(
             "delivery.pull",
@@ -46,10 +46,10 @@ pub fn methods() -> Vec<Method> {
             pull,
         )
         .in_turn(TurnOf::None)
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::DeliveryNotChanged]),
         Method::with_session("delivery.get", "Returns a delivery.", get)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),
         Method::with_session(
             "delivery.attempt",
@@ -57,14 +57,14 @@ pub fn methods() -> Vec<Method> {
             attempt,
         )
         .in_turn(TurnOf::HeavyCalls)
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::NoAttempt]),
         Method::with_session(
             "delivery.retry",
             "Sends a delivery again now, whatever has become of it, and returns it.",
             retry,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(
             FaultCode::InvalidSelection,
             &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::DeliveryNotChanged],
@@ -74,14 +74,14 @@ pub fn methods() -> Vec<Method> {
             "Sends deliveries of one or of all webhooks again, each in its turn, and returns the job that does it.",
             retry_many,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "delivery.cancel",
             "Ends a pending delivery, and returns it; its number stays as a tombstone.",
             cancel,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(
             FaultCode::InvalidSelection,
             &[FaultCode::NoWebhook, FaultCode::NoDelivery, FaultCode::DeliveryNotChanged],

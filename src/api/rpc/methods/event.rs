@@ -25,14 +25,14 @@ pub fn methods() -> Vec<Method> {
             "Accepts an event; once this answers, it and its numbered deliveries are on disk.",
             publish,
         )
-        .needs(Permission::EventWrite)
+        .needs(&[Permission::EventWrite])
         .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
         Method::with_session(
             "event.publish_many",
             "Accepts events, all or none, and answers in their order.",
             publish_many,
         )
-        .needs(Permission::EventWrite)
+        .needs(&[Permission::EventWrite])
         .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
         Method::listing(
             "event.list",
@@ -40,21 +40,21 @@ pub fn methods() -> Vec<Method> {
             "after_event_id",
             list,
         )
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("event.count", "Counts the merchant's events.", count)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("event.get", "Returns an event, and what became of it.", get)
             .in_turn(TurnOf::HeavyCalls)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]),
         Method::with_session(
             "event.explain",
             "Says which webhooks an event of a topic would reach, and why not the others; publishes nothing.",
             explain,
         )
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidEvent, &[]),
     ]
 }

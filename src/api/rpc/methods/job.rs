@@ -21,13 +21,13 @@ pub fn methods() -> Vec<Method> {
             "after_job_id",
             list,
         )
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("job.get", "Returns a job: what it has done, and whether it goes on.", get)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoJob]),
         Method::with_session("job.cancel", "Calls a job off, and returns it; what it has done stands.", cancel)
-            .needs(Permission::WebhookWrite)
+            .needs(&[Permission::WebhookWrite])
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoJob, FaultCode::WebhookNotChanged]),
     ]
 }

@@ -26,7 +26,7 @@ pub fn event_methods() -> Vec<Method> {
             subscribe_events,
         )
         .notifies::<EventNewsItem>(EVENT_PUBLISHED)
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session(
             "event.unsubscribe",
@@ -34,7 +34,7 @@ pub fn event_methods() -> Vec<Method> {
             unsubscribe_events,
         )
         .over_websocket()
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[]),
     ]
 }
@@ -49,7 +49,7 @@ pub fn delivery_methods() -> Vec<Method> {
             subscribe_deliveries,
         )
         .notifies::<DeliveryNewsItem>(DELIVERY_CHANGED)
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook]),
         Method::with_session(
             "delivery.unsubscribe",
@@ -57,7 +57,7 @@ pub fn delivery_methods() -> Vec<Method> {
             unsubscribe_deliveries,
         )
         .over_websocket()
-        .needs(Permission::WebhookRead)
+        .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidSelection, &[]),
     ]
 }

@@ -11,7 +11,7 @@ use crate::service::auth::Caller;
 pub fn methods() -> Vec<Method> {
     vec![
         Method::with_session("node.list", "Lists the servers that share the store, and says how they are doing.", list)
-            .needs(Permission::Admin),
+            .needs(&[Permission::Admin]),
     ]
 }
 

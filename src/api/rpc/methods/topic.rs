@@ -16,31 +16,31 @@ use crate::service::topic::{TopicPage, TopicSelection};
 pub fn methods() -> Vec<Method> {
     vec![
         Method::listing("topic.list", "Lists the topics of the merchant's catalogue by name.", "after_topic", list)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("topic.count", "Counts the topics of the merchant's catalogue.", count)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session(
             "topic.register",
             "Puts a topic into the catalogue: what it means, and what its messages look like.",
             register,
         )
-        .needs(Permission::Admin)
+        .needs(&[Permission::Admin])
         .faults(FaultCode::InvalidTopic, &[FaultCode::TopicNotChanged]),
         Method::with_session(
             "topic.update",
             "Changes what the catalogue says of a topic, and returns it; what is left out stays as it is.",
             update,
         )
-        .needs(Permission::Admin)
+        .needs(&[Permission::Admin])
         .faults(FaultCode::InvalidTopic, &[FaultCode::NoTopic, FaultCode::TopicNotChanged]),
         Method::with_session(
             "topic.remove",
             "Takes a topic out of the catalogue; it can be published and subscribed to all the same.",
             remove,
         )
-        .needs(Permission::Admin)
+        .needs(&[Permission::Admin])
         .faults(FaultCode::InvalidTopic, &[FaultCode::NoTopic, FaultCode::TopicNotChanged]),
     ]
 }

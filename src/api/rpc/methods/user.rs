@@ -24,7 +24,7 @@ pub fn methods() -> Vec<Method> {
             "after_user_id",
             list,
         )
-        .needs_one_of(ADMINISTRATORS)
+        .needs(ADMINISTRATORS)
         .faults(FaultCode::InvalidSelection, &[]),
         changing(Method::with_session(
             "user.create",
@@ -52,7 +52,7 @@ pub fn methods() -> Vec<Method> {
 }
 
 fn changing(method: Method) -> Method {
-    method.needs_one_of(ADMINISTRATORS).faults(FaultCode::UserNotChanged, &[FaultCode::NoUser])
+    method.needs(ADMINISTRATORS).faults(FaultCode::UserNotChanged, &[FaultCode::NoUser])
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -32,70 +32,70 @@ use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
 pub fn methods() -> Vec<Method> {
     vec![
         Method::listing("webhook.list", "Lists the merchant's webhooks.", "after_webhook_id", list)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("webhook.create", "Registers a webhook.", create)
-            .needs(Permission::WebhookWrite)
+            .needs(&[Permission::WebhookWrite])
             .faults(FaultCode::InvalidWebhook, &[FaultCode::CreateFailed, FaultCode::CreateRefused]),
         Method::with_session(
             "webhook.update",
             "Changes a webhook and returns it; what is left out stays as it is.",
             update,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::InvalidWebhook, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.update_status",
             "Switches webhooks on or off, by topic, by id, or all of them.",
             update_status,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::StatusNotChanged, &[]),
         Method::with_session("webhook.delete", "Deletes a webhook; what is pending for it becomes cancelled.", delete)
-            .needs(Permission::WebhookWrite)
+            .needs(&[Permission::WebhookWrite])
             .faults(FaultCode::NoWebhook, &[FaultCode::DeleteFailed, FaultCode::DeleteRefused]),
         Method::with_session("webhook.get", "Returns a webhook with everything there is to it.", get)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::NoWebhook, &[]),
         Method::with_session("webhook.count", "Counts the merchant's webhooks.", count)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("webhook.stats", "Says how a webhook is doing.", stats)
-            .needs(Permission::WebhookRead)
+            .needs(&[Permission::WebhookRead])
             .faults(FaultCode::NoWebhook, &[]),
         Method::with_session("webhook.enable", "Lifts a disablement by the server, and returns the webhook.", enable)
-            .needs(Permission::WebhookWrite)
+            .needs(&[Permission::WebhookWrite])
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.pause",
             "Stops sending to a webhook, whose events go on being numbered and wait, and returns it.",
             pause,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session("webhook.resume", "Goes on sending after webhook.pause, and returns the webhook.", resume)
-            .needs(Permission::WebhookWrite)
+            .needs(&[Permission::WebhookWrite])
             .faults(FaultCode::NoWebhook, &[FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.rotate_secret",
             "Gives a webhook a new secret, or another private key; the old one signs beside it for a while.",
             rotate_secret,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::InvalidWebhook, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.replay",
             "Sends numbers again that were given out: a range of them, or those of a time, each in its turn.",
             replay,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.backfill",
             "Sends stored events to a webhook as new numbers, each in its turn.",
             backfill,
         )
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::WebhookNotChanged]),
         Method::with_session(
             "webhook.test",
@@ -103,7 +103,7 @@ pub fn methods() -> Vec<Method> {
             test,
         )
         .in_turn(TurnOf::None)
-        .needs(Permission::WebhookWrite)
+        .needs(&[Permission::WebhookWrite])
         .faults(
             FaultCode::InvalidEvent,
             &[FaultCode::NoWebhook, FaultCode::EventRefused, FaultCode::WebhookNotChanged],
