@@ -104,7 +104,8 @@ CREATE TABLE event (
     topic        TEXT    NOT NULL,
     message      TEXT    NOT NULL,                    -- the publisher's object, byte for byte
     created_at   INTEGER NOT NULL,                    -- when it happened, in the publisher's words
-    published_at INTEGER NOT NULL                     -- when it was accepted
+    published_at INTEGER NOT NULL,                    -- when it was accepted
+    traceparent  TEXT                                 -- of which trace it is a part; NULL: of none
 ) STRICT;
 
 CREATE INDEX event_by_merchant ON event (merchant_id);

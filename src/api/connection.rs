@@ -219,7 +219,8 @@ impl Door {
             let mut request = request.map(Body::new);
             let request_id = request_id::of(request.headers());
             let peer = forwarded::client(peer, request.headers(), &proxies);
-            request.extensions_mut().insert(Sender { peer, request_id });
+            let trace = request_id::trace(request.headers());
+            request.extensions_mut().insert(Sender { peer, request_id, trace });
             request.extensions_mut().insert(own.clone());
             request.extensions_mut().insert(Arc::clone(&intake));
             let (standing, intake, router) = (Arc::clone(&own.standing), Arc::clone(&intake), router.clone());

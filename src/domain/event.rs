@@ -7,6 +7,7 @@ use super::fault::Violation;
 use super::id::{EventId, IncrementId, MerchantId, WebhookId};
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
+use super::trace::TraceParent;
 
 /// The longest idempotency key, in characters.
 pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
@@ -110,6 +111,8 @@ pub struct NewEvent {
     pub created_at: Timestamp,
     /// Makes a repetition harmless.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Of which trace it is a part, if of any.
+    pub trace: Option<TraceParent>,
 }
 
 /// A published event.
@@ -127,6 +130,8 @@ pub struct Event {
     pub message: Message,
     /// When it happened.
     pub created_at: Timestamp,
+    /// Of which trace it is a part, if of any.
+    pub trace: Option<TraceParent>,
 }
 
 /// Which events of a merchant.

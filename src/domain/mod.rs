@@ -36,5 +36,6 @@ pub mod survey;
 pub mod target;
 pub mod time;
 pub mod topic;
+pub mod trace;
 pub mod user;
 pub mod webhook;

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::trace::TraceParent;
+
 /// The longest that is taken from a caller, in bytes.
 const BYTES_MAX: usize = 64;
 /// Hexadecimal digits of one that is made here.
@@ -51,6 +53,8 @@ pub struct Sender {
     pub peer: IpAddr,
     /// What the request is called.
     pub request_id: RequestId,
+    /// Of which trace it is a part, if whoever sent it says so.
+    pub trace: Option<TraceParent>,
 }
 
 impl fmt::Display for RequestId {

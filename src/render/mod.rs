@@ -25,6 +25,7 @@ use crate::domain::event::Event;
 use crate::domain::id::{IncrementId, StoreId, WebhookId};
 use crate::domain::signature;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceParent;
 use crate::domain::webhook::{Encoding, Format, Webhook};
 use crate::store::Parcel;
 
@@ -33,8 +34,10 @@ const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const TALLYHOOK_INCREMENT_ID: HeaderName = HeaderName::from_static("tallyhook-increment-id");
 const TALLYHOOK_EVENT_ID: HeaderName = HeaderName::from_static("tallyhook-event-id");
+/// Of which trace a request is a part (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_PLUGIN_HMAC_SHA256: HeaderName = HeaderName::from_static("x-plugin-hmac-sha256");
-/// Headers that are not the owner's, at the most: ours, the vendor's, and those
+/// Headers that are not the owner's, at the most, without that of a trace: ours, the vendor's, and those
 /// that the client adds, `host` and `content-length`.
 const OWN_HEADERS: usize = 12;
 
@@ -137,12 +140,13 @@ pub fn event_name(store_id: &StoreId, parcel: &Parcel) -> String {
 
 /// The headers of one attempt at `now` that sends `body`: the server's own
 /// defaults, which the webhook's owner may replace; the owner's; then number,
-/// time and signature, which the owner can't touch.
+/// time and signature, which the owner can't touch, and the trace that the event
+/// is of, a batch's first one.
 pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Timestamp, body: &[u8]) -> HeaderMap {
     let extra = webhook.spec.extra_headers.list();
     let id = message_id(store_id, webhook.webhook_id, parcel);
 
-    let mut headers = HeaderMap::with_capacity(OWN_HEADERS + extra.len());
+    let mut headers = HeaderMap::with_capacity(OWN_HEADERS + usize::from(parcel.event.trace.is_some()) + extra.len());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(parcel.format.encoding())));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tallyhook/", env!("CARGO_PKG_VERSION"))));
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -167,7 +171,16 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
         let [signature] = plain([&signature::shipstream(&webhook.spec.secret_key, body)]);
         headers.insert(X_PLUGIN_HMAC_SHA256, signature);
     }
+    if let Some(place) = parcel.event.trace {
+        trace(&mut headers, place);
+    }
     headers
+}
+
+/// Has a request say of which trace it is a part.
+pub fn trace(headers: &mut HeaderMap, place: TraceParent) {
+    let [value] = plain([&place.to_string()]);
+    headers.insert(TRACEPARENT, value);
 }
 
 /// How the names of those headers are spelled: the owner's as the owner

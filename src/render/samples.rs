@@ -60,6 +60,7 @@ pub fn parcel(number: i64, attempts: u32, due_at: Option<Timestamp>) -> Parcel {
             topic: Topic::try_new("order:created").unwrap(),
             message: Message::try_new("{}").unwrap(),
             created_at: NOW,
+            trace: None,
         }),
         expansion: None,
         batch: None,

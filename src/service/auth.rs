@@ -11,6 +11,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::request_id::Sender;
 use crate::domain::secret::{KeyHash, generate_session_key};
+use crate::domain::trace::TraceParent;
 use crate::domain::user::{By, Counts, Keys, Permission, Permissions, User, check_name};
 use crate::metrics::Limit;
 use crate::store::{NewSession, UserBy};
@@ -80,6 +81,11 @@ impl Caller {
     /// On whose behalf the store changes something for it.
     pub fn by(&self) -> By {
         By { merchant: self.merchant_id, user: self.user_id, sender: Some(self.shown.sender) }
+    }
+
+    /// Of which trace its request is a part, if of any.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.shown.sender.trace
     }
 
     /// Fails with fault 2 unless the caller has the permission.

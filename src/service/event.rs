@@ -9,6 +9,7 @@ use crate::domain::message_schema::Mismatch;
 use crate::domain::page::{Slice, read_sort};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
+use crate::domain::trace::TraceParent;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::work::READ_AT_ONCE_MAX;
@@ -24,6 +25,8 @@ pub struct EventDraft {
     pub created_at: Option<String>,
     /// Makes a repetition harmless.
     pub idempotency_key: Option<String>,
+    /// Of which trace it is a part; what is not valid counts as nothing.
+    pub traceparent: Option<String>,
 }
 
 /// Which events, as a caller says it.
@@ -78,9 +81,9 @@ impl Service {
             let problem = format!("{} events are too many for one call; up to {max} are allowed.", drafts.len());
             return Err(Violation::new("events", problem).into_fault(FaultCode::InvalidEvent));
         }
-        let (now, depth_max) = (self.clock.now(), self.config.message_depth_max);
+        let (now, depth_max, trace) = (self.clock.now(), self.config.message_depth_max, caller.trace());
         let check = move |(index, draft)| {
-            check_draft(draft, now, depth_max)
+            check_draft(draft, now, depth_max, trace)
                 .map_err(|violation| violation.into_fault(FaultCode::InvalidEvent).index(index))
         };
         let is_long = drafts.iter().map(|draft| draft.message.len()).sum::<usize>() > READ_AT_ONCE_MAX;
@@ -174,11 +177,11 @@ impl Service {
         let invalid = |violation: Violation| violation.into_fault(FaultCode::InvalidEvent);
         let topic = Topic::try_new(topic).map_err(invalid)?;
         if let Some(message) = message {
-            let (created_at, idempotency_key) = (None, None);
-            let draft = EventDraft { topic: topic.to_string(), message: message.into(), created_at, idempotency_key };
+            let (topic, message) = (topic.to_string(), message.into());
+            let draft = EventDraft { topic, message, created_at: None, idempotency_key: None, traceparent: None };
             let (now, depth_max) = (self.clock.now(), self.config.message_depth_max);
             let is_long = draft.message.len() > READ_AT_ONCE_MAX;
-            let check = move || check_draft(draft, now, depth_max).map_err(invalid);
+            let check = move || check_draft(draft, now, depth_max, None).map_err(invalid);
             let event = if is_long { self.apart(caller, check).await?? } else { check()? };
             self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
         }
@@ -267,7 +270,13 @@ pub(super) fn read_time(field: &'static str, text: Option<String>) -> Result<Opt
     text.map(|text| Timestamp::parse_rfc3339(&text).ok_or_else(|| Violation::new(field, problem))).transpose()
 }
 
-fn check_draft(draft: EventDraft, now: Timestamp, depth_max: usize) -> Result<NewEvent, Violation> {
+/// The event, which is of the `trace` of its request unless it names one of its own.
+fn check_draft(
+    draft: EventDraft,
+    now: Timestamp,
+    depth_max: usize,
+    trace: Option<TraceParent>,
+) -> Result<NewEvent, Violation> {
     let topic = Topic::try_new(&draft.topic)?;
     if topic.is_reserved() {
         let problem = format!("{topic} is reserved for the server; publish under a resource of your own.");
@@ -279,5 +288,6 @@ fn check_draft(draft: EventDraft, now: Timestamp, depth_max: usize) -> Result<Ne
         message: Message::try_new_within(&draft.message, depth_max)?,
         created_at,
         idempotency_key: draft.idempotency_key.map(|text| IdempotencyKey::try_new(&text)).transpose()?,
+        trace: draft.traceparent.and_then(|text| TraceParent::try_new(text.as_bytes())).or(trace),
     })
 }

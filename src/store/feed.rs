@@ -483,6 +483,7 @@ mod tests {
             topic: Topic::try_new(topic).unwrap(),
             message: Message::try_new("{}").unwrap(),
             created_at: Timestamp(0),
+            trace: None,
         };
         Committed { events: vec![Accepted::of(&event)], ..Committed::default() }
     }

@@ -17,4 +17,5 @@ mod retention;
 mod secure;
 mod sending;
 mod shares;
+mod traced;
 mod unannounced;

@@ -85,6 +85,7 @@ impl Bench {
             message: Message::try_new("{}").unwrap(),
             created_at: START,
             idempotency_key: None,
+            trace: None,
         };
         self.store.publish(self.by(), vec![event]).await.unwrap();
     }

@@ -393,6 +393,7 @@ pub fn event(topic: &str, message: &str, key: Option<&str>) -> NewEvent {
         message: Message::try_new(message).unwrap(),
         created_at: START,
         idempotency_key: key.map(|key| IdempotencyKey::try_new(key).unwrap()),
+        trace: None,
     }
 }
 

@@ -216,7 +216,7 @@ mod tests {
     }
 
     async fn run(body: &str) -> Option<String> {
-        let sender = Sender { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: RequestId::generate() };
+        let sender = Sender { peer: IpAddr::V4(Ipv4Addr::LOCALHOST), request_id: RequestId::generate(), trace: None };
         let context = Context { credentials: Credentials::None, sender, codes: Codes::Native, live: None, body: None };
         let dispatcher = specification();
         let body = read_body(body.as_bytes(), dispatcher.batch_calls_max());

@@ -255,6 +255,7 @@ impl Story {
             message: Message::try_new(&event.message).unwrap(),
             created_at: Timestamp(1),
             idempotency_key: event.key.as_deref().map(|key| IdempotencyKey::try_new(key).unwrap()),
+            trace: None,
         };
         let all: Vec<_> = events.iter().map(new).collect();
         self.tell(|| format!("publish by {merchant}: {events:?}"));

@@ -126,6 +126,7 @@ fn publish(
         message: Message::try_new(&message.to_string()).map_err(broken)?,
         created_at: view.now,
         idempotency_key: None,
+        trace: None,
     };
     let event = numbering.accept(view, out, merchant, event)?;
     let webhooks = view.book.matching(merchant, &event.topic);

@@ -41,9 +41,9 @@ impl Numbering {
         event: NewEvent,
     ) -> Result<Arc<Event>> {
         let code = view.book.code(merchant_id).ok_or_else(|| StoreError::failed("a merchant's code was not read"))?;
-        let NewEvent { topic, message, created_at, .. } = event;
+        let NewEvent { topic, message, created_at, trace, .. } = event;
         let (event_id, merchant_code) = (out.next_event()?, Arc::clone(code));
-        let event = Arc::new(Event { event_id, merchant_id, merchant_code, topic, message, created_at });
+        let event = Arc::new(Event { event_id, merchant_id, merchant_code, topic, message, created_at, trace });
         out.rows.events.push(Arc::clone(&event));
         // A test is of the webhook's owner, not of those who watch.
         if event.topic != Topic::test() {

@@ -170,7 +170,8 @@ impl Change for Test {
         let spec = &webhooks::find(view, self.by.merchant, id)?.webhook.spec;
         view.check_room()?;
         let message = self.message.clone();
-        let event = NewEvent { topic: Topic::test(), message, created_at: view.now, idempotency_key: None };
+        let trace = self.by.sender.and_then(|sender| sender.trace);
+        let event = NewEvent { topic: Topic::test(), message, created_at: view.now, idempotency_key: None, trace };
         let mut numbering = Numbering::default();
         let event = numbering.accept(view, out, self.by.merchant, event)?;
         let rendering = spec.rendering(&event.topic);

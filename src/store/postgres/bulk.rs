@@ -26,8 +26,8 @@ use crate::store::sql::codes::{format_code, state_code, write_pairs};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-const EVENTS: &str = "INSERT INTO event (event_id, merchant_id, topic, message, created_at, published_at)
-    SELECT *, $6 FROM unnest($1, $2, $3, $4, $5)";
+const EVENTS: &str = "INSERT INTO event (event_id, merchant_id, topic, message, created_at, traceparent, published_at)
+    SELECT *, $7 FROM unnest($1, $2, $3, $4, $5, $6)";
 
 const NUMBERED: &str = "INSERT INTO delivery (webhook_id, increment_id, event_id, format, expansion, created_at)
     SELECT *, $6 FROM unnest($1, $2, $3, $4, $5)";
@@ -77,7 +77,7 @@ pub fn statements() -> [(String, Vec<Type>); 7] {
     let (int8, int4, int2, text) = (T::INT8_ARRAY, T::INT4_ARRAY, T::INT2_ARRAY, T::TEXT_ARRAY);
     let of = |types: &[&Type]| types.iter().copied().cloned().collect();
     let all = [
-        (EVENTS, of(&[&int8, &int8, &text, &text, &int8, &T::INT8])),
+        (EVENTS, of(&[&int8, &int8, &text, &text, &int8, &text, &T::INT8])),
         (NUMBERED, of(&[&int8, &int8, &int8, &int2, &text, &T::INT8])),
         (STANDINGS, of(&[&int8, &int8, &int2, &int4, &int4, &int8, &int8, &text, &int8, &int8, &int4])),
         (FIRST_HEARD, of(&[&int8, &int8, &int2, &int4, &int8, &int8, &text])),
@@ -121,12 +121,14 @@ pub async fn events(session: &Session, events: &[Arc<Event>], now: Timestamp) ->
     let topics: Vec<_> = events.iter().map(|event| event.topic.as_str()).collect();
     let messages: Vec<_> = events.iter().map(|event| event.message.as_str()).collect();
     let created: Vec<_> = events.iter().map(|event| event.created_at.0).collect();
-    let values: [Parameter<'_>; 6] = [
+    let traces: Vec<_> = events.iter().map(|event| event.trace.map(|trace| trace.to_string())).collect();
+    let values: [Parameter<'_>; 7] = [
         (&ids, Type::INT8_ARRAY),
         (&merchants, Type::INT8_ARRAY),
         (&topics, Type::TEXT_ARRAY),
         (&messages, Type::TEXT_ARRAY),
         (&created, Type::INT8_ARRAY),
+        (&traces, Type::TEXT_ARRAY),
         (&now.0, Type::INT8),
     ];
     session.tell(EVENTS, &values).await.map(drop)

@@ -82,7 +82,7 @@ const PULLED: Chosen = Chosen {
 /// their own where both have one.
 const PARCEL_CHOSEN: &str =
     "d.increment_id, d.attempts, d.format, d.of_event, d.merchant_id, m.code, d.topic, d.message,
-    d.happened_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last, d.expansion,
+    d.happened_at, d.traceparent, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last, d.expansion,
     d.resends_asked";
 
 impl Chosen {
@@ -93,6 +93,7 @@ impl Chosen {
         format!(
             "SELECT {PARCEL_CHOSEN} FROM (
                 SELECT d.*, e.event_id AS of_event, e.merchant_id, e.topic, e.message, e.created_at AS happened_at,
+                    e.traceparent,
                     sum(octet_length(e.message)) OVER (ORDER BY {order} ROWS UNBOUNDED PRECEDING)
                         - octet_length(e.message) AS before
                 FROM ({from}) d LEFT JOIN event e ON e.event_id = d.event_id) d

@@ -172,7 +172,8 @@ CREATE TABLE event (
     created_at   BIGINT NOT NULL,
     published_at BIGINT NOT NULL,
     topic        TEXT   COLLATE "C" NOT NULL,
-    message      TEXT   COMPRESSION lz4 NOT NULL
+    message      TEXT   COMPRESSION lz4 NOT NULL,
+    traceparent  TEXT
 );
 
 CREATE INDEX event_by_merchant ON event (merchant_id, event_id);

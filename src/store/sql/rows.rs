@@ -11,6 +11,7 @@ use crate::domain::event::{Event, Message};
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, MerchantId};
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceParent;
 use crate::store::deliveries::Pulled;
 use crate::store::error::StoreError;
 use crate::store::parcel::{Content, Parcel};
@@ -19,7 +20,7 @@ type Result<T> = std::result::Result<T, StoreError>;
 
 /// The columns that [`parcel`] reads; behind [`PARCEL_EVENT`].
 pub const PARCEL: &str = "d.increment_id, d.attempts, d.format, e.event_id, e.merchant_id, m.code, e.topic, e.message,
-    e.created_at, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last, d.expansion,
+    e.created_at, e.traceparent, d.next_attempt_at, d.state, d.policy_start, d.created_at, d.batch_last, d.expansion,
     d.resends_asked";
 
 /// What a delivery `d` is about, if that is kept.
@@ -28,7 +29,8 @@ pub const PARCEL_EVENT: &str =
 
 /// What [`event`] reads from its first column on, and when it was accepted;
 /// takes a WHERE behind it.
-pub const EVENT: &str = "SELECT e.event_id, e.merchant_id, m.code, e.topic, e.message, e.created_at, e.published_at
+pub const EVENT: &str = "SELECT e.event_id, e.merchant_id, m.code, e.topic, e.message, e.created_at,
+        e.traceparent, e.published_at
     FROM event e JOIN merchant m USING (merchant_id)";
 
 /// The columns that [`attempt`] reads; behind an `a.`.
@@ -39,7 +41,7 @@ pub const ATTEMPT: &str = "a.attempt, a.started_at, a.duration_us, a.status_code
 pub const ATTEMPT_BYTES: &str =
     "octet_length(a.request_headers) + octet_length(a.response_headers) + octet_length(a.response_body)";
 
-/// What happened, from [`PARCEL`] or [`EVENT`]: six columns, the `first` of
+/// What happened, from [`PARCEL`] or [`EVENT`]: seven columns, the `first` of
 /// them its id.
 pub fn event(row: &dyn Row, first: usize) -> Result<Event> {
     Ok(Event {
@@ -49,6 +51,7 @@ pub fn event(row: &dyn Row, first: usize) -> Result<Event> {
         topic: topic_at(row, first + 3)?,
         message: Message::from_store(row.text(first + 4)?),
         created_at: row.time(first + 5)?,
+        trace: row.text_if(first + 6)?.and_then(|text| TraceParent::try_new(text.as_bytes())),
     })
 }
 
@@ -59,13 +62,13 @@ pub fn content(row: &dyn Row) -> Result<Option<Content>> {
         return Ok(None);
     }
     let event = Arc::new(event(row, 3)?);
-    let expansion = row.text_if(14)?.map(Expansion::from_store).map(Arc::new);
+    let expansion = row.text_if(15)?.map(Expansion::from_store).map(Arc::new);
     Ok(Some(Content { event, expansion }))
 }
 
 /// When an event was accepted, from [`EVENT`].
 pub fn published_at(row: &dyn Row) -> Result<Timestamp> {
-    row.time(6)
+    row.time(7)
 }
 
 /// A delivery, from [`PARCEL`], apart from its batch; `None` if its event was
@@ -75,10 +78,10 @@ pub fn parcel(row: &dyn Row) -> Result<Option<Parcel>> {
     Ok(Some(Parcel {
         increment_id: IncrementId(row.int(0)?),
         attempts: row.count(1)?,
-        policy_start: row.count(11)?,
-        resends_asked: row.count(15)?,
-        due_at: row.time_if(9)?,
-        numbered_at: row.time(12)?,
+        policy_start: row.count(12)?,
+        resends_asked: row.count(16)?,
+        due_at: row.time_if(10)?,
+        numbered_at: row.time(13)?,
         format: format_at(row, 2)?,
         event,
         expansion,
@@ -88,12 +91,12 @@ pub fn parcel(row: &dyn Row) -> Result<Option<Parcel>> {
 
 /// The last number of the batch that it is in, from [`PARCEL`].
 pub fn batch_last(row: &dyn Row) -> Result<Option<IncrementId>> {
-    Ok(row.int_if(13)?.map(IncrementId))
+    Ok(row.int_if(14)?.map(IncrementId))
 }
 
 /// A number for who pulls, from [`PARCEL`].
 pub fn pulled(row: &dyn Row) -> Result<Pulled> {
-    Ok(Pulled { increment_id: IncrementId(row.int(0)?), parcel: parcel(row)?, state: state_at(row, 10)? })
+    Ok(Pulled { increment_id: IncrementId(row.int(0)?), parcel: parcel(row)?, state: state_at(row, 11)? })
 }
 
 /// An attempt, from [`ATTEMPT`] at that column.

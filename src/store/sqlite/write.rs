@@ -44,13 +44,14 @@ fn events(conn: &Connection, events: &[Arc<Event>], now: Timestamp) -> Result<()
         return Ok(());
     }
     let mut statement = conn.prepare_cached(
-        "INSERT INTO event (event_id, merchant_id, topic, message, created_at, published_at)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO event (event_id, merchant_id, topic, message, created_at, published_at, traceparent)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     )?;
     for event in events {
         let (topic, message) = (event.topic.as_str(), event.message.as_str());
         let ids = (event.event_id.0, event.merchant_id.0);
-        statement.execute(params![ids.0, ids.1, topic, message, event.created_at.0, now.0])?;
+        let trace = event.trace.map(|trace| trace.to_string());
+        statement.execute(params![ids.0, ids.1, topic, message, event.created_at.0, now.0, trace])?;
     }
     Ok(())
 }

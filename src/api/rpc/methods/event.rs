@@ -84,6 +84,9 @@ struct Options {
     /// When it happened (RFC 3339); now, if left out.
     #[schemars(extend("format" = "date-time"))]
     created_at: Option<String>,
+    /// Of which trace it is a part, as the header `traceparent` of W3C Trace Context says it; that of the request, if
+    /// left out. What is not valid counts as left out: no event is refused for its trace.
+    traceparent: Option<String>,
 }
 
 impl From<Publish> for EventDraft {
@@ -94,6 +97,7 @@ impl From<Publish> for EventDraft {
             message: publish.message.into(),
             created_at: options.created_at,
             idempotency_key: options.idempotency_key,
+            traceparent: options.traceparent,
         }
     }
 }

@@ -77,6 +77,8 @@ pub struct EventItem {
     /// When it was accepted.
     #[schemars(schema_with = "schema::time")]
     published_at: String,
+    /// Of which trace it is a part, as the header `traceparent` of W3C Trace Context says it; null: of none.
+    traceparent: Option<String>,
     /// How many deliveries it has.
     delivery_count: u64,
     /// Its deliveries, by webhook and number; the first `list_limit_max` of them.
@@ -94,6 +96,7 @@ impl TryFrom<EventStory> for EventItem {
             message: RawValue::from_string(event.message.as_str().to_owned())?,
             created_at: event.created_at.rfc3339_ms(),
             published_at: published_at.rfc3339_ms(),
+            traceparent: event.trace.map(|trace| trace.to_string()),
             delivery_count,
             deliveries: deliveries.into_iter().map(DeliveryItem::from).collect(),
         })

@@ -135,6 +135,7 @@ pub const TABLES: &[Table] = &[
             ("message", Text),
             ("created_at", Int),
             ("published_at", Int),
+            ("traceparent", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,

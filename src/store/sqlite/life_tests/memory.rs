@@ -22,6 +22,7 @@ use crate::domain::secret::{KeyHash, SecretKey};
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
+use crate::domain::trace::TraceParent;
 use crate::domain::user::{By, Permissions, Profile};
 use crate::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::ledger::accounts::{
@@ -50,6 +51,7 @@ const USER: UserId = UserId(1);
 const BY: By = by(ANN);
 const TOPICS: [&str; 3] = ["order:created", "order:paid", "tallyhook:delivery_abandoned"];
 const KINDS: u32 = 21;
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const LIMIT: PageLimit = PageLimit { count: 3, bytes: 5_000 };
 
 const TERMS: Terms = Terms {
@@ -220,6 +222,7 @@ impl Both {
                 created_at: Timestamp(1),
                 idempotency_key: (dice % 5 < 2)
                     .then(|| IdempotencyKey::try_new(&format!("k{}", place + dice % 2)).unwrap()),
+                trace: TraceParent::try_new(TRACE.as_bytes()).filter(|_| place % 2 == 1),
             };
             Publish::new(by, (0..count).map(one))
         });

@@ -1,0 +1,3 @@
+-- Events that are a part of a trace.
+
+ALTER TABLE event ADD COLUMN traceparent TEXT;
