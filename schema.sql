@@ -51,6 +51,22 @@ CREATE TABLE session (
 CREATE INDEX session_by_expiry ON session (expires_at);
 CREATE INDEX session_by_user ON session (user_id, expires_at);
 
+-- Keys with fewer rights than whoever made them. One that is revoked, or has ended, goes.
+CREATE TABLE token (
+    token_id    INTEGER PRIMARY KEY AUTOINCREMENT,
+    merchant_id INTEGER NOT NULL REFERENCES merchant,
+    user_id     INTEGER NOT NULL REFERENCES user, -- who made it, and for whom it acts
+    name        TEXT    NOT NULL,                 -- for people
+    key_hash    BLOB    NOT NULL UNIQUE,
+    permissions INTEGER NOT NULL,                 -- as a user's
+    confinement TEXT,                             -- JSON: {"webhooks":[1,2]} or {"label":{"customer":"42"}}; NULL: none
+    created_at  INTEGER NOT NULL,
+    expires_at  INTEGER                           -- NULL: once it is revoked
+) STRICT;
+
+CREATE INDEX token_by_merchant ON token (merchant_id, token_id);
+CREATE INDEX token_by_expiry ON token (expires_at) WHERE expires_at IS NOT NULL;
+
 CREATE TABLE webhook (
     webhook_id           INTEGER PRIMARY KEY AUTOINCREMENT,
     merchant_id          INTEGER NOT NULL REFERENCES merchant,
@@ -93,7 +109,8 @@ CREATE TABLE webhook (
     is_paused            INTEGER NOT NULL DEFAULT 0,  -- 1: its owner has paused it
     signing_key          TEXT,                        -- the private key that signs; NULL: secret_key does
     client_certificate   TEXT,                        -- what is presented to a receiver that wants it: PEM
-    client_key           TEXT                         -- and its key
+    client_key           TEXT,                        -- and its key
+    labels               TEXT    NOT NULL DEFAULT '{}' -- for whom it is: JSON, {name: value}
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;
@@ -105,7 +122,8 @@ CREATE TABLE event (
     message      TEXT    NOT NULL,                    -- the publisher's object, byte for byte
     created_at   INTEGER NOT NULL,                    -- when it happened, in the publisher's words
     published_at INTEGER NOT NULL,                    -- when it was accepted
-    traceparent  TEXT                                 -- of which trace it is a part; NULL: of none
+    traceparent  TEXT,                                -- of which trace it is a part; NULL: of none
+    labels       TEXT                                 -- for whom it is: JSON, {name: value}; NULL: for whoever subscribes
 ) STRICT;
 
 CREATE INDEX event_by_merchant ON event (merchant_id);
@@ -253,11 +271,12 @@ CREATE TABLE audit (
     peer        TEXT,                       -- the address that called
     request_id  TEXT,                       -- what the call was named
     action      TEXT    NOT NULL,           -- webhook.update
-    kind        TEXT    NOT NULL,           -- webhook, delivery, job, topic, merchant, user
+    kind        TEXT    NOT NULL,           -- webhook, delivery, job, topic, merchant, user, token
     subject     TEXT    NOT NULL,           -- which one
     before      TEXT    NOT NULL,           -- JSON: what was changed, as it was; secrets as fingerprints
     after       TEXT    NOT NULL,           -- and as it is since
-    is_cut      INTEGER NOT NULL            -- 1: some of that was too long
+    is_cut      INTEGER NOT NULL,           -- 1: some of that was too long
+    token_id    INTEGER                     -- by which token, if by one
 ) STRICT;
 
 CREATE INDEX audit_by_merchant ON audit (merchant_id);

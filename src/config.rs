@@ -316,6 +316,7 @@ impl Settings {
                 stranger_calls_per_second_max: self.stranger_calls_per_second_max?,
                 stranger_calls_burst_max: self.stranger_calls_burst_max?,
                 users_max: self.users_max?,
+                tokens_max: self.tokens_max?,
                 webhooks_max: self.webhooks_max?,
                 topics_max: self.topics_max?,
                 events_max: self.events_max?,

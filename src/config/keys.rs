@@ -182,7 +182,7 @@ keys! {
     /// connection of theirs without it is closed.
     proxy_protocol: bool = "false", Rule::Switch;
     /// The most calls of one user in a second, over all its keys, sessions and connections;
-    /// 0 sets no limit. Each call of a batch or a multiCall counts.
+    /// each of its tokens has as many for itself. 0 sets no limit. Each call of a batch or a multiCall counts.
     calls_per_second_max: u32 = "0", count(0, 1_000_000);
     /// The most calls of one user at once, before calls_per_second_max holds it up; 0 is a
     /// second's worth.
@@ -195,6 +195,8 @@ keys! {
     /// The most users of a merchant that user.create makes, revoked ones too: a name is given once.
     /// Those that are made at the command line count, and are not bounded.
     users_max: u32 = "1000", count(1, 1_000_000);
+    /// The most tokens of a merchant that have neither ended nor been revoked.
+    tokens_max: u32 = "10000", count(1, 100_000);
     /// The most webhooks a merchant may have.
     webhooks_max: u32 = "1000", count(1, 1_000_000);
     /// The most bytes of their topics, headers, expansions, descriptions, URLs and certificates together.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::id::{AuditId, JobId, UserId, WebhookId};
+use super::id::{AuditId, JobId, TokenId, UserId, WebhookId};
 use super::request_id::RequestId;
 use super::time::Timestamp;
 
@@ -88,6 +88,10 @@ named! {
         UserEnable = "user.enable",
         /// It is refused for ever.
         UserRevoke = "user.revoke",
+        /// A token was made.
+        TokenCreate = "token.create",
+        /// It was taken back.
+        TokenRevoke = "token.revoke",
     }
 }
 
@@ -106,6 +110,8 @@ named! {
         Merchant = "merchant",
         /// A user.
         User = "user",
+        /// A token.
+        Token = "token",
     }
 }
 
@@ -145,6 +151,8 @@ pub struct Actor {
     pub user_id: UserId,
     /// What it logs in as.
     pub name: String,
+    /// The token by which it called.
+    pub token_id: Option<TokenId>,
     /// Where the call came from.
     pub peer: Option<IpAddr>,
     /// What it was named.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::delivery::Delivery;
 use super::fault::Violation;
 use super::id::{EventId, IncrementId, MerchantId, WebhookId};
+use super::labels::Labels;
 use super::time::Timestamp;
 use super::topic::{Patterns, Topic};
 use super::trace::TraceParent;
@@ -113,6 +114,8 @@ pub struct NewEvent {
     pub idempotency_key: Option<IdempotencyKey>,
     /// Of which trace it is a part, if of any.
     pub trace: Option<TraceParent>,
+    /// For whom it is; `None`: for whoever subscribes to its topic.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// A published event.
@@ -158,6 +161,8 @@ pub struct EventSummary {
     pub created_at: Timestamp,
     /// When it was accepted.
     pub published_at: Timestamp,
+    /// For whom it is.
+    pub labels: Option<Labels>,
     /// How long its message is.
     pub message_bytes: u64,
     /// How many deliveries it has.
@@ -171,6 +176,8 @@ pub struct EventStory {
     pub event: Event,
     /// When it was accepted.
     pub published_at: Timestamp,
+    /// For whom it is.
+    pub labels: Option<Labels>,
     /// How many deliveries it has.
     pub delivery_count: u64,
     /// The first of them, by webhook and number.

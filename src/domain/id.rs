@@ -29,6 +29,8 @@ ids! {
     JobId
     /// An entry of a catalogue of topics.
     TopicId
+    /// A key with fewer rights than whoever made it.
+    TokenId
     /// An entry of the audit log.
     AuditId
     /// The number of a delivery within its webhook: 1, 2, 3 … without holes,

@@ -138,6 +138,19 @@ pub fn generate_api_key() -> String {
     format!("tk_{}", hex(&random::<32>()))
 }
 
+/// What a token begins with, and no other key.
+const TOKEN: &str = "tht_";
+
+/// A new token: `tht_` and 256 random bits in hex.
+pub fn generate_token() -> String {
+    format!("{TOKEN}{}", hex(&random::<32>()))
+}
+
+/// True of what may be a token, and is no other key.
+pub fn is_token(key: &str) -> bool {
+    key.starts_with(TOKEN)
+}
+
 /// Eight random characters of `a-z0-9`, for a store's name.
 pub fn generate_store_id() -> String {
     const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";

@@ -5,7 +5,7 @@ use std::fmt;
 use url::Url;
 
 use super::fault::Violation;
-use super::id::{MerchantId, UserId};
+use super::id::{MerchantId, TokenId, UserId};
 use super::request_id::Sender;
 use super::secret::KeyHash;
 use super::target::URL_CHARS_MAX;
@@ -21,6 +21,8 @@ pub struct By {
     pub merchant: MerchantId,
     /// The user who asked for it.
     pub user: UserId,
+    /// The token of that user by which it was asked for.
+    pub token: Option<TokenId>,
     /// Whose call it was, if it came over a network.
     pub sender: Option<Sender>,
 }
@@ -108,6 +110,12 @@ impl Permissions {
     /// The same and this one.
     pub fn with(self, permission: Permission) -> Self {
         Self(self.0 | permission.bit())
+    }
+
+    /// Those of them that the others allow, too.
+    pub fn within(self, others: Self) -> Self {
+        let held = Permission::ALL.into_iter().filter(|permission| self.0 & permission.bit() != 0);
+        held.filter(|permission| others.allow(*permission)).collect()
     }
 
     /// The names of those that it holds.

@@ -7,6 +7,7 @@ use super::fault::Violation;
 use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, UserId, WebhookId};
 use super::identity::ClientIdentity;
+use super::labels::Labels;
 pub use super::pause::{Pause, PauseReason};
 use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
@@ -197,6 +198,8 @@ pub struct WebhookSpec {
     pub batch: Option<Batching>,
     /// Which parts of messages go out.
     pub expansions: Expansions,
+    /// For whom it is: an event that has labels reaches it if these are among them.
+    pub labels: Labels,
 }
 
 /// What a new webhook has unless its owner says otherwise.
@@ -251,6 +254,8 @@ pub struct WebhookChanges {
     pub batch: Option<Option<Batching>>,
     /// Which parts of messages go out, of those that are numbered from now on.
     pub expansions: Option<Expansions>,
+    /// For whom it is.
+    pub labels: Option<Labels>,
 }
 
 impl WebhookSpec {
@@ -259,7 +264,8 @@ impl WebhookSpec {
         let expansions = self.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
         let url = self.url.as_ref().map_or(0, |url| url.url().as_str().len());
         let own = self.client_identity.as_ref().map_or(0, |own| own.certificate().len() + own.expose_key().len());
-        self.topics.as_str().len() + self.extra_headers.as_str().len() + self.description.len() + url + expansions + own
+        let long = [self.topics.as_str(), self.extra_headers.as_str(), &self.description];
+        long.map(str::len).into_iter().sum::<usize>() + url + expansions + own + self.labels.weight()
     }
 
     /// A new webhook. Fails if something that has no default is missing, or
@@ -285,6 +291,7 @@ impl WebhookSpec {
             client_identity: said.client_identity.flatten(),
             batch: said.batch.flatten(),
             expansions: said.expansions.unwrap_or_default(),
+            labels: said.labels.unwrap_or_default(),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(missing("url", "https://example.com/hook"));
@@ -322,6 +329,7 @@ impl WebhookSpec {
             client_identity: changes.client_identity.unwrap_or(self.client_identity),
             batch: changes.batch.unwrap_or(self.batch),
             expansions: changes.expansions.unwrap_or(self.expansions),
+            labels: changes.labels.unwrap_or(self.labels),
         };
         if spec.url.is_none() && spec.delivery_mode != DeliveryMode::Pull {
             return Err(Violation::new("url", "is missing; a webhook that was pulled has none yet."));

@@ -1,6 +1,6 @@
 //! Who has changed what.
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::event::read_time;
 use super::{Failures, Service};
 use crate::domain::audit::{Action, AuditEntry, AuditFilter, SubjectKind};
@@ -58,7 +58,7 @@ impl Service {
             Ok((filter, Slice { after: page.after_audit_id.map(AuditId), order, limit }))
         });
         let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let found = self.store.audited(caller.merchant_id, filter, slice).await;
+        let found = self.store.audited(caller.everywhere()?, filter, slice).await;
         found.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -67,7 +67,7 @@ impl Service {
         caller.check(Permission::Admin)?;
         let filter =
             check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let count = self.store.count_audited(caller.merchant_id, filter).await;
+        let count = self.store.count_audited(caller.everywhere()?, filter).await;
         count.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 }

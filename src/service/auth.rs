@@ -1,18 +1,16 @@
 //! Who is calling: logins, sessions, keys.
 
-use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::caller::{Caller, Credentials, Known};
 use super::{Failures, Service};
 use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::id::{MerchantId, UserId};
 use crate::domain::request_id::Sender;
-use crate::domain::secret::{KeyHash, generate_session_key};
-use crate::domain::trace::TraceParent;
-use crate::domain::user::{By, Counts, Keys, Permission, Permissions, User, check_name};
+use crate::domain::secret::{KeyHash, generate_session_key, is_token};
+use crate::domain::token::Token;
+use crate::domain::user::{Counts, Keys, User, check_name};
 use crate::metrics::Limit;
 use crate::store::{NewSession, UserBy};
 use crate::work::Account;
@@ -23,95 +21,6 @@ const RENEW_INTERVAL: Duration = Duration::from_secs(60);
 /// The longest key that is looked at; ours are 67 bytes long.
 const KEY_BYTES_MAX: usize = 256;
 
-/// What a call brings along to say who makes it.
-#[derive(Clone)]
-pub enum Credentials {
-    /// A session key, as a parameter.
-    Session(String),
-    /// A user's name and API key, from HTTP Basic.
-    Basic {
-        /// The user's name.
-        name: String,
-        /// Its API key.
-        key: String,
-    },
-    /// A session key or an API key, from `Authorization: Bearer`.
-    Bearer(String),
-    /// An Authorization header that is neither.
-    Unreadable,
-    /// Nothing.
-    None,
-}
-
-/// Who a call is made by.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// The user.
-    pub user_id: UserId,
-    /// The merchant it acts for; all it names is looked up within that.
-    pub merchant_id: MerchantId,
-    /// That merchant's code.
-    pub merchant_code: String,
-    /// What it may do.
-    pub permissions: Permissions,
-    /// How long what it has shown counts; a session that it opens ends then.
-    counts: Counts,
-    shown: Arc<Shown>,
-}
-
-/// By what a caller was known, and can be again.
-struct Shown {
-    credentials: Credentials,
-    sender: Sender,
-}
-
-impl fmt::Debug for Shown {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("[redacted]")
-    }
-}
-
-impl Caller {
-    fn new((user, counts): (User, Counts), credentials: &Credentials, sender: Sender) -> Self {
-        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
-        let shown = Arc::new(Shown { credentials: credentials.clone(), sender });
-        Self { user_id, merchant_id, merchant_code, permissions, counts, shown }
-    }
-
-    /// On whose behalf the store changes something for it.
-    pub fn by(&self) -> By {
-        By { merchant: self.merchant_id, user: self.user_id, sender: Some(self.shown.sender) }
-    }
-
-    /// Of which trace its request is a part, if of any.
-    pub fn trace(&self) -> Option<TraceParent> {
-        self.shown.sender.trace
-    }
-
-    /// Fails with fault 2 unless the caller has the permission.
-    pub fn check(&self, permission: Permission) -> Result<(), Fault> {
-        if self.permissions.allow(permission) {
-            Ok(())
-        } else {
-            Err(Fault::new(FaultCode::AccessDenied).detail(format!("This needs the permission {}.", permission.name())))
-        }
-    }
-
-    /// The same caller, who may see what it may change. Fails with fault 2
-    /// unless it may change webhooks.
-    pub fn as_writer(&self) -> Result<Self, Fault> {
-        self.check(Permission::WebhookWrite)?;
-        let permissions = self.permissions.with(Permission::WebhookRead);
-        Ok(Self { permissions, ..self.clone() })
-    }
-}
-
-impl From<&Caller> for Account {
-    fn from(caller: &Caller) -> Self {
-        caller.merchant_id.into()
-    }
-}
-
 impl Service {
     /// Opens a session for a user and returns its key. Fails with fault 2 if
     /// name and key do not go together, or too often did not, and with fault
@@ -119,17 +28,22 @@ impl Service {
     pub async fn login(&self, name: &str, key: &str, sender: Sender) -> Result<String, Fault> {
         let known = self.check_key(name, key, sender.peer).await?;
         let caller = Caller::new(known, &Credentials::Basic { name: name.to_owned(), key: key.to_owned() }, sender);
-        self.count_call(caller.user_id)?;
+        self.count_call(&caller)?;
         self.start_session(&caller).await
     }
 
-    /// Opens a session for whoever is calling.
+    /// Opens a session for whoever is calling. Fails with fault 2 of a token, which is as good as a
+    /// session key itself.
     pub async fn start_session(&self, caller: &Caller) -> Result<String, Fault> {
+        if caller.is_token() {
+            return Err(Fault::new(FaultCode::AccessDenied)
+                .detail("A token opens no session; send it in place of a session key, or as a Bearer token."));
+        }
         let key = generate_session_key();
-        let (unused, ends_at) = (self.clock.now().after(self.config.session_ttl), caller.counts.end());
+        let (unused, ends_at) = (self.clock.now().after(self.config.session_ttl), caller.counts().end());
         let expires_at = ends_at.map_or(unused, |end| unused.min(end));
         let session = NewSession { user: caller.user_id, key: KeyHash::of(&key), expires_at, ends_at };
-        let opened = self.store.open_session(caller.by(), session, self.config.sessions_max).await;
+        let opened = self.store.open_session(caller.author(), session, self.config.sessions_max).await;
         opened.map(|()| key).map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -150,14 +64,15 @@ impl Service {
     /// fault 120 for one call too many.
     pub async fn authenticate(&self, credentials: &Credentials, sender: Sender) -> Result<Caller, Fault> {
         let caller = self.identify(credentials, sender).await?;
-        self.count_call(caller.user_id)?;
+        self.count_call(&caller)?;
         Ok(caller)
     }
 
-    /// Counts a call of a user. Fails with fault 120 if it is one too many.
-    pub fn count_call(&self, user: UserId) -> Result<(), Fault> {
+    /// Counts a call of a user, or of one of its tokens, each of which has as many. Fails with fault
+    /// 120 if it is one too many.
+    pub fn count_call(&self, caller: &Caller) -> Result<(), Fault> {
         let Some(rate) = &self.call_rate else { return Ok(()) };
-        rate.count(&user).map_err(|wait| self.refused(Limit::Calls, too_many(wait)))
+        rate.count(&(caller.user_id, caller.author().token)).map_err(|wait| self.refused(Limit::Calls, too_many(wait)))
     }
 
     /// Counts a call of somebody who is not logged in. Fails with fault 120 if
@@ -173,8 +88,8 @@ impl Service {
 
     /// Finds out whose credentials these are, without counting a call.
     async fn identify(&self, credentials: &Credentials, sender: Sender) -> Result<Caller, Fault> {
-        let user = self.user_of(credentials, sender.peer).await?;
-        Ok(Caller::new(user, credentials, sender))
+        let known = self.user_of(credentials, sender.peer).await?;
+        Ok(Caller::new(known, credentials, sender))
     }
 
     /// The caller as it is by now: what lasts gives nothing to one whose session
@@ -182,21 +97,29 @@ impl Service {
     /// [`Self::authenticate`] does. Whoever was known is not guessing, so wrong
     /// keys of others do not slow it.
     pub async fn check_again(&self, caller: &Caller) -> Result<Caller, Fault> {
-        let Shown { credentials, sender } = &*caller.shown;
-        let user = match credentials {
+        let (credentials, sender) = caller.shown();
+        let known = match credentials {
             Credentials::Basic { name, key } => {
                 let looked = self.user_with(name, key, Origin::of(sender.peer)).await?;
                 self.enabled(looked.found.ok_or(FaultCode::AccessDenied)?, sender.peer)?
             }
             others => self.user_of(others, sender.peer).await?,
         };
-        Ok(Caller::new(user, credentials, *sender))
+        Ok(Caller::new(known, credentials, sender))
     }
 
-    async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<(User, Counts), Fault> {
+    async fn user_of(&self, credentials: &Credentials, peer: IpAddr) -> Result<Known, Fault> {
         match credentials {
+            Credentials::Session(key) if is_token(key) => {
+                let found = self.token(key, Account::of_stranger(peer)).await?.ok_or(FaultCode::SessionExpired)?;
+                self.enabled(found, peer)
+            }
             Credentials::Session(key) => self.session(key, peer).await?.ok_or(FaultCode::SessionExpired.into()),
             Credentials::Basic { name, key } => self.check_key(name, key, peer).await,
+            Credentials::Bearer(key) if is_token(key) => {
+                let found = self.token(key, Account::of_stranger(peer)).await?;
+                self.enabled(found.ok_or_else(|| self.unknown_key(peer))?, peer)
+            }
             Credentials::Bearer(key) => {
                 if let Some(found) = self.session(key, peer).await? {
                     return Ok(found);
@@ -208,11 +131,8 @@ impl Service {
                 let user = self.store.user(UserBy::Key(hash), Account::of_stranger(peer)).await;
                 let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?.filter(|user| self.admits(user));
                 let found = user.and_then(|user| Some((user.keys.counts(hash, self.clock.now())?, user)));
-                let (counts, user) = found.ok_or_else(|| {
-                    self.telling.login_failed(None, peer);
-                    FaultCode::AccessDenied
-                })?;
-                self.enabled((user, counts), peer)
+                let (counts, user) = found.ok_or_else(|| self.unknown_key(peer))?;
+                self.enabled(Known { user, counts, token: None }, peer)
             }
             Credentials::Unreadable => Err(Fault::new(FaultCode::AccessDenied)
                 .detail("The Authorization header is neither \"Basic <base64>\" nor \"Bearer <key>\".")),
@@ -220,8 +140,27 @@ impl Service {
         }
     }
 
+    /// A key that is nobody's was shown, and the log is told.
+    fn unknown_key(&self, peer: IpAddr) -> FaultCode {
+        self.telling.login_failed(None, peer);
+        FaultCode::AccessDenied
+    }
+
+    /// The token of that key, if it has not ended, and the user for whom it acts.
+    async fn token(&self, key: &str, asker: Account) -> Result<Option<Known>, Fault> {
+        if !may_be_key(key) {
+            return Ok(None);
+        }
+        let found = self.store.token(KeyHash::of(key), asker).await.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let now = self.clock.now();
+        let counts = |token: &Token| token.expires_at.map_or(Counts::On, Counts::Until);
+        let lives = |(token, user): &(Token, User)| token.expires_at.is_none_or(|at| at > now) && self.admits(user);
+        let found = found.filter(lives);
+        Ok(found.map(|(token, user)| Known { user, counts: counts(&token), token: Some(token) }))
+    }
+
     /// The user of a session that lives, which is renewed by being used.
-    async fn session(&self, key: &str, peer: IpAddr) -> Result<Option<(User, Counts)>, Fault> {
+    async fn session(&self, key: &str, peer: IpAddr) -> Result<Option<Known>, Fault> {
         if !may_be_key(key) {
             return Ok(None);
         }
@@ -233,19 +172,19 @@ impl Service {
             return Ok(None);
         };
         let counts = session.ends_at.map_or(Counts::On, Counts::Until);
-        let (user, counts) = self.enabled((session.user, counts), peer)?;
+        let known = self.enabled(Known { user: session.user, counts, token: None }, peer)?;
         let unused = now.after(self.config.session_ttl);
         let renewed = counts.end().map_or(unused, |end| unused.min(end));
         if renewed.since(session.expires_at) >= RENEW_INTERVAL.min(self.config.session_ttl / 2) {
-            self.store.renew_session(user.merchant_id, hash, renewed);
+            self.store.renew_session(known.user.merchant_id, hash, renewed);
         }
-        Ok(Some((user, counts)))
+        Ok(Some(known))
     }
 
     /// The user of that name, if the key is its key. What is done takes as long
     /// whether there is such a user or not, so that names can't be told by it.
     /// After too many wrong keys it takes longer, for right ones, too.
-    async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<(User, Counts), Fault> {
+    async fn check_key(&self, name: &str, key: &str, peer: IpAddr) -> Result<Known, Fault> {
         // No user has such a name or key, so there is nothing to guess and to count.
         if check_name("username", name).is_err() || !may_be_key(key) {
             return Err(FaultCode::AccessDenied.into());
@@ -272,21 +211,30 @@ impl Service {
     }
 
     /// The user of that name who is let in, if the key is its key, or was until
-    /// lately.
+    /// lately, or a token of it.
     async fn user_with(&self, name: &str, key: &str, address: Origin) -> Result<Looked, Fault> {
         let user = self.store.user(UserBy::Name(name), address.into()).await;
         let user = user.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let none = Keys { current: KeyHash([0; 32]), old: None };
         let counts = user.as_ref().map_or(none, |user| user.keys).counts(KeyHash::of(key), self.clock.now());
-        let is_known = user.is_some();
-        Ok(Looked { is_known, found: user.filter(|user| self.admits(user)).zip(counts) })
+        let (is_known, user) = (user.is_some(), user.filter(|user| self.admits(user)));
+        let found = match is_token(key) {
+            // A token is as good as the key of whoever made it.
+            true => {
+                let token = self.token(key, address.into()).await?;
+                token.filter(|token| user.is_some_and(|user| user.user_id == token.user.user_id))
+            }
+            false => user.zip(counts).map(|(user, counts)| Known { user, counts, token: None }),
+        };
+        Ok(Looked { is_known, found })
     }
 
     /// A user that showed the right credentials. Fails with fault 119 if it is
     /// disabled, which is told to nobody else.
-    fn enabled(&self, (user, counts): (User, Counts), peer: IpAddr) -> Result<(User, Counts), Fault> {
+    fn enabled(&self, known: Known, peer: IpAddr) -> Result<Known, Fault> {
+        let user = &known.user;
         if user.disabled_at.is_none() {
-            return Ok((user, counts));
+            return Ok(known);
         }
         self.telling.login_refused(&user.name, peer);
         let detail = format!(
@@ -314,8 +262,8 @@ impl Service {
 struct Looked {
     /// There is one of that name.
     is_known: bool,
-    /// It, and how long its key counts, if that is the right one.
-    found: Option<(User, Counts)>,
+    /// It, if the key is the right one, or a token of it.
+    found: Option<Known>,
 }
 
 fn too_many_attempts(wait: Duration) -> Fault {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::event::read_time;
 use super::webhook::about;
 use super::{Failures, Service};
@@ -146,7 +146,7 @@ impl Service {
             Ok((filter, Slice { after, order, limit: self.check_limit(page.limit, LIST_LIMIT_DEFAULT)? }))
         });
         let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let found = self.store.deliveries(caller.merchant_id, id, filter, slice).await;
+        let found = self.store.deliveries(self.within(caller, id).await?, id, filter, slice).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -160,7 +160,7 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let filter =
             check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let counts = self.store.count_deliveries(caller.merchant_id, id, filter).await;
+        let counts = self.store.count_deliveries(self.within(caller, id).await?, id, filter).await;
         counts.map(StateCounts::total).map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -176,7 +176,7 @@ impl Service {
     ) -> Result<Vec<DeliveryContents>, Fault> {
         caller.check(Permission::WebhookRead)?;
         let numbers = deliveries.iter().take(CONTENTS_AT_ONCE).map(|delivery| delivery.increment_id).collect();
-        let found = self.store.contents(caller.merchant_id, id, numbers, bytes_max).await;
+        let found = self.store.contents(self.within(caller, id).await?, id, numbers, bytes_max).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         let count = found.len().min(deliveries.len());
         let contents = deliveries.drain(..count).zip(found);
@@ -199,7 +199,7 @@ impl Service {
         let missing = || about_number(id, number, FaultCode::NoDelivery.into());
         let before = number.0.checked_sub(1).filter(|before| *before >= 0).map(IncrementId).ok_or_else(missing)?;
         let slice = Slice { after: Some(before), order: Order::Ascending, limit: 1 };
-        let found = self.store.deliveries(caller.merchant_id, id, DeliveryFilter::default(), slice).await;
+        let found = self.store.deliveries(self.within(caller, id).await?, id, DeliveryFilter::default(), slice).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         found.into_iter().next().filter(|delivery| delivery.increment_id == number).ok_or_else(missing)
     }
@@ -216,7 +216,7 @@ impl Service {
         let missing = format!("Delivery {number} of webhook {id} has no attempt {attempt} on record.");
         // 0 is none, too.
         let attempt = u32::try_from(attempt).unwrap_or(0);
-        let found = self.store.attempts(caller.merchant_id, id, number, attempt.saturating_sub(1), 1).await;
+        let found = self.store.attempts(self.within(caller, id).await?, id, number, attempt.saturating_sub(1), 1).await;
         let own = |found: Vec<Attempt>| found.into_iter().find(|found| found.attempt == attempt);
         let found = found.and_then(|found| own(found).ok_or(StoreError::NoAttempt));
         found.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
@@ -241,7 +241,7 @@ impl Service {
         };
         let (after, limit) =
             checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let found = self.store.attempts(caller.merchant_id, id, number, after, limit).await;
+        let found = self.store.attempts(self.within(caller, id).await?, id, number, after, limit).await;
         found.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -258,11 +258,11 @@ impl Service {
         let (mut caller, mut webhook) = (caller.clone(), self.get_webhook(caller, id).await?);
         if webhook.spec.delivery_mode == DeliveryMode::Pull && after > webhook.acknowledged_through {
             caller.check(Permission::WebhookWrite)?;
-            let acknowledged = self.store.acknowledge(caller.by(), id, after).await;
+            let acknowledged = self.store.acknowledge(self.by_within(&caller, id).await?, id, after).await;
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
         if webhook.last_increment_id <= after && !wait.is_zero() {
-            let place = self.waiting_pulls.take(caller.merchant_id);
+            let place = self.waiting_pulls.take(caller.merchant());
             let _place = place.map_err(|fault| self.refused(Limit::WaitingPulls, fault))?;
             let mut is_closing = self.is_closing.subscribe();
             tokio::select! {
@@ -308,7 +308,8 @@ impl Service {
             && last > webhook.pulled_through
             && caller.permissions.allow(Permission::WebhookWrite)
         {
-            let noted = self.store.hand_out(caller.by(), webhook.webhook_id, last).await;
+            let by = self.by_within(&caller, webhook.webhook_id).await?;
+            let noted = self.store.hand_out(by, webhook.webhook_id, last).await;
             noted.map_err(|cause| about(webhook.webhook_id, CHANGE.fault(cause)))?;
         }
         Ok(())

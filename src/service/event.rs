@@ -1,10 +1,14 @@
 //! Publishing.
 
-use super::auth::Caller;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::caller::Caller;
 use super::{Failures, Service};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{EventId, WebhookId};
+use crate::domain::labels::Labels;
 use crate::domain::message_schema::Mismatch;
 use crate::domain::page::{Slice, read_sort};
 use crate::domain::time::Timestamp;
@@ -27,6 +31,8 @@ pub struct EventDraft {
     pub idempotency_key: Option<String>,
     /// Of which trace it is a part; what is not valid counts as nothing.
     pub traceparent: Option<String>,
+    /// For whom it is.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// Which events, as a caller says it.
@@ -92,9 +98,10 @@ impl Service {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let checked = self.check_events(caller.merchant_id, events).await;
+        let by = caller.by()?;
+        let checked = self.check_events(by.merchant, events).await;
         let (events, mismatches) = checked.map_err(|fault| fault.or_refused(FaultCode::EventRefused))?;
-        let receipts = self.store.publish(caller.by(), events).await.map_err(|cause| PUBLISH.fault(cause))?;
+        let receipts = self.store.publish(by, events).await.map_err(|cause| PUBLISH.fault(cause))?;
         self.metrics.events.inc_by(receipts.len() as u64);
         let published = receipts.into_iter().zip(mismatches);
         Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())
@@ -114,7 +121,7 @@ impl Service {
         });
         let slice = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let filter = self.selected_events(caller, selection).await?;
-        let found = self.store.events(caller.merchant_id, filter, slice).await;
+        let found = self.store.events(caller.everywhere()?, filter, slice).await;
         found.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -122,7 +129,7 @@ impl Service {
     pub async fn count_events(&self, caller: &Caller, selection: EventSelection) -> Result<u64, Fault> {
         caller.check(Permission::WebhookRead)?;
         let filter = self.selected_events(caller, selection).await?;
-        let count = self.store.count_events(caller.merchant_id, filter).await;
+        let count = self.store.count_events(caller.everywhere()?, filter).await;
         count.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -147,7 +154,7 @@ impl Service {
         };
         let (filter, key) = check().map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let Some(key) = key else { return Ok(filter) };
-        let keyed = self.store.keyed_event(caller.merchant_id, key).await;
+        let keyed = self.store.keyed_event(caller.everywhere()?, key).await;
         // No event has the number 0.
         let only = keyed.map_err(|cause| Failures::LOOK_UP.fault(cause))?.unwrap_or(EventId(0));
         Ok(EventFilter { only: Some(only), ..filter })
@@ -157,14 +164,14 @@ impl Service {
     /// fault 114.
     pub async fn get_event(&self, caller: &Caller, id: EventId) -> Result<EventStory, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.event(caller.merchant_id, id, self.config.list_limit_max).await;
+        let found = self.store.event(caller.everywhere()?, id, self.config.list_limit_max).await;
         found.map_err(|cause| match Failures::LOOK_UP.fault(cause) {
             fault if fault.code == FaultCode::NoEvent => fault.detail(format!("There is no event {id}, or no more.")),
             fault => fault,
         })
     }
 
-    /// Which webhooks an event of that topic would reach, and why not the
+    /// Which webhooks an event of that topic, and with these labels, would reach, and why not the
     /// others, in the order of their ids; nothing is published. With a message,
     /// fails as [`Self::publish`] would at it: with fault 107.
     pub async fn explain(
@@ -172,20 +179,23 @@ impl Service {
         caller: &Caller,
         topic: &str,
         message: Option<&str>,
+        labels: Option<BTreeMap<String, String>>,
     ) -> Result<Vec<Explanation>, Fault> {
         caller.check(Permission::WebhookRead)?;
         let invalid = |violation: Violation| violation.into_fault(FaultCode::InvalidEvent);
+        let labels = labels.map(Labels::try_new).transpose().map_err(invalid)?;
         let topic = Topic::try_new(topic).map_err(invalid)?;
         if let Some(message) = message {
             let (topic, message) = (topic.to_string(), message.into());
-            let draft = EventDraft { topic, message, created_at: None, idempotency_key: None, traceparent: None };
+            let draft =
+                EventDraft { topic, message, created_at: None, idempotency_key: None, traceparent: None, labels: None };
             let (now, depth_max) = (self.clock.now(), self.config.message_depth_max);
             let is_long = draft.message.len() > READ_AT_ONCE_MAX;
             let check = move || check_draft(draft, now, depth_max, None).map_err(invalid);
             let event = if is_long { self.apart(caller, check).await?? } else { check()? };
-            self.check_events(caller.merchant_id, vec![event]).await.map_err(without_index)?;
+            self.check_events(caller.merchant(), vec![event]).await.map_err(without_index)?;
         }
-        self.pick_webhooks(caller, |webhook| Some(Explanation::new(webhook, &topic))).await
+        self.pick_webhooks(caller, |webhook| Some(Explanation::new(webhook, &topic, labels.as_ref()))).await
     }
 }
 
@@ -220,13 +230,16 @@ pub enum Reach {
     Disabled,
     /// It is not numbered, for the webhook is off.
     Inactive,
+    /// It is not numbered, for a label of the webhook is none of its own.
+    LabelsDiffer,
     /// It is not numbered, for nothing in the webhook's list matches.
     NotSubscribed,
 }
 
 impl Reach {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Delivered, Self::Pulled, Self::Disabled, Self::Inactive, Self::NotSubscribed];
+    pub const ALL: [Self; 6] =
+        [Self::Delivered, Self::Pulled, Self::Disabled, Self::Inactive, Self::LabelsDiffer, Self::NotSubscribed];
 
     /// Its name on the wire.
     pub fn name(self) -> &'static str {
@@ -235,6 +248,7 @@ impl Reach {
             Self::Pulled => "pulled",
             Self::Disabled => "disabled",
             Self::Inactive => "inactive",
+            Self::LabelsDiffer => "labels_differ",
             Self::NotSubscribed => "not_subscribed",
         }
     }
@@ -246,11 +260,12 @@ impl Reach {
 }
 
 impl Explanation {
-    fn new(webhook: &Webhook, topic: &Topic) -> Self {
+    fn new(webhook: &Webhook, topic: &Topic, labels: Option<&Labels>) -> Self {
         let spec = &webhook.spec;
         let pattern = spec.topics.list().iter().find(|pattern| pattern.matches(topic)).map(ToString::to_string);
         let reach = match &pattern {
             None => Reach::NotSubscribed,
+            Some(_) if labels.is_some_and(|labels| !spec.labels.are_all_in(labels)) => Reach::LabelsDiffer,
             Some(_) if !spec.is_active => Reach::Inactive,
             Some(_) if webhook.disabled.is_some() => Reach::Disabled,
             Some(_) if spec.delivery_mode == DeliveryMode::Pull => Reach::Pulled,
@@ -288,6 +303,7 @@ fn check_draft(
         message: Message::try_new_within(&draft.message, depth_max)?,
         created_at,
         idempotency_key: draft.idempotency_key.map(|text| IdempotencyKey::try_new(&text)).transpose()?,
+        labels: draft.labels.map(Labels::try_new).transpose()?.map(Arc::new),
         trace: draft.traceparent.and_then(|text| TraceParent::try_new(text.as_bytes())).or(trace),
     })
 }

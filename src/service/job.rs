@@ -1,6 +1,6 @@
 //! Watching bulk work, and calling it off.
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::webhook::UPDATE;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
@@ -29,7 +29,22 @@ impl Service {
     /// One job; fails with fault 123.
     pub async fn get_job(&self, caller: &Caller, id: JobId) -> Result<Job, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.job(caller.merchant_id, id).await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
+        self.job(caller, id).await
+    }
+
+    /// The same, for whoever may change it. One that is not of a webhook within the caller's reach is
+    /// not there.
+    async fn job(&self, caller: &Caller, id: JobId) -> Result<Job, Fault> {
+        let job = self.store.job(caller.merchant(), id).await;
+        let job = job.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        let is_reached = match job.webhook_id {
+            None => caller.confinement().is_none(),
+            Some(webhook) => match self.within(caller, webhook).await {
+                Err(fault) if fault.code == FaultCode::NoWebhook => false,
+                found => found.map(|_| true)?,
+            },
+        };
+        if is_reached { Ok(job) } else { Err(about(id, FaultCode::NoJob.into())) }
     }
 
     /// The merchant's jobs in the order of their ids. Fails with fault 111.
@@ -44,14 +59,17 @@ impl Service {
             Ok(Slice { after: after.map(JobId), order, limit })
         });
         let slice = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        self.store.jobs(caller.merchant_id, slice).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+        self.store.jobs(caller.everywhere()?, slice).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// Has no more of a job done, and returns it; what it has done stands. One
     /// that has ended stays as it is. Fails with fault 112 or 123.
     pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        self.store.cancel_job(caller.by(), id).await.map_err(|cause| about(id, UPDATE.fault(cause)))
+        if caller.confinement().is_some() {
+            self.job(caller, id).await?;
+        }
+        self.store.cancel_job(caller.author(), id).await.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 }
 

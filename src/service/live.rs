@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::places::Place;
 use super::webhook::about;
 use super::{Failures, Service};
@@ -86,7 +86,11 @@ impl Service {
             return Err(selection(problem).into_fault(FaultCode::InvalidSelection));
         }
         // First the watch, then the look: what is committed between is in both.
-        let watch = self.store.feed().watch_deliveries(caller.merchant_id, webhook, self.config.backlog_max);
+        let merchant = match webhook {
+            Some(id) => self.within(caller, id).await?,
+            None => caller.everywhere()?,
+        };
+        let watch = self.store.feed().watch_deliveries(merchant, webhook, self.config.backlog_max);
         self.hear(caller).await?;
         let _older = watch.take();
         if let Some(id) = webhook {
@@ -126,7 +130,8 @@ impl Service {
             let problem = "is of no event yet; was it one of another store?";
             return Err(invalid(Violation::new("after_event_id", problem)));
         }
-        let watch = self.store.feed().watch_events(caller.merchant_id, topics.clone(), after, self.config.backlog_max);
+        let watch =
+            self.store.feed().watch_events(caller.everywhere()?, topics.clone(), after, self.config.backlog_max);
         self.hear(caller).await?;
         let _older = watch.take();
         Ok(EventFeed { watcher, watch, topics, waiting: VecDeque::new(), missed: None })
@@ -134,12 +139,12 @@ impl Service {
 
     /// Has the feed tell of whatever is committed of the caller's merchant.
     async fn hear(&self, caller: &Caller) -> Result<(), Fault> {
-        self.store.hear(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+        self.store.hear(caller.merchant()).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     fn watcher(self: &Arc<Self>, caller: &Caller) -> Result<Watcher, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let place = self.watchers.take(caller.merchant_id);
+        let place = self.watchers.take(caller.merchant());
         let place = place.map_err(|fault| self.refused(Limit::Subscriptions, fault))?;
         let checked_at = self.clock.now();
         Ok(Watcher { service: Arc::clone(self), caller: caller.clone(), checked_at, _place: place })
@@ -189,6 +194,10 @@ impl DeliveryFeed {
     pub async fn next(&mut self) -> Result<Vec<DeliveryNews>, Fault> {
         loop {
             self.watcher.check().await?;
+            if let Some(id) = self.webhook {
+                // Its labels may have changed.
+                self.watcher.service.within(&self.watcher.caller, id).await?;
+            }
             if let Some(id) = self.webhook
                 && let Some(span) = self.watch.next_page(DELIVERIES_PER_PAGE as i64)
             {
@@ -209,7 +218,7 @@ impl DeliveryFeed {
                 continue;
             }
             let page = self.waiting.drain(..DELIVERIES_PER_PAGE.min(self.waiting.len())).collect();
-            let found = self.watcher.service.store.statuses(self.watcher.caller.merchant_id, page).await;
+            let found = self.watcher.service.store.statuses(self.watcher.caller.merchant(), page).await;
             let mut found = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
             found.retain(|status| self.told.is_news(&status.delivery));
             if !found.is_empty() {
@@ -307,7 +316,7 @@ impl EventFeed {
             }
             let page = self.waiting.iter().take(EVENTS_PER_PAGE).copied().collect();
             let found =
-                self.watcher.service.store.published(self.watcher.caller.merchant_id, page, PAGE_BYTES_MAX).await;
+                self.watcher.service.store.published(self.watcher.caller.everywhere()?, page, PAGE_BYTES_MAX).await;
             let (found, looked_at) = found.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
             self.waiting.drain(..looked_at);
             if !found.is_empty() {
@@ -324,7 +333,7 @@ impl EventFeed {
             self.missed = news.missed;
             return Ok(());
         };
-        let (merchant, topics) = (self.watcher.caller.merchant_id, self.topics.clone());
+        let (merchant, topics) = (self.watcher.caller.everywhere()?, self.topics.clone());
         let read = self.watcher.service.store.event_ids(merchant, topics, next.after).await;
         let read = read.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         self.watch.has_read(next, &read);

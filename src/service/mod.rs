@@ -4,6 +4,7 @@
 mod attempts;
 pub mod audit;
 pub mod auth;
+pub mod caller;
 pub mod delivery;
 pub mod event;
 pub mod health;
@@ -19,6 +20,7 @@ mod schemas;
 pub mod search;
 pub mod survey;
 mod telling;
+pub mod token;
 pub mod topic;
 pub mod user;
 pub mod webhook;
@@ -39,7 +41,7 @@ use self::telling::Telling;
 use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::id::UserId;
+use crate::domain::id::{TokenId, UserId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::{Limit, Metrics};
@@ -90,6 +92,8 @@ pub struct Config {
     pub stranger_calls_burst_max: u32,
     /// The most users that a merchant may be given by a call.
     pub users_max: u32,
+    /// The most tokens of a merchant that have not ended.
+    pub tokens_max: u32,
     /// The most webhooks a merchant may have.
     pub webhooks_max: u32,
     /// The most topics a merchant's catalogue may have.
@@ -140,7 +144,7 @@ pub struct Service {
     clock: Clock,
     started_at: Timestamp,
     failed_logins: FailedLogins,
-    call_rate: Option<CallRate<UserId>>,
+    call_rate: Option<CallRate<(UserId, Option<TokenId>)>>,
     stranger_rate: Option<CallRate<Origin>>,
     watchers: Arc<Places>,
     waiting_pulls: Arc<Places>,
@@ -354,6 +358,9 @@ impl Failures {
             StoreError::NoJob => Fault::new(FaultCode::NoJob),
             StoreError::NoTopic => Fault::new(FaultCode::NoTopic),
             StoreError::NoUser => Fault::new(FaultCode::NoUser),
+            StoreError::NoToken => Fault::new(FaultCode::NoToken),
+            StoreError::TokenQuota { max } => Fault::new(self.refused)
+                .detail(format!("The merchant has {max} tokens, the most it may have. Revoke one first, or have tokens_max raised.")),
             StoreError::NameTaken => Fault::new(self.refused)
                 .detail("There is a user of that name already, or there was one that was revoked; take another name."),
             StoreError::DemoKey => Fault::new(self.refused)
@@ -414,6 +421,7 @@ impl Failures {
                         | FaultCode::DeliveryNotChanged
                         | FaultCode::TopicNotChanged
                         | FaultCode::UserNotChanged
+                        | FaultCode::TokenNotChanged
                 ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::webhook::about;
 use super::{Failures, Service};
 use crate::domain::delivery::{AttemptFilter, AttemptKey, Backlog};
 use crate::domain::event::{Event, EventFilter};
 use crate::domain::fault::Fault;
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::policy::Batching;
 use crate::domain::topic::Topic;
@@ -47,7 +47,7 @@ impl Service {
         limit: usize,
     ) -> Result<Vec<AttemptKey>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.attempt_keys(caller.merchant_id, id, filter, after, limit).await;
+        let found = self.store.attempt_keys(self.within(caller, id).await?, id, filter, after, limit).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -88,7 +88,7 @@ impl Service {
         id: WebhookId,
         after: &mut IncrementId,
     ) -> Result<Option<Vec<IncrementId>>, Fault> {
-        let found = self.store.forgotten(caller.merchant_id, id, *after).await;
+        let found = self.store.forgotten(self.within(caller, id).await?, id, *after).await;
         let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         *after = found.last().copied().unwrap_or(*after);
         Ok(Some(found).filter(|found| !found.is_empty()))
@@ -105,7 +105,7 @@ impl Service {
         bytes_max: usize,
     ) -> Result<(Vec<LoggedAttempt>, usize), Fault> {
         caller.check(Permission::WebhookRead)?;
-        let found = self.store.logged_attempts(caller.merchant_id, id, keys, bytes_max).await;
+        let found = self.store.logged_attempts(self.within(caller, id).await?, id, keys, bytes_max).await;
         found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -127,7 +127,7 @@ impl Service {
     /// What is to be sent to a webhook, and when. Fails with fault 103.
     pub async fn backlog(&self, caller: &Caller, id: WebhookId) -> Result<Backlog, Fault> {
         caller.check(Permission::WebhookRead)?;
-        let backlog = self.store.backlog(caller.merchant_id, id, self.clock.now()).await;
+        let backlog = self.store.backlog(self.within(caller, id).await?, id, self.clock.now()).await;
         backlog.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
@@ -135,7 +135,7 @@ impl Service {
     /// next, as many as go out in one request; `None` if there are none.
     pub async fn preview(&self, caller: &Caller, webhook: &Webhook, topic: &Topic) -> Result<Option<Preview>, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let waiting = self.first_parcels(caller, webhook, topic).await;
+        let waiting = self.first_parcels(caller.everywhere()?, webhook, topic).await;
         let mut waiting = waiting.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
         let batching = webhook.spec.batch;
         let count = match head(&waiting, batching, Growth::Impossible, self.clock.now()) {
@@ -159,7 +159,7 @@ impl Service {
     /// many as a lane would load for one request.
     async fn first_parcels(
         &self,
-        caller: &Caller,
+        merchant: MerchantId,
         webhook: &Webhook,
         topic: &Topic,
     ) -> Result<VecDeque<Parcel>, StoreError> {
@@ -167,9 +167,9 @@ impl Service {
         let limit = webhook.spec.batch.map_or(1, Batching::max_events);
         let filter = EventFilter { topics: Some(topic.into()), ..EventFilter::default() };
         let slice = Slice { after: None, order: Order::Ascending, limit };
-        let ids = self.store.events(caller.merchant_id, filter, slice).await?;
+        let ids = self.store.events(merchant, filter, slice).await?;
         let ids = ids.into_iter().map(|event| event.event_id).collect();
-        let (published, _) = self.store.published(caller.merchant_id, ids, BATCH_BYTES_MAX).await?;
+        let (published, _) = self.store.published(merchant, ids, BATCH_BYTES_MAX).await?;
         let (mut next, now) = (webhook.last_increment_id, self.clock.now());
         let parcel = |event: Event| {
             next = next.next();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::delivery::{CHANGE, DeliverySelection, about_number, check_selection};
 use super::event::read_time;
 use super::webhook::{UPDATE, about};
@@ -87,10 +87,11 @@ impl Service {
     /// webhook those before it go first. Fails with fault 103, 110 or 113.
     pub async fn retry_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let retried = self.store.alter_delivery(caller.by(), id, number, DeliveryAlteration::Retry).await;
+        let retried =
+            self.store.alter_delivery(self.by_within(caller, id).await?, id, number, DeliveryAlteration::Retry).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         let delivery = self.delivery(caller, id, number).await?;
-        let webhook = self.store.webhook(caller.merchant_id, id).await;
+        let webhook = self.store.webhook(caller.merchant(), id).await;
         let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         let is_first = match webhook.spec.delivery_mode {
             DeliveryMode::Parallel => true,
@@ -114,7 +115,7 @@ impl Service {
     ) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
         let what = DeliveryAlteration::Cancel { whole_batch };
-        let cancelled = self.store.alter_delivery(caller.by(), id, number, what).await;
+        let cancelled = self.store.alter_delivery(self.by_within(caller, id).await?, id, number, what).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         self.delivery(caller, id, number).await
     }
@@ -126,7 +127,8 @@ impl Service {
     /// it was forgotten before, or 113.
     pub async fn forget_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let forgotten = self.store.alter_delivery(caller.by(), id, number, DeliveryAlteration::Forget).await;
+        let forgotten =
+            self.store.alter_delivery(self.by_within(caller, id).await?, id, number, DeliveryAlteration::Forget).await;
         forgotten.map_err(|cause| match CHANGE.fault(cause) {
             fault if fault.code == FaultCode::NoDelivery => {
                 fault.detail(format!("Webhook {id} has given out no number {number}, or has forgotten it."))
@@ -142,7 +144,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let (span, filter) =
             check_replay(replay).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let replayed = self.store.replay(caller.by(), id, span, filter).await;
+        let replayed = self.store.replay(self.by_within(caller, id).await?, id, span, filter).await;
         replayed.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -158,7 +160,11 @@ impl Service {
         });
         let filter = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let id = webhook_id.map(WebhookId);
-        let queued = self.store.retry_many(caller.by(), id, filter).await;
+        let by = match id {
+            Some(id) => self.by_within(caller, id).await?,
+            None => caller.by()?,
+        };
+        let queued = self.store.retry_many(by, id, filter).await;
         queued.map_err(|cause| match id {
             Some(id) => about(id, UPDATE.fault(cause)),
             None => UPDATE.fault(cause),
@@ -177,7 +183,7 @@ impl Service {
             Ok(EventFilter { topics, since: read_time("since", since)?, until: read_time("until", until)?, only: None })
         };
         let filter = checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let queued = self.store.backfill(caller.by(), id, filter).await;
+        let queued = self.store.backfill(self.by_within(caller, id).await?, id, filter).await;
         queued.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -190,7 +196,8 @@ impl Service {
         let check = move || Message::try_new_within(&message, depth_max);
         let message = if is_long { self.apart(caller, check).await? } else { check() };
         let message = message.map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
-        let webhook = self.store.webhook(caller.merchant_id, id).await;
+        let by = self.by_within(caller, id).await?;
+        let webhook = self.store.webhook(by.merchant, id).await;
         let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         if webhook.spec.delivery_mode == DeliveryMode::Pull {
             return Err(Fault::new(FaultCode::WebhookNotChanged)
@@ -201,16 +208,16 @@ impl Service {
                 .detail("The server was started with --paused, and sends nothing until it is started without."));
         }
         // Whichever node sends it, what comes of it is heard here.
-        let _wanted = self.store.feed().want(caller.merchant_id);
-        self.store.hear(caller.merchant_id).await.map_err(|cause| about(id, UPDATE.fault(cause)))?;
-        let tested = self.store.test(caller.by(), id, message).await;
+        let _wanted = self.store.feed().want(by.merchant);
+        self.store.hear(by.merchant).await.map_err(|cause| about(id, UPDATE.fault(cause)))?;
+        let tested = self.store.test(by, id, message).await;
         let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
 
         let deadline = tokio::time::Instant::now() + webhook.spec.timeouts().total + TEST_PATIENCE;
         let mut is_closing = self.is_closing.subscribe();
         let attempt = loop {
             let recorded = self.store.waits().next_attempt(id, number);
-            let attempts = self.store.attempts(caller.merchant_id, id, number, 0, 1).await;
+            let attempts = self.store.attempts(by.merchant, id, number, 0, 1).await;
             let attempts = attempts.map_err(|cause| about_number(id, number, Failures::LOOK_UP.fault(cause)))?;
             if let Some(first) = attempts.into_iter().next() {
                 break Some(first);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::{Failures, Service};
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec, Validation};
 use crate::domain::event::NewEvent;
@@ -80,7 +80,7 @@ impl Service {
             Ok((filter, Slice { after, order, limit }))
         });
         let (filter, slice) = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let found = self.store.topics(caller.merchant_id, filter, slice).await;
+        let found = self.store.topics(caller.merchant(), filter, slice).await;
         found.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -89,7 +89,7 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let filter =
             check_selection(selection).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let count = self.store.count_topics(caller.merchant_id, filter).await;
+        let count = self.store.count_topics(caller.merchant(), filter).await;
         count.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
@@ -110,7 +110,7 @@ impl Service {
         let spec = Topic::try_new(topic).and_then(|topic| TopicSpec::try_new(topic, said));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))?;
         let topic = spec.topic.clone();
-        let registered = self.store.register_topic(caller.by(), spec, self.config.topics_max).await;
+        let registered = self.store.register_topic(caller.by()?, spec, self.config.topics_max).await;
         registered.map_err(|cause| about(&topic, cause))
     }
 
@@ -124,7 +124,7 @@ impl Service {
     ) -> Result<CatalogueEntry, Fault> {
         caller.check(Permission::Admin)?;
         let topic = check_topic(topic)?;
-        let updated = self.store.update_topic(caller.by(), topic.clone(), changes).await;
+        let updated = self.store.update_topic(caller.by()?, topic.clone(), changes).await;
         updated.map_err(|cause| about(&topic, cause))
     }
 
@@ -133,14 +133,14 @@ impl Service {
     pub async fn remove_topic(&self, caller: &Caller, topic: &str) -> Result<(), Fault> {
         caller.check(Permission::Admin)?;
         let topic = check_topic(topic)?;
-        let removed = self.store.remove_topic(caller.by(), topic.clone()).await;
+        let removed = self.store.remove_topic(caller.by()?, topic.clone()).await;
         removed.map_err(|cause| about(&topic, cause))
     }
 
     /// Reads a schema, which takes too long for a thread that others wait for.
     /// Fails with fault 117.
     pub async fn read_schema(&self, caller: &Caller, text: Box<str>) -> Result<SchemaText, Fault> {
-        let read = self.with_schemas(caller.merchant_id, move || SchemaText::try_new(&text)).await?;
+        let read = self.with_schemas(caller.merchant(), move || SchemaText::try_new(&text)).await?;
         read.map_err(|violation| violation.into_fault(FaultCode::InvalidTopic))
     }
 

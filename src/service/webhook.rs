@@ -1,19 +1,22 @@
 //! Registering webhooks.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::auth::Caller;
+use super::caller::Caller;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::WebhookId;
 use crate::domain::identity::ClientIdentity;
+use crate::domain::labels::Labels;
 use crate::domain::page::{Order, Slice, read_sort};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
+use crate::domain::token::Confinement;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
@@ -43,6 +46,8 @@ pub struct WebhookSelection {
     pub is_disabled: Option<bool>,
     /// Only those that are doing so, by its name.
     pub health: Option<String>,
+    /// Only those with all of these labels.
+    pub labels: Option<BTreeMap<String, String>>,
 }
 
 /// Which part of a list of webhooks, as a caller says it.
@@ -66,11 +71,12 @@ struct Chosen {
     is_active: Option<bool>,
     is_disabled: Option<bool>,
     health: Option<Health>,
+    labels: Labels,
 }
 
 impl Chosen {
     fn try_new(selection: WebhookSelection) -> Result<Self, Violation> {
-        let WebhookSelection { topic, is_active, is_disabled, health } = selection;
+        let WebhookSelection { topic, is_active, is_disabled, health, labels } = selection;
         let health = health.map(|name| {
             Health::from_name(&name).ok_or_else(|| {
                 let known = Health::ALL.map(Health::name).join(", ");
@@ -78,11 +84,13 @@ impl Chosen {
             })
         });
         let topic = topic.map(|topic| Topic::try_new(&topic)).transpose()?;
-        Ok(Self { topic, is_active, is_disabled, health: health.transpose()? })
+        let labels = Labels::try_new(labels.unwrap_or_default())?;
+        Ok(Self { topic, is_active, is_disabled, health: health.transpose()?, labels })
     }
 
     fn is_everything(&self) -> bool {
-        self.topic.is_none() && self.is_active.is_none() && self.is_disabled.is_none() && self.health.is_none()
+        let Self { topic, is_active, is_disabled, health, labels } = self;
+        topic.is_none() && is_active.is_none() && is_disabled.is_none() && health.is_none() && labels.is_empty()
     }
 
     fn admits(&self, webhook: &Webhook) -> bool {
@@ -90,6 +98,7 @@ impl Chosen {
             && self.is_active.is_none_or(|wanted| wanted == webhook.spec.is_active)
             && self.is_disabled.is_none_or(|wanted| wanted == webhook.disabled.is_some())
             && self.health.is_none_or(|wanted| wanted == webhook.health())
+            && self.labels.are_all_in(&webhook.spec.labels)
     }
 }
 
@@ -131,7 +140,7 @@ impl Service {
             let read = self.webhooks_behind(caller, Slice { after, order, limit: at_once }).await?;
             after = read.last().map(|webhook| webhook.webhook_id);
             let is_last = read.len() < at_once as usize;
-            found.extend(read.into_iter().filter(|webhook| chosen.admits(webhook)));
+            found.extend(read.into_iter().filter(|webhook| caller.reaches(webhook) && chosen.admits(webhook)));
             found.truncate(limit);
             if is_last || found.len() == limit {
                 return Ok(found);
@@ -189,18 +198,32 @@ impl Service {
     /// many as are read at once; none, if there are no more.
     pub async fn next_webhooks(&self, caller: &Caller, after: Option<WebhookId>) -> Result<Vec<Webhook>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.webhooks_behind(caller, Slice { after, order: Order::Ascending, limit: READ_AT_ONCE }).await
+        let mut after = after;
+        loop {
+            let slice = Slice { after, order: Order::Ascending, limit: READ_AT_ONCE };
+            let mut read = self.webhooks_behind(caller, slice).await?;
+            after = read.last().map(|webhook| webhook.webhook_id);
+            read.retain(|webhook| caller.reaches(webhook));
+            if after.is_none() || !read.is_empty() {
+                return Ok(read);
+            }
+        }
     }
 
+    /// Webhooks of the merchant, those too that the caller does not reach.
+
     async fn webhooks_behind(&self, caller: &Caller, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, Fault> {
-        let read = self.store.webhooks(caller.merchant_id, slice).await;
+        let read = self.store.webhooks(caller.merchant(), slice).await;
         read.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// The ids of all webhooks of the merchant, in their order.
     pub async fn webhook_ids(&self, caller: &Caller) -> Result<Vec<WebhookId>, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.webhook_ids(caller.merchant_id).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
+        if caller.confinement().is_some() {
+            return self.pick_webhooks(caller, |webhook| Some(webhook.webhook_id)).await;
+        }
+        self.store.webhook_ids(caller.everywhere()?).await.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
     /// How many webhooks the merchant has. Fails with fault 111.
@@ -225,13 +248,18 @@ impl Service {
     /// How a webhook is doing. Fails with fault 103.
     pub async fn webhook_stats(&self, caller: &Caller, id: WebhookId) -> Result<WebhookStats, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.stats(caller.merchant_id, id).await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
+        self.store
+            .stats(self.within(caller, id).await?, id)
+            .await
+            .map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
     }
 
     /// One webhook; fails with fault 103.
     pub async fn get_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookRead)?;
-        self.store.webhook(caller.merchant_id, id).await.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))
+        let found = self.store.webhook(caller.merchant(), id).await;
+        let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+        if caller.reaches(&found) { Ok(found) } else { Err(about(id, FaultCode::NoWebhook.into())) }
     }
 
     /// What anybody may know of a webhook: by which public keys its deliveries are verified now, its
@@ -250,11 +278,16 @@ impl Service {
         defaults: WebhookDefaults,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
+        if let Some(Confinement::Webhooks(_)) = caller.confinement() {
+            return Err(Fault::new(FaultCode::AccessDenied)
+                .detail("The token is confined to webhooks that there are, and makes no others."));
+        }
         let spec = self.check(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
+        let spec = spec.and_then(|spec| Ok(WebhookSpec { labels: caller.labelled(spec.labels.clone())?, ..spec }));
         let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
-        let created = self.store.create_webhook(caller.by(), spec, self.config.webhooks_max).await;
+        let created = self.store.create_webhook(caller.author(), spec, self.config.webhooks_max).await;
         let created = created.map_err(|cause| CREATE.fault(cause))?;
-        self.telling.webhook_changed(caller.by(), &caller.merchant_code, created.webhook_id, "made");
+        self.telling.webhook_changed(caller.author(), &caller.merchant_code, created.webhook_id, "made");
         Ok(created)
     }
 
@@ -264,10 +297,12 @@ impl Service {
         &self,
         caller: &Caller,
         id: WebhookId,
-        changes: WebhookChanges,
+        mut changes: WebhookChanges,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        self.check(&changes).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        let labels = changes.labels.take().map(|labels| caller.labelled(labels)).transpose();
+        let checked = labels.and_then(|labels| self.check(&changes).map(|()| labels));
+        changes.labels = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
         self.alter_webhook(caller, id, Alteration::Update(Box::new(changes))).await
     }
 
@@ -313,9 +348,9 @@ impl Service {
             Alteration::Pause(false) => "resumed",
             Alteration::RotateSecret(..) => "given another secret",
         };
-        let altered = self.store.alter_webhook(caller.by(), id, what).await;
+        let altered = self.store.alter_webhook(self.by_within(caller, id).await?, id, what).await;
         let altered = altered.map_err(|cause| about(id, UPDATE.fault(cause)))?;
-        self.telling.webhook_changed(caller.by(), &caller.merchant_code, id, done);
+        self.telling.webhook_changed(caller.author(), &caller.merchant_code, id, done);
         Ok(altered)
     }
 
@@ -341,11 +376,11 @@ impl Service {
                 (WebhookSelector::Listing(pattern), missing)
             }
         };
-        match self.store.set_active(caller.by(), which, on).await {
+        match self.store.set_active(caller.author(), which, caller.confinement().cloned(), on).await {
             Ok(0) => Err(Fault::new(FaultCode::StatusNotChanged).detail(missing)),
             Ok(count) => {
                 self.telling.webhooks_switched(
-                    caller.by(),
+                    caller.author(),
                     &caller.merchant_code,
                     count as u64,
                     if on { "on" } else { "off" },
@@ -359,9 +394,9 @@ impl Service {
     /// Deletes a webhook; fails with fault 103, 104 or 105.
     pub async fn delete_webhook(&self, caller: &Caller, id: WebhookId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let deleted = self.store.delete_webhook(caller.by(), id).await;
+        let deleted = self.store.delete_webhook(self.by_within(caller, id).await?, id).await;
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))?;
-        self.telling.webhook_changed(caller.by(), &caller.merchant_code, id, "deleted");
+        self.telling.webhook_changed(caller.author(), &caller.merchant_code, id, "deleted");
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use super::nodes::Nodes;
 use super::outbox::Outbox;
 use super::resending::Resending;
 use super::surveyed::Surveyed;
+use super::tokens::Tokens;
 use super::watched::Watched;
 use super::webhooks::Webhooks;
 
@@ -28,6 +29,7 @@ use super::webhooks::Webhooks;
 /// disk.
 pub trait Store:
     Accounts
+    + Tokens
     + Webhooks
     + Catalogue
     + Events
@@ -44,6 +46,7 @@ pub trait Store:
 
 impl<T> Store for T where
     T: Accounts
+        + Tokens
         + Webhooks
         + Catalogue
         + Events

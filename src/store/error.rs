@@ -61,6 +61,15 @@ pub enum StoreError {
     /// The merchant has no such user, or it was revoked.
     #[error("no such user")]
     NoUser,
+    /// The merchant has no such token, or it is another user's.
+    #[error("no such token")]
+    NoToken,
+    /// The merchant has as many tokens as it may.
+    #[error("the merchant has {max} tokens, the most it may have")]
+    TokenQuota {
+        /// The most it may have.
+        max: u32,
+    },
     /// Another user is called so, or was.
     #[error("the name is given")]
     NameTaken,

@@ -43,6 +43,7 @@ mod sql;
 pub mod sqlite;
 pub mod surveyed;
 pub mod tending;
+pub mod tokens;
 mod trouble;
 mod upkeep;
 pub mod vault;
@@ -72,6 +73,7 @@ pub use self::postgres::{
 pub use self::resending::{DeliveryAlteration, Resending};
 pub use self::sqlite::{Config as FileConfig, Durability};
 pub use self::surveyed::Surveyed;
+pub use self::tokens::Tokens;
 pub use self::trouble::Trouble;
 pub use self::upkeep::Upkeep;
 pub use self::watched::Watched;

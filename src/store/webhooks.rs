@@ -12,6 +12,7 @@ use crate::domain::page::Slice;
 use crate::domain::signing::PublicKey;
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::Timestamp;
+use crate::domain::token::Confinement;
 use crate::domain::user::By;
 use crate::domain::webhook::{Webhook, WebhookSpec};
 use crate::store::error::StoreError;
@@ -59,10 +60,16 @@ pub trait Webhooks: Base {
     /// Switches webhooks on (which also lifts a disablement) or off, and says
     /// how many were selected. Many are several changes, in the order of their
     /// ids: if one fails, those before it stand, and asking again does the rest.
-    async fn set_active(&self, by: By, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
+    async fn set_active(
+        &self,
+        by: By,
+        which: WebhookSelector,
+        within: Option<Confinement>,
+        on: bool,
+    ) -> Result<usize, StoreError> {
         let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
         loop {
-            let switch = SetActive { by, which: Arc::clone(&which), on, after };
+            let switch = SetActive { by, which: Arc::clone(&which), within: within.clone(), on, after };
             let (selected, next) = change(self, by, switch).await?;
             count += selected;
             match next {

@@ -14,6 +14,7 @@ mod http_level;
 mod middleware;
 mod order;
 mod tenancy;
+mod tokens;
 mod topics;
 mod trouble;
 mod unsent;

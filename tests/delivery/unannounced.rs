@@ -68,7 +68,7 @@ impl Bench {
     }
 
     fn by(&self) -> By {
-        By { merchant: self.merchant, user: UserId(1), sender: None }
+        By { merchant: self.merchant, user: UserId(1), token: None, sender: None }
     }
 
     /// A webhook to what is published under this topic.
@@ -86,6 +86,7 @@ impl Bench {
             created_at: START,
             idempotency_key: None,
             trace: None,
+            labels: None,
         };
         self.store.publish(self.by(), vec![event]).await.unwrap();
     }

@@ -20,6 +20,7 @@ use tallyhook::domain::fingerprint::FingerprintKey;
 use tallyhook::domain::headers::ExtraHeaders;
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, Span, UserId, WebhookId};
 use tallyhook::domain::job::JobState;
+use tallyhook::domain::labels::Labels;
 use tallyhook::domain::page::{Order, Slice};
 use tallyhook::domain::policy::OwnTimeouts;
 use tallyhook::domain::retry::RetryPolicy;
@@ -310,7 +311,7 @@ impl<E: Engine> Bench<E> {
 
     /// Has the writer do a step of what it does beside the changes.
     pub async fn step(&self) {
-        self.store.set_active(by(self.other), WebhookSelector::All, true).await.unwrap();
+        self.store.set_active(by(self.other), WebhookSelector::All, None, true).await.unwrap();
     }
 
     /// So many events of a merchant that go nowhere yet.
@@ -352,7 +353,7 @@ impl<E: Engine> Bench<E> {
 
 /// The user of a merchant.
 pub fn by(merchant: MerchantId) -> By {
-    By { merchant, user: UserId(merchant.0), sender: None }
+    By { merchant, user: UserId(merchant.0), token: None, sender: None }
 }
 
 /// What was accepted from then on.
@@ -375,6 +376,7 @@ pub fn spec(topics: &str) -> WebhookSpec {
         secret_key: SecretKey::try_new("2RUJ8NXLnLRrAj3").unwrap(),
         signing_key: None,
         client_identity: None,
+        labels: Labels::default(),
         format: Format::Envelope,
         retry: RetryPolicy::Default,
         delivery_mode: DeliveryMode::Parallel,
@@ -394,6 +396,7 @@ pub fn event(topic: &str, message: &str, key: Option<&str>) -> NewEvent {
         created_at: START,
         idempotency_key: key.map(|key| IdempotencyKey::try_new(key).unwrap()),
         trace: None,
+        labels: None,
     }
 }
 

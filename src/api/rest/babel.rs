@@ -36,7 +36,7 @@ use crate::domain::secret::{SECRET_CHARS_MAX, SECRET_CHARS_MIN, SecretKey};
 use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::topic::{Patterns, TOPIC_WORD};
 use crate::domain::webhook::{Format, NAME_CHARS_MAX, Webhook, WebhookChanges, WebhookDefaults};
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// What a subscription retries unless it says otherwise, and how often.
 const RETRIES_DEFAULT: u32 = 10;

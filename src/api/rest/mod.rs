@@ -39,7 +39,7 @@ use crate::domain::fault::FaultCode;
 use crate::domain::request_id::Sender;
 use crate::metrics::Limit;
 use crate::service::Service;
-use crate::service::auth::{Caller, Credentials};
+use crate::service::caller::{Caller, Credentials};
 use crate::service::topic::{TopicPage, TopicSelection};
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};

@@ -16,7 +16,7 @@ use super::listing::{IntoReply, Reply};
 use super::refusal::Refusal;
 use crate::api::text;
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// Nothing: no path parameters, no query, or no body.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema, Serialize)]

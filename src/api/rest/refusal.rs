@@ -64,6 +64,7 @@ impl From<Fault> for Refusal {
             | FaultCode::NoTopic
             | FaultCode::NoUser
             | FaultCode::NoJob
+            | FaultCode::NoToken
             | FaultCode::InvalidPath => StatusCode::NOT_FOUND,
             FaultCode::InvalidWebhook
             | FaultCode::InvalidEvent
@@ -79,7 +80,8 @@ impl From<Fault> for Refusal {
             | FaultCode::WebhookNotChanged
             | FaultCode::DeliveryNotChanged
             | FaultCode::TopicNotChanged
-            | FaultCode::UserNotChanged => match is_temporary {
+            | FaultCode::UserNotChanged
+            | FaultCode::TokenNotChanged => match is_temporary {
                 true => StatusCode::SERVICE_UNAVAILABLE,
                 false => StatusCode::BAD_REQUEST,
             },

@@ -28,7 +28,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Pattern;
 use crate::domain::webhook::{Encoding, Format, Webhook, WebhookChanges, WebhookDefaults};
-use crate::service::auth::{Caller, Credentials};
+use crate::service::caller::{Caller, Credentials};
 
 /// The longest name and URL of a webhook, in characters.
 const NAME_CHARS_MAX: usize = 80;

@@ -31,7 +31,7 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::target::{TargetUrl, URL_CHARS_MAX};
 use crate::domain::webhook::{Format, Webhook, WebhookDefaults};
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::resend::Backfill;
 
 /// What webhooks can be sorted by.

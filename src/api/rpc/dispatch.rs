@@ -187,7 +187,7 @@ mod tests {
     use crate::api::rpc::envelope::read_body;
     use crate::api::rpc::fault::Codes;
     use crate::domain::request_id::{RequestId, Sender};
-    use crate::service::auth::Credentials;
+    use crate::service::caller::Credentials;
 
     /// The methods that the specification's examples call.
     fn specification() -> Dispatcher {

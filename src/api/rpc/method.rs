@@ -32,7 +32,7 @@ use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::request_id::Sender;
 use crate::domain::user::Permission;
 use crate::service::Service;
-use crate::service::auth::{Caller, Credentials};
+use crate::service::caller::{Caller, Credentials};
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 
@@ -509,7 +509,7 @@ impl Table {
             self.service.count_stranger(peer).map_err(own)?;
             None
         };
-        let payer = caller.as_ref().map_or(stranger, |caller| caller.merchant_id.into());
+        let payer = caller.as_ref().map_or(stranger, |caller| caller.into());
         if let Some(body) = &context.body {
             body.put_down_to(payer);
         }
@@ -562,7 +562,7 @@ impl Table {
         }
         let described = |fault| method.counted(method.described(fault));
         let is_long = args.as_ref().is_some_and(|args| args.get().len() > READ_AT_ONCE_MAX);
-        let (service, account, of) = (Arc::clone(&request.service), caller.merchant_id, Arc::clone(&table));
+        let (service, account, of) = (Arc::clone(&request.service), caller.merchant(), Arc::clone(&table));
         let prepare = move || of.methods[place].prepare(request, Some(caller), Args::of_call(args.as_deref()));
         let prepared =
             if is_long { service.apart(account, prepare).await.and_then(|prepared| prepared) } else { prepare() };

@@ -52,7 +52,7 @@ use super::{Config, accept_encoding, retry_after};
 use crate::domain::fault::Fault;
 use crate::domain::request_id::Sender;
 use crate::service::Service;
-use crate::service::auth::Credentials;
+use crate::service::caller::Credentials;
 use crate::work::budget::{Budget, Reservation};
 use crate::work::{Account, READ_AT_ONCE_MAX};
 

@@ -180,7 +180,7 @@ mod tests {
     use crate::api::rpc::sdk::{self, Label, Language};
     use crate::domain::fault::Fault;
     use crate::domain::user::Permission;
-    use crate::service::auth::Caller;
+    use crate::service::caller::Caller;
 
     #[derive(Deserialize, JsonSchema)]
     struct Params {

@@ -256,6 +256,7 @@ impl Story {
             created_at: Timestamp(1),
             idempotency_key: event.key.as_deref().map(|key| IdempotencyKey::try_new(key).unwrap()),
             trace: None,
+            labels: None,
         };
         let all: Vec<_> = events.iter().map(new).collect();
         self.tell(|| format!("publish by {merchant}: {events:?}"));
@@ -337,7 +338,7 @@ impl Story {
                 let on = self.world.rng.u8(..) < 170;
                 let which = Arc::new(WebhookSelector::All);
                 self.touch();
-                let set = SetActive { by: by(merchant), which, on, after: WebhookId(0) };
+                let set = SetActive { by: by(merchant), which, within: None, on, after: WebhookId(0) };
                 self.world.push(merchant, Cost::SMALL, set, |_| Told::Touched);
             }
             17..18 => {

@@ -575,7 +575,7 @@ impl World {
 
 /// On behalf of whoever acts for a merchant.
 pub fn by(merchant: MerchantId) -> By {
-    By { merchant, user: UserId(1), sender: None }
+    By { merchant, user: UserId(1), token: None, sender: None }
 }
 
 fn sorted<V>(map: std::collections::HashMap<WebhookId, V>) -> Vec<(WebhookId, V)> {

@@ -18,6 +18,7 @@ use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::standing::Standing;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
+use crate::domain::token::{Confinement, NewToken, Token};
 use crate::domain::topic::Patterns;
 use crate::domain::user::{By, Permissions, Profile};
 use crate::domain::webhook::{Webhook, WebhookSpec};
@@ -157,6 +158,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         client_identity,
         batch,
         expansions,
+        labels,
     } = &webhook.spec;
     let headers = extra_headers.as_str().lines().filter_map(|line| line.split_once(':'));
     let headers = headers.map(|(name, value)| (name.trim().to_owned(), key.print(value.trim()))).collect();
@@ -203,6 +205,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
             })),
         ),
         ("expansions", plain(Value::Object(expansions.collect()))),
+        ("labels", plain(json!(labels.pairs()))),
         ("is_paused", plain(json!(webhook.is_paused))),
         ("disabled_reason", plain(json!(webhook.disabled.map(|reason| reason.name())))),
     ])
@@ -288,6 +291,25 @@ pub fn new_user(user: &NewUserRow, key: FingerprintKey) -> Told {
     told.0.push(("api_key", Shown::Secret(key.print(api_key.0))));
     told.0.extend(self::profile(profile).0.into_iter().filter(|(_, shown)| *shown != Shown::Plain(Value::Null)));
     told
+}
+
+/// What is told of a token that is made.
+pub fn new_token(token: &NewToken, key: FingerprintKey) -> Told {
+    let NewToken { name, key: own, permissions, confinement, expires_at } = token;
+    let (webhooks, label) = match confinement {
+        None => (Value::Null, Value::Null),
+        Some(Confinement::Webhooks(ids)) => (ids.iter().map(|id| id.0).collect(), Value::Null),
+        Some(Confinement::Label(label)) => (Value::Null, json!({ label.name(): label.value() })),
+    };
+    let mut told = self::permissions(*permissions).with("name", name.as_str());
+    told.0.push(("key", Shown::Secret(key.print(own.0))));
+    let expires_at = json!(expires_at.map(Timestamp::rfc3339_ms));
+    told.with("webhooks", webhooks).with("label", label).with("expires_at", expires_at)
+}
+
+/// What is told of a token that is taken back.
+pub fn old_token(token: &Token) -> Told {
+    Told::of([("name", json!(token.name)), ("user", json!(token.user))])
 }
 
 /// A merchant that is made.

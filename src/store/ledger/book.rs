@@ -25,6 +25,7 @@ use super::terms::Terms;
 use super::turns::{Jobs, Turns};
 use super::wants::Wants;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
+use crate::domain::labels::Labels;
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::Webhook;
@@ -279,9 +280,15 @@ impl Book {
         self.webhooks.get(&id)
     }
 
-    /// The webhooks an event goes to.
-    pub fn matching(&self, merchant: MerchantId, topic: &Topic) -> Vec<WebhookId> {
-        self.index.matching(merchant, topic)
+    /// The webhooks an event goes to: those that subscribe to its topic and, if it has labels, all
+    /// of whose own are among them.
+    pub fn matching(&self, merchant: MerchantId, topic: &Topic, labels: Option<&Labels>) -> Vec<WebhookId> {
+        let mut matching = self.index.matching(merchant, topic);
+        if let Some(labels) = labels {
+            let agree = |entry: &Entry| entry.webhook.spec.labels.are_all_in(labels);
+            matching.retain(|id| self.webhooks.get(id).is_some_and(agree));
+        }
+        matching
     }
 
     /// Learns of a webhook that somebody else has made or changed.

@@ -17,12 +17,14 @@ use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::delivery::Outcome;
 use crate::domain::event::{Event, IdempotencyKey};
 use crate::domain::expansion::Expansion;
-use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, TokenId, UserId, WebhookId};
+use crate::domain::labels::Labels;
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
+use crate::domain::token::NewToken;
 use crate::domain::topic::Topic;
-use crate::domain::user::{Permissions, Profile};
+use crate::domain::user::{By, Permissions, Profile};
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::error::StoreError;
 
@@ -88,7 +90,7 @@ fn next(last: &mut i64, drawn: Option<&mut VecDeque<i64>>) -> Result<i64> {
 #[derive(Debug, Default)]
 pub struct Rows {
     /// New events.
-    pub events: Vec<Arc<Event>>,
+    pub events: Vec<NewEventRow>,
     /// New deliveries.
     pub numbered: Vec<NumberedRow>,
     /// Deliveries that stand otherwise than before.
@@ -113,6 +115,15 @@ impl Rows {
             + self.counters.len()
             + self.others.len()
     }
+}
+
+/// An event that is accepted.
+#[derive(Clone, Debug)]
+pub struct NewEventRow {
+    /// The event.
+    pub event: Arc<Event>,
+    /// For whom it is, which none of its receivers is told.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// A delivery that gets its number.
@@ -284,6 +295,10 @@ pub enum Other {
         /// Until when the old one counts.
         until: Timestamp,
     },
+    /// A new token, and whose.
+    NewToken(By, Box<NewToken>),
+    /// A token is taken back.
+    TokenRevoked(TokenId),
     /// A delivery has forgotten its event.
     Forgotten(WebhookId, IncrementId),
     /// Attempts are deleted, and what they were overwritten.

@@ -10,7 +10,7 @@ use super::choosing::{Bounds, choose, scan};
 use super::decision::{Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
 use super::numbering::Numbering;
-use super::wants::{Events, Wants};
+use super::wants::{EventFound, Events, Wants};
 use super::webhooks;
 use crate::domain::audit::{Action, Subject};
 use crate::domain::delivery::DeliveryFilter;
@@ -354,7 +354,13 @@ fn backfill(view: &View<'_>, out: &mut Decision, job: &mut Job) {
             && until.is_none_or(|until| at < until)
     };
     let (mut numbering, found) = (Numbering::default(), &view.loaded.events);
-    for event in found.iter().filter(|event| is_wanted(&event.topic, event.published_at)) {
+    let own = view.book.entry(job.webhook_id).map(|entry| &entry.webhook.spec.labels);
+    let is_for_it = |event: &EventFound| match (&event.labels, own) {
+        (Some(labels), Some(own)) => own.are_all_in(labels),
+        _ => true,
+    };
+    let is_wanted = |event: &&EventFound| is_wanted(&event.topic, event.published_at) && is_for_it(event);
+    for event in found.iter().filter(is_wanted) {
         let what = (event.event_id, &event.topic);
         let number = numbering.number(view, out, job.webhook_id, what, |_| Standing::NEW);
         job.progress.queued += u64::from(number.is_some());

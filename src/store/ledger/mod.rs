@@ -41,6 +41,7 @@ pub mod session;
 pub mod spreading;
 pub mod taking_over;
 pub mod terms;
+pub mod tokens;
 pub mod topics;
 pub mod turns;
 pub mod wants;

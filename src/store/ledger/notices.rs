@@ -3,6 +3,7 @@
 //! those that follow within a minute gather, and go out as one.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -32,7 +33,7 @@ pub fn want(book: &Book, wants: &mut Wants, merchant: MerchantId) {
     wants.ids.event += Notice::ALL.len() as i64;
     if book.terms.is_shared {
         wants.ids.fanout += Notice::ALL.len() as i64;
-        let receivers = |notice: Notice| book.matching(merchant, &Topic::operational(notice.name()));
+        let receivers = |notice: Notice| book.matching(merchant, &Topic::operational(notice.name()), None);
         wants.counters.extend(Notice::ALL.into_iter().flat_map(receivers));
     }
 }
@@ -113,7 +114,7 @@ fn publish(
     gathered: Gathered,
 ) -> Result<()> {
     let Some(webhook) = view.book.entry(id).filter(|entry| !entry.is_deleted) else { return Ok(()) };
-    let merchant = webhook.webhook.merchant_id;
+    let (merchant, labels) = (webhook.webhook.merchant_id, Arc::new(webhook.webhook.spec.labels.clone()));
     let message = json!({
         "webhook_id": id.0,
         "count": gathered.count,
@@ -126,10 +127,12 @@ fn publish(
         message: Message::try_new(&message.to_string()).map_err(broken)?,
         created_at: view.now,
         idempotency_key: None,
+        // What is told of a webhook is for those who may know of it.
+        labels: Some(Arc::clone(&labels)),
         trace: None,
     };
     let event = numbering.accept(view, out, merchant, event)?;
-    let webhooks = view.book.matching(merchant, &event.topic);
+    let webhooks = view.book.matching(merchant, &event.topic, Some(&labels));
     // What is left of it nobody waits for.
     spreading::begin(Fanout::new(merchant, [Spread::new(event, None, webhooks)]), view, out, numbering)?;
     Ok(())

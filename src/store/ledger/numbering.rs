@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::change::{Result, View};
-use super::decision::{Decision, Learned, NumberedRow};
+use super::decision::{Decision, Learned, NewEventRow, NumberedRow};
 use super::fanout::Fanout;
 use super::news::Announcement;
 use crate::domain::event::{Event, NewEvent};
@@ -41,10 +41,10 @@ impl Numbering {
         event: NewEvent,
     ) -> Result<Arc<Event>> {
         let code = view.book.code(merchant_id).ok_or_else(|| StoreError::failed("a merchant's code was not read"))?;
-        let NewEvent { topic, message, created_at, trace, .. } = event;
+        let NewEvent { topic, message, created_at, idempotency_key: _, trace, labels } = event;
         let (event_id, merchant_code) = (out.next_event()?, Arc::clone(code));
         let event = Arc::new(Event { event_id, merchant_id, merchant_code, topic, message, created_at, trace });
-        out.rows.events.push(Arc::clone(&event));
+        out.rows.events.push(NewEventRow { event: Arc::clone(&event), labels });
         // A test is of the webhook's owner, not of those who watch.
         if event.topic != Topic::test() {
             self.events.push(Arc::clone(&event));

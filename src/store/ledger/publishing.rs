@@ -104,7 +104,11 @@ impl Publish {
                 Some((key, hash)) => earlier(view, merchant, &mut known, key, hash, index)?,
                 None => None,
             };
-            let webhooks = if earlier.is_none() { view.book.matching(merchant, &event.topic) } else { Vec::new() };
+            let webhooks = if earlier.is_none() {
+                view.book.matching(merchant, &event.topic, event.labels.as_deref())
+            } else {
+                Vec::new()
+            };
             made += earlier.map_or(webhooks.len(), |known| known.made);
             let max = view.book.terms.deliveries_max;
             if made > max {
@@ -166,7 +170,10 @@ impl Change for Publish {
         wants.ids.event = self.events.len() as i64;
         if book.terms.is_shared {
             // What it goes to is found again when it is decided, by what is known then.
-            let of = |hashed: &Hashed| book.matching(self.by.merchant, &hashed.event.topic);
+            let of = |hashed: &Hashed| {
+                let event = &hashed.event;
+                book.matching(self.by.merchant, &event.topic, event.labels.as_deref())
+            };
             let matching: Vec<_> = self.events.iter().flat_map(of).collect();
             wants.ids.fanout = i64::from(matching.len() > SHARE);
             wants.counters.extend(matching.into_iter().collect::<FxHashSet<_>>());
@@ -183,10 +190,14 @@ impl Change for Publish {
     }
 }
 
-/// SHA-256 of the topic and the raw message; a topic holds no line break.
+/// SHA-256 of the topic, the labels, if there are any, and the raw message; none of the first two
+/// holds a line break.
 fn content_hash(event: &NewEvent) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(event.topic.as_str());
+    for label in event.labels.iter().flat_map(|labels| labels.list()) {
+        hash.update(format!(" {label}"));
+    }
     hash.update(b"\n");
     hash.update(event.message.as_str());
     hash.finalize().into()

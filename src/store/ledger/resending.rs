@@ -171,7 +171,14 @@ impl Change for Test {
         view.check_room()?;
         let message = self.message.clone();
         let trace = self.by.sender.and_then(|sender| sender.trace);
-        let event = NewEvent { topic: Topic::test(), message, created_at: view.now, idempotency_key: None, trace };
+        let event = NewEvent {
+            topic: Topic::test(),
+            message,
+            created_at: view.now,
+            idempotency_key: None,
+            trace,
+            labels: None,
+        };
         let mut numbering = Numbering::default();
         let event = numbering.accept(view, out, self.by.merchant, event)?;
         let rendering = spec.rendering(&event.topic);

@@ -8,11 +8,13 @@ use super::ids::{Drawn, Ids};
 use super::notice::{Gathered, Notice};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::{IdempotencyKey, Receipt};
-use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, TokenId, UserId, WebhookId};
 use crate::domain::job::Job;
+use crate::domain::labels::Labels;
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
+use crate::domain::token::Token;
 use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile};
 
@@ -53,6 +55,10 @@ pub struct Wants {
     pub user: Option<(MerchantId, UserId)>,
     /// Whether somebody is called so, or was, and how many users the merchant has.
     pub user_name: Option<(MerchantId, String)>,
+    /// A token.
+    pub token: Option<(MerchantId, TokenId)>,
+    /// How many tokens the merchant has.
+    pub tokens: Option<MerchantId>,
     /// Whether deliveries of these events are to be sent.
     pub needed: Vec<EventId>,
     /// Whether others than this one of its event are.
@@ -180,6 +186,10 @@ pub struct Loaded {
     pub is_name_given: bool,
     /// How many users the merchant has, revoked ones too.
     pub users: u32,
+    /// The token, if there is such a one, and whose it is.
+    pub token: Option<Box<(UserId, Token)>>,
+    /// How many tokens the merchant has that have not ended.
+    pub tokens: u32,
     /// Events of which something is to be sent.
     pub needed: Vec<EventId>,
     /// In the order of numbers.
@@ -240,6 +250,8 @@ pub struct EventFound {
     pub topic: Topic,
     /// When it was accepted.
     pub published_at: Timestamp,
+    /// For whom it is.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// What a catalogue says of a topic.

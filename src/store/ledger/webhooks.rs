@@ -14,6 +14,7 @@ use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::time::Timestamp;
+use crate::domain::token::Confinement;
 use crate::domain::topic::Pattern;
 use crate::domain::user::By;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
@@ -215,6 +216,8 @@ pub struct SetActive {
     pub by: By,
     /// Which of them.
     pub which: Arc<WebhookSelector>,
+    /// And only within this.
+    pub within: Option<Confinement>,
     /// Whether on.
     pub on: bool,
     /// Those behind this one.
@@ -223,11 +226,13 @@ pub struct SetActive {
 
 impl SetActive {
     fn selects(&self, webhook: &Webhook) -> bool {
-        match &*self.which {
-            WebhookSelector::All => true,
-            WebhookSelector::Id(id) => webhook.webhook_id == *id,
-            WebhookSelector::Listing(pattern) => webhook.spec.topics.list().contains(pattern),
-        }
+        let is_within = self.within.as_ref().is_none_or(|within| within.admits(webhook));
+        is_within
+            && match &*self.which {
+                WebhookSelector::All => true,
+                WebhookSelector::Id(id) => webhook.webhook_id == *id,
+                WebhookSelector::Listing(pattern) => webhook.spec.topics.list().contains(pattern),
+            }
     }
 }
 

@@ -6,28 +6,28 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
 use super::session::Session;
 use super::values::{Parameter, storable};
 use crate::domain::delivery::EndReason;
-use crate::domain::event::Event;
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::ledger::counters::Counters;
-use crate::store::ledger::decision::{AttemptRow, KeyRow, NumberedRow, StandingRow};
+use crate::store::ledger::decision::{AttemptRow, KeyRow, NewEventRow, NumberedRow, StandingRow};
 use crate::store::ledger::wants::FirstHeard;
 use crate::store::sql::codes::{format_code, state_code, write_pairs};
+use crate::store::sql::definition::labels_text;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-const EVENTS: &str = "INSERT INTO event (event_id, merchant_id, topic, message, created_at, traceparent, published_at)
-    SELECT *, $7 FROM unnest($1, $2, $3, $4, $5, $6)";
+const EVENTS: &str = "INSERT INTO event (event_id, merchant_id, topic, message, created_at, traceparent, labels,
+    published_at)
+    SELECT *, $8 FROM unnest($1, $2, $3, $4, $5, $6, $7)";
 
 const NUMBERED: &str = "INSERT INTO delivery (webhook_id, increment_id, event_id, format, expansion, created_at)
     SELECT *, $6 FROM unnest($1, $2, $3, $4, $5)";
@@ -77,7 +77,7 @@ pub fn statements() -> [(String, Vec<Type>); 7] {
     let (int8, int4, int2, text) = (T::INT8_ARRAY, T::INT4_ARRAY, T::INT2_ARRAY, T::TEXT_ARRAY);
     let of = |types: &[&Type]| types.iter().copied().cloned().collect();
     let all = [
-        (EVENTS, of(&[&int8, &int8, &text, &text, &int8, &text, &T::INT8])),
+        (EVENTS, of(&[&int8, &int8, &text, &text, &int8, &text, &text, &T::INT8])),
         (NUMBERED, of(&[&int8, &int8, &int8, &int2, &text, &T::INT8])),
         (STANDINGS, of(&[&int8, &int8, &int2, &int4, &int4, &int8, &int8, &text, &int8, &int8, &int4])),
         (FIRST_HEARD, of(&[&int8, &int8, &int2, &int4, &int8, &int8, &text])),
@@ -112,23 +112,25 @@ fn small(number: u32) -> i32 {
 }
 
 /// Stores events.
-pub async fn events(session: &Session, events: &[Arc<Event>], now: Timestamp) -> Result<()> {
+pub async fn events(session: &Session, events: &[NewEventRow], now: Timestamp) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
-    let ids: Vec<_> = events.iter().map(|event| event.event_id.0).collect();
-    let merchants: Vec<_> = events.iter().map(|event| event.merchant_id.0).collect();
-    let topics: Vec<_> = events.iter().map(|event| event.topic.as_str()).collect();
-    let messages: Vec<_> = events.iter().map(|event| event.message.as_str()).collect();
-    let created: Vec<_> = events.iter().map(|event| event.created_at.0).collect();
-    let traces: Vec<_> = events.iter().map(|event| event.trace.map(|trace| trace.to_string())).collect();
-    let values: [Parameter<'_>; 7] = [
+    let ids: Vec<_> = events.iter().map(|row| row.event.event_id.0).collect();
+    let merchants: Vec<_> = events.iter().map(|row| row.event.merchant_id.0).collect();
+    let topics: Vec<_> = events.iter().map(|row| row.event.topic.as_str()).collect();
+    let messages: Vec<_> = events.iter().map(|row| row.event.message.as_str()).collect();
+    let created: Vec<_> = events.iter().map(|row| row.event.created_at.0).collect();
+    let traces: Vec<_> = events.iter().map(|row| row.event.trace.map(|trace| trace.to_string())).collect();
+    let labels: Vec<_> = events.iter().map(|row| row.labels.as_deref().map(labels_text)).collect();
+    let values: [Parameter<'_>; 8] = [
         (&ids, Type::INT8_ARRAY),
         (&merchants, Type::INT8_ARRAY),
         (&topics, Type::TEXT_ARRAY),
         (&messages, Type::TEXT_ARRAY),
         (&created, Type::INT8_ARRAY),
         (&traces, Type::TEXT_ARRAY),
+        (&labels, Type::TEXT_ARRAY),
         (&now.0, Type::INT8),
     ];
     session.tell(EVENTS, &values).await.map(drop)

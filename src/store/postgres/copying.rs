@@ -35,6 +35,7 @@ const BY_KEY_ALONE: [&str; 5] = [
 const SEQUENCES: [&str; COUNTED.len()] = [
     "merchant_merchant_id_seq",
     "user_user_id_seq",
+    "token_token_id_seq",
     "webhook_id",
     "event_id",
     "topic_topic_id_seq",

@@ -552,7 +552,7 @@ async fn write_gathered(session: &Session, Open { rows, keys, counters, now, .. 
 /// What rows add to the store, about, until its size is asked for again.
 fn weight(rows: &Rows) -> u64 {
     const ROW_BYTES: usize = 200;
-    let messages: usize = rows.events.iter().map(|event| event.message.as_str().len() + ROW_BYTES).sum();
+    let messages: usize = rows.events.iter().map(|row| row.event.message.as_str().len() + ROW_BYTES).sum();
     let attempts: u64 = rows.attempts.iter().map(|attempt| attempt.bytes() + ROW_BYTES as u64).sum();
     (messages + rows.numbered.len() * ROW_BYTES) as u64 + attempts
 }

@@ -103,7 +103,7 @@ pub struct Read {
 /// True if all that is wanted can be read for many changes at once.
 pub fn is_common(wants: &Wants) -> bool {
     let Wants { codes, batches, needed, .. } = wants;
-    let Wants { scan, pending, again, events, due_notices, job, topic, user, user_name, .. } = wants;
+    let Wants { scan, pending, again, events, due_notices, job, topic, user, user_name, token, tokens, .. } = wants;
     let Wants { needed_beside, attempts, .. } = wants;
     let is_rare = scan.is_some()
         || pending.is_some_and(|pending| pending.max > 1)
@@ -114,6 +114,8 @@ pub fn is_common(wants: &Wants) -> bool {
         || topic.is_some()
         || user.is_some()
         || user_name.is_some()
+        || token.is_some()
+        || tokens.is_some()
         || needed_beside.is_some()
         || attempts.is_some();
     !is_rare && codes.is_empty() && batches.is_empty() && needed.is_empty()

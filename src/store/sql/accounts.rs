@@ -20,7 +20,8 @@ use crate::work::Account;
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// The columns that [`user`] reads, of a user `u` and its merchant `m`.
-const USER: &str = "u.user_id, u.merchant_id, m.code, u.name, u.permissions, u.is_demo, u.created_at, u.disabled_at,
+pub const USER: &str =
+    "u.user_id, u.merchant_id, m.code, u.name, u.permissions, u.is_demo, u.created_at, u.disabled_at,
     u.revoked_at, u.key_hash, u.old_key_hash, u.old_key_until";
 
 /// What [`user`] reads; takes a WHERE behind it.

@@ -10,7 +10,7 @@ use super::keys::{Asked, each};
 use super::steps::{ROWS_PER_STEP, Step, times, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::audit::{Action, Actor, AuditEntry, AuditFilter, Subject, SubjectKind};
-use crate::domain::id::{AuditId, MerchantId, UserId};
+use crate::domain::id::{AuditId, MerchantId, TokenId, UserId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::Timestamp;
@@ -25,7 +25,7 @@ const FORGOTTEN_AT_ONCE: u32 = 100;
 
 /// What [`entry`] reads; takes a WHERE behind it.
 pub const ENTRY: &str = "SELECT a.audit_id, m.code, a.at, a.user_id, u.name, a.peer, a.action, a.kind,
-    a.subject, a.before, a.after, a.is_cut, a.request_id FROM audit a JOIN merchant m ON m.merchant_id = a.merchant_id
+    a.subject, a.before, a.after, a.is_cut, a.request_id, a.token_id FROM audit a JOIN merchant m ON m.merchant_id = a.merchant_id
         LEFT JOIN \"user\" u ON u.user_id = a.user_id";
 
 #[async_trait]
@@ -50,7 +50,7 @@ pub fn write(db: &mut dyn Db, audited: &Audited, now: Timestamp) -> Result<()> {
     let sender = by.and_then(|by| by.sender);
     let peer = sender.map(|sender| sender.peer.to_string());
     let sql = "INSERT INTO audit (merchant_id, at, user_id, peer, request_id, action, kind, subject, before, after,
-            is_cut) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+            is_cut, token_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     let values = values![
         merchant.0,
         now,
@@ -63,6 +63,7 @@ pub fn write(db: &mut dyn Db, audited: &Audited, now: Timestamp) -> Result<()> {
         before,
         after,
         *is_cut,
+        by.and_then(|by| by.token).map(|token| token.0),
     ];
     db.run(sql, values).map(drop)
 }
@@ -80,7 +81,8 @@ pub fn entry(row: &dyn Row) -> Result<AuditEntry> {
     let name = |text: &str| RequestId::try_new(text.as_bytes()).ok_or_else(|| bad("request_id"));
     let request_id = row.text_if(12)?.map(name).transpose()?;
     let user = row.int_if(3)?.map(UserId);
-    let actor = |user_id| Ok::<_, StoreError>(Actor { user_id, name: row.string(4)?, peer, request_id });
+    let token_id = row.int_if(13)?.map(TokenId);
+    let actor = |user_id| Ok::<_, StoreError>(Actor { user_id, name: row.string(4)?, token_id, peer, request_id });
     Ok(AuditEntry {
         audit_id: AuditId(row.int(0)?),
         merchant_code: row.string(1)?,

@@ -11,6 +11,7 @@ use crate::domain::expansion::{Expansion, Expansions};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::identity::ClientIdentity;
+use crate::domain::labels::Labels;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signer, Signing, SigningKey};
@@ -32,14 +33,14 @@ pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
-    updated_at, is_paused, signing_key, client_certificate, client_key";
+    updated_at, is_paused, signing_key, client_certificate, client_key, labels";
 
 /// Those of its columns that hold secrets: headers may have tokens in them.
 pub const SECRETS: [&str; 6] =
     ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key", "client_key"];
 
 /// The number of its columns.
-const DEFINED: usize = 29;
+const DEFINED: usize = 30;
 
 /// What else [`webhook`] reads, behind them.
 const COUNTERS: &str =
@@ -113,6 +114,7 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
         client_identity: checked(client_identity.map(|(own, key)| ClientIdentity::try_new(own, key)).transpose())?,
         batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
         expansions: expansions(row.text(21)?)?,
+        labels: labels(row.text(29)?)?,
     })
 }
 
@@ -134,6 +136,7 @@ pub struct Definition<'a> {
     client_key: Option<Cow<'a, str>>,
     retry: String,
     expansions: String,
+    labels: String,
 }
 
 impl<'a> Definition<'a> {
@@ -156,6 +159,7 @@ impl<'a> Definition<'a> {
             client_key: webhook.spec.client_identity.as_ref().map(|own| seal(5, own.expose_key())),
             retry: webhook.spec.retry.to_string(),
             expansions: expansions_text(&webhook.spec.expansions),
+            labels: labels_text(&webhook.spec.labels),
         }
     }
 
@@ -192,6 +196,7 @@ impl<'a> Definition<'a> {
             self.signing_key.as_deref().into(),
             spec.client_identity.as_ref().map(ClientIdentity::certificate).into(),
             self.client_key.as_deref().into(),
+            (&self.labels).into(),
         ]
     }
 }
@@ -241,6 +246,18 @@ fn expansions(text: &str) -> Result<Expansions> {
     let pairs: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| bad("expansions"))?;
     let read = |(topic, own): (String, String)| Ok((checked(Topic::try_new(&topic))?, Expansion::from_store(&own)));
     checked(Expansions::try_new(pairs.into_iter().map(read).collect::<Result<_>>()?))
+}
+
+/// As `{"customer":"42", …}`.
+pub fn labels_text(labels: &Labels) -> String {
+    let pairs = labels.list().iter().map(|label| (label.name().to_owned(), label.value().into()));
+    serde_json::Value::Object(pairs.collect()).to_string()
+}
+
+/// What [`labels_text`] wrote.
+pub fn labels(text: &str) -> Result<Labels> {
+    let pairs: BTreeMap<String, String> = serde_json::from_str(text).map_err(|_| bad("labels"))?;
+    checked(Labels::try_new(pairs))
 }
 
 /// How a webhook stands, but for what is due: from its id, its merchant, its last

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::codes::{read_pairs, topic_at};
 use super::db::{Db, Row, Value, all, one, values};
+use super::definition::labels;
 use super::keys::{Asked, each};
 use super::rows::{self, EVENT};
 use super::sending::{DELIVERY_FROM, Outlook, delivery, delivery_columns};
@@ -129,7 +130,7 @@ fn walk_events(
     let Part { merchant, filter, order, .. } = part;
     let ((first, last), (since, until)) = (part.ids(), times(filter.since, filter.until));
     let sql = format!(
-        "SELECT event_id, topic, created_at, published_at, octet_length(message) {} LIMIT $4",
+        "SELECT event_id, topic, created_at, published_at, octet_length(message), labels {} LIMIT $4",
         db.dialect().of_merchant("event", words(order).0)
     );
     let is_each_wanted = filter.topics.is_none() && filter.since.is_none() && filter.until.is_none();
@@ -144,8 +145,16 @@ fn walk_events(
         let topic = topic_at(row, 1)?;
         if filter.topics.as_ref().is_none_or(|topics| topics.matches(&topic)) {
             let (created_at, message_bytes) = (row.time(2)?, row.amount(4)?);
-            is_full =
-                take(EventSummary { event_id, topic, created_at, published_at, message_bytes, delivery_count: 0 });
+            let labels = row.text_if(5)?.map(labels).transpose()?;
+            is_full = take(EventSummary {
+                event_id,
+                topic,
+                created_at,
+                published_at,
+                labels,
+                message_bytes,
+                delivery_count: 0,
+            });
         }
         Ok(!is_full)
     })?;
@@ -263,11 +272,14 @@ fn event(
     let sql = format!("{EVENT} WHERE e.event_id = $1 AND e.merchant_id = $2");
     let found = one(db, &sql, values![id.0, merchant.0], |row| Ok((rows::event(row, 0)?, rows::published_at(row)?)))?;
     let (event, published_at) = found.ok_or(StoreError::NoEvent)?;
+    // What goes out needs none.
+    let own = one(db, "SELECT labels FROM event WHERE event_id = $1", values![id.0], |row| row.string_if(0))?;
+    let labels = own.flatten().map(|text| labels(&text)).transpose()?;
     let delivery_count = delivery_counts(db, &[id])?.into_iter().sum();
     let sql = format!(
         "SELECT {} {DELIVERY_FROM} WHERE d.event_id = $1 ORDER BY d.webhook_id, d.increment_id LIMIT $2",
         delivery_columns()
     );
     let deliveries = all(db, &sql, values![id.0, deliveries_max], |row| delivery(row, outlook))?;
-    Ok(EventStory { event, published_at, delivery_count, deliveries })
+    Ok(EventStory { event, published_at, labels, delivery_count, deliveries })
 }

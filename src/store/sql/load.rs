@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::codes::{bad, topic_at};
 use super::db::{Db, ROWS_AT_ONCE, Row, Value, all, in_parts, one, values};
-use super::definition::{webhook, webhook_sql};
+use super::definition::{labels, webhook, webhook_sql};
 use super::events::{read_remembered, remembered};
 use super::keys::Asked;
 use super::rows::ATTEMPT_BYTES;
 use super::standings::{STANDING, event_of, scanned, standing};
-use super::{accounts, catalogue, jobs};
+use super::{accounts, catalogue, jobs, tokens};
 use crate::domain::event::IdempotencyKey;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
@@ -74,6 +74,12 @@ pub fn rare(db: &mut dyn Db, wants: &Wants, now: Timestamp, loaded: &mut Loaded)
         loaded.is_name_given = accounts::named(db, name)?.is_some();
         let count = "SELECT count(*) FROM \"user\" WHERE merchant_id = $1";
         loaded.users = one(db, count, values![merchant.0], |row| row.count(0))?.unwrap_or(0);
+    }
+    if let Some((merchant, id)) = wants.token {
+        loaded.token = tokens::find(db, merchant, id)?.map(Box::new);
+    }
+    if let Some(merchant) = wants.tokens {
+        loaded.tokens = tokens::count(db, merchant, now)?;
     }
     needed(db, wants, loaded)?;
     if let Some(attempts) = wants.attempts {
@@ -159,12 +165,14 @@ fn unsettled(db: &mut dyn Db, wants: &Wants, loaded: &mut Loaded) -> Result<()> 
 
 fn events(db: &mut dyn Db, events: Events) -> Result<(Vec<EventFound>, bool)> {
     let sql = format!(
-        "SELECT event_id, topic, published_at, octet_length(message) {} LIMIT $4",
+        "SELECT event_id, topic, published_at, octet_length(message), labels {} LIMIT $4",
         db.dialect().of_merchant("event", "ASC")
     );
     let (mut found, mut bytes, mut is_last) = (Vec::new(), 0, true);
     db.rows(&sql, values![events.merchant.0, events.first, events.last, events.max], &mut |row| {
-        found.push(EventFound { event_id: EventId(row.int(0)?), topic: topic_at(row, 1)?, published_at: row.time(2)? });
+        let labels = row.text_if(4)?.map(labels).transpose()?.map(Arc::new);
+        let (event_id, topic, published_at) = (EventId(row.int(0)?), topic_at(row, 1)?, row.time(2)?);
+        found.push(EventFound { event_id, topic, published_at, labels });
         bytes += row.amount(3)?;
         is_last = bytes < events.bytes_max && found.len() < events.max as usize;
         Ok(is_last)

@@ -39,6 +39,7 @@ pub mod steps;
 pub mod store;
 mod survey;
 mod together;
+mod tokens;
 mod users;
 mod watched;
 mod webhooks;

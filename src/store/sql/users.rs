@@ -27,6 +27,10 @@ pub fn write(db: &mut dyn Db, other: &Other, now: Timestamp) -> Result<()> {
         }
         Other::UserRevoked(user) => {
             db.run("UPDATE \"user\" SET revoked_at = $2 WHERE user_id = $1", values![user.0, now])?;
+            // There is an index for the merchant's.
+            let sql = "DELETE FROM token WHERE user_id = $1
+                    AND merchant_id = (SELECT merchant_id FROM \"user\" WHERE user_id = $1)";
+            db.run(sql, values![user.0])?;
             db.run("DELETE FROM session WHERE user_id = $1", values![user.0]).map(drop)
         }
         _ => Ok(()),

@@ -4,7 +4,7 @@ use super::codes::write_pairs;
 use super::db::{Db, Value, values};
 use super::definition::{DEFINITION, Definition};
 use super::keys::Asked;
-use super::{audit, jobs, users};
+use super::{audit, jobs, tokens, users};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -53,7 +53,7 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
             db,
             "UPDATE webhook SET name = '', description = '', topics = '', url = NULL, extra_headers = '',
                 secret_key = '', old_secrets = '[]', expansions = '{}', basic_username = NULL, basic_password = NULL,
-                signing_key = NULL, client_certificate = NULL, client_key = NULL WHERE webhook_id = $1",
+                signing_key = NULL, client_certificate = NULL, client_key = NULL, labels = '{}' WHERE webhook_id = $1",
             values![id.0],
         ),
         Other::Fanout(id, fanout) => run(
@@ -103,6 +103,8 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
         | Other::UserKey { .. }
         | Other::UserDisabled(..)
         | Other::UserRevoked(_) => users::write(db, other, now),
+        Other::NewToken(by, token) => tokens::insert(db, *by, token, now),
+        Other::TokenRevoked(id) => run(db, "DELETE FROM token WHERE token_id = $1", values![id.0]),
         Other::Audited(audited) => audit::write(db, audited, now),
         Other::Forgotten(id, number) => run(
             db,
@@ -141,6 +143,7 @@ pub fn sweep(db: &mut dyn Db, now: Timestamp, audited_before: Timestamp, max: u3
     let mut removed = vec![jobs::forget_old(db, now, max)?];
     for sql in [
         "DELETE FROM session WHERE key_hash IN (SELECT key_hash FROM session WHERE expires_at <= $1 LIMIT $2)",
+        "DELETE FROM token WHERE token_id IN (SELECT token_id FROM token WHERE expires_at <= $1 LIMIT $2)",
         "DELETE FROM idempotency WHERE (merchant_id, key) IN
             (SELECT merchant_id, key FROM idempotency WHERE expires_at <= $1 LIMIT $2)",
     ] {

@@ -43,7 +43,7 @@ use crate::store::vault::Vault;
 const RECORD: &str = include_str!("life_tests/record.txt");
 
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), sender: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, sender: None };
 const HOOK: WebhookId = WebhookId(1);
 
 const TERMS: Terms = Terms {
@@ -489,7 +489,14 @@ fn what_is_numbered_begins_as_the_domain_has_it() {
         let mut work = Work::new(&mut engine, &mut book, NOW);
         store.0.execute_batch("BEGIN").unwrap();
         let (topic, message) = (Topic::try_new("a:b").unwrap(), Message::try_new("{}").unwrap());
-        let event = NewEvent { topic, message: message.clone(), created_at: NOW, idempotency_key: None, trace: None };
+        let event = NewEvent {
+            topic,
+            message: message.clone(),
+            created_at: NOW,
+            idempotency_key: None,
+            trace: None,
+            labels: None,
+        };
         done(&mut work, Publish::new(BY, [event])).unwrap();
         done(&mut work, Test { by: BY, webhook_id: HOOK, message }).unwrap();
         let batch = batch.map(|number| Span::one(IncrementId(number)));

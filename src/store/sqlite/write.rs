@@ -1,20 +1,18 @@
 //! Writing what changes have come to.
 
-use std::sync::Arc;
-
 use rusqlite::{Connection, params};
 
 use crate::domain::delivery::EndReason;
-use crate::domain::event::Event;
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
 use crate::store::ledger::counters::Counters;
-use crate::store::ledger::decision::{AttemptRow, NumberedRow, Other, Rows, StandingRow};
+use crate::store::ledger::decision::{AttemptRow, NewEventRow, NumberedRow, Other, Rows, StandingRow};
 use crate::store::sql::codes::{format_code, state_code};
 use crate::store::sql::db::Db;
+use crate::store::sql::definition::labels_text;
 use crate::store::sql::write;
 use crate::store::vault::Vault;
 
@@ -39,19 +37,20 @@ pub fn write<'a>(mut conn: &Connection, vault: &Vault, rows: &'a Rows, now: Time
     Ok(left)
 }
 
-fn events(conn: &Connection, events: &[Arc<Event>], now: Timestamp) -> Result<()> {
+fn events(conn: &Connection, events: &[NewEventRow], now: Timestamp) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
     let mut statement = conn.prepare_cached(
-        "INSERT INTO event (event_id, merchant_id, topic, message, created_at, published_at, traceparent)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO event (event_id, merchant_id, topic, message, created_at, published_at, traceparent, labels)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?;
-    for event in events {
+    for NewEventRow { event, labels } in events {
         let (topic, message) = (event.topic.as_str(), event.message.as_str());
         let ids = (event.event_id.0, event.merchant_id.0);
         let trace = event.trace.map(|trace| trace.to_string());
-        statement.execute(params![ids.0, ids.1, topic, message, event.created_at.0, now.0, trace])?;
+        let labels = labels.as_deref().map(labels_text);
+        statement.execute(params![ids.0, ids.1, topic, message, event.created_at.0, now.0, trace, labels])?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ struct Things {
     event: i64,
     topic: &'static str,
     job: i64,
+    token: i64,
 }
 
 /// What becomes of a call that names what belongs to another merchant.
@@ -28,7 +29,7 @@ enum Expected {
 /// A method that is new has to be told of here, or the walk fails.
 fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
     use Expected::{Fault, Nothing, Own};
-    let Things { webhook: id, event, topic, job } = things;
+    let Things { webhook: id, event, topic, job, token } = things;
     let webhook = |args| vec![(args, Fault(103))];
     match method {
         "webhook.list" => vec![
@@ -93,6 +94,9 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "user.enable" | "user.disable" | "user.revoke" => vec![(json!(["theirs"]), Fault(121))],
         "user.create" => vec![(json!(["of.their.own", {"permissions": ["webhook_read"]}]), Own)],
         "user.list" => vec![(json!([]), Own), (json!([{"merchant": "globex"}]), Own)],
+        "token.list" => vec![(json!([]), Nothing(json!([])))],
+        "token.revoke" => vec![(json!([token]), Fault(124))],
+        "token.create" => vec![(json!([{"name": "own", "permissions": ["webhook_read"]}]), Own)],
         // Whoever has a user has entries of his own.
         "audit.list" => {
             vec![(json!([]), Own), (json!([{"kind": "webhook", "id": id.to_string()}]), Nothing(json!([])))]
@@ -109,7 +113,10 @@ fn everything_of(server: &TestServer, merchant: i64) -> Vec<String> {
     let by_merchant = format!("merchant_id = {merchant}");
     let by_webhook = format!("webhook_id IN (SELECT webhook_id FROM webhook WHERE {by_merchant})");
     let tables = [
-        (&by_merchant, ["webhook", "event", "topic", "idempotency", "audit", "\"user\"", "merchant"].as_slice()),
+        (
+            &by_merchant,
+            ["webhook", "event", "topic", "idempotency", "audit", "\"user\"", "token", "merchant"].as_slice(),
+        ),
         (&by_webhook, &["delivery", "attempt", "job", "notice"]),
     ];
     let mut all = Vec::new();
@@ -147,7 +154,9 @@ async fn furnished() -> (TestServer, Receiver, Things) {
     // In PostgreSQL it is written a little later.
     let sql = format!("SELECT settled_through FROM webhook WHERE webhook_id = {webhook}");
     server.until(async || (server.place.number(&sql) == 1).then_some(())).await;
-    (server, receiver, Things { webhook, event: receipt["event_id"].as_i64().unwrap(), topic, job })
+    let made = owner.done("token.create", json!([{"name": "theirs", "permissions": ["webhook_read"]}])).await;
+    let token = made["token"]["token_id"].as_i64().unwrap();
+    (server, receiver, Things { webhook, event: receipt["event_id"].as_i64().unwrap(), topic, job, token })
 }
 
 /// A message with nothing in it that tells which thing it speaks of.
@@ -164,7 +173,7 @@ fn without_names(error: &Value, topics: [&str; 2]) -> String {
 async fn another_merchants_things_are_as_if_there_were_none() {
     let (server, receiver, things) = furnished().await;
     let stranger = User::new(&server, "stranger", "globex", "webhook_read,webhook_write,event_write,admin");
-    let absent = Things { webhook: 999, event: 999, topic: "absent:topic", job: 999 };
+    let absent = Things { webhook: 999, event: 999, topic: "absent:topic", job: 999, token: 999 };
     let before = everything_of(&server, 1);
     assert!(before.len() >= 8, "{before:?}");
     let (mut methods_tried, mut attempts) = (0, 0);
@@ -293,6 +302,7 @@ async fn each_permission_opens_its_own_methods() {
             let is_permitted = match held {
                 "admin" => true,
                 "operator" => method.starts_with("user."),
+                _ if method.starts_with("token.") => true,
                 held => held == needs(&method),
             };
             if is_permitted {
@@ -300,6 +310,9 @@ async fn each_permission_opens_its_own_methods() {
                 let is_fitting = |error: &Value| match error["code"].as_i64() {
                     Some(113) => method == "delivery.cancel",
                     Some(121) => method.starts_with("user."),
+                    // It is another's, or gives what its maker has not.
+                    Some(124) => method == "token.revoke",
+                    Some(125) => method == "token.create",
                     // They are permitted, and not over HTTP.
                     Some(4) => method.ends_with("subscribe"),
                     _ => false,

@@ -16,7 +16,7 @@ use crate::domain::delivery::{Attempt, DeliveryState};
 use crate::domain::time::Timestamp;
 use crate::domain::user::Permission;
 use crate::domain::webhook::Webhook;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::delivery::DeliveryContents;
 
 /// A subscription.

@@ -15,7 +15,7 @@ use crate::domain::id::WebhookId;
 use crate::domain::page::Order;
 use crate::domain::time::Timestamp;
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::delivery::{DeliveryContents, DeliveryPage, DeliverySelection};
 use crate::store::Contents;
 

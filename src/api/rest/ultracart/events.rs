@@ -22,7 +22,7 @@ use crate::domain::topic::{PATTERNS_MAX, Pattern, Patterns, Topic};
 use crate::domain::webhook::WebhookSpec;
 use crate::render::ultracart::{CATEGORIES, event_name};
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// Those whose stored events can be sent to a webhook that never had them.
 pub const REFLOWED: [&str; 2] = ["item_update", "order_create"];

@@ -20,7 +20,7 @@ use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::render::ultracart::event_name;
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::store::attempt_log::LoggedAttempt;
 
 /// How much of a payload is shown, in characters.

@@ -19,7 +19,7 @@ use crate::domain::topic::{Pattern, Patterns};
 use crate::domain::user::{Permission, Profile};
 use crate::domain::webhook::{DESCRIPTION_CHARS_MAX, Encoding, Format, Webhook, WebhookChanges, WebhookSpec};
 use crate::service::Service;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// The one version of the objects that there is.
 const API_VERSION: &str = "2017-03-01";

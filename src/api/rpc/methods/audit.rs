@@ -10,7 +10,7 @@ use crate::domain::audit::AuditEntry;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
 use crate::service::audit::{AuditPage, AuditSelection};
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {

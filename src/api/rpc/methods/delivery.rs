@@ -10,7 +10,7 @@ use crate::api::rpc::wire::{AttemptItem, DeliveryItem, Flag, JobItem, Object, Pu
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{IncrementId, WebhookId};
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::delivery::{AttemptPage, DeliveryPage, DeliverySelection, Pull};
 use crate::service::resend::RetryMany;
 

@@ -1,5 +1,7 @@
 //! event.*
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,7 +14,7 @@ use crate::domain::event::IDEMPOTENCY_KEY_CHARS_MAX;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::EventId;
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::event::{EventDraft, EventPage, EventSelection};
 use crate::service::search::{MemberValue, Sought};
 use crate::work::READ_AT_ONCE_MAX;
@@ -87,6 +89,11 @@ struct Options {
     /// Of which trace it is a part, as the header `traceparent` of W3C Trace Context says it; that of the request, if
     /// left out. What is not valid counts as left out: no event is refused for its trace.
     traceparent: Option<String>,
+    /// For whom it is: up to 16 pairs such as `{"customer": "42"}`. It reaches only webhooks all of whose labels are
+    /// among these; without labels, all that subscribe to its topic.
+    #[schemars(schema_with = "schema::labels")]
+    #[serde(default)]
+    labels: Option<Object<BTreeMap<String, String>>>,
 }
 
 impl From<Publish> for EventDraft {
@@ -98,6 +105,7 @@ impl From<Publish> for EventDraft {
             created_at: options.created_at,
             idempotency_key: options.idempotency_key,
             traceparent: options.traceparent,
+            labels: options.labels.map(|labels| labels.0),
         }
     }
 }
@@ -274,10 +282,15 @@ struct Explain {
     #[schemars(schema_with = "schema::message")]
     #[serde(default)]
     message: Option<Box<RawValue>>,
+    /// Labels, as a publish would have them.
+    #[schemars(schema_with = "schema::labels")]
+    #[serde(default)]
+    labels: Option<Object<BTreeMap<String, String>>>,
 }
 
 async fn explain(request: Request, caller: Caller, params: Explain) -> Result<Vec<ExplanationItem>, Fault> {
     let message = params.message.as_deref().map(RawValue::get);
-    let explained = request.service.explain(&caller, &params.topic, message).await?;
+    let explained =
+        request.service.explain(&caller, &params.topic, message, params.labels.map(|labels| labels.0)).await?;
     Ok(explained.into_iter().map(ExplanationItem::from).collect())
 }

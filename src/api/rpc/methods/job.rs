@@ -9,7 +9,7 @@ use crate::api::rpc::wire::{JobItem, Object, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::JobId;
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::job::JobPage;
 
 /// The methods of the resource.

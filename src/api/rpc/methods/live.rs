@@ -9,7 +9,7 @@ use crate::api::rpc::wire::{DeliveryNewsItem, EventNewsItem, Object, Topics, Who
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::WebhookId;
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::live::{DeliveryFeed, EventFeed};
 
 /// The name of the notifications of `delivery.subscribe`.

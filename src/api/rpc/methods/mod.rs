@@ -7,6 +7,7 @@ mod job;
 mod live;
 mod node;
 mod session;
+mod token;
 mod topic;
 mod user;
 mod webhook;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(job::methods());
     methods.extend(topic::methods());
     methods.extend(user::methods());
+    methods.extend(token::methods());
     methods.extend(audit::methods());
     methods.extend(node::methods());
     methods

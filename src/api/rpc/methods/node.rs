@@ -5,7 +5,7 @@ use crate::api::rpc::method::{Method, Request};
 use crate::api::rpc::wire::ClusterItem;
 use crate::domain::fault::Fault;
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {

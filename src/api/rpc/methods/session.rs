@@ -13,7 +13,7 @@ use crate::api::rpc::method::{CALLER_FAULTS, Method, Request, Table, TurnOf};
 use crate::api::rpc::wire::{Object, schema};
 use crate::domain::fault::{FAULTS, Fault, FaultCode};
 use crate::domain::nearest::nearest;
-use crate::service::auth::{Caller, Credentials};
+use crate::service::caller::{Caller, Credentials};
 use crate::work::READ_AT_ONCE_MAX;
 
 /// What a result of many is counted as before it is there, in bytes.
@@ -195,7 +195,7 @@ async fn run_item(
 ) -> Result<Box<RawValue>, Fault> {
     if place > 0 {
         // The first was counted as the multiCall itself.
-        request.service.count_call(caller.user_id)?;
+        request.service.count_call(caller)?;
         request.room.count(before + ITEM_BYTES_MIN)?;
     }
     let split = match item.get().len() > READ_AT_ONCE_MAX {

@@ -9,7 +9,7 @@ use crate::api::rpc::wire::{Flag, Object, TopicData, TopicItem, Topics, Whole, s
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::user::Permission;
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::topic::{TopicPage, TopicSelection};
 
 /// The methods of the resource.

@@ -9,7 +9,7 @@ use crate::api::rpc::wire::{Object, Whole, schema};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::time::Timestamp;
 use crate::domain::user::{Permission, User};
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::user::{Made, NewUser, Rotated, UserPage};
 
 /// Who may change users: of its merchant, or of all.

@@ -3,6 +3,7 @@
 mod data;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::SECRET_CHARS_MAX;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Format, Webhook, WebhookDefaults};
-use crate::service::auth::Caller;
+use crate::service::caller::Caller;
 use crate::service::resend::{Backfill, Replay};
 use crate::service::webhook::{StatusTarget, WebhookPage, WebhookSelection};
 
@@ -144,6 +145,10 @@ struct Options {
     #[schemars(schema_with = "schema::health_wanted")]
     #[serde(default)]
     health: Option<String>,
+    /// Only those that have all of these labels.
+    #[schemars(schema_with = "schema::labels")]
+    #[serde(default)]
+    labels: Option<Object<BTreeMap<String, String>>>,
     /// 1: each tells its `health`, too.
     with_health: Option<Flag>,
     /// Only those behind this one, the last of the page before; with the order by `webhook_id`.
@@ -162,7 +167,8 @@ impl Options {
     fn read(self) -> (WebhookSelection, WebhookPage) {
         let flag = |flag: Option<Flag>| flag.map(|flag| flag.0);
         let (is_active, is_disabled) = (flag(self.is_active), flag(self.disabled));
-        let selection = WebhookSelection { topic: self.topic, is_active, is_disabled, health: self.health };
+        let labels = self.labels.map(|labels| labels.0);
+        let selection = WebhookSelection { topic: self.topic, is_active, is_disabled, health: self.health, labels };
         let (after_webhook_id, limit) = (self.after_webhook_id.map(|id| id.0), self.limit.map(|limit| limit.0));
         (selection, WebhookPage { after_webhook_id, sort: self.sort, limit })
     }

@@ -22,6 +22,9 @@ pub struct AuditItem {
     user_id: Option<i64>,
     /// What that logs in as.
     user: Option<String>,
+    /// The token of that user by which it called; null: it was none.
+    #[schemars(schema_with = "schema::id_or_null")]
+    token_id: Option<i64>,
     /// The address that called.
     peer: Option<String>,
     /// What the call was named, in the log and in its answer.
@@ -49,17 +52,19 @@ impl TryFrom<AuditEntry> for AuditItem {
 
     fn try_from(entry: AuditEntry) -> Result<Self, Self::Error> {
         let AuditEntry { audit_id, merchant_code: _, at, actor, action, subject, before, after, is_cut } = entry;
-        let (user_id, user, peer, request_id) = match actor {
-            Some(Actor { user_id, name, peer, request_id }) => {
-                (Some(user_id.0), Some(name), peer.map(|peer| peer.to_string()), request_id.map(|id| id.to_string()))
+        let (user_id, user, token_id, peer, request_id) = match actor {
+            Some(Actor { user_id, name, token_id, peer, request_id }) => {
+                let (peer, request_id) = (peer.map(|peer| peer.to_string()), request_id.map(|id| id.to_string()));
+                (Some(user_id.0), Some(name), token_id.map(|id| id.0), peer, request_id)
             }
-            None => (None, None, None, None),
+            None => (None, None, None, None, None),
         };
         Ok(Self {
             audit_id: audit_id.0,
             at: at.rfc3339_ms(),
             user_id,
             user,
+            token_id,
             peer,
             request_id,
             action: action.name(),

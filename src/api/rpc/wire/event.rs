@@ -1,5 +1,7 @@
 //! Events, as they are written.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -79,6 +81,9 @@ pub struct EventItem {
     published_at: String,
     /// Of which trace it is a part, as the header `traceparent` of W3C Trace Context says it; null: of none.
     traceparent: Option<String>,
+    /// For whom it is; null: for whoever subscribes to its topic.
+    #[schemars(schema_with = "schema::labels_or_null")]
+    labels: Option<BTreeMap<String, String>>,
     /// How many deliveries it has.
     delivery_count: u64,
     /// Its deliveries, by webhook and number; the first `list_limit_max` of them.
@@ -89,7 +94,7 @@ impl TryFrom<EventStory> for EventItem {
     type Error = serde_json::Error;
 
     fn try_from(story: EventStory) -> Result<Self, Self::Error> {
-        let EventStory { event, published_at, delivery_count, deliveries } = story;
+        let EventStory { event, published_at, labels, delivery_count, deliveries } = story;
         Ok(Self {
             event_id: event.event_id.0,
             topic: event.topic.to_string(),
@@ -97,6 +102,7 @@ impl TryFrom<EventStory> for EventItem {
             created_at: event.created_at.rfc3339_ms(),
             published_at: published_at.rfc3339_ms(),
             traceparent: event.trace.map(|trace| trace.to_string()),
+            labels: labels.map(|labels| labels.owned_pairs()),
             delivery_count,
             deliveries: deliveries.into_iter().map(DeliveryItem::from).collect(),
         })
@@ -118,6 +124,9 @@ pub struct EventSummaryItem {
     /// When it was accepted.
     #[schemars(schema_with = "schema::time")]
     published_at: String,
+    /// For whom it is; null: for whoever subscribes to its topic.
+    #[schemars(schema_with = "schema::labels_or_null")]
+    labels: Option<BTreeMap<String, String>>,
     /// How long its message is, in bytes; `event.get` has it.
     message_bytes: u64,
     /// How many deliveries it has.
@@ -131,6 +140,7 @@ impl From<EventSummary> for EventSummaryItem {
             topic: event.topic.to_string(),
             created_at: event.created_at.rfc3339_ms(),
             published_at: event.published_at.rfc3339_ms(),
+            labels: event.labels.map(|labels| labels.owned_pairs()),
             message_bytes: event.message_bytes,
             delivery_count: event.delivery_count,
         }
@@ -147,7 +157,7 @@ pub struct ExplanationItem {
     /// True: the event is numbered there.
     is_reached: bool,
     /// What becomes of it: `delivered`; `pulled` and `disabled`: it is numbered, and waits for the receiver or for
-    /// `webhook.enable`; `inactive` and `not_subscribed`: it is not numbered.
+    /// `webhook.enable`; `inactive`, `labels_differ` and `not_subscribed`: it is not numbered.
     #[schemars(schema_with = "schema::reaches")]
     reach: &'static str,
     /// The first entry of its list of topics that matches; null: none does.

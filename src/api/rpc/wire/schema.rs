@@ -14,6 +14,7 @@ use crate::domain::cluster::SnapshotHolder;
 use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
+use crate::domain::labels::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::signing::Signing;
@@ -127,6 +128,17 @@ pub fn sort_topics(_: &mut SchemaGenerator) -> Schema {
 /// What jobs may be sorted by.
 pub fn sort_jobs(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::job::SORT_KEYS)
+}
+
+/// What a token may do.
+pub fn token_permissions(_: &mut SchemaGenerator) -> Schema {
+    let held = [Permission::WebhookRead, Permission::WebhookWrite, Permission::EventWrite].map(Permission::name);
+    json_schema!({ "type": "array", "items": { "type": "string", "enum": held } })
+}
+
+/// What tokens may be sorted by.
+pub fn sort_tokens(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::token::SORT_KEYS)
 }
 
 /// What users may be sorted by.
@@ -282,6 +294,42 @@ pub fn expansions(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "additionalProperties": { "type": "string", "maxLength": EXPANSION_CHARS_MAX },
         "maxProperties": EXPANSIONS_MAX,
+    })
+}
+
+/// Labels, by name.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "propertyNames": { "minLength": 1, "maxLength": LABEL_NAME_CHARS_MAX },
+        "additionalProperties": { "type": "string", "minLength": 1, "maxLength": LABEL_VALUE_CHARS_MAX },
+        "maxProperties": LABELS_MAX,
+    })
+}
+
+/// Labels, by name, or null.
+pub fn labels_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["object", "null"], "additionalProperties": { "type": "string" }, "maxProperties": LABELS_MAX })
+}
+
+/// One label, by its name.
+pub fn label(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "propertyNames": { "minLength": 1, "maxLength": LABEL_NAME_CHARS_MAX },
+        "additionalProperties": { "type": "string", "minLength": 1, "maxLength": LABEL_VALUE_CHARS_MAX },
+        "minProperties": 1,
+        "maxProperties": 1,
+    })
+}
+
+/// The same, or null.
+pub fn label_or_null(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["object", "null"],
+        "additionalProperties": { "type": "string" },
+        "minProperties": 1,
+        "maxProperties": 1,
     })
 }
 

@@ -175,6 +175,9 @@ pub struct WebhookDetail<'a> {
     /// By topic, the objects and arrays of a message that go out; messages of other topics go out whole.
     #[schemars(schema_with = "schema::expansions")]
     expansions: BTreeMap<&'a str, &'a str>,
+    /// For whom it is: an event that has labels reaches it only if all of these are among them.
+    #[schemars(schema_with = "schema::labels")]
+    labels: BTreeMap<&'a str, &'a str>,
     /// Secrets and private keys that it replaced and that still sign.
     old_secrets: Vec<OldSecretItem<'a>>,
     /// The highest number up to which all have ended.
@@ -236,6 +239,7 @@ impl<'a> WebhookDetail<'a> {
             expansions: (webhook.spec.expansions.list().iter())
                 .map(|(topic, own)| (topic.as_str(), own.as_str()))
                 .collect(),
+            labels: webhook.spec.labels.pairs(),
             old_secrets: webhook.old_secrets.iter().map(|old| OldSecretItem::new(old, with_secret)).collect(),
             settled_through: webhook.settled_through.0,
             acknowledged_through: webhook.acknowledged_through.0,

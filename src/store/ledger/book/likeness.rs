@@ -30,8 +30,9 @@ impl Book {
             if counts(self) != counts(stored) {
                 return Some(format!("merchant {merchant} has {:?}, stored {:?}", counts(self), counts(stored)));
             }
-            if let Some(topic) =
-                topics.iter().find(|topic| self.matching(*merchant, topic) != stored.matching(*merchant, topic))
+            if let Some(topic) = topics
+                .iter()
+                .find(|topic| self.matching(*merchant, topic, None) != stored.matching(*merchant, topic, None))
             {
                 return Some(format!("{topic} of {merchant} goes to others than is stored"));
             }

@@ -1,6 +1,6 @@
 //! Reading what changes want, and what is known by heart.
 
-use super::{DeliveryRow, EventRow, Hook, JobRow, Memory};
+use super::{DeliveryRow, EventRow, Hook, JobRow, Memory, TokenRow};
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::job::{Job as Shown, JobState};
 use crate::domain::standing::Standing;
@@ -57,6 +57,14 @@ impl Memory {
         if let Some((merchant, name)) = &wants.user_name {
             loaded.users = self.tables.users.iter().filter(|(_, row)| row.merchant == *merchant).count() as u32;
             loaded.is_name_given = self.tables.users.iter().any(|(_, row)| row.user.name == *name);
+        }
+        if let Some((merchant, id)) = wants.token {
+            let found = self.tables.tokens.get(&id).filter(|row| row.merchant == merchant);
+            loaded.token = found.map(|row| Box::new((row.user, row.token.clone())));
+        }
+        if let Some(merchant) = wants.tokens {
+            let counts = |row: &TokenRow| row.merchant == merchant && row.token.expires_at.is_none_or(|at| at > now);
+            loaded.tokens = self.tables.tokens.iter().filter(|(_, row)| counts(row)).count() as u32;
         }
         loaded.needed = wants.needed.iter().copied().filter(|event| self.needs(*event, None)).collect();
         if let Some(key) = wants.needed_beside {
@@ -134,9 +142,9 @@ impl Memory {
             return (found, true);
         }
         let all = self.tables.events.range(EventId(first)..=EventId(last));
-        for (_, EventRow { event, published_at }) in all.filter(|(_, row)| row.event.merchant_id == merchant) {
-            let (topic, published_at) = (event.topic.clone(), *published_at);
-            found.push(EventFound { event_id: event.event_id, topic, published_at });
+        for (_, EventRow { event, published_at, labels }) in all.filter(|(_, row)| row.event.merchant_id == merchant) {
+            let (topic, published_at, labels) = (event.topic.clone(), *published_at, labels.clone());
+            found.push(EventFound { event_id: event.event_id, topic, published_at, labels });
             bytes += event.message.as_str().len() as u64;
             if bytes >= bytes_max || found.len() == max as usize {
                 return (found, false);

@@ -25,10 +25,12 @@ use crate::domain::audit::{Action, Subject};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::event::Event;
 use crate::domain::expansion::Expansion;
-use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, UserId, WebhookId};
+use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, TokenId, UserId, WebhookId};
+use crate::domain::labels::Labels;
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
+use crate::domain::token::Token;
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::StoreError;
 
@@ -50,6 +52,8 @@ pub struct EventRow {
     pub event: Arc<Event>,
     /// When it was accepted.
     pub published_at: Timestamp,
+    /// For whom it is.
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// A delivery.
@@ -107,6 +111,17 @@ pub struct UserRow {
     pub revoked_at: Option<Timestamp>,
     /// The key before, and until when it counts.
     pub old: Option<(KeyHash, Timestamp)>,
+}
+
+/// A token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenRow {
+    /// Whose.
+    pub merchant: MerchantId,
+    /// Who made it.
+    pub user: UserId,
+    /// All but its key.
+    pub token: Token,
 }
 
 /// An entry of the audit log.
@@ -183,6 +198,8 @@ tables! {
     event_types: MerchantId => i64,
     /// By id.
     users: UserId => UserRow,
+    /// By id.
+    tokens: TokenId => TokenRow,
     /// By id.
     audit: i64 => AuditRow,
     /// By key.
@@ -399,11 +416,12 @@ impl Engine for Memory {
 
     fn sweep(&mut self, now: Timestamp, audited_before: Timestamp, max: u32) -> Result<bool, StoreError> {
         let is_old = |row: &JobRow| row.ended_at.is_some_and(|at| at.0 <= now.0 - ENDED_FOR_MS);
-        let Tables { jobs, sessions, keys, audit, .. } = &mut self.tables;
+        let Tables { jobs, sessions, tokens, keys, audit, .. } = &mut self.tables;
         let removed = [
             audit.remove_some(max, |_, row| row.at < audited_before),
             jobs.remove_some(max, |_, row| is_old(row)),
             sessions.remove_some(max, |_, row| row.expires_at <= now),
+            tokens.remove_some(max, |_, row| row.token.expires_at.is_some_and(|at| at <= now)),
             keys.remove_some(max, |_, row| row.expires_at <= now),
         ];
         Ok(removed.into_iter().any(|removed| removed >= max as usize))

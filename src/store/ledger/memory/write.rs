@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{AuditRow, DeliveryRow, EventRow, Hook, JobRow, KeyStood, Memory, SessionRow, Tried, UserRow};
+use super::{
+    AuditRow, DeliveryRow, EventRow, Hook, JobRow, KeyStood, Memory, SessionRow, Tables, TokenRow, Tried, UserRow,
+};
 use crate::domain::event::Receipt;
-use crate::domain::id::UserId;
+use crate::domain::id::{TokenId, UserId};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
+use crate::domain::token::{NewToken, Token};
 use crate::domain::webhook::Webhook;
 use crate::store::StoreError;
 use crate::store::ledger::counters::Counters;
-use crate::store::ledger::decision::{AttemptRow, KeyRow, NumberedRow, Other, Rows, StandingRow};
+use crate::store::ledger::decision::{AttemptRow, KeyRow, NewEventRow, NumberedRow, Other, Rows, StandingRow};
 use crate::store::ledger::new_user::NewUserRow;
 use crate::store::ledger::wants::{FirstHeard, Remembered, UserFound};
 
@@ -19,10 +22,12 @@ type Result<T> = std::result::Result<T, StoreError>;
 impl Memory {
     /// Writes rows, in the order of the other engine.
     pub fn write_all(&mut self, rows: &Rows, now: Timestamp) -> Result<()> {
-        for event in &rows.events {
+        for NewEventRow { event, labels } in &rows.events {
             check_new(!self.tables.events.has(&event.event_id), "event")?;
             self.note_id("event", event.event_id.0);
-            self.tables.events.put(event.event_id, EventRow { event: Arc::clone(event), published_at: now });
+            self.tables
+                .events
+                .put(event.event_id, EventRow { event: Arc::clone(event), published_at: now, labels: labels.clone() });
         }
         for row in &rows.numbered {
             self.number(row, now)?;
@@ -164,7 +169,9 @@ impl Memory {
             | Other::Profile(..)
             | Other::UserKey { .. }
             | Other::UserDisabled(..)
-            | Other::UserRevoked(_) => self.account(other, now),
+            | Other::UserRevoked(_)
+            | Other::NewToken(..)
+            | Other::TokenRevoked(_) => self.account(other, now),
             Other::Audited(audited) => {
                 let id = tables.ids.get(&"audit").copied().unwrap_or(0) + 1;
                 let (user, subject) = (audited.by.map(|by| by.user), audited.subject.clone());
@@ -184,7 +191,7 @@ impl Memory {
     }
 
     fn account(&mut self, other: &Other, now: Timestamp) {
-        let (users, sessions) = (&mut self.tables.users, &mut self.tables.sessions);
+        let Tables { users, sessions, tokens, .. } = &mut self.tables;
         match other {
             Other::Session { session, keep, max } => {
                 let own = sessions.iter().filter(|(_, row)| row.user == session.user);
@@ -204,6 +211,16 @@ impl Memory {
                 let user = UserFound { name, permissions, is_demo, disabled_at: None, key, profile };
                 users.put(id, UserRow { merchant, user, revoked_at: None, old: None });
             }
+            Other::NewToken(by, new) => {
+                let id = TokenId(tokens.iter().next_back().map_or(1, |(last, _)| last.0 + 1));
+                let NewToken { name, key: _, permissions, confinement, expires_at } = (**new).clone();
+                let user = users.get(&by.user).map(|row| row.user.name.clone()).unwrap_or_default();
+                let (token_id, merchant_id) = (id, by.merchant);
+                let token =
+                    Token { token_id, merchant_id, user, name, permissions, confinement, created_at: now, expires_at };
+                tokens.put(id, TokenRow { merchant: by.merchant, user: by.user, token });
+            }
+            Other::TokenRevoked(id) => tokens.remove(id),
             Other::Permissions(user, permissions) => users.change(user, |row| row.user.permissions = *permissions),
             Other::Profile(user, profile) => users.change(user, |row| row.user.profile = (**profile).clone()),
             Other::UserDisabled(user, at) => users.change(user, |row| row.user.disabled_at = *at),
@@ -211,6 +228,8 @@ impl Memory {
                 users.change(user, |row| row.revoked_at = Some(now));
                 let own = sessions.iter().filter(|(_, row)| row.user == *user).map(|(key, _)| *key);
                 own.collect::<Vec<_>>().iter().for_each(|key| sessions.remove(key));
+                let own = tokens.iter().filter(|(_, row)| row.user == *user).map(|(id, _)| *id);
+                own.collect::<Vec<_>>().iter().for_each(|id| tokens.remove(id));
             }
             Other::UserKey { user, key, until } => {
                 users.change(user, |row| (row.old, row.user.key) = (Some((row.user.key, *until)), *key));

@@ -28,6 +28,8 @@ struct Rows {
 
 const USERS: Rows =
     Rows { names: ("user", "users"), table: "\"user\"", id: "user_id", owner: ("merchant_id", "merchant") };
+const TOKENS: Rows =
+    Rows { names: ("token", "tokens"), table: "token", id: "token_id", owner: ("merchant_id", "merchant") };
 const TOPICS: Rows =
     Rows { names: ("topic", "topics"), table: "topic", id: "topic_id", owner: ("merchant_id", "merchant") };
 const FANOUTS: Rows =
@@ -55,7 +57,9 @@ const AUDIT: Rows = Rows {
 impl Belonging {
     /// All there are.
     pub fn all() -> impl Iterator<Item = Self> {
-        [USERS, TOPICS, FANOUTS, JOBS, NOTICES, LOG_SIZES, AUDIT].into_iter().map(|what| Self { what, after: START })
+        [USERS, TOKENS, TOPICS, FANOUTS, JOBS, NOTICES, LOG_SIZES, AUDIT]
+            .into_iter()
+            .map(|what| Self { what, after: START })
     }
 }
 

@@ -76,6 +76,23 @@ pub const TABLES: &[Table] = &[
         is_keyed_by_callers: false,
     },
     Table {
+        name: "token",
+        key: 1,
+        columns: &[
+            ("token_id", Int),
+            ("merchant_id", Int),
+            ("user_id", Int),
+            ("name", Text),
+            ("key_hash", Bytes),
+            ("permissions", Int),
+            ("confinement", Text),
+            ("created_at", Int),
+            ("expires_at", Int),
+        ],
+        is_long: false,
+        is_keyed_by_callers: false,
+    },
+    Table {
         name: "webhook",
         key: 1,
         columns: &[
@@ -121,6 +138,7 @@ pub const TABLES: &[Table] = &[
             ("signing_key", Text),
             ("client_certificate", Text),
             ("client_key", Text),
+            ("labels", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,
@@ -136,6 +154,7 @@ pub const TABLES: &[Table] = &[
             ("created_at", Int),
             ("published_at", Int),
             ("traceparent", Text),
+            ("labels", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,
@@ -292,6 +311,7 @@ pub const TABLES: &[Table] = &[
             ("before", Text),
             ("after", Text),
             ("is_cut", Flag),
+            ("token_id", Int),
         ],
         is_long: true,
         is_keyed_by_callers: false,
@@ -323,7 +343,7 @@ pub struct LastIds {
 }
 
 /// The tables whose ids are counted up.
-pub const COUNTED: [&str; 8] = ["merchant", "user", "webhook", "event", "topic", "fanout", "job", "audit"];
+pub const COUNTED: [&str; 9] = ["merchant", "user", "token", "webhook", "event", "topic", "fanout", "job", "audit"];
 
 impl LastIds {
     /// Each by the name of its table.

@@ -72,7 +72,7 @@ const TERMS: Terms = Terms {
 };
 
 const fn by(merchant: MerchantId) -> By {
-    By { merchant, user: USER, sender: None }
+    By { merchant, user: USER, token: None, sender: None }
 }
 
 /// Two stores of which the same is asked.

@@ -10,6 +10,7 @@ use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::identity::{ClientIdentity, IDENTITY_BYTES_MAX};
+use crate::domain::labels::Labels;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
@@ -91,6 +92,11 @@ pub struct Data {
     #[schemars(schema_with = "schema::expansions")]
     #[serde(default)]
     expansions: Option<Object<BTreeMap<String, String>>>,
+    /// For whom it is: up to 16 pairs such as `{"customer": "42"}`. An event that has labels reaches it only if all of
+    /// these are among them.
+    #[schemars(schema_with = "schema::labels")]
+    #[serde(default)]
+    labels: Option<Object<BTreeMap<String, String>>>,
 }
 
 /// The same as the domain has it; fails with fault 101.
@@ -133,6 +139,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
         client_identity: client_identity(data.client_certificate, data.client_key)?,
         batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
         expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
+        labels: data.labels.map(|own| Labels::try_new(own.0)).transpose()?,
     })
 }
 

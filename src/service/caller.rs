@@ -1,0 +1,197 @@
+//! Who a call is made by, and how far that reaches.
+//!
+//! A merchant's id is had of its caller only by saying how far is looked: into all that is the
+//! merchant's, which one that is confined may not, or into one webhook, which has to be within its
+//! reach. So no use case can forget to ask.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::webhook::about;
+use super::{Failures, Service};
+use crate::domain::fault::{Fault, FaultCode, Violation};
+use crate::domain::id::{MerchantId, UserId, WebhookId};
+use crate::domain::labels::Labels;
+use crate::domain::request_id::Sender;
+use crate::domain::token::{Confinement, Token};
+use crate::domain::trace::TraceParent;
+use crate::domain::user::{By, Counts, Permission, Permissions, User};
+use crate::domain::webhook::Webhook;
+use crate::work::Account;
+
+/// What a call brings along to say who makes it.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A session key or a token, as a parameter.
+    Session(String),
+    /// A user's name, and its API key or a token of it, from HTTP Basic.
+    Basic {
+        /// The user's name.
+        name: String,
+        /// The key or the token.
+        key: String,
+    },
+    /// A session key, an API key or a token, from `Authorization: Bearer`.
+    Bearer(String),
+    /// An Authorization header that is neither.
+    Unreadable,
+    /// Nothing.
+    None,
+}
+
+/// Whom credentials belong to, and how long they count.
+pub(super) struct Known {
+    pub user: User,
+    pub counts: Counts,
+    /// By which of the user's tokens; `None`: by a key or a session.
+    pub token: Option<Token>,
+}
+
+/// Who a call is made by.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The user; the one who made it, of a token.
+    pub user_id: UserId,
+    merchant_id: MerchantId,
+    /// The code of the merchant it acts for.
+    pub merchant_code: String,
+    /// What it may do.
+    pub permissions: Permissions,
+    token: Option<Arc<Token>>,
+    /// How long what it has shown counts; a session that it opens ends then.
+    counts: Counts,
+    shown: Arc<Shown>,
+}
+
+/// By what a caller was known, and can be again.
+struct Shown {
+    credentials: Credentials,
+    sender: Sender,
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[redacted]")
+    }
+}
+
+impl Caller {
+    pub(super) fn new(known: Known, credentials: &Credentials, sender: Sender) -> Self {
+        let Known { user, counts, token } = known;
+        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
+        let permissions = token.as_ref().map_or(permissions, |token| token.permissions.within(permissions));
+        let shown = Arc::new(Shown { credentials: credentials.clone(), sender });
+        Self { user_id, merchant_id, merchant_code, permissions, token: token.map(Arc::new), counts, shown }
+    }
+
+    /// The merchant it acts for, of what is no webhook's and hidden from nobody there: the lines in
+    /// which its work waits, and the catalogue of topics.
+    pub fn merchant(&self) -> MerchantId {
+        self.merchant_id
+    }
+
+    /// The merchant it acts for, all of whose things it may look at. Fails with fault 2 of one that
+    /// is confined.
+    pub fn everywhere(&self) -> Result<MerchantId, Fault> {
+        match self.confinement() {
+            None => Ok(self.merchant_id),
+            Some(_) => Err(Fault::new(FaultCode::AccessDenied)
+                .detail("The token is confined to some webhooks, and this is about more than those.")),
+        }
+    }
+
+    /// On whose behalf all that is the merchant's is changed. Fails with fault 2 of one that is
+    /// confined.
+    pub fn by(&self) -> Result<By, Fault> {
+        self.everywhere().map(|_| self.author())
+    }
+
+    /// Who it is, for what it makes.
+    pub fn author(&self) -> By {
+        let token = self.token.as_ref().map(|token| token.token_id);
+        By { merchant: self.merchant_id, user: self.user_id, token, sender: Some(self.shown.sender) }
+    }
+
+    /// True if it has shown a token.
+    pub fn is_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// The part of the merchant's webhooks that it reaches; `None`: all.
+    pub fn confinement(&self) -> Option<&Confinement> {
+        self.token.as_ref().and_then(|token| token.confinement.as_ref())
+    }
+
+    /// True if it reaches the webhook, which has to be its merchant's.
+    pub fn reaches(&self, webhook: &Webhook) -> bool {
+        self.confinement().is_none_or(|confinement| confinement.admits(webhook))
+    }
+
+    /// The labels of a webhook that it makes or changes, with the one that it is confined to. Fails
+    /// if they contradict that.
+    pub(super) fn labelled(&self, labels: Labels) -> Result<Labels, Violation> {
+        match self.confinement() {
+            Some(Confinement::Label(label)) => labels.with(label),
+            _ => Ok(labels),
+        }
+    }
+
+    /// Of which trace its request is a part, if of any.
+    pub fn trace(&self) -> Option<TraceParent> {
+        self.shown.sender.trace
+    }
+
+    /// How long what it has shown counts.
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What it has shown, and from where.
+    pub(super) fn shown(&self) -> (&Credentials, Sender) {
+        (&self.shown.credentials, self.shown.sender)
+    }
+
+    /// Fails with fault 2 unless the caller has the permission.
+    pub fn check(&self, permission: Permission) -> Result<(), Fault> {
+        if self.permissions.allow(permission) {
+            Ok(())
+        } else {
+            Err(Fault::new(FaultCode::AccessDenied).detail(format!("This needs the permission {}.", permission.name())))
+        }
+    }
+
+    /// The same caller, who may see what it may change. Fails with fault 2
+    /// unless it may change webhooks.
+    pub fn as_writer(&self) -> Result<Self, Fault> {
+        self.check(Permission::WebhookWrite)?;
+        let permissions = self.permissions.with(Permission::WebhookRead);
+        Ok(Self { permissions, ..self.clone() })
+    }
+}
+
+impl From<&Caller> for Account {
+    fn from(caller: &Caller) -> Self {
+        caller.merchant_id.into()
+    }
+}
+
+impl Service {
+    /// The merchant of one webhook that the caller looks at. Fails with fault 103 of one that is
+    /// beyond its reach; whether there is such a webhook is for the look itself to tell.
+    pub(super) async fn within(&self, caller: &Caller, id: WebhookId) -> Result<MerchantId, Fault> {
+        if caller.confinement().is_some() {
+            let found = self.store.webhook(caller.merchant_id, id).await;
+            let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
+            if !caller.reaches(&found) {
+                return Err(about(id, FaultCode::NoWebhook.into()));
+            }
+        }
+        Ok(caller.merchant_id)
+    }
+
+    /// On whose behalf one webhook is changed. Fails likewise.
+    pub(super) async fn by_within(&self, caller: &Caller, id: WebhookId) -> Result<By, Fault> {
+        self.within(caller, id).await?;
+        Ok(caller.author())
+    }
+}
