@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::service::Service;
 use crate::service::health::Health;
 use crate::service::survey;
+use crate::spans::export::{self, Exporting};
 use crate::store::backup;
 use crate::store::vault::Vault;
 use crate::store::{self, OpenError, Opened, Trouble, Upkeep};
@@ -58,6 +59,9 @@ pub enum StartError {
     /// Deliveries can't be made.
     #[error("{0}")]
     Worker(#[from] worker::StartError),
+    /// Spans can't be exported.
+    #[error("{0}")]
+    Spans(#[from] export::StartError),
 }
 
 /// A running server.
@@ -68,6 +72,8 @@ pub struct Server {
     health: Arc<Health>,
     service: Arc<Service>,
     worker: Worker,
+    /// What exports spans, if that is wanted.
+    exporting: Option<Exporting>,
     store: Arc<dyn Upkeep>,
     sweeper: JoinHandle<()>,
     surveyor: JoinHandle<()>,
@@ -101,14 +107,17 @@ impl Server {
         };
         let metrics = Arc::new(Metrics::new(config.metrics_webhooks));
         let vault = Arc::clone(config.store.vault());
+        let (tracer, exporting) = export::start(&config.spans, &config.service.node_name, &metrics)?;
         let Opened { store, upkeep, mailbox } = store::open(config.store, clock.clone(), &metrics)?;
         let guard = Arc::new(Guard::new(config.delivery.targets.clone()));
         let (own, counted) = (Arc::clone(&store) as _, Arc::clone(&metrics));
-        let parts = worker::Parts { store: own, mailbox, resolver, clock: clock.clone(), random, metrics: counted };
+        let (ticking, traced) = (clock.clone(), tracer.clone());
+        let parts =
+            worker::Parts { store: own, mailbox, resolver, clock: ticking, random, metrics: counted, tracer: traced };
         let worker = Worker::start(config.delivery, parts).await?;
         let surveyor = tokio::spawn(survey::keep(Arc::clone(&store), Arc::clone(&metrics), clock.clone()));
         let health = Arc::new(Health::new(Arc::clone(&upkeep), worker.pulse().clone(), &metrics));
-        let service = Arc::new(Service::new(config.service, store, guard, clock.clone(), metrics));
+        let service = Arc::new(Service::new(config.service, store, guard, clock.clone(), metrics, tracer));
         let sweeper = tokio::spawn(sweep(Arc::clone(&upkeep), Arc::clone(&service), clock));
         let failed = |address, flag| move |cause| StartError::Listen { address, flag, cause };
         let ops = match (ops_socket, config.ops_listen) {
@@ -122,7 +131,8 @@ impl Server {
         let listener = api::listen(config.api, socket, Arc::clone(&service), own_health)
             .map_err(failed(config.listen, "listen"))?;
         let store = upkeep;
-        Ok(Self { listener, ops, health, service, worker, store, sweeper, surveyor, vault, grace: config.grace })
+        let grace = config.grace;
+        Ok(Self { listener, ops, health, service, worker, exporting, store, sweeper, surveyor, vault, grace })
     }
 
     /// Where it listens.
@@ -170,7 +180,7 @@ impl Server {
     /// end within the grace period, and closes the store. What kept the store
     /// from taking changes, if anything did at the end.
     pub async fn shutdown(self) -> Option<Trouble> {
-        let Self { listener, ops, health, service, worker, store, sweeper, surveyor, grace, .. } = self;
+        let Self { listener, ops, health, service, worker, exporting, store, sweeper, surveyor, grace, .. } = self;
         let deadline = Instant::now() + grace;
         health.stop();
         service.close();
@@ -192,6 +202,9 @@ impl Server {
             tracing::error!("stopping the delivery worker panicked");
             None
         });
+        if let Some(exporting) = exporting {
+            exporting.stop(deadline).await;
+        }
         // Whoever watches is told to the end.
         if let Some(ops) = ops {
             ops.shutdown(Instant::now()).await;

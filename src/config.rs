@@ -30,7 +30,7 @@ pub use self::names::{
 pub use self::rule::{Rule, Unit};
 use self::setting::{LogFormat, OneFile, StoreAddress};
 use crate::api::tls::{self, Tls};
-use crate::{api, delivery, service, store};
+use crate::{api, delivery, service, spans, store};
 
 /// The store of a server in dev mode, unless one is named.
 const DEV_STORE: &str = "tallyhook-dev.db";
@@ -66,6 +66,8 @@ pub struct Config {
     pub service: service::Config,
     /// The deliveries.
     pub delivery: delivery::Config,
+    /// Where spans go.
+    pub spans: spans::export::Config,
     /// The listener.
     pub api: api::Config,
     /// Whether lines of the log are JSON.
@@ -292,7 +294,7 @@ impl Settings {
                 terms,
             })),
         };
-        let trusted_proxies = self.trusted_proxies?.0;
+        let (trusted_proxies, trusted) = (self.trusted_proxies?.0, self.ca_file?.0);
         Some(Config {
             listen: self.listen?,
             ops_listen: self.ops_listen?.0,
@@ -355,7 +357,12 @@ impl Settings {
                     shows_addresses: dev,
                 },
                 egress_proxy: self.egress_proxy?.0.map(|proxy| proxy.resolving(resolves)),
-                trusted: self.ca_file?.0,
+                trusted: trusted.clone(),
+            },
+            spans: spans::export::Config {
+                endpoint: self.otlp_endpoint?.0,
+                sample_ratio: self.otlp_sample_ratio?.0,
+                trusted,
             },
             api: api::Config {
                 public_url: self.public_url?.0,

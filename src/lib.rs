@@ -15,6 +15,7 @@ pub mod domain;
 pub mod metrics;
 pub mod render;
 pub mod service;
+pub mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod trust;

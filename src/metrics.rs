@@ -82,6 +82,9 @@ pub struct Metrics {
     pub publishes_refused: Labelled<Counter>,
     /// Outcomes that are not recorded, for another node sends for their merchants.
     pub outcomes_refused: Counter,
+    /// Spans that were made, by `outcome`: `exported`, `failed` (the collector did not take them) or
+    /// `dropped` (too many waited).
+    pub spans: Labelled<Counter>,
     /// What is read from the store now and then.
     pub figures: StoreFigures,
     /// Series of single webhooks.
@@ -216,6 +219,12 @@ impl Metrics {
                 "outcomes",
                 "Outcomes that were not recorded, for another server sends for their merchants by now.",
                 Counter::default(),
+            ),
+            spans: list.add(
+                "spans",
+                "spans",
+                "Spans that otlp_endpoint asks for, by what became of them.",
+                counters(&["outcome"]),
             ),
             figures: StoreFigures::declared(&mut list),
             webhooks: SingleWebhooks::declared(&mut list, webhooks_max),
@@ -363,6 +372,7 @@ mod tests {
         metrics.problems.child(&["store"]).set(1);
         metrics.handshakes.child(&["failed"]).inc();
         metrics.copies.child(&["made"]).inc();
+        metrics.spans.child(&["exported"]).inc();
         metrics.copy_timestamp_seconds.set(1);
         move_all(&metrics.figures);
         let connection = Present::new(&metrics.connections);

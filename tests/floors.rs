@@ -13,8 +13,8 @@ use files::rust_files;
 /// From the roof down: a floor may import those after it, and itself. The
 /// last imports none.
 const FLOORS: &[&str] = &[
-    "main", "cli", "app", "config", "api", "service", "delivery", "render", "store", "work", "trust", "domain",
-    "metrics",
+    "main", "cli", "app", "config", "api", "service", "delivery", "render", "store", "work", "spans", "trust",
+    "domain", "metrics",
 ];
 /// Beside the floors: imported by whoever starts things, importing nothing.
 const TELEMETRY: &str = "telemetry";

@@ -91,6 +91,7 @@ fn flag(key: &'static Key) -> Arg {
         | Rule::Resolves
         | Rule::File
         | Rule::Name
+        | Rule::Ratio
         | Rule::Roles => flag,
     }
 }
@@ -113,6 +114,7 @@ fn value_name(rule: Rule) -> &'static str {
         Rule::File => "PATH",
         Rule::Name => "NAME",
         Rule::Roles => "ROLES",
+        Rule::Ratio => "0..1",
         Rule::Number { unit: Unit::Count, .. } => "N",
         Rule::Number { unit: Unit::Bytes, .. } => "BYTES",
         Rule::Number { unit: Unit::Seconds, .. } => "SECONDS",

@@ -9,7 +9,7 @@ use super::names::PREFIX;
 use super::rule::{Rule, Unit};
 use super::setting::{
     CaFile, Filter, LogFormat, MasterKeys, Networks, NodeName, OneFile, OneProxy, OpsAddress, OtherStore, Ports,
-    PublicUrl, Roles, Setting, StoreAddress, plain,
+    PublicUrl, Ratio, Roles, Setting, StoreAddress, plain,
 };
 use crate::delivery::proxy::Resolves;
 use crate::store::{Durability, Prepare};
@@ -150,6 +150,12 @@ keys! {
     /// The most webhooks that /metrics shows one by one, with their ids: those with the most
     /// pending. Whoever may ask for metrics sees them.
     metrics_webhooks: usize = "0", count(0, 1_000);
+    /// A collector of OpenTelemetry, such as http://localhost:4318, to which spans of publishes,
+    /// commits and attempts at deliveries go, by OTLP over HTTP. Without it none are made.
+    otlp_endpoint: PublicUrl = "", Rule::Url;
+    /// Which part of the publishes that come without a trace begins one that is recorded. One
+    /// that comes with a trace is recorded if that is.
+    otlp_sample_ratio: Ratio = "1", Rule::Ratio;
     /// What to log to stderr, such as debug or info,tallyhook::delivery=debug.
     log: Filter = "info", Rule::Filter;
     /// How lines of the log are written: text for people; json, an object in each line, for

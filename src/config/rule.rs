@@ -35,6 +35,8 @@ pub enum Rule {
     Name,
     /// What a node does.
     Roles,
+    /// A part of all, from 0 to 1.
+    Ratio,
     /// A whole number.
     Number {
         /// What it counts.
@@ -81,6 +83,7 @@ impl Rule {
             Self::File => "a path".to_owned(),
             Self::Name => "a name".to_owned(),
             Self::Roles => "api, send or api,send".to_owned(),
+            Self::Ratio => "0 to 1".to_owned(),
             Self::Number { unit, min, max } => format!("{min} to {max}{}", unit.suffix()),
         }
     }

@@ -71,6 +71,8 @@ pub struct OpsAddress(pub Option<SocketAddr>);
 pub struct OneProxy(pub Option<EgressProxy>);
 /// A URL, or none.
 pub struct PublicUrl(pub Option<Url>);
+/// A part of all, from 0 to 1.
+pub struct Ratio(pub f64);
 
 impl Setting for SocketAddr {
     fn read(rule: Rule, value: &Value) -> Result<Self, String> {
@@ -81,6 +83,14 @@ impl Setting for SocketAddr {
                 rule.allowed()
             )
         })
+    }
+}
+
+impl Setting for Ratio {
+    fn read(rule: Rule, value: &Value) -> Result<Self, String> {
+        let number = value.clone().into_float().ok();
+        let ratio = number.filter(|ratio| (0.0..=1.0).contains(ratio)).map(Self);
+        ratio.ok_or_else(|| format!("{} is no part of all; write {}, such as 0.05", shown(value), rule.allowed()))
     }
 }
 

@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use crate::domain::id::StoreId;
 use crate::domain::time::Timestamp;
+use crate::domain::trace::TraceParent;
 use crate::domain::webhook::Webhook;
 use crate::render::log::{LOG_HEADERS_CHARS_MAX, log_headers};
 use crate::render::spelling::Spelling;
@@ -24,16 +25,21 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Builds body and headers. Fails if the body would be longer than it may be.
+    /// Builds body and headers; `place` is that of the attempt in its trace, if the attempt has one of
+    /// its own. Fails if the body would be longer than it may be.
     pub fn new(
         store_id: &StoreId,
         webhook: &Webhook,
         parcel: &Parcel,
         now: Timestamp,
+        place: Option<TraceParent>,
         bytes_max: usize,
     ) -> Result<Self, TooLarge> {
         let body = render::body(webhook.webhook_id, parcel, bytes_max)?;
-        let headers = render::headers(store_id, webhook, parcel, now, &body);
+        let mut headers = render::headers(store_id, webhook, parcel, now, &body);
+        if let Some(place) = place {
+            render::trace(&mut headers, place);
+        }
         let spelling = render::spelling(webhook, parcel);
         let logged = log_headers(&headers, &spelling, LOG_HEADERS_CHARS_MAX);
         Ok(Self { headers, spelling, body, logged })

@@ -30,10 +30,12 @@ use super::scheduler::{Action, Scheduler};
 use super::telling::Telling;
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
+use crate::domain::target::TargetUrl;
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::Metrics;
 use crate::render;
+use crate::spans::{Attempted, Span, Tracer};
 use crate::store::mailbox::Mailbox;
 use crate::store::tending::Tending;
 use crate::store::{Glimpse, Loaded, Outbox, Parcel, StoreError, Want};
@@ -62,6 +64,8 @@ pub struct Parts {
     pub random: Arc<dyn Fn() -> f64 + Send + Sync>,
     /// What the server counts of itself.
     pub metrics: Arc<Metrics>,
+    /// Makes spans of attempts.
+    pub tracer: Tracer,
 }
 
 /// Why the worker could not start.
@@ -108,6 +112,7 @@ impl Worker {
                 store: parts.store,
                 clock: parts.clock,
                 random: parts.random,
+                tracer: parts.tracer,
                 apart: Apart::for_processors(config.in_flight_max),
                 body_bytes_max: config.delivery_bytes_max,
                 reports,
@@ -201,6 +206,7 @@ struct Context {
     store: Arc<dyn Outbox>,
     clock: Clock,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
+    tracer: Tracer,
     /// For bodies that take long to build and to sign.
     apart: Apart,
     body_bytes_max: usize,
@@ -480,14 +486,21 @@ impl Context {
     }
 
     /// Builds body and headers, apart if that takes long.
-    async fn prepare(&self, webhook: &Arc<Webhook>, parcel: &Parcel, now: Timestamp) -> Result<Prepared, AttemptError> {
+    async fn prepare(
+        &self,
+        webhook: &Arc<Webhook>,
+        parcel: &Parcel,
+        now: Timestamp,
+        span: Option<&Span>,
+    ) -> Result<Prepared, AttemptError> {
+        let place = span.map(Span::place);
         let prepared = if render::takes_long(parcel) {
             let (store_id, webhook) = (self.store.store_id().clone(), Arc::clone(webhook));
             let (parcel, bytes_max) = (parcel.clone(), self.body_bytes_max);
             let account = webhook.merchant_id;
-            self.apart.run(account, move || Prepared::new(&store_id, &webhook, &parcel, now, bytes_max)).await
+            self.apart.run(account, move || Prepared::new(&store_id, &webhook, &parcel, now, place, bytes_max)).await
         } else {
-            Ok(Prepared::new(self.store.store_id(), webhook, parcel, now, self.body_bytes_max))
+            Ok(Prepared::new(self.store.store_id(), webhook, parcel, now, place, self.body_bytes_max))
         };
         match prepared {
             Ok(Ok(prepared)) => Ok(prepared),
@@ -503,7 +516,9 @@ impl Context {
     /// One attempt at a delivery.
     async fn deliver(&self, webhook: &Arc<Webhook>, parcel: &Parcel) -> (Outcome, Feedback, Option<Kept>) {
         let started_at = self.clock.now();
-        let (result, request_headers) = match (&webhook.spec.url, self.prepare(webhook, parcel, started_at).await) {
+        let span = self.tracer.attempting(parcel.event.trace);
+        let prepared = self.prepare(webhook, parcel, started_at, span.as_ref()).await;
+        let (result, request_headers) = match (&webhook.spec.url, prepared) {
             (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
                 let (url, credentials) = (url.url(), Credentials(webhook));
@@ -516,6 +531,14 @@ impl Context {
             (_, Err(error)) => (PostResult::unsent(error), String::new()),
         };
         let attempt = parcel.attempts + 1;
+        if let Some(span) = span {
+            let (webhook_id, increment_id) = (webhook.webhook_id, parcel.increment_id);
+            let url = webhook.spec.url.as_ref().map(TargetUrl::url);
+            let (address, status) = (result.address, result.status);
+            let error = result.error.as_ref().map(|error| error.class);
+            let attempted = Attempted { webhook_id, increment_id, attempt, url, address, status, error };
+            self.tracer.attempted(span, &attempted);
+        }
         let ended_at = self.clock.now();
         let (verdict, feedback) = judge(webhook, parcel, &result, ended_at, (self.random)());
         let outcome = Outcome {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::caller::Caller;
 use super::{Failures, Service};
@@ -76,11 +77,24 @@ impl Service {
 
     /// Accepts events, all or none; a fault names the index of the event.
     pub async fn publish_many(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Published>, Fault> {
-        let published = self.accept(caller, drafts).await;
-        published.inspect_err(|fault| self.refused_publishes.count(fault.code))
+        let began = self.tracer.begin();
+        let accepted = match self.check_drafts(caller, drafts).await {
+            Ok((events, mismatches)) => self.accept(caller, events, mismatches, began).await,
+            Err(fault) => {
+                self.tracer.refused(began, caller.trace(), caller.merchant(), fault.code);
+                Err(fault)
+            }
+        };
+        accepted.inspect_err(|fault| self.refused_publishes.count(fault.code))
     }
 
-    async fn accept(&self, caller: &Caller, drafts: Vec<EventDraft>) -> Result<Vec<Published>, Fault> {
+    /// The events, as far as they can be accepted without the store, and what is wrong with their
+    /// messages all the same.
+    async fn check_drafts(
+        &self,
+        caller: &Caller,
+        drafts: Vec<EventDraft>,
+    ) -> Result<(Vec<NewEvent>, Vec<Option<Mismatch>>), Fault> {
         caller.check(Permission::EventWrite)?;
         let max = self.config.events_max;
         if drafts.len() > max {
@@ -96,12 +110,30 @@ impl Service {
         let check_all = move || drafts.into_iter().enumerate().map(check).collect::<Result<Vec<_>, _>>();
         let events = if is_long { self.apart(caller, check_all).await?? } else { check_all()? };
         if events.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let checked = self.check_events(caller.everywhere()?, events).await;
+        checked.map_err(|fault| fault.or_refused(FaultCode::EventRefused))
+    }
+
+    /// Has the store accept them.
+    async fn accept(
+        &self,
+        caller: &Caller,
+        mut events: Vec<NewEvent>,
+        mismatches: Vec<Option<Mismatch>>,
+        began: Option<SystemTime>,
+    ) -> Result<Vec<Published>, Fault> {
+        if events.is_empty() {
             return Ok(Vec::new());
         }
         let by = caller.by()?;
-        let checked = self.check_events(by.merchant, events).await;
-        let (events, mismatches) = checked.map_err(|fault| fault.or_refused(FaultCode::EventRefused))?;
-        let receipts = self.store.publish(by, events).await.map_err(|cause| PUBLISH.fault(cause))?;
+        let spans = self.tracer.publishing(began, by.merchant, &mut events);
+        let receipts = self.store.publish(by, events).await.map_err(|cause| PUBLISH.fault(cause));
+        if let Some(spans) = spans {
+            self.tracer.published(spans, receipts.as_deref().map_err(|fault| fault.code));
+        }
+        let receipts = receipts?;
         self.metrics.events.inc_by(receipts.len() as u64);
         let published = receipts.into_iter().zip(mismatches);
         Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())

@@ -46,6 +46,7 @@ use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::{Limit, Metrics};
 use crate::render;
+use crate::spans::Tracer;
 use crate::store::{Parcel, Store, StoreError};
 use crate::work::Account;
 use crate::work::apart::{Apart, ApartError};
@@ -158,14 +159,22 @@ pub struct Service {
     /// callers look for.
     apart: Apart,
     metrics: Arc<Metrics>,
+    tracer: Tracer,
     /// True once nobody is to wait for anything any more.
     is_closing: watch::Sender<bool>,
 }
 
 impl Service {
     /// Use cases over a store; webhooks to literal addresses are checked by
-    /// `guard`, and what is refused is counted in `metrics`.
-    pub fn new(config: Config, store: Arc<dyn Store>, guard: Arc<Guard>, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    /// `guard`, what is refused is counted in `metrics`, and publishes have spans of `tracer`.
+    pub fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        guard: Arc<Guard>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        tracer: Tracer,
+    ) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
         let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
@@ -194,6 +203,7 @@ impl Service {
             telling: Telling::default(),
             apart,
             metrics,
+            tracer,
             is_closing,
         }
     }

@@ -17,5 +17,6 @@ mod retention;
 mod secure;
 mod sending;
 mod shares;
+mod spans;
 mod traced;
 mod unannounced;

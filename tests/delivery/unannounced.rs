@@ -17,6 +17,7 @@ use tallyhook::domain::topic::{Patterns, Topic};
 use tallyhook::domain::user::{By, Permissions, Profile};
 use tallyhook::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::metrics::Metrics;
+use tallyhook::spans::Tracer;
 use tallyhook::store::admin::NewUser;
 use tallyhook::store::mailbox::Mailbox;
 use tallyhook::store::{self, Alteration, DeliveryAlteration, Store, Upkeep};
@@ -62,6 +63,7 @@ impl Bench {
             clock,
             random: Arc::new(|| 0.5),
             metrics: Arc::clone(&metrics),
+            tracer: Tracer::off(),
         };
         let worker = Worker::start(config.delivery, parts).await.unwrap();
         Self { store, upkeep, worker, mailbox, hand, poll, merchant, metrics, place }

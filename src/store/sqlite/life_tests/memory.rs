@@ -71,6 +71,12 @@ const TERMS: Terms = Terms {
     is_shared: false,
 };
 
+/// Labels of events, or none of them.
+fn labels(place: u32) -> Labels {
+    let pairs = (place % 2 == 0).then(|| ("customer".to_owned(), place.to_string()));
+    Labels::try_new(pairs.into_iter().collect()).unwrap()
+}
+
 const fn by(merchant: MerchantId) -> By {
     By { merchant, user: USER, token: None, sender: None }
 }
@@ -223,6 +229,7 @@ impl Both {
                 idempotency_key: (dice % 5 < 2)
                     .then(|| IdempotencyKey::try_new(&format!("k{}", place + dice % 2)).unwrap()),
                 trace: TraceParent::try_new(TRACE.as_bytes()).filter(|_| place % 2 == 1),
+                labels: (dice % 3 == 0).then(|| Arc::new(labels(place))),
             };
             Publish::new(by, (0..count).map(one))
         });
