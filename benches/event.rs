@@ -27,7 +27,7 @@ use tallyhook::store::{self, Content, Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), sender: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, sender: None };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn main() {
@@ -87,6 +87,7 @@ fn parcel(format: Format, others: Option<i64>) -> Parcel {
             topic: topic("order:created"),
             message: message(1_000),
             created_at: NOW,
+            trace: None,
         })
     };
     Parcel {
@@ -153,7 +154,14 @@ impl Stored {
 }
 
 fn new_event() -> NewEvent {
-    NewEvent { topic: topic("order:created"), message: message(1_000), created_at: NOW, idempotency_key: None }
+    NewEvent {
+        topic: topic("order:created"),
+        message: message(1_000),
+        created_at: NOW,
+        idempotency_key: None,
+        trace: None,
+        labels: None,
+    }
 }
 
 /// So many events of 1 kB, published at once, each to one webhook; ends when

@@ -5,9 +5,9 @@ use std::path::Path;
 use clap::Args;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::client::{RpcClient, RpcError};
+use super::client::RpcClient;
 use super::json::pretty;
-use super::target::ServerFlags;
+use super::target::{ServerFlags, log_in};
 use super::{Failure, block_on, help_of, method_help, print, read_text};
 
 /// What its help ends with.
@@ -81,10 +81,7 @@ async fn call(
     let Some((user, key)) = credentials else {
         return client.request(method, args).await.map_err(Failure::failed);
     };
-    let session = client.login(&user, &key).await.map_err(|error| match error {
-        RpcError::Fault { .. } => Failure::failed(format!("{error} (at the login as {user})")),
-        other => Failure::failed(other),
-    })?;
+    let session = log_in(client, &user, &key).await?;
     let result = match method.contains('.') {
         true => session.call(method, args).await,
         false => session.request(method, args).await,

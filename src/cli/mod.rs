@@ -12,9 +12,11 @@ mod colour;
 mod copies;
 mod demo;
 mod docs;
+mod export;
 mod flags;
 mod folder;
 mod health;
+mod import;
 mod json;
 mod key;
 mod listen;
@@ -122,6 +124,12 @@ enum Command {
     /// Show deliveries as they are numbered, tried and ended, or events as they are published.
     #[command(after_help = tail::EXAMPLES)]
     Tail(tail::TailArgs),
+    /// Write the webhooks of a server as lines of JSON, from which `import` makes them again.
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::ExportArgs),
+    /// Make webhooks of what `export` has written, or of what Svix, Convoy or Outpost list.
+    #[command(after_help = import::EXAMPLES)]
+    Import(import::ImportArgs),
     /// Print the OpenRPC document: every method with its parameters, result, faults and examples.
     #[command(after_help = openrpc::EXAMPLES)]
     Openrpc(openrpc::OpenrpcArgs),
@@ -213,6 +221,8 @@ pub fn main() -> ExitCode {
         Command::Listen(args) => listen::run(args),
         Command::Call(args) => call::run(args),
         Command::Tail(args) => tail::run(args),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Openrpc(args) => openrpc::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Sdk(args) => sdk::run(&args),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::client::{Http, Target, TlsOptions};
+use super::client::{Http, RpcClient, RpcError, Session, Target, TlsOptions};
 use super::{DEMO_KEY, DEMO_USER, Failure, read_text};
 use crate::config::{
     CLIENT_CERT_VARIABLE, CLIENT_KEY_VARIABLE, KEY_VARIABLE, SERVER_CA_VARIABLE, URL_VARIABLE, USER_VARIABLE,
@@ -81,6 +81,14 @@ impl AddressFlags {
         };
         Http::new(target, TlsOptions { trusted, identity }).map_err(Failure::failed)
     }
+}
+
+/// Logs in; a server that refuses says whom.
+pub async fn log_in<'a>(client: &'a RpcClient, user: &str, key: &str) -> Result<Session<'a>, Failure> {
+    client.login(user, key).await.map_err(|error| match error {
+        RpcError::Fault { .. } => Failure::failed(format!("{error} (at the login as {user})")),
+        other => Failure::failed(other),
+    })
 }
 
 fn read_trusted(path: &Path) -> Result<Trusted, Failure> {

@@ -119,9 +119,9 @@ faults! {
     /// The merchant has no job of that id, or it ended long ago.
     NoJob = 123, "job", "Job not exists.";
     /// The merchant has no token of that id, or it was revoked or has ended, or it is another user's.
-    NoToken = 124, "token", "Token not exists.";
+    NoToken = 129, "token", "Token not exists.";
     /// The token breaks a rule; the store failed, or refused though the data was right.
-    TokenNotChanged = 125, "token", "Token not changed. Details in error message.";
+    TokenNotChanged = 130, "token", "Token not changed. Details in error message.";
 }
 
 impl FaultCode {

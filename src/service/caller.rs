@@ -7,10 +7,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::webhook::about;
-use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{MerchantId, UserId, WebhookId};
+use crate::domain::id::{MerchantId, UserId};
 use crate::domain::labels::Labels;
 use crate::domain::request_id::Sender;
 use crate::domain::token::{Confinement, Token};
@@ -127,6 +125,15 @@ impl Caller {
         self.confinement().is_none_or(|confinement| confinement.admits(webhook))
     }
 
+    /// Fails with fault 2 of a token that reaches webhooks by their ids: it makes no others.
+    pub(super) fn makes_webhooks(&self) -> Result<(), Fault> {
+        match self.confinement() {
+            Some(Confinement::Webhooks(_)) => Err(Fault::new(FaultCode::AccessDenied)
+                .detail("The token is confined to webhooks that there are, and makes no others.")),
+            _ => Ok(()),
+        }
+    }
+
     /// The labels of a webhook that it makes or changes, with the one that it is confined to. Fails
     /// if they contradict that.
     pub(super) fn labelled(&self, labels: Labels) -> Result<Labels, Violation> {
@@ -172,26 +179,5 @@ impl Caller {
 impl From<&Caller> for Account {
     fn from(caller: &Caller) -> Self {
         caller.merchant_id.into()
-    }
-}
-
-impl Service {
-    /// The merchant of one webhook that the caller looks at. Fails with fault 103 of one that is
-    /// beyond its reach; whether there is such a webhook is for the look itself to tell.
-    pub(super) async fn within(&self, caller: &Caller, id: WebhookId) -> Result<MerchantId, Fault> {
-        if caller.confinement().is_some() {
-            let found = self.store.webhook(caller.merchant_id, id).await;
-            let found = found.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
-            if !caller.reaches(&found) {
-                return Err(about(id, FaultCode::NoWebhook.into()));
-            }
-        }
-        Ok(caller.merchant_id)
-    }
-
-    /// On whose behalf one webhook is changed. Fails likewise.
-    pub(super) async fn by_within(&self, caller: &Caller, id: WebhookId) -> Result<By, Fault> {
-        self.within(caller, id).await?;
-        Ok(caller.author())
     }
 }

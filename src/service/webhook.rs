@@ -16,7 +16,6 @@ use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::stats::WebhookStats;
 use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
-use crate::domain::token::Confinement;
 use crate::domain::topic::{Pattern, Topic};
 use crate::domain::user::Permission;
 use crate::domain::webhook::{Health, Webhook, WebhookChanges, WebhookDefaults, WebhookSpec};
@@ -109,7 +108,7 @@ const READ_AT_ONCE: u32 = 16;
 /// count, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
 
-const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
+pub(super) const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
 const STATUS: Failures = Failures { refused: FaultCode::StatusNotChanged, failed: FaultCode::StatusNotChanged };
 pub(super) const UPDATE: Failures =
     Failures { refused: FaultCode::WebhookNotChanged, failed: FaultCode::WebhookNotChanged };
@@ -200,14 +199,22 @@ impl Service {
         caller.check(Permission::WebhookRead)?;
         let mut after = after;
         loop {
-            let slice = Slice { after, order: Order::Ascending, limit: READ_AT_ONCE };
-            let mut read = self.webhooks_behind(caller, slice).await?;
+            let mut read = self.all_webhooks_behind(caller, after).await?;
             after = read.last().map(|webhook| webhook.webhook_id);
             read.retain(|webhook| caller.reaches(webhook));
             if after.is_none() || !read.is_empty() {
                 return Ok(read);
             }
         }
+    }
+
+    /// The same for a caller that may, with those that it does not reach.
+    pub(super) async fn all_webhooks_behind(
+        &self,
+        caller: &Caller,
+        after: Option<WebhookId>,
+    ) -> Result<Vec<Webhook>, Fault> {
+        self.webhooks_behind(caller, Slice { after, order: Order::Ascending, limit: READ_AT_ONCE }).await
     }
 
     /// Webhooks of the merchant, those too that the caller does not reach.
@@ -278,13 +285,26 @@ impl Service {
         defaults: WebhookDefaults,
     ) -> Result<Webhook, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        if let Some(Confinement::Webhooks(_)) = caller.confinement() {
-            return Err(Fault::new(FaultCode::AccessDenied)
-                .detail("The token is confined to webhooks that there are, and makes no others."));
-        }
+        let spec = self.check_new(caller, said, defaults)?;
+        self.add_webhook(caller, spec).await
+    }
+
+    /// What is said of a new webhook, checked; fails with fault 101, and with fault 2 of a token that
+    /// makes none.
+    pub(super) fn check_new(
+        &self,
+        caller: &Caller,
+        said: WebhookChanges,
+        defaults: WebhookDefaults,
+    ) -> Result<WebhookSpec, Fault> {
+        caller.makes_webhooks()?;
         let spec = self.check(&said).and_then(|()| WebhookSpec::try_new(said, defaults));
         let spec = spec.and_then(|spec| Ok(WebhookSpec { labels: caller.labelled(spec.labels.clone())?, ..spec }));
-        let spec = spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))?;
+        spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))
+    }
+
+    /// Registers what was checked, for a caller that may; fails with fault 102 or 106.
+    pub(super) async fn add_webhook(&self, caller: &Caller, spec: WebhookSpec) -> Result<Webhook, Fault> {
         let created = self.store.create_webhook(caller.author(), spec, self.config.webhooks_max).await;
         let created = created.map_err(|cause| CREATE.fault(cause))?;
         self.telling.webhook_changed(caller.author(), &caller.merchant_code, created.webhook_id, "made");

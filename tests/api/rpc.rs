@@ -5,6 +5,7 @@ mod administration;
 mod answers;
 mod audit;
 mod bounds;
+mod carrying;
 mod counted;
 mod documented;
 mod events;

@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod bench;
 mod calling;
+mod carrying;
 mod check;
 mod keys;
 mod logs;

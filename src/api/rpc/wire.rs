@@ -2,6 +2,7 @@
 
 mod audit;
 mod breaker;
+mod carried;
 mod delivery;
 mod event;
 mod job;
@@ -15,6 +16,7 @@ mod values;
 mod webhook;
 
 pub use self::audit::AuditItem;
+pub use self::carried::{ExportedItem, ImportFault, ImportedItem};
 pub use self::delivery::{AttemptItem, DeliveryItem, PulledItem, TestedItem};
 pub use self::event::{EventItem, EventSummaryItem, ExplanationItem, ReceiptItem};
 pub use self::job::{BackfillItem, JobItem, ReplayItem};

@@ -60,6 +60,10 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "job.list" => vec![(json!([]), Nothing(json!([])))],
         "job.get" | "job.cancel" => vec![(json!([job]), Fault(123))],
         "webhook.test" => vec![(json!([id]), Fault(103)), (json!([id, {"n": 1}]), Fault(103))],
+        "webhook.export" => {
+            vec![(json!([]), Nothing(json!([]))), (json!([{"topic": topic, "limit": 5}]), Nothing(json!([])))]
+        }
+        "webhook.import" => vec![(json!([[{"webhook": webhook_data(), "webhook_id": id}]]), Own)],
         "webhook.delete" => webhook(json!([id])),
         "delivery.list" | "delivery.count" => {
             vec![(json!([id]), Fault(103)), (json!([id, {"state": "delivered"}]), Fault(103))]
@@ -95,7 +99,7 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "user.create" => vec![(json!(["of.their.own", {"permissions": ["webhook_read"]}]), Own)],
         "user.list" => vec![(json!([]), Own), (json!([{"merchant": "globex"}]), Own)],
         "token.list" => vec![(json!([]), Nothing(json!([])))],
-        "token.revoke" => vec![(json!([token]), Fault(124))],
+        "token.revoke" => vec![(json!([token]), Fault(129))],
         "token.create" => vec![(json!([{"name": "own", "permissions": ["webhook_read"]}]), Own)],
         // Whoever has a user has entries of his own.
         "audit.list" => {
@@ -286,7 +290,7 @@ async fn each_permission_opens_its_own_methods() {
         "audit.list" | "audit.count" => "admin",
         method if method.starts_with("user.") => "admin",
         "delivery.retry" | "delivery.retry_many" | "delivery.cancel" | "job.cancel" => "webhook_write",
-        "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" => "webhook_read",
+        "webhook.list" | "webhook.count" | "webhook.get" | "webhook.stats" | "webhook.export" => "webhook_read",
         method if method.starts_with("webhook.") => "webhook_write",
         _ => "webhook_read",
     };
@@ -311,8 +315,8 @@ async fn each_permission_opens_its_own_methods() {
                     Some(113) => method == "delivery.cancel",
                     Some(121) => method.starts_with("user."),
                     // It is another's, or gives what its maker has not.
-                    Some(124) => method == "token.revoke",
-                    Some(125) => method == "token.create",
+                    Some(129) => method == "token.revoke",
+                    Some(130) => method == "token.create",
                     // They are permitted, and not over HTTP.
                     Some(4) => method.ends_with("subscribe"),
                     _ => false,

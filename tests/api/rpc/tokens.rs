@@ -98,12 +98,12 @@ async fn tokens_are_listed_and_taken_back_and_the_audit_log_knows() {
 
     let webhook = id_of(&with_first.webhook(webhook_with(json!({}))).await);
     for (user, id) in [(&ann, &second["token_id"]), (&stranger, &first["token_id"]), (&admin, &json!(999))] {
-        user.refused("token.revoke", json!([id]), 124).await;
+        user.refused("token.revoke", json!([id]), 129).await;
     }
     assert_eq!(ann.done("token.revoke", json!([first["token_id"]])).await, true);
     assert_eq!(with_first.call("webhook.list", json!([])).await.unwrap_err()["code"], 2);
     assert_eq!(server.rpc("webhook.list", json!([bearer(&with_first)])).await.unwrap_err()["code"], 5);
-    ann.refused("token.revoke", json!([first["token_id"]]), 124).await;
+    ann.refused("token.revoke", json!([first["token_id"]]), 129).await;
     admin.done("token.revoke", json!([second["token_id"]])).await;
 
     let found = admin.done("audit.list", json!([])).await;
@@ -154,16 +154,16 @@ async fn what_makes_no_token_is_said() {
         (with(json!({"ttl_s": 315_360_001})), "ttl_s"),
         (with(json!({"colour": 1})), "colour"),
     ] {
-        ann.refused_field("token.create", args, 125, field).await;
+        ann.refused_field("token.create", args, 130, field).await;
     }
     let admin = User::new(&server, "boss", "acme", "admin");
     for held in ["admin", "operator"] {
-        admin.refused_field("token.create", with(json!({"permissions": [held]})), 125, "permissions").await;
+        admin.refused_field("token.create", with(json!({"permissions": [held]})), 130, "permissions").await;
     }
     for name in ["one", "two"] {
         token(&ann, json!({"name": name, "permissions": ["webhook_read"]})).await;
     }
-    let error = admin.refused("token.create", with(json!({})), 125).await;
+    let error = admin.refused("token.create", with(json!({})), 130).await;
     assert!(error["message"].as_str().unwrap().contains("2 tokens"), "{error}");
     assert_eq!(rows(&server, "token"), 2);
 }
@@ -343,6 +343,9 @@ fn tries(method: &str, beyond: &Beyond) -> Vec<(Value, Option<i64>)> {
         ],
         "webhook.count" => vec![(json!([]), None), (json!([{"labels": {"customer": "43"}}]), None)],
         "webhook.create" => vec![],
+        "webhook.export" => vec![(json!([]), None), (json!([{"with_secrets": 1, "after_webhook_id": id - 1}]), None)],
+        // One may be like it, and is not told so.
+        "webhook.import" => vec![],
         "webhook.update" => beyond_it(json!([id, {"name": "mine"}])),
         "webhook.update_status" => vec![
             (json!([{"webhook_id": id, "status": 0}]), Some(100)),
@@ -466,6 +469,14 @@ async fn a_confined_token_does_all_within_its_reach() {
         .await;
     user.done("webhook.update", json!([own, {"url": receiver.url(), "labels": {}}])).await;
     assert_eq!(get(own).await["labels"], json!({"customer": "42"}));
+    // Nor is it told what is like what it brings.
+    let line = json!([[{"webhook": webhook_with(json!({"url": format!("{}/beyond-reach", receiver.url())}))}]]);
+    let imported = user.done("webhook.import", line.clone()).await;
+    assert_eq!([&imported[0]["outcome"], &imported[0]["same_as"]], [&json!("created"), &json!([])], "{imported}");
+    let brought = imported[0]["webhook_id"].as_i64().unwrap();
+    assert_eq!(get(brought).await["labels"], json!({"customer": "42"}));
+    user.done("webhook.delete", json!([brought])).await;
+    by_id.refused("webhook.import", line, 2).await;
     by_id.refused("webhook.create", json!([webhook_with(json!({}))]), 2).await;
     by_id.done("webhook.update", json!([plain, {"url": receiver.url(), "is_active": 1}])).await;
 

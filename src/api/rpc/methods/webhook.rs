@@ -1,5 +1,6 @@
 //! webhook.*
 
+mod carry;
 mod data;
 
 use std::borrow::Cow;
@@ -109,6 +110,8 @@ pub fn methods() -> Vec<Method> {
             FaultCode::InvalidEvent,
             &[FaultCode::NoWebhook, FaultCode::EventRefused, FaultCode::WebhookNotChanged],
         ),
+        carry::export(),
+        carry::import(),
     ]
 }
 
@@ -289,12 +292,16 @@ enum Created<'a> {
     Webhook(Box<WebhookDetail<'a>>),
 }
 
-async fn create(request: Request, caller: Caller, params: Create) -> Result<Written<Created<'static>>, Fault> {
-    // On the vendor's paths a webhook starts as the vendor's do: docs/wire.md, "Paths".
-    let defaults = match request.context.codes {
+/// On the vendor's paths a webhook starts as the vendor's do: docs/wire.md, "Paths".
+fn defaults(request: &Request) -> WebhookDefaults {
+    match request.context.codes {
         Codes::Native => WebhookDefaults { format: Format::Envelope, retry: RetryPolicy::Default },
         Codes::Vendor => WebhookDefaults { format: Format::Shipstream, retry: RetryPolicy::Shipstream },
-    };
+    }
+}
+
+async fn create(request: Request, caller: Caller, params: Create) -> Result<Written<Created<'static>>, Fault> {
+    let defaults = defaults(&request);
     let webhook = request.service.create_webhook(&caller, changes(params.webhook.0.0)?, defaults).await?;
     Written::new(&match params.return_webhook {
         Some(Flag(true)) => {

@@ -151,6 +151,12 @@ impl From<Timeouts> for Times {
     }
 }
 
+impl From<OwnTimeouts> for Times {
+    fn from(own: OwnTimeouts) -> Self {
+        Self { connect_ms: own.connect_ms(), total_ms: own.total_ms() }
+    }
+}
+
 impl TryFrom<Times> for OwnTimeouts {
     type Error = Violation;
 

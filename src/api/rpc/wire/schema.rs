@@ -23,6 +23,7 @@ use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, DisabledReason, Encoding, Format, Health, PauseReason};
 use crate::service;
 use crate::service::event::Reach;
+use crate::service::import::Existing;
 
 /// A wrapper's schema is, down to its name, that of what is in it.
 macro_rules! schema_of_content {
@@ -336,6 +337,16 @@ pub fn label_or_null(_: &mut SchemaGenerator) -> Schema {
 /// How deliveries are signed.
 pub fn signings(_: &mut SchemaGenerator) -> Schema {
     one_of(Signing::ALL.map(Signing::name))
+}
+
+/// What becomes of a webhook that is imported and is there already.
+pub fn existing(_: &mut SchemaGenerator) -> Schema {
+    one_of_or_null(Existing::ALL.map(Existing::name))
+}
+
+/// What may come of a webhook that is imported.
+pub fn import_outcomes(_: &mut SchemaGenerator) -> Schema {
+    one_of(["created", "valid", "skipped", "failed"])
 }
 
 /// In which order deliveries go out.

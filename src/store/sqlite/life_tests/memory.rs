@@ -16,6 +16,7 @@ use crate::domain::delivery::{Attempt, AttemptError, DeliveryFilter, DeliverySta
 use crate::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
+use crate::domain::labels::Labels;
 use crate::domain::policy::Batching;
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::secret::{KeyHash, SecretKey};

@@ -104,6 +104,13 @@ pub fn changes(data: Data) -> Result<WebhookChanges, Fault> {
     checked(data).map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))
 }
 
+/// The same of a webhook that was exported, which may subscribe to nothing: then its `topics` are empty.
+pub fn carried(mut data: Data) -> Result<WebhookChanges, Fault> {
+    let subscribes_to_nothing = data.topics.take_if(|topics| topics.0.is_empty()).is_some();
+    let said = changes(data)?;
+    Ok(if subscribes_to_nothing { WebhookChanges { topics: Some(Patterns::none()), ..said } } else { said })
+}
+
 fn checked(data: Data) -> Result<WebhookChanges, Violation> {
     let format =
         |name: String| Format::from_name(&name).ok_or_else(|| unknown("format", &Format::ALL.map(Format::name)));
