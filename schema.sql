@@ -110,7 +110,9 @@ CREATE TABLE webhook (
     signing_key          TEXT,                        -- the private key that signs; NULL: secret_key does
     client_certificate   TEXT,                        -- what is presented to a receiver that wants it: PEM
     client_key           TEXT,                        -- and its key
-    labels               TEXT    NOT NULL DEFAULT '{}' -- for whom it is: JSON, {name: value}
+    labels               TEXT    NOT NULL DEFAULT '{}', -- for whom it is: JSON, {name: value}
+    oauth2               TEXT,                        -- JSON: who fetches a token that is sent along; NULL: nobody
+    oauth2_secret        TEXT                         -- and its secret
 ) STRICT;
 
 CREATE INDEX webhook_by_merchant ON webhook (merchant_id, webhook_id) WHERE deleted_at IS NULL;

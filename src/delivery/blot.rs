@@ -6,6 +6,7 @@
 //! came, or with the escapes of JSON, URLs or HTML.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -13,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr_iter, memchr3, memmem};
 
+use super::token::Token;
 use crate::domain::headers::REDACTED;
 use crate::domain::signing::Signer;
 use crate::domain::webhook::Webhook;
@@ -37,10 +39,30 @@ const GROWN_BYTES_MAX: usize = 1024;
 const NO_CREDENTIALS: &[&str] = &["accept", "accept-charset", "accept-language", "content-type", "user-agent"];
 
 /// What is sent along for a webhook, or signs, and is nobody else's business.
-#[derive(Clone, Copy, Debug)]
-pub struct Credentials<'a>(pub &'a Webhook);
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    webhook: &'a Webhook,
+    /// Of OAuth 2.0.
+    token: Option<&'a Token>,
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Credentials").field(&self.webhook.webhook_id).finish()
+    }
+}
 
 impl<'a> Credentials<'a> {
+    /// Those of a webhook.
+    pub fn of(webhook: &'a Webhook) -> Self {
+        Self { webhook, token: None }
+    }
+
+    /// And this token.
+    pub fn with(self, token: Option<&'a Token>) -> Self {
+        Self { token, ..self }
+    }
+
     /// Replaces each credential in a text by `[redacted]`. Takes time in
     /// proportion to the text and to what is looked for; no long text grows longer.
     pub fn blot(self, text: &mut Vec<u8>) {
@@ -85,7 +107,7 @@ impl<'a> Credentials<'a> {
                 wanted.push(text);
             }
         };
-        let Webhook { spec, old_secrets, .. } = self.0;
+        let Webhook { spec, old_secrets, .. } = self.webhook;
         for (name, value) in spec.extra_headers.list() {
             if NO_CREDENTIALS.contains(&name.as_str()) {
                 continue;
@@ -96,6 +118,15 @@ impl<'a> Credentials<'a> {
         }
         if let Some(basic) = &spec.basic_auth {
             parts(basic.header().as_bytes(), &mut |part, bytes_min| want(part.into_owned().into(), bytes_min));
+        }
+        if let Some(own) = &spec.oauth2 {
+            want(own.expose_secret().as_bytes().into(), CREDENTIAL_BYTES_MIN);
+            if let Some(header) = own.header() {
+                parts(header.as_bytes(), &mut |part, bytes_min| want(part.into_owned().into(), bytes_min));
+            }
+        }
+        if let Some(token) = self.token {
+            want(token.expose().as_bytes().into(), CREDENTIAL_BYTES_MIN);
         }
         // A private key stays here, so nobody can repeat it.
         let old = old_secrets.iter().filter_map(|old| match &old.signer {
@@ -276,7 +307,7 @@ mod tests {
 
     fn blotted(webhook: &Webhook, text: &str) -> String {
         let mut bytes = text.as_bytes().to_vec();
-        Credentials(webhook).blot(&mut bytes);
+        Credentials::of(webhook).blot(&mut bytes);
         String::from_utf8(bytes).unwrap()
     }
 

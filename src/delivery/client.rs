@@ -54,7 +54,7 @@ pub struct Client {
 }
 
 /// What to post, where to, and for how long.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PostRequest<'a> {
     /// Whose webhook it is.
     pub merchant: MerchantId,
@@ -72,6 +72,14 @@ pub struct PostRequest<'a> {
     pub timeouts: Timeouts,
     /// What the log of the answer is not to show.
     pub credentials: Credentials<'a>,
+}
+
+/// An answer that is for the server itself.
+pub struct Fetched {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 /// What came of a post.
@@ -167,6 +175,31 @@ impl Client {
             response_body,
             kept: Some(kept),
         }
+    }
+
+    /// Posts once, and reads an answer of up to so many bytes, of any status, for which there is
+    /// `room`. Ends by `timeouts.total`.
+    pub async fn fetch(
+        &self,
+        request: PostRequest<'_>,
+        mut room: Kept,
+        bytes_max: usize,
+    ) -> Result<Fetched, AttemptError> {
+        let PostRequest { url, identity, timeouts, .. } = request;
+        let exchange = async {
+            let (mut wire, response, _) = self.send(request).await.map_err(|(error, _)| error)?;
+            let (head, body) = response.into_parts();
+            let mut read = Vec::new();
+            wire.read(body, bytes_max, &mut room, &mut read).await;
+            if wire.is_free() {
+                self.pool.put(&origin(url, identity), wire, keep_alive(&head.headers));
+            }
+            Ok(Fetched { status: head.status, body: read })
+        };
+        tokio::time::timeout(timeouts.total, exchange).await.unwrap_or_else(|_| {
+            let detail = format!("no answer within {:?}", timeouts.total);
+            Err(AttemptError { class: ErrorClass::Timeout, detail })
+        })
     }
 
     async fn send(

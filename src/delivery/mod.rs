@@ -18,6 +18,7 @@ mod model;
 mod pace;
 mod poll;
 mod pool;
+mod poster;
 mod prepared;
 pub mod proxy;
 mod readable;
@@ -30,6 +31,8 @@ mod sim;
 mod stream;
 mod telling;
 mod tenant;
+mod token;
+mod tokens;
 pub mod worker;
 
 use std::time::Duration;

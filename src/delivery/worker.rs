@@ -23,11 +23,13 @@ use super::judging::judge;
 use super::load::Term;
 use super::pace::Pace;
 use super::poll::Poll;
+use super::poster::Poster;
 use super::prepared::Prepared;
 use super::recording::{Ended, Recorded, Recorder};
 use super::scheduler::comparison::{Compared, Comparison, Redefine};
 use super::scheduler::{Action, Scheduler};
 use super::telling::Telling;
+use super::token::Token;
 use crate::domain::delivery::{Attempt, AttemptError, ErrorClass, Outcome};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::target::TargetUrl;
@@ -108,7 +110,7 @@ impl Worker {
         let thread = std::thread::Builder::new().name("delivery-worker".to_owned()).spawn(move || {
             let (reports, reported) = mpsc::channel(REPORTS_MAX);
             let context = Context {
-                client: Arc::new(client),
+                poster: Arc::new(Poster::new(Arc::new(client), parts.clock.clone())),
                 store: parts.store,
                 clock: parts.clock,
                 random: parts.random,
@@ -202,7 +204,7 @@ impl From<Recorded> for Report {
 /// What tasks work with.
 #[derive(Clone)]
 struct Context {
-    client: Arc<Client>,
+    poster: Arc<Poster>,
     store: Arc<dyn Outbox>,
     clock: Clock,
     random: Arc<dyn Fn() -> f64 + Send + Sync>,
@@ -521,10 +523,12 @@ impl Context {
         let (result, request_headers) = match (&webhook.spec.url, prepared) {
             (Some(url), Ok(Prepared { headers, spelling, body, logged })) => {
                 let (merchant, timeouts) = (webhook.merchant_id, webhook.spec.timeouts());
-                let (url, credentials) = (url.url(), Credentials(webhook));
+                let (url, credentials) = (url.url(), Credentials::of(webhook));
                 let identity = webhook.spec.client_identity.as_ref();
                 let request = PostRequest { merchant, url, identity, headers, spelling, body, timeouts, credentials };
-                (self.blotted(webhook, self.client.post(request).await).await, logged)
+                let (result, token) = self.poster.post(webhook, request).await;
+                let is_unsent = result.error.as_ref().is_some_and(|error| error.class == ErrorClass::Token);
+                (self.blotted(webhook, token, result).await, if is_unsent { String::new() } else { logged })
             }
             // Its lane sends nothing: only a test that met a change comes here.
             (None, Ok(prepared)) => (PostResult::without_target(), prepared.logged),
@@ -567,15 +571,15 @@ impl Context {
 
     /// The result without the credentials that its answer repeats; found apart if
     /// that takes long.
-    async fn blotted(&self, webhook: &Arc<Webhook>, mut result: PostResult) -> PostResult {
+    async fn blotted(&self, webhook: &Arc<Webhook>, token: Option<Token>, mut result: PostResult) -> PostResult {
         let mut body = std::mem::take(&mut result.response_body);
         if body.len() <= BLOTTED_AT_ONCE_MAX {
-            Credentials(webhook).blot(&mut body);
+            Credentials::of(webhook).with(token.as_ref()).blot(&mut body);
             return PostResult { response_body: body, ..result };
         }
         let own = Arc::clone(webhook);
         let blot = move || {
-            Credentials(&own).blot(&mut body);
+            Credentials::of(&own).with(token.as_ref()).blot(&mut body);
             body
         };
         let response_body = self.apart.run(webhook.merchant_id, blot).await.unwrap_or_else(|cause| {

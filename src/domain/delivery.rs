@@ -183,11 +183,13 @@ pub enum ErrorClass {
     BodyTooLarge,
     /// No connection: the proxy by which deliveries go has refused, or is not there.
     Proxy,
+    /// Nothing was sent: there is no token of OAuth 2.0 to send along.
+    Token,
 }
 
 impl ErrorClass {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::AddressRefused,
         Self::Dns,
         Self::Connect,
@@ -197,6 +199,7 @@ impl ErrorClass {
         Self::Status,
         Self::BodyTooLarge,
         Self::Proxy,
+        Self::Token,
     ];
 
     /// Its name on the wire and in the store.
@@ -211,6 +214,7 @@ impl ErrorClass {
             Self::Status => "status",
             Self::BodyTooLarge => "body_too_large",
             Self::Proxy => "proxy",
+            Self::Token => "token",
         }
     }
 

@@ -21,6 +21,7 @@ pub mod labels;
 pub mod message_schema;
 pub mod nearest;
 pub mod node;
+pub mod oauth2;
 pub mod page;
 pub mod pause;
 pub mod policy;

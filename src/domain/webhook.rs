@@ -8,6 +8,7 @@ use super::headers::ExtraHeaders;
 use super::id::{IncrementId, MerchantId, UserId, WebhookId};
 use super::identity::ClientIdentity;
 use super::labels::Labels;
+use super::oauth2::OAuth2;
 pub use super::pause::{Pause, PauseReason};
 use super::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit, Timeouts};
 use super::retry::RetryPolicy;
@@ -194,6 +195,8 @@ pub struct WebhookSpec {
     pub basic_auth: Option<BasicAuth>,
     /// Who the server is to a receiver that wants a certificate.
     pub client_identity: Option<ClientIdentity>,
+    /// By whom a token is fetched that is sent along.
+    pub oauth2: Option<OAuth2>,
     /// How many events go out in one request; `None`: one.
     pub batch: Option<Batching>,
     /// Which parts of messages go out.
@@ -250,6 +253,8 @@ pub struct WebhookChanges {
     pub basic_auth: Option<Option<BasicAuth>>,
     /// Who the server is to a receiver that wants a certificate.
     pub client_identity: Option<Option<ClientIdentity>>,
+    /// By whom a token is fetched that is sent along.
+    pub oauth2: Option<Option<OAuth2>>,
     /// How many events go out in one request.
     pub batch: Option<Option<Batching>>,
     /// Which parts of messages go out, of those that are numbered from now on.
@@ -264,8 +269,9 @@ impl WebhookSpec {
         let expansions = self.expansions.list().iter().map(|(_, expansion)| expansion.as_str().len()).sum::<usize>();
         let url = self.url.as_ref().map_or(0, |url| url.url().as_str().len());
         let own = self.client_identity.as_ref().map_or(0, |own| own.certificate().len() + own.expose_key().len());
-        let long = [self.topics.as_str(), self.extra_headers.as_str(), &self.description];
-        long.map(str::len).into_iter().sum::<usize>() + url + expansions + own + self.labels.weight()
+        let oauth2 = self.oauth2.as_ref().map_or(0, OAuth2::weight);
+        let texts = [self.topics.as_str(), self.extra_headers.as_str(), &self.description];
+        texts.iter().map(|text| text.len()).sum::<usize>() + url + expansions + own + oauth2 + self.labels.weight()
     }
 
     /// A new webhook. Fails if something that has no default is missing, or
@@ -289,6 +295,7 @@ impl WebhookSpec {
             timeouts: said.timeouts.unwrap_or_default(),
             basic_auth: said.basic_auth.flatten(),
             client_identity: said.client_identity.flatten(),
+            oauth2: said.oauth2.flatten(),
             batch: said.batch.flatten(),
             expansions: said.expansions.unwrap_or_default(),
             labels: said.labels.unwrap_or_default(),
@@ -327,6 +334,7 @@ impl WebhookSpec {
             timeouts: changes.timeouts.unwrap_or(self.timeouts),
             basic_auth: changes.basic_auth.unwrap_or(self.basic_auth),
             client_identity: changes.client_identity.unwrap_or(self.client_identity),
+            oauth2: changes.oauth2.unwrap_or(self.oauth2),
             batch: changes.batch.unwrap_or(self.batch),
             expansions: changes.expansions.unwrap_or(self.expansions),
             labels: changes.labels.unwrap_or(self.labels),
@@ -345,8 +353,13 @@ impl WebhookSpec {
             return Err(Violation::new("url", problem));
         }
         let sets_authorization = |name: &http::HeaderName| name == http::header::AUTHORIZATION;
-        if self.basic_auth.is_some() && self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name)) {
+        let is_authorized = self.extra_headers.list().iter().any(|(name, _)| sets_authorization(name));
+        if self.basic_auth.is_some() && is_authorized {
             return Err(Violation::new("basic_auth", "can't stand beside an Authorization in extra_headers."));
+        }
+        if self.oauth2.is_some() && (is_authorized || self.basic_auth.is_some()) {
+            let problem = "can't stand beside basic_auth, or an Authorization in extra_headers: a request has one.";
+            return Err(Violation::new("oauth2", problem));
         }
         let is_secure = self.url.as_ref().is_some_and(|url| url.url().scheme() == "https");
         if self.client_identity.is_some() && !is_secure {

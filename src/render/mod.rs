@@ -153,6 +153,10 @@ pub fn headers(store_id: &StoreId, webhook: &Webhook, parcel: &Parcel, now: Time
     if let Some(basic) = &webhook.spec.basic_auth {
         headers.insert(AUTHORIZATION, basic.header());
     }
+    if webhook.spec.oauth2.is_some() {
+        // Whoever posts it puts the token there.
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer"));
+    }
     for (name, _) in extra {
         headers.remove(name);
     }

@@ -423,6 +423,9 @@ impl Service {
     /// What can be told of a definition here, and not by its words alone.
     fn check(&self, said: &WebhookChanges) -> Result<(), Violation> {
         self.check_target(said)?;
+        if let Some(Some(own)) = &said.oauth2 {
+            self.check_url("oauth2.token_url", own.token_url())?;
+        }
         match &said.client_identity {
             Some(Some(identity)) => check_identity(identity, self.clock.now()),
             _ => Ok(()),
@@ -437,8 +440,11 @@ impl Service {
             let problem = format!("{} is more than {max}, the most that this server has for one webhook.", own.get());
             return Err(Violation::new("max_concurrency", problem));
         }
-        let Some(url) = &said.url else { return Ok(()) };
-        let refused = |why: String| Err(Violation::new("url", why));
+        said.url.as_ref().map_or(Ok(()), |url| self.check_url("url", url))
+    }
+
+    fn check_url(&self, field: &'static str, url: &TargetUrl) -> Result<(), Violation> {
+        let refused = |why: String| Err(Violation::new(field, why));
         match (self.guard.check_literal(url.url()), url.url().port_or_known_default()) {
             (Err(why), _) => refused(why.to_string()),
             (Ok(()), Some(port)) => self.guard.check_port(port).or_else(|why| refused(why.to_string())),

@@ -10,6 +10,7 @@ const TOKEN: &str = "a-token-of-tests";
 const PRIVATE: &str = "whsk_";
 /// What keys of certificates begin with.
 const PEM: &str = "BEGIN PRIVATE KEY";
+const CLIENT_SECRET: &str = "a-client-secret-of-tests";
 
 fn webhook(receiver: &str, id: &str) -> String {
     json!({
@@ -23,10 +24,11 @@ fn webhook(receiver: &str, id: &str) -> String {
     .to_string()
 }
 
-/// One that presents a certificate, and gets nothing.
+/// One that presents a certificate and has tokens fetched, and gets nothing.
 fn presenting() -> String {
     let (certificate, key) = pair(&authority("tests"));
-    let own = json!({"client_certificate": certificate, "client_key": key});
+    let client = json!({"token_url": "https://id.test/", "client_id": "a", "client_secret": CLIENT_SECRET});
+    let own = json!({"client_certificate": certificate, "client_key": key, "oauth2": client});
     let mut webhook = json!({"url": "https://receiver.test/", "topics": "never:*", "secret_key": format!("{SIGNS}-x")});
     webhook.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
     webhook.to_string()
@@ -95,7 +97,10 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
     let said = stop(server);
     assert!(said.contains("no master_key_file"), "{said}");
     let bytes = stolen(folder);
-    assert!([SIGNS, PRIVATE, PEM].iter().all(|secret| holds(&bytes, secret)), "the test finds what is there");
+    assert!(
+        [SIGNS, PRIVATE, PEM, CLIENT_SECRET].iter().all(|secret| holds(&bytes, secret)),
+        "the test finds what is there"
+    );
 
     let server = serve(folder, &["--master-key-file", &key]);
     stdout(&server.call(&["webhook.create", &webhook(&receiver.url(), "new")]));
@@ -113,7 +118,7 @@ async fn no_secret_is_left_where_a_store_is_stolen_from() {
     assert_eq!(tokens, [format!("{TOKEN}-new"), format!("{TOKEN}-old")]);
     let said = stop(server);
     let bytes = stolen(folder);
-    for secret in [SIGNS, PASSWORD, TOKEN, PRIVATE, PEM] {
+    for secret in [SIGNS, PASSWORD, TOKEN, PRIVATE, PEM, CLIENT_SECRET] {
         assert!(!holds(&bytes, secret), "{secret} is in the store");
         assert!(!said.contains(secret), "{said}");
     }

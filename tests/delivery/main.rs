@@ -11,6 +11,7 @@ mod egress;
 mod faults;
 mod formats;
 mod mutual;
+mod oauth2;
 mod raw;
 mod resend;
 mod retention;

@@ -377,6 +377,7 @@ pub fn spec(topics: &str) -> WebhookSpec {
         signing_key: None,
         client_identity: None,
         labels: Labels::default(),
+        oauth2: None,
         format: Format::Envelope,
         retry: RetryPolicy::Default,
         delivery_mode: DeliveryMode::Parallel,

@@ -22,7 +22,7 @@ pub use self::event::{EventItem, EventSummaryItem, ExplanationItem, ReceiptItem}
 pub use self::job::{BackfillItem, JobItem, ReplayItem};
 pub use self::live::{DeliveryNewsItem, EventNewsItem};
 pub use self::node::ClusterItem;
-pub use self::policy::{Basic, Batch, Rate, Retry, Times, nullable};
+pub use self::policy::{Basic, Batch, Rate, Retry, Times, TokenGrant, nullable};
 pub use self::stats::StatsItem;
 pub use self::topic::{TopicData, TopicItem};
 pub use self::values::{Flag, Headers, Object, Topics, Whole};

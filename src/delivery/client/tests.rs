@@ -193,7 +193,7 @@ async fn post_within(client: &Client, url: &str, timeouts: Timeouts) -> PostResu
             spelling: Spelling::default(),
             body: Bytes::from_static(b"{\"a\":1}"),
             timeouts,
-            credentials: Credentials(&samples::webhook(1, DeliveryMode::Parallel, 0, 0)),
+            credentials: Credentials::of(&samples::webhook(1, DeliveryMode::Parallel, 0, 0)),
         })
         .await
 }

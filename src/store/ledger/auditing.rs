@@ -13,6 +13,7 @@ use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::identity::ClientIdentity;
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::message_schema::SchemaText;
+use crate::domain::oauth2::OAuth2;
 use crate::domain::policy::{BasicAuth, Concurrency};
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::standing::Standing;
@@ -156,6 +157,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         timeouts,
         basic_auth,
         client_identity,
+        oauth2,
         batch,
         expansions,
         labels,
@@ -166,6 +168,7 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
     let old_secrets = old_secrets.map(|old| (old.expires_at.rfc3339_ms(), key.print(old.signer.expose()))).collect();
     let expansions = expansions.list().iter().map(|(topic, own)| (topic.to_string(), Value::from(own.as_str())));
     let password = basic_auth.as_ref().map(|basic| key.print(basic.expose_password()));
+    let oauth2_secret = oauth2.as_ref().map(|own| key.print(own.expose_secret()));
     let client_key = client_identity.as_ref().map(|own| key.print(own.expose_key()));
     let plain = Shown::Plain;
     Told(vec![
@@ -196,6 +199,8 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         ("basic_password", password.map_or(plain(Value::Null), Shown::Secret)),
         ("client_certificate", plain(json!(client_identity.as_ref().map(ClientIdentity::certificate)))),
         ("client_key", client_key.map_or(plain(Value::Null), Shown::Secret)),
+        ("oauth2", plain(oauth2.as_ref().map_or(Value::Null, oauth2_of))),
+        ("oauth2_client_secret", oauth2_secret.map_or(plain(Value::Null), Shown::Secret)),
         (
             "batch",
             plain(batch.map_or(Value::Null, |batch| {
@@ -209,6 +214,13 @@ pub fn webhook(webhook: &Webhook, key: FingerprintKey) -> Told {
         ("is_paused", plain(json!(webhook.is_paused))),
         ("disabled_reason", plain(json!(webhook.disabled.map(|reason| reason.name())))),
     ])
+}
+
+fn oauth2_of(own: &OAuth2) -> Value {
+    json!({
+        "token_url": own.token_url().as_str(), "client_id": own.client_id(), "scope": own.scope(),
+        "audience": own.audience(), "auth_style": own.auth_style().name(),
+    })
 }
 
 fn policy(retry: &RetryPolicy) -> Value {

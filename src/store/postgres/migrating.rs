@@ -22,6 +22,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (10, include_str!("migrations/0010_identity.sql")),
     (11, include_str!("migrations/0011_trace.sql")),
     (12, include_str!("migrations/0012_labels.sql")),
+    (13, include_str!("migrations/0013_oauth2.sql")),
 ];
 /// The schema that this program writes.
 const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -171,6 +171,8 @@ CREATE TABLE webhook (
     client_certificate   TEXT,
     client_key           TEXT,
     labels               TEXT    NOT NULL DEFAULT '{}',
+    oauth2               TEXT,
+    oauth2_secret        TEXT,
     generation           BIGINT  NOT NULL DEFAULT 0    -- of its merchant, when it was changed
 ) WITH (fillfactor = 50);
 

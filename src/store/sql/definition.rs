@@ -12,6 +12,7 @@ use crate::domain::headers::ExtraHeaders;
 use crate::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use crate::domain::identity::ClientIdentity;
 use crate::domain::labels::Labels;
+use crate::domain::oauth2::{AuthStyle, Grant, OAuth2};
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signer, Signing, SigningKey};
@@ -33,14 +34,14 @@ pub const DEFINITION: &str =
     "name, description, is_active, topics, url, extra_headers, secret_key, old_secrets, format, retry,
     delivery_mode, max_concurrency, rate_per_second, rate_burst, connect_timeout_ms, timeout_ms, basic_username,
     basic_password, batch_events, batch_bytes, batch_wait_ms, expansions, disabled_reason, is_recovering,
-    updated_at, is_paused, signing_key, client_certificate, client_key, labels";
+    updated_at, is_paused, signing_key, client_certificate, client_key, labels, oauth2, oauth2_secret";
 
 /// Those of its columns that hold secrets: headers may have tokens in them.
-pub const SECRETS: [&str; 6] =
-    ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key", "client_key"];
+pub const SECRETS: [&str; 7] =
+    ["extra_headers", "secret_key", "old_secrets", "basic_password", "signing_key", "client_key", "oauth2_secret"];
 
 /// The number of its columns.
-const DEFINED: usize = 30;
+const DEFINED: usize = 32;
 
 /// What else [`webhook`] reads, behind them.
 const COUNTERS: &str =
@@ -92,6 +93,8 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
     let signing_key = row.text_if(26)?.map(|stored| secret(4, stored)).transpose()?;
     let client_key = row.text_if(28)?.map(|stored| secret(5, stored)).transpose()?;
     let client_identity = row.text_if(27)?.zip(client_key.as_deref());
+    let oauth2_secret = row.text_if(31)?.map(|stored| secret(6, stored)).transpose()?;
+    let oauth2 = row.text_if(30)?.zip(oauth2_secret.as_deref());
     let (batch_events, batch_bytes, batch_wait_ms) = (row.count_if(18)?, row.count_if(19)?, row.count_if(20)?);
     Ok(WebhookSpec {
         name: row.string(0)?,
@@ -112,6 +115,7 @@ fn spec(row: &dyn Row, secret: &dyn Fn(usize, &str) -> Result<String>) -> Result
             username.zip(password).map(|(name, password)| BasicAuth::try_new(name, &password)).transpose(),
         )?,
         client_identity: checked(client_identity.map(|(own, key)| ClientIdentity::try_new(own, key)).transpose())?,
+        oauth2: oauth2.map(|(own, secret)| self::oauth2(own, secret)).transpose()?,
         batch: checked(batch_events.map(|max| Batching::try_new(max, batch_bytes, batch_wait_ms)).transpose())?,
         expansions: expansions(row.text(21)?)?,
         labels: labels(row.text(29)?)?,
@@ -134,6 +138,8 @@ pub struct Definition<'a> {
     basic_password: Option<Cow<'a, str>>,
     signing_key: Option<Cow<'a, str>>,
     client_key: Option<Cow<'a, str>>,
+    oauth2: Option<String>,
+    oauth2_secret: Option<Cow<'a, str>>,
     retry: String,
     expansions: String,
     labels: String,
@@ -157,6 +163,8 @@ impl<'a> Definition<'a> {
             basic_password: webhook.spec.basic_auth.as_ref().map(|auth| seal(3, auth.expose_password())),
             signing_key: webhook.spec.signing_key.as_ref().map(|key| seal(4, key.expose())),
             client_key: webhook.spec.client_identity.as_ref().map(|own| seal(5, own.expose_key())),
+            oauth2: webhook.spec.oauth2.as_ref().map(oauth2_text),
+            oauth2_secret: webhook.spec.oauth2.as_ref().map(|own| seal(6, own.expose_secret())),
             retry: webhook.spec.retry.to_string(),
             expansions: expansions_text(&webhook.spec.expansions),
             labels: labels_text(&webhook.spec.labels),
@@ -197,6 +205,8 @@ impl<'a> Definition<'a> {
             spec.client_identity.as_ref().map(ClientIdentity::certificate).into(),
             self.client_key.as_deref().into(),
             (&self.labels).into(),
+            self.oauth2.as_deref().into(),
+            self.oauth2_secret.as_deref().into(),
         ]
     }
 }
@@ -234,6 +244,35 @@ fn old_secrets(text: &str) -> Result<Vec<OldSecret>> {
         Ok(OldSecret { signer, expires_at: Timestamp(expires_at) })
     };
     all.into_iter().map(read).collect()
+}
+
+/// As `{"token_url": …, "client_id": …, "scope": …, "audience": …, "auth_style": …}`.
+fn oauth2_text(own: &OAuth2) -> String {
+    serde_json::json!({
+        "token_url": own.token_url().as_str(), "client_id": own.client_id(), "scope": own.scope(),
+        "audience": own.audience(), "auth_style": own.auth_style().name(),
+    })
+    .to_string()
+}
+
+fn oauth2(text: &str, client_secret: &str) -> Result<OAuth2> {
+    #[derive(Deserialize)]
+    struct Stored {
+        token_url: String,
+        client_id: String,
+        scope: Option<String>,
+        audience: Option<String>,
+        auth_style: String,
+    }
+    let stored: Stored = serde_json::from_str(text).map_err(|_| bad("oauth2"))?;
+    checked(OAuth2::stored(&Grant {
+        token_url: &stored.token_url,
+        client_id: &stored.client_id,
+        client_secret,
+        scope: stored.scope.as_deref(),
+        audience: stored.audience.as_deref(),
+        auth_style: AuthStyle::from_name(&stored.auth_style).ok_or_else(|| bad("oauth2"))?,
+    }))
 }
 
 /// As `{"order:created": "billing,items", …}`.

@@ -53,7 +53,8 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
             db,
             "UPDATE webhook SET name = '', description = '', topics = '', url = NULL, extra_headers = '',
                 secret_key = '', old_secrets = '[]', expansions = '{}', basic_username = NULL, basic_password = NULL,
-                signing_key = NULL, client_certificate = NULL, client_key = NULL, labels = '{}' WHERE webhook_id = $1",
+                signing_key = NULL, client_certificate = NULL, client_key = NULL, oauth2 = NULL, oauth2_secret = NULL,
+                labels = '{}' WHERE webhook_id = $1",
             values![id.0],
         ),
         Other::Fanout(id, fanout) => run(

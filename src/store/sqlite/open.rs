@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_identity.sql"),
     include_str!("migrations/0011_trace.sql"),
     include_str!("migrations/0012_labels.sql"),
+    include_str!("migrations/0013_oauth2.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();

@@ -146,6 +146,7 @@ fn left_out(webhook: &Webhook, with_secrets: bool, now: Timestamp) -> Vec<String
     // One is worth nothing without the other.
     note(spec.client_identity.is_some(), "client_certificate");
     note(spec.client_identity.is_some(), "client_key");
+    note(spec.oauth2.is_some(), "oauth2");
     note(spec.signing_key.is_some(), "private_key");
     note(webhook.old_signers(now).next().is_some(), "old_secrets");
     note(webhook.is_paused, "is_paused");

@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::schema;
 use crate::domain::fault::Violation;
+use crate::domain::oauth2::{AuthStyle, Grant, OAUTH2_CHARS_MAX, OAuth2};
 use crate::domain::policy::{
     BATCH_BYTES, BATCH_EVENTS, BATCH_WAIT_MS, BasicAuth, Batching, CONNECT_TIMEOUT_MS, CREDENTIAL_CHARS_MAX,
     OwnTimeouts, RATE, RateLimit, TIMEOUT_MS, Timeouts,
 };
 use crate::domain::retry::{RETRIES_MAX, RetryPolicy, WAIT_S_MAX, Waits};
+use crate::domain::target::URL_CHARS_MAX;
 
 /// A retry policy: its name, a list of seconds, or a number of retries at an interval.
 #[derive(Clone, Debug, JsonSchema, Serialize)]
@@ -191,6 +194,80 @@ impl TryFrom<Basic> for BasicAuth {
 
     fn try_from(basic: Basic) -> Result<Self, Violation> {
         Self::try_new(&basic.username, &basic.password)
+    }
+}
+
+/// A client of a token server (RFC 6749 §4.4), without its secret.
+#[derive(Clone, Debug, JsonSchema, Serialize)]
+#[schemars(inline)]
+pub struct TokenClient {
+    /// Where tokens are asked for.
+    token_url: String,
+    /// Who asks.
+    client_id: String,
+    /// What the token is good for; null: as the server has it.
+    scope: Option<String>,
+    /// For whom it is; null: that is not said.
+    audience: Option<String>,
+    /// Where the client says who it is.
+    #[schemars(schema_with = "schema::auth_styles")]
+    auth_style: &'static str,
+}
+
+impl From<&OAuth2> for TokenClient {
+    fn from(own: &OAuth2) -> Self {
+        Self {
+            token_url: own.token_url().as_str().to_owned(),
+            client_id: own.client_id().to_owned(),
+            scope: own.scope().map(str::to_owned),
+            audience: own.audience().map(str::to_owned),
+            auth_style: own.auth_style().name(),
+        }
+    }
+}
+
+/// The same with its secret, as an owner says it.
+#[derive(Clone, Deserialize, JsonSchema)]
+#[schemars(inline)]
+#[serde(deny_unknown_fields)]
+pub struct TokenGrant {
+    /// Where tokens are asked for: an http or https URL.
+    #[schemars(length(max = URL_CHARS_MAX), url)]
+    token_url: String,
+    /// Who asks.
+    #[schemars(length(min = 1, max = OAUTH2_CHARS_MAX))]
+    client_id: String,
+    /// How that is shown to be true; nobody is shown it.
+    #[schemars(length(min = 1, max = OAUTH2_CHARS_MAX))]
+    client_secret: String,
+    /// What the token is to be good for: words with blanks between them.
+    #[schemars(length(min = 1, max = OAUTH2_CHARS_MAX))]
+    scope: Option<String>,
+    /// For whom it is to be, where the server wants to know.
+    #[schemars(length(min = 1, max = OAUTH2_CHARS_MAX))]
+    audience: Option<String>,
+    /// Where the client says who it is: `basic`, in the header (the default), or `body`.
+    #[schemars(schema_with = "schema::auth_styles")]
+    #[serde(default)]
+    auth_style: Option<String>,
+}
+
+impl TryFrom<TokenGrant> for OAuth2 {
+    type Error = Violation;
+
+    fn try_from(said: TokenGrant) -> Result<Self, Violation> {
+        let known = |name: String| {
+            AuthStyle::from_name(&name)
+                .ok_or_else(|| Violation::new("oauth2.auth_style", "is unknown; there are basic and body."))
+        };
+        Self::try_new(&Grant {
+            token_url: &said.token_url,
+            client_id: &said.client_id,
+            client_secret: &said.client_secret,
+            scope: said.scope.as_deref(),
+            audience: said.audience.as_deref(),
+            auth_style: said.auth_style.map(known).transpose()?.unwrap_or_default(),
+        })
     }
 }
 

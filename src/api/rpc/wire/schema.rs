@@ -15,6 +15,7 @@ use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::labels::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
+use crate::domain::oauth2::AuthStyle;
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::signing::Signing;
@@ -347,6 +348,11 @@ pub fn existing(_: &mut SchemaGenerator) -> Schema {
 /// What may come of a webhook that is imported.
 pub fn import_outcomes(_: &mut SchemaGenerator) -> Schema {
     one_of(["created", "valid", "skipped", "failed"])
+}
+
+/// Where a client of a token server says who it is.
+pub fn auth_styles(_: &mut SchemaGenerator) -> Schema {
+    one_of(AuthStyle::ALL.map(AuthStyle::name))
 }
 
 /// In which order deliveries go out.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::breaker::breaker;
-use super::policy::{Basic, Batch, Rate, Retry, Times};
+use super::policy::{Basic, Batch, Rate, Retry, Times, TokenClient};
 use super::schema;
 use crate::domain::identity::ClientIdentity;
 use crate::domain::policy::Concurrency;
@@ -170,6 +170,8 @@ pub struct WebhookDetail<'a> {
     /// The certificate that is presented to a receiver which wants one, with those between it and its authority; null:
     /// none. Nobody is shown its key.
     client_certificate: Option<&'a str>,
+    /// By whom a token of OAuth 2.0 is fetched that is sent along; null: by nobody. Nobody is shown its secret.
+    oauth2: Option<TokenClient>,
     /// How many events go out in one request; null: one.
     batch: Option<Batch>,
     /// By topic, the objects and arrays of a message that go out; messages of other topics go out whole.
@@ -235,6 +237,7 @@ impl<'a> WebhookDetail<'a> {
             timeouts: webhook.spec.timeouts().into(),
             basic_auth: webhook.spec.basic_auth.as_ref().map(|basic| Basic::new(basic, with_secret)),
             client_certificate: webhook.spec.client_identity.as_ref().map(ClientIdentity::certificate),
+            oauth2: webhook.spec.oauth2.as_ref().map(TokenClient::from),
             batch: webhook.spec.batch.map(Batch::from),
             expansions: (webhook.spec.expansions.list().iter())
                 .map(|(topic, own)| (topic.as_str(), own.as_str()))

@@ -139,6 +139,8 @@ pub const TABLES: &[Table] = &[
             ("client_certificate", Text),
             ("client_key", Text),
             ("labels", Text),
+            ("oauth2", Text),
+            ("oauth2_secret", Text),
         ],
         is_long: true,
         is_keyed_by_callers: false,

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::api::rpc::wire::{Basic, Batch, Flag, Headers, Object, Rate, Retry, Times, Topics, nullable, schema};
+use crate::api::rpc::wire::{
+    Basic, Batch, Flag, Headers, Object, Rate, Retry, Times, TokenGrant, Topics, nullable, schema,
+};
 use crate::domain::expansion::Expansions;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::headers::ExtraHeaders;
 use crate::domain::identity::{ClientIdentity, IDENTITY_BYTES_MAX};
 use crate::domain::labels::Labels;
+use crate::domain::oauth2::OAuth2;
 use crate::domain::policy::{BasicAuth, Batching, Concurrency, OwnTimeouts, RateLimit};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::{SECRET_CHARS_MAX, SecretKey};
@@ -84,6 +87,10 @@ pub struct Data {
     #[schemars(length(max = IDENTITY_BYTES_MAX))]
     #[serde(default, deserialize_with = "nullable")]
     client_key: Option<Option<String>>,
+    /// A token of OAuth 2.0 that is fetched by client credentials and sent along as `Authorization: Bearer`; null:
+    /// none. Not with `basic_auth`, or an Authorization in `extra_headers`.
+    #[serde(default, deserialize_with = "nullable")]
+    oauth2: Option<Option<Object<TokenGrant>>>,
     /// How many events go out in one request; null: one. With the formats `envelope` and `ultracart`.
     #[serde(default, deserialize_with = "nullable")]
     batch: Option<Option<Object<Batch>>>,
@@ -144,6 +151,7 @@ fn checked(data: Data) -> Result<WebhookChanges, Violation> {
             .transpose()?,
         basic_auth: data.basic_auth.map(|own| own.map(|own| BasicAuth::try_from(own.0)).transpose()).transpose()?,
         client_identity: client_identity(data.client_certificate, data.client_key)?,
+        oauth2: data.oauth2.map(|own| own.map(|own| OAuth2::try_from(own.0)).transpose()).transpose()?,
         batch: data.batch.map(|own| own.map(|own| Batching::try_from(own.0)).transpose()).transpose()?,
         expansions: data.expansions.map(|own| Expansions::of_pairs(own.0)).transpose()?,
         labels: data.labels.map(|own| Labels::try_new(own.0)).transpose()?,
