@@ -15,8 +15,14 @@ CREATE TABLE merchant (
     merchant_id INTEGER PRIMARY KEY AUTOINCREMENT,
     code        TEXT    NOT NULL UNIQUE,
     event_type  INTEGER NOT NULL DEFAULT 0, -- the highest number that one of its topics ever had
-    created_at  INTEGER NOT NULL
+    created_at  INTEGER NOT NULL,
+    paused_at   INTEGER,                    -- NULL: it is not paused
+    -- How much it may have; NULL: as much as the server lets anybody.
+    webhooks_max         INTEGER,
+    calls_per_second_max INTEGER
 ) STRICT;
+
+CREATE INDEX merchant_paused ON merchant (merchant_id) WHERE paused_at IS NOT NULL;
 
 CREATE TABLE user (
     user_id     INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -20,6 +20,7 @@ mod import;
 mod json;
 mod key;
 mod listen;
+mod merchant;
 mod method_help;
 mod migrate;
 mod node;
@@ -85,6 +86,9 @@ enum Command {
     /// Make, list, disable and revoke users, beside a running server or without one.
     #[command(subcommand, after_help = user::EXAMPLES)]
     User(user::UserCommand),
+    /// Make, list, change, pause and resume merchants, beside a running server or without one.
+    #[command(subcommand, after_help = merchant::EXAMPLES)]
+    Merchant(merchant::MerchantCommand),
     /// Load and print catalogues of topics, beside a running server or without one.
     #[command(subcommand, after_help = topic::EXAMPLES)]
     Topic(topic::TopicCommand),
@@ -208,6 +212,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::User(command) => user::run(command),
+        Command::Merchant(command) => merchant::run(command),
         Command::Topic(command) => topic::run(command),
         Command::Node(command) => node::run(command),
         Command::Audit(args) => audit::run(&args),

@@ -582,7 +582,7 @@ impl Lane {
     }
 
     /// Lets go of what waits; it will be read again.
-    fn unload(&mut self) {
+    pub fn unload(&mut self) {
         for parcel in std::mem::take(&mut self.waiting) {
             let is_held = self.held.let_go(parcel.numbers());
             if parcel.due_at.is_none() || self.is_ordered() {

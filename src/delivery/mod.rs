@@ -16,6 +16,7 @@ mod load;
 #[cfg(test)]
 mod model;
 mod pace;
+mod pauses;
 mod poll;
 mod pool;
 mod poster;

@@ -8,7 +8,9 @@
 //! may have as much as is left free, so a single one has half, two have a third
 //! each, and there is always something left for whoever comes next.
 
+mod absorbing;
 pub mod comparison;
+mod pausing;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
@@ -19,21 +21,18 @@ use super::Config;
 use super::health::Feedback;
 use super::lane::Lane;
 use super::load::{LaneStates, Load, Share, Term};
+use super::pauses::Pauses;
 use super::telling::Doing;
 use super::tenant::{Kind, Tenant};
 use crate::domain::delivery::Outcome;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
-use crate::domain::node::Bucket;
 use crate::domain::time::Timestamp;
 use crate::domain::webhook::{Pause, Webhook};
-use crate::store::mailbox::News;
 use crate::store::{Loaded, PageLimit, Parcel, Want};
 use crate::work::may_take;
 
 /// The most outcomes that wait to be recorded before sending pauses.
 const UNRECORDED_MAX: usize = 4_096;
-/// The most bytes of tests that wait to be sent.
-const TESTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a lane rests after the store could not be read.
 const REST: Duration = Duration::from_secs(1);
 /// How long merchants are taken to share the thread once one has sent after
@@ -104,6 +103,8 @@ pub struct Scheduler {
     /// Whose lanes there are, so that all can be looked at in parts.
     ids: BTreeSet<WebhookId>,
     tenants: HashMap<MerchantId, Tenant>,
+    /// Merchants for whom nothing is sent.
+    paused: Pauses,
     /// Merchants that may have something to do, in the order of their turns.
     turns: VecDeque<MerchantId>,
     /// Those of which all that is to be done waits for room.
@@ -140,6 +141,7 @@ impl Scheduler {
             term: Term::default(),
             ids: BTreeSet::new(),
             tenants: HashMap::new(),
+            paused: Pauses::default(),
             turns: VecDeque::new(),
             blocked: VecDeque::new(),
             alarms: BinaryHeap::new(),
@@ -177,77 +179,6 @@ impl Scheduler {
         self.changed_at.is_some_and(|at| now.since(at) < SHARED_FOR)
     }
 
-    /// Takes in what the store has committed.
-    pub fn absorb(&mut self, news: News) {
-        if let Some(present) = news.present {
-            let gone: Vec<_> = self.ids.iter().filter(|id| !present.contains(id)).copied().collect();
-            gone.into_iter().for_each(|id| self.remove(id));
-        }
-        if !news.lost.is_empty() {
-            let is_lost = |lane: &Lane| news.lost.contains(&Bucket::of(lane.webhook.merchant_id));
-            let lost: Vec<_> = self.lanes.iter().filter(|(_, lane)| is_lost(lane)).map(|(id, _)| *id).collect();
-            lost.into_iter().for_each(|id| self.remove(id));
-        }
-        for (id, webhook) in news.changed {
-            match webhook {
-                Some(webhook) => self.put_webhook(id, webhook),
-                None => self.remove(id),
-            }
-        }
-        for (id, parcel) in news.parcels {
-            let has_room = self.lanes.get(&id).is_some_and(|lane| self.may_load(lane, parcel.weight()));
-            self.with_lane(id, |lane| match has_room {
-                true => lane.offer(parcel),
-                false => lane.commit_through(parcel.increment_id),
-            });
-        }
-        for (id, through) in news.committed_through {
-            self.with_lane(id, |lane| lane.commit_through(through));
-        }
-        for (id, parcel) in news.tests {
-            self.absorb_test(id, parcel);
-        }
-        for (id, from) in news.reread {
-            self.reread_tests(id, from);
-            self.with_lane(id, |lane| lane.reread(from));
-        }
-        for (id, number) in news.now {
-            self.with_lane(id, |lane| lane.send_now(number));
-        }
-    }
-
-    /// Puts a test in line. If its merchant has too many there, it is sent in
-    /// its turn.
-    fn absorb_test(&mut self, id: WebhookId, parcel: Parcel) {
-        let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { return };
-        let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
-        let weight = parcel.weight();
-        if !may_take(weight, tenant.tests_bytes, self.tests_bytes, TESTS_BYTES_MAX) {
-            return self.with_lane(id, |lane| {
-                lane.commit_through(parcel.increment_id);
-                lane.reread(parcel.increment_id);
-            });
-        }
-        tenant.tests_bytes += weight;
-        self.tests_bytes += weight;
-        tenant.tests.push_back((id, parcel));
-        self.give_turn(merchant);
-    }
-
-    /// Takes a webhook's tests from that number on out of the line: they may be
-    /// cancelled. Those that are still to be sent are read from the store.
-    fn reread_tests(&mut self, id: WebhookId, from: IncrementId) {
-        let Some(merchant) = self.lanes.get(&id).map(|lane| lane.webhook.merchant_id) else { return };
-        let Some(tenant) = self.tenants.get_mut(&merchant) else { return };
-        for parcel in tenant.take_tests(id, from) {
-            self.tests_bytes -= parcel.weight();
-            self.with_lane(id, |lane| {
-                lane.commit_through(parcel.increment_id);
-                lane.send_now(parcel.increment_id);
-            });
-        }
-    }
-
     /// The next thing to do at `now`; `None` until something happens or
     /// [`Self::alarm`] comes.
     pub fn next(&mut self, now: Timestamp) -> Option<Action> {
@@ -262,6 +193,12 @@ impl Scheduler {
             let Some(tenant) = self.tenants.get_mut(&merchant) else { continue };
             tenant.is_listed = false;
             let is_recalled = std::mem::take(&mut tenant.is_recalled);
+            if self.paused.has(merchant) {
+                // It stands in no line until it goes on, and takes nothing of what became free.
+                self.forget_if_empty(merchant);
+                self.unblock(usize::from(is_recalled));
+                continue;
+            }
             if let Some(action) = self.next_of(merchant, now) {
                 if matches!(action, Action::Send(..)) && self.sender.replace(merchant).is_some_and(|of| of != merchant)
                 {

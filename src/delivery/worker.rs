@@ -103,6 +103,7 @@ impl Worker {
             warn!("started paused: nothing is sent until the server is started without that");
         }
         let mut scheduler = Scheduler::new(&config, webhooks);
+        scheduler.heed_paused(parts.store.paused_merchants().await?);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let pulse = Pulse::default();
@@ -179,8 +180,8 @@ enum Report {
         term: Term,
     },
     Recorded(Recorded),
-    /// How all webhooks stand in the store.
-    Glanced(Result<Vec<Glimpse>, StoreError>),
+    /// How all webhooks stand in the store, and who is paused.
+    Glanced(Result<(Vec<Glimpse>, Vec<MerchantId>), StoreError>),
     /// The definition of a webhook; `None`: it is deleted.
     Redefined(Redefine, Option<Arc<Webhook>>),
 }
@@ -374,7 +375,7 @@ impl Run {
                     self.scheduler.recorded(term, outcome);
                 }
             }
-            Report::Glanced(glimpses) => self.hear_glanced(glimpses),
+            Report::Glanced(glanced) => self.hear_glanced(glanced),
             Report::Redefined(redefine, webhook) => {
                 let is_own = self.tending.has(redefine.merchant_id);
                 self.scheduler.redefine(redefine, webhook.filter(|_| is_own));
@@ -391,16 +392,22 @@ impl Run {
         if !self.poll.begin(self.context.clock.now()) {
             return;
         }
+        self.scheduler.begin_look();
         let context = self.context.clone();
         tokio::spawn(async move {
-            let glimpses = context.store.glance().await;
-            context.report(Report::Glanced(glimpses)).await;
+            let store = &context.store;
+            let look = async { Ok((store.glance().await?, store.paused_merchants().await?)) };
+            let glanced = look.await;
+            context.report(Report::Glanced(glanced)).await;
         });
     }
 
-    fn hear_glanced(&mut self, glimpses: Result<Vec<Glimpse>, StoreError>) {
-        match glimpses {
-            Ok(glimpses) => self.comparison = Some(Comparison::new(glimpses)),
+    fn hear_glanced(&mut self, glanced: Result<(Vec<Glimpse>, Vec<MerchantId>), StoreError>) {
+        match glanced {
+            Ok((glimpses, paused)) => {
+                self.scheduler.heed_paused(paused);
+                self.comparison = Some(Comparison::new(glimpses));
+            }
             Err(cause) => {
                 if !cause.is_logged() {
                     error!(%cause, "the store could not be looked at for what was not announced; trying again");

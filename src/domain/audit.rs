@@ -74,6 +74,12 @@ named! {
         TopicRemove = "topic.remove",
         /// A merchant was made.
         MerchantCreate = "merchant.create",
+        /// How much it may have was changed.
+        MerchantUpdate = "merchant.update",
+        /// Nothing is published and delivered for it any more.
+        MerchantPause = "merchant.pause",
+        /// It goes on.
+        MerchantResume = "merchant.resume",
         /// A user was made.
         UserCreate = "user.create",
         /// What it may do was changed.

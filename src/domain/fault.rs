@@ -118,6 +118,18 @@ faults! {
     UserNotChanged = 122, "user", "User not changed. Details in error message.";
     /// The merchant has no job of that id, or it ended long ago.
     NoJob = 123, "job", "Job not exists.";
+
+    /// There is no merchant of that code, or it is not the caller's.
+    NoMerchant = 124, "merchant", "Merchant not exists.";
+    /// The change breaks a rule, or the code is given; the store failed, or refused though the data was right.
+    MerchantNotChanged = 125, "merchant", "Merchant not changed. Details in error message.";
+    /// An operator has paused the merchant: nothing is published and delivered for it.
+    MerchantPaused = 126, "merchant", "The merchant is paused. Details in error message.";
+    /// The merchant has as many webhooks as its quota lets it have.
+    WebhookQuota = 127, "merchant", "Quota of webhooks used up. Details in error message.";
+    /// The users of the merchant make more calls a second together than its quota lets them.
+    CallQuota = 128, "global", "Quota of calls used up. Details in error message.";
+
     /// The merchant has no token of that id, or it was revoked or has ended, or it is another user's.
     NoToken = 129, "token", "Token not exists.";
     /// The token breaks a rule; the store failed, or refused though the data was right.

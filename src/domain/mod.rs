@@ -18,6 +18,7 @@ pub mod id;
 pub mod identity;
 pub mod job;
 pub mod labels;
+pub mod merchant;
 pub mod message_schema;
 pub mod nearest;
 pub mod node;

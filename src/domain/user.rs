@@ -6,6 +6,7 @@ use url::Url;
 
 use super::fault::Violation;
 use super::id::{MerchantId, TokenId, UserId};
+use super::merchant::MerchantTerms;
 use super::request_id::Sender;
 use super::secret::KeyHash;
 use super::target::URL_CHARS_MAX;
@@ -45,7 +46,8 @@ pub enum Permission {
     EventWrite,
     /// Everything, within the merchant.
     Admin,
-    /// Make, change and revoke users of all merchants. It opens nothing else of theirs.
+    /// Make, change and pause merchants, and make, change and revoke users of all. It opens
+    /// nothing else of theirs.
     Operator,
 }
 
@@ -203,6 +205,8 @@ pub struct User {
     pub merchant_id: MerchantId,
     /// The merchant's code.
     pub merchant_code: String,
+    /// What operators say of the merchant.
+    pub merchant_terms: MerchantTerms,
     /// What it logs in as; unique in the store.
     pub name: String,
     /// What it may do.

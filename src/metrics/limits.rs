@@ -5,6 +5,8 @@
 pub enum Limit {
     /// Calls of one user in a second.
     Calls,
+    /// Calls of one merchant in a second.
+    MerchantCalls,
     /// Calls of one address in a second, by those who are not logged in.
     StrangerCalls,
     /// Failed logins in a minute.
@@ -27,8 +29,9 @@ pub enum Limit {
 
 impl Limit {
     /// Each.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Calls,
+        Self::MerchantCalls,
         Self::StrangerCalls,
         Self::LoginFailures,
         Self::Connections,
@@ -44,6 +47,7 @@ impl Limit {
     pub fn name(self) -> &'static str {
         match self {
             Self::Calls => "calls",
+            Self::MerchantCalls => "merchant_calls",
             Self::StrangerCalls => "stranger_calls",
             Self::LoginFailures => "login_failures",
             Self::Connections => "connections",

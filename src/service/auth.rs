@@ -1,12 +1,14 @@
 //! Who is calling: logins, sessions, keys.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::caller::{Caller, Credentials, Known};
 use super::{Failures, Service};
 use crate::domain::address::{Origin, is_within};
 use crate::domain::fault::{Fault, FaultCode};
+use crate::domain::rate::Rate;
 use crate::domain::request_id::Sender;
 use crate::domain::secret::{KeyHash, generate_session_key, is_token};
 use crate::domain::token::Token;
@@ -24,7 +26,7 @@ const KEY_BYTES_MAX: usize = 256;
 impl Service {
     /// Opens a session for a user and returns its key. Fails with fault 2 if
     /// name and key do not go together, or too often did not, and with fault
-    /// 119 or 120 as [`Self::authenticate`] does.
+    /// 119, 120 or 128 as [`Self::authenticate`] does.
     pub async fn login(&self, name: &str, key: &str, sender: Sender) -> Result<String, Fault> {
         let known = self.check_key(name, key, sender.peer).await?;
         let caller = Caller::new(known, &Credentials::Basic { name: name.to_owned(), key: key.to_owned() }, sender);
@@ -61,7 +63,7 @@ impl Service {
     /// Finds out who is calling, and counts the call. Fails with fault 5 for a
     /// session that is unknown or over, or nothing at all, with fault 2 for a
     /// wrong key, with fault 119 for right ones of a disabled user, and with
-    /// fault 120 for one call too many.
+    /// fault 120 or 128 for one call too many.
     pub async fn authenticate(&self, credentials: &Credentials, sender: Sender) -> Result<Caller, Fault> {
         let caller = self.identify(credentials, sender).await?;
         self.count_call(&caller)?;
@@ -69,10 +71,16 @@ impl Service {
     }
 
     /// Counts a call of a user, or of one of its tokens, each of which has as many. Fails with fault
-    /// 120 if it is one too many.
+    /// 120 if it is one too many, and with fault 128 if it is of its merchant.
     pub fn count_call(&self, caller: &Caller) -> Result<(), Fault> {
-        let Some(rate) = &self.call_rate else { return Ok(()) };
-        rate.count(&(caller.user_id, caller.author().token)).map_err(|wait| self.refused(Limit::Calls, too_many(wait)))
+        if let Some(rate) = &self.call_rate {
+            let who = (caller.user_id, caller.author().token);
+            rate.count(&who).map_err(|wait| self.refused(Limit::Calls, too_many(wait)))?;
+        }
+        let Some(max) = caller.merchant_terms.quotas.calls_per_second else { return Ok(()) };
+        let Some(max) = NonZeroU32::new(max) else { return Ok(()) };
+        let counted = self.merchant_rate.count(&caller.merchant(), Rate::new(max, max));
+        counted.map_err(|wait| self.refused(Limit::MerchantCalls, too_many_of_merchant(max, wait)))
     }
 
     /// Counts a call of somebody who is not logged in. Fails with fault 120 if
@@ -275,6 +283,15 @@ fn too_many_attempts(wait: Duration) -> Fault {
 fn too_many(wait: Duration) -> Fault {
     let detail = format!("Retry in {} ms.", wait.as_millis());
     Fault::new(FaultCode::TooManyCalls).detail(detail).retry_after(wait)
+}
+
+fn too_many_of_merchant(max: NonZeroU32, wait: Duration) -> Fault {
+    let detail = format!(
+        "All users of the merchant together may make {max} calls a second, and have. Retry in {} ms, or have an operator \
+         raise calls_per_second.",
+        wait.as_millis()
+    );
+    Fault::new(FaultCode::CallQuota).detail(detail).retry_after(wait)
 }
 
 /// False of what is too long for a key or a session. It is refused before it

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::domain::fault::{Fault, FaultCode, Violation};
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::labels::Labels;
+use crate::domain::merchant::MerchantTerms;
 use crate::domain::request_id::Sender;
 use crate::domain::token::{Confinement, Token};
 use crate::domain::trace::TraceParent;
@@ -53,6 +54,8 @@ pub struct Caller {
     merchant_id: MerchantId,
     /// The code of the merchant it acts for.
     pub merchant_code: String,
+    /// What operators say of that merchant.
+    pub merchant_terms: MerchantTerms,
     /// What it may do.
     pub permissions: Permissions,
     token: Option<Arc<Token>>,
@@ -76,10 +79,11 @@ impl fmt::Debug for Shown {
 impl Caller {
     pub(super) fn new(known: Known, credentials: &Credentials, sender: Sender) -> Self {
         let Known { user, counts, token } = known;
-        let User { user_id, merchant_id, merchant_code, permissions, .. } = user;
+        let User { user_id, merchant_id, merchant_code, merchant_terms, permissions, .. } = user;
         let permissions = token.as_ref().map_or(permissions, |token| token.permissions.within(permissions));
         let shown = Arc::new(Shown { credentials: credentials.clone(), sender });
-        Self { user_id, merchant_id, merchant_code, permissions, token: token.map(Arc::new), counts, shown }
+        let token = token.map(Arc::new);
+        Self { user_id, merchant_id, merchant_code, merchant_terms, permissions, token, counts, shown }
     }
 
     /// The merchant it acts for, of what is no webhook's and hidden from nobody there: the lines in

@@ -249,10 +249,11 @@ impl Service {
     /// out: how a receiver heals a gap, or gets its deliveries at all. Waits for
     /// the first if there is none yet. Changes nothing, but of a webhook that is
     /// pulled all up to that number is delivered now, which needs the permission
-    /// to change webhooks. Fails with fault 103, or with fault 111, also for a
+    /// to change webhooks. Fails with fault 103 or 126, or with fault 111, also for a
     /// number that no such pull has brought.
     pub async fn begin_pull(&self, caller: &Caller, id: WebhookId, pull: Pull) -> Result<Pulling, Fault> {
         caller.check(Permission::WebhookRead)?;
+        caller.check_running()?;
         let (after, left, wait) =
             self.check_pull(pull).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let (mut caller, mut webhook) = (caller.clone(), self.get_webhook(caller, id).await?);
@@ -273,6 +274,7 @@ impl Service {
             }
             // Much may have changed: who may read, and what it is signed with.
             caller = self.check_again(&caller).await?;
+            caller.check_running()?;
             webhook = self.get_webhook(&caller, id).await?;
         }
         let webhook = Arc::new(webhook);

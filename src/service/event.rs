@@ -69,7 +69,7 @@ const PUBLISH: Failures = Failures { refused: FaultCode::EventRefused, failed: F
 
 impl Service {
     /// Accepts an event: when this answers, it and its numbered deliveries are
-    /// on disk. Fails with fault 107, 108 or 109.
+    /// on disk. Fails with fault 107, 108, 109 or 126.
     pub async fn publish(&self, caller: &Caller, draft: EventDraft) -> Result<Published, Fault> {
         let published = self.publish_many(caller, vec![draft]).await.map_err(without_index)?;
         published.into_iter().next().ok_or_else(|| FaultCode::Internal.into())
@@ -96,6 +96,7 @@ impl Service {
         drafts: Vec<EventDraft>,
     ) -> Result<(Vec<NewEvent>, Vec<Option<Mismatch>>), Fault> {
         caller.check(Permission::EventWrite)?;
+        caller.check_running()?;
         let max = self.config.events_max;
         if drafts.len() > max {
             let problem = format!("{} events are too many for one call; up to {max} are allowed.", drafts.len());

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::Service;
 use super::caller::Caller;
-use super::webhook::CREATE;
+use super::webhook::not_created;
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::WebhookId;
 use crate::domain::topic::Pattern;
@@ -184,9 +184,9 @@ impl Service {
             Existing::Refuse if is_there => Err(is_there_already(same_as.first())),
             Existing::Skip if is_there => Ok(Outcome::Skipped),
             _ if options.is_dry_run => {
-                let max = self.config.webhooks_max;
-                if known.count >= max as usize {
-                    Err(CREATE.fault(StoreError::WebhookQuota { max }))
+                let (used, max) = (known.count, self.webhooks_max(caller));
+                if used >= max as usize {
+                    Err(not_created(caller, StoreError::WebhookQuota { used, max }))
                 } else {
                     known.count += 1;
                     known.planned.insert(likeness);

@@ -11,6 +11,7 @@ pub mod health;
 pub mod import;
 pub mod job;
 pub mod live;
+pub mod merchant;
 pub mod node;
 mod places;
 mod rate;
@@ -36,14 +37,14 @@ use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
 use self::places::Places;
-use self::rate::CallRate;
+use self::rate::{CallRate, OwnRates};
 use self::refused_publishes::RefusedPublishes;
 use self::schemas::Schemas;
 use self::telling::Telling;
 use crate::delivery::guard::Guard;
 use crate::domain::address::Origin;
 use crate::domain::fault::{Fault, FaultCode};
-use crate::domain::id::{TokenId, UserId};
+use crate::domain::id::{MerchantId, TokenId, UserId};
 use crate::domain::time::{Clock, Timestamp};
 use crate::domain::webhook::Webhook;
 use crate::metrics::{Limit, Metrics};
@@ -148,6 +149,7 @@ pub struct Service {
     started_at: Timestamp,
     failed_logins: FailedLogins,
     call_rate: Option<CallRate<(UserId, Option<TokenId>)>>,
+    merchant_rate: OwnRates<MerchantId>,
     stranger_rate: Option<CallRate<Origin>>,
     watchers: Arc<Places>,
     waiting_pulls: Arc<Places>,
@@ -179,6 +181,7 @@ impl Service {
     ) -> Self {
         let failed_logins = FailedLogins::new(config.login_failures_max, config.address_login_failures_max);
         let call_rate = CallRate::new(config.calls_per_second_max, config.calls_burst_max, clock.clone());
+        let merchant_rate = OwnRates::new(clock.clone());
         let (per_second, burst) = (config.stranger_calls_per_second_max, config.stranger_calls_burst_max);
         let stranger_rate = CallRate::new(per_second, burst, clock.clone());
         let (schemas, is_closing) = (Schemas::default(), watch::Sender::new(false));
@@ -195,6 +198,7 @@ impl Service {
             clock,
             failed_logins,
             call_rate,
+            merchant_rate,
             stranger_rate,
             watchers,
             waiting_pulls,
@@ -373,6 +377,10 @@ impl Failures {
             StoreError::NoToken => Fault::new(FaultCode::NoToken),
             StoreError::TokenQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} tokens, the most it may have. Revoke one first, or have tokens_max raised.")),
+            StoreError::NoMerchant => Fault::new(FaultCode::NoMerchant),
+            StoreError::CodeTaken => {
+                Fault::new(self.refused).field("merchant").detail("is the code of another already; take another code.")
+            }
             StoreError::NameTaken => Fault::new(self.refused)
                 .detail("There is a user of that name already, or there was one that was revoked; take another name."),
             StoreError::DemoKey => Fault::new(self.refused)
@@ -384,7 +392,7 @@ impl Failures {
             StoreError::TopicExists => Fault::new(self.refused).detail("The topic is registered already."),
             StoreError::TopicQuota { max } => Fault::new(self.refused)
                 .detail(format!("The catalogue has {max} topics, the most it may have. Remove one first.")),
-            StoreError::WebhookQuota { max } => Fault::new(self.refused)
+            StoreError::WebhookQuota { max, .. } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} webhooks, the most it may have. Delete one first.")),
             StoreError::WebhookBytes { used, max } => Fault::new(self.refused).detail(format!(
                 "The merchant's webhooks would be {used} bytes long together, of the {max} that they may. Shorten or delete one first, or have merchant_webhook_bytes_max raised."
@@ -434,6 +442,7 @@ impl Failures {
                         | FaultCode::TopicNotChanged
                         | FaultCode::UserNotChanged
                         | FaultCode::TokenNotChanged
+                        | FaultCode::MerchantNotChanged
                 ) {
                     fault.detail("The store failed; see the server's log.")
                 } else {

@@ -18,6 +18,11 @@ const SHORT_OF_MS: Duration = Duration::from_nanos(999_999);
 /// call within the time in which a burst is due again.
 pub struct CallRate<K> {
     rate: Rate,
+    counted: OwnRates<K>,
+}
+
+/// The same of those who have a rate each.
+pub struct OwnRates<K> {
     clock: Clock,
     state: Mutex<State<K>>,
 }
@@ -34,12 +39,24 @@ impl<K: Clone + Eq + Hash> CallRate<K> {
     pub fn new(per_second: u32, burst: u32, clock: Clock) -> Option<Self> {
         let per_second = NonZeroU32::new(per_second)?;
         let rate = Rate::new(per_second, NonZeroU32::new(burst).unwrap_or(per_second));
-        Some(Self { rate, clock, state: Mutex::new(State { gates: HashMap::new(), counted: 0 }) })
+        Some(Self { rate, counted: OwnRates::new(clock) })
     }
 
     /// Counts a call. Fails with the time until the next one, in whole
     /// milliseconds, if it is one too many, which is not counted.
     pub fn count(&self, who: &K) -> Result<(), Duration> {
+        self.counted.count(who, self.rate)
+    }
+}
+
+impl<K: Clone + Eq + Hash> OwnRates<K> {
+    /// Of nobody yet.
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Mutex::new(State { gates: HashMap::new(), counted: 0 }) }
+    }
+
+    /// Counts a call of one who may make so many. Fails as [`CallRate::count`] does.
+    pub fn count(&self, who: &K, rate: Rate) -> Result<(), Duration> {
         let now = self.clock.elapsed();
         let mut state = self.state.lock().expect("nothing panics while it holds the gates");
         state.counted += 1;
@@ -48,9 +65,9 @@ impl<K: Clone + Eq + Hash> CallRate<K> {
             state.counted = 0;
         }
         let gate = state.gates.entry(who.clone()).or_default();
-        match gate.opens_at(self.rate, now) {
+        match gate.opens_at(rate, now) {
             None => {
-                gate.pass(self.rate, now);
+                gate.pass(rate, now);
                 Ok(())
             }
             // Rounded up, so that who waits for so long is not too early.
@@ -108,6 +125,6 @@ mod tests {
         for _ in 0..FORGET_EVERY {
             let _ = rate.count(&UserId(11));
         }
-        assert_eq!(rate.state.lock().unwrap().gates.len(), 1);
+        assert_eq!(rate.counted.state.lock().unwrap().gates.len(), 1);
     }
 }

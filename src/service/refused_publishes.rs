@@ -4,13 +4,14 @@ use crate::domain::fault::FaultCode;
 use crate::metrics::{Counter, Metrics};
 
 /// The faults that publishing has of its own.
-const FAULTS: [FaultCode; 6] = [
+const FAULTS: [FaultCode; 7] = [
     FaultCode::Internal,
     FaultCode::AccessDenied,
     FaultCode::InvalidEvent,
     FaultCode::IdempotencyConflict,
     FaultCode::EventRefused,
     FaultCode::TooManyCalls,
+    FaultCode::MerchantPaused,
 ];
 
 /// A counter for each fault that publishing may end with.

@@ -100,6 +100,7 @@ impl Service {
         };
         let is_to_be_sent =
             (delivery.state == DeliveryState::Pending || delivery.next_attempt_at.is_some()) && !self.config.is_paused;
+        let is_to_be_sent = is_to_be_sent && caller.merchant_terms.paused_at.is_none();
         let next_attempt_at = if is_first && is_to_be_sent { Some(self.clock.now()) } else { delivery.next_attempt_at };
         Ok(Delivery { next_attempt_at, ..delivery })
     }
@@ -188,9 +189,10 @@ impl Service {
     }
 
     /// Sends a webhook a numbered test event at once, even while it is off,
-    /// and waits for the first outcome. Fails with fault 103, 107 or 112.
+    /// and waits for the first outcome. Fails with fault 103, 107, 112 or 126.
     pub async fn test_webhook(&self, caller: &Caller, id: WebhookId, message: Option<&str>) -> Result<Tested, Fault> {
         caller.check(Permission::WebhookWrite)?;
+        caller.check_running()?;
         let (message, depth_max) = (message.unwrap_or(TEST_MESSAGE).to_owned(), self.config.message_depth_max);
         let is_long = message.len() > READ_AT_ONCE_MAX;
         let check = move || Message::try_new_within(&message, depth_max);

@@ -103,6 +103,7 @@ impl Service {
             (Reach::All, Some(code)) => {
                 let found = self.store.merchant(&code, caller.merchant().into()).await;
                 let found = found.map_err(|cause| CHANGE.fault(cause))?;
+                let found = found.map(|merchant| merchant.merchant_id);
                 found.ok_or_else(|| wrong(Violation::new("merchant", "is none that there is.")))?
             }
         };

@@ -108,7 +108,7 @@ const READ_AT_ONCE: u32 = 16;
 /// count, in seconds: 30 days.
 const OVERLAP_S_MAX: u64 = 2_592_000;
 
-pub(super) const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
+const CREATE: Failures = Failures { refused: FaultCode::CreateRefused, failed: FaultCode::CreateFailed };
 const STATUS: Failures = Failures { refused: FaultCode::StatusNotChanged, failed: FaultCode::StatusNotChanged };
 pub(super) const UPDATE: Failures =
     Failures { refused: FaultCode::WebhookNotChanged, failed: FaultCode::WebhookNotChanged };
@@ -277,7 +277,7 @@ impl Service {
         keys.map_err(|cause| Failures::LOOK_UP.fault(cause))
     }
 
-    /// Registers a webhook; fails with fault 101, 102 or 106.
+    /// Registers a webhook; fails with fault 101, 102, 106 or 127.
     pub async fn create_webhook(
         &self,
         caller: &Caller,
@@ -303,12 +303,17 @@ impl Service {
         spec.map_err(|violation| violation.into_fault(FaultCode::InvalidWebhook))
     }
 
-    /// Registers what was checked, for a caller that may; fails with fault 102 or 106.
+    /// Registers what was checked, for a caller that may; fails with fault 102, 106 or 127.
     pub(super) async fn add_webhook(&self, caller: &Caller, spec: WebhookSpec) -> Result<Webhook, Fault> {
-        let created = self.store.create_webhook(caller.author(), spec, self.config.webhooks_max).await;
-        let created = created.map_err(|cause| CREATE.fault(cause))?;
+        let created = self.store.create_webhook(caller.author(), spec, self.webhooks_max(caller)).await;
+        let created = created.map_err(|cause| not_created(caller, cause))?;
         self.telling.webhook_changed(caller.author(), &caller.merchant_code, created.webhook_id, "made");
         Ok(created)
+    }
+
+    /// How many webhooks the merchant may have.
+    pub(super) fn webhooks_max(&self, caller: &Caller) -> u32 {
+        caller.merchant_terms.quotas.webhooks.unwrap_or(self.config.webhooks_max)
     }
 
     /// Changes a webhook and returns it as it is then; what is left out stays.
@@ -450,6 +455,19 @@ impl Service {
             (Ok(()), Some(port)) => self.guard.check_port(port).or_else(|why| refused(why.to_string())),
             (Ok(()), None) => Ok(()),
         }
+    }
+}
+
+/// Why a webhook was not made.
+pub(super) fn not_created(caller: &Caller, cause: StoreError) -> Fault {
+    match cause {
+        StoreError::WebhookQuota { used, max } if caller.merchant_terms.quotas.webhooks.is_some() => {
+            Fault::new(FaultCode::WebhookQuota).detail(format!(
+                "The merchant has {used} webhooks, of the {max} that its quota lets it have. Delete one first, or have \
+                 an operator raise webhooks."
+            ))
+        }
+        cause => CREATE.fault(cause),
     }
 }
 

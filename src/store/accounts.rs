@@ -84,9 +84,6 @@ pub trait Accounts: Base {
         asker: Account,
     ) -> Result<Vec<User>, StoreError>;
 
-    /// The merchant of that code.
-    async fn merchant(&self, code: &str, asker: Account) -> Result<Option<MerchantId>, StoreError>;
-
     /// Makes a user. Fails with [`StoreError::NameTaken`] or [`StoreError::UserQuota`].
     async fn create_user(&self, by: By, user: NewUserRow, quota: u32) -> Result<(), StoreError> {
         change(self, user.merchant, CreateUser { by: Some(by), user, quota: Some(quota) }).await

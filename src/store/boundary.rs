@@ -8,6 +8,7 @@ use super::deliveries::Deliveries;
 #[cfg(doc)]
 use super::error::StoreError;
 use super::events::Events;
+use super::merchants::Merchants;
 use super::nodes::Nodes;
 use super::outbox::Outbox;
 use super::resending::Resending;
@@ -30,6 +31,7 @@ use super::webhooks::Webhooks;
 pub trait Store:
     Accounts
     + Tokens
+    + Merchants
     + Webhooks
     + Catalogue
     + Events
@@ -47,6 +49,7 @@ pub trait Store:
 impl<T> Store for T where
     T: Accounts
         + Tokens
+        + Merchants
         + Webhooks
         + Catalogue
         + Events

@@ -70,6 +70,12 @@ pub enum StoreError {
         /// The most it may have.
         max: u32,
     },
+    /// There is no such merchant.
+    #[error("no such merchant")]
+    NoMerchant,
+    /// Another merchant has the code.
+    #[error("the code is given")]
+    CodeTaken,
     /// Another user is called so, or was.
     #[error("the name is given")]
     NameTaken,
@@ -95,8 +101,10 @@ pub enum StoreError {
         max: u32,
     },
     /// The merchant has as many webhooks as it may.
-    #[error("the merchant has {max} webhooks, the most it may have")]
+    #[error("the merchant has {used} webhooks of the {max} it may have")]
     WebhookQuota {
+        /// How many it has.
+        used: usize,
         /// The most it may have.
         max: u32,
     },

@@ -45,4 +45,7 @@ pub trait Glance: Send + Sync + 'static {
     /// may have changed since the others were. Fails as [`super::Store`]'s
     /// methods do.
     async fn glance(&self) -> Result<Vec<Glimpse>, StoreError>;
+
+    /// Merchants for whom nothing is sent, in the order of their ids, read in parts, too.
+    async fn paused_merchants(&self) -> Result<Vec<MerchantId>, StoreError>;
 }

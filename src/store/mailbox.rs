@@ -36,6 +36,8 @@ pub struct News {
     pub present: Option<HashSet<WebhookId>>,
     /// Buckets for whose merchants others send; the lanes of those end, too.
     pub lost: HashSet<Bucket>,
+    /// Merchants for whom nothing is sent any more, or (false) who go on.
+    pub paused: HashMap<MerchantId, bool>,
     /// Webhooks that are new or changed, as they are now; `None`: deleted.
     pub changed: HashMap<WebhookId, Option<Arc<Webhook>>>,
     /// The last number committed for each webhook that got any.
@@ -216,6 +218,12 @@ impl Mailbox {
     /// Announces that another node sends for the merchants of a bucket.
     pub fn announce_lost(&self, bucket: Bucket) {
         self.untaken().news.lost.insert(bucket);
+        self.arrived.notify_one();
+    }
+
+    /// Announces that nothing is sent for a merchant any more, or that it goes on.
+    pub fn announce_paused(&self, merchant: MerchantId, is_paused: bool) {
+        self.untaken().news.paused.insert(merchant, is_paused);
         self.arrived.notify_one();
     }
 

@@ -12,6 +12,7 @@ mod events;
 mod faults;
 mod fuzz;
 mod http_level;
+mod merchants;
 mod middleware;
 mod order;
 mod tenancy;

@@ -11,7 +11,10 @@ use futures_util::future::select_all;
 use serde_json::{Value, json};
 use tallyhook::api::rest::dialect_names;
 use tallyhook::domain::fault::{FAULTS, FaultCode};
+use tallyhook::domain::merchant::QuotaChanges;
 use tallyhook::domain::time::Clock;
+use tallyhook::domain::user::{Permission, Permissions};
+use tallyhook::store::MerchantAlteration;
 
 use crate::common::store::Place;
 use crate::common::{self, openapi};
@@ -170,7 +173,9 @@ fn what_examples_need_is_tested_here() {
         needs,
         BTreeSet::from([
             "another-user",
+            "call-quota",
             "call-rate",
+            "operator",
             "quota",
             "store-unwritable",
             "user-disabled",
@@ -314,6 +319,36 @@ async fn a_user_that_calls_too_often() {
     let bench =
         Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
     for name in with_need(&examples, "call-rate") {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+/// The user may do everything, and everything at the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator() {
+    let examples = examples::load();
+    let server = common::TestServer::start().await;
+    let permissions = Permissions::all().with(Permission::Operator);
+    server.place.administer(|admin| admin.change_permissions("demo", permissions, Clock::system().now())).unwrap();
+    let receiver = examples::receiver().await;
+    let commits = Some(server.commits());
+    let bench = Bench { examples: &examples, server_url: &server.url(), receiver_url: &origin(&receiver), commits };
+    let names = with_need(&examples, "operator");
+    for name in names.iter().chain(names.iter().rev()) {
+        bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_merchant_that_calls_too_often() {
+    let examples = examples::load();
+    let (server, _hand) = common::Start::default().manual().await;
+    let one = QuotaChanges { calls_per_second: Some(Some(1)), ..QuotaChanges::default() };
+    let what = MerchantAlteration::Quotas(one);
+    server.place.administer(|admin| admin.alter_merchant("demo", what, Clock::system().now())).unwrap();
+    let bench =
+        Bench { examples: &examples, server_url: &server.url(), receiver_url: "http://127.0.0.1:9", commits: None };
+    for name in with_need(&examples, "call-quota") {
         bench.run(name).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
     }
 }

@@ -13,6 +13,7 @@ mod carrying;
 mod check;
 mod keys;
 mod logs;
+mod merchants;
 mod migrate;
 mod monitoring;
 mod nodes;

@@ -9,6 +9,7 @@ use tallyhook::delivery::connect::SystemResolver;
 use tallyhook::delivery::worker::{Parts, Worker};
 use tallyhook::domain::event::{Message, NewEvent};
 use tallyhook::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
+use tallyhook::domain::merchant::Quotas;
 use tallyhook::domain::retry::RetryPolicy;
 use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::target::TargetUrl;
@@ -20,7 +21,7 @@ use tallyhook::metrics::Metrics;
 use tallyhook::spans::Tracer;
 use tallyhook::store::admin::NewUser;
 use tallyhook::store::mailbox::Mailbox;
-use tallyhook::store::{self, Alteration, DeliveryAlteration, Store, Upkeep};
+use tallyhook::store::{self, Alteration, DeliveryAlteration, MerchantAlteration, Store, Upkeep};
 use tokio::sync::watch;
 
 use crate::common::Receiver;
@@ -182,6 +183,25 @@ async fn what_is_to_be_sent_again_is_found() {
         }
         bench.stop().await;
     }
+}
+
+#[tokio::test]
+async fn merchants_that_were_paused_are_found() {
+    let (mut bench, receiver, others) = (Bench::start().await, Receiver::obliging().await, Receiver::obliging().await);
+    let id = bench.newcomer("order:created", &receiver).await;
+    bench.recorded(id, 1).await;
+    let own = bench.merchant;
+    let other = bench.store.create_merchant(bench.by(), "other".to_owned(), Quotas::default(), None).await.unwrap();
+    bench.store.alter_merchant(bench.by(), own, MerchantAlteration::Paused(true)).await.unwrap();
+    bench.publish("order:created").await;
+    bench.merchant = other;
+    bench.newcomer("order:paid", &others).await;
+    assert_eq!(receiver.so_far().len(), 1, "nothing is sent for who is paused");
+    bench.merchant = own;
+    bench.store.alter_merchant(bench.by(), own, MerchantAlteration::Paused(false)).await.unwrap();
+    bench.pass();
+    assert_eq!(receiver.arrivals(2).await[1].number(), 2, "it goes on");
+    bench.stop().await;
 }
 
 #[tokio::test]

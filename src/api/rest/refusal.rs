@@ -56,7 +56,8 @@ impl From<Fault> for Refusal {
             FaultCode::AccessDenied => StatusCode::FORBIDDEN,
             FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
             FaultCode::UserDisabled => StatusCode::GONE,
-            FaultCode::TooManyCalls => StatusCode::TOO_MANY_REQUESTS,
+            FaultCode::TooManyCalls | FaultCode::CallQuota => StatusCode::TOO_MANY_REQUESTS,
+            FaultCode::MerchantPaused => StatusCode::SERVICE_UNAVAILABLE,
             FaultCode::NoWebhook
             | FaultCode::NoDelivery
             | FaultCode::NoEvent
@@ -65,6 +66,7 @@ impl From<Fault> for Refusal {
             | FaultCode::NoUser
             | FaultCode::NoJob
             | FaultCode::NoToken
+            | FaultCode::NoMerchant
             | FaultCode::InvalidPath => StatusCode::NOT_FOUND,
             FaultCode::InvalidWebhook
             | FaultCode::InvalidEvent
@@ -72,6 +74,7 @@ impl From<Fault> for Refusal {
             | FaultCode::InvalidTopic
             | FaultCode::MissingParameter
             | FaultCode::NotCallable
+            | FaultCode::WebhookQuota
             | FaultCode::IdempotencyConflict => StatusCode::BAD_REQUEST,
             FaultCode::StatusNotChanged
             | FaultCode::DeleteRefused
@@ -81,6 +84,7 @@ impl From<Fault> for Refusal {
             | FaultCode::DeliveryNotChanged
             | FaultCode::TopicNotChanged
             | FaultCode::UserNotChanged
+            | FaultCode::MerchantNotChanged
             | FaultCode::TokenNotChanged => match is_temporary {
                 true => StatusCode::SERVICE_UNAVAILABLE,
                 false => StatusCode::BAD_REQUEST,

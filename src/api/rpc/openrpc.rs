@@ -209,7 +209,7 @@ mod tests {
             .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent]);
         let document = document([&method.spec].into_iter(), "https://example.com/");
         let own = ["Internal", "AccessDenied", "SessionExpired", "InvalidEvent", "NoEvent"];
-        let names = [&own[..], &["UserDisabled", "TooManyCalls", "InvalidParams"]].concat();
+        let names = [&own[..], &["UserDisabled", "TooManyCalls", "CallQuota", "InvalidParams"]].concat();
         let errors: Vec<_> = names.iter().map(|name| &document["components"]["errors"][name]).collect();
         let expected = json!({
             "name": "robot.walk",

@@ -7,8 +7,13 @@ use crate::domain::fault::FaultCode;
 use crate::domain::user::Permission;
 
 /// The faults of finding out who calls.
-pub const CALLER_FAULTS: &[FaultCode] =
-    &[FaultCode::AccessDenied, FaultCode::SessionExpired, FaultCode::UserDisabled, FaultCode::TooManyCalls];
+pub const CALLER_FAULTS: &[FaultCode] = &[
+    FaultCode::AccessDenied,
+    FaultCode::SessionExpired,
+    FaultCode::UserDisabled,
+    FaultCode::TooManyCalls,
+    FaultCode::CallQuota,
+];
 
 /// What a subscription tells.
 #[derive(Clone, Copy)]

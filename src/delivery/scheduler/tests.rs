@@ -1,8 +1,10 @@
 use super::*;
 use crate::domain::delivery::{Attempt, Verdict};
+use crate::domain::node::Bucket;
 use crate::domain::webhook::DeliveryMode;
 use crate::render::samples::{NOW, parcel, webhook};
 use crate::store::Page;
+use crate::store::mailbox::News;
 
 const IN_FLIGHT_MAX: usize = 32;
 
@@ -80,6 +82,57 @@ fn what_an_earlier_lane_had_begun_is_nothing_to_the_next() {
     scheduler.read(term, (id, want, through), Some(Loaded { page, next_due: None }), NOW);
     let Some(Action::Send(_, sent, _)) = scheduler.next(NOW) else { panic!("it is sent by the lane that is there") };
     assert_eq!(sent.increment_id, IncrementId(1));
+}
+
+fn pause(scheduler: &mut Scheduler, merchant: MerchantId, is_paused: bool) {
+    scheduler.absorb(News { paused: [(merchant, is_paused)].into(), ..News::default() });
+}
+
+/// What had been loaded is let go of, so that others have the room, and is read again.
+#[test]
+fn nothing_is_sent_for_a_paused_merchant_until_it_goes_on() {
+    let mut scheduler = scheduler(10);
+    let (own, other) = (merchant_of(1), merchant_of(10));
+    publish(&mut scheduler, 1, 1);
+    publish(&mut scheduler, 10, 1);
+    pause(&mut scheduler, own, true);
+    publish(&mut scheduler, 2, 1);
+    let tests = vec![(WebhookId(3), parcel(1, 0, Some(NOW)))];
+    scheduler.absorb(News { tests, now: vec![(WebhookId(1), IncrementId(1))], ..News::default() });
+    assert_eq!(owners(&sends(&mut scheduler)), [other]);
+    assert!(scheduler.alarm().is_none_or(|at| at > NOW) && !scheduler.is_held_up());
+    assert_eq!(scheduler.load().loaded_bytes, 0);
+
+    pause(&mut scheduler, own, false);
+    let mut asked = Vec::new();
+    let mut tested = 0;
+    while let Some(action) = scheduler.next(NOW) {
+        match action {
+            Action::Read { webhook_id, .. } => asked.push(webhook_id),
+            Action::Send(webhook, ..) => tested += i64::from(webhook.webhook_id == WebhookId(3)),
+        }
+    }
+    asked.sort_unstable();
+    assert!(tested == 1 && asked.contains(&WebhookId(1)) && asked.contains(&WebhookId(2)), "{tested} {asked:?}");
+}
+
+#[test]
+fn who_is_paused_is_found_by_looking_unless_it_was_told_since() {
+    let mut scheduler = scheduler(1);
+    let own = merchant_of(1);
+    scheduler.begin_look();
+    scheduler.heed_paused(vec![own]);
+    publish(&mut scheduler, 1, 1);
+    assert!(sends(&mut scheduler).is_empty());
+    scheduler.begin_look();
+    pause(&mut scheduler, own, false);
+    // It was read before that.
+    scheduler.heed_paused(vec![own]);
+    assert!(matches!(scheduler.next(NOW), Some(Action::Read { .. })), "it goes on");
+    scheduler.begin_look();
+    scheduler.heed_paused(vec![own]);
+    publish(&mut scheduler, 1, 2);
+    assert!(scheduler.next(NOW).is_none(), "the look is newer");
 }
 
 /// Webhooks 1 to 9 are one merchant's, 10 to 19 the next one's, and so on.

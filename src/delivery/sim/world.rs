@@ -268,9 +268,9 @@ impl World {
         if let Some(bug) = self.bug {
             bug.bend_news(&mut news);
         }
-        let News { present, lost, changed, committed_through, parcels, tests, now, reread } = news;
+        let News { present, lost, paused, changed, committed_through, parcels, tests, now, reread } = news;
         let mut absorb = |news: News| self.inside.scheduler.absorb(news);
-        absorb(News { present, lost, ..News::default() });
+        absorb(News { present, lost, paused, ..News::default() });
         for one in sorted(changed) {
             absorb(News { changed: [one].into(), ..News::default() });
         }

@@ -12,6 +12,7 @@ use crate::domain::fingerprint::{Fingerprint, FingerprintKey};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::identity::ClientIdentity;
 use crate::domain::job::{JobKind, JobState};
+use crate::domain::merchant::Quotas;
 use crate::domain::message_schema::SchemaText;
 use crate::domain::oauth2::OAuth2;
 use crate::domain::policy::{BasicAuth, Concurrency};
@@ -324,10 +325,14 @@ pub fn old_token(token: &Token) -> Told {
     Told::of([("name", json!(token.name)), ("user", json!(token.user))])
 }
 
-/// A merchant that is made.
-pub fn new_merchant(merchant: MerchantId, by: Option<By>, code: &str) -> Audited {
-    let subject = Subject::named(SubjectKind::Merchant, code);
-    Audited::new((merchant, by), Action::MerchantCreate, subject, &Told::NOTHING, &Told::NOTHING)
+/// A merchant.
+pub fn merchant(code: &str) -> Subject {
+    Subject::named(SubjectKind::Merchant, code)
+}
+
+/// What is told of how much a merchant may have.
+pub fn quotas(quotas: Quotas) -> Told {
+    Told::of(quotas.members().map(|(name, quota)| (name, json!(quota))))
 }
 
 /// What is told of since when something is so, if it is.

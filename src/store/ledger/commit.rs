@@ -227,6 +227,9 @@ pub fn announce(mailbox: &Mailbox, news: Vec<Announcement>) {
             Announcement::Reread(id, from) => mailbox.announce_reread(id, from),
             Announcement::Attempted(id, number) => attempted.push((id, number)),
             Announcement::LeaseLost(bucket) => mailbox.announce_lost(bucket),
+            Announcement::Paused(merchant, is_paused) | Announcement::LearnedPaused(merchant, is_paused) => {
+                mailbox.announce_paused(merchant, is_paused);
+            }
             Announcement::Changed(..) | Announcement::Published(_) | Announcement::Settled(_) => {}
         }
     }
@@ -258,6 +261,8 @@ pub fn committed(news: &[Announcement], book: &Book) -> Committed {
             | Announcement::Test(..)
             | Announcement::Now(..)
             | Announcement::LeaseLost(_)
+            | Announcement::Paused(..)
+            | Announcement::LearnedPaused(..)
             | Announcement::Reread(..) => continue,
         };
         if let Some(entry) = book.entry(id).filter(|entry| !entry.is_deleted) {

@@ -19,6 +19,7 @@ use crate::domain::event::{Event, IdempotencyKey};
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, TokenId, UserId, WebhookId};
 use crate::domain::labels::Labels;
+use crate::domain::merchant::{MerchantTerms, Quotas};
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
@@ -299,6 +300,17 @@ pub enum Other {
     NewToken(By, Box<NewToken>),
     /// A token is taken back.
     TokenRevoked(TokenId),
+    /// A new merchant.
+    NewMerchant {
+        /// Its id.
+        merchant: MerchantId,
+        /// Its code.
+        code: String,
+        /// How much it may have.
+        quotas: Quotas,
+    },
+    /// What operators say of a merchant from now on.
+    MerchantTerms(MerchantId, MerchantTerms),
     /// A delivery has forgotten its event.
     Forgotten(WebhookId, IncrementId),
     /// Attempts are deleted, and what they were overwritten.

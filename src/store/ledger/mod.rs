@@ -26,6 +26,7 @@ pub mod leases;
 pub mod logs;
 #[cfg(test)]
 pub mod memory;
+pub mod merchants;
 pub mod new_user;
 pub mod news;
 pub mod notice;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::event::Event;
-use crate::domain::id::{IncrementId, Span, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::node::Bucket;
 use crate::domain::webhook::Webhook;
 use crate::store::parcel::Parcel;
@@ -38,6 +38,10 @@ pub enum Announcement {
     Settled(WebhookId),
     /// Another node sends for the merchants of that bucket.
     LeaseLost(Bucket),
+    /// Nothing is sent for a merchant any more, or (false) it goes on.
+    Paused(MerchantId, bool),
+    /// The same, as another node has had it.
+    LearnedPaused(MerchantId, bool),
     /// An event was published.
     Published(Arc<Event>),
 }

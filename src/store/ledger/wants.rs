@@ -11,6 +11,7 @@ use crate::domain::event::{IdempotencyKey, Receipt};
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, TokenId, UserId, WebhookId};
 use crate::domain::job::Job;
 use crate::domain::labels::Labels;
+use crate::domain::merchant::MerchantTerms;
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
@@ -59,6 +60,10 @@ pub struct Wants {
     pub token: Option<(MerchantId, TokenId)>,
     /// How many tokens the merchant has.
     pub tokens: Option<MerchantId>,
+    /// What operators say of a merchant.
+    pub merchant: Option<MerchantId>,
+    /// The id of a merchant to be made with this code.
+    pub merchant_code: Option<String>,
     /// Whether deliveries of these events are to be sent.
     pub needed: Vec<EventId>,
     /// Whether others than this one of its event are.
@@ -190,6 +195,10 @@ pub struct Loaded {
     pub token: Option<Box<(UserId, Token)>>,
     /// How many tokens the merchant has that have not ended.
     pub tokens: u32,
+    /// The merchant, if there is such a one.
+    pub merchant: Option<Box<MerchantFound>>,
+    /// The id of the one to be made; `None` if there is one of that code.
+    pub new_merchant: Option<MerchantId>,
     /// Events of which something is to be sent.
     pub needed: Vec<EventId>,
     /// In the order of numbers.
@@ -282,6 +291,15 @@ pub struct UserFound {
     pub key: KeyHash,
     /// What its application is.
     pub profile: Profile,
+}
+
+/// A merchant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MerchantFound {
+    /// Its code.
+    pub code: String,
+    /// What operators say of it.
+    pub terms: MerchantTerms,
 }
 
 /// An attempt.

@@ -49,8 +49,9 @@ impl Change for Create {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
-        if view.book.webhook_count(self.by.merchant) >= self.quota as usize {
-            return Err(StoreError::WebhookQuota { max: self.quota });
+        let used = view.book.webhook_count(self.by.merchant);
+        if used >= self.quota as usize {
+            return Err(StoreError::WebhookQuota { used, max: self.quota });
         }
         check_length(view, self.by.merchant, 0, &self.spec)?;
         view.check_room()?;

@@ -1,7 +1,7 @@
 //! What other nodes have changed of a merchant's webhooks since this one last held
-//! him.
+//! him, and whether they have paused him.
 //!
-//! Each change of a webhook gets a number, in the order of commits, which it and its
+//! Each change of a webhook, and each pause, gets a number, in the order of commits, which it and its
 //! merchant note. So who holds the merchant sees at once whether there is anything
 //! to read, and what; and who looks around asks for the merchants with higher numbers
 //! than the last that he has seen.
@@ -45,6 +45,7 @@ pub struct Generations {
 /// Behind the locks, as a statement of its own, so that it sees what was committed
 /// while they were waited for.
 pub const MERCHANTS: &str = "SELECT merchant_id, generation, code,
+        paused_at IS NOT NULL,
         watched_until > 0 AND watched_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
     FROM merchant WHERE merchant_id = ANY($1)";
 
@@ -64,7 +65,7 @@ pub fn catch_up(
     let rows = session.together(session.ask(MERCHANTS, &values))?;
     for row in &rows {
         let merchant = MerchantId(row.try_get(0)?);
-        match row.try_get(3)? {
+        match row.try_get(4)? {
             true => generations.watched.insert(merchant),
             false => generations.watched.remove(&merchant),
         };
@@ -79,7 +80,8 @@ pub fn look_around(
     generations: &mut Generations,
     book: &mut Book,
 ) -> Result<Vec<Announcement>> {
-    const CHANGED: &str = "SELECT merchant_id, generation, code FROM merchant WHERE generation > $1
+    const CHANGED: &str =
+        "SELECT merchant_id, generation, code, paused_at IS NOT NULL FROM merchant WHERE generation > $1
         ORDER BY generation LIMIT $2";
     let mut news = Vec::new();
     loop {
@@ -109,6 +111,8 @@ fn learn(
         if known == generation {
             continue;
         }
+        // Before its webhooks, or something of theirs would be sent.
+        news.push(Announcement::LearnedPaused(merchant, row.try_get(3)?));
         for (id, webhook) in webhooks_since(session, vault, merchant, known)? {
             match &webhook {
                 Some(webhook) => book.learn_webhook(Arc::clone(webhook)),
@@ -141,19 +145,24 @@ fn webhooks_since(
 }
 
 /// Has other nodes notice that these webhooks, whose merchants are held, have
-/// changed.
-pub fn raise(session: &Session, generations: &mut Generations, webhooks: &Vec<i64>) -> Result<()> {
+/// changed, or were paused themselves.
+pub fn raise(
+    session: &Session,
+    generations: &mut Generations,
+    webhooks: &Vec<i64>,
+    merchants: &Vec<i64>,
+) -> Result<()> {
     const COUNT: &str = "SELECT pg_advisory_xact_lock($1, current_schema()::regnamespace::oid::int4)";
     const MERCHANT: &str = "UPDATE merchant SET generation = nextval('generation')
-        WHERE merchant_id IN (SELECT merchant_id FROM webhook WHERE webhook_id = ANY($1))
+        WHERE merchant_id IN (SELECT merchant_id FROM webhook WHERE webhook_id = ANY($1) UNION ALL SELECT unnest($2))
         RETURNING merchant_id, generation";
     const WEBHOOK: &str = "UPDATE webhook w SET generation = m.generation FROM merchant m
         WHERE m.merchant_id = w.merchant_id AND w.webhook_id = ANY($1)";
-    let (counting, values): ([Parameter<'_>; 1], [Parameter<'_>; 1]) =
-        ([(&COUNTING, Type::INT4)], [(webhooks, Type::INT8_ARRAY)]);
+    let (counting, values): ([Parameter<'_>; 1], [Parameter<'_>; 2]) =
+        ([(&COUNTING, Type::INT4)], [(webhooks, Type::INT8_ARRAY), (merchants, Type::INT8_ARRAY)]);
     let raised = session.together(async {
         let (counted, raised, noted) = tokio::join!(biased; session.ask(COUNT, &counting), session.ask(MERCHANT, &values),
-            session.tell(WEBHOOK, &values));
+            session.tell(WEBHOOK, &values[..1]));
         counted.and(noted).and(raised)
     })?;
     for row in raised {

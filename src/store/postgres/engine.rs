@@ -287,8 +287,9 @@ impl Postgres {
             sql::write::other(&mut self.session, &self.vault, other, open.now)?;
         }
         let changed: Vec<i64> = others.iter().filter_map(changed_webhook).map(|id| id.0).collect();
-        if !changed.is_empty() {
-            catching_up::raise(&self.session, &mut self.generations, &changed)?;
+        let paused: Vec<i64> = others.iter().filter_map(changed_merchant).map(|merchant| merchant.0).collect();
+        if !changed.is_empty() || !paused.is_empty() {
+            catching_up::raise(&self.session, &mut self.generations, &changed, &paused)?;
         }
         sql::write::logs(&mut self.session, &logs)
     }
@@ -570,6 +571,14 @@ fn changed_webhook(other: &Other) -> Option<WebhookId> {
     match other {
         Other::NewWebhook(webhook) | Other::Webhook(webhook) => Some(webhook.webhook_id),
         Other::WebhookDeleted(id) => Some(*id),
+        _ => None,
+    }
+}
+
+/// The merchant that is paused by a row, or goes on by it.
+fn changed_merchant(other: &Other) -> Option<MerchantId> {
+    match other {
+        Other::MerchantTerms(merchant, _) => Some(*merchant),
         _ => None,
     }
 }

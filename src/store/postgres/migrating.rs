@@ -23,6 +23,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (11, include_str!("migrations/0011_trace.sql")),
     (12, include_str!("migrations/0012_labels.sql")),
     (13, include_str!("migrations/0013_oauth2.sql")),
+    (14, include_str!("migrations/0014_merchants.sql")),
 ];
 /// The schema that this program writes.
 const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].0;

@@ -104,6 +104,7 @@ pub struct Read {
 pub fn is_common(wants: &Wants) -> bool {
     let Wants { codes, batches, needed, .. } = wants;
     let Wants { scan, pending, again, events, due_notices, job, topic, user, user_name, token, tokens, .. } = wants;
+    let Wants { merchant, merchant_code, .. } = wants;
     let Wants { needed_beside, attempts, .. } = wants;
     let is_rare = scan.is_some()
         || pending.is_some_and(|pending| pending.max > 1)
@@ -116,6 +117,8 @@ pub fn is_common(wants: &Wants) -> bool {
         || user_name.is_some()
         || token.is_some()
         || tokens.is_some()
+        || merchant.is_some()
+        || merchant_code.is_some()
         || needed_beside.is_some()
         || attempts.is_some();
     !is_rare && codes.is_empty() && batches.is_empty() && needed.is_empty()

@@ -67,6 +67,8 @@ fn notes(news: &[Announcement], book: &Book, tending: &Tending) -> Vec<(Bucket, 
             | Announcement::Found(..)
             | Announcement::Attempted(..)
             | Announcement::Changed(..)
+            | Announcement::Paused(..)
+            | Announcement::LearnedPaused(..)
             | Announcement::LeaseLost(_) => continue,
         };
         notes.extend(elsewhere(id).map(|bucket| (bucket, note)));
@@ -88,7 +90,7 @@ pub async fn write(session: &Session, left: &ForOthers) -> Result<(), StoreError
 /// whom there is something in the journal.
 pub fn hints(news: &[Announcement], left: &ForOthers) -> Vec<Hint> {
     let hint = |item: &Announcement| match item {
-        Announcement::Webhook(..) => Some(Hint::Webhooks),
+        Announcement::Webhook(..) | Announcement::Paused(..) => Some(Hint::Webhooks),
         Announcement::Through(id, number) => Some(Hint::Through(*id, *number)),
         Announcement::Parcel(id, parcel) | Announcement::Test(id, parcel) => {
             Some(Hint::Through(*id, parcel.increment_id))
@@ -101,6 +103,7 @@ pub fn hints(news: &[Announcement], left: &ForOthers) -> Vec<Hint> {
         | Announcement::Attempted(..)
         | Announcement::Changed(..)
         | Announcement::LeaseLost(_)
+        | Announcement::LearnedPaused(..)
         | Announcement::Published(_) => None,
     };
     let of_journal = left.journal.iter().map(|(merchant, _)| Hint::Journal(*merchant));

@@ -6,6 +6,7 @@ use super::codes::{bad, checked};
 use super::conn::Conn;
 use super::db::{Db, Row, Value, all, one, values};
 use super::keys::{Asked, each};
+use super::merchants::{TERMS, terms_at};
 use super::steps::{ROWS_PER_STEP, Step, behind, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{MerchantId, UserId};
@@ -19,14 +20,17 @@ use crate::work::Account;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
-/// The columns that [`user`] reads, of a user `u` and its merchant `m`.
+/// The columns of a user `u` that [`user`] reads, with its merchant `m`; behind them it reads
+/// [`TERMS`].
 pub const USER: &str =
     "u.user_id, u.merchant_id, m.code, u.name, u.permissions, u.is_demo, u.created_at, u.disabled_at,
     u.revoked_at, u.key_hash, u.old_key_hash, u.old_key_until";
+/// How many columns that are, with those behind them.
+pub const USER_COLUMNS: usize = 15;
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub fn user_sql() -> String {
-    format!("SELECT {USER} FROM \"user\" u JOIN merchant m ON m.merchant_id = u.merchant_id")
+    format!("SELECT {USER}, {TERMS} FROM \"user\" u JOIN merchant m ON m.merchant_id = u.merchant_id")
 }
 
 /// What [`profile`] reads; takes a WHERE behind it.
@@ -57,19 +61,12 @@ impl<B: Backend> Accounts for SqlStore<B> {
         self.readers.read(asker, move |conn| users(conn, merchant.as_deref(), &slice)).await
     }
 
-    async fn merchant(&self, code: &str, asker: Account) -> Result<Option<MerchantId>> {
-        let code = code.to_owned();
-        let sql = "SELECT merchant_id FROM merchant WHERE code = $1";
-        let read = |row: &dyn Row| row.int(0).map(MerchantId);
-        self.readers.by_key(asker, move |conn| one(conn, sql, values![&code], read)).await
-    }
-
     async fn session(&self, key: KeyHash, asker: Account) -> Result<Option<Session>> {
         self.sessions.look_up(asker, key, sessions).await
     }
 }
 
-/// A user, from [`USER`].
+/// A user, from [`USER`] and [`TERMS`].
 pub fn user(row: &dyn Row) -> Result<User> {
     let permissions = u8::try_from(row.int(4)?).map_err(|_| bad("permissions"))?;
     let old = row.hash_if(10)?.map(KeyHash).zip(row.time_if(11)?);
@@ -77,6 +74,7 @@ pub fn user(row: &dyn Row) -> Result<User> {
         user_id: UserId(row.int(0)?),
         merchant_id: MerchantId(row.int(1)?),
         merchant_code: row.string(2)?,
+        merchant_terms: terms_at(row, 12)?,
         name: row.string(3)?,
         permissions: Permissions::from_bits(permissions),
         is_demo: row.flag(5)?,
@@ -145,13 +143,14 @@ fn sessions(conn: &mut dyn Conn, keys: &[KeyHash]) -> Result<Vec<Option<Session>
     each(conn, &keys, |db, keys| {
         let asked = Asked::of(db.dialect(), &[], ["s.key_hash"], keys.iter().map(|key| [Value::from(key)]));
         let sql = format!(
-            "SELECT {USER}, s.expires_at, s.ends_at, s.key_hash FROM session s JOIN \"user\" u ON u.user_id = s.user_id
+            "SELECT {USER}, {TERMS}, s.expires_at, s.ends_at, s.key_hash FROM session s JOIN \"user\" u ON u.user_id = s.user_id
                 JOIN merchant m ON m.merchant_id = u.merchant_id WHERE {}",
             asked.condition
         );
         all(db, &sql, &asked.values, |row| {
-            let session = Session { user: user(row)?, expires_at: row.time(12)?, ends_at: row.time_if(13)? };
-            Ok((row.hash(14)?, session))
+            let [expires, ends, key] = [0, 1, 2].map(|column| USER_COLUMNS + column);
+            let session = Session { user: user(row)?, expires_at: row.time(expires)?, ends_at: row.time_if(ends)? };
+            Ok((row.hash(key)?, session))
         })
     })
 }

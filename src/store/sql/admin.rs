@@ -9,23 +9,25 @@ use super::accounts::{PROFILE, named, profile, user, user_sql};
 use super::audit::{ENTRY, entry};
 use super::catalogue::{TOPIC, find_topic, topic};
 use super::db::{Db, ROWS_AT_ONCE, Row, all, in_parts, one, values};
+use super::merchants;
 use crate::domain::audit::AuditEntry;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::{AuditId, EventId, MerchantId};
+use crate::domain::merchant::{Merchant, Quotas};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
 use crate::domain::user::{Permissions, Profile, User};
 use crate::store::error::StoreError;
 use crate::store::ledger::accounts::{AlterUser, CreateUser, NewUserRow, UserAlteration, UserFound};
-use crate::store::ledger::auditing;
 use crate::store::ledger::book::{Book, Stock};
-use crate::store::ledger::decision::{Other, Rows};
+use crate::store::ledger::merchants::{AlterMerchant, CreateMerchant, FirstUser, MerchantAlteration};
 use crate::store::ledger::terms::Terms;
 use crate::store::ledger::topics::{Register, Update};
 use crate::store::ledger::work::{Engine, Work};
 use crate::store::ledger::{Change, Step};
+use crate::store::merchants::Holdings;
 use crate::store::vault::{self, KeyId};
 
 /// Why an operator's command did nothing.
@@ -47,8 +49,14 @@ pub enum AdminError {
     #[error("{}: {}", .0.field, .0.problem)]
     Profile(Violation),
     /// No such merchant.
-    #[error("there is no merchant {0}; tallyhook user create makes one with its first user")]
+    #[error("there is no merchant {0}; tallyhook merchant create makes one")]
     NoMerchant(String),
+    /// Codes are given once in a store.
+    #[error("there is a merchant {0} already; take another code")]
+    CodeTaken(String),
+    /// A quota breaks a rule.
+    #[error("{}: {}", .0.field, .0.problem)]
+    Quota(Violation),
     /// A topic can't be put into the catalogue as it is said to be.
     #[error("{0}: {1}")]
     Topic(Topic, String),
@@ -200,6 +208,63 @@ impl Admin {
         })
     }
 
+    /// Makes a merchant, and its first user with it, and returns it. Fails with
+    /// [`AdminError::CodeTaken`] or [`AdminError::NameTaken`].
+    pub fn create_merchant(
+        &mut self,
+        code: &str,
+        quotas: Quotas,
+        user: Option<FirstUser>,
+        now: Timestamp,
+    ) -> Result<Merchant, AdminError> {
+        self.transact(|conn, terms| {
+            let name = user.as_ref().map(|user| user.name.clone()).unwrap_or_default();
+            let create = CreateMerchant { by: None, code: code.to_owned(), quotas, user };
+            change(conn.engine(), terms, now, create).map_err(|cause| match cause {
+                StoreError::CodeTaken => AdminError::CodeTaken(code.to_owned()),
+                StoreError::NameTaken => AdminError::NameTaken(name),
+                other => other.into(),
+            })
+        })?;
+        self.merchant(code)
+    }
+
+    /// The merchant of that code. Fails with [`AdminError::NoMerchant`].
+    pub fn merchant(&mut self, code: &str) -> Result<Merchant, AdminError> {
+        merchants::named(self.conn.db(), code)?.ok_or_else(|| AdminError::NoMerchant(code.to_owned()))
+    }
+
+    /// What a merchant has.
+    pub fn holdings(&mut self, merchant: MerchantId) -> Result<Holdings, AdminError> {
+        Ok(merchants::holdings(self.conn.db(), merchant)?)
+    }
+
+    /// All merchants, in the order of their ids.
+    pub fn merchants(&mut self) -> Result<Vec<Merchant>, AdminError> {
+        let sql = format!("{} WHERE m.merchant_id > $1 ORDER BY m.merchant_id LIMIT $2", merchants::merchant_sql());
+        Ok(in_parts(self.conn.db(), &sql, ROWS_AT_ONCE, merchants::merchant, |merchant| merchant.merchant_id.0)?)
+    }
+
+    /// Changes what operators say of a merchant, and returns it as it is then. Fails with
+    /// [`AdminError::NoMerchant`] or [`AdminError::Quota`].
+    pub fn alter_merchant(
+        &mut self,
+        code: &str,
+        what: MerchantAlteration,
+        now: Timestamp,
+    ) -> Result<Merchant, AdminError> {
+        self.transact(|conn, terms| {
+            let merchant = find_merchant(conn.db(), code)?;
+            hold(conn.db(), merchant)?;
+            let alter = AlterMerchant { merchant, by: None, what };
+            change(conn.engine(), terms, now, alter).map_err(|cause| match cause {
+                StoreError::Violation(violation) => AdminError::Quota(violation),
+                other => other.into(),
+            })
+        })?;
+        self.merchant(code)
+    }
+
     /// Some entries of the audit log behind one, in the order of their ids: of one merchant or of
     /// all, and from then on. Fails with [`AdminError::NoMerchant`].
     pub fn audited(
@@ -336,14 +401,12 @@ fn create_user(
     now: Timestamp,
 ) -> Result<MerchantId, AdminError> {
     let NewUser { name, merchant, permissions, key, is_demo, profile } = user;
-    let sql = "INSERT INTO merchant (code, created_at) VALUES ($1, $2) ON CONFLICT (code) DO NOTHING";
-    let is_new = conn.db().run(sql, values![*merchant, now])? > 0;
-    let merchant_id = find_merchant(conn.db(), merchant)?;
+    let create = CreateMerchant { by: None, code: (*merchant).to_owned(), quotas: Quotas::default(), user: None };
+    let merchant_id = match change(conn.engine(), terms, now, create) {
+        Err(StoreError::CodeTaken) => find_merchant(conn.db(), merchant)?,
+        made => made?,
+    };
     hold(conn.db(), merchant_id)?;
-    if is_new {
-        let made = Other::Audited(Box::new(auditing::new_merchant(merchant_id, None, merchant)));
-        conn.engine().write(Rows { others: vec![made], ..Rows::default() }, now)?;
-    }
     let user = NewUserRow {
         merchant: merchant_id,
         name: (*name).to_owned(),

@@ -156,6 +156,14 @@ impl Dialect {
         }
     }
 
+    /// What gives the id of the next merchant.
+    pub fn next_merchant(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'merchant'), 0) + 1",
+            Self::Postgres => "SELECT nextval(pg_get_serial_sequence('merchant', 'merchant_id'))",
+        }
+    }
+
     /// How many keys a statement asks for. PostgreSQL is asked for many, since each
     /// statement is a way there and back; SQLite is quickest with one.
     pub fn keys_at_once(self) -> usize {

@@ -9,7 +9,7 @@ use super::events::{read_remembered, remembered};
 use super::keys::Asked;
 use super::rows::ATTEMPT_BYTES;
 use super::standings::{STANDING, event_of, scanned, standing};
-use super::{accounts, catalogue, jobs, tokens};
+use super::{accounts, catalogue, jobs, merchants, tokens};
 use crate::domain::event::IdempotencyKey;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::time::Timestamp;
@@ -66,6 +66,12 @@ pub fn rare(db: &mut dyn Db, wants: &Wants, now: Timestamp, loaded: &mut Loaded)
     }
     if let Some((merchant, user)) = wants.user {
         loaded.user = accounts::find_user(db, merchant, user)?.map(Box::new);
+    }
+    if let Some(merchant) = wants.merchant {
+        loaded.merchant = merchants::find(db, merchant)?.map(Box::new);
+    }
+    if let Some(code) = &wants.merchant_code {
+        loaded.new_merchant = merchants::next_id(db, code)?;
     }
     if let Some((merchant, name)) = &wants.user_name {
         if let Some(sql) = db.dialect().lock_name() {

@@ -27,6 +27,7 @@ mod events;
 pub mod jobs;
 mod keys;
 pub mod load;
+mod merchants;
 mod nodes;
 mod outbox;
 pub mod readers;

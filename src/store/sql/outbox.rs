@@ -8,6 +8,7 @@ use super::bodies;
 use super::conn::Conn;
 use super::db::{Db, all, values};
 use super::definition::{webhook, webhook_sql};
+use super::merchants;
 use super::steps::Step;
 use super::store::{Backend, SqlStore};
 use crate::domain::delivery::Outcome;
@@ -34,6 +35,12 @@ impl<B: Backend> Glance for SqlStore<B> {
         let buckets = leases.map(|held| held.into_iter().map(|(bucket, _)| bucket).collect::<Vec<_>>());
         let look = move |conn: &mut dyn Conn, part: &Slice<WebhookId>| conn.glimpses(part.after, buckets.as_deref());
         self.lane_readers.in_steps(Account::Server, ALL, look).await
+    }
+
+    async fn paused_merchants(&self) -> Result<Vec<MerchantId>, StoreError> {
+        let all = Slice { after: None, order: Order::Ascending, limit: u32::MAX };
+        let look = |conn: &mut dyn Conn, part: &Slice<MerchantId>| merchants::paused(conn, part.after);
+        self.lane_readers.in_steps(Account::Server, all, look).await
     }
 }
 

@@ -22,7 +22,9 @@ pub struct Outlook {
 
 /// The columns that [`Sending::read`] reads; behind a `w.`.
 pub const SENDING: &str = "w.is_active AND NOT w.is_paused AND w.disabled_reason IS NULL AND w.url IS NOT NULL
-    AND w.deleted_at IS NULL, w.delivery_mode, w.paused_until, w.pause_reason";
+    AND w.deleted_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM merchant m WHERE m.merchant_id = w.merchant_id AND m.paused_at IS NOT NULL),
+    w.delivery_mode, w.paused_until, w.pause_reason";
 
 /// The columns that [`delivery`] reads; behind [`DELIVERY_FROM`].
 pub fn delivery_columns() -> String {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::accounts::{USER, user};
+use super::accounts::{USER, USER_COLUMNS, user};
 use super::codes::{bad, checked};
 use super::db::{Db, Row, Value, all, one, values};
+use super::merchants::TERMS;
 use super::steps::{behind, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{MerchantId, TokenId, UserId, WebhookId};
@@ -36,7 +37,7 @@ const FROM: &str = "FROM token t JOIN \"user\" u ON u.user_id = t.user_id
 #[async_trait]
 impl<B: Backend> Tokens for SqlStore<B> {
     async fn token(&self, key: KeyHash, asker: Account) -> Result<Option<(Token, User)>> {
-        let sql = format!("SELECT {USER}, {TOKEN} {FROM} WHERE t.key_hash = $1");
+        let sql = format!("SELECT {USER}, {TERMS}, {TOKEN} {FROM} WHERE t.key_hash = $1");
         let read = |row: &dyn Row| Ok((token(row, USER_COLUMNS)?, user(row)?));
         self.readers.by_key(asker, move |conn| one(conn, &sql, values![&key.0], read)).await
     }
@@ -45,9 +46,6 @@ impl<B: Backend> Tokens for SqlStore<B> {
         self.readers.read(merchant, move |conn| tokens(conn, merchant, user, &slice)).await
     }
 }
-
-/// How many columns [`USER`] has.
-const USER_COLUMNS: usize = 12;
 
 /// How a confinement is kept.
 #[derive(Deserialize, Serialize)]

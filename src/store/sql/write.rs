@@ -4,7 +4,7 @@ use super::codes::write_pairs;
 use super::db::{Db, Value, values};
 use super::definition::{DEFINITION, Definition};
 use super::keys::Asked;
-use super::{audit, jobs, tokens, users};
+use super::{audit, jobs, merchants, tokens, users};
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::message_schema::SchemaText;
@@ -106,6 +106,7 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
         | Other::UserRevoked(_) => users::write(db, other, now),
         Other::NewToken(by, token) => tokens::insert(db, *by, token, now),
         Other::TokenRevoked(id) => run(db, "DELETE FROM token WHERE token_id = $1", values![id.0]),
+        Other::NewMerchant { .. } | Other::MerchantTerms(..) => merchants::write(db, other, now),
         Other::Audited(audited) => audit::write(db, audited, now),
         Other::Forgotten(id, number) => run(
             db,

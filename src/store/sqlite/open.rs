@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_trace.sql"),
     include_str!("migrations/0012_labels.sql"),
     include_str!("migrations/0013_oauth2.sql"),
+    include_str!("migrations/0014_merchants.sql"),
 ];
 /// The schema that this program writes (`PRAGMA user_version`).
 const SCHEMA_VERSION: usize = MIGRATIONS.len();

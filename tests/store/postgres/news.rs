@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tallyhook::app::{Hooks, Server};
 use tallyhook::config::{Config as Served, Sources};
 use tallyhook::domain::id::{IncrementId, WebhookId};
+use tallyhook::domain::user::{Permission, Permissions};
 use tallyhook::store::admin::Admin;
 use tallyhook::store::{Base, DeliveryAlteration, Resending, Watched};
 
@@ -63,8 +64,12 @@ impl Pair {
     }
 
     async fn call(&self, node: usize, path: &str, args: Value) -> Value {
+        self.call_as(("demo", DEMO_KEY), node, path, args).await
+    }
+
+    async fn call_as(&self, (user, key): (&str, &str), node: usize, path: &str, args: Value) -> Value {
         let body = json!({"jsonrpc": "2.0", "id": 1, "method": "call", "params": [null, path, args]});
-        let headers = [("authorization", &*basic("demo", DEMO_KEY))];
+        let headers = [("authorization", &*basic(user, key))];
         let (_, text) = post(&self.client, &format!("{}/", self.url(node)), &headers, body.to_string()).await;
         let answer: Value = serde_json::from_str(&text).unwrap();
         assert!(answer.get("error").is_none(), "{path}: {text}");
@@ -271,6 +276,46 @@ async fn tests_and_pulls_hear_of_other_nodes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tests_and_pulls_hear_of_other_nodes_without_notify() {
     tests_and_pulls(false).await;
+}
+
+/// Whom a node pauses that does not send, the one that does sends nothing for.
+async fn pauses(notifies: bool) {
+    let Some(pair) = Pair::start(notifies).await else { return };
+    let config = admin_config(&pair.place);
+    let everything = Permissions::all().with(Permission::Operator);
+    let change = move || Admin::open(&config).unwrap().change_permissions("demo", everything, Clock::system().now());
+    tokio::task::spawn_blocking(change).await.unwrap().unwrap();
+    let made = pair.call(1, "merchant.create", json!(["other", {"user": "other"}])).await;
+    let other = ("other", made["user"]["api_key"].as_str().unwrap());
+    let (receiver, others) = (receiver().await, receiver().await);
+    let id = pair.webhook(&receiver, json!({})).await;
+    pair.call(1, "webhook.pause", json!([id])).await;
+    pair.publish(1, 2).await;
+    let data = json!({"topics": "*", "url": others.url()});
+    pair.call_as(other, 1, "webhook.create", json!([data])).await;
+    for round in 1..=2 {
+        pair.call(1, "merchant.pause", json!(["demo"])).await;
+        // Whoever hears of that has heard of the pause.
+        pair.call(1, "webhook.resume", json!([id])).await;
+        pair.call_as(other, 1, "event.publish", json!(["order:created", {}])).await;
+        soon("another merchant's event", others.arrivals(round)).await;
+        assert_eq!(receiver.so_far().len(), (round - 1) * 2, "nothing is sent for it");
+        pair.call(1, "merchant.resume", json!(["demo"])).await;
+        soon("a resumed merchant", receiver.arrivals(round * 2)).await;
+        pair.call(1, "webhook.pause", json!([id])).await;
+        pair.publish(0, 2).await;
+    }
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pauses_are_heard_of() {
+    pauses(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pauses_are_heard_of_without_notify() {
+    pauses(false).await;
 }
 
 /// What a node settles that does not send, the one that does goes on from.

@@ -104,7 +104,7 @@ pub async fn deleting_cancels_and_frees_a_place<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.store.create_webhook(by(bench.acme), spec("*"), 1).await.unwrap().webhook_id;
     let refused = bench.store.create_webhook(by(bench.acme), spec("*"), 1).await.unwrap_err();
-    assert!(matches!(refused, StoreError::WebhookQuota { max: 1 }));
+    assert!(matches!(refused, StoreError::WebhookQuota { used: 1, max: 1 }));
     for _ in 0..3 {
         bench.publish("order:created").await;
     }

@@ -47,7 +47,10 @@ pub fn methods() -> Vec<Method> {
         )
         .in_turn(TurnOf::None)
         .needs(&[Permission::WebhookRead])
-        .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::DeliveryNotChanged]),
+        .faults(
+            FaultCode::InvalidSelection,
+            &[FaultCode::NoWebhook, FaultCode::DeliveryNotChanged, FaultCode::MerchantPaused],
+        ),
         Method::with_session("delivery.get", "Returns a delivery.", get)
             .needs(&[Permission::WebhookRead])
             .faults(FaultCode::InvalidSelection, &[FaultCode::NoWebhook, FaultCode::NoDelivery]),

@@ -28,14 +28,20 @@ pub fn methods() -> Vec<Method> {
             publish,
         )
         .needs(&[Permission::EventWrite])
-        .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
+        .faults(
+            FaultCode::InvalidEvent,
+            &[FaultCode::IdempotencyConflict, FaultCode::EventRefused, FaultCode::MerchantPaused],
+        ),
         Method::with_session(
             "event.publish_many",
             "Accepts events, all or none, and answers in their order.",
             publish_many,
         )
         .needs(&[Permission::EventWrite])
-        .faults(FaultCode::InvalidEvent, &[FaultCode::IdempotencyConflict, FaultCode::EventRefused]),
+        .faults(
+            FaultCode::InvalidEvent,
+            &[FaultCode::IdempotencyConflict, FaultCode::EventRefused, FaultCode::MerchantPaused],
+        ),
         Method::listing(
             "event.list",
             "Lists the merchant's events by id, without their messages.",

@@ -5,6 +5,7 @@ mod delivery;
 mod event;
 mod job;
 mod live;
+mod merchant;
 mod node;
 mod session;
 mod token;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Method> {
     methods.extend(live::delivery_methods());
     methods.extend(job::methods());
     methods.extend(topic::methods());
+    methods.extend(merchant::methods());
     methods.extend(user::methods());
     methods.extend(token::methods());
     methods.extend(audit::methods());

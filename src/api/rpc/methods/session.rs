@@ -24,7 +24,7 @@ pub fn methods() -> Vec<Method> {
     vec![
         Method::open("login", "Opens a session for a user and returns its key.", login).faults(
             FaultCode::MissingParameter,
-            &[FaultCode::AccessDenied, FaultCode::UserDisabled, FaultCode::TooManyCalls],
+            &[FaultCode::AccessDenied, FaultCode::UserDisabled, FaultCode::TooManyCalls, FaultCode::CallQuota],
         ),
         Method::open("startSession", "Opens a session for the user of the Authorization header.", start_session)
             .faults(FaultCode::MissingParameter, CALLER_FAULTS),

@@ -123,11 +123,11 @@ struct NewData {
     merchant: Option<String>,
 }
 
-async fn create(request: Request, caller: Caller, params: Create) -> Result<MadeItem, Fault> {
+async fn create(request: Request, caller: Caller, params: Create) -> Result<MadeUser, Fault> {
     let Object(NewData { permissions, merchant }) = params.data;
     let said = NewUser { name: params.user, merchant, permissions };
     let Made { user, api_key } = request.service.create_user(&caller, said).await?;
-    Ok(MadeItem { user: user.into(), api_key })
+    Ok(MadeUser { user: user.into(), api_key })
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -189,7 +189,7 @@ async fn rotate_key(request: Request, caller: Caller, params: RotateKey) -> Resu
 /// A user.
 #[derive(JsonSchema, Serialize)]
 #[schemars(rename = "User")]
-struct UserItem {
+pub struct UserItem {
     /// Its id.
     #[schemars(schema_with = "schema::id")]
     user_id: i64,
@@ -227,12 +227,11 @@ impl From<User> for UserItem {
 
 /// A user that was made.
 #[derive(JsonSchema, Serialize)]
-#[schemars(rename = "MadeUser")]
-struct MadeItem {
+pub struct MadeUser {
     /// The user.
-    user: UserItem,
+    pub user: UserItem,
     /// Its key, which is shown only now.
-    api_key: String,
+    pub api_key: String,
 }
 
 /// A user with a new key.

@@ -38,7 +38,10 @@ pub fn methods() -> Vec<Method> {
             .faults(FaultCode::InvalidSelection, &[]),
         Method::with_session("webhook.create", "Registers a webhook.", create)
             .needs(&[Permission::WebhookWrite])
-            .faults(FaultCode::InvalidWebhook, &[FaultCode::CreateFailed, FaultCode::CreateRefused]),
+            .faults(
+                FaultCode::InvalidWebhook,
+                &[FaultCode::CreateFailed, FaultCode::CreateRefused, FaultCode::WebhookQuota],
+            ),
         Method::with_session(
             "webhook.update",
             "Changes a webhook and returns it; what is left out stays as it is.",
@@ -108,7 +111,7 @@ pub fn methods() -> Vec<Method> {
         .needs(&[Permission::WebhookWrite])
         .faults(
             FaultCode::InvalidEvent,
-            &[FaultCode::NoWebhook, FaultCode::EventRefused, FaultCode::WebhookNotChanged],
+            &[FaultCode::NoWebhook, FaultCode::EventRefused, FaultCode::WebhookNotChanged, FaultCode::MerchantPaused],
         ),
         carry::export(),
         carry::import(),

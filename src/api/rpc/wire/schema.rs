@@ -15,6 +15,7 @@ use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::labels::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
+use crate::domain::merchant::SMALL_QUOTA_MAX;
 use crate::domain::oauth2::AuthStyle;
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
@@ -74,6 +75,12 @@ pub fn category(_: &mut SchemaGenerator) -> Schema {
 /// What a user may do.
 pub fn permissions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "enum": Permission::ALL.map(Permission::name) } })
+}
+
+/// Some permissions, or none.
+pub fn permissions_or_null(_: &mut SchemaGenerator) -> Schema {
+    let names = Permission::ALL.map(Permission::name);
+    json_schema!({ "type": ["array", "null"], "items": { "type": "string", "enum": names } })
 }
 
 /// The number of a topic.
@@ -146,6 +153,16 @@ pub fn sort_tokens(_: &mut SchemaGenerator) -> Schema {
 /// What users may be sorted by.
 pub fn sort_users(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::user::SORT_KEYS)
+}
+
+/// What merchants may be sorted by.
+pub fn sort_merchants(_: &mut SchemaGenerator) -> Schema {
+    sorts(&service::merchant::SORT_KEYS)
+}
+
+/// How many webhooks, or calls in a second, a merchant may have.
+pub fn small_quota(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "minimum": 1, "maximum": SMALL_QUOTA_MAX })
 }
 
 /// What entries of the audit log may be sorted by.

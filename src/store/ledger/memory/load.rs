@@ -1,8 +1,11 @@
 //! Reading what changes want, and what is known by heart.
 
+use std::collections::BTreeSet;
+
 use super::{DeliveryRow, EventRow, Hook, JobRow, Memory, TokenRow};
-use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job as Shown, JobState};
+use crate::domain::merchant::MerchantTerms;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
@@ -11,7 +14,8 @@ use crate::store::ledger::fanout::Fanout;
 use crate::store::ledger::ids::Ids;
 use crate::store::ledger::logs::LogRow;
 use crate::store::ledger::wants::{
-    AttemptFound, Attempts, EventFound, Events, Found, Loaded, Pending, Scan, Scanned, TopicFound, TopicWant, Wants,
+    AttemptFound, Attempts, EventFound, Events, Found, Loaded, MerchantFound, Pending, Scan, Scanned, TopicFound,
+    TopicWant, Wants,
 };
 
 impl Memory {
@@ -19,7 +23,7 @@ impl Memory {
     pub fn loaded(&self, wants: &Wants, now: Timestamp) -> Loaded {
         let mut loaded = Loaded::default();
         for merchant in &wants.codes {
-            let code = self.merchants.get(merchant).cloned().unwrap_or_default();
+            let code = self.merchant(*merchant).map(|found| found.code.into()).unwrap_or_default();
             loaded.codes.push((*merchant, code));
         }
         for (merchant, key) in &wants.keys {
@@ -54,6 +58,13 @@ impl Memory {
             let found = self.tables.users.get(&user).filter(|row| row.merchant == merchant && row.revoked_at.is_none());
             loaded.user = found.map(|row| Box::new(row.user.clone()));
         }
+        loaded.merchant = wants.merchant.and_then(|merchant| self.merchant(merchant)).map(Box::new);
+        if let Some(code) = &wants.merchant_code {
+            let all = self.merchant_ids();
+            let is_given = all.iter().any(|id| self.merchant(*id).is_some_and(|found| found.code == *code));
+            let next = MerchantId(all.last().map_or(0, |last| last.0) + 1);
+            loaded.new_merchant = (!is_given).then_some(next);
+        }
         if let Some((merchant, name)) = &wants.user_name {
             loaded.users = self.tables.users.iter().filter(|(_, row)| row.merchant == *merchant).count() as u32;
             loaded.is_name_given = self.tables.users.iter().any(|(_, row)| row.user.name == *name);
@@ -76,6 +87,20 @@ impl Memory {
         }
         loaded.used_bytes = wants.used_bytes.then(|| self.used_bytes());
         loaded
+    }
+
+    /// Those that there were, and those that were made.
+    fn merchant_ids(&self) -> BTreeSet<MerchantId> {
+        self.merchants.keys().chain(self.tables.merchants.iter().map(|(id, _)| id)).copied().collect()
+    }
+
+    /// A merchant.
+    pub fn merchant(&self, merchant: MerchantId) -> Option<MerchantFound> {
+        let unchanged = || {
+            let code = self.merchants.get(&merchant)?.to_string();
+            Some(MerchantFound { code, terms: MerchantTerms::default() })
+        };
+        self.tables.merchants.get(&merchant).cloned().or_else(unchanged)
     }
 
     /// What it holds, about.
@@ -192,7 +217,8 @@ impl Memory {
                 stock.deleted.push(webhook);
             }
         }
-        stock.codes = self.merchants.iter().map(|(id, code)| (*id, code.clone())).collect();
+        let code = |id| Some((id, self.merchant(id)?.code.into()));
+        stock.codes = self.merchant_ids().into_iter().filter_map(code).collect();
         for (id, (merchant, text)) in self.tables.fanouts.iter() {
             let topic = |event| match self.tables.events.get(&event) {
                 Some(row) => Ok(row.event.topic.clone()),

@@ -19,7 +19,7 @@ use super::jobs::ENDED_FOR_MS;
 use super::logs::LogRow;
 use super::notice::{Gathered, Notice};
 use super::pruning::CutOff;
-use super::wants::{FirstHeard, Found, Loaded, Remembered, UserFound, Wants};
+use super::wants::{FirstHeard, Found, Loaded, MerchantFound, Remembered, UserFound, Wants};
 use super::work::Engine;
 use crate::domain::audit::{Action, Subject};
 use crate::domain::catalogue::CatalogueEntry;
@@ -196,6 +196,8 @@ tables! {
     topics: (MerchantId, String) => CatalogueEntry,
     /// The highest number that a topic of a merchant ever had.
     event_types: MerchantId => i64,
+    /// Those that were made or changed, by id.
+    merchants: MerchantId => MerchantFound,
     /// By id.
     users: UserId => UserRow,
     /// By id.

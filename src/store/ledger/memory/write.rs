@@ -7,6 +7,7 @@ use super::{
 };
 use crate::domain::event::Receipt;
 use crate::domain::id::{TokenId, UserId};
+use crate::domain::merchant::MerchantTerms;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{NewToken, Token};
@@ -15,7 +16,7 @@ use crate::store::StoreError;
 use crate::store::ledger::counters::Counters;
 use crate::store::ledger::decision::{AttemptRow, KeyRow, NewEventRow, NumberedRow, Other, Rows, StandingRow};
 use crate::store::ledger::new_user::NewUserRow;
-use crate::store::ledger::wants::{FirstHeard, Remembered, UserFound};
+use crate::store::ledger::wants::{FirstHeard, MerchantFound, Remembered, UserFound};
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -172,6 +173,16 @@ impl Memory {
             | Other::UserRevoked(_)
             | Other::NewToken(..)
             | Other::TokenRevoked(_) => self.account(other, now),
+            Other::NewMerchant { merchant, code, quotas } => {
+                check_new(!tables.merchants.has(merchant) && !self.merchants.contains_key(merchant), "merchant")?;
+                let terms = MerchantTerms { paused_at: None, quotas: *quotas };
+                tables.merchants.put(*merchant, MerchantFound { code: code.clone(), terms });
+            }
+            Other::MerchantTerms(merchant, terms) => {
+                if let Some(found) = self.merchant(*merchant) {
+                    self.tables.merchants.put(*merchant, MerchantFound { terms: *terms, ..found });
+                }
+            }
             Other::Audited(audited) => {
                 let id = tables.ids.get(&"audit").copied().unwrap_or(0) + 1;
                 let (user, subject) = (audited.by.map(|by| by.user), audited.subject.clone());

@@ -40,7 +40,15 @@ pub const TABLES: &[Table] = &[
     Table {
         name: "merchant",
         key: 1,
-        columns: &[("merchant_id", Int), ("code", Text), ("event_type", Int), ("created_at", Int)],
+        columns: &[
+            ("merchant_id", Int),
+            ("code", Text),
+            ("event_type", Int),
+            ("created_at", Int),
+            ("paused_at", Int),
+            ("webhooks_max", Int),
+            ("calls_per_second_max", Int),
+        ],
         is_long: false,
         is_keyed_by_callers: false,
     },

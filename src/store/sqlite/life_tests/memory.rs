@@ -17,6 +17,7 @@ use crate::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent};
 use crate::domain::fingerprint::FingerprintKey;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::labels::Labels;
+use crate::domain::merchant::{QuotaChanges, Quotas};
 use crate::domain::policy::Batching;
 use crate::domain::retry::{RetryPolicy, Waits};
 use crate::domain::secret::{KeyHash, SecretKey};
@@ -32,6 +33,7 @@ use crate::store::ledger::accounts::{
 use crate::store::ledger::book::Book;
 use crate::store::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
 use crate::store::ledger::memory::{AuditRow, Memory, UserRow};
+use crate::store::ledger::merchants::{AlterMerchant, CreateMerchant, FirstUser, MerchantAlteration};
 use crate::store::ledger::news::Announcement;
 use crate::store::ledger::notices::Notice;
 use crate::store::ledger::outcomes::Record;
@@ -296,7 +298,7 @@ impl Both {
         let key = KeyHash([(dice % 5) as u8; 32]);
         let at = self.now.after(Duration::from_secs(u64::from(dice % 900)));
         let alter = |what| AlterUser { merchant: ANN, by: Some(BY), by_operator: false, user: USER, what };
-        match dice / 5 % 8 {
+        match dice / 5 % 9 {
             0 => {
                 // Whoever has that key is known already.
                 if !self.memory.tables.sessions.has(&key.0) {
@@ -309,11 +311,35 @@ impl Both {
             3 => self.run(|| alter(UserAlteration::Permissions(Permissions::from_bits((dice % 32) as u8)))),
             4 => self.run(|| alter(UserAlteration::Enabled(dice.is_multiple_of(2)))),
             5 => self.run(|| {
-                let application_name = Some(["", "a shop"][dice as usize / 40 % 2].to_owned());
+                let application_name = Some(["", "a shop"][dice as usize / 45 % 2].to_owned());
                 alter(UserAlteration::Profile(Profile { application_name, ..Profile::default() }))
             }),
-            6 => self.create_user(dice / 40),
+            6 => self.create_user(dice / 45),
+            7 => self.merchants(dice / 45),
             _ => self.run(|| alter(UserAlteration::Key(key, at))),
+        }
+    }
+
+    /// The code may be given, and the name of the first user.
+    fn merchants(&mut self, dice: u32) {
+        let merchant = MerchantId(i64::from(1 + dice / 4 % 5));
+        let alter = |what| AlterMerchant { merchant, by: Some(BY), what };
+        match dice % 4 {
+            0 => self.run(|| CreateMerchant {
+                by: Some(BY),
+                code: format!("m{}", 1 + dice / 4 % 5),
+                quotas: Quotas { webhooks: dice.is_multiple_of(8).then_some(7), ..Quotas::default() },
+                user: dice.is_multiple_of(3).then(|| FirstUser {
+                    name: format!("first{}", dice / 4 % 5),
+                    key: KeyHash([200 + (dice / 4 % 5) as u8; 32]),
+                    permissions: Permissions::from_bits(8),
+                }),
+            }),
+            1 => self.run(|| {
+                let webhooks = Some((!(dice / 20).is_multiple_of(3)).then_some(i64::from(dice / 20 % 5)));
+                alter(MerchantAlteration::Quotas(QuotaChanges { webhooks, ..QuotaChanges::default() }))
+            }),
+            paused => self.run(|| alter(MerchantAlteration::Paused(paused == 2))),
         }
     }
 
@@ -384,6 +410,8 @@ impl Both {
         wants.topic = Some(TopicWant { merchant: ANN, topic: Topic::try_new(TOPICS[0]).unwrap(), event_type: Some(2) });
         wants.user = Some((ANN, USER));
         wants.user_name = Some((ANN, "user1".to_owned()));
+        wants.merchant = Some(MerchantId(1 + i64::from(self.said % 5)));
+        wants.merchant_code = Some("m3".to_owned());
         wants.needed = (1..=self.books[0].ids.event).map(EventId).collect();
         wants.needed_beside = Some((id, middle));
         wants.attempts = Some(Attempts { webhook_id: id, after: (middle, 0), only: None, max: 10 });
@@ -422,7 +450,7 @@ impl Both {
         let two: Vec<_> = own.map(|(key, row)| (*key, row.expires_at.0, row.ends_at.map(|at| at.0))).collect();
         assert_eq!(one, two);
         let users = "SELECT permissions, key_hash, old_key_hash, old_key_until, name, is_demo, disabled_at, revoked_at,
-            application_name FROM user ORDER BY user_id";
+            application_name, merchant_id FROM user ORDER BY user_id";
         let read = |row: &rusqlite::Row<'_>| {
             let old: Option<[u8; 32]> = row.get(2)?;
             let until: Option<i64> = row.get(3)?;
@@ -436,7 +464,7 @@ impl Both {
                 profile: Profile { application_name: row.get(8)?, ..Profile::default() },
             };
             let revoked_at = row.get::<_, Option<i64>>(7)?.map(Timestamp);
-            Ok(UserRow { merchant: ANN, user, revoked_at, old })
+            Ok(UserRow { merchant: MerchantId(row.get(9)?), user, revoked_at, old })
         };
         let mut statement = self.sqlite.conn.prepare_cached(users).unwrap();
         let one: Vec<_> = statement.query_map([], read).unwrap().collect::<Result<_, _>>().unwrap();
@@ -477,6 +505,7 @@ fn assert_same(one: Loaded, two: Loaded) {
     assert_eq!(told(one.due_notices), told(two.due_notices));
     assert_eq!((told(one.job), told(one.topic)), (told(two.job), told(two.topic)));
     assert_eq!((one.user, one.is_name_given, one.users), (two.user, two.is_name_given, two.users));
+    assert_eq!((one.merchant, one.new_merchant), (two.merchant, two.new_merchant));
     assert_eq!(one.needed, two.needed);
     assert_eq!(told(one.attempts), told(two.attempts));
 }

@@ -1,0 +1,99 @@
+//! Merchants, as they are written and read.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::policy::nullable;
+use super::schema;
+use super::values::Whole;
+use crate::domain::merchant::{Merchant, QuotaChanges, Quotas};
+use crate::domain::time::Timestamp;
+use crate::store::Holdings;
+
+/// How much a merchant may have; what is left out stays as it is, and null is no quota.
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "QuotaData")]
+pub struct QuotaData {
+    /// Webhooks; null: as many as `webhooks_max` lets every merchant have.
+    #[schemars(schema_with = "schema::small_quota")]
+    #[serde(default, deserialize_with = "nullable")]
+    webhooks: Option<Option<Whole>>,
+    /// Calls in a second, of all its users together, at each server; null: as many as its users may make by themselves.
+    #[schemars(schema_with = "schema::small_quota")]
+    #[serde(default, deserialize_with = "nullable")]
+    calls_per_second: Option<Option<Whole>>,
+}
+
+impl From<QuotaData> for QuotaChanges {
+    fn from(data: QuotaData) -> Self {
+        let QuotaData { webhooks, calls_per_second } = data;
+        let whole = |said: Option<Option<Whole>>| said.map(|quota| quota.map(|quota| quota.0));
+        Self { webhooks: whole(webhooks), calls_per_second: whole(calls_per_second) }
+    }
+}
+
+/// How much a merchant may have.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Quotas")]
+struct QuotasItem {
+    /// Webhooks; null: as many as `webhooks_max` lets every merchant have.
+    webhooks: Option<u32>,
+    /// Calls in a second, of all its users together, at each server; null: as many as its users may make by themselves.
+    calls_per_second: Option<u32>,
+}
+
+impl From<Quotas> for QuotasItem {
+    fn from(quotas: Quotas) -> Self {
+        let Quotas { webhooks, calls_per_second } = quotas;
+        Self { webhooks, calls_per_second }
+    }
+}
+
+/// A merchant.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Merchant")]
+pub struct MerchantItem {
+    /// Its id.
+    #[schemars(schema_with = "schema::id")]
+    merchant_id: i64,
+    /// Its code, by which it is named.
+    merchant: String,
+    /// When it was made.
+    #[schemars(schema_with = "schema::time")]
+    created_at: String,
+    /// Since when nothing is published and delivered for it; null: it is not paused.
+    #[schemars(schema_with = "schema::time_or_null")]
+    paused_at: Option<String>,
+    /// How much it may have.
+    quotas: QuotasItem,
+}
+
+impl From<Merchant> for MerchantItem {
+    fn from(merchant: Merchant) -> Self {
+        Self {
+            merchant_id: merchant.merchant_id.0,
+            merchant: merchant.code,
+            created_at: merchant.created_at.rfc3339_ms(),
+            paused_at: merchant.terms.paused_at.map(Timestamp::rfc3339_ms),
+            quotas: merchant.terms.quotas.into(),
+        }
+    }
+}
+
+/// What a merchant has.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Used")]
+pub struct UsedItem {
+    /// Webhooks that are not deleted.
+    webhooks: u32,
+    /// Users, revoked ones too.
+    users: u32,
+}
+
+impl From<Holdings> for UsedItem {
+    fn from(holdings: Holdings) -> Self {
+        let Holdings { webhooks, users } = holdings;
+        Self { webhooks, users }
+    }
+}
