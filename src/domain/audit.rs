@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::id::{AuditId, JobId, TokenId, UserId, WebhookId};
+use super::id::{AuditId, EventId, JobId, TokenId, UserId, WebhookId};
 use super::request_id::RequestId;
 use super::time::Timestamp;
 
@@ -64,6 +64,8 @@ named! {
         DeliveryCancel = "delivery.cancel",
         /// What it was about was forgotten.
         DeliveryForget = "delivery.forget",
+        /// An event was erased, or one of its deliveries was along with it.
+        EventErase = "event.erase",
         /// A job was called off.
         JobCancel = "job.cancel",
         /// A topic was put into the catalogue.
@@ -108,6 +110,8 @@ named! {
         Webhook = "webhook",
         /// A delivery.
         Delivery = "delivery",
+        /// An event.
+        Event = "event",
         /// A job.
         Job = "job",
         /// A topic of the catalogue.
@@ -126,7 +130,7 @@ named! {
 pub struct Subject {
     /// What kind of thing it is.
     pub kind: SubjectKind,
-    /// Which: the number of a webhook or a job, `webhook:number` of a delivery, and the name of
+    /// Which: the number of a webhook, an event or a job, `webhook:number` of a delivery, and the name of
     /// anything else.
     pub id: String,
 }
@@ -141,6 +145,12 @@ impl Subject {
 impl From<WebhookId> for Subject {
     fn from(id: WebhookId) -> Self {
         Self::named(SubjectKind::Webhook, id.to_string())
+    }
+}
+
+impl From<EventId> for Subject {
+    fn from(id: EventId) -> Self {
+        Self::named(SubjectKind::Event, id.to_string())
     }
 }
 

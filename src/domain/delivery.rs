@@ -54,12 +54,14 @@ pub enum EndReason {
     CancelledByOwner,
     /// Its body would be longer than is sent.
     BodyTooLarge,
+    /// Its event was erased.
+    Erased,
 }
 
 impl EndReason {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner, Self::BodyTooLarge];
+    pub const ALL: [Self; 5] =
+        [Self::RetriesExhausted, Self::WebhookDeleted, Self::CancelledByOwner, Self::BodyTooLarge, Self::Erased];
 
     /// Its name on the wire and in the store.
     pub fn name(self) -> &'static str {
@@ -68,6 +70,7 @@ impl EndReason {
             Self::WebhookDeleted => "webhook_deleted",
             Self::CancelledByOwner => "cancelled_by_owner",
             Self::BodyTooLarge => "body_too_large",
+            Self::Erased => "erased",
         }
     }
 

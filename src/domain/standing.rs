@@ -11,12 +11,12 @@
 //! pending   -> pending    heard, sent_again, sealed, released
 //! pending   -> delivered  heard, acknowledged
 //! pending   -> abandoned  heard
-//! pending   -> cancelled  cancelled, forgotten
-//! delivered -> delivered  heard, sent_again, cancelled, acknowledged, released, forgotten
-//! abandoned -> abandoned  (heard), (cancelled), (acknowledged), released, forgotten
+//! pending   -> cancelled  cancelled, forgotten, erased
+//! delivered -> delivered  heard, sent_again, cancelled, acknowledged, released, forgotten, erased
+//! abandoned -> abandoned  (heard), (cancelled), (acknowledged), released, forgotten, erased
 //! abandoned -> delivered  (heard)
 //! abandoned -> pending    sent_again
-//! cancelled -> cancelled  heard, (cancelled), (acknowledged), released, forgotten
+//! cancelled -> cancelled  heard, (cancelled), (acknowledged), released, forgotten, erased
 //! cancelled -> delivered  heard
 //! cancelled -> pending    sent_again
 //! ```
@@ -348,6 +348,17 @@ impl Standing {
         }
         let ended = self.cancelled(EndReason::CancelledByOwner, now).unwrap_or(self);
         Ok(Self { is_forgotten: true, ..ended })
+    }
+
+    /// Once it is erased along with its event: forgotten, cancelled if that is still to be done,
+    /// and in no batch with others any more. Fails if it is to be sent, and goes out with others.
+    pub fn erased(self, now: Timestamp) -> Result<Self, Refusal> {
+        if let Some(batch) = self.shared_batch().filter(|_| self.is_to_be_sent()) {
+            return Err(Refusal::InBatch(batch));
+        }
+        let ended = self.cancelled(EndReason::Erased, now).unwrap_or(self);
+        let batch = ended.batch.filter(|_| ended.shared_batch().is_none());
+        Ok(Self { is_forgotten: true, batch, ..ended })
     }
 }
 

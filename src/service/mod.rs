@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod caller;
 pub mod delivery;
+mod erasing;
 pub mod event;
 pub mod health;
 pub mod import;

@@ -3,11 +3,14 @@
 //! What the collector does not take is tried again for some seconds, and then dropped. It is the
 //! operator's own: no guard of addresses stands before it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -19,6 +22,7 @@ use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{ExporterBuildError, Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -82,6 +86,7 @@ pub fn start(config: &Config, node_name: &str, metrics: &Metrics) -> Result<(Tra
         .with_protocol(Protocol::HttpBinary)
         .with_timeout(TIMEOUT)
         .with_endpoint(at(endpoint))
+        .with_headers(credentials(endpoint))
         .build()?;
     exporter.set_resource(
         &Resource::builder_empty()
@@ -106,9 +111,22 @@ pub fn start(config: &Config, node_name: &str, metrics: &Metrics) -> Result<(Tra
     Ok((Tracer(Some(Arc::new(open))), Some(Exporting { stop, task })))
 }
 
+/// Whom the collector's address names, as the header that says so.
+fn credentials(endpoint: &Url) -> HashMap<String, String> {
+    if endpoint.username().is_empty() && endpoint.password().is_none() {
+        return HashMap::new();
+    }
+    let decoded = |part: &str| percent_decode_str(part).collect::<Vec<u8>>();
+    let pair = [decoded(endpoint.username()), decoded(endpoint.password().unwrap_or_default())].join(&b':');
+    HashMap::from([("authorization".to_owned(), format!("Basic {}", STANDARD.encode(pair)))])
+}
+
 /// Where spans are posted to.
 fn at(endpoint: &Url) -> String {
     let mut url = endpoint.clone();
+    // They fail for a URL that can have neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
     let path = url.path().trim_end_matches('/');
     if !path.ends_with(PATH) {
         url.set_path(&format!("{path}/{PATH}"));
@@ -255,7 +273,7 @@ mod tests {
     #[test]
     fn a_collector_is_posted_to_where_it_takes_spans() {
         for (endpoint, expected) in [
-            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("http://ann:key@localhost:4318", "http://localhost:4318/v1/traces"),
             ("https://example.com/otlp/", "https://example.com/otlp/v1/traces"),
             ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
         ] {

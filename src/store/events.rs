@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use super::base::{Base, change_much};
+use super::base::{Base, change, change_much};
+pub use super::ledger::erasing::OfEvent;
+use super::ledger::erasing::{EraseDelivery, EraseEvent, Erasing};
 use super::ledger::publishing::{Publish, cost};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
@@ -42,6 +44,38 @@ pub trait Events: Base {
     /// True if an event with the same idempotency key, topic and message was
     /// accepted before, and its key still counts.
     async fn is_repeated(&self, merchant: MerchantId, event: NewEvent) -> Result<bool, StoreError>;
+
+    /// Deliveries of an event of the merchant, those too that have forgotten it and those of
+    /// deleted webhooks, in the order of webhooks and numbers: up to `max` behind one of them.
+    async fn deliveries_of(
+        &self,
+        merchant: MerchantId,
+        id: EventId,
+        after: Option<OfEvent>,
+        max: u32,
+    ) -> Result<Vec<OfEvent>, StoreError>;
+
+    /// Erases a delivery: it ends, if it is pending, and has forgotten its event; what was sent
+    /// and got is gone, and nothing of that stays in the store's bytes. Those that went out with
+    /// it lose their attempts, too, for they are the same. False if there was nothing to do. Many
+    /// attempts are several changes: if one fails, asking again does the rest. Fails with
+    /// [`StoreError::InBatch`] while something of its batch is to be sent.
+    async fn erase_delivery(&self, by: By, which: OfEvent) -> Result<bool, StoreError> {
+        let mut has_changed = false;
+        loop {
+            let Erasing { are_left, did } = change(self, by, EraseDelivery { by, which }).await?;
+            has_changed |= did;
+            if !are_left {
+                return Ok(has_changed);
+            }
+        }
+    }
+
+    /// Erases an event of the merchant, whose deliveries are erased; false, with nothing done,
+    /// while others are to be sent, or it is still being numbered.
+    async fn erase_event(&self, by: By, id: EventId) -> Result<bool, StoreError> {
+        change(self, by, EraseEvent { by, event_id: id }).await
+    }
 
     /// The event that was published with this key, as long as the key counts.
     async fn keyed_event(&self, merchant: MerchantId, key: IdempotencyKey) -> Result<Option<EventId>, StoreError>;

@@ -8,6 +8,7 @@ mod bounds;
 mod carrying;
 mod counted;
 mod documented;
+mod erasing;
 mod events;
 mod faults;
 mod fuzz;

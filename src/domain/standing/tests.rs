@@ -84,6 +84,7 @@ fn changes(from: Standing) -> Vec<(&'static str, Standing)> {
     add("sealed", from.sealed(BATCH, from.resends_asked, NOW));
     add("released", from.released());
     add("forgotten", from.forgotten(false, NOW).ok());
+    add("erased", from.erased(NOW).ok());
     found
 }
 

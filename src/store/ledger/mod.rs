@@ -18,6 +18,7 @@ pub mod chores;
 pub mod commit;
 pub mod counters;
 pub mod decision;
+pub mod erasing;
 pub mod fanout;
 pub mod forgetting;
 pub mod ids;

@@ -11,11 +11,11 @@ use super::sending::{DELIVERY_FROM, Outlook, delivery, delivery_columns};
 use super::steps::{ROWS_PER_STEP, Step, times, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
-use crate::domain::id::{EventId, MerchantId};
+use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::page::{Order, Slice};
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
-use crate::store::events::{Events, Looked};
+use crate::store::events::{Events, Looked, OfEvent};
 use crate::store::ledger::publishing;
 use crate::store::ledger::wants::Remembered;
 
@@ -56,6 +56,16 @@ impl<B: Backend> Events for SqlStore<B> {
 
     async fn count_events(&self, merchant: MerchantId, filter: EventFilter) -> Result<u64> {
         self.readers.summed(merchant, move |conn, after| count_events(conn, merchant, &filter, after)).await
+    }
+
+    async fn deliveries_of(
+        &self,
+        merchant: MerchantId,
+        id: EventId,
+        after: Option<OfEvent>,
+        max: u32,
+    ) -> Result<Vec<OfEvent>> {
+        self.readers.read(merchant, move |conn| deliveries_of(conn, merchant, id, after, max)).await
     }
 
     async fn keyed_event(&self, merchant: MerchantId, key: IdempotencyKey) -> Result<Option<EventId>> {
@@ -258,6 +268,25 @@ fn messages(db: &mut dyn Db, ids: &[EventId]) -> Result<Vec<Option<Message>>> {
         let asked = Asked::of(db.dialect(), &[], ["event_id"], ids.iter().map(|id| [Value::from(id.0)]));
         let sql = format!("SELECT event_id, message FROM event WHERE {}", asked.condition);
         all(db, &sql, &asked.values, |row| Ok((EventId(row.int(0)?), Message::from_store(row.text(1)?))))
+    })
+}
+
+/// Some of its deliveries, whether they have forgotten it or not.
+fn deliveries_of(
+    db: &mut dyn Db,
+    merchant: MerchantId,
+    id: EventId,
+    after: Option<OfEvent>,
+    max: u32,
+) -> Result<Vec<OfEvent>> {
+    let sql = "SELECT d.webhook_id, d.increment_id, d.batch_first FROM delivery d JOIN webhook w USING (webhook_id)
+            WHERE d.event_id IN ($1, $2) AND w.merchant_id = $3 AND (d.webhook_id, d.increment_id) > ($4, $5)
+            ORDER BY d.webhook_id, d.increment_id LIMIT $6";
+    let after = after.map_or((0, 0), |after| (after.webhook_id.0, after.number.0));
+    all(db, sql, values![id.0, -id.0, merchant.0, after.0, after.1, max], |row| {
+        let number = row.int(1)?;
+        let logged_under = IncrementId(row.int_if(2)?.unwrap_or(number));
+        Ok(OfEvent { webhook_id: WebhookId(row.int(0)?), number: IncrementId(number), logged_under })
     })
 }
 

@@ -159,7 +159,7 @@ fn fill(path: &Path) {
         INSERT INTO session VALUES (zeroblob(32), 1, 2000, NULL);
         WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 60)
             INSERT INTO event SELECT n, 1 + (n % 10 = 0), iif(n % 3, 'a:b', 'c:d'),
-                json_object('n', printf('%.*c', n * 5, 'x')), n, n FROM n;
+                json_object('n', printf('%.*c', n * 5, 'x')), n, n, NULL, NULL FROM n;
         INSERT INTO webhook (webhook_id, merchant_id, user_id, name, description, is_active, topics, extra_headers,
                 secret_key, old_secrets, format, retry, delivery_mode, expansions, created_at, updated_at, url,
                 last_increment_id)

@@ -78,7 +78,7 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
             (json!([{"topics": topic, "after_event_id": event - 1}]), Nothing(json!([]))),
         ],
         "event.count" => vec![(json!([{"topics": topic}]), Nothing(json!(0)))],
-        "event.get" => vec![(json!([event]), Fault(114))],
+        "event.get" | "event.erase" => vec![(json!([event]), Fault(114))],
         // The owner's schema would refuse this message.
         "event.explain" => {
             vec![(json!([topic]), Nothing(json!([]))), (json!([topic, {"order_id": "seven"}]), Nothing(json!([])))]
@@ -293,7 +293,7 @@ async fn each_permission_opens_its_own_methods() {
     let needs = |method: &str| match method {
         "event.publish" | "event.publish_many" => "event_write",
         "topic.register" | "topic.update" | "topic.remove" | "node.list" => "admin",
-        "audit.list" | "audit.count" => "admin",
+        "audit.list" | "audit.count" | "event.erase" => "admin",
         "merchant.get" => "admin",
         method if method.starts_with("merchant.") => "operator",
         method if method.starts_with("user.") => "admin",
@@ -307,7 +307,7 @@ async fn each_permission_opens_its_own_methods() {
         let user = User::new(&server, held, "demo", held);
         let mut methods = methods(&user).await;
         // What takes away goes last, or there would be nothing to look at.
-        methods.sort_by_key(|method| matches!(method.as_str(), "webhook.delete" | "topic.remove"));
+        methods.sort_by_key(|method| matches!(method.as_str(), "webhook.delete" | "topic.remove" | "event.erase"));
         for method in methods {
             let (args, _) = uses(&method, &things).swap_remove(0);
             let outcome = user.call(&method, args).await;

@@ -380,7 +380,7 @@ fn tries(method: &str, beyond: &Beyond) -> Vec<(Value, Option<i64>)> {
             (json!([{"pointer": "/note", "value": "beyond-reach"}]), Some(2)),
         ],
         "event.count" => refused(json!([])),
-        "event.get" => refused(json!([event])),
+        "event.get" | "event.erase" => refused(json!([event])),
         "event.explain" => vec![(json!(["order:created"]), None), (json!(["order:created", {}]), None)],
         "topic.list" | "topic.count" => vec![(json!([]), None)],
         "topic.register" | "topic.remove" => refused(json!(["order:created"])),

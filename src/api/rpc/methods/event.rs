@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -64,6 +64,14 @@ pub fn methods() -> Vec<Method> {
         )
         .needs(&[Permission::WebhookRead])
         .faults(FaultCode::InvalidEvent, &[]),
+        Method::with_session(
+            "event.erase",
+            "Erases an event: its message, and what was sent and got for it. Its numbers stay.",
+            erase,
+        )
+        .in_turn(TurnOf::HeavyCalls)
+        .needs(&[Permission::Admin])
+        .faults(FaultCode::InvalidEvent, &[FaultCode::NoEvent, FaultCode::DeliveryNotChanged]),
     ]
 }
 
@@ -277,6 +285,21 @@ async fn get(request: Request, caller: Caller, params: ById) -> Result<EventItem
         tracing::error!(%cause, "a stored message is no JSON");
         FaultCode::Internal.into()
     })
+}
+
+/// How far an event is erased.
+#[derive(JsonSchema, Serialize)]
+#[schemars(rename = "Erased")]
+struct ErasedItem {
+    /// How many deliveries this call has erased.
+    deliveries: u64,
+    /// True: nothing of it is left. False: there is more of it than one call erases; call it again.
+    is_done: bool,
+}
+
+async fn erase(request: Request, caller: Caller, params: ById) -> Result<ErasedItem, Fault> {
+    let (deliveries, is_done) = request.service.erase_event(&caller, EventId(params.event_id.0)).await?;
+    Ok(ErasedItem { deliveries, is_done })
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -171,7 +171,8 @@ mod tests {
             let (name, rest) = table.split_once(" (\n").unwrap();
             let body = rest.split("\n)").next().unwrap();
             let names = body.lines().filter_map(|line| line.strip_prefix("    ")?.split_whitespace().next());
-            let is_column = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            let is_column =
+                |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             found.extend(names.filter(is_column).map(|column| (name.trim_matches('"').to_owned(), column.to_owned())));
         }
         assert!(found.len() > 100, "{found:?}");
