@@ -18,8 +18,13 @@ CREATE TABLE merchant (
     created_at  INTEGER NOT NULL,
     paused_at   INTEGER,                    -- NULL: it is not paused
     -- How much it may have; NULL: as much as the server lets anybody.
-    webhooks_max         INTEGER,
-    calls_per_second_max INTEGER
+    webhooks_max           INTEGER,
+    pending_deliveries_max INTEGER,         -- that are to be sent
+    events_per_day_max     INTEGER,
+    calls_per_second_max   INTEGER,
+    -- How many events were published in a day of UTC, as far as there is a quota of them.
+    event_day              INTEGER,         -- the number of the day, from 1970 on
+    event_day_events       INTEGER          -- with those that servers have taken ahead
 ) STRICT;
 
 CREATE INDEX merchant_paused ON merchant (merchant_id) WHERE paused_at IS NOT NULL;

@@ -116,6 +116,12 @@ struct QuotaFlags {
     /// Webhooks
     #[arg(long, value_name = "N|none", value_parser = quota)]
     webhooks: Option<Said>,
+    /// Deliveries that are to be sent; beyond it nothing is published
+    #[arg(long, value_name = "N|none", value_parser = quota)]
+    pending_deliveries: Option<Said>,
+    /// Events that are published in a day of UTC
+    #[arg(long, value_name = "N|none", value_parser = quota)]
+    events_per_day: Option<Said>,
     /// Calls of all its users in a second, at each server
     #[arg(long, value_name = "N|none", value_parser = quota)]
     calls_per_second: Option<Said>,
@@ -134,9 +140,14 @@ fn quota(text: &str) -> Result<Said, &'static str> {
 
 impl From<QuotaFlags> for QuotaChanges {
     fn from(flags: QuotaFlags) -> Self {
-        let QuotaFlags { webhooks, calls_per_second } = flags;
+        let QuotaFlags { webhooks, pending_deliveries, events_per_day, calls_per_second } = flags;
         let said = |quota: Option<Said>| quota.map(|Said(quota)| quota);
-        Self { webhooks: said(webhooks), calls_per_second: said(calls_per_second) }
+        Self {
+            webhooks: said(webhooks),
+            pending_deliveries: said(pending_deliveries),
+            events_per_day: said(events_per_day),
+            calls_per_second: said(calls_per_second),
+        }
     }
 }
 
@@ -203,10 +214,12 @@ fn get(args: &GetArgs) -> Result<(), Failure> {
     let mut admin = open_existing(&args.store.load()?.store)?;
     let merchant = admin.merchant(&args.name).map_err(failed)?;
     let used = admin.holdings(merchant.merchant_id).map_err(failed)?;
+    let day = used.event_day.map(|day| day.at(Clock::system().now()).events);
+    let events_today = merchant.terms.quotas.events_per_day.map(|_| day.unwrap_or(0));
     if args.json {
         let mut shown = as_json(&merchant);
-        let Holdings { webhooks, users } = used;
-        shown["used"] = json!({ "webhooks": webhooks, "users": users });
+        let Holdings { webhooks, users, .. } = used;
+        shown["used"] = json!({ "webhooks": webhooks, "users": users, "events_today": events_today });
         return print(&pretty(&shown.to_string()));
     }
     print(&format!("merchant: {}", merchant.code))?;
@@ -215,7 +228,8 @@ fn get(args: &GetArgs) -> Result<(), Failure> {
     for (name, quota) in merchant.terms.quotas.members() {
         print(&format!("quotas.{name}: {}", shown_quota(quota)))?;
     }
-    print(&format!("used.webhooks: {}\nused.users: {}", used.webhooks, used.users))
+    print(&format!("used.webhooks: {}\nused.users: {}", used.webhooks, used.users))?;
+    print(&format!("used.events_today: {}", shown_quota(events_today)))
 }
 
 fn update(args: &UpdateArgs) -> Result<(), Failure> {
@@ -245,15 +259,17 @@ fn pause(args: &NameArgs, is_paused: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-const COLUMNS: [&str; 6] = ["ID", "MERCHANT", "WEBHOOKS", "CALLS/S", "CREATED", "PAUSED"];
+const COLUMNS: [&str; 8] = ["ID", "MERCHANT", "WEBHOOKS", "PENDING", "EVENTS/DAY", "CALLS/S", "CREATED", "PAUSED"];
 
-fn row(merchant: &Merchant) -> [String; 6] {
-    let [(_, webhooks), (_, calls)] = merchant.terms.quotas.members();
+fn row(merchant: &Merchant) -> [String; 8] {
+    let [webhooks, pending, events, calls] = merchant.terms.quotas.members().map(|(_, quota)| shown_quota(quota));
     [
         merchant.merchant_id.to_string(),
         merchant.code.clone(),
-        shown_quota(webhooks),
-        shown_quota(calls),
+        webhooks,
+        pending,
+        events,
+        calls,
         merchant.created_at.rfc3339_ms(),
         time(merchant.terms.paused_at),
     ]

@@ -129,11 +129,15 @@ faults! {
     WebhookQuota = 127, "merchant", "Quota of webhooks used up. Details in error message.";
     /// The users of the merchant make more calls a second together than its quota lets them.
     CallQuota = 128, "global", "Quota of calls used up. Details in error message.";
+    /// The merchant has published as many events today as its quota lets it publish in a day.
+    EventQuota = 129, "merchant", "Quota of events used up. Details in error message.";
+    /// As many deliveries of the merchant are pending as its quota lets it have.
+    PendingQuota = 130, "merchant", "Quota of pending deliveries used up. Details in error message.";
 
     /// The merchant has no token of that id, or it was revoked or has ended, or it is another user's.
-    NoToken = 129, "token", "Token not exists.";
+    NoToken = 131, "token", "Token not exists.";
     /// The token breaks a rule; the store failed, or refused though the data was right.
-    TokenNotChanged = 130, "token", "Token not changed. Details in error message.";
+    TokenNotChanged = 132, "token", "Token not changed. Details in error message.";
 }
 
 impl FaultCode {

@@ -17,6 +17,7 @@ use crate::domain::topic::{Patterns, Topic};
 use crate::domain::trace::TraceParent;
 use crate::domain::user::Permission;
 use crate::domain::webhook::{DeliveryMode, Webhook};
+use crate::store::StoreError;
 use crate::work::READ_AT_ONCE_MAX;
 
 /// An event as a caller describes it, before anything was checked.
@@ -69,7 +70,7 @@ const PUBLISH: Failures = Failures { refused: FaultCode::EventRefused, failed: F
 
 impl Service {
     /// Accepts an event: when this answers, it and its numbered deliveries are
-    /// on disk. Fails with fault 107, 108, 109 or 126.
+    /// on disk. Fails with fault 107, 108, 109, 126, 129 or 130.
     pub async fn publish(&self, caller: &Caller, draft: EventDraft) -> Result<Published, Fault> {
         let published = self.publish_many(caller, vec![draft]).await.map_err(without_index)?;
         published.into_iter().next().ok_or_else(|| FaultCode::Internal.into())
@@ -128,13 +129,19 @@ impl Service {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let by = caller.by()?;
+        self.check_pending(caller).await.map_err(|fault| fault.or_refused(FaultCode::EventRefused))?;
+        let (by, quota) = (caller.by()?, caller.merchant_terms.quotas.events_per_day);
         let spans = self.tracer.publishing(began, by.merchant, &mut events);
-        let receipts = self.store.publish(by, events).await.map_err(|cause| PUBLISH.fault(cause));
+        let published = self.store.publish_within(by, events, quota).await;
+        let receipts = published.map_err(|cause| match cause {
+            StoreError::EventQuota { ends_at, .. } => PUBLISH.fault(cause).retry_after(ends_at.since(self.clock.now())),
+            cause => PUBLISH.fault(cause),
+        });
         if let Some(spans) = spans {
             self.tracer.published(spans, receipts.as_deref().map_err(|fault| fault.code));
         }
         let receipts = receipts?;
+        self.count_pending(caller, receipts.iter().map(|receipt| receipt.deliveries.len()).sum());
         self.metrics.events.inc_by(receipts.len() as u64);
         let published = receipts.into_iter().zip(mismatches);
         Ok(published.map(|(receipt, mismatch)| Published { receipt, mismatch }).collect())

@@ -53,6 +53,10 @@ pub struct Described {
     pub merchant: Merchant,
     /// What it has.
     pub holdings: Holdings,
+    /// How many of its deliveries are to be sent.
+    pub pending_deliveries: u64,
+    /// How many events were published today, if they are counted.
+    pub events_today: Option<u32>,
 }
 
 impl Service {
@@ -106,7 +110,11 @@ impl Service {
         }
         let merchant = self.merchant_of(caller, code).await?;
         let holdings = self.store.holdings(merchant.merchant_id, caller.merchant().into()).await;
-        Ok(Described { merchant, holdings: holdings.map_err(|cause| Failures::LOOK_UP.fault(cause))? })
+        let holdings = holdings.map_err(|cause| Failures::LOOK_UP.fault(cause))?;
+        let pending_deliveries = self.pending_of(merchant.merchant_id).await?;
+        let day = holdings.event_day.map(|day| day.at(self.clock.now()));
+        let events_today = merchant.terms.quotas.events_per_day.map(|_| day.map_or(0, |day| day.events));
+        Ok(Described { merchant, holdings, pending_deliveries, events_today })
     }
 
     /// Changes how much a merchant may have, for an operator. Fails with fault 124 or 125.

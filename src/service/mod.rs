@@ -14,7 +14,9 @@ pub mod job;
 pub mod live;
 pub mod merchant;
 pub mod node;
+mod pending;
 mod places;
+mod quota;
 mod rate;
 mod reach;
 mod refused_publishes;
@@ -37,6 +39,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use self::attempts::FailedLogins;
+use self::pending::PendingCounts;
 use self::places::Places;
 use self::rate::{CallRate, OwnRates};
 use self::refused_publishes::RefusedPublishes;
@@ -151,6 +154,7 @@ pub struct Service {
     failed_logins: FailedLogins,
     call_rate: Option<CallRate<(UserId, Option<TokenId>)>>,
     merchant_rate: OwnRates<MerchantId>,
+    pending: PendingCounts,
     stranger_rate: Option<CallRate<Origin>>,
     watchers: Arc<Places>,
     waiting_pulls: Arc<Places>,
@@ -200,6 +204,7 @@ impl Service {
             failed_logins,
             call_rate,
             merchant_rate,
+            pending: PendingCounts::default(),
             stranger_rate,
             watchers,
             waiting_pulls,
@@ -378,6 +383,10 @@ impl Failures {
             StoreError::NoToken => Fault::new(FaultCode::NoToken),
             StoreError::TokenQuota { max } => Fault::new(self.refused)
                 .detail(format!("The merchant has {max} tokens, the most it may have. Revoke one first, or have tokens_max raised.")),
+            StoreError::EventQuota { used, max, ends_at } => Fault::new(FaultCode::EventQuota).detail(format!(
+                "The merchant has published {used} events today, of the {max} that its quota lets it publish in a day. \
+                 Retry from {ends_at} on, or have an operator raise events_per_day."
+            )),
             StoreError::NoMerchant => Fault::new(FaultCode::NoMerchant),
             StoreError::CodeTaken => {
                 Fault::new(self.refused).field("merchant").detail("is the code of another already; take another code.")

@@ -4,7 +4,7 @@ use crate::domain::fault::FaultCode;
 use crate::metrics::{Counter, Metrics};
 
 /// The faults that publishing has of its own.
-const FAULTS: [FaultCode; 7] = [
+const FAULTS: [FaultCode; 9] = [
     FaultCode::Internal,
     FaultCode::AccessDenied,
     FaultCode::InvalidEvent,
@@ -12,6 +12,8 @@ const FAULTS: [FaultCode; 7] = [
     FaultCode::EventRefused,
     FaultCode::TooManyCalls,
     FaultCode::MerchantPaused,
+    FaultCode::EventQuota,
+    FaultCode::PendingQuota,
 ];
 
 /// A counter for each fault that publishing may end with.

@@ -58,7 +58,7 @@ pub struct MadeToken {
 
 impl Service {
     /// Makes a token that acts for the caller, with no more rights than it has by then. Fails with
-    /// fault 2 of a token, and with fault 130.
+    /// fault 2 of a token, and with fault 132.
     pub async fn create_token(&self, caller: &Caller, draft: TokenDraft) -> Result<MadeToken, Fault> {
         check(caller)?;
         let TokenDraft { name, permissions, webhooks, label, ttl_s } = draft;
@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Takes back a token of the caller or, for an admin, of the merchant: its key is worthless from
-    /// the next call on. Fails with fault 2 of a token, and with fault 129 or 130.
+    /// the next call on. Fails with fault 2 of a token, and with fault 131 or 132.
     pub async fn revoke_token(&self, caller: &Caller, id: TokenId) -> Result<(), Fault> {
         check(caller)?;
         let of_all = caller.permissions.allow(Permission::Admin);

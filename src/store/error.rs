@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::delivery::DeliveryState;
 use crate::domain::fault::Violation;
 use crate::domain::id::{EventId, IncrementId, Span};
+use crate::domain::time::Timestamp;
 
 /// When to try again what the database did not take.
 const UNAVAILABLE_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -69,6 +70,16 @@ pub enum StoreError {
     TokenQuota {
         /// The most it may have.
         max: u32,
+    },
+    /// The merchant would have published more events today than it may.
+    #[error("the merchant has published {used} events today, of the {max} that it may")]
+    EventQuota {
+        /// How many it has.
+        used: u32,
+        /// The most it may.
+        max: u32,
+        /// When the day ends.
+        ends_at: Timestamp,
     },
     /// There is no such merchant.
     #[error("no such merchant")]

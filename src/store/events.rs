@@ -33,8 +33,19 @@ pub trait Events: Base {
     /// failed with [`StoreError::Failed`] or [`StoreError::TakenAway`]: then a
     /// commit may have stood.
     async fn publish(&self, by: By, events: Vec<NewEvent>) -> Result<Vec<Receipt>, StoreError> {
+        self.publish_within(by, events, None).await
+    }
+
+    /// The same for a merchant who may publish so many events in a day. Fails with
+    /// [`StoreError::EventQuota`], too.
+    async fn publish_within(
+        &self,
+        by: By,
+        events: Vec<NewEvent>,
+        quota: Option<u32>,
+    ) -> Result<Vec<Receipt>, StoreError> {
         let cost = cost(&events);
-        change_much(self, by, cost, Publish::new(by, events)).await
+        change_much(self, by, cost, Publish::new(by, events).within(quota)).await
     }
 
     /// One of the merchant's events, and what became of it, with up to

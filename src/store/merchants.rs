@@ -6,7 +6,7 @@ use super::base::{Base, change};
 use super::ledger::merchants::{AlterMerchant, CreateMerchant};
 pub use super::ledger::merchants::{FirstUser, MerchantAlteration};
 use crate::domain::id::MerchantId;
-use crate::domain::merchant::{Merchant, MerchantTerms, Quotas};
+use crate::domain::merchant::{EventDay, Merchant, MerchantTerms, Quotas};
 use crate::domain::page::Slice;
 use crate::domain::user::By;
 use crate::store::error::StoreError;
@@ -19,6 +19,8 @@ pub struct Holdings {
     pub webhooks: u32,
     /// Users, revoked ones too.
     pub users: u32,
+    /// How many events were published in a day, if they were ever counted.
+    pub event_day: Option<EventDay>,
 }
 
 /// What operators need of a store to have merchants.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::base::Base;
 use super::error::StoreError;
-use crate::domain::id::{IncrementId, WebhookId};
+use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::survey::Survey;
 
 /// Up to which number all of a webhook have been tried, or have ended: what is to be sent
@@ -21,4 +21,7 @@ pub trait Surveyed: Base {
     /// which much has ended since its lowest open number, several looks may be needed
     /// before what is pending is known; until then what was not looked at counts.
     async fn survey(&self, tried: Tried) -> Result<(Survey, Tried), StoreError>;
+
+    /// How many deliveries of a merchant are to be sent, in the same way and in his turns.
+    async fn pending(&self, merchant: MerchantId, tried: Tried) -> Result<(u64, Tried), StoreError>;
 }

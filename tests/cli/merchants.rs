@@ -23,12 +23,20 @@ fn merchants_are_made_changed_and_paused_beside_a_running_server() {
     let listed: Value = serde_json::from_str(&stdout(&merchant(&["list", "--json"]))).unwrap();
     let codes: Vec<_> = listed.as_array().unwrap().iter().map(|merchant| merchant["merchant"].clone()).collect();
     assert_eq!(codes, ["acme", "globex"]);
-    assert_eq!(listed[1]["quotas"], json!({"webhooks": 20, "calls_per_second": 50}));
+    assert_eq!(
+        listed[1]["quotas"],
+        json!({"webhooks": 20, "pending_deliveries": null, "events_per_day": null, "calls_per_second": 50})
+    );
     let table = stdout(&merchant(&["list"]));
-    assert!(table.starts_with("ID  MERCHANT  WEBHOOKS  CALLS/S  CREATED"), "{table}");
+    assert!(table.starts_with("ID  MERCHANT  WEBHOOKS  PENDING  EVENTS/DAY  CALLS/S  CREATED"), "{table}");
 
     let updated = merchant(&["update", "globex", "--webhooks", "none"]);
-    assert!(stderr(&updated).contains("globex may have: webhooks -, calls_per_second 50."), "{}", stderr(&updated));
+    assert!(
+        stderr(&updated)
+            .contains("globex may have: webhooks -, pending_deliveries -, events_per_day -, calls_per_second 50."),
+        "{}",
+        stderr(&updated)
+    );
     for (args, problem) in [
         (&["update", "globex"][..], "there is nothing to change"),
         (&["update", "globex", "--webhooks", "0"], "quotas.webhooks: 0 is outside 1 to 1000000"),
@@ -54,7 +62,7 @@ fn merchants_are_made_changed_and_paused_beside_a_running_server() {
     assert!(stderr(&refused).contains("fault 126: The merchant is paused."), "{}", stderr(&refused));
     let shown: Value = serde_json::from_str(&stdout(&merchant(&["get", "acme", "--json"]))).unwrap();
     assert!(shown["paused_at"].is_string(), "{shown}");
-    assert_eq!(shown["used"], json!({"webhooks": 0, "users": 1}));
+    assert_eq!(shown["used"], json!({"webhooks": 0, "users": 1, "events_today": null}));
     stdout(&merchant(&["resume", "acme"]));
     stdout(&publish());
     let shown = stdout(&merchant(&["get", "acme"]));

@@ -56,7 +56,9 @@ impl From<Fault> for Refusal {
             FaultCode::AccessDenied => StatusCode::FORBIDDEN,
             FaultCode::SessionExpired => StatusCode::UNAUTHORIZED,
             FaultCode::UserDisabled => StatusCode::GONE,
-            FaultCode::TooManyCalls | FaultCode::CallQuota => StatusCode::TOO_MANY_REQUESTS,
+            FaultCode::TooManyCalls | FaultCode::CallQuota | FaultCode::EventQuota | FaultCode::PendingQuota => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             FaultCode::MerchantPaused => StatusCode::SERVICE_UNAVAILABLE,
             FaultCode::NoWebhook
             | FaultCode::NoDelivery

@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::bulk::Job;
 pub use super::counters::Counters;
 use super::decision::{Decision, Learned};
+use super::event_days::EventDays;
 use super::fanout::{Fanout, Fanouts};
 use super::forgetting::Forgetting;
 use super::ids::Ids;
@@ -26,6 +27,7 @@ use super::turns::{Jobs, Turns};
 use super::wants::Wants;
 use crate::domain::id::{EventId, IncrementId, MerchantId, WebhookId};
 use crate::domain::labels::Labels;
+use crate::domain::merchant::EventDay;
 use crate::domain::subscription::SubscriptionIndex;
 use crate::domain::topic::Topic;
 use crate::domain::webhook::Webhook;
@@ -52,6 +54,8 @@ pub struct Book {
     pub forgetting: Forgetting,
     /// How large the logs of attempts are.
     pub logs: LogSizes,
+    /// How many events merchants publish in a day.
+    pub event_days: EventDays,
     /// The last ids that were given out.
     pub ids: Ids,
     /// The last numbers of all webhooks, deleted ones too, added up.
@@ -81,6 +85,8 @@ pub struct Stock {
     pub to_forget: Vec<(MerchantId, EventId)>,
     /// How large the logs are.
     pub logs: Vec<LogRow>,
+    /// How many events merchants have published in a day.
+    pub event_days: Vec<(MerchantId, EventDay)>,
     /// The last ids.
     pub ids: Ids,
     /// The last numbers of all webhooks, deleted ones too, added up.
@@ -136,6 +142,7 @@ impl Book {
             jobs: Jobs::default(),
             forgetting: Forgetting::of(stock.to_forget),
             logs: LogSizes::of(stock.logs),
+            event_days: EventDays::of(stock.event_days),
             ids: stock.ids,
             numbers: stock.numbers,
             turn: 0,
@@ -190,6 +197,7 @@ impl Book {
             }
             Learned::LogShrunk(id, bytes) => self.logs.shrink(id, bytes),
             Learned::ToForget(merchant, event) => self.forgetting.add(merchant, event),
+            Learned::EventDay(merchant, day) => self.event_days.put(merchant, day),
             Learned::Sweep => self.wants_sweep = true,
         }
     }

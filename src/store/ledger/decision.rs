@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::auditing::Audited;
 use super::bulk::Job;
 use super::counters::Counters;
+use super::event_days::OwnDay;
 use super::fanout::Fanout;
 use super::ids::{Drawn, Ids};
 use super::logs::LogRow;
@@ -19,7 +20,7 @@ use crate::domain::event::{Event, IdempotencyKey};
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, TokenId, UserId, WebhookId};
 use crate::domain::labels::Labels;
-use crate::domain::merchant::{MerchantTerms, Quotas};
+use crate::domain::merchant::{EventDay, MerchantTerms, Quotas};
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
@@ -311,6 +312,8 @@ pub enum Other {
     },
     /// What operators say of a merchant from now on.
     MerchantTerms(MerchantId, MerchantTerms),
+    /// How many events of a merchant were published in a day.
+    EventDay(MerchantId, EventDay),
     /// A delivery has forgotten its event.
     Forgotten(WebhookId, IncrementId),
     /// Attempts are deleted, and what they were overwritten.
@@ -362,6 +365,8 @@ pub enum Learned {
     LogShrunk(WebhookId, u64),
     /// An event is to be forgotten once nothing of it is to be sent.
     ToForget(MerchantId, EventId),
+    /// How many events of a merchant were published in a day.
+    EventDay(MerchantId, OwnDay),
     /// There is something to sweep out.
     Sweep,
 }

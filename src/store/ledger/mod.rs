@@ -19,6 +19,7 @@ pub mod commit;
 pub mod counters;
 pub mod decision;
 pub mod erasing;
+pub mod event_days;
 pub mod fanout;
 pub mod forgetting;
 pub mod ids;

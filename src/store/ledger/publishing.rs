@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::book::Book;
 use super::change::{BUSY_RETRY_AFTER, Change, Result, Step, View};
-use super::decision::{Decision, KeyRow, Other};
+use super::decision::{Decision, KeyRow, Learned, Other};
 use super::fanout::{Fanout, Spread};
 use super::numbering::Numbering;
 use super::queue::Cost;
@@ -47,6 +47,8 @@ impl From<NewEvent> for Hashed {
 pub struct Publish {
     /// On whose behalf.
     pub by: By,
+    /// How many events the merchant may publish in a day.
+    quota: Option<u32>,
     events: Vec<Hashed>,
     /// Once it is accepted, and numbered in part.
     begun: Option<Begun>,
@@ -88,7 +90,12 @@ impl Receipts {
 impl Publish {
     /// Of these events.
     pub fn new(by: By, events: impl IntoIterator<Item = NewEvent>) -> Self {
-        Self { by, events: events.into_iter().map(Hashed::from).collect(), begun: None }
+        Self { by, quota: None, events: events.into_iter().map(Hashed::from).collect(), begun: None }
+    }
+
+    /// The same for a merchant who may publish so many events in a day.
+    pub fn within(self, quota: Option<u32>) -> Self {
+        Self { quota, ..self }
     }
 
     /// Accepts what is new, and numbers it or the first of it. What an event
@@ -134,6 +141,12 @@ impl Publish {
                 }
             };
             receipts.receipts.push(receipt);
+        }
+        let new = receipts.places.len();
+        if let Some(quota) = self.quota.filter(|_| new > 0) {
+            let (day, is_stored) = view.book.event_days.get(merchant).with(new, quota, view.now)?;
+            out.learned.push(Learned::EventDay(merchant, day));
+            out.rows.others.extend(is_stored.then_some(Other::EventDay(merchant, day.stored)));
         }
         let (share, rest) = spreading::begin(Fanout::new(merchant, spreads), view, out, &mut numbering)?;
         receipts.fill(share);

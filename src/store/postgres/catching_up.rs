@@ -14,12 +14,13 @@ use tokio_postgres::types::Type;
 use super::session::Session;
 use super::values::Parameter;
 use crate::domain::id::{MerchantId, WebhookId};
+use crate::domain::merchant::EventDay;
 use crate::domain::webhook::Webhook;
 use crate::store::error::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::news::Announcement;
 use crate::store::sql::Dialect;
-use crate::store::sql::db::{all, values};
+use crate::store::sql::db::{all, damaged, values};
 use crate::store::sql::definition::{webhook, webhook_sql};
 use crate::store::vault::Vault;
 
@@ -46,7 +47,8 @@ pub struct Generations {
 /// while they were waited for.
 pub const MERCHANTS: &str = "SELECT merchant_id, generation, code,
         paused_at IS NOT NULL,
-        watched_until > 0 AND watched_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+        watched_until > 0 AND watched_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+        event_day, event_day_events
     FROM merchant WHERE merchant_id = ANY($1)";
 
 /// Brings the book up to date for merchants that are held; what there is to tell.
@@ -69,6 +71,10 @@ pub fn catch_up(
             true => generations.watched.insert(merchant),
             false => generations.watched.remove(&merchant),
         };
+        if let Some(day) = row.try_get(5)? {
+            let events = u32::try_from(row.try_get::<_, i64>(6)?).map_err(|_| damaged("bad event_day_events"))?;
+            book.event_days.hear(merchant, EventDay { day, events });
+        }
     }
     learn(session, vault, generations, book, &rows)
 }

@@ -27,8 +27,13 @@ CREATE TABLE merchant (
     created_at  BIGINT NOT NULL,
     paused_at   BIGINT,                      -- NULL: it is not paused
     -- How much it may have; NULL: as much as the server lets anybody.
-    webhooks_max         BIGINT,
-    calls_per_second_max BIGINT
+    webhooks_max           BIGINT,
+    pending_deliveries_max BIGINT,         -- that are to be sent
+    events_per_day_max     BIGINT,
+    calls_per_second_max   BIGINT,
+    -- How many events were published in a day of UTC, as far as there is a quota of them.
+    event_day              BIGINT,         -- the number of the day, from 1970 on
+    event_day_events       BIGINT          -- with those that servers have taken ahead
 );
 
 CREATE INDEX merchant_paused ON merchant (merchant_id) WHERE paused_at IS NOT NULL;

@@ -26,7 +26,7 @@ pub const USER: &str =
     "u.user_id, u.merchant_id, m.code, u.name, u.permissions, u.is_demo, u.created_at, u.disabled_at,
     u.revoked_at, u.key_hash, u.old_key_hash, u.old_key_until";
 /// How many columns that are, with those behind them.
-pub const USER_COLUMNS: usize = 15;
+pub const USER_COLUMNS: usize = 17;
 
 /// What [`user`] reads; takes a WHERE behind it.
 pub fn user_sql() -> String {

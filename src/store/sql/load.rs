@@ -261,6 +261,7 @@ pub fn stock(db: &mut dyn Db, vault: &Vault, ids: Ids) -> Result<Stock> {
         jobs: jobs::load(db)?,
         to_forget: in_parts(db, to_forget, ROWS_AT_ONCE, whose, |(_, event)| event.0)?,
         logs: logs(db)?,
+        event_days: merchants::event_days(db)?,
         ids,
         numbers: one(db, &numbers, &[], |row| row.int(0))?.unwrap_or(0),
     })

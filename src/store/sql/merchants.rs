@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 
-use super::db::{Db, Row, all, one, values};
+use super::db::{Db, ROWS_AT_ONCE, Row, all, in_parts, one, values};
 use super::steps::{Step, behind, words};
 use super::store::{Backend, SqlStore};
 use crate::domain::id::MerchantId;
-use crate::domain::merchant::{Merchant, MerchantTerms, Quotas};
+use crate::domain::merchant::{EventDay, Merchant, MerchantTerms, Quotas};
 use crate::domain::page::Slice;
 use crate::domain::time::Timestamp;
 use crate::store::error::StoreError;
@@ -21,7 +21,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 const PAUSED_PER_STEP: u32 = 1_000;
 
 /// The columns that [`terms_at`] reads, of a merchant `m`.
-pub const TERMS: &str = "m.paused_at, m.webhooks_max, m.calls_per_second_max";
+pub const TERMS: &str =
+    "m.paused_at, m.webhooks_max, m.pending_deliveries_max, m.events_per_day_max, m.calls_per_second_max";
 
 /// What [`merchant`] reads; takes a WHERE behind it.
 pub fn merchant_sql() -> String {
@@ -36,7 +37,12 @@ pub fn merchant(row: &dyn Row) -> Result<Merchant> {
 
 /// What operators say of a merchant, from the columns from that one on.
 pub fn terms_at(row: &dyn Row, first: usize) -> Result<MerchantTerms> {
-    let quotas = Quotas { webhooks: row.count_if(first + 1)?, calls_per_second: row.count_if(first + 2)? };
+    let quotas = Quotas {
+        webhooks: row.count_if(first + 1)?,
+        pending_deliveries: row.count_if(first + 2)?,
+        events_per_day: row.count_if(first + 3)?,
+        calls_per_second: row.count_if(first + 4)?,
+    };
     Ok(MerchantTerms { paused_at: row.time_if(first)?, quotas })
 }
 
@@ -76,7 +82,10 @@ pub fn holdings(db: &mut dyn Db, merchant: MerchantId) -> Result<Holdings> {
     };
     let webhooks = count(db, "SELECT count(*) FROM webhook WHERE merchant_id = $1 AND deleted_at IS NULL")?;
     let users = count(db, "SELECT count(*) FROM \"user\" WHERE merchant_id = $1")?;
-    Ok(Holdings { webhooks, users })
+    let sql = "SELECT event_day, event_day_events FROM merchant WHERE merchant_id = $1 AND event_day IS NOT NULL";
+    let read = |row: &dyn Row| Ok(EventDay { day: row.int(0)?, events: row.count(1)? });
+    let event_day = one(db, sql, values![merchant.0], read)?;
+    Ok(Holdings { webhooks, users, event_day })
 }
 
 /// Merchants that are paused, those of one step.
@@ -94,6 +103,14 @@ pub fn find(db: &mut dyn Db, merchant: MerchantId) -> Result<Option<MerchantFoun
     let sql = format!("SELECT m.code, {TERMS} FROM merchant m WHERE m.merchant_id = $1");
     let read = |row: &dyn Row| Ok(MerchantFound { code: row.string(0)?, terms: terms_at(row, 1)? });
     one(db, &sql, values![merchant.0], read)
+}
+
+/// How many events of each merchant were published in a day, as far as they are counted.
+pub fn event_days(db: &mut dyn Db) -> Result<Vec<(MerchantId, EventDay)>> {
+    let sql = "SELECT merchant_id, event_day, event_day_events FROM merchant
+        WHERE event_day IS NOT NULL AND merchant_id > $1 ORDER BY merchant_id LIMIT $2";
+    let read = |row: &dyn Row| Ok((MerchantId(row.int(0)?), EventDay { day: row.int(1)?, events: row.count(2)? }));
+    in_parts(db, sql, ROWS_AT_ONCE, read, |(merchant, _)| merchant.0)
 }
 
 /// The id of a merchant to be made with that code; `None` if another has it.
@@ -122,12 +139,18 @@ pub fn write(db: &mut dyn Db, other: &Other, now: Timestamp) -> Result<()> {
             }
         }
         Other::MerchantTerms(merchant, new) => terms(db, *merchant, *new),
+        Other::EventDay(merchant, EventDay { day, events }) => {
+            let sql = "UPDATE merchant SET event_day = $2, event_day_events = $3 WHERE merchant_id = $1";
+            db.run(sql, values![merchant.0, *day, *events]).map(drop)
+        }
         _ => Ok(()),
     }
 }
 
 fn terms(db: &mut dyn Db, merchant: MerchantId, MerchantTerms { paused_at, quotas }: MerchantTerms) -> Result<()> {
-    let sql = "UPDATE merchant SET paused_at = $2, webhooks_max = $3, calls_per_second_max = $4 WHERE merchant_id = $1";
-    let Quotas { webhooks, calls_per_second } = quotas;
-    db.run(sql, values![merchant.0, paused_at, webhooks, calls_per_second]).map(drop)
+    let sql = "UPDATE merchant SET paused_at = $2, webhooks_max = $3, pending_deliveries_max = $4,
+            events_per_day_max = $5, calls_per_second_max = $6 WHERE merchant_id = $1";
+    let Quotas { webhooks, pending_deliveries, events_per_day, calls_per_second } = quotas;
+    let values = values![merchant.0, paused_at, webhooks, pending_deliveries, events_per_day, calls_per_second];
+    db.run(sql, values).map(drop)
 }

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 
 use super::codes::named;
 use super::conn::Conn;
-use super::db::{Db, Row, all, one, values};
+use super::db::{Db, Row, Value, all, one, values};
 use super::steps::Step;
 use super::store::{Backend, SqlStore};
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
@@ -48,27 +48,47 @@ impl<B: Backend> Surveyed for SqlStore<B> {
             .readers
             .read(Account::Server, move |conn| Ok((sessions(conn, at)?, conn.store_bytes()?, conn.nodes(own)?)))
             .await?;
-        let read = |conn: &mut dyn Conn, part: &Slice<WebhookId>| places(conn, part.after);
+        let read = |conn: &mut dyn Conn, part: &Slice<WebhookId>| places(conn, None, part.after);
         let mut all: Vec<Place> = self.readers.in_steps(Account::Server, ALL, read).await?;
         all.retain(|place| tending.has(place.merchant_id));
+        let (webhooks, still_tried) = self.look_at(Account::Server, all, &tried, at).await?;
+        let survey = Survey { at, webhooks, sessions, store_bytes, cluster, leases_held };
+        Ok((survey, still_tried))
+    }
+
+    async fn pending(&self, merchant: MerchantId, tried: Tried) -> Result<(u64, Tried)> {
+        let read = move |conn: &mut dyn Conn, part: &Slice<WebhookId>| places(conn, Some(merchant), part.after);
+        let all: Vec<Place> = self.readers.in_steps(merchant, ALL, read).await?;
+        let (webhooks, still_tried) = self.look_at(merchant.into(), all, &tried, self.clock.now()).await?;
+        Ok((webhooks.iter().map(|webhook| webhook.pending).sum(), still_tried))
+    }
+}
+
+impl<B: Backend> SqlStore<B> {
+    /// What webhooks have waiting, and up to which numbers all have been tried.
+    async fn look_at(
+        &self,
+        asker: Account,
+        all: Vec<Place>,
+        tried: &Tried,
+        at: Timestamp,
+    ) -> Result<(Vec<Backlog>, Tried)> {
         let (mut webhooks, mut still_tried, mut further) = (Vec::new(), Tried::new(), FURTHER_STEPS_MAX);
         for place in all {
             let (known, id) = (tried.get(&place.webhook_id).copied().unwrap_or(IncrementId::ZERO), place.webhook_id);
-            let (backlog, through) = self.look(place, known, at, &mut further).await?;
+            let (backlog, through) = self.look(asker, place, known, at, &mut further).await?;
             webhooks.push(backlog);
             if through > place.settled_through {
                 still_tried.insert(id, through);
             }
         }
-        let survey = Survey { at, webhooks, sessions, store_bytes, cluster, leases_held };
-        Ok((survey, still_tried))
+        Ok((webhooks, still_tried))
     }
-}
 
-impl<B: Backend> SqlStore<B> {
     /// What a webhook has waiting, and up to which number all have been tried.
     async fn look(
         &self,
+        asker: Account,
         place: Place,
         tried: IncrementId,
         now: Timestamp,
@@ -77,13 +97,13 @@ impl<B: Backend> SqlStore<B> {
         let Place { webhook_id: id, doing, last, settled_through, is_any_again, .. } = place;
         let mut backlog = Backlog { webhook_id: id, doing, pending: 0, due_since: None };
         if is_any_again {
-            let again = self.readers.read(Account::Server, move |conn| again(conn, id)).await?;
+            let again = self.readers.read(asker, move |conn| again(conn, id)).await?;
             backlog.pending += again.count;
             backlog.due_since = again.first.filter(|due_at| *due_at <= now);
         }
         let mut through = tried.max(settled_through);
         while through < last {
-            let untried = self.readers.read(Account::Server, move |conn| untried(conn, id, through)).await?;
+            let untried = self.readers.read(asker, move |conn| untried(conn, id, through)).await?;
             let Some(read_through) = untried.read_through else { break };
             let behind = last.0.saturating_sub(read_through.0).max(0).unsigned_abs();
             if let Some((number, numbered_at)) = untried.first {
@@ -114,16 +134,23 @@ struct Place {
     is_any_again: bool,
 }
 
-/// How far webhooks are, those of one step.
-fn places(db: &mut dyn Db, after: Option<WebhookId>) -> Result<Step<Vec<Place>, WebhookId>> {
+/// How far webhooks are, of one merchant or of all, those of one step.
+fn places(
+    db: &mut dyn Db,
+    merchant: Option<MerchantId>,
+    after: Option<WebhookId>,
+) -> Result<Step<Vec<Place>, WebhookId>> {
+    let of_one = if merchant.is_some() { "AND w.merchant_id = $3" } else { "" };
     let sql = format!(
         "SELECT w.webhook_id, w.merchant_id, w.last_increment_id, w.settled_through, w.is_active, w.is_paused,
             w.disabled_reason, w.consecutive_failures, w.url IS NULL,
             EXISTS (SELECT 1 FROM delivery d WHERE d.webhook_id = w.webhook_id AND d.next_attempt_at IS NOT NULL)
-        FROM {} w WHERE w.deleted_at IS NULL AND w.webhook_id > $1 ORDER BY w.webhook_id LIMIT $2",
+        FROM {} w WHERE w.deleted_at IS NULL AND w.webhook_id > $1 {of_one} ORDER BY w.webhook_id LIMIT $2",
         db.dialect().webhooks()
     );
-    let found = all(db, &sql, values![after.map_or(0, |after| after.0), WEBHOOKS_PER_STEP], place)?;
+    let mut values = values![after.map_or(0, |after| after.0), WEBHOOKS_PER_STEP].to_vec();
+    values.extend(merchant.map(|merchant| Value::from(merchant.0)));
+    let found = all(db, &sql, &values, place)?;
     let next = found.last().map(|last| last.webhook_id).filter(|_| found.len() == WEBHOOKS_PER_STEP as usize);
     Ok(Step { found, next })
 }

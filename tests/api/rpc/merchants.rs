@@ -12,6 +12,11 @@ fn codes(merchants: &Value) -> Vec<&str> {
     merchants.as_array().unwrap().iter().map(|merchant| merchant["merchant"].as_str().unwrap()).collect()
 }
 
+/// As they are shown, with these two.
+fn quotas(webhooks: Value, calls: Value) -> Value {
+    json!({"webhooks": webhooks, "pending_deliveries": null, "events_per_day": null, "calls_per_second": calls})
+}
+
 /// What the audit log has of a merchant itself: the actions, by whom, and what is since.
 async fn audited(admin: &User<'_>, code: &str) -> Vec<(String, Value, Value)> {
     let found = admin.done("audit.list", json!([{"kind": "merchant", "id": code}])).await;
@@ -26,7 +31,7 @@ async fn an_operator_makes_lists_and_changes_merchants() {
     let operator = User::new(&server, "boss", "ops", "operator");
     let made = operator.done("merchant.create", json!(["acme"])).await;
     assert_eq!([&made["merchant"]["merchant"], &made["user"]], [&json!("acme"), &Value::Null]);
-    assert_eq!(made["merchant"]["quotas"], json!({"webhooks": null, "calls_per_second": null}));
+    assert_eq!(made["merchant"]["quotas"], quotas(Value::Null, Value::Null));
     let data = json!({"quotas": {"webhooks": 2}, "user": "ann"});
     let made = operator.done("merchant.create", json!(["globex", data])).await;
     assert_eq!(made["merchant"]["quotas"]["webhooks"], 2);
@@ -43,14 +48,16 @@ async fn an_operator_makes_lists_and_changes_merchants() {
     assert_eq!(operator.done("merchant.list", behind).await, last);
 
     let updated = operator.done("merchant.update", json!(["globex", {"quotas": {"calls_per_second": 50}}])).await;
-    assert_eq!(updated["quotas"], json!({"webhooks": 2, "calls_per_second": 50}), "what is left out stays");
+    assert_eq!(updated["quotas"], quotas(json!(2), json!(50)), "what is left out stays");
     let updated = operator.done("merchant.update", json!(["globex", {"quotas": {"webhooks": null}}])).await;
-    assert_eq!(updated["quotas"], json!({"webhooks": null, "calls_per_second": 50}));
+    assert_eq!(updated["quotas"], quotas(Value::Null, json!(50)));
     operator.done("merchant.update", json!(["globex", {"quotas": {}}])).await;
     let shown = operator.done("merchant.get", json!(["globex"])).await;
-    assert_eq!([&shown["quotas"], &shown["used"]], [&updated["quotas"], &json!({"webhooks": 0, "users": 1})]);
+    assert_eq!(
+        [&shown["quotas"], &shown["used"]],
+        [&updated["quotas"], &json!({"webhooks": 0, "users": 1, "pending_deliveries": 0, "events_today": null})]
+    );
 
-    let quotas = |webhooks: Value, calls: Value| json!({"webhooks": webhooks, "calls_per_second": calls});
     let admin = User { server: &server, authorization: crate::common::basic("ann", key) };
     let expected = [
         ("merchant.create", quotas(json!(2), Value::Null)),
@@ -101,7 +108,10 @@ async fn an_admin_sees_his_own_and_changes_nothing() {
     let admin = User::new(&server, "ann", "acme", "admin");
     admin.webhook(webhook_with(json!({}))).await;
     let own = admin.done("merchant.get", json!([])).await;
-    assert_eq!([&own["merchant"], &own["used"]], [&json!("acme"), &json!({"webhooks": 1, "users": 1})]);
+    assert_eq!(
+        [&own["merchant"], &own["used"]],
+        [&json!("acme"), &json!({"webhooks": 1, "users": 1, "pending_deliveries": 0, "events_today": null})]
+    );
     assert_eq!(admin.done("merchant.get", json!(["acme"])).await, own);
     for code in ["demo", "nowhere"] {
         admin.refused("merchant.get", json!([code]), 124).await;
@@ -265,4 +275,114 @@ async fn the_users_of_a_merchant_make_so_many_calls_together() {
     for _ in 0..9 {
         bob.done("webhook.list", json!([])).await;
     }
+}
+
+#[tokio::test]
+async fn a_merchant_publishes_so_many_events_a_day() {
+    let (server, hand) = Start::default().manual().await;
+    let boss = User::new(&server, "boss", "acme", EVERYTHING);
+    boss.done("merchant.update", json!(["acme", {"quotas": {"events_per_day": 5}}])).await;
+    let many = |count: usize| json!([vec![json!({"topic": "order:created", "message": {}}); count]]);
+    boss.done("event.publish_many", many(3)).await;
+    let error = boss.refused("event.publish_many", many(3), 129).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("has published 3 events today, of the 5 that") && message.contains("T00:00:00"),
+        "{message}"
+    );
+    let left_ms = error["data"]["retry_after_ms"].as_i64().unwrap();
+    assert!((1..=86_400_000).contains(&left_ms), "{left_ms}");
+    // What was published before is no new event.
+    let keyed = json!(["order:created", {}, {"idempotency_key": "k"}]);
+    let receipt = boss.done("event.publish", keyed.clone()).await;
+    assert_eq!(boss.done("event.publish", keyed.clone()).await, receipt);
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    assert_eq!(boss.done("event.publish", keyed.clone()).await, receipt);
+    assert_eq!(boss.done("merchant.get", json!([])).await["used"]["events_today"], 5);
+    // Others may.
+    User::demo(&server).done("event.publish_many", many(9)).await;
+
+    // It is so after a restart, and until the day ends.
+    let (authorization, now) = (boss.authorization.clone(), hand.now());
+    let (server, hand) = super::again(server.stop().await).manual_at(now).await;
+    let boss = User { server: &server, authorization };
+    boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    hand.pass_ms(u64::try_from(left_ms).unwrap() - 1);
+    boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    hand.pass_ms(1);
+    boss.done("event.publish_many", many(5)).await;
+    boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    boss.done("merchant.update", json!(["acme", {"quotas": {"events_per_day": 6}}])).await;
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    boss.done("merchant.update", json!(["acme", {"quotas": {"events_per_day": null}}])).await;
+    boss.done("event.publish_many", many(20)).await;
+}
+
+/// What a server has taken ahead of a large quota is gone with it: there are fewer, never more.
+#[tokio::test]
+async fn a_quota_that_is_taken_ahead_is_never_exceeded() {
+    let (server, hand) = Start::default().manual().await;
+    let boss = User::new(&server, "boss", "acme", EVERYTHING);
+    boss.done("merchant.update", json!(["acme", {"quotas": {"events_per_day": 400}}])).await;
+    let many = |count: usize| json!([vec![json!({"topic": "order:created", "message": {}}); count]]);
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    assert_eq!(boss.done("merchant.get", json!([])).await["used"]["events_today"], 4, "a hundredth is taken at once");
+    boss.done("event.publish_many", many(3)).await;
+    assert_eq!(boss.done("merchant.get", json!([])).await["used"]["events_today"], 4);
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    let (authorization, now) = (boss.authorization.clone(), hand.now());
+    let (server, _hand) = super::again(server.stop().await).manual_at(now).await;
+    let boss = User { server: &server, authorization };
+    boss.refused("event.publish_many", many(393), 129).await;
+    boss.done("event.publish_many", many(392)).await;
+    let error = boss.refused("event.publish", json!(["order:created", {}]), 129).await;
+    assert!(error["message"].as_str().unwrap().contains("has published 400 events today"), "{error}");
+}
+
+#[tokio::test]
+async fn a_merchant_has_so_many_deliveries_pending() {
+    let (server, hand) = Start::default().manual().await;
+    let boss = User::new(&server, "boss", "acme", EVERYTHING);
+    let receiver = Receiver::obliging().await;
+    let id = id_of(&boss.webhook(webhook_with(json!({"url": receiver.url(), "topics": "order:created"}))).await);
+    boss.done("webhook.pause", json!([id])).await;
+    boss.done("merchant.update", json!(["acme", {"quotas": {"pending_deliveries": 3}}])).await;
+    for _ in 0..3 {
+        boss.done("event.publish", json!(["order:created", {}])).await;
+    }
+    let error = boss.refused("event.publish", json!(["order:created", {}]), 130).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("3 deliveries of the merchant are pending, of the 3 that"), "{message}");
+    assert_eq!(error["data"]["retry_after_ms"], 1_000);
+    assert_eq!(boss.done("merchant.get", json!([])).await["used"]["pending_deliveries"], 3);
+    User::demo(&server).done("event.publish", json!(["order:created", {}])).await;
+
+    // It is so after a restart.
+    let (authorization, now) = (boss.authorization.clone(), hand.now());
+    let (server, hand) = super::again(server.stop().await).manual_at(now).await;
+    let boss = User { server: &server, authorization };
+    boss.refused("event.publish", json!(["order:created", {}]), 130).await;
+    boss.done("webhook.resume", json!([id])).await;
+    receiver.arrivals(3).await;
+    settled(&boss, id).await;
+    // What has ended is found by the next count.
+    hand.pass_ms(30_000);
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    receiver.arrivals(4).await;
+    settled(&boss, id).await;
+    assert_eq!(boss.done("merchant.get", json!([])).await["used"]["pending_deliveries"], 0);
+    // What was cancelled is pending no more.
+    boss.done("webhook.pause", json!([id])).await;
+    for _ in 0..3 {
+        hand.pass_ms(30_000);
+        boss.done("event.publish", json!(["order:created", {}])).await;
+    }
+    hand.pass_ms(30_000);
+    boss.refused("event.publish", json!(["order:created", {}]), 130).await;
+    boss.done("delivery.cancel", json!([id, 6])).await;
+    hand.pass_ms(30_000);
+    boss.done("event.publish", json!(["order:created", {}])).await;
+    boss.refused("event.publish", json!(["order:created", {}]), 130).await;
 }

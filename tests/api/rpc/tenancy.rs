@@ -105,7 +105,7 @@ fn uses(method: &str, things: &Things) -> Vec<(Value, Expected)> {
         "user.create" => vec![(json!(["of.their.own", {"permissions": ["webhook_read"]}]), Own)],
         "user.list" => vec![(json!([]), Own), (json!([{"merchant": "globex"}]), Own)],
         "token.list" => vec![(json!([]), Nothing(json!([])))],
-        "token.revoke" => vec![(json!([token]), Fault(129))],
+        "token.revoke" => vec![(json!([token]), Fault(131))],
         "token.create" => vec![(json!([{"name": "own", "permissions": ["webhook_read"]}]), Own)],
         // Whoever has a user has entries of his own.
         "audit.list" => {
@@ -323,8 +323,8 @@ async fn each_permission_opens_its_own_methods() {
                     Some(113) => method == "delivery.cancel",
                     Some(121) => method.starts_with("user."),
                     // It is another's, or gives what its maker has not.
-                    Some(129) => method == "token.revoke",
-                    Some(130) => method == "token.create",
+                    Some(131) => method == "token.revoke",
+                    Some(132) => method == "token.create",
                     // They are permitted, and not over HTTP.
                     Some(4) => method.ends_with("subscribe"),
                     _ => false,

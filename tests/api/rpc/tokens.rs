@@ -98,12 +98,12 @@ async fn tokens_are_listed_and_taken_back_and_the_audit_log_knows() {
 
     let webhook = id_of(&with_first.webhook(webhook_with(json!({}))).await);
     for (user, id) in [(&ann, &second["token_id"]), (&stranger, &first["token_id"]), (&admin, &json!(999))] {
-        user.refused("token.revoke", json!([id]), 129).await;
+        user.refused("token.revoke", json!([id]), 131).await;
     }
     assert_eq!(ann.done("token.revoke", json!([first["token_id"]])).await, true);
     assert_eq!(with_first.call("webhook.list", json!([])).await.unwrap_err()["code"], 2);
     assert_eq!(server.rpc("webhook.list", json!([bearer(&with_first)])).await.unwrap_err()["code"], 5);
-    ann.refused("token.revoke", json!([first["token_id"]]), 129).await;
+    ann.refused("token.revoke", json!([first["token_id"]]), 131).await;
     admin.done("token.revoke", json!([second["token_id"]])).await;
 
     let found = admin.done("audit.list", json!([])).await;
@@ -154,16 +154,16 @@ async fn what_makes_no_token_is_said() {
         (with(json!({"ttl_s": 315_360_001})), "ttl_s"),
         (with(json!({"colour": 1})), "colour"),
     ] {
-        ann.refused_field("token.create", args, 130, field).await;
+        ann.refused_field("token.create", args, 132, field).await;
     }
     let admin = User::new(&server, "boss", "acme", "admin");
     for held in ["admin", "operator"] {
-        admin.refused_field("token.create", with(json!({"permissions": [held]})), 130, "permissions").await;
+        admin.refused_field("token.create", with(json!({"permissions": [held]})), 132, "permissions").await;
     }
     for name in ["one", "two"] {
         token(&ann, json!({"name": name, "permissions": ["webhook_read"]})).await;
     }
-    let error = admin.refused("token.create", with(json!({})), 130).await;
+    let error = admin.refused("token.create", with(json!({})), 132).await;
     assert!(error["message"].as_str().unwrap().contains("2 tokens"), "{error}");
     assert_eq!(rows(&server, "token"), 2);
 }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use tallyhook::app::{Hooks, Server};
 use tallyhook::config::{Config as Served, Sources};
 use tallyhook::domain::id::{IncrementId, WebhookId};
+use tallyhook::domain::merchant::QuotaChanges;
 use tallyhook::domain::user::{Permission, Permissions};
 use tallyhook::store::admin::Admin;
-use tallyhook::store::{Base, DeliveryAlteration, Resending, Watched};
+use tallyhook::store::{Base, DeliveryAlteration, MerchantAlteration, Resending, Watched};
 
 use super::*;
 use crate::common::socket::Socket;
@@ -74,6 +75,15 @@ impl Pair {
         let answer: Value = serde_json::from_str(&text).unwrap();
         assert!(answer.get("error").is_none(), "{path}: {text}");
         answer["result"].clone()
+    }
+
+    /// The number of the fault that a call is refused by; 0: it is not.
+    async fn refused(&self, node: usize, path: &str, args: Value) -> i64 {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "call", "params": [null, path, args]});
+        let headers = [("authorization", &*basic("demo", DEMO_KEY))];
+        let (_, text) = post(&self.client, &format!("{}/", self.url(node)), &headers, body.to_string()).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["error"]["code"].as_i64().unwrap_or(0)
     }
 
     async fn socket(&self, node: usize) -> Socket {
@@ -316,6 +326,29 @@ async fn pauses_are_heard_of() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pauses_are_heard_of_without_notify() {
     pauses(false).await;
+}
+
+/// However many servers there are, and whichever is asked.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_day_are_counted_over_all_nodes() {
+    let Some(pair) = Pair::start(true).await else { return };
+    let config = admin_config(&pair.place);
+    let quota = QuotaChanges { events_per_day: Some(Some(6)), ..QuotaChanges::default() };
+    let what = MerchantAlteration::Quotas(quota);
+    let change = move || Admin::open(&config).unwrap().alter_merchant("demo", what, Clock::system().now());
+    tokio::task::spawn_blocking(change).await.unwrap().unwrap();
+    // If midnight is in between, there are more.
+    let day = || Clock::system().now().0 / 86_400_000;
+    let begun = day();
+    for _ in 0..2 {
+        pair.publish(0, 1).await;
+        pair.publish(1, 2).await;
+    }
+    for node in 0..2 {
+        let fault = pair.refused(node, "event.publish", json!(["order:created", {}])).await;
+        assert!(fault == 129 || day() > begun, "{fault}");
+    }
+    pair.stop().await;
 }
 
 /// What a node settles that does not send, the one that does goes on from.

@@ -19,6 +19,15 @@ use crate::service::event::{EventDraft, EventPage, EventSelection};
 use crate::service::search::{MemberValue, Sought};
 use crate::work::READ_AT_ONCE_MAX;
 
+/// The faults that publishing has besides that of what is wrong.
+const PUBLISH_FAULTS: &[FaultCode] = &[
+    FaultCode::IdempotencyConflict,
+    FaultCode::EventRefused,
+    FaultCode::MerchantPaused,
+    FaultCode::EventQuota,
+    FaultCode::PendingQuota,
+];
+
 /// The methods of the resource.
 pub fn methods() -> Vec<Method> {
     vec![
@@ -28,20 +37,14 @@ pub fn methods() -> Vec<Method> {
             publish,
         )
         .needs(&[Permission::EventWrite])
-        .faults(
-            FaultCode::InvalidEvent,
-            &[FaultCode::IdempotencyConflict, FaultCode::EventRefused, FaultCode::MerchantPaused],
-        ),
+        .faults(FaultCode::InvalidEvent, PUBLISH_FAULTS),
         Method::with_session(
             "event.publish_many",
             "Accepts events, all or none, and answers in their order.",
             publish_many,
         )
         .needs(&[Permission::EventWrite])
-        .faults(
-            FaultCode::InvalidEvent,
-            &[FaultCode::IdempotencyConflict, FaultCode::EventRefused, FaultCode::MerchantPaused],
-        ),
+        .faults(FaultCode::InvalidEvent, PUBLISH_FAULTS),
         Method::listing(
             "event.list",
             "Lists the merchant's events by id, without their messages.",

@@ -164,8 +164,10 @@ struct DescribedItem {
 }
 
 async fn get(request: Request, caller: Caller, params: Get) -> Result<DescribedItem, Fault> {
-    let Described { merchant, holdings } = request.service.get_merchant(&caller, params.merchant.as_deref()).await?;
-    Ok(DescribedItem { merchant: merchant.into(), used: holdings.into() })
+    let described = request.service.get_merchant(&caller, params.merchant.as_deref()).await?;
+    let Described { merchant, holdings, pending_deliveries, events_today } = described;
+    let used = UsedItem::new(holdings, pending_deliveries, events_today);
+    Ok(DescribedItem { merchant: merchant.into(), used })
 }
 
 #[derive(Deserialize, JsonSchema)]

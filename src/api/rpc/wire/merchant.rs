@@ -19,6 +19,14 @@ pub struct QuotaData {
     #[schemars(schema_with = "schema::small_quota")]
     #[serde(default, deserialize_with = "nullable")]
     webhooks: Option<Option<Whole>>,
+    /// Deliveries that are to be sent; beyond it nothing is published. Null: as many as there are.
+    #[schemars(schema_with = "schema::quota")]
+    #[serde(default, deserialize_with = "nullable")]
+    pending_deliveries: Option<Option<Whole>>,
+    /// Events that are published in a day of UTC; null: as many as there are.
+    #[schemars(schema_with = "schema::quota")]
+    #[serde(default, deserialize_with = "nullable")]
+    events_per_day: Option<Option<Whole>>,
     /// Calls in a second, of all its users together, at each server; null: as many as its users may make by themselves.
     #[schemars(schema_with = "schema::small_quota")]
     #[serde(default, deserialize_with = "nullable")]
@@ -27,9 +35,14 @@ pub struct QuotaData {
 
 impl From<QuotaData> for QuotaChanges {
     fn from(data: QuotaData) -> Self {
-        let QuotaData { webhooks, calls_per_second } = data;
+        let QuotaData { webhooks, pending_deliveries, events_per_day, calls_per_second } = data;
         let whole = |said: Option<Option<Whole>>| said.map(|quota| quota.map(|quota| quota.0));
-        Self { webhooks: whole(webhooks), calls_per_second: whole(calls_per_second) }
+        Self {
+            webhooks: whole(webhooks),
+            pending_deliveries: whole(pending_deliveries),
+            events_per_day: whole(events_per_day),
+            calls_per_second: whole(calls_per_second),
+        }
     }
 }
 
@@ -39,14 +52,18 @@ impl From<QuotaData> for QuotaChanges {
 struct QuotasItem {
     /// Webhooks; null: as many as `webhooks_max` lets every merchant have.
     webhooks: Option<u32>,
+    /// Deliveries that are to be sent; null: as many as there are.
+    pending_deliveries: Option<u32>,
+    /// Events that are published in a day of UTC; null: as many as there are.
+    events_per_day: Option<u32>,
     /// Calls in a second, of all its users together, at each server; null: as many as its users may make by themselves.
     calls_per_second: Option<u32>,
 }
 
 impl From<Quotas> for QuotasItem {
     fn from(quotas: Quotas) -> Self {
-        let Quotas { webhooks, calls_per_second } = quotas;
-        Self { webhooks, calls_per_second }
+        let Quotas { webhooks, pending_deliveries, events_per_day, calls_per_second } = quotas;
+        Self { webhooks, pending_deliveries, events_per_day, calls_per_second }
     }
 }
 
@@ -89,11 +106,17 @@ pub struct UsedItem {
     webhooks: u32,
     /// Users, revoked ones too.
     users: u32,
+    /// Deliveries that are to be sent, for the first time or again.
+    pending_deliveries: u64,
+    /// Events that were published today, by UTC, and those that servers have taken ahead, up to a hundredth of the quota
+    /// each; null: without a quota they are not counted.
+    events_today: Option<u32>,
 }
 
-impl From<Holdings> for UsedItem {
-    fn from(holdings: Holdings) -> Self {
-        let Holdings { webhooks, users } = holdings;
-        Self { webhooks, users }
+impl UsedItem {
+    /// What it has.
+    pub fn new(holdings: Holdings, pending_deliveries: u64, events_today: Option<u32>) -> Self {
+        let Holdings { webhooks, users, event_day: _ } = holdings;
+        Self { webhooks, users, pending_deliveries, events_today }
     }
 }

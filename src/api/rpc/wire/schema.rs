@@ -15,7 +15,7 @@ use crate::domain::delivery::{DeliveryState, EndReason, ErrorClass};
 use crate::domain::expansion::{EXPANSION_CHARS_MAX, EXPANSIONS_MAX};
 use crate::domain::job::{JobKind, JobState};
 use crate::domain::labels::{LABEL_NAME_CHARS_MAX, LABEL_VALUE_CHARS_MAX, LABELS_MAX};
-use crate::domain::merchant::SMALL_QUOTA_MAX;
+use crate::domain::merchant::{QUOTA_MAX, SMALL_QUOTA_MAX};
 use crate::domain::oauth2::AuthStyle;
 use crate::domain::policy::CONCURRENCY;
 use crate::domain::retry::RetryPolicy;
@@ -158,6 +158,11 @@ pub fn sort_users(_: &mut SchemaGenerator) -> Schema {
 /// What merchants may be sorted by.
 pub fn sort_merchants(_: &mut SchemaGenerator) -> Schema {
     sorts(&service::merchant::SORT_KEYS)
+}
+
+/// How much of anything else a merchant may have.
+pub fn quota(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["integer", "null"], "minimum": 1, "maximum": QUOTA_MAX })
 }
 
 /// How many webhooks, or calls in a second, a merchant may have.

@@ -237,6 +237,7 @@ impl Memory {
             let is_deleted = self.tables.hooks.get(id).is_some_and(|hook| hook.deleted_at.is_some());
             stock.logs.push(LogRow { is_deleted, ..*log });
         }
+        stock.event_days = self.tables.event_days.iter().map(|(merchant, day)| (*merchant, *day)).collect();
         let last = |kind| self.tables.ids.get(&kind).copied().unwrap_or(0);
         stock.ids = Ids { event: last("event"), webhook: last("webhook"), job: last("job"), fanout: last("fanout") };
         Ok(stock)

@@ -27,6 +27,7 @@ use crate::domain::event::Event;
 use crate::domain::expansion::Expansion;
 use crate::domain::id::{EventId, IncrementId, JobId, MerchantId, TokenId, UserId, WebhookId};
 use crate::domain::labels::Labels;
+use crate::domain::merchant::EventDay;
 use crate::domain::secret::KeyHash;
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
@@ -198,6 +199,8 @@ tables! {
     event_types: MerchantId => i64,
     /// Those that were made or changed, by id.
     merchants: MerchantId => MerchantFound,
+    /// How many events were published in a day, by merchant.
+    event_days: MerchantId => EventDay,
     /// By id.
     users: UserId => UserRow,
     /// By id.

@@ -178,6 +178,7 @@ impl Memory {
                 let terms = MerchantTerms { paused_at: None, quotas: *quotas };
                 tables.merchants.put(*merchant, MerchantFound { code: code.clone(), terms });
             }
+            Other::EventDay(merchant, day) => tables.event_days.put(*merchant, *day),
             Other::MerchantTerms(merchant, terms) => {
                 if let Some(found) = self.merchant(*merchant) {
                     self.tables.merchants.put(*merchant, MerchantFound { terms: *terms, ..found });

@@ -234,7 +234,7 @@ impl Both {
                 trace: TraceParent::try_new(TRACE.as_bytes()).filter(|_| place % 2 == 1),
                 labels: (dice % 3 == 0).then(|| Arc::new(labels(place))),
             };
-            Publish::new(by, (0..count).map(one))
+            Publish::new(by, (0..count).map(one)).within((dice % 4 > 1).then_some(150 * (dice % 4)))
         });
     }
 
@@ -383,6 +383,8 @@ impl Both {
         assert_eq!(counts, ["event", "delivery", "attempt"].map(count));
         let counts = [tables.keys.iter().count(), tables.jobs.iter().count(), tables.notices.iter().count()];
         assert_eq!(counts, ["idempotency", "job", "notice"].map(count));
+        let days = load::stock(&self.sqlite.conn, &Vault::default()).unwrap().event_days;
+        assert_eq!(days, self.memory.stock().unwrap().event_days);
         self.compare_accounts();
         self.compare_audit();
     }
