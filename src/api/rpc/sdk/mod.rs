@@ -219,7 +219,7 @@ mod tests {
         let is_list = |method: &&Value| method["result"]["schema"]["type"] == "array";
         let lists = methods.filter(is_named).filter(is_list).count();
         let client = &written(&document, Language::TypeScript)["src/client.ts"];
-        assert_eq!((lists, client.matches("async *listAll(").count()), (7, 7), "{client}");
+        assert_eq!((lists, client.matches("async *listAll(").count()), (9, 9), "{client}");
     }
 
     #[test]
