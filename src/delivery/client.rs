@@ -230,7 +230,9 @@ impl Client {
                 Err(error) => return Err(unread(&error, wire, credentials)),
             }
         }
-        let mut wire = self.pool.open(merchant, identity, whole, timeouts.connect).await.map_err(|error| {
+        // It takes much to open one, and few requests have to: theirs alone is to make room for it.
+        let opening = Box::pin(self.pool.open(merchant, identity, whole, timeouts.connect));
+        let mut wire = opening.await.map_err(|error| {
             let tried = match error {
                 ConnectError::Connect(address, _) => Some(address),
                 ConnectError::Handshake(address) => address,

@@ -9,6 +9,7 @@ use http::header::AUTHORIZATION;
 use super::client::{Client, PostRequest, PostResult};
 use super::token::Token;
 use super::tokens::Tokens;
+use crate::domain::oauth2::OAuth2;
 use crate::domain::policy::Timeouts;
 use crate::domain::time::Clock;
 use crate::domain::webhook::Webhook;
@@ -29,7 +30,19 @@ impl Poster {
     /// wants one, nothing is sent. A kept token that the receiver answers with 401 is fetched anew,
     /// and the request goes out once more. All of it takes no longer than `timeouts.total`.
     pub async fn post(&self, webhook: &Webhook, request: PostRequest<'_>) -> (PostResult, Option<Token>) {
-        let Some(by) = &webhook.spec.oauth2 else { return (self.client.post(request).await, None) };
+        match &webhook.spec.oauth2 {
+            None => (self.client.post(request).await, None),
+            // Few have one, and what it takes is not to make every request's task longer.
+            Some(by) => Box::pin(self.post_with_token(webhook, by, request)).await,
+        }
+    }
+
+    async fn post_with_token(
+        &self,
+        webhook: &Webhook,
+        by: &OAuth2,
+        request: PostRequest<'_>,
+    ) -> (PostResult, Option<Token>) {
         let (started, timeouts) = (Instant::now(), request.timeouts);
         let left = || Timeouts { total: timeouts.total.saturating_sub(started.elapsed()), ..timeouts };
         let send = async |token: &Token| {

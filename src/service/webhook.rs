@@ -218,7 +218,6 @@ impl Service {
     }
 
     /// Webhooks of the merchant, those too that the caller does not reach.
-
     async fn webhooks_behind(&self, caller: &Caller, slice: Slice<WebhookId>) -> Result<Vec<Webhook>, Fault> {
         let read = self.store.webhooks(caller.merchant(), slice).await;
         read.map_err(|cause| Failures::LOOK_UP.fault(cause))

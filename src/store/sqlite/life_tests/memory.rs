@@ -76,7 +76,7 @@ const TERMS: Terms = Terms {
 
 /// Labels of events, or none of them.
 fn labels(place: u32) -> Labels {
-    let pairs = (place % 2 == 0).then(|| ("customer".to_owned(), place.to_string()));
+    let pairs = place.is_multiple_of(2).then(|| ("customer".to_owned(), place.to_string()));
     Labels::try_new(pairs.into_iter().collect()).unwrap()
 }
 
@@ -232,7 +232,7 @@ impl Both {
                 idempotency_key: (dice % 5 < 2)
                     .then(|| IdempotencyKey::try_new(&format!("k{}", place + dice % 2)).unwrap()),
                 trace: TraceParent::try_new(TRACE.as_bytes()).filter(|_| place % 2 == 1),
-                labels: (dice % 3 == 0).then(|| Arc::new(labels(place))),
+                labels: dice.is_multiple_of(3).then(|| Arc::new(labels(place))),
             };
             Publish::new(by, (0..count).map(one)).within((dice % 4 > 1).then_some(150 * (dice % 4)))
         });
