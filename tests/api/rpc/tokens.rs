@@ -242,9 +242,9 @@ async fn events_with_labels_reach_webhooks_whose_labels_they_have() {
     let mine = id_of(&demo.webhook(webhook_with(json!({"labels": {"customer": "43"}}))).await);
     demo.done("webhook.backfill", json!([mine, {"all": true}])).await;
     let is_filled = async || {
+        let is_done = demo.done("job.list", json!([])).await[0]["state"] == "done";
         let numbered = demo.done("webhook.get", json!([mine])).await["increment_id"].as_i64().unwrap();
-        let job = demo.done("job.list", json!([])).await;
-        (job[0]["state"] == "done").then_some(numbered)
+        is_done.then_some(numbered)
     };
     // The first, which had none, and the one for customer 43.
     assert_eq!(server.until(is_filled).await, 2);
