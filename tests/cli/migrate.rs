@@ -94,6 +94,9 @@ async fn everything(folder: &Path, receiver: &Receiver) {
         "INSERT INTO merchant (merchant_id, code, created_at) VALUES (77, 'acme', 5);
         INSERT INTO user (merchant_id, name, key_hash, permissions, created_at, disabled_at, application_name,
             old_key_hash, old_key_until) VALUES (77, 'ann', x'00ff', 15, 5, 6, 'shop', x'01', 9223372036854775807);
+        INSERT INTO token (merchant_id, user_id, name, key_hash, permissions, confinement, created_at, expires_at)
+            VALUES (77, (SELECT user_id FROM user WHERE name = 'ann'), 'portal', x'0a', 3,
+                '{\"label\":{\"customer\":\"42\"}}', 5, 9223372036854775807);
         INSERT INTO job (webhook_id, kind, next_id, last_id, since, topics, merchant_id, created_at)
             VALUES (1, 'replay', 2, 2, 0, '', 1, 5);
         INSERT INTO fanout (merchant_id, events) VALUES (1, '[[3, null, [2]]]');

@@ -9,7 +9,7 @@ const WIDTH: usize = 100;
 const TYPES: &str = "types.";
 /// Above each printed file.
 const HEADER: &str = "# Made by `tallyhook sdk` from the server's own description; changes belong there.\n";
-/// What no parameter can be called: Python's own words, and those that every
+/// What no parameter and no method can be called: Python's own words, and those that every
 /// method has.
 const TAKEN_WORDS: [&str; 37] = [
     "False",
@@ -357,7 +357,7 @@ fn methods_class(group: &Group) -> String {
 
 fn method(page: &mut Page, method: &Method) {
     let result = shape(&method.result, Side::Given, TYPES);
-    let name = snake(method.verb());
+    let name = word(method.verb());
     signature(page, method, &name, &result);
     page.docs("        ", &docs(method, &method.docs));
     let mut sent: Vec<_> =
@@ -469,7 +469,7 @@ fn list_all(page: &mut Page, method: &Method, paging: &Paging) {
     page.line(&format!("            {} = page[-1][{:?}]", paging.cursor, paging.key));
 }
 
-/// A name of the wire as a parameter.
+/// A name of the wire as a parameter or a method.
 fn word(name: &str) -> String {
     let name = snake(name);
     if TAKEN_WORDS.contains(&name.as_str()) { format!("{name}_") } else { name }
