@@ -87,7 +87,7 @@ async fn what_has_ended_leaves_its_tombstone() {
 async fn a_full_store_refuses_and_keeps_what_it_has() {
     let start = Start::default();
     // Tables with nothing in them take room in PostgreSQL.
-    let max = if start.place.is_file() { "1000000" } else { "1400000" };
+    let max = if start.place.is_file() { "1000000" } else { "1500000" };
     let (server, hand) = start.flag("store_bytes_max", max).manual().await;
     let (obliging, failing) = (Receiver::obliging().await, Receiver::start(|_, _| Reply::status(500)).await);
     let (good, bad) = (
