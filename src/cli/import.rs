@@ -51,6 +51,8 @@ file that is no JSON.";
 /// So many webhooks, or so many bytes of them, go in one call.
 const CALL_WEBHOOKS_MAX: usize = 100;
 const CALL_BYTES_MAX: usize = 512 * 1_024;
+/// The longest webhook that a server takes, in bytes of JSON.
+const LINE_BYTES_MAX: usize = 512 * 1_024;
 /// How often a line says how far it is, where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -255,7 +257,7 @@ async fn import(
     };
     let options = json!({"dry_run": args.dry_run, "existing": existing, "with_secrets": args.show_secrets});
     let mut progress = Progress::new(found.len());
-    let (all, mut found) = (found.len(), found.into_iter().peekable());
+    let (all, mut found) = (found.len(), found.into_iter().map(of_fitting_length).peekable());
     while let Some(first) = found.next() {
         let mut bytes = bytes_of(&first);
         let mut some = vec![first];
@@ -272,6 +274,16 @@ async fn import(
     }
     progress.bar.finish_and_clear();
     Ok(())
+}
+
+/// The same, with what is too long for any server told at once: it would keep others from being
+/// tried.
+fn of_fitting_length(mut found: Found) -> Found {
+    let bytes = bytes_of(&found);
+    if bytes > LINE_BYTES_MAX {
+        found.line = Err(format!("has {bytes} bytes; a webhook has up to {LINE_BYTES_MAX}"));
+    }
+    found
 }
 
 fn bytes_of(found: &Found) -> usize {

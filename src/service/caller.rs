@@ -139,11 +139,15 @@ impl Caller {
     }
 
     /// The labels of a webhook that it makes or changes, with the one that it is confined to. Fails
-    /// if they contradict that.
+    /// if they contradict that, and of a token that is confined to webhooks: by their labels others
+    /// keep from them what is not for them.
     pub(super) fn labelled(&self, labels: Labels) -> Result<Labels, Violation> {
         match self.confinement() {
+            None => Ok(labels),
             Some(Confinement::Label(label)) => labels.with(label),
-            _ => Ok(labels),
+            Some(Confinement::Webhooks(_)) => {
+                Err(Violation::new("labels", "are not changed by a token that is confined to webhooks."))
+            }
         }
     }
 

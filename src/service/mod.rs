@@ -409,7 +409,7 @@ impl Failures {
             )),
             StoreError::IdempotencyConflict { index, event_id } => {
                 Fault::new(FaultCode::IdempotencyConflict).index(index).field("idempotency_key").detail(format!(
-                    "was used for event {event_id} with another topic or message; use a new key for a new event."
+                    "was used for event {event_id} with another topic, message or labels; use a new key for a new event."
                 ))
             }
             StoreError::TooManyDeliveries { max } => Fault::new(FaultCode::InvalidEvent).detail(format!(

@@ -460,6 +460,11 @@ impl Service {
 /// Why a webhook was not made.
 pub(super) fn not_created(caller: &Caller, cause: StoreError) -> Fault {
     match cause {
+        // How much there is beyond its reach is not told.
+        StoreError::WebhookQuota { .. } | StoreError::WebhookBytes { .. } if caller.confinement().is_some() => {
+            Fault::new(FaultCode::CreateRefused)
+                .detail("The merchant has as many webhooks as it may, or they are as long together as they may be.")
+        }
         StoreError::WebhookQuota { used, max } if caller.merchant_terms.quotas.webhooks.is_some() => {
             Fault::new(FaultCode::WebhookQuota).detail(format!(
                 "The merchant has {used} webhooks, of the {max} that its quota lets it have. Delete one first, or have \

@@ -126,6 +126,17 @@ fn each_mistake_is_told_with_its_line() {
     assert!(told(&rows[2]).contains("topics: \\\"a b\\\" is no topic"), "{}", rows[2]);
     assert_eq!(place.call(&["webhook.count"]), 2);
 
+    // One that is too long for any call keeps no other from being tried.
+    let line = |topics: &str, description: &str| {
+        let webhook = json!({"topics": topics, "url": "http://127.0.0.1:9/", "description": description});
+        json!({ "webhook": webhook }).to_string()
+    };
+    let lines = [line("e:e", ""), line("f:f", &"x".repeat(1_100_000)), line("g:g", "")].join("\n");
+    place.write("long.jsonl", &lines);
+    let (rows, code) = place.import(&["long.jsonl"]);
+    assert_eq!((outcomes(&rows), code), (vec!["created", "failed", "created"], Some(1)));
+    assert!(told(&rows[1]).contains("a webhook has up to 524288"), "{}", rows[1]);
+
     let (rows, _) = place.import(&["webhooks.jsonl", "--duplicate-existing", "--show-secrets"]);
     assert!(rows[0]["secret_key"].as_str().unwrap().starts_with("whsec_"), "{}", rows[0]);
     place.write("empty.jsonl", "\n");

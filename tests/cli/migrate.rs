@@ -125,7 +125,8 @@ async fn all_of_a_store_goes_there_and_back_and_its_servers_go_on() {
 
     let there = migrate(folder, "sqlite:one.db", &to);
     let told = stdout(&there);
-    for part in ["copied and equal: merchant 2, user 2, session 1, webhook 3,", "delivery 6, attempt 3,", "U+FFFD: 2;"]
+    for part in
+        ["copied and equal: merchant 2, user 2, session 1, token 1, webhook 3,", "delivery 6, attempt 3,", "U+FFFD: 2;"]
     {
         assert!(told.contains(part), "{part}: {told}");
     }

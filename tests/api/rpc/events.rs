@@ -66,7 +66,7 @@ async fn the_same_key_for_other_content_is_refused() {
         assert_eq!(
             error["message"],
             "Idempotency key already used for another event. idempotency_key: \
-             was used for event 1 with another topic or message; use a new key for a new event."
+             was used for event 1 with another topic, message or labels; use a new key for a new event."
         );
         assert_eq!(error["data"], json!({"field": "idempotency_key"}));
     }

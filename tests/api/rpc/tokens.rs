@@ -482,6 +482,10 @@ async fn a_confined_token_does_all_within_its_reach() {
     user.done("webhook.delete", json!([brought])).await;
     by_id.refused("webhook.import", line, 2).await;
     by_id.refused("webhook.create", json!([webhook_with(json!({}))]), 2).await;
+    // Labels keep what is for others from a webhook, so who reaches it by its id leaves them alone.
+    for labels in [json!({}), json!({"customer": "43"})] {
+        by_id.refused_field("webhook.update", json!([plain, {"labels": labels}]), 101, "labels").await;
+    }
     by_id.done("webhook.update", json!([plain, {"url": receiver.url(), "is_active": 1}])).await;
 
     let demo = User::demo(&server);
@@ -492,6 +496,12 @@ async fn a_confined_token_does_all_within_its_reach() {
         server.settled(id).await;
         assert_eq!(user.done("delivery.list", json!([id])).await[0]["state"], "delivered");
         assert_eq!(user.done("delivery.attempts", json!([id, 1])).await[0]["status_code"], 204);
+        // To forget one would take the event from the others, too.
+        let path = format!("/v1/webhooks/subscriptions/{id}/events/1");
+        let headers = [("authorization", user.authorization.as_str())];
+        let (status, _, text) = server.exchange("DELETE", &path, &headers, "").await;
+        assert_eq!(status, 403, "{text}");
+        demo.done("event.get", json!([receipt["event_id"]])).await;
         assert_eq!(user.done("delivery.pull", json!([id])).await[0]["increment_id"], 1);
         let job = user.done("webhook.replay", json!([id, {"all": true}])).await["job_id"].clone();
         let is_done = async || (user.done("job.get", json!([job])).await["state"] == "done").then_some(());
@@ -504,6 +514,21 @@ async fn a_confined_token_does_all_within_its_reach() {
         user.done("webhook.delete", json!([id])).await;
         assert_eq!(user.done("webhook.list", json!([])).await, json!([]));
     }
+}
+
+#[tokio::test]
+async fn a_confined_token_is_not_told_how_much_there_is() {
+    let server = Start::default().flag("webhooks_max", "2").go().await;
+    let demo = User::demo(&server);
+    for _ in 0..2 {
+        demo.webhook(webhook_with(json!({}))).await;
+    }
+    let (_, user) = token(&demo, of_customer("42")).await;
+    let error = user.refused("webhook.create", json!([webhook_with(json!({}))]), 106).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("as many webhooks as it may") && !message.contains('2'), "{message}");
+    let imported = user.done("webhook.import", json!([[{"webhook": webhook_with(json!({}))}], {"dry_run": 1}])).await;
+    assert_eq!(imported[0]["fault"]["message"], message, "{imported}");
 }
 
 /// Every operation of every dialect, with the id of what is beyond in each place for one.
