@@ -8,6 +8,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use futures_util::future::join_all;
 use tallyhook::config::{Config, Sources};
+use tallyhook::domain::by::By;
 use tallyhook::domain::event::{Event, Message, NewEvent};
 use tallyhook::domain::id::{EventId, IncrementId, MerchantId, UserId, WebhookId};
 use tallyhook::domain::retry::RetryPolicy;
@@ -18,7 +19,7 @@ use tallyhook::domain::subscription::SubscriptionIndex;
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
-use tallyhook::domain::user::{By, Permissions, Profile};
+use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::domain::webhook::{Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::metrics::Metrics;
 use tallyhook::render;
@@ -27,7 +28,7 @@ use tallyhook::store::{self, Content, Parcel, Store};
 
 const SUBSCRIPTIONS: i64 = 100_000;
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, sender: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, within: None, sender: None };
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn main() {

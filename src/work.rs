@@ -31,7 +31,6 @@ use std::net::IpAddr;
 pub use self::guard::{Guarded, STEP_MAX, guarded, step};
 use crate::domain::address::Origin;
 use crate::domain::id::MerchantId;
-use crate::domain::user::By;
 
 /// The most bytes of what somebody sent that are read where they arrive; more
 /// are read apart.
@@ -64,12 +63,6 @@ impl From<Origin> for Account {
 impl From<MerchantId> for Account {
     fn from(merchant: MerchantId) -> Self {
         Self::Merchant(merchant)
-    }
-}
-
-impl From<By> for Account {
-    fn from(by: By) -> Self {
-        by.merchant.into()
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod audit;
+pub mod by;
 pub mod catalogue;
 pub mod cluster;
 pub mod delivery;

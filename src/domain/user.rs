@@ -5,35 +5,14 @@ use std::fmt;
 use url::Url;
 
 use super::fault::Violation;
-use super::id::{MerchantId, TokenId, UserId};
+use super::id::{MerchantId, UserId};
 use super::merchant::MerchantTerms;
-use super::request_id::Sender;
 use super::secret::KeyHash;
 use super::target::URL_CHARS_MAX;
 use super::time::Timestamp;
 
 /// The longest text of a profile, in characters.
 const PROFILE_CHARS_MAX: usize = 200;
-
-/// On whose behalf something is changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct By {
-    /// The merchant: all that is named is looked up within it.
-    pub merchant: MerchantId,
-    /// The user who asked for it.
-    pub user: UserId,
-    /// The token of that user by which it was asked for.
-    pub token: Option<TokenId>,
-    /// Whose call it was, if it came over a network.
-    pub sender: Option<Sender>,
-}
-
-impl By {
-    /// Whose things are changed, and by whom, for the audit log.
-    pub fn whose(self) -> (MerchantId, Option<Self>) {
-        (self.merchant, Some(self))
-    }
-}
 
 /// One thing a user may be allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,14 +7,15 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::domain::by::By;
 use crate::domain::fault::{Fault, FaultCode, Violation};
-use crate::domain::id::{MerchantId, UserId};
+use crate::domain::id::{MerchantId, TokenId, UserId};
 use crate::domain::labels::Labels;
 use crate::domain::merchant::MerchantTerms;
 use crate::domain::request_id::Sender;
 use crate::domain::token::{Confinement, Token};
 use crate::domain::trace::TraceParent;
-use crate::domain::user::{By, Counts, Permission, Permissions, User};
+use crate::domain::user::{Counts, Permission, Permissions, User};
 use crate::domain::webhook::Webhook;
 use crate::work::Account;
 
@@ -58,7 +59,9 @@ pub struct Caller {
     pub merchant_terms: MerchantTerms,
     /// What it may do.
     pub permissions: Permissions,
-    token: Option<Arc<Token>>,
+    token: Option<TokenId>,
+    /// What that is confined to.
+    within: Option<Arc<Confinement>>,
     /// How long what it has shown counts; a session that it opens ends then.
     counts: Counts,
     shown: Arc<Shown>,
@@ -80,10 +83,27 @@ impl Caller {
     pub(super) fn new(known: Known, credentials: &Credentials, sender: Sender) -> Self {
         let Known { user, counts, token } = known;
         let User { user_id, merchant_id, merchant_code, merchant_terms, permissions, .. } = user;
-        let permissions = token.as_ref().map_or(permissions, |token| token.permissions.within(permissions));
         let shown = Arc::new(Shown { credentials: credentials.clone(), sender });
-        let token = token.map(Arc::new);
-        Self { user_id, merchant_id, merchant_code, merchant_terms, permissions, token, counts, shown }
+        let own = Self {
+            user_id,
+            merchant_id,
+            merchant_code,
+            merchant_terms,
+            permissions,
+            token: None,
+            within: None,
+            counts,
+            shown,
+        };
+        match token {
+            None => own,
+            Some(Token { token_id, permissions, confinement, .. }) => Self {
+                permissions: permissions.within(own.permissions),
+                token: Some(token_id),
+                within: confinement.map(Arc::new),
+                ..own
+            },
+        }
     }
 
     /// The merchant it acts for, of what is no webhook's and hidden from nobody there: the lines in
@@ -108,10 +128,11 @@ impl Caller {
         self.everywhere().map(|_| self.author())
     }
 
-    /// Who it is, for what it makes.
+    /// On whose behalf one webhook is made or changed: within the change the store looks whether it
+    /// is within reach.
     pub fn author(&self) -> By {
-        let token = self.token.as_ref().map(|token| token.token_id);
-        By { merchant: self.merchant_id, user: self.user_id, token, sender: Some(self.shown.sender) }
+        let (merchant, user, sender) = (self.merchant_id, self.user_id, Some(self.shown.sender));
+        By { merchant, user, token: self.token, within: self.within.clone(), sender }
     }
 
     /// True if it has shown a token.
@@ -121,7 +142,7 @@ impl Caller {
 
     /// The part of the merchant's webhooks that it reaches; `None`: all.
     pub fn confinement(&self) -> Option<&Confinement> {
-        self.token.as_ref().and_then(|token| token.confinement.as_ref())
+        self.within.as_deref()
     }
 
     /// True if it reaches the webhook, which has to be its merchant's.

@@ -259,7 +259,7 @@ impl Service {
         let (mut caller, mut webhook) = (caller.clone(), self.get_webhook(caller, id).await?);
         if webhook.spec.delivery_mode == DeliveryMode::Pull && after > webhook.acknowledged_through {
             caller.check(Permission::WebhookWrite)?;
-            let acknowledged = self.store.acknowledge(self.by_within(&caller, id).await?, id, after).await;
+            let acknowledged = self.store.acknowledge(caller.author(), id, after).await;
             acknowledged.map_err(|cause| about(id, CHANGE.fault(cause)))?;
         }
         if webhook.last_increment_id <= after && !wait.is_zero() {
@@ -310,7 +310,7 @@ impl Service {
             && last > webhook.pulled_through
             && caller.permissions.allow(Permission::WebhookWrite)
         {
-            let by = self.by_within(&caller, webhook.webhook_id).await?;
+            let by = caller.author();
             let noted = self.store.hand_out(by, webhook.webhook_id, last).await;
             noted.map_err(|cause| about(webhook.webhook_id, CHANGE.fault(cause)))?;
         }

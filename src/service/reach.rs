@@ -5,7 +5,6 @@ use super::webhook::about;
 use super::{Failures, Service};
 use crate::domain::fault::{Fault, FaultCode};
 use crate::domain::id::{MerchantId, WebhookId};
-use crate::domain::user::By;
 
 impl Service {
     /// The merchant of one webhook that the caller looks at. Fails with fault 103 of one that is
@@ -19,11 +18,5 @@ impl Service {
             }
         }
         Ok(caller.merchant())
-    }
-
-    /// On whose behalf one webhook is changed. Fails likewise.
-    pub(super) async fn by_within(&self, caller: &Caller, id: WebhookId) -> Result<By, Fault> {
-        self.within(caller, id).await?;
-        Ok(caller.author())
     }
 }

@@ -87,8 +87,7 @@ impl Service {
     /// webhook those before it go first. Fails with fault 103, 110 or 113.
     pub async fn retry_delivery(&self, caller: &Caller, id: WebhookId, number: IncrementId) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let retried =
-            self.store.alter_delivery(self.by_within(caller, id).await?, id, number, DeliveryAlteration::Retry).await;
+        let retried = self.store.alter_delivery(caller.author(), id, number, DeliveryAlteration::Retry).await;
         retried.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         let delivery = self.delivery(caller, id, number).await?;
         let webhook = self.store.webhook(caller.merchant(), id).await;
@@ -116,7 +115,7 @@ impl Service {
     ) -> Result<Delivery, Fault> {
         caller.check(Permission::WebhookWrite)?;
         let what = DeliveryAlteration::Cancel { whole_batch };
-        let cancelled = self.store.alter_delivery(self.by_within(caller, id).await?, id, number, what).await;
+        let cancelled = self.store.alter_delivery(caller.author(), id, number, what).await;
         cancelled.map_err(|cause| about_number(id, number, CHANGE.fault(cause)))?;
         self.delivery(caller, id, number).await
     }
@@ -145,7 +144,7 @@ impl Service {
         caller.check(Permission::WebhookWrite)?;
         let (span, filter) =
             check_replay(replay).map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let replayed = self.store.replay(self.by_within(caller, id).await?, id, span, filter).await;
+        let replayed = self.store.replay(caller.author(), id, span, filter).await;
         replayed.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -162,7 +161,7 @@ impl Service {
         let filter = checked.map_err(|violation| violation.into_fault(FaultCode::InvalidSelection))?;
         let id = webhook_id.map(WebhookId);
         let by = match id {
-            Some(id) => self.by_within(caller, id).await?,
+            Some(_) => caller.author(),
             None => caller.by()?,
         };
         let queued = self.store.retry_many(by, id, filter).await;
@@ -184,7 +183,7 @@ impl Service {
             Ok(EventFilter { topics, since: read_time("since", since)?, until: read_time("until", until)?, only: None })
         };
         let filter = checked().map_err(|violation: Violation| violation.into_fault(FaultCode::InvalidSelection))?;
-        let queued = self.store.backfill(self.by_within(caller, id).await?, id, filter).await;
+        let queued = self.store.backfill(caller.author(), id, filter).await;
         queued.map_err(|cause| about(id, UPDATE.fault(cause)))
     }
 
@@ -198,7 +197,7 @@ impl Service {
         let check = move || Message::try_new_within(&message, depth_max);
         let message = if is_long { self.apart(caller, check).await? } else { check() };
         let message = message.map_err(|violation| violation.into_fault(FaultCode::InvalidEvent))?;
-        let by = self.by_within(caller, id).await?;
+        let by = caller.author();
         let webhook = self.store.webhook(by.merchant, id).await;
         let webhook = webhook.map_err(|cause| about(id, Failures::LOOK_UP.fault(cause)))?;
         if webhook.spec.delivery_mode == DeliveryMode::Pull {
@@ -212,7 +211,7 @@ impl Service {
         // Whichever node sends it, what comes of it is heard here.
         let _wanted = self.store.feed().want(by.merchant);
         self.store.hear(by.merchant).await.map_err(|cause| about(id, UPDATE.fault(cause)))?;
-        let tested = self.store.test(by, id, message).await;
+        let tested = self.store.test(by.clone(), id, message).await;
         let number = tested.map_err(|cause| about(id, UPDATE.fault(cause)))?;
 
         let deadline = tokio::time::Instant::now() + webhook.spec.timeouts().total + TEST_PATIENCE;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::domain::by::By;
 use crate::domain::id::WebhookId;
-use crate::domain::user::By;
 use crate::metrics::Metrics;
 use crate::work::sparing::Sparing;
 

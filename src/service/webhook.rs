@@ -372,7 +372,7 @@ impl Service {
             Alteration::Pause(false) => "resumed",
             Alteration::RotateSecret(..) => "given another secret",
         };
-        let altered = self.store.alter_webhook(self.by_within(caller, id).await?, id, what).await;
+        let altered = self.store.alter_webhook(caller.author(), id, what).await;
         let altered = altered.map_err(|cause| about(id, UPDATE.fault(cause)))?;
         self.telling.webhook_changed(caller.author(), &caller.merchant_code, id, done);
         Ok(altered)
@@ -400,7 +400,7 @@ impl Service {
                 (WebhookSelector::Listing(pattern), missing)
             }
         };
-        match self.store.set_active(caller.author(), which, caller.confinement().cloned(), on).await {
+        match self.store.set_active(caller.author(), which, on).await {
             Ok(0) => Err(Fault::new(FaultCode::StatusNotChanged).detail(missing)),
             Ok(count) => {
                 self.telling.webhooks_switched(
@@ -418,7 +418,7 @@ impl Service {
     /// Deletes a webhook; fails with fault 103, 104 or 105.
     pub async fn delete_webhook(&self, caller: &Caller, id: WebhookId) -> Result<(), Fault> {
         caller.check(Permission::WebhookWrite)?;
-        let deleted = self.store.delete_webhook(self.by_within(caller, id).await?, id).await;
+        let deleted = self.store.delete_webhook(caller.author(), id).await;
         deleted.map_err(|cause: StoreError| about(id, DELETE.fault(cause)))?;
         self.telling.webhook_changed(caller.author(), &caller.merchant_code, id, "deleted");
         Ok(())

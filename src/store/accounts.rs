@@ -7,11 +7,12 @@ use super::ledger::accounts::{AlterUser, CreateUser, EndSession, OpenSession, Re
 pub use super::ledger::accounts::{NewSession, NewUserRow, UserAlteration};
 use super::ledger::queue::Cost;
 use super::ledger::queued::queued;
+use crate::domain::by::By;
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::page::Slice;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::{By, Profile, User};
+use crate::domain::user::{Profile, User};
 use crate::store::error::StoreError;
 use crate::work::Account;
 
@@ -51,7 +52,7 @@ pub trait Accounts: Base {
     /// Opens a session. If the user has `quota` already, those end that would
     /// have ended first.
     async fn open_session(&self, by: By, session: NewSession, quota: u32) -> Result<(), StoreError> {
-        change(self, by, OpenSession { by, session, quota }).await
+        change(self, by.merchant, OpenSession { by, session, quota }).await
     }
 
     /// Moves a session's end, up to when it ends anyway, soon and without waiting;

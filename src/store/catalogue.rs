@@ -4,12 +4,12 @@ use async_trait::async_trait;
 
 use super::base::{Base, change};
 use super::ledger::topics::{Register, Remove, Update};
+use crate::domain::by::By;
 use crate::domain::catalogue::{CatalogueEntry, TopicChanges, TopicFilter, TopicRule, TopicSpec};
 use crate::domain::id::{MerchantId, TopicId};
 use crate::domain::message_schema::SchemaText;
 use crate::domain::page::Slice;
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// What a store does with the catalogues of topics.
@@ -38,17 +38,17 @@ pub trait Catalogue: Base {
     /// [`StoreError::TopicQuota`] if it has `quota` topics already, or
     /// [`StoreError::Violation`] if another topic has its number.
     async fn register_topic(&self, by: By, spec: TopicSpec, quota: u32) -> Result<CatalogueEntry, StoreError> {
-        change(self, by, Register { merchant: by.merchant, by: Some(by), spec, quota }).await
+        change(self, by.merchant, Register { merchant: by.merchant, by: Some(by), spec, quota }).await
     }
 
     /// Changes what is said of a topic, and returns it as it is then. Fails
     /// with [`StoreError::NoTopic`] or [`StoreError::Violation`].
     async fn update_topic(&self, by: By, topic: Topic, changes: TopicChanges) -> Result<CatalogueEntry, StoreError> {
-        change(self, by, Update { merchant: by.merchant, by: Some(by), topic, changes }).await
+        change(self, by.merchant, Update { merchant: by.merchant, by: Some(by), topic, changes }).await
     }
 
     /// Takes a topic out of the catalogue; fails with [`StoreError::NoTopic`].
     async fn remove_topic(&self, by: By, topic: Topic) -> Result<(), StoreError> {
-        change(self, by, Remove { by, topic }).await
+        change(self, by.merchant, Remove { by, topic }).await
     }
 }

@@ -5,11 +5,11 @@ use async_trait::async_trait;
 use super::base::{Base, change};
 use super::ledger::resending::Test;
 use super::ledger::webhooks::{Acknowledge, HandOut};
+use crate::domain::by::By;
 use crate::domain::delivery::{Attempt, Delivery, DeliveryFilter, DeliveryState, StateCounts};
 use crate::domain::event::Message;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::page::Slice;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 use crate::store::outbox::PageLimit;
 use crate::store::parcel::Parcel;
@@ -106,19 +106,19 @@ pub trait Deliveries: Base {
     /// Notes that a pull brings all up to this number, which may be
     /// acknowledged then.
     async fn hand_out(&self, by: By, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
-        change(self, by, HandOut { by, webhook_id: id, through }).await
+        change(self, by.merchant, HandOut { by, webhook_id: id, through }).await
     }
 
     /// Notes that the receiver of a webhook has pulled what lies at or below
     /// this number: it becomes delivered soon after. Fails with
     /// [`StoreError::NotPulled`].
     async fn acknowledge(&self, by: By, id: WebhookId, through: IncrementId) -> Result<(), StoreError> {
-        change(self, by, Acknowledge { by, webhook_id: id, through }).await
+        change(self, by.merchant, Acknowledge { by, webhook_id: id, through }).await
     }
 
     /// Numbers a test event for one webhook, which is sent at once; fails with
     /// [`StoreError::Full`].
     async fn test(&self, by: By, id: WebhookId, message: Message) -> Result<IncrementId, StoreError> {
-        change(self, by, Test { by, webhook_id: id, message }).await
+        change(self, by.merchant, Test { by, webhook_id: id, message }).await
     }
 }

@@ -6,10 +6,10 @@ use super::base::{Base, change, change_much};
 pub use super::ledger::erasing::OfEvent;
 use super::ledger::erasing::{EraseDelivery, EraseEvent, Erasing};
 use super::ledger::publishing::{Publish, cost};
+use crate::domain::by::By;
 use crate::domain::event::{EventFilter, EventStory, EventSummary, IdempotencyKey, Message, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
 use crate::domain::page::{Order, Slice};
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Events that were read to be looked into.
@@ -45,7 +45,7 @@ pub trait Events: Base {
         quota: Option<u32>,
     ) -> Result<Vec<Receipt>, StoreError> {
         let cost = cost(&events);
-        change_much(self, by, cost, Publish::new(by, events).within(quota)).await
+        change_much(self, by.merchant, cost, Publish::new(by, events).within(quota)).await
     }
 
     /// One of the merchant's events, and what became of it, with up to
@@ -74,7 +74,7 @@ pub trait Events: Base {
     async fn erase_delivery(&self, by: By, which: OfEvent) -> Result<bool, StoreError> {
         let mut has_changed = false;
         loop {
-            let Erasing { are_left, did } = change(self, by, EraseDelivery { by, which }).await?;
+            let Erasing { are_left, did } = change(self, by.merchant, EraseDelivery { by: by.clone(), which }).await?;
             has_changed |= did;
             if !are_left {
                 return Ok(has_changed);
@@ -85,7 +85,7 @@ pub trait Events: Base {
     /// Erases an event of the merchant, whose deliveries are erased; false, with nothing done,
     /// while others are to be sent, or it is still being numbered.
     async fn erase_event(&self, by: By, id: EventId) -> Result<bool, StoreError> {
-        change(self, by, EraseEvent { by, event_id: id }).await
+        change(self, by.merchant, EraseEvent { by, event_id: id }).await
     }
 
     /// The event that was published with this key, as long as the key counts.

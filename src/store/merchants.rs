@@ -5,10 +5,10 @@ use async_trait::async_trait;
 use super::base::{Base, change};
 use super::ledger::merchants::{AlterMerchant, CreateMerchant};
 pub use super::ledger::merchants::{FirstUser, MerchantAlteration};
+use crate::domain::by::By;
 use crate::domain::id::MerchantId;
 use crate::domain::merchant::{EventDay, Merchant, MerchantTerms, Quotas};
 use crate::domain::page::Slice;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 use crate::work::Account;
 

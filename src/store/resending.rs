@@ -6,12 +6,12 @@ use super::base::{Base, change};
 pub use super::ledger::jobs::Backfilled;
 use super::ledger::jobs::{Backfill, CancelJob, Replay, RetryMany};
 use super::ledger::resending::{Cancel, Forget, Retry, Target};
+use crate::domain::by::By;
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
 use crate::domain::id::{IncrementId, JobId, MerchantId, Span, WebhookId};
 use crate::domain::job::{Job, Unavailable};
 use crate::domain::page::Slice;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// What is done to one delivery.
@@ -61,13 +61,13 @@ pub trait Resending: Base {
         number: IncrementId,
         what: DeliveryAlteration,
     ) -> Result<(), StoreError> {
-        let target = Target { by, webhook_id: id, number };
+        let (merchant, target) = (by.merchant, Target { by, webhook_id: id, number });
         match what {
-            DeliveryAlteration::Retry => change(self, by, Retry(target)).await,
-            DeliveryAlteration::Cancel { whole_batch } => change(self, by, Cancel { target, whole_batch }).await,
+            DeliveryAlteration::Retry => change(self, merchant, Retry(target)).await,
+            DeliveryAlteration::Cancel { whole_batch } => change(self, merchant, Cancel { target, whole_batch }).await,
             DeliveryAlteration::Forget => {
                 let mut goes_on = false;
-                while change(self, by, Forget { target, goes_on }).await? {
+                while change(self, merchant, Forget { target: target.clone(), goes_on }).await? {
                     goes_on = true;
                 }
                 Ok(())
@@ -80,7 +80,7 @@ pub trait Resending: Base {
     /// state. Fails with [`StoreError::TooManyJobs`].
     async fn replay(&self, by: By, id: WebhookId, span: Span, filter: DeliveryFilter) -> Result<Replayed, StoreError> {
         let unavailable = self.unavailable(by.merchant, id, span, filter.clone()).await?;
-        let (job_id, span) = change(self, by, Replay { by, webhook_id: id, span, filter }).await?;
+        let (job_id, span) = change(self, by.merchant, Replay { by, webhook_id: id, span, filter }).await?;
         Ok(Replayed { job_id, span, unavailable })
     }
 
@@ -97,14 +97,14 @@ pub trait Resending: Base {
     /// the merchant's. Fails with [`StoreError::TooManyJobs`], and with
     /// [`StoreError::NoWebhook`] also if the merchant has none.
     async fn retry_many(&self, by: By, id: Option<WebhookId>, filter: DeliveryFilter) -> Result<Job, StoreError> {
-        change(self, by, RetryMany { by, webhook_id: id, filter }).await
+        change(self, by.merchant, RetryMany { by, webhook_id: id, filter }).await
     }
 
     /// Gives stored events new numbers of a webhook, in steps: those that
     /// match the topics, or else the webhook's own, and were published within
     /// these times. Fails with [`StoreError::TooManyJobs`].
     async fn backfill(&self, by: By, id: WebhookId, filter: EventFilter) -> Result<Backfilled, StoreError> {
-        change(self, by, Backfill { by, webhook_id: id, filter }).await
+        change(self, by.merchant, Backfill { by, webhook_id: id, filter }).await
     }
 
     /// Such a piece of work, until long after its end; fails with
@@ -117,6 +117,6 @@ pub trait Resending: Base {
     /// Has no more of it done, and returns it; one that has ended stays as it
     /// is. Fails with [`StoreError::NoJob`].
     async fn cancel_job(&self, by: By, id: JobId) -> Result<Job, StoreError> {
-        change(self, by, CancelJob { by, job_id: id }).await
+        change(self, by.merchant, CancelJob { by, job_id: id }).await
     }
 }

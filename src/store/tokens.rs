@@ -4,11 +4,12 @@ use async_trait::async_trait;
 
 use super::base::{Base, change};
 use super::ledger::tokens::{CreateToken, RevokeToken};
+use crate::domain::by::By;
 use crate::domain::id::{MerchantId, TokenId, UserId};
 use crate::domain::page::Slice;
 use crate::domain::secret::KeyHash;
 use crate::domain::token::{NewToken, Token};
-use crate::domain::user::{By, User};
+use crate::domain::user::User;
 use crate::store::error::StoreError;
 use crate::work::Account;
 

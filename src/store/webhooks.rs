@@ -7,13 +7,12 @@ use async_trait::async_trait;
 use super::base::{Base, change};
 use super::ledger::webhooks::{Alter, Create, Delete, SetActive};
 pub use super::ledger::webhooks::{Alteration, Rotation, WebhookSelector};
+use crate::domain::by::By;
 use crate::domain::id::{MerchantId, WebhookId};
 use crate::domain::page::Slice;
 use crate::domain::signing::PublicKey;
 use crate::domain::stats::WebhookStats;
 use crate::domain::time::Timestamp;
-use crate::domain::token::Confinement;
-use crate::domain::user::By;
 use crate::domain::webhook::{Webhook, WebhookSpec};
 use crate::store::error::StoreError;
 use crate::work::Account;
@@ -46,7 +45,7 @@ pub trait Webhooks: Base {
     /// [`StoreError::WebhookBytes`] if its definitions become too long together,
     /// or with [`StoreError::Full`].
     async fn create_webhook(&self, by: By, spec: WebhookSpec, quota: u32) -> Result<Webhook, StoreError> {
-        change(self, by, Create { by, spec, quota }).await
+        change(self, by.merchant, Create { by, spec, quota }).await
     }
 
     /// Changes a webhook, and returns it as it is then. Fails with
@@ -54,23 +53,17 @@ pub trait Webhooks: Base {
     /// [`StoreError::WebhookBytes`], and another secret with
     /// [`StoreError::TooManySecrets`].
     async fn alter_webhook(&self, by: By, id: WebhookId, what: Alteration) -> Result<Webhook, StoreError> {
-        change(self, by, Alter { by, webhook_id: id, what }).await
+        change(self, by.merchant, Alter { by, webhook_id: id, what }).await
     }
 
     /// Switches webhooks on (which also lifts a disablement) or off, and says
     /// how many were selected. Many are several changes, in the order of their
     /// ids: if one fails, those before it stand, and asking again does the rest.
-    async fn set_active(
-        &self,
-        by: By,
-        which: WebhookSelector,
-        within: Option<Confinement>,
-        on: bool,
-    ) -> Result<usize, StoreError> {
+    async fn set_active(&self, by: By, which: WebhookSelector, on: bool) -> Result<usize, StoreError> {
         let (which, mut count, mut after) = (Arc::new(which), 0, WebhookId(0));
         loop {
-            let switch = SetActive { by, which: Arc::clone(&which), within: within.clone(), on, after };
-            let (selected, next) = change(self, by, switch).await?;
+            let switch = SetActive { by: by.clone(), which: Arc::clone(&which), on, after };
+            let (selected, next) = change(self, by.merchant, switch).await?;
             count += selected;
             match next {
                 Some(next) => after = next,
@@ -82,6 +75,6 @@ pub trait Webhooks: Base {
     /// Deletes a webhook. Its number is never reused; what is pending becomes
     /// cancelled soon after. Fails with [`StoreError::NoWebhook`].
     async fn delete_webhook(&self, by: By, id: WebhookId) -> Result<(), StoreError> {
-        change(self, by, Delete { by, webhook_id: id }).await
+        change(self, by.merchant, Delete { by, webhook_id: id }).await
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tallyhook::config::{Config, Sources};
 use tallyhook::delivery::connect::SystemResolver;
 use tallyhook::delivery::worker::{Parts, Worker};
+use tallyhook::domain::by::By;
 use tallyhook::domain::event::{Message, NewEvent};
 use tallyhook::domain::id::{IncrementId, MerchantId, UserId, WebhookId};
 use tallyhook::domain::merchant::Quotas;
@@ -15,7 +16,7 @@ use tallyhook::domain::secret::KeyHash;
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Patterns, Topic};
-use tallyhook::domain::user::{By, Permissions, Profile};
+use tallyhook::domain::user::{Permissions, Profile};
 use tallyhook::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use tallyhook::metrics::Metrics;
 use tallyhook::spans::Tracer;
@@ -71,7 +72,7 @@ impl Bench {
     }
 
     fn by(&self) -> By {
-        By { merchant: self.merchant, user: UserId(1), token: None, sender: None }
+        By { merchant: self.merchant, user: UserId(1), token: None, within: None, sender: None }
     }
 
     /// A webhook to what is published under this topic.

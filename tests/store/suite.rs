@@ -13,6 +13,7 @@ pub mod tenants;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tallyhook::domain::by::By;
 use tallyhook::domain::delivery::{Attempt, AttemptError, DeliveryFilter, DeliveryState, ErrorClass, Outcome, Verdict};
 use tallyhook::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent, Receipt};
 use tallyhook::domain::expansion::Expansions;
@@ -28,7 +29,6 @@ use tallyhook::domain::secret::{KeyHash, SecretKey};
 use tallyhook::domain::target::TargetUrl;
 use tallyhook::domain::time::{Clock, Timestamp};
 use tallyhook::domain::topic::{Pattern, Patterns, Topic};
-use tallyhook::domain::user::By;
 use tallyhook::domain::webhook::{DeliveryMode, DisabledReason, Format, WebhookSpec};
 use tallyhook::store::check::{Checker, News};
 use tallyhook::store::mailbox::Mailbox;
@@ -159,6 +159,7 @@ macro_rules! suite {
                 a_long_log_and_a_long_backlog_have_no_seams;
             tenants:
                 tenants_see_their_own
+                what_is_beyond_reach_is_changed_by_nothing
                 sessions_live_end_and_are_swept
                 one_session_more_than_may_be_ends_the_oldest;
         }
@@ -311,7 +312,7 @@ impl<E: Engine> Bench<E> {
 
     /// Has the writer do a step of what it does beside the changes.
     pub async fn step(&self) {
-        self.store.set_active(by(self.other), WebhookSelector::All, None, true).await.unwrap();
+        self.store.set_active(by(self.other), WebhookSelector::All, true).await.unwrap();
     }
 
     /// So many events of a merchant that go nowhere yet.
@@ -353,7 +354,7 @@ impl<E: Engine> Bench<E> {
 
 /// The user of a merchant.
 pub fn by(merchant: MerchantId) -> By {
-    By { merchant, user: UserId(merchant.0), token: None, sender: None }
+    By { merchant, user: UserId(merchant.0), token: None, within: None, sender: None }
 }
 
 /// What was accepted from then on.

@@ -338,7 +338,7 @@ impl Story {
                 let on = self.world.rng.u8(..) < 170;
                 let which = Arc::new(WebhookSelector::All);
                 self.touch();
-                let set = SetActive { by: by(merchant), which, within: None, on, after: WebhookId(0) };
+                let set = SetActive { by: by(merchant), which, on, after: WebhookId(0) };
                 self.world.push(merchant, Cost::SMALL, set, |_| Told::Touched);
             }
             17..18 => {

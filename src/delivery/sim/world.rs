@@ -15,12 +15,12 @@ use super::planted::Bug;
 use super::receivers::{Answer, Temper};
 use crate::delivery::scheduler::{Action, Scheduler};
 use crate::delivery::{Config, PAGE_BYTES_MAX};
+use crate::domain::by::By;
 use crate::domain::delivery::{Outcome, Verdict};
 use crate::domain::event::Receipt;
 use crate::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::domain::webhook::{DeliveryMode, Webhook};
 use crate::metrics::Gauge;
 use crate::store::ledger::Change;
@@ -575,7 +575,7 @@ impl World {
 
 /// On behalf of whoever acts for a merchant.
 pub fn by(merchant: MerchantId) -> By {
-    By { merchant, user: UserId(1), token: None, sender: None }
+    By { merchant, user: UserId(1), token: None, within: None, sender: None }
 }
 
 fn sorted<V>(map: std::collections::HashMap<WebhookId, V>) -> Vec<(WebhookId, V)> {

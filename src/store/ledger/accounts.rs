@@ -11,10 +11,11 @@ pub use super::session::NewSession;
 pub use super::wants::UserFound;
 use super::wants::Wants;
 use crate::domain::audit::Action;
+use crate::domain::by::By;
 use crate::domain::id::{MerchantId, UserId};
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
-use crate::domain::user::{By, Permission, Permissions, Profile};
+use crate::domain::user::{Permission, Permissions, Profile};
 use crate::store::error::StoreError;
 
 /// Sessions beyond the most that go when another is opened.
@@ -97,7 +98,7 @@ impl Change for CreateUser {
         }
         let user = &self.user;
         let told = auditing::new_user(user, view.book.terms.fingerprint_key);
-        let (whose, subject) = ((user.merchant, self.by), auditing::user(&user.name));
+        let (whose, subject) = ((user.merchant, self.by.clone()), auditing::user(&user.name));
         out.audit(Audited::new(whose, Action::UserCreate, subject, &Told::NOTHING, &told));
         out.rows.others.push(Other::NewUser(Box::new(user.clone())));
         Ok(Step::Done(()))
@@ -153,7 +154,7 @@ impl Change for AlterUser {
         }
         let new = self.what.apply(view, old)?;
         let (user, action) = (self.user, self.what.action());
-        let (whose, subject) = ((self.merchant, self.by), auditing::user(&old.name));
+        let (whose, subject) = ((self.merchant, self.by.clone()), auditing::user(&old.name));
         let [before, after] = match &self.what {
             UserAlteration::Permissions(_) => [old, &new].map(|user| auditing::permissions(user.permissions)),
             UserAlteration::Profile(_) => [old, &new].map(|user| auditing::profile(&user.profile)),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::bulk::Job;
 use super::new_user::NewUserRow;
 use crate::domain::audit::{Action, Subject, SubjectKind};
+use crate::domain::by::By;
 use crate::domain::catalogue::{CatalogueEntry, TopicSpec};
 use crate::domain::delivery::{DeliveryFilter, DeliveryState};
 use crate::domain::fingerprint::{Fingerprint, FingerprintKey};
@@ -22,7 +23,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{Confinement, NewToken, Token};
 use crate::domain::topic::Patterns;
-use crate::domain::user::{By, Permissions, Profile};
+use crate::domain::user::{Permissions, Profile};
 use crate::domain::webhook::{Webhook, WebhookSpec};
 
 /// The most bytes that are kept of what something was before a change, and of what it is since.
@@ -389,7 +390,8 @@ mod tests {
     fn only_what_differs_is_told() {
         let told = |name: &str| Told::of([("name", json!(name)), ("url", json!("u"))]);
         let whose = (MerchantId(1), None);
-        let changed = |before, after| Audited::changed(whose, Action::WebhookUpdate, WebhookId(1), before, after);
+        let changed =
+            |before, after| Audited::changed(whose.clone(), Action::WebhookUpdate, WebhookId(1), before, after);
         let audited = changed(told("a"), told("b")).unwrap();
         assert_eq!((audited.before.as_str(), audited.after.as_str()), (r#"{"name":"a"}"#, r#"{"name":"b"}"#));
         assert!(changed(told("a"), told("a")).is_none());

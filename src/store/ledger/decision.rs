@@ -14,6 +14,7 @@ use super::new_user::NewUserRow;
 use super::news::Announcement;
 use super::notice::{Gathered, Notice};
 use super::session::NewSession;
+use crate::domain::by::By;
 use crate::domain::catalogue::CatalogueEntry;
 use crate::domain::delivery::Outcome;
 use crate::domain::event::{Event, IdempotencyKey};
@@ -26,7 +27,7 @@ use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::token::NewToken;
 use crate::domain::topic::Topic;
-use crate::domain::user::{By, Permissions, Profile};
+use crate::domain::user::{Permissions, Profile};
 use crate::domain::webhook::{Format, Webhook};
 use crate::store::error::StoreError;
 

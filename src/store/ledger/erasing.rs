@@ -8,9 +8,9 @@ use super::decision::{Decision, Learned, Other, StandingRow};
 use super::news::Announcement;
 use super::wants::{Attempts, Wants};
 use crate::domain::audit::Action;
+use crate::domain::by::By;
 use crate::domain::id::{EventId, IncrementId, Span, WebhookId};
 use crate::domain::standing::{Refusal, Standing};
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Attempts that a step erases, up to so many bytes: each may be dozens of pages.

@@ -13,6 +13,7 @@ use super::numbering::Numbering;
 use super::wants::{EventFound, Events, Wants};
 use super::webhooks;
 use crate::domain::audit::{Action, Subject};
+use crate::domain::by::By;
 use crate::domain::delivery::DeliveryFilter;
 use crate::domain::event::EventFilter;
 use crate::domain::id::{EventId, IncrementId, JobId, Span, WebhookId};
@@ -20,7 +21,6 @@ use crate::domain::job::{Job as Shown, JobKind, JobState, Progress};
 use crate::domain::standing::Standing;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Numbers that a step has sent again, or events that it numbers.
@@ -62,11 +62,11 @@ impl Change for Replay {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Self::Answer>> {
-        let last = webhooks::find(view, self.by.merchant, self.webhook_id)?.counters.last;
+        let last = webhooks::find(view, &self.by, self.webhook_id)?.counters.last;
         let span = Span { first: self.span.first.max(IncrementId(1)), last: self.span.last.min(last) };
         let (filter, numbers) = (self.filter.clone(), (span.first.0, span.last.0));
         let job = Job::new(JobKind::Replay, self.by.merchant, self.webhook_id, filter, numbers);
-        Ok(Step::Done((add(view, out, self.by, job)?.job_id, span)))
+        Ok(Step::Done((add(view, out, &self.by, job)?.job_id, span)))
     }
 }
 
@@ -84,10 +84,11 @@ pub struct RetryMany {
 impl RetryMany {
     /// The first webhook that it is of.
     fn first<'a>(&self, book: &'a Book) -> Option<&'a Entry> {
-        match self.webhook_id {
+        let first = match self.webhook_id {
             Some(id) => book.webhook_of(self.by.merchant, id),
             None => book.webhooks_behind(self.by.merchant, WebhookId(0)).next(),
-        }
+        };
+        first.filter(|entry| self.by.reaches(&entry.webhook))
     }
 }
 
@@ -109,7 +110,7 @@ impl Change for RetryMany {
         let filter = DeliveryFilter { until, ..self.filter.clone() };
         let (id, numbers) = (first.webhook.webhook_id, (1, first.counters.last.0));
         let job = Job::new(JobKind::RetryMany, self.by.merchant, id, filter, numbers);
-        add(view, out, self.by, Job { is_of_all: self.webhook_id.is_none(), ..job }).map(Step::Done)
+        add(view, out, &self.by, Job { is_of_all: self.webhook_id.is_none(), ..job }).map(Step::Done)
     }
 }
 
@@ -142,18 +143,18 @@ impl Change for Backfill {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Backfilled>> {
-        let entry = webhooks::find(view, self.by.merchant, self.webhook_id)?;
+        let entry = webhooks::find(view, &self.by, self.webhook_id)?;
         let last = view.loaded.last_event.map_or(view.book.ids.event, |last| last.0);
         let EventFilter { topics, since, until, only: _ } = self.filter.clone();
         let topics = Some(topics.unwrap_or_else(|| entry.webhook.spec.topics.clone()));
         let filter = DeliveryFilter { state: None, topics, since, until, without_forgotten: false };
         let job = Job::new(JobKind::Backfill, self.by.merchant, self.webhook_id, filter, (1, last));
-        let job_id = add(view, out, self.by, job)?.job_id;
+        let job_id = add(view, out, &self.by, job)?.job_id;
         Ok(Step::Done(Backfilled { job_id, through: EventId(last) }))
     }
 }
 
-fn add(view: &View<'_>, out: &mut Decision, by: By, job: Job) -> Result<Shown> {
+fn add(view: &View<'_>, out: &mut Decision, by: &By, job: Job) -> Result<Shown> {
     if view.book.jobs.of_webhook(job.webhook_id) >= PER_WEBHOOK_MAX {
         return Err(StoreError::TooManyJobs { max: PER_WEBHOOK_MAX, whose: "webhook" });
     }

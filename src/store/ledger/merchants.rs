@@ -9,9 +9,9 @@ use super::news::Announcement;
 pub use super::wants::MerchantFound;
 use super::wants::Wants;
 use crate::domain::audit::Action;
+use crate::domain::by::By;
 use crate::domain::id::MerchantId;
 use crate::domain::merchant::{MerchantTerms, QuotaChanges, Quotas};
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Nobody's id: no merchant has any users before there is one.
@@ -43,13 +43,19 @@ impl Change for CreateMerchant {
         if self.user.is_some() && view.loaded.is_name_given {
             return Err(StoreError::NameTaken);
         }
-        let (quotas, whose) = (self.quotas, (merchant, self.by));
+        let (quotas, whose) = (self.quotas, (merchant, self.by.clone()));
         out.rows.others.push(Other::NewMerchant { merchant, code: self.code.clone(), quotas });
         let told = match quotas == Quotas::default() {
             true => Told::NOTHING,
             false => auditing::quotas(quotas),
         };
-        out.audit(Audited::new(whose, Action::MerchantCreate, auditing::merchant(&self.code), &Told::NOTHING, &told));
+        out.audit(Audited::new(
+            whose.clone(),
+            Action::MerchantCreate,
+            auditing::merchant(&self.code),
+            &Told::NOTHING,
+            &told,
+        ));
         if let Some(user) = self.user.clone() {
             let user = user.of(merchant);
             let told = auditing::new_user(&user, view.book.terms.fingerprint_key);
@@ -107,7 +113,7 @@ impl Change for AlterMerchant {
                 (if is_paused { Action::MerchantPause } else { Action::MerchantResume }, before, after)
             }
         };
-        let whose = (self.merchant, self.by);
+        let whose = (self.merchant, self.by.clone());
         let Some(audited) = Audited::changed(whose, action, auditing::merchant(code), before, after) else {
             return Ok(Step::Done(new));
         };

@@ -13,9 +13,9 @@ use super::numbering::Numbering;
 use super::queue::Cost;
 use super::spreading::{self, Numbered, Rest, SHARE};
 use super::wants::{Loaded, Remembered, Wants};
+use crate::domain::by::By;
 use crate::domain::event::{IdempotencyKey, NewEvent, Receipt};
 use crate::domain::id::{EventId, MerchantId};
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// What a publish costs, about: how far its events spread is found out when

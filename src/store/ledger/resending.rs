@@ -12,17 +12,17 @@ use super::numbering::Numbering;
 use super::wants::{Attempts, Found, Wants};
 use super::webhooks;
 use crate::domain::audit::Action;
+use crate::domain::by::By;
 use crate::domain::delivery::EndReason;
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::id::{IncrementId, MerchantId, Span, WebhookId};
 use crate::domain::standing::{Refusal, Standing, seal};
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 use crate::store::parcel::Parcel;
 
 /// One delivery of a merchant's webhook.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     /// On whose behalf.
     pub by: By,
@@ -33,18 +33,18 @@ pub struct Target {
 }
 
 impl Target {
-    fn wants(self, wants: &mut Wants) {
+    fn wants(&self, wants: &mut Wants) {
         wants.batches.push((self.webhook_id, self.number));
     }
 
     /// Where it stands.
-    fn find<'a>(self, view: &View<'a>) -> Result<&'a Found> {
-        webhooks::find(view, self.by.merchant, self.webhook_id)?;
+    fn find<'a>(&self, view: &View<'a>) -> Result<&'a Found> {
+        webhooks::find(view, &self.by, self.webhook_id)?;
         view.loaded.deliveries.get(&(self.webhook_id, self.number)).ok_or(StoreError::NoDelivery)
     }
 
     /// All that goes out with it, itself included.
-    fn batch<'a>(self, view: &View<'a>, own: &Found) -> Result<(Span, Vec<(IncrementId, &'a Found)>)> {
+    fn batch<'a>(&self, view: &View<'a>, own: &Found) -> Result<(Span, Vec<(IncrementId, &'a Found)>)> {
         let span = own.standing.batch.unwrap_or(Span::one(self.number));
         let one = |number| Some((number, view.loaded.deliveries.get(&(self.webhook_id, number))?));
         let all = span.numbers().map(one).collect::<Option<_>>();
@@ -53,10 +53,10 @@ impl Target {
 }
 
 /// Has what was done to a delivery stand in the audit log.
-fn audit(out: &mut Decision, Target { by, webhook_id, number }: Target, action: Action, [old, new]: [Standing; 2]) {
+fn audit(out: &mut Decision, target: &Target, action: Action, [old, new]: [Standing; 2]) {
     let (subject, [before, after]) =
-        (auditing::delivery(webhook_id, number), [old, new].map(|it| auditing::standing(&it)));
-    out.audit(Audited::new(by.whose(), action, subject, &before, &after));
+        (auditing::delivery(target.webhook_id, target.number), [old, new].map(|it| auditing::standing(&it)));
+    out.audit(Audited::new(target.by.whose(), action, subject, &before, &after));
 }
 
 fn put(out: &mut Decision, webhook_id: WebhookId, number: IncrementId, standing: Standing) {
@@ -84,7 +84,7 @@ impl Change for Retry {
             let again = found.standing.sent_again(view.now).filter(|_| found.is_whole);
             let again = again.ok_or(StoreError::Pruned)?;
             if number == self.0.number {
-                audit(out, self.0, Action::DeliveryRetry, [found.standing, again]);
+                audit(out, &self.0, Action::DeliveryRetry, [found.standing, again]);
             }
             put(out, id, number, again);
         }
@@ -120,7 +120,7 @@ impl Change for Cancel {
         for (number, found) in batch {
             if let Some(ended) = found.standing.cancelled(EndReason::CancelledByOwner, view.now) {
                 if number == self.target.number {
-                    audit(out, self.target, Action::DeliveryCancel, [found.standing, ended]);
+                    audit(out, &self.target, Action::DeliveryCancel, [found.standing, ended]);
                 }
                 put(out, self.target.webhook_id, number, ended);
             }
@@ -167,7 +167,7 @@ impl Change for Test {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<IncrementId>> {
         let id = self.webhook_id;
-        let spec = &webhooks::find(view, self.by.merchant, id)?.webhook.spec;
+        let spec = &webhooks::find(view, &self.by, id)?.webhook.spec;
         view.check_room()?;
         let message = self.message.clone();
         let trace = self.by.sender.and_then(|sender| sender.trace);
@@ -232,7 +232,7 @@ impl Change for Forget {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<bool>> {
-        let (own, Target { webhook_id: id, number, .. }) = (self.target.find(view)?, self.target);
+        let (own, Target { webhook_id: id, number, .. }) = (self.target.find(view)?, self.target.clone());
         let found = &view.loaded.attempts;
         let mut are_left = found.len() as u32 == FORGOTTEN_PER_STEP;
         let (mut gone, mut bytes) = (Vec::new(), 0);
@@ -248,7 +248,7 @@ impl Change for Forget {
         let goes_on = self.goes_on || bytes > 0;
         let forgotten = own.standing.forgotten(goes_on, view.now).map_err(refused)?;
         if !self.goes_on {
-            audit(out, self.target, Action::DeliveryForget, [own.standing, forgotten]);
+            audit(out, &self.target, Action::DeliveryForget, [own.standing, forgotten]);
         }
         if own.standing.is_to_be_sent() {
             put(out, id, number, forgotten);

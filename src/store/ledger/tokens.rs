@@ -6,9 +6,9 @@ use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
 use super::wants::Wants;
 use crate::domain::audit::{Action, Subject, SubjectKind};
+use crate::domain::by::By;
 use crate::domain::id::TokenId;
 use crate::domain::token::NewToken;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Makes a token. Fails with [`StoreError::TokenQuota`].
@@ -36,7 +36,7 @@ impl Change for CreateToken {
         // Its number is given by the table; people know it by its name.
         let subject = Subject::named(SubjectKind::Token, &*self.token.name);
         out.audit(Audited::new(self.by.whose(), Action::TokenCreate, subject, &Told::NOTHING, &told));
-        out.rows.others.push(Other::NewToken(self.by, Box::new(self.token.clone())));
+        out.rows.others.push(Other::NewToken(self.by.clone(), Box::new(self.token.clone())));
         Ok(Step::Done(()))
     }
 }

@@ -6,11 +6,11 @@ use super::change::{Change, Result, Step, View};
 use super::decision::{Decision, Other};
 use super::wants::{TopicFound, TopicWant, Wants};
 use crate::domain::audit::{Action, Subject, SubjectKind};
+use crate::domain::by::By;
 use crate::domain::catalogue::{CatalogueEntry, EVENT_TYPES, TopicChanges, TopicSpec};
 use crate::domain::fault::Violation;
 use crate::domain::id::MerchantId;
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 
 /// Puts a topic into the catalogue. Without a number it is given the one after
@@ -45,7 +45,7 @@ impl Change for Register {
         let event_type = self.spec.event_type.unwrap_or(found.event_type_max.saturating_add(1));
         check_event_type(found, event_type)?;
         let entry = CatalogueEntry { spec: self.spec.clone(), event_type, created_at: view.now, updated_at: view.now };
-        let whose = (self.merchant, self.by);
+        let whose = (self.merchant, self.by.clone());
         let (action, about) = (Action::TopicRegister, subject(&entry.spec.topic));
         out.audit(Audited::new(whose, action, about, &Told::NOTHING, &auditing::topic(&entry)));
         out.rows.others.push(Other::Topic { merchant: self.merchant, entry: entry.clone(), is_known: false });
@@ -84,7 +84,7 @@ impl Change for Update {
         check_event_type(found, event_type)?;
         let before = auditing::topic(&old);
         let entry = CatalogueEntry { spec, event_type, updated_at: view.now, ..old };
-        let (whose, about, after) = ((self.merchant, self.by), subject(&self.topic), auditing::topic(&entry));
+        let (whose, about, after) = ((self.merchant, self.by.clone()), subject(&self.topic), auditing::topic(&entry));
         out.audit(Audited::changed(whose, Action::TopicUpdate, about, before, after));
         out.rows.others.push(Other::Topic { merchant: self.merchant, entry: entry.clone(), is_known: true });
         Ok(Step::Done(entry))

@@ -9,14 +9,13 @@ use super::decision::{Decision, Learned, Other};
 use super::news::Announcement;
 use super::wants::Wants;
 use crate::domain::audit::Action;
+use crate::domain::by::By;
 use crate::domain::fault::Violation;
 use crate::domain::id::{IncrementId, MerchantId, WebhookId};
 use crate::domain::secret::SecretKey;
 use crate::domain::signing::{Signing, SigningKey};
 use crate::domain::time::Timestamp;
-use crate::domain::token::Confinement;
 use crate::domain::topic::Pattern;
-use crate::domain::user::By;
 use crate::domain::webhook::{OLD_SECRETS_MAX, OldSecret, Webhook, WebhookChanges, WebhookSpec};
 use crate::store::error::StoreError;
 
@@ -127,13 +126,13 @@ impl Change for Alter {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<Webhook>> {
-        let entry = find(view, self.by.merchant, self.webhook_id)?;
+        let entry = find(view, &self.by, self.webhook_id)?;
         let old = entry.counters.in_webhook(Webhook::clone(&entry.webhook));
         let new = self.what.apply(view, &old)?;
         match new {
             None => Ok(Step::Done(old)),
             Some(new) => {
-                audit(view, out, self.by, self.what.action(), [&old, &new]);
+                audit(view, out, &self.by, self.what.action(), [&old, &new]);
                 Ok(Step::Done(write(view, out, Webhook { updated_at: view.now, ..new })))
             }
         }
@@ -217,8 +216,6 @@ pub struct SetActive {
     pub by: By,
     /// Which of them.
     pub which: Arc<WebhookSelector>,
-    /// And only within this.
-    pub within: Option<Confinement>,
     /// Whether on.
     pub on: bool,
     /// Those behind this one.
@@ -227,8 +224,7 @@ pub struct SetActive {
 
 impl SetActive {
     fn selects(&self, webhook: &Webhook) -> bool {
-        let is_within = self.within.as_ref().is_none_or(|within| within.admits(webhook));
-        is_within
+        self.by.reaches(webhook)
             && match &*self.which {
                 WebhookSelector::All => true,
                 WebhookSelector::Id(id) => webhook.webhook_id == *id,
@@ -260,7 +256,7 @@ impl Change for SetActive {
                     let mut webhook = Webhook { updated_at: view.now, ..Webhook::clone(webhook) };
                     webhook.spec.is_active = self.on;
                     let webhook = if self.on { enabled(webhook) } else { webhook };
-                    audit(view, out, self.by, Action::WebhookUpdateStatus, [&entry.webhook, &webhook]);
+                    audit(view, out, &self.by, Action::WebhookUpdateStatus, [&entry.webhook, &webhook]);
                     write(view, out, webhook);
                 }
             }
@@ -303,7 +299,7 @@ impl Change for Acknowledge {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let (id, through) = (self.webhook_id, self.through);
-        let entry = find(view, self.by.merchant, id)?;
+        let entry = find(view, &self.by, id)?;
         let known = entry.counters.pulled_through.max(entry.counters.settled_through);
         if through > known {
             return Err(StoreError::NotPulled { through: known });
@@ -335,7 +331,7 @@ impl Change for HandOut {
     }
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
-        let entry = find(view, self.by.merchant, self.webhook_id)?;
+        let entry = find(view, &self.by, self.webhook_id)?;
         if self.through > entry.counters.pulled_through {
             let counters = Counters { pulled_through: self.through, ..entry.counters };
             out.learned.push(Learned::Counters(self.webhook_id, counters));
@@ -357,7 +353,7 @@ impl Change for Delete {
 
     fn decide(&mut self, view: &View<'_>, out: &mut Decision) -> Result<Step<()>> {
         let id = self.webhook_id;
-        let told = auditing::webhook(&find(view, self.by.merchant, id)?.webhook, view.book.terms.fingerprint_key);
+        let told = auditing::webhook(&find(view, &self.by, id)?.webhook, view.book.terms.fingerprint_key);
         out.audit(Audited::new(self.by.whose(), Action::WebhookDelete, id, &told, &Told::NOTHING));
         out.rows.others.push(Other::WebhookDeleted(id));
         out.learned.push(Learned::Deleted(id));
@@ -366,13 +362,15 @@ impl Change for Delete {
     }
 }
 
-/// The merchant's webhook, as it is now.
-pub fn find<'a>(view: &View<'a>, merchant: MerchantId, id: WebhookId) -> Result<&'a Entry> {
-    view.book.webhook_of(merchant, id).ok_or(StoreError::NoWebhook)
+/// The merchant's webhook, as it is now. Fails with [`StoreError::NoWebhook`] also if it is beyond
+/// the reach of whoever changes it.
+pub fn find<'a>(view: &View<'a>, by: &By, id: WebhookId) -> Result<&'a Entry> {
+    let found = view.book.webhook_of(by.merchant, id);
+    found.filter(|entry| by.reaches(&entry.webhook)).ok_or(StoreError::NoWebhook)
 }
 
 /// Has what differs of two definitions of a webhook stand in the audit log.
-fn audit(view: &View<'_>, out: &mut Decision, by: By, action: Action, [old, new]: [&Webhook; 2]) {
+fn audit(view: &View<'_>, out: &mut Decision, by: &By, action: Action, [old, new]: [&Webhook; 2]) {
     let [before, after] = [old, new].map(|one| auditing::webhook(one, view.book.terms.fingerprint_key));
     out.audit(Audited::changed(by.whose(), action, new.webhook_id, before, after));
 }

@@ -47,6 +47,7 @@ impl<B: Backend> AuditLog for SqlStore<B> {
 /// Writes an entry.
 pub fn write(db: &mut dyn Db, audited: &Audited, now: Timestamp) -> Result<()> {
     let Audited { merchant, by, action, subject, before, after, is_cut } = audited;
+    let by = by.as_ref();
     let sender = by.and_then(|by| by.sender);
     let peer = sender.map(|sender| sender.peer.to_string());
     let sql = "INSERT INTO audit (merchant_id, at, user_id, peer, request_id, action, kind, subject, before, after,

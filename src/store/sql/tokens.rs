@@ -11,13 +11,14 @@ use super::db::{Db, Row, Value, all, one, values};
 use super::merchants::TERMS;
 use super::steps::{behind, words};
 use super::store::{Backend, SqlStore};
+use crate::domain::by::By;
 use crate::domain::id::{MerchantId, TokenId, UserId, WebhookId};
 use crate::domain::labels::Labels;
 use crate::domain::page::Slice;
 use crate::domain::secret::KeyHash;
 use crate::domain::time::Timestamp;
 use crate::domain::token::{Confinement, NewToken, Token};
-use crate::domain::user::{By, Permissions, User};
+use crate::domain::user::{Permissions, User};
 use crate::store::error::StoreError;
 use crate::store::tokens::Tokens;
 use crate::work::Account;
@@ -115,7 +116,7 @@ pub fn count(db: &mut dyn Db, merchant: MerchantId, now: Timestamp) -> Result<u3
 }
 
 /// Writes a new one.
-pub fn insert(db: &mut dyn Db, by: By, token: &NewToken, now: Timestamp) -> Result<()> {
+pub fn insert(db: &mut dyn Db, by: &By, token: &NewToken, now: Timestamp) -> Result<()> {
     let NewToken { name, key, permissions, confinement, expires_at } = token;
     let confinement = confinement.as_ref().map(confinement_text).transpose()?;
     let sql =

@@ -104,7 +104,7 @@ pub fn other(db: &mut dyn Db, vault: &Vault, other: &Other, now: Timestamp) -> R
         | Other::UserKey { .. }
         | Other::UserDisabled(..)
         | Other::UserRevoked(_) => users::write(db, other, now),
-        Other::NewToken(by, token) => tokens::insert(db, *by, token, now),
+        Other::NewToken(by, token) => tokens::insert(db, by, token, now),
         Other::TokenRevoked(id) => run(db, "DELETE FROM token WHERE token_id = $1", values![id.0]),
         Other::NewMerchant { .. } | Other::MerchantTerms(..) | Other::EventDay(..) => merchants::write(db, other, now),
         Other::Audited(audited) => audit::write(db, audited, now),

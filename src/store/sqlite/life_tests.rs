@@ -18,6 +18,7 @@ use self::record::Line;
 use self::store::Store;
 use super::engine::Sqlite;
 use super::{load, pages};
+use crate::domain::by::By;
 use crate::domain::delivery::{DeliveryFilter, DeliveryState, EndReason, Outcome, Verdict};
 use crate::domain::event::{Message, NewEvent};
 use crate::domain::fingerprint::FingerprintKey;
@@ -25,7 +26,6 @@ use crate::domain::id::{IncrementId, MerchantId, Span, UserId, WebhookId};
 use crate::domain::standing::tests::{ENDED_BEFORE, FUTURE, NOW, PAST, VERDICTS, every_standing, outcome};
 use crate::domain::standing::{Heard, Refusal, Standing, heard_together, seal};
 use crate::domain::topic::Topic;
-use crate::domain::user::By;
 use crate::store::error::StoreError;
 use crate::store::ledger::book::Book;
 use crate::store::ledger::jobs::Replay;
@@ -43,7 +43,7 @@ use crate::store::vault::Vault;
 const RECORD: &str = include_str!("life_tests/record.txt");
 
 const MERCHANT: MerchantId = MerchantId(1);
-const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, sender: None };
+const BY: By = By { merchant: MERCHANT, user: UserId(1), token: None, within: None, sender: None };
 const HOOK: WebhookId = WebhookId(1);
 
 const TERMS: Terms = Terms {

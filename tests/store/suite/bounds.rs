@@ -74,21 +74,17 @@ pub async fn many_webhooks_are_switched_in_several_changes<E: Engine>() {
     };
     let commits = bench.store.commits();
     let before = *commits.borrow();
-    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, None, false).await.unwrap(), WEBHOOKS);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, false).await.unwrap(), WEBHOOKS);
     assert!(*commits.borrow() >= before + 3, "others had their turns in between");
     assert_eq!(active().await, 0);
     let products = WebhookSelector::Listing(Pattern::try_new("product:*").unwrap());
-    assert_eq!(bench.store.set_active(by(bench.acme), products, None, true).await.unwrap(), WEBHOOKS / 2);
+    assert_eq!(bench.store.set_active(by(bench.acme), products, true).await.unwrap(), WEBHOOKS / 2);
     assert_eq!(active().await, WEBHOOKS / 2);
     let one = |id| WebhookSelector::Id(id);
-    assert_eq!(bench.store.set_active(by(bench.acme), one(ids[0]), None, true).await.unwrap(), 1);
-    assert_eq!(bench.store.set_active(by(bench.acme), one(WebhookId(9_999)), None, true).await.unwrap(), 0);
+    assert_eq!(bench.store.set_active(by(bench.acme), one(ids[0]), true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), one(WebhookId(9_999)), true).await.unwrap(), 0);
     bench.store.delete_webhook(by(bench.acme), ids[1]).await.unwrap();
-    assert_eq!(
-        bench.store.set_active(by(bench.acme), one(ids[1]), None, true).await.unwrap(),
-        0,
-        "and not the next one"
-    );
+    assert_eq!(bench.store.set_active(by(bench.acme), one(ids[1]), true).await.unwrap(), 0, "and not the next one");
     assert!(is_active(ids[0]).await && !is_active(ids[2]).await);
 }
 
@@ -101,7 +97,7 @@ pub async fn webhooks_with_long_lists_are_switched_in_smaller_changes<E: Engine>
     }
     let commits = bench.store.commits();
     let before = *commits.borrow();
-    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, None, false).await.unwrap(), 30);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::All, false).await.unwrap(), 30);
     assert!(*commits.borrow() >= before + 3, "a thousand entries each");
 }
 

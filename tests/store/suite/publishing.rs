@@ -82,10 +82,10 @@ pub async fn off_is_not_numbered_and_disabled_is<E: Engine>() {
     let bench = Bench::<E>::new();
     let id = bench.webhook("order:*").await;
     let listing = WebhookSelector::Listing(Pattern::try_new("order:*").unwrap());
-    assert_eq!(bench.store.set_active(by(bench.acme), listing.clone(), None, false).await.unwrap(), 1);
-    assert_eq!(bench.store.set_active(by(bench.other), WebhookSelector::All, None, true).await.unwrap(), 0);
+    assert_eq!(bench.store.set_active(by(bench.acme), listing.clone(), false).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.other), WebhookSelector::All, true).await.unwrap(), 0);
     assert!(bench.publish("order:created").await.deliveries.is_empty());
-    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::Id(id), None, true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), WebhookSelector::Id(id), true).await.unwrap(), 1);
     bench.publish("order:created").await;
 
     bench.record(id, 1, 1, Verdict::Gone).await;
@@ -93,8 +93,8 @@ pub async fn off_is_not_numbered_and_disabled_is<E: Engine>() {
     assert_eq!((gone.disabled, gone.spec.is_active), (Some(DisabledReason::Gone), true));
     assert_eq!(numbers(&bench.publish("order:created").await), [(id.0, 2)]);
     let exact = WebhookSelector::Listing(Pattern::try_new("order:created").unwrap());
-    assert_eq!(bench.store.set_active(by(bench.acme), exact, None, true).await.unwrap(), 0, "matching is not listing");
-    assert_eq!(bench.store.set_active(by(bench.acme), listing, None, true).await.unwrap(), 1);
+    assert_eq!(bench.store.set_active(by(bench.acme), exact, true).await.unwrap(), 0, "matching is not listing");
+    assert_eq!(bench.store.set_active(by(bench.acme), listing, true).await.unwrap(), 1);
     assert_eq!(bench.store.webhook(bench.acme, id).await.unwrap().disabled, None);
 }
 

@@ -1,5 +1,9 @@
 //! Merchants, their users and sessions.
 
+use tallyhook::domain::labels::Label;
+use tallyhook::domain::token::Confinement;
+use tallyhook::store::Alteration;
+
 use super::*;
 
 pub async fn tenants_see_their_own<E: Engine>() {
@@ -17,6 +21,50 @@ pub async fn tenants_see_their_own<E: Engine>() {
     assert!(matches!(attempts, Err(StoreError::NoWebhook)));
     let missing = bench.store.attempts(bench.acme, id, IncrementId(2), 0, 100).await;
     assert!(matches!(missing, Err(StoreError::NoDelivery)));
+}
+
+/// A caller was looked at before its change; what it reaches may be another when that is made.
+pub async fn what_is_beyond_reach_is_changed_by_nothing<E: Engine>() {
+    let bench = Bench::<E>::new();
+    let [own, beyond] = ["42", "43"].map(|number| {
+        let labels = Labels::try_new([("customer".to_owned(), number.to_owned())].into()).unwrap();
+        WebhookSpec { labels, ..spec("order:*") }
+    });
+    let mut ids = Vec::new();
+    for spec in [own, beyond] {
+        ids.push(bench.store.create_webhook(by(bench.acme), spec, 10).await.unwrap().webhook_id);
+    }
+    bench.publish("order:created").await;
+    let label = Label::try_new("customer", "42").unwrap();
+    for within in [Confinement::Label(label), Confinement::webhooks(vec![ids[0]]).unwrap()] {
+        let by = || By { within: Some(Arc::new(within.clone())), ..by(bench.acme) };
+        let (store, id, one) = (&bench.store, ids[1], IncrementId(1));
+        let before = store.webhook(bench.acme, id).await.unwrap();
+        let span = Span::one(one);
+        let refused = [
+            store.alter_webhook(by(), id, Alteration::Pause(true)).await.err(),
+            store.delete_webhook(by(), id).await.err(),
+            store.alter_delivery(by(), id, one, DeliveryAlteration::Retry).await.err(),
+            store.alter_delivery(by(), id, one, DeliveryAlteration::Cancel { whole_batch: false }).await.err(),
+            store.alter_delivery(by(), id, one, DeliveryAlteration::Forget).await.err(),
+            store.replay(by(), id, span, DeliveryFilter::default()).await.err(),
+            store.retry_many(by(), Some(id), DeliveryFilter::default()).await.err(),
+            store.backfill(by(), id, since(START)).await.err(),
+            store.acknowledge(by(), id, IncrementId(0)).await.err(),
+            store.hand_out(by(), id, one).await.err(),
+            store.test(by(), id, Message::try_new("{}").unwrap()).await.err(),
+        ];
+        for (place, refused) in refused.into_iter().enumerate() {
+            assert!(matches!(refused, Some(StoreError::NoWebhook)), "{place}: {refused:?}");
+        }
+        assert_eq!(store.set_active(by(), WebhookSelector::Id(id), false).await.unwrap(), 0);
+        assert_eq!(store.set_active(by(), WebhookSelector::All, true).await.unwrap(), 1, "its own");
+        let after = store.webhook(bench.acme, id).await.unwrap();
+        assert_eq!((after.spec, after.is_paused, after.updated_at), (before.spec, false, before.updated_at));
+        assert_eq!(bench.states(id).await, [DeliveryState::Pending]);
+        store.alter_webhook(by(), ids[0], Alteration::Pause(true)).await.unwrap();
+        store.alter_webhook(by(), ids[0], Alteration::Pause(false)).await.unwrap();
+    }
 }
 
 pub async fn sessions_live_end_and_are_swept<E: Engine>() {

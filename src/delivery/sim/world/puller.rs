@@ -26,7 +26,7 @@ impl World {
         puller.is_waiting = true;
         let merchant = self.memory.tables.hooks.get(&id).map(|hook| hook.webhook.merchant_id);
         let by = by(merchant.expect("it is there"));
-        let change = HandOut { by, webhook_id: id, through };
+        let change = HandOut { by: by.clone(), webhook_id: id, through };
         self.push(by.merchant, Cost::SMALL, change, move |result| Told::HandedOut(id, page, result));
     }
 

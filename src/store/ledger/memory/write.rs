@@ -186,7 +186,7 @@ impl Memory {
             }
             Other::Audited(audited) => {
                 let id = tables.ids.get(&"audit").copied().unwrap_or(0) + 1;
-                let (user, subject) = (audited.by.map(|by| by.user), audited.subject.clone());
+                let (user, subject) = (audited.by.as_ref().map(|by| by.user), audited.subject.clone());
                 let change = (audited.before.clone(), audited.after.clone());
                 tables.audit.put(id, AuditRow { at: now, user, action: audited.action, subject, change });
                 self.note_id("audit", id);

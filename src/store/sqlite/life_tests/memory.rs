@@ -11,6 +11,7 @@ use rusqlite::Connection;
 
 use super::do_chores;
 use crate::domain::audit::{Action, Subject, SubjectKind};
+use crate::domain::by::By;
 use crate::domain::catalogue::{TopicChanges, TopicSpec};
 use crate::domain::delivery::{Attempt, AttemptError, DeliveryFilter, DeliveryState, ErrorClass, Outcome, Verdict};
 use crate::domain::event::{EventFilter, IdempotencyKey, Message, NewEvent};
@@ -25,7 +26,7 @@ use crate::domain::target::TargetUrl;
 use crate::domain::time::Timestamp;
 use crate::domain::topic::{Patterns, Topic};
 use crate::domain::trace::TraceParent;
-use crate::domain::user::{By, Permissions, Profile};
+use crate::domain::user::{Permissions, Profile};
 use crate::domain::webhook::{DeliveryMode, Format, WebhookChanges, WebhookDefaults, WebhookSpec};
 use crate::store::ledger::accounts::{
     AlterUser, CreateUser, EndSession, NewUserRow, OpenSession, RenewSession, UserAlteration, UserFound,
@@ -81,7 +82,7 @@ fn labels(place: u32) -> Labels {
 }
 
 const fn by(merchant: MerchantId) -> By {
-    By { merchant, user: USER, token: None, sender: None }
+    By { merchant, user: USER, token: None, within: None, sender: None }
 }
 
 /// Two stores of which the same is asked.
@@ -176,41 +177,41 @@ impl Both {
     fn step(&mut self, kind: u32, dice: u32) {
         let (id, number) = self.pick(dice);
         let (high, by) = (dice >> 16, by(MerchantId(i64::from(id.0 == 4) + 1)));
-        let target = Target { by, webhook_id: id, number };
+        let target = Target { by: by.clone(), webhook_id: id, number };
         match kind {
-            0 => self.run(|| Create { by, spec: spec(dice), quota: 3 }),
+            0 => self.run(|| Create { by: by.clone(), spec: spec(dice), quota: 3 }),
             1..4 => self.publish(by, high),
             4..7 => self.record(id, number, high),
-            7 => self.run(|| Retry(target)),
-            8 => self.run(|| Cancel { target, whole_batch: high % 2 == 0 }),
-            9 => self.run(|| Forget { target, goes_on: false }),
+            7 => self.run(|| Retry(target.clone())),
+            8 => self.run(|| Cancel { target: target.clone(), whole_batch: high % 2 == 0 }),
+            9 => self.run(|| Forget { target: target.clone(), goes_on: false }),
             10 => self.run(|| {
                 let said = WebhookChanges { is_active: Some(high % 3 > 0), ..changes(high) };
-                Alter { by, webhook_id: id, what: Alteration::Update(Box::new(said)) }
+                Alter { by: by.clone(), webhook_id: id, what: Alteration::Update(Box::new(said)) }
             }),
             11 => {
                 let span = Span { first: number, last: IncrementId(number.0 + i64::from(high % 4)) };
                 self.run(|| Seal { merchant_id: ANN, webhook_id: id, batch: Some(span) });
             }
-            12 => self.run(|| Delete { by, webhook_id: if high % 4 == 0 { id } else { WebhookId(9) } }),
+            12 => self.run(|| Delete { by: by.clone(), webhook_id: if high % 4 == 0 { id } else { WebhookId(9) } }),
             13 => {
-                self.run(|| HandOut { by, webhook_id: id, through: number });
-                self.run(|| Acknowledge { by, webhook_id: id, through: number });
+                self.run(|| HandOut { by: by.clone(), webhook_id: id, through: number });
+                self.run(|| Acknowledge { by: by.clone(), webhook_id: id, through: number });
             }
             14 => {
                 let state = (high % 2 == 0).then(|| DeliveryState::ALL[high as usize % 4]);
                 let filter = DeliveryFilter { state, ..DeliveryFilter::default() };
                 let span = Span { first: number, last: IncrementId(i64::from(high)) };
-                self.run(|| Replay { by, webhook_id: id, span, filter: filter.clone() });
-                self.run(|| RetryMany { by, webhook_id: None, filter: filter.clone() });
+                self.run(|| Replay { by: by.clone(), webhook_id: id, span, filter: filter.clone() });
+                self.run(|| RetryMany { by: by.clone(), webhook_id: None, filter: filter.clone() });
             }
             15 => {
-                self.run(|| Backfill { by, webhook_id: id, filter: EventFilter::default() });
-                self.run(|| CancelJob { by, job_id: JobId(number.0) });
+                self.run(|| Backfill { by: by.clone(), webhook_id: id, filter: EventFilter::default() });
+                self.run(|| CancelJob { by: by.clone(), job_id: JobId(number.0) });
             }
             16 => self.run(|| {
                 let message = Message::try_new("{\"is\":\"a test\"}").unwrap();
-                Test { by, webhook_id: id, message }
+                Test { by: by.clone(), webhook_id: id, message }
             }),
             17 => self.now.0 += i64::from(high) * 100,
             18 => self.run(|| chores::Sweep),
@@ -234,7 +235,7 @@ impl Both {
                 trace: TraceParent::try_new(TRACE.as_bytes()).filter(|_| place % 2 == 1),
                 labels: dice.is_multiple_of(3).then(|| Arc::new(labels(place))),
             };
-            Publish::new(by, (0..count).map(one)).within((dice % 4 > 1).then_some(150 * (dice % 4)))
+            Publish::new(by.clone(), (0..count).map(one)).within((dice % 4 > 1).then_some(150 * (dice % 4)))
         });
     }
 
